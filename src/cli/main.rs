@@ -1,0 +1,3 @@
+//! The `gguf` command.
+
+fn main() {}

@@ -1,0 +1,7 @@
+//! `gguf`: the toolkit for GGUF model files.
+
+pub mod bytes;
+pub mod gguf;
+pub mod tensor_type;
+
+pub use tensor_type::TensorType;
