@@ -106,7 +106,7 @@ impl TensorType {
     #[must_use]
     pub const fn bytes_for(self, elements: u64) -> Option<u64> {
         let block_len = self.block_len() as u64;
-        if elements % block_len != 0 {
+        if !elements.is_multiple_of(block_len) {
             return None;
         }
         (elements / block_len).checked_mul(self.block_bytes() as u64)
@@ -118,7 +118,7 @@ impl TensorType {
     /// If `cols` does not fill whole blocks.
     #[must_use]
     pub const fn row_bytes(self, cols: usize) -> usize {
-        assert!(cols % self.block_len() == 0, "row does not fill whole blocks");
+        assert!(cols.is_multiple_of(self.block_len()), "row does not fill whole blocks");
         cols / self.block_len() * self.block_bytes()
     }
 }
