@@ -2,6 +2,8 @@
 
 pub mod bytes;
 pub mod gguf;
+pub mod input_file;
+pub mod printable;
 pub mod tensor_type;
 
 pub use tensor_type::TensorType;

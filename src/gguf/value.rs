@@ -442,6 +442,13 @@ impl Metadata {
     }
 }
 
+impl FromIterator<(String, Value)> for Metadata {
+    /// Entries in order. The keys must be unique.
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(entries: I) -> Self {
+        Self { entries: entries.into_iter().collect() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Array, Metadata, Value, ValueType};

@@ -1,0 +1,378 @@
+//! The header of one file: fields, metadata, tensor infos. Everything is checked before it is used.
+//!
+//! Layout: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Versions 2 and 3 have the same one.
+
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::Path;
+
+use super::cursor::{Cursor, Stop};
+use super::error::{Error, FormatError, Place, Problem};
+use super::tensor_info::TensorInfo;
+use super::value::{Array, Metadata, Value, ValueType};
+use super::warning::Warning;
+use super::{keys, limits};
+use crate::tensor_type::TensorType;
+
+/// Alignment of tensor data where the metadata name none.
+pub const DEFAULT_ALIGNMENT: u32 = 32;
+
+/// Bytes of the shortest metadata entry: key length, one byte of key, type, one byte of value.
+const MIN_KEY_RECORD: u64 = 14;
+/// Bytes of the shortest tensor info: name length, number of dimensions, type, offset.
+const MIN_TENSOR_RECORD: u64 = 24;
+
+/// A header that has been read and checked.
+pub(super) struct Header {
+    pub(super) version: u32,
+    pub(super) metadata: Metadata,
+    pub(super) alignment: u32,
+    /// In the order of the file. All belong to shard 0.
+    pub(super) tensors: Vec<TensorInfo>,
+    /// Where the data section begins, in bytes from the start of the file.
+    pub(super) data_start: u64,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// A value whose array, if it is one, is not yet cut out of the header's bytes.
+enum Parsed {
+    Value(Value),
+    Array { element: ValueType, len: usize, range: Range<usize> },
+}
+
+struct Parser<'a> {
+    cursor: Cursor<'a>,
+    path: &'a Path,
+    place: Place,
+    warnings: Vec<Warning>,
+}
+
+/// Reads and checks a header.
+pub(super) fn parse(cursor: Cursor<'_>, path: &Path) -> Result<Header, Error> {
+    let mut parser = Parser { cursor, path, place: Place::Field("magic"), warnings: Vec::new() };
+    parser
+        .header()
+        .map_err(|stop| match stop {
+            Stop::File(error) => Error::File(error),
+            Stop::Problem(problem) => Error::Format(Box::new(FormatError {
+                path: parser.path.into(),
+                place: parser.place.clone(),
+                offset: parser.cursor.last(),
+                problem,
+            })),
+        })
+        .map(|parts| parts.finish(parser.cursor, parser.warnings))
+}
+
+/// What `Parser::header` finds, before arrays are cut out.
+struct Parts {
+    version: u32,
+    entries: Vec<(String, Parsed)>,
+    alignment: u32,
+    tensors: Vec<TensorInfo>,
+    data_start: u64,
+}
+
+impl Parts {
+    fn finish(self, cursor: Cursor<'_>, warnings: Vec<Warning>) -> Header {
+        let bytes = cursor.into_bytes();
+        let metadata = self
+            .entries
+            .into_iter()
+            .map(|(key, parsed)| match parsed {
+                Parsed::Value(value) => (key, value),
+                Parsed::Array { element, len, range } => {
+                    let encoded = bytes.get(range).unwrap_or_default();
+                    (key, Value::Array(Array::from_encoded(element, len, encoded)))
+                }
+            })
+            .collect();
+        Header {
+            version: self.version,
+            metadata,
+            alignment: self.alignment,
+            tensors: self.tensors,
+            data_start: self.data_start,
+            warnings,
+        }
+    }
+}
+
+impl Parser<'_> {
+    fn header(&mut self) -> Result<Parts, Stop> {
+        let begins = self.cursor.take_array()?;
+        if begins != *b"GGUF" {
+            return Err(Problem::Magic { begins }.into());
+        }
+        self.place = Place::Field("version");
+        let version = self.cursor.take_u32()?;
+        match version {
+            2 | 3 => {}
+            1 => return Err(Problem::VersionOne.into()),
+            v if v != 0 && v.trailing_zeros() >= 16 => return Err(Problem::BigEndian.into()),
+            v => return Err(Problem::Version(v).into()),
+        }
+        self.place = Place::Field("tensor count");
+        let tensor_count = self.count(MIN_TENSOR_RECORD, limits::MAX_TENSORS)?;
+        self.place = Place::Field("key count");
+        let key_count = self.count(MIN_KEY_RECORD, limits::MAX_KEYS)?;
+        let (entries, alignment) = self.entries(key_count)?;
+        let tensors = self.tensor_infos(tensor_count, alignment)?;
+        let data_start = self.data_section(&tensors, alignment)?;
+        Ok(Parts { version, entries, alignment, tensors, data_start })
+    }
+
+    /// A count of records that must have room in the rest of the file.
+    fn count(&mut self, min_record: u64, limit: u64) -> Result<u64, Stop> {
+        let count = self.cursor.take_u64()?;
+        let left = self.cursor.left();
+        let room = left.checked_div(min_record).unwrap_or(0);
+        if count > room {
+            return Err(Problem::Count { count, room, left }.into());
+        }
+        if count > limit {
+            return Err(Problem::TooMany { count, limit }.into());
+        }
+        Ok(count)
+    }
+
+    /// A string of at most `limit` bytes. The error points at its length.
+    fn string(&mut self, limit: u64) -> Result<&[u8], Stop> {
+        let bytes = self.cursor.take_u64()?;
+        let left = self.cursor.left();
+        if bytes > left {
+            return Err(Problem::Truncated { needed: bytes, left }.into());
+        }
+        if bytes > limit {
+            return Err(Problem::TooLong { bytes, limit }.into());
+        }
+        self.cursor.take(bytes)
+    }
+
+    /// All entries, and the alignment that they set.
+    fn entries(&mut self, count: u64) -> Result<(Vec<(String, Parsed)>, u32), Stop> {
+        let mut entries = Vec::new();
+        let mut alignment = DEFAULT_ALIGNMENT;
+        let mut seen = HashSet::new();
+        for index in 0..count {
+            self.place = Place::KeyNumber(index);
+            let key = name(self.string(limits::MAX_KEY_BYTES)?)?;
+            if !seen.insert(key.clone()) {
+                self.place = Place::Key(key);
+                return Err(Problem::Duplicate.into());
+            }
+            self.place = Place::Key(key.clone());
+            let value = self.value()?;
+            if key == keys::GENERAL_ALIGNMENT {
+                alignment = alignment_of(&value)?;
+            }
+            entries.push((key, value));
+        }
+        Ok((entries, alignment))
+    }
+
+    fn value_type(&mut self) -> Result<ValueType, Stop> {
+        let id = self.cursor.take_u32()?;
+        Ok(ValueType::from_id(id).ok_or(Problem::ValueType(id))?)
+    }
+
+    fn value(&mut self) -> Result<Parsed, Stop> {
+        let cursor = &mut self.cursor;
+        let id = cursor.take_u32()?;
+        let value = match ValueType::from_id(id).ok_or(Problem::ValueType(id))? {
+            ValueType::U8 => Value::U8(cursor.take_u8()?),
+            ValueType::I8 => Value::I8(i8::from_le_bytes(cursor.take_array()?)),
+            ValueType::U16 => Value::U16(u16::from_le_bytes(cursor.take_array()?)),
+            ValueType::I16 => Value::I16(i16::from_le_bytes(cursor.take_array()?)),
+            ValueType::U32 => Value::U32(cursor.take_u32()?),
+            ValueType::I32 => Value::I32(i32::from_le_bytes(cursor.take_array()?)),
+            ValueType::F32 => Value::F32(f32::from_le_bytes(cursor.take_array()?)),
+            ValueType::U64 => Value::U64(cursor.take_u64()?),
+            ValueType::I64 => Value::I64(i64::from_le_bytes(cursor.take_array()?)),
+            ValueType::F64 => Value::F64(f64::from_le_bytes(cursor.take_array()?)),
+            ValueType::Bool => match cursor.take_u8()? {
+                0 => Value::Bool(false),
+                1 => Value::Bool(true),
+                other => return Err(Problem::Bool(other).into()),
+            },
+            ValueType::String => self.string_value()?,
+            ValueType::Array => {
+                let (element, len, range) = self.array(1)?;
+                return Ok(Parsed::Array { element, len, range });
+            }
+        };
+        Ok(Parsed::Value(value))
+    }
+
+    fn string_value(&mut self) -> Result<Value, Stop> {
+        let bytes = self.string(limits::MAX_STRING_BYTES)?;
+        if let Ok(text) = str::from_utf8(bytes) {
+            return Ok(Value::String(text.to_owned()));
+        }
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        if let Place::Key(key) = &self.place {
+            self.warnings.push(Warning::NotUtf8 { key: key.clone() });
+        }
+        Ok(Value::String(text))
+    }
+
+    /// Element type, length and where the elements lie. All of them have been walked over.
+    fn array(&mut self, depth: u32) -> Result<(ValueType, usize, Range<usize>), Stop> {
+        if depth > limits::MAX_ARRAY_DEPTH {
+            return Err(Problem::TooDeep.into());
+        }
+        let element = self.value_type()?;
+        let count = self.cursor.take_u64()?;
+        let left = self.cursor.left();
+        let min_bytes: u64 = match element {
+            ValueType::Array => 12,
+            ValueType::String => 8,
+            other => other.fixed_bytes().map_or(8, |n| n as u64),
+        };
+        let room = left.checked_div(min_bytes).unwrap_or(0);
+        if count > room {
+            return Err(Problem::Count { count, room, left }.into());
+        }
+        let len = usize::try_from(count).map_err(|_| Problem::HeaderTooLarge)?;
+        let start = self.cursor.position();
+        match element {
+            ValueType::String => {
+                for _ in 0..count {
+                    let bytes = self.cursor.take_u64()?;
+                    self.cursor.advance(bytes)?;
+                }
+            }
+            ValueType::Array => {
+                let inside = depth.saturating_add(1);
+                for _ in 0..count {
+                    self.array(inside)?;
+                }
+            }
+            ValueType::Bool => {
+                if let Some(&other) = self.cursor.take(count)?.iter().find(|&&byte| byte > 1) {
+                    return Err(Problem::Bool(other).into());
+                }
+            }
+            // `count` is at most `left / min_bytes`, so the product cannot wrap.
+            _ => {
+                self.cursor.advance(count.saturating_mul(min_bytes))?;
+            }
+        }
+        Ok((element, len, start..self.cursor.position()))
+    }
+
+    fn tensor_infos(&mut self, count: u64, alignment: u32) -> Result<Vec<TensorInfo>, Stop> {
+        let mut tensors = Vec::new();
+        let mut seen = HashSet::new();
+        for index in 0..count {
+            self.place = Place::TensorNumber(index);
+            let name = name(self.string(limits::MAX_NAME_BYTES)?)?;
+            self.place = Place::Tensor(name.clone());
+            if name.contains('\0') {
+                return Err(Problem::ZeroInName.into());
+            }
+            if !seen.insert(name.clone()) {
+                return Err(Problem::Duplicate.into());
+            }
+            tensors.push(self.tensor_info(name, alignment)?);
+        }
+        Ok(tensors)
+    }
+
+    fn tensor_info(&mut self, name: String, alignment: u32) -> Result<TensorInfo, Stop> {
+        let dims = self.cursor.take_u32()?;
+        if dims > limits::MAX_DIMS {
+            return Err(Problem::Dimensions(dims).into());
+        }
+        let mut shape = Vec::new();
+        for _ in 0..dims {
+            shape.push(self.cursor.take_u64()?);
+        }
+        let elements = elements_of(&shape).ok_or_else(|| Problem::Shape(shape.clone()))?;
+        let id = self.cursor.take_u32()?;
+        let ty = TensorType::from_id(id).ok_or(Problem::TensorType(id))?;
+        let cols = shape.first().copied().unwrap_or(1);
+        if !cols.is_multiple_of(ty.block_len() as u64) {
+            return Err(Problem::Row { cols, ty }.into());
+        }
+        let bytes = ty.bytes_for(elements).ok_or_else(|| Problem::Shape(shape.clone()))?;
+        let offset = self.cursor.take_u64()?;
+        if !offset.is_multiple_of(alignment.into()) {
+            return Err(Problem::Unaligned { offset, alignment: alignment.into() }.into());
+        }
+        if elements == 0 {
+            self.warnings.push(Warning::NoElements { tensor: name.clone() });
+        }
+        Ok(TensorInfo { name, shape, ty, elements, bytes, offset, shard: 0 })
+    }
+
+    /// Where the data section begins, once all tensors are known to lie inside it, each in its own place.
+    fn data_section(&mut self, tensors: &[TensorInfo], alignment: u32) -> Result<u64, Stop> {
+        let header_end = self.cursor.position() as u64;
+        let size = self.cursor.size();
+        if tensors.is_empty() {
+            return Ok(header_end);
+        }
+        let past_end = |end| Problem::PastEnd { end, size };
+        let start = header_end.checked_next_multiple_of(alignment.into()).ok_or(past_end(u64::MAX))?;
+        let mut by_offset: Vec<&TensorInfo> = tensors.iter().collect();
+        by_offset.sort_by_key(|tensor| (tensor.offset, tensor.bytes));
+        let mut free = 0;
+        let mut gaps = 0u64;
+        let mut before = "";
+        for tensor in by_offset {
+            self.place = Place::Tensor(tensor.name.clone());
+            self.cursor.point_at(start.saturating_add(tensor.offset));
+            let end = tensor.offset.checked_add(tensor.bytes).ok_or(past_end(u64::MAX))?;
+            let end_in_file = start.checked_add(end).ok_or(past_end(u64::MAX))?;
+            if end_in_file > size {
+                return Err(past_end(end_in_file).into());
+            }
+            if tensor.offset < free && tensor.bytes > 0 {
+                return Err(Problem::Overlap(before.to_owned()).into());
+            }
+            let padding = tensor.offset.saturating_sub(free);
+            if padding >= u64::from(alignment) {
+                gaps = gaps.saturating_add(padding);
+            }
+            free = free.max(end);
+            before = &tensor.name;
+        }
+        if gaps > 0 {
+            self.warnings.push(Warning::Gaps { bytes: gaps });
+        }
+        let trailing = size.saturating_sub(start).saturating_sub(free);
+        if trailing >= u64::from(alignment) {
+            self.warnings.push(Warning::TrailingBytes { bytes: trailing });
+        }
+        Ok(start)
+    }
+}
+
+/// A key or a tensor's name.
+fn name(bytes: &[u8]) -> Result<String, Problem> {
+    if bytes.is_empty() {
+        return Err(Problem::EmptyName);
+    }
+    str::from_utf8(bytes).map(str::to_owned).map_err(|_| Problem::NotUtf8)
+}
+
+fn alignment_of(value: &Parsed) -> Result<u32, Problem> {
+    match value {
+        Parsed::Value(Value::U32(n)) if n.is_power_of_two() && *n <= limits::MAX_ALIGNMENT => Ok(*n),
+        Parsed::Value(Value::U32(n)) => Err(Problem::Alignment(*n)),
+        Parsed::Value(value) => Err(Problem::AlignmentType(value.value_type())),
+        Parsed::Array { .. } => Err(Problem::AlignmentType(ValueType::Array)),
+    }
+}
+
+/// Product of the dimensions: `None` when one of them, or the product of those that are not zero, reaches 2^63.
+pub(super) fn elements_of(shape: &[u64]) -> Option<u64> {
+    let product = shape
+        .iter()
+        .filter(|&&dim| dim != 0)
+        .try_fold(1u64, |product, &dim| product.checked_mul(dim).filter(|&p| i64::try_from(p).is_ok()))?;
+    Some(if shape.contains(&0) { 0 } else { product })
+}

@@ -1,0 +1,75 @@
+//! Names of metadata keys. Those that begin with an architecture's name are made by [`of`].
+
+/// The key `name` of the architecture `arch`: `llama.block_count`.
+#[must_use]
+pub fn of(arch: &str, name: &str) -> String {
+    format!("{arch}.{name}")
+}
+
+macro_rules! keys {
+    ($($(#[$doc:meta])* $name:ident = $key:literal;)*) => {
+        $($(#[$doc])* pub const $name: &str = $key;)*
+    };
+}
+
+keys! {
+    /// Architecture: names the other keys and the graph.
+    GENERAL_ARCHITECTURE = "general.architecture";
+    /// Kind of file (`model`, `adapter`, `imatrix` ...).
+    GENERAL_TYPE = "general.type";
+    /// Name of the model.
+    GENERAL_NAME = "general.name";
+    /// Parameters of the model, as its name gives them (`1B`).
+    GENERAL_SIZE_LABEL = "general.size_label";
+    /// Type that most tensors have, as llama.cpp numbers mixes.
+    GENERAL_FILE_TYPE = "general.file_type";
+    /// Version of the quantized formats (2).
+    GENERAL_QUANTIZATION_VERSION = "general.quantization_version";
+    /// Alignment of tensor data in bytes.
+    GENERAL_ALIGNMENT = "general.alignment";
+
+    /// Number of this shard, from 0.
+    SPLIT_NO = "split.no";
+    /// Number of shards.
+    SPLIT_COUNT = "split.count";
+    /// Tensors of all shards together.
+    SPLIT_TENSORS_COUNT = "split.tensors.count";
+
+    /// Of an architecture: number of blocks.
+    BLOCK_COUNT = "block_count";
+    /// Of an architecture: positions the model was trained for.
+    CONTEXT_LENGTH = "context_length";
+    /// Of an architecture: width of the hidden state.
+    EMBEDDING_LENGTH = "embedding_length";
+
+    /// Kind of tokenizer (`llama`, `gpt2` ...).
+    TOKENIZER_MODEL = "tokenizer.ggml.model";
+    /// Name of the pre-tokenizer.
+    TOKENIZER_PRE = "tokenizer.ggml.pre";
+    /// Texts of the tokens.
+    TOKENIZER_TOKENS = "tokenizer.ggml.tokens";
+    /// Types of the tokens.
+    TOKENIZER_TOKEN_TYPE = "tokenizer.ggml.token_type";
+    /// Scores of the tokens.
+    TOKENIZER_SCORES = "tokenizer.ggml.scores";
+    /// Merges of a byte-pair encoding.
+    TOKENIZER_MERGES = "tokenizer.ggml.merges";
+    /// Id of the token that begins a text.
+    TOKENIZER_BOS_ID = "tokenizer.ggml.bos_token_id";
+    /// Id of the token that ends a text.
+    TOKENIZER_EOS_ID = "tokenizer.ggml.eos_token_id";
+    /// Id of the token that ends a turn.
+    TOKENIZER_EOT_ID = "tokenizer.ggml.eot_token_id";
+    /// Id of the token for what is unknown.
+    TOKENIZER_UNKNOWN_ID = "tokenizer.ggml.unknown_token_id";
+    /// Id of the token that fills up.
+    TOKENIZER_PADDING_ID = "tokenizer.ggml.padding_token_id";
+    /// Whether a text begins with the token that begins a text.
+    TOKENIZER_ADD_BOS = "tokenizer.ggml.add_bos_token";
+    /// Whether a text ends with the token that ends a text.
+    TOKENIZER_ADD_EOS = "tokenizer.ggml.add_eos_token";
+    /// Whether a space is put before a text.
+    TOKENIZER_ADD_SPACE_PREFIX = "tokenizer.ggml.add_space_prefix";
+    /// Jinja template of a chat.
+    TOKENIZER_CHAT_TEMPLATE = "tokenizer.chat_template";
+}

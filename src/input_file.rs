@@ -1,0 +1,220 @@
+//! Input files: regular files only, read by position, watched for changes.
+//!
+//! Used by every reader of the crate. Nothing is mapped here: a file that is cut short while it is read gives an error.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::printable::printable_path;
+
+/// What goes wrong with an input file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The file cannot be opened.
+    #[error("{}: cannot open: {source}", printable_path(path))]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The path leads to something that is no regular file.
+    #[error("{}: not a regular file but a {kind}", printable_path(path))]
+    NotRegular {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        kind: &'static str,
+    },
+    /// Reading fails.
+    #[error("{}: cannot read {len} bytes at offset {offset}: {source}", printable_path(path))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Where, from the start of the file.
+        offset: u64,
+        /// How many bytes were asked for.
+        len: usize,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The file is not what it was when it was opened.
+    #[error("{}: changed while it was read", printable_path(path))]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is larger than anything of its kind.
+    #[error("{}: {size} bytes, more than the limit of {limit}", printable_path(path))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// The largest size in bytes.
+        limit: u64,
+    },
+}
+
+/// Identity of a file on this machine: equal for every path, symbolic and hard link that leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// The identity in a file's metadata.
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// A regular file, open for reading.
+#[derive(Debug)]
+pub struct InputFile {
+    file: File,
+    path: PathBuf,
+    id: FileId,
+    stamp: Stamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self { size: metadata.len(), seconds: metadata.mtime(), nanoseconds: metadata.mtime_nsec() }
+    }
+}
+
+impl InputFile {
+    /// Opens `path`, which may be a symbolic link, for reading. Never blocks (on a pipe, say).
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is no regular file.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        let cannot_open = |source| FileError::Open { path: path.into(), source };
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)
+            .map_err(cannot_open)?;
+        let metadata = file.metadata().map_err(cannot_open)?;
+        if !metadata.is_file() {
+            return Err(FileError::NotRegular { path: path.into(), kind: kind_of(&metadata) });
+        }
+        Ok(Self { file, path: path.into(), id: FileId::of(&metadata), stamp: Stamp::of(&metadata) })
+    }
+
+    /// Path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size in bytes when it was opened.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.stamp.size
+    }
+
+    /// Identity of the file.
+    #[must_use]
+    pub const fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// The open file, for mapping.
+    pub(crate) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Fills `buffer` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// When the system cannot read them, or the file has become shorter.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError> {
+        self.file.read_exact_at(buffer, offset).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => FileError::Changed { path: self.path.clone() },
+            _ => FileError::Read { path: self.path.clone(), offset, len: buffer.len(), source },
+        })
+    }
+
+    /// Reads the whole file.
+    ///
+    /// # Errors
+    /// When it is larger than `limit` bytes, cannot be read, or has become shorter.
+    pub fn read_all(&self, limit: u64) -> Result<Vec<u8>, FileError> {
+        let too_large = || FileError::TooLarge { path: self.path.clone(), size: self.size(), limit };
+        if self.size() > limit {
+            return Err(too_large());
+        }
+        let mut bytes = vec![0; usize::try_from(self.size()).map_err(|_| too_large())?];
+        self.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Checks that the file still has the size and time of modification it was opened with.
+    ///
+    /// # Errors
+    /// When it has changed.
+    pub fn check_unchanged(&self) -> Result<(), FileError> {
+        match self.file.metadata() {
+            Ok(metadata) if Stamp::of(&metadata) == self.stamp => Ok(()),
+            _ => Err(FileError::Changed { path: self.path.clone() }),
+        }
+    }
+}
+
+fn kind_of(metadata: &Metadata) -> &'static str {
+    let ty = metadata.file_type();
+    if ty.is_dir() {
+        "directory"
+    } else if ty.is_fifo() {
+        "pipe"
+    } else if ty.is_socket() {
+        "socket"
+    } else {
+        "device"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{FileError, InputFile};
+
+    #[test]
+    fn only_regular_files_open() {
+        let kind = |path| match InputFile::open(Path::new(path)) {
+            Err(FileError::NotRegular { kind, .. }) => kind,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(kind("/"), "directory");
+        assert_eq!(kind("/dev/null"), "device");
+    }
+
+    #[test]
+    fn changes_are_seen() {
+        let path = std::env::temp_dir().join(format!("gguf-input-file-{}", std::process::id()));
+        std::fs::write(&path, "0123456789").expect("write");
+        let file = InputFile::open(&path).expect("open");
+        assert!(file.check_unchanged().is_ok());
+        assert!(matches!(file.read_all(9), Err(FileError::TooLarge { size: 10, limit: 9, .. })));
+        std::fs::write(&path, "0123").expect("write");
+        let mut buffer = [0; 10];
+        assert!(matches!(file.read_exact_at(&mut buffer, 0), Err(FileError::Changed { .. })));
+        assert!(matches!(file.check_unchanged(), Err(FileError::Changed { .. })));
+        std::fs::remove_file(&path).expect("remove");
+    }
+}
