@@ -1,5 +1,6 @@
 //! `gguf`: the toolkit for GGUF model files.
 
+pub mod arch;
 pub mod bytes;
 pub mod gguf;
 pub mod input_file;

@@ -1,0 +1,267 @@
+//! A model's hyper-parameters, read from GGUF metadata and checked before anything is allocated.
+
+use super::{Error, keys};
+use crate::gguf::{Array, Metadata, Value};
+
+/// Upper bound of any single dimension or count: far above every model, far below any overflow.
+const MAX_DIMENSION: u64 = 1 << 27;
+/// Upper bound of the number of blocks.
+const MAX_BLOCKS: u64 = 4096;
+
+/// Hyper-parameters that most families share, and access to all others.
+#[derive(Clone, Debug)]
+pub struct Hparams {
+    /// `general.architecture`.
+    pub architecture: String,
+    /// Number of blocks (layers) that are run: NextN prediction layers are not counted.
+    pub block_count: usize,
+    /// Length of the residual stream.
+    pub embedding_length: usize,
+    /// Number of tokens of the vocabulary.
+    pub vocab_size: usize,
+    /// Positions the model was trained on.
+    pub context_length: usize,
+    /// Hidden length of each block's dense feed-forward part.
+    pub feed_forward_length: Vec<usize>,
+    /// Query heads of each block.
+    pub head_count: Vec<usize>,
+    /// Key-value heads of each block (0: no attention there).
+    pub head_count_kv: Vec<usize>,
+    /// Length of a key (and query) head.
+    pub key_length: usize,
+    /// Length of a value head.
+    pub value_length: usize,
+    /// Epsilon of the norms, whichever kind the family has.
+    pub norm_epsilon: f32,
+    metadata: Metadata,
+}
+
+impl Hparams {
+    /// Reads the shared keys of `metadata`.
+    ///
+    /// # Errors
+    /// When a needed key is missing, or one has a wrong type or an impossible value.
+    pub fn from_metadata(metadata: &Metadata) -> Result<Self, Error> {
+        let architecture = match metadata.get("general.architecture") {
+            Some(Value::String(name)) => name.clone(),
+            Some(other) => return Err(bad("general.architecture".into(), other, "a string")),
+            None => return Err(Error::NoArchitecture),
+        };
+        let mut hparams = Self {
+            architecture,
+            block_count: 0,
+            embedding_length: 0,
+            vocab_size: 0,
+            context_length: 0,
+            feed_forward_length: Vec::new(),
+            head_count: Vec::new(),
+            head_count_kv: Vec::new(),
+            key_length: 0,
+            value_length: 0,
+            norm_epsilon: 0.0,
+            metadata: metadata.clone(),
+        };
+        hparams.read_shared()?;
+        Ok(hparams)
+    }
+
+    fn read_shared(&mut self) -> Result<(), Error> {
+        let blocks = self.positive(keys::BLOCK_COUNT)?;
+        let next_n = self.count_or(keys::NEXTN_PREDICT_LAYERS, 0)?;
+        if blocks as u64 > MAX_BLOCKS || next_n >= blocks {
+            return Err(self.bad_key(keys::BLOCK_COUNT, "1 to 4096, more than nextn_predict_layers"));
+        }
+        self.block_count = blocks - next_n;
+        self.embedding_length = self.positive(keys::EMBEDDING_LENGTH)?;
+        self.context_length = self.positive(keys::CONTEXT_LENGTH)?;
+        self.vocab_size = match self.metadata.get("tokenizer.ggml.tokens") {
+            Some(Value::Array(tokens)) if !tokens.is_empty() && tokens.len() as u64 <= MAX_DIMENSION => tokens.len(),
+            Some(other) => return Err(bad("tokenizer.ggml.tokens".into(), other, "an array of tokens")),
+            None => self.positive(keys::VOCAB_SIZE)?,
+        };
+        self.feed_forward_length = self.per_block_or(keys::FEED_FORWARD_LENGTH, Some(0))?;
+        self.head_count = self.per_block_or(keys::HEAD_COUNT, None)?;
+        self.head_count_kv = if self.has(keys::HEAD_COUNT_KV) {
+            self.per_block_or(keys::HEAD_COUNT_KV, None)?
+        } else {
+            self.head_count.clone()
+        };
+        for (&heads, &kv) in self.head_count.iter().zip(&self.head_count_kv) {
+            if kv > 0 && (heads == 0 || !heads.is_multiple_of(kv)) {
+                return Err(self.bad_key(keys::HEAD_COUNT_KV, "a divisor of attention.head_count"));
+            }
+        }
+        let heads = self.head_count.iter().copied().max().unwrap_or(0);
+        let head_length = self.embedding_length.checked_div(heads).unwrap_or(0);
+        self.key_length = self.count_or(keys::KEY_LENGTH, head_length)?;
+        self.value_length = self.count_or(keys::VALUE_LENGTH, head_length)?;
+        let epsilon = if self.has(keys::LAYER_NORM_RMS_EPSILON) {
+            keys::LAYER_NORM_RMS_EPSILON
+        } else {
+            keys::LAYER_NORM_EPSILON
+        };
+        self.norm_epsilon = self.f32(epsilon)?;
+        if !(0.0..1.0).contains(&self.norm_epsilon) {
+            return Err(self.bad_key(epsilon, "at least 0 and less than 1"));
+        }
+        Ok(())
+    }
+
+    /// The metadata that these were read from.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Whether the architecture's `key` is there.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The value of the architecture's `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.metadata.get(&self.full(key))
+    }
+
+    /// A count or length from 0 to 2^27.
+    ///
+    /// # Errors
+    /// When the key is missing or no such number.
+    pub fn count(&self, key: &str) -> Result<usize, Error> {
+        let value = self.get(key).ok_or_else(|| Error::MissingKey { key: self.full(key) })?;
+        self.checked_count(key, value)
+    }
+
+    /// As [`Self::count`], or `default` when the key is missing.
+    ///
+    /// # Errors
+    /// When the key is there and no such number.
+    pub fn count_or(&self, key: &str, default: usize) -> Result<usize, Error> {
+        if self.has(key) { self.count(key) } else { Ok(default) }
+    }
+
+    /// As [`Self::count`], and not zero.
+    ///
+    /// # Errors
+    /// When the key is missing, or no such number.
+    pub fn positive(&self, key: &str) -> Result<usize, Error> {
+        match self.count(key)? {
+            0 => Err(self.bad_key(key, "more than 0")),
+            n => Ok(n),
+        }
+    }
+
+    /// A finite float.
+    ///
+    /// # Errors
+    /// When the key is missing or no such number.
+    pub fn f32(&self, key: &str) -> Result<f32, Error> {
+        let value = self.get(key).ok_or_else(|| Error::MissingKey { key: self.full(key) })?;
+        #[allow(clippy::cast_possible_truncation, reason = "rounded to the precision of the engine")]
+        let number = value.as_f64().map(|v| v as f32).filter(|v| v.is_finite());
+        number.ok_or_else(|| bad(self.full(key), value, "a finite float"))
+    }
+
+    /// As [`Self::f32`], or `default` when the key is missing.
+    ///
+    /// # Errors
+    /// When the key is there and no such number.
+    pub fn f32_or(&self, key: &str, default: f32) -> Result<f32, Error> {
+        if self.has(key) { self.f32(key) } else { Ok(default) }
+    }
+
+    /// A boolean, or `default` when the key is missing.
+    ///
+    /// # Errors
+    /// When the key is there and no boolean.
+    pub fn bool_or(&self, key: &str, default: bool) -> Result<bool, Error> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => value.as_bool().ok_or_else(|| bad(self.full(key), value, "a boolean")),
+        }
+    }
+
+    /// A string, when the key is there.
+    ///
+    /// # Errors
+    /// When the key is there and no string.
+    pub fn str(&self, key: &str) -> Result<Option<&str>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => value.as_str().map(Some).ok_or_else(|| bad(self.full(key), value, "a string")),
+        }
+    }
+
+    /// A count for each block, from one number or an array of one each; `default` when the key is missing.
+    ///
+    /// # Errors
+    /// When the key is missing without default, or its numbers or their count are wrong.
+    pub fn per_block_or(&self, key: &str, default: Option<usize>) -> Result<Vec<usize>, Error> {
+        match (self.get(key), default) {
+            (Some(Value::Array(array)), _) => self
+                .block_array(key, array)?
+                .take(self.block_count)
+                .map(|value| self.checked_count(key, &value))
+                .collect(),
+            (None, Some(default)) => Ok(vec![default; self.block_count]),
+            _ => Ok(vec![self.count(key)?; self.block_count]),
+        }
+    }
+
+    /// A boolean for each block, when the key is there.
+    ///
+    /// # Errors
+    /// When the key is there and no array of a boolean a block.
+    pub fn bools_per_block(&self, key: &str) -> Result<Option<Vec<bool>>, Error> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let Value::Array(array) = value else { return Err(bad(self.full(key), value, "an array")) };
+        self.block_array(key, array)?
+            .take(self.block_count)
+            .map(|item| item.as_bool().ok_or_else(|| bad(self.full(key), &item, "booleans")))
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    /// An error that says what stands at the architecture's `key` and what may stand there.
+    #[must_use]
+    pub fn bad_key(&self, key: &str, expected: &'static str) -> Error {
+        let found = self.get(key).map_or_else(|| "missing".into(), describe);
+        Error::BadKey { key: self.full(key), found, expected }
+    }
+
+    fn block_array<'a>(&self, key: &str, array: &'a Array) -> Result<impl Iterator<Item = Value> + 'a, Error> {
+        if array.len() < self.block_count {
+            return Err(self.bad_key(key, "an element for each block"));
+        }
+        Ok(array.iter())
+    }
+
+    fn checked_count(&self, key: &str, value: &Value) -> Result<usize, Error> {
+        value
+            .as_u64()
+            .filter(|&n| n <= MAX_DIMENSION)
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| bad(self.full(key), value, "an integer from 0 to 134217728"))
+    }
+
+    fn full(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+}
+
+fn bad(key: String, found: &Value, expected: &'static str) -> Error {
+    Error::BadKey { key, found: describe(found), expected }
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Array(array) => format!("an array of {} {}", array.len(), array.element_type().name()),
+        Value::String(_) => "a string".into(),
+        Value::Bool(v) => v.to_string(),
+        Value::F32(v) => v.to_string(),
+        Value::F64(v) => v.to_string(),
+        integer => integer.as_i64().map_or_else(|| "an integer out of range".into(), |v| v.to_string()),
+    }
+}

@@ -1,0 +1,78 @@
+//! Names of the metadata keys that describe an architecture, without their `<architecture>.` prefix.
+//!
+//! The families' `config.rs` writes them, [`super::Hparams`] reads them. Names from llama.cpp's
+//! `gguf-py/gguf/constants.py`.
+
+#![allow(missing_docs, reason = "each constant is the name it holds")]
+
+pub const BLOCK_COUNT: &str = "block_count";
+pub const CONTEXT_LENGTH: &str = "context_length";
+pub const EMBEDDING_LENGTH: &str = "embedding_length";
+pub const FEED_FORWARD_LENGTH: &str = "feed_forward_length";
+pub const VOCAB_SIZE: &str = "vocab_size";
+pub const USE_PARALLEL_RESIDUAL: &str = "use_parallel_residual";
+pub const TENSOR_DATA_LAYOUT: &str = "tensor_data_layout";
+
+pub const HEAD_COUNT: &str = "attention.head_count";
+pub const HEAD_COUNT_KV: &str = "attention.head_count_kv";
+pub const KEY_LENGTH: &str = "attention.key_length";
+pub const VALUE_LENGTH: &str = "attention.value_length";
+pub const KEY_LENGTH_SWA: &str = "attention.key_length_swa";
+pub const VALUE_LENGTH_SWA: &str = "attention.value_length_swa";
+pub const KEY_LENGTH_MLA: &str = "attention.key_length_mla";
+pub const VALUE_LENGTH_MLA: &str = "attention.value_length_mla";
+pub const Q_LORA_RANK: &str = "attention.q_lora_rank";
+pub const KV_LORA_RANK: &str = "attention.kv_lora_rank";
+pub const LAYER_NORM_EPSILON: &str = "attention.layer_norm_epsilon";
+pub const LAYER_NORM_RMS_EPSILON: &str = "attention.layer_norm_rms_epsilon";
+pub const SLIDING_WINDOW: &str = "attention.sliding_window";
+pub const SLIDING_WINDOW_PATTERN: &str = "attention.sliding_window_pattern";
+pub const SHARED_KV_LAYERS: &str = "attention.shared_kv_layers";
+pub const RECURRENT_LAYERS: &str = "attention.recurrent_layers";
+pub const ATTENTION_SCALE: &str = "attention.scale";
+pub const TEMPERATURE_SCALE: &str = "attention.temperature_scale";
+pub const TEMPERATURE_LENGTH: &str = "attention.temperature_length";
+pub const FULL_ATTENTION_INTERVAL: &str = "full_attention_interval";
+
+pub const ROPE_DIMENSION_COUNT: &str = "rope.dimension_count";
+pub const ROPE_DIMENSION_COUNT_SWA: &str = "rope.dimension_count_swa";
+pub const ROPE_DIMENSION_SECTIONS: &str = "rope.dimension_sections";
+pub const ROPE_FREQ_BASE: &str = "rope.freq_base";
+pub const ROPE_FREQ_BASE_SWA: &str = "rope.freq_base_swa";
+pub const ROPE_SCALING_TYPE: &str = "rope.scaling.type";
+pub const ROPE_SCALING_FACTOR: &str = "rope.scaling.factor";
+pub const ROPE_SCALING_ATTN_FACTOR: &str = "rope.scaling.attn_factor";
+pub const ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH: &str = "rope.scaling.original_context_length";
+pub const ROPE_SCALING_YARN_LOG_MULTIPLIER: &str = "rope.scaling.yarn_log_multiplier";
+pub const ROPE_SCALING_YARN_EXT_FACTOR: &str = "rope.scaling.yarn_ext_factor";
+pub const ROPE_SCALING_YARN_ATTN_FACTOR: &str = "rope.scaling.yarn_attn_factor";
+pub const ROPE_SCALING_YARN_BETA_FAST: &str = "rope.scaling.yarn_beta_fast";
+pub const ROPE_SCALING_YARN_BETA_SLOW: &str = "rope.scaling.yarn_beta_slow";
+
+pub const EXPERT_COUNT: &str = "expert_count";
+pub const EXPERT_USED_COUNT: &str = "expert_used_count";
+pub const EXPERT_SHARED_COUNT: &str = "expert_shared_count";
+pub const EXPERT_GROUP_COUNT: &str = "expert_group_count";
+pub const EXPERT_GROUP_USED_COUNT: &str = "expert_group_used_count";
+pub const EXPERT_FEED_FORWARD_LENGTH: &str = "expert_feed_forward_length";
+pub const EXPERT_SHARED_FEED_FORWARD_LENGTH: &str = "expert_shared_feed_forward_length";
+pub const EXPERT_WEIGHTS_SCALE: &str = "expert_weights_scale";
+pub const EXPERT_WEIGHTS_NORM: &str = "expert_weights_norm";
+pub const EXPERT_GATING_FUNC: &str = "expert_gating_func";
+pub const LEADING_DENSE_BLOCK_COUNT: &str = "leading_dense_block_count";
+pub const MOE_EVERY_N_LAYERS: &str = "moe_every_n_layers";
+pub const NEXTN_PREDICT_LAYERS: &str = "nextn_predict_layers";
+
+pub const ATTN_LOGIT_SOFTCAPPING: &str = "attn_logit_softcapping";
+pub const FINAL_LOGIT_SOFTCAPPING: &str = "final_logit_softcapping";
+pub const LOGIT_SCALE: &str = "logit_scale";
+pub const RESIDUAL_SCALE: &str = "residual_scale";
+pub const EMBEDDING_SCALE: &str = "embedding_scale";
+pub const EMBEDDING_LENGTH_PER_LAYER_INPUT: &str = "embedding_length_per_layer_input";
+
+pub const SSM_CONV_KERNEL: &str = "ssm.conv_kernel";
+pub const SSM_INNER_SIZE: &str = "ssm.inner_size";
+pub const SSM_STATE_SIZE: &str = "ssm.state_size";
+pub const SSM_TIME_STEP_RANK: &str = "ssm.time_step_rank";
+pub const SSM_GROUP_COUNT: &str = "ssm.group_count";
+pub const SHORTCONV_L_CACHE: &str = "shortconv.l_cache";
