@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::limits;
+use super::output::OutputError;
 use crate::gguf::ValueType;
 use crate::input_file::FileError;
 use crate::printable::{printable, printable_path};
@@ -35,6 +36,39 @@ pub enum Error {
         path: PathBuf,
         /// The system's word.
         source: io::Error,
+    },
+    /// The output file cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A key or a tensor cannot stand in a file.
+    #[error("{}: cannot write {place}: {problem}", printable_path(path))]
+    Unwritable {
+        /// The output.
+        path: PathBuf,
+        /// The key or tensor.
+        place: Place,
+        /// What is wrong.
+        problem: Problem,
+    },
+    /// More data than the tensor at hand takes. The name is empty when all tensors were complete.
+    #[error("tensor {}: {bytes} bytes to write, room for {room}", printable(name))]
+    TooMuchData {
+        /// The tensor.
+        name: String,
+        /// Bytes that it still takes.
+        room: u64,
+        /// Bytes given.
+        bytes: u64,
+    },
+    /// A file was to be finished without all of its data.
+    #[error("tensor {}: {found} bytes written of {expected}", printable(name))]
+    MissingData {
+        /// The first tensor that is not complete.
+        name: String,
+        /// Its size in bytes.
+        expected: u64,
+        /// Bytes written.
+        found: u64,
     },
     /// A read of tensor data that does not lie inside the tensor.
     #[error("tensor {}: bytes {offset} to {offset}+{len} asked for, it has {bytes}", printable(name))]

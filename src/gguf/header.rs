@@ -166,7 +166,10 @@ impl Parser<'_> {
             self.place = Place::Key(key.clone());
             let value = self.value()?;
             if key == keys::GENERAL_ALIGNMENT {
-                alignment = alignment_of(&value)?;
+                alignment = match &value {
+                    Parsed::Value(value) => alignment_of(value)?,
+                    Parsed::Array { .. } => return Err(Problem::AlignmentType(ValueType::Array).into()),
+                };
             }
             entries.push((key, value));
         }
@@ -359,12 +362,12 @@ fn name(bytes: &[u8]) -> Result<String, Problem> {
     str::from_utf8(bytes).map(str::to_owned).map_err(|_| Problem::NotUtf8)
 }
 
-fn alignment_of(value: &Parsed) -> Result<u32, Problem> {
-    match value {
-        Parsed::Value(Value::U32(n)) if n.is_power_of_two() && *n <= limits::MAX_ALIGNMENT => Ok(*n),
-        Parsed::Value(Value::U32(n)) => Err(Problem::Alignment(*n)),
-        Parsed::Value(value) => Err(Problem::AlignmentType(value.value_type())),
-        Parsed::Array { .. } => Err(Problem::AlignmentType(ValueType::Array)),
+/// The alignment that a value sets.
+pub(super) fn alignment_of(value: &Value) -> Result<u32, Problem> {
+    match *value {
+        Value::U32(n) if n.is_power_of_two() && n <= limits::MAX_ALIGNMENT => Ok(n),
+        Value::U32(n) => Err(Problem::Alignment(n)),
+        _ => Err(Problem::AlignmentType(value.value_type())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The GGUF file format: reading and writing.
 //!
-//! [`Reader`] opens a model, whole or split; it trusts nothing that a file says before it has checked it.
+//! [`Reader`] opens a model, whole or split; it trusts nothing that a file says before it has checked it. [`Writer`]
+//! makes one, which appears under its name when it is complete.
 
 mod cursor;
 mod error;
@@ -8,16 +9,21 @@ mod header;
 pub mod keys;
 pub mod limits;
 mod mmap;
+mod output;
 mod reader;
 mod shards;
 mod tensor_info;
 mod value;
 mod warning;
+mod writer;
 
 pub use error::{Error, FormatError, Place, Problem, ShardProblem};
 pub use header::DEFAULT_ALIGNMENT;
+pub use mmap::install_fault_handlers;
+pub use output::{OutputError, OutputFile, Overwrite, remove_temporaries};
 pub use reader::{Reader, Shard};
 pub use shards::shard_file_name;
 pub use tensor_info::TensorInfo;
 pub use value::{Array, Metadata, Value, ValueType};
 pub use warning::Warning;
+pub use writer::{TensorSpec, Writer, file_size};

@@ -8,10 +8,11 @@ use std::sync::OnceLock;
 use super::cursor::Cursor;
 use super::error::{Error, ShardProblem};
 use super::header::{self, Header};
+use super::mmap::MappedFile;
+use super::shards;
 use super::tensor_info::TensorInfo;
 use super::value::Metadata;
 use super::warning::Warning;
-use super::{mmap, shards};
 use crate::bytes::Bytes;
 use crate::input_file::{FileError, FileId, InputFile};
 
@@ -295,7 +296,7 @@ impl Shard {
                     return Ok(bytes);
                 }
                 file.check_unchanged()?;
-                let mapped = mmap::map(file).map_err(|source| Error::Map { path: self.path.clone(), source })?;
+                let mapped = MappedFile::new(file).map_err(|source| Error::Map { path: self.path.clone(), source })?;
                 Ok(map.get_or_init(|| Bytes::new(mapped)))
             }
         }

@@ -1,0 +1,361 @@
+//! Output files that appear whole or not at all: a temporary beside the target, renamed when it is complete.
+//!
+//! The binary's signal handler calls [`remove_temporaries`]; then an interrupted program leaves nothing behind.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::mmap;
+use crate::input_file::FileId;
+use crate::printable::printable_path;
+
+/// Why an output file cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// There is a file already.
+    #[error("{}: exists already (--force replaces it)", printable_path(path))]
+    Exists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// The output is one of the inputs, by this or another name.
+    #[error("{}: is an input, and would be overwritten", printable_path(path))]
+    IsInput {
+        /// The output.
+        path: PathBuf,
+    },
+    /// The output is a directory, a device or the like.
+    #[error("{}: not a regular file", printable_path(path))]
+    NotRegular {
+        /// The output.
+        path: PathBuf,
+    },
+    /// No file can be made in the output's folder.
+    #[error("{}: cannot create: {source}", printable_path(path))]
+    Create {
+        /// The output, or the temporary beside it.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The disk has no room for the whole file.
+    #[error("{}: no room for {bytes} bytes: {source}", printable_path(path))]
+    NoRoom {
+        /// The output.
+        path: PathBuf,
+        /// Size of the file to be written.
+        bytes: u64,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// Writing fails.
+    #[error("{}: cannot write: {source}", printable_path(path))]
+    Write {
+        /// The output.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+}
+
+/// What to do about a file that stands where the output shall be.
+#[derive(Clone, Copy, Debug)]
+pub enum Overwrite<'a> {
+    /// Refuse to go on.
+    Refuse,
+    /// Replace a regular file, unless it is one of the inputs.
+    Replace {
+        /// The inputs.
+        inputs: &'a [FileId],
+    },
+}
+
+/// A file under construction. Dropped before [`commit`](Self::commit), it vanishes, and an older file stays as it was.
+#[derive(Debug)]
+pub struct OutputFile {
+    file: BufWriter<File>,
+    temporary: Temporary,
+    target: PathBuf,
+    replace: bool,
+    written: u64,
+    reserved: u64,
+}
+
+impl OutputFile {
+    /// Begins the file `path`. Room on the disk is reserved for `bytes` bytes where the file system can do so.
+    ///
+    /// # Errors
+    /// When the output exists and may not be replaced, is no regular file, cannot be made, or has no room.
+    pub fn create(path: &Path, overwrite: Overwrite<'_>, bytes: u64) -> Result<Self, OutputError> {
+        check_target(path, overwrite)?;
+        // Through a symbolic link the file behind it is replaced, not the link.
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        let (file, temporary) =
+            Temporary::beside(&target).map_err(|source| OutputError::Create { path: path.into(), source })?;
+        if bytes > 0 {
+            mmap::reserve(&file, bytes).map_err(|source| OutputError::NoRoom { path: path.into(), bytes, source })?;
+        }
+        let replace = matches!(overwrite, Overwrite::Replace { .. });
+        let file = BufWriter::with_capacity(256 << 10, file);
+        Ok(Self { file, temporary, target, replace, written: 0, reserved: bytes })
+    }
+
+    /// Path of the file that will be.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.target
+    }
+
+    /// Brings all bytes to the disk and the file to its place. Returns its size in bytes.
+    ///
+    /// # Errors
+    /// When something cannot be written, or another program has meanwhile made a file of this name. The temporary is
+    /// removed then.
+    pub fn commit(self) -> Result<u64, OutputError> {
+        let Self { file, temporary, target, replace, written, reserved } = self;
+        let cannot_write = |source| OutputError::Write { path: target.clone(), source };
+        let file = file.into_inner().map_err(|error| cannot_write(error.into_error()))?;
+        if written < reserved {
+            file.set_len(written).map_err(cannot_write)?;
+        }
+        file.sync_all().map_err(cannot_write)?;
+        temporary.rename(&target, replace).map_err(|source| match source.kind() {
+            ErrorKind::AlreadyExists => OutputError::Exists { path: target.clone() },
+            _ => cannot_write(source),
+        })?;
+        sync_folder(&target).map_err(cannot_write)?;
+        Ok(written)
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.written += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn check_target(path: &Path, overwrite: Overwrite<'_>) -> Result<(), OutputError> {
+    let found = match fs::metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(OutputError::Create { path: path.into(), source }),
+    };
+    if !Metadata::is_file(&found) {
+        return Err(OutputError::NotRegular { path: path.into() });
+    }
+    match overwrite {
+        Overwrite::Refuse => Err(OutputError::Exists { path: path.into() }),
+        Overwrite::Replace { inputs } if inputs.contains(&FileId::of(&found)) => {
+            Err(OutputError::IsInput { path: path.into() })
+        }
+        Overwrite::Replace { .. } => Ok(()),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match File::open(folder_of(path)).and_then(|folder| folder.sync_all()) {
+        // Some file systems cannot sync a folder, and one may write to a folder that one may not read.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::PermissionDenied) => Ok(()),
+        other => other,
+    }
+}
+
+/// The temporaries of this process. Locked while one is made, renamed or removed.
+static TEMPORARIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn temporaries() -> MutexGuard<'static, Vec<PathBuf>> {
+    TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes every unfinished output of this process. For signal handlers: what comes after must end the process.
+pub fn remove_temporaries() {
+    remove_all(&mut temporaries());
+}
+
+/// Like [`remove_temporaries`], but gives up where the list is in use.
+pub(super) fn try_remove_temporaries() {
+    if let Ok(mut list) = TEMPORARIES.try_lock() {
+        remove_all(&mut list);
+    }
+}
+
+fn remove_all(list: &mut Vec<PathBuf>) {
+    for path in list.drain(..) {
+        // Nothing can be done about an error here.
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// A temporary file's name. The file is removed with it.
+#[derive(Debug)]
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    /// Makes `.NAME.tmp-PID` beside `target`, or with a further number where that exists.
+    fn beside(target: &Path) -> io::Result<(File, Self)> {
+        let name = target.file_name().ok_or(ErrorKind::InvalidInput)?;
+        // A long name must leave room for what is added.
+        let name = if name.len() > 200 { "output".as_ref() } else { name };
+        let mut list = temporaries();
+        for attempt in 0..100 {
+            let mut temporary = OsString::from(".");
+            temporary.push(name);
+            temporary.push(format!(".tmp-{}", std::process::id()));
+            if attempt > 0 {
+                temporary.push(format!("-{attempt}"));
+            }
+            let path = folder_of(target).join(temporary);
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => {
+                    list.push(path.clone());
+                    return Ok((file, Self { path }));
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ErrorKind::AlreadyExists.into())
+    }
+
+    fn rename(self, target: &Path, replace: bool) -> io::Result<()> {
+        let mut list = temporaries();
+        let result = if replace { fs::rename(&self.path, target) } else { rename_to_new(&self.path, target) };
+        if result.is_ok() {
+            list.retain(|path| *path != self.path);
+        }
+        // Dropping `self` takes the lock again.
+        drop(list);
+        result
+    }
+}
+
+/// Renames, and fails where the target exists: also where it came to exist just now.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
+        // No hard links on this file system.
+        Err(_) if fs::symlink_metadata(to).is_ok() => Err(ErrorKind::AlreadyExists.into()),
+        Err(_) => fs::rename(from, to),
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let mut list = temporaries();
+        if let Some(index) = list.iter().position(|path| *path == self.path) {
+            // Nothing can be done about an error here.
+            let _ = fs::remove_file(list.swap_remove(index));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    use super::{OutputError, OutputFile, Overwrite};
+    use crate::input_file::FileId;
+
+    /// An empty folder, removed with the value.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("gguf-output-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).expect("folder");
+            Self(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.0).expect("folder");
+            entries.map(|entry| entry.expect("entry").file_name().into_string().expect("UTF-8")).collect()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).expect("remove");
+        }
+    }
+
+    #[test]
+    fn a_dropped_output_leaves_nothing() {
+        let folder = Folder::new("drop");
+        let path = folder.0.join("out");
+        let mut output = OutputFile::create(&path, Overwrite::Refuse, 100).expect("create");
+        output.write_all(b"half").expect("write");
+        assert_eq!(folder.names(), [format!(".out.tmp-{}", std::process::id())]);
+        drop(output);
+        assert!(folder.names().is_empty());
+    }
+
+    #[test]
+    fn a_committed_output_is_whole() {
+        let folder = Folder::new("commit");
+        let path = folder.0.join("out");
+        let mut output = OutputFile::create(&path, Overwrite::Refuse, 100).expect("create");
+        output.write_all(b"whole").expect("write");
+        assert_eq!(output.commit().expect("commit"), 5);
+        assert_eq!(fs::read(&path).expect("read"), b"whole");
+        assert_eq!(folder.names(), ["out"]);
+    }
+
+    #[test]
+    fn existing_files_and_inputs_are_safe() {
+        let folder = Folder::new("exists");
+        let (path, link) = (folder.0.join("out"), folder.0.join("link"));
+        fs::write(&path, "old").expect("write");
+        let create = |path: &PathBuf, overwrite| OutputFile::create(path, overwrite, 0).map(drop);
+        assert!(matches!(create(&path, Overwrite::Refuse), Err(OutputError::Exists { .. })));
+        let inputs = [FileId::of(&fs::metadata(&path).expect("metadata"))];
+        fs::hard_link(&path, &link).expect("link");
+        let replace = Overwrite::Replace { inputs: &inputs };
+        assert!(matches!(create(&link, replace), Err(OutputError::IsInput { .. })));
+        assert!(matches!(create(&folder.0, replace), Err(OutputError::NotRegular { .. })));
+        assert!(matches!(create(&folder.0.join("no/out"), replace), Err(OutputError::Create { .. })));
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+    }
+
+    #[test]
+    fn of_two_at_once_the_second_is_refused() {
+        let folder = Folder::new("two");
+        let path = folder.0.join("out");
+        let first = OutputFile::create(&path, Overwrite::Refuse, 0).expect("create");
+        let second = OutputFile::create(&path, Overwrite::Refuse, 0).expect("create");
+        first.commit().expect("commit");
+        assert!(matches!(second.commit(), Err(OutputError::Exists { .. })));
+        assert_eq!(folder.names(), ["out"]);
+    }
+
+    #[test]
+    fn a_link_is_followed() {
+        let folder = Folder::new("link");
+        let (path, link) = (folder.0.join("out"), folder.0.join("link"));
+        fs::write(&path, "old").expect("write");
+        std::os::unix::fs::symlink("out", &link).expect("link");
+        let mut output = OutputFile::create(&link, Overwrite::Replace { inputs: &[] }, 0).expect("create");
+        output.write_all(b"new").expect("write");
+        output.commit().expect("commit");
+        assert!(fs::symlink_metadata(&link).expect("metadata").is_symlink());
+        assert_eq!(fs::read(&path).expect("read"), b"new");
+    }
+}

@@ -1,0 +1,370 @@
+//! Writing models: everything is known before the first byte, so the header comes first and is final.
+//!
+//! Offsets and padding are those of llama.cpp: each tensor, also the last, is filled up to the alignment with zeros.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::error::{Error, Place, Problem};
+use super::header::{DEFAULT_ALIGNMENT, elements_of};
+use super::output::{OutputError, OutputFile, Overwrite};
+use super::tensor_info::TensorInfo;
+use super::value::{Metadata, Value, ValueType};
+use super::{keys, limits};
+use crate::tensor_type::TensorType;
+
+/// The version of the format that is written.
+const VERSION: u32 = 3;
+
+/// A tensor to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Name, unique in the file.
+    pub name: String,
+    /// Dimensions in the format's order: the fastest-running one (columns) first; 0 to 4 of them.
+    pub shape: Vec<u64>,
+    /// How the elements are stored.
+    pub ty: TensorType,
+}
+
+impl From<&TensorInfo> for TensorSpec {
+    fn from(info: &TensorInfo) -> Self {
+        Self { name: info.name.clone(), shape: info.shape.clone(), ty: info.ty }
+    }
+}
+
+/// A GGUF file under construction: to a file that appears when it is complete, or to any other sink.
+#[derive(Debug)]
+pub struct Writer<W: Write = OutputFile> {
+    sink: W,
+    path: PathBuf,
+    tensors: Vec<Pending>,
+    current: usize,
+    /// Bytes of the current tensor that have been written.
+    filled: u64,
+    alignment: u64,
+}
+
+#[derive(Debug)]
+struct Pending {
+    name: String,
+    bytes: u64,
+}
+
+impl Writer {
+    /// Begins the file `path` and writes its header.
+    ///
+    /// # Errors
+    /// When metadata or tensors cannot stand in a file, when the output may not be replaced, or there is no room.
+    pub fn create(
+        path: &Path,
+        overwrite: Overwrite<'_>,
+        metadata: &Metadata,
+        tensors: &[TensorSpec],
+    ) -> Result<Self, Error> {
+        let layout = Layout::new(path, metadata, tensors)?;
+        let output = OutputFile::create(path, overwrite, layout.file_bytes)?;
+        Self::begin(output, path, layout)
+    }
+
+    /// Brings the complete file to its place. Returns its size in bytes.
+    ///
+    /// # Errors
+    /// When data are missing, or the system cannot write them. Nothing stays behind then.
+    pub fn finish(self) -> Result<u64, Error> {
+        Ok(self.into_sink()?.commit()?)
+    }
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes the header to `sink`. `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// When metadata or tensors cannot stand in a file, or the sink fails.
+    pub fn to_sink(sink: W, name: &str, metadata: &Metadata, tensors: &[TensorSpec]) -> Result<Self, Error> {
+        let path = Path::new(name);
+        Self::begin(sink, path, Layout::new(path, metadata, tensors)?)
+    }
+
+    fn begin(sink: W, path: &Path, layout: Layout) -> Result<Self, Error> {
+        let Layout { header, tensors, alignment, .. } = layout;
+        let mut writer = Self { sink, path: path.into(), tensors, current: 0, filled: 0, alignment };
+        writer.put(&header)?;
+        writer.close_filled()?;
+        Ok(writer)
+    }
+
+    /// Writes data of the next tensor that is not complete: all of it, or a piece. Padding is added by itself.
+    ///
+    /// # Errors
+    /// When there is more than the tensor takes, or the system cannot write it.
+    pub fn write_tensor(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let (name, room) = match self.tensors.get(self.current) {
+            Some(tensor) => (tensor.name.as_str(), tensor.bytes - self.filled),
+            None => ("", 0),
+        };
+        if bytes.len() as u64 > room {
+            return Err(Error::TooMuchData { name: name.to_owned(), room, bytes: bytes.len() as u64 });
+        }
+        self.put(bytes)?;
+        self.filled += bytes.len() as u64;
+        self.close_filled()
+    }
+
+    /// Checks that all data have been written, and gives the sink back.
+    ///
+    /// # Errors
+    /// When data are missing.
+    pub fn into_sink(self) -> Result<W, Error> {
+        if let Some(tensor) = self.tensors.get(self.current) {
+            let (name, expected, found) = (tensor.name.clone(), tensor.bytes, self.filled);
+            return Err(Error::MissingData { name, expected, found });
+        }
+        Ok(self.sink)
+    }
+
+    /// Goes on to the next tensor that takes data, when the current one is complete.
+    fn close_filled(&mut self) -> Result<(), Error> {
+        while let Some(tensor) = self.tensors.get(self.current)
+            && self.filled == tensor.bytes
+        {
+            let padding = padding(tensor.bytes, self.alignment);
+            self.current += 1;
+            self.filled = 0;
+            self.put_zeros(padding)?;
+        }
+        Ok(())
+    }
+
+    fn put_zeros(&mut self, mut count: u64) -> Result<(), Error> {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        while count > 0 {
+            let n = count.min(ZEROS.len() as u64);
+            self.put(&ZEROS[..usize::try_from(n).unwrap_or(ZEROS.len())])?;
+            count -= n;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.sink.write_all(bytes).map_err(|source| OutputError::Write { path: self.path.clone(), source }.into())
+    }
+}
+
+/// Size in bytes of the file that [`Writer::create`] would make.
+///
+/// # Errors
+/// When metadata or tensors cannot stand in a file.
+pub fn file_size(metadata: &Metadata, tensors: &[TensorSpec]) -> Result<u64, Error> {
+    Ok(Layout::new(Path::new("output"), metadata, tensors)?.file_bytes)
+}
+
+/// The finished header, and what comes after it.
+struct Layout {
+    header: Vec<u8>,
+    tensors: Vec<Pending>,
+    alignment: u64,
+    file_bytes: u64,
+}
+
+impl Layout {
+    fn new(path: &Path, metadata: &Metadata, tensors: &[TensorSpec]) -> Result<Self, Error> {
+        let refused = |place, problem| Error::Unwritable { path: path.into(), place, problem };
+        let alignment = match metadata.get(keys::GENERAL_ALIGNMENT) {
+            None => DEFAULT_ALIGNMENT,
+            Some(value) => super::header::alignment_of(value)
+                .map_err(|problem| refused(Place::Key(keys::GENERAL_ALIGNMENT.into()), problem))?,
+        };
+        let alignment = u64::from(alignment);
+        let mut header = Vec::new();
+        header.extend(b"GGUF");
+        header.extend(VERSION.to_le_bytes());
+        header.extend((tensors.len() as u64).to_le_bytes());
+        header.extend((metadata.len() as u64).to_le_bytes());
+        for (key, value) in metadata.iter() {
+            let fits = check_name(key, limits::MAX_KEY_BYTES).and_then(|()| check_value(value));
+            fits.map_err(|problem| refused(Place::Key(key.to_owned()), problem))?;
+            put_string(&mut header, key.as_bytes());
+            header.extend(value.value_type().id().to_le_bytes());
+            put_value(&mut header, value);
+        }
+        let mut pending = Vec::with_capacity(tensors.len());
+        let mut seen = HashSet::new();
+        let mut offset = 0u64;
+        for spec in tensors {
+            let refused = |problem| refused(Place::Tensor(spec.name.clone()), problem);
+            check_name(&spec.name, limits::MAX_NAME_BYTES).map_err(refused)?;
+            if !seen.insert(&spec.name) {
+                return Err(refused(Problem::Duplicate));
+            }
+            let bytes = bytes_of(spec).map_err(refused)?;
+            put_string(&mut header, spec.name.as_bytes());
+            // `bytes_of` has checked that there are 4 at most.
+            header.extend(u32::try_from(spec.shape.len()).unwrap_or(u32::MAX).to_le_bytes());
+            header.extend(spec.shape.iter().flat_map(|dim| dim.to_le_bytes()));
+            header.extend(spec.ty.id().to_le_bytes());
+            header.extend(offset.to_le_bytes());
+            offset = bytes
+                .checked_next_multiple_of(alignment)
+                .and_then(|padded| offset.checked_add(padded))
+                .ok_or_else(|| refused(Problem::Shape(spec.shape.clone())))?;
+            pending.push(Pending { name: spec.name.clone(), bytes });
+        }
+        if !tensors.is_empty() {
+            let padding = padding(header.len() as u64, alignment);
+            header.resize(header.len() + usize::try_from(padding).unwrap_or(0), 0);
+        }
+        let file_bytes = offset.saturating_add(header.len() as u64);
+        Ok(Self { header, tensors: pending, alignment, file_bytes })
+    }
+}
+
+fn padding(bytes: u64, alignment: u64) -> u64 {
+    bytes.wrapping_neg() & (alignment - 1)
+}
+
+fn check_name(name: &str, limit: u64) -> Result<(), Problem> {
+    let bytes = name.len() as u64;
+    if name.is_empty() {
+        return Err(Problem::EmptyName);
+    }
+    if bytes > limit {
+        return Err(Problem::TooLong { bytes, limit });
+    }
+    if name.contains('\0') { Err(Problem::ZeroInName) } else { Ok(()) }
+}
+
+fn check_value(value: &Value) -> Result<(), Problem> {
+    let bytes = value.as_str().map_or(0, |text| text.len() as u64);
+    let limit = limits::MAX_STRING_BYTES;
+    if bytes > limit { Err(Problem::TooLong { bytes, limit }) } else { Ok(()) }
+}
+
+fn bytes_of(spec: &TensorSpec) -> Result<u64, Problem> {
+    let dims = u32::try_from(spec.shape.len()).unwrap_or(u32::MAX);
+    if dims > limits::MAX_DIMS {
+        return Err(Problem::Dimensions(dims));
+    }
+    let cols = spec.shape.first().copied().unwrap_or(1);
+    if !cols.is_multiple_of(spec.ty.block_len() as u64) {
+        return Err(Problem::Row { cols, ty: spec.ty });
+    }
+    let bytes = elements_of(&spec.shape).and_then(|elements| spec.ty.bytes_for(elements));
+    bytes.ok_or_else(|| Problem::Shape(spec.shape.clone()))
+}
+
+fn put_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text);
+}
+
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::U8(v) => out.extend(v.to_le_bytes()),
+        Value::I8(v) => out.extend(v.to_le_bytes()),
+        Value::U16(v) => out.extend(v.to_le_bytes()),
+        Value::I16(v) => out.extend(v.to_le_bytes()),
+        Value::U32(v) => out.extend(v.to_le_bytes()),
+        Value::I32(v) => out.extend(v.to_le_bytes()),
+        Value::F32(v) => out.extend(v.to_le_bytes()),
+        Value::U64(v) => out.extend(v.to_le_bytes()),
+        Value::I64(v) => out.extend(v.to_le_bytes()),
+        Value::F64(v) => out.extend(v.to_le_bytes()),
+        Value::Bool(v) => out.push(u8::from(*v)),
+        Value::String(v) => put_string(out, v.as_bytes()),
+        Value::Array(v) => {
+            out.extend(v.element_type().id().to_le_bytes());
+            out.extend((v.len() as u64).to_le_bytes());
+            out.extend(v.encoded());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TensorSpec, Writer, file_size};
+    use crate::gguf::{Array, Error, Metadata, Problem, Reader, Value};
+    use crate::tensor_type::TensorType;
+
+    fn spec(name: &str, shape: &[u64], ty: TensorType) -> TensorSpec {
+        TensorSpec { name: name.into(), shape: shape.into(), ty }
+    }
+
+    fn write(metadata: &Metadata, tensors: &[(TensorSpec, Vec<u8>)]) -> Result<Vec<u8>, Error> {
+        let specs: Vec<_> = tensors.iter().map(|(spec, _)| spec.clone()).collect();
+        let mut writer = Writer::to_sink(Vec::new(), "test", metadata, &specs)?;
+        for (_, data) in tensors {
+            // In two pieces, to see that they join.
+            let (head, tail) = data.split_at(data.len() / 3);
+            writer.write_tensor(head)?;
+            writer.write_tensor(tail)?;
+        }
+        let bytes = writer.into_sink()?;
+        assert_eq!(bytes.len() as u64, file_size(metadata, &specs)?);
+        Ok(bytes)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut metadata = Metadata::new();
+        metadata.set("general.alignment", 64u32);
+        metadata.set("a.bool", true);
+        metadata.set("a.text", "häl\nlo");
+        metadata.set("a.i64", i64::MIN);
+        metadata.set("a.f64", f64::MAX);
+        metadata.set("a.tokens", Array::strings([&b"\xff"[..], b""]));
+        metadata.set("a.flags", Array::bools([true, false]));
+        metadata.set("a.empty", Array::from(&[0u16; 0][..]));
+        let tensors = [
+            (spec("scalar", &[], TensorType::F32), vec![1; 4]),
+            (spec("none", &[0, 5], TensorType::F16), vec![]),
+            (spec("blocks", &[64, 3], TensorType::Q4_0), (0..108).collect()),
+            (spec("last", &[1], TensorType::I8), vec![9]),
+        ];
+        let bytes = write(&metadata, &tensors).expect("valid");
+        let reader = Reader::from_bytes("test", bytes.clone().into()).expect("valid");
+        assert_eq!(reader.metadata(), &metadata);
+        assert_eq!(reader.alignment(), 64);
+        assert_eq!(reader.tensors().len(), tensors.len());
+        for (info, (spec, data)) in reader.tensors().iter().zip(&tensors) {
+            assert_eq!(TensorSpec::from(info), *spec);
+            assert_eq!(&*reader.data(info).expect("data"), &data[..]);
+        }
+        let again: Vec<_> =
+            reader.tensors().iter().map(|t| (t.into(), reader.data(t).expect("data").to_vec())).collect();
+        assert_eq!(write(reader.metadata(), &again).expect("valid"), bytes);
+    }
+
+    #[test]
+    fn what_cannot_stand_in_a_file_is_refused() {
+        let problem = |metadata: &Metadata, specs: &[TensorSpec]| match file_size(metadata, specs) {
+            Err(Error::Unwritable { problem, .. }) => problem,
+            other => panic!("{other:?}"),
+        };
+        let none = Metadata::new();
+        let f32 = |name: &str, shape: &[u64]| spec(name, shape, TensorType::F32);
+        assert_eq!(problem(&none, &[f32("", &[1])]), Problem::EmptyName);
+        assert_eq!(problem(&none, &[f32("a", &[1]), f32("a", &[1])]), Problem::Duplicate);
+        assert_eq!(problem(&none, &[f32(&"a".repeat(64), &[1])]), Problem::TooLong { bytes: 64, limit: 63 });
+        assert_eq!(problem(&none, &[f32("a", &[1; 5])]), Problem::Dimensions(5));
+        assert_eq!(problem(&none, &[f32("a", &[1 << 62])]), Problem::Shape(vec![1 << 62]));
+        let row = spec("a", &[33, 32], TensorType::Q8_0);
+        assert_eq!(problem(&none, &[row]), Problem::Row { cols: 33, ty: TensorType::Q8_0 });
+        let alignment: Metadata = [("general.alignment".to_owned(), Value::U32(48))].into_iter().collect();
+        assert_eq!(problem(&alignment, &[]), Problem::Alignment(48));
+    }
+
+    #[test]
+    fn missing_and_surplus_data_are_refused() {
+        let specs = [spec("a", &[4], TensorType::I8), spec("b", &[4], TensorType::I8)];
+        let mut writer = Writer::to_sink(Vec::new(), "test", &Metadata::new(), &specs).expect("valid");
+        assert!(matches!(writer.write_tensor(&[0; 5]), Err(Error::TooMuchData { room: 4, bytes: 5, .. })));
+        writer.write_tensor(&[0; 4]).expect("fits");
+        writer.write_tensor(&[0; 3]).expect("fits");
+        assert!(matches!(writer.into_sink(), Err(Error::MissingData { expected: 4, found: 3, .. })));
+    }
+}
