@@ -10,7 +10,7 @@ use super::error::{Error, Place, Problem};
 use super::header::{DEFAULT_ALIGNMENT, elements_of};
 use super::output::{OutputError, OutputFile, Overwrite};
 use super::tensor_info::TensorInfo;
-use super::value::{Metadata, Value, ValueType};
+use super::value::{Metadata, Value};
 use super::{keys, limits};
 use crate::tensor_type::TensorType;
 
