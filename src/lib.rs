@@ -5,6 +5,7 @@ pub mod bytes;
 pub mod gguf;
 pub mod input_file;
 pub mod printable;
+pub mod quant;
 pub mod tensor_type;
 
 pub use tensor_type::TensorType;

@@ -1,4 +1,8 @@
-//! The integration tests: one module per subject.
+//! The integration tests: one binary, one module a subject.
 
-/// The published vocabularies (needs `GGUF_SHARED`).
+// Codecs against what llama-quantize writes.
+mod codecs;
+// Files shared by tests.
+mod shared;
+// The published vocabularies.
 mod vocabularies;

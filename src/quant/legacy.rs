@@ -1,0 +1,145 @@
+//! The formats of 32 elements a block: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
+//!
+//! Q4_0 and Q5_0: `x = d * (q - 8)` (or 16), with `d` such that the element of greatest magnitude is `-8 d`.
+//! Q4_1 and Q5_1: `x = d * q + m`. Q8_0: `x = d * q`. Element `i` shares its byte with element `i + 16`; fifth bits
+//! stand in a word of their own, element `i`'s in bit `i`.
+
+use super::{Format, f16_at, put_f16};
+use crate::TensorType;
+
+const LEN: usize = 32;
+
+/// A block's scale and offset: `x = d * q + m`.
+struct Grid {
+    d: f32,
+    m: f32,
+}
+
+/// Codes of a symmetric block, `0..2 * half`, and its scale.
+fn symmetric(x: &[f32], half: u8) -> (f32, [u8; LEN]) {
+    let (mut greatest, mut at_greatest) = (0.0f32, 0.0f32);
+    for &v in x {
+        if greatest < v.abs() {
+            greatest = v.abs();
+            at_greatest = v;
+        }
+    }
+    let d = at_greatest / -f32::from(half);
+    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    let offset = f32::from(half) + 0.5;
+    (d, std::array::from_fn(|i| truncated(x[i] * inverse + offset, 2 * half - 1)))
+}
+
+/// Codes of an affine block, `0..=top`, and its grid.
+fn affine(x: &[f32], top: u8) -> (Grid, [u8; LEN]) {
+    let (mut min, mut max) = (f32::MAX, -f32::MAX);
+    for &v in x {
+        if v < min {
+            min = v;
+        }
+        if v > max {
+            max = v;
+        }
+    }
+    let d = (max - min) / f32::from(top);
+    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    (Grid { d, m: min }, std::array::from_fn(|i| truncated((x[i] - min) * inverse + 0.5, top)))
+}
+
+/// `x` cut to an integer of 8 bits as x86 does it (0 for what no `i32` holds), and at most `top`.
+fn truncated(x: f32, top: u8) -> u8 {
+    let whole = if x.abs() < 2_147_483_648.0 { x as i32 } else { 0 };
+    i32::from(whole as i8).min(i32::from(top)) as u8
+}
+
+fn pack_nibbles(codes: &[u8; LEN], out: &mut [u8]) {
+    for (i, byte) in out.iter_mut().enumerate() {
+        *byte = (codes[i] & 15) | (codes[i + 16] & 15) << 4;
+    }
+}
+
+fn fifth_bits(codes: &[u8; LEN]) -> [u8; 4] {
+    codes.iter().enumerate().fold(0, |bits, (i, &code)| bits | u32::from(code >> 4) << i).to_le_bytes()
+}
+
+/// Code `i` of a block's nibbles and, for five-bit formats, fifth bits.
+fn code(nibbles: &[u8], fifth: [u8; 4], i: usize) -> u8 {
+    let low = if i < 16 { nibbles[i] & 15 } else { nibbles[i - 16] >> 4 };
+    low | ((u32::from_le_bytes(fifth) >> i & 1) as u8) << 4
+}
+
+fn decode_codes(grid: &Grid, zero: i16, nibbles: &[u8], fifth: &[u8], out: &mut [f32]) {
+    let fifth = fifth.try_into().unwrap_or([0; 4]);
+    for (i, x) in out.iter_mut().enumerate() {
+        *x = f32::from(i16::from(code(nibbles, fifth, i)) - zero) * grid.d + grid.m;
+    }
+}
+
+macro_rules! legacy {
+    ($($name:ident, $encode:expr, $decode:expr;)*) => {$(
+        #[allow(non_camel_case_types, reason = "the format's own name")]
+        pub(super) struct $name;
+
+        impl Format for $name {
+            const TY: TensorType = TensorType::$name;
+
+            fn encode_block(x: &[f32], block: &mut [u8]) {
+                let encode: fn(&[f32], &mut [u8]) = $encode;
+                encode(x, block);
+            }
+
+            fn decode_block(block: &[u8], out: &mut [f32]) {
+                let decode: fn(&[u8], &mut [f32]) = $decode;
+                decode(block, out);
+            }
+        }
+    )*};
+}
+
+legacy! {
+    // d, nibbles
+    Q4_0, |x, block| {
+        let (d, codes) = symmetric(x, 8);
+        put_f16(block, 0, d);
+        pack_nibbles(&codes, &mut block[2..]);
+    }, |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: 0.0 }, 8, &block[2..], &[], out);
+    // d, m, nibbles
+    Q4_1, |x, block| {
+        let (grid, codes) = affine(x, 15);
+        put_f16(block, 0, grid.d);
+        put_f16(block, 2, grid.m);
+        pack_nibbles(&codes, &mut block[4..]);
+    }, |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: f16_at(block, 2) }, 0, &block[4..], &[], out);
+    // d, fifth bits, nibbles
+    Q5_0, |x, block| {
+        let (d, codes) = symmetric(x, 16);
+        put_f16(block, 0, d);
+        block[2..6].copy_from_slice(&fifth_bits(&codes));
+        pack_nibbles(&codes, &mut block[6..]);
+    }, |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: 0.0 }, 16, &block[6..], &block[2..6], out);
+    // d, m, fifth bits, nibbles
+    Q5_1, |x, block| {
+        let (grid, codes) = affine(x, 31);
+        put_f16(block, 0, grid.d);
+        put_f16(block, 2, grid.m);
+        block[4..8].copy_from_slice(&fifth_bits(&codes));
+        pack_nibbles(&codes, &mut block[8..]);
+    }, |block, out| {
+        decode_codes(&Grid { d: f16_at(block, 0), m: f16_at(block, 2) }, 0, &block[8..], &block[4..8], out);
+    };
+    // d, codes
+    Q8_0, |x, block| {
+        let greatest = x.iter().fold(0.0f32, |m, v| if m > v.abs() { m } else { v.abs() });
+        let d = greatest / 127.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        put_f16(block, 0, d);
+        for (code, v) in block[2..].iter_mut().zip(x) {
+            *code = (v * inverse).round() as i32 as i8 as u8;
+        }
+    }, |block, out| {
+        let d = f16_at(block, 0);
+        for (x, &code) in out.iter_mut().zip(&block[2..]) {
+            *x = f32::from(code as i8) * d;
+        }
+    };
+}

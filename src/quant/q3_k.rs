@@ -1,0 +1,83 @@
+//! Q3_K: 256 elements in 110 bytes: a high bit each, two low bits each, six-bit scales of sixteen sub-blocks, d.
+//!
+//! `x = d * (scale - 32) * (code - 4)`. Bit `j` of high-bit byte `i` belongs to element `32 j + i`.
+
+use super::q2_k::{pack_pairs, pair};
+use super::scale_search::refined_scale;
+use super::{Format, SUPER_BLOCK, f16_at, nearest, put_f16};
+use crate::TensorType;
+
+const SUB_BLOCK: usize = 16;
+const CODES: usize = 32;
+const SCALES: usize = 96;
+const D: usize = 108;
+
+#[allow(non_camel_case_types, reason = "the format's own name")]
+pub(super) struct Q3_K;
+
+impl Format for Q3_K {
+    const TY: TensorType = TensorType::Q3_K;
+
+    fn encode_block(x: &[f32], block: &mut [u8]) {
+        let mut codes = [0; SUPER_BLOCK];
+        let mut scales = [0.0; 16];
+        let (mut magnitude, mut max) = (0.0f32, 0.0f32);
+        for (j, (x, codes)) in x.chunks_exact(SUB_BLOCK).zip(codes.chunks_exact_mut(SUB_BLOCK)).enumerate() {
+            scales[j] = refined_scale::<SUB_BLOCK>(x, 4, codes);
+            if scales[j].abs() > magnitude {
+                magnitude = scales[j].abs();
+                max = scales[j];
+            }
+        }
+        let mut six_bits = [0u8; 16];
+        let mut d = 0.0;
+        if max != 0.0 {
+            let inverse = -32.0 / max;
+            six_bits = scales.map(|s| (i32::from(nearest(inverse * s) as i8).clamp(-32, 31) + 32) as u8);
+            d = 1.0 / inverse;
+        }
+        pack_scales(if max == 0.0 { None } else { Some(&six_bits) }, &mut block[SCALES..D]);
+        let d = put_f16(block, D, d);
+        for (j, (x, codes)) in x.chunks_exact(SUB_BLOCK).zip(codes.chunks_exact_mut(SUB_BLOCK)).enumerate() {
+            let d = d * f32::from(i16::from(six_bits[j]) - 32);
+            if d == 0.0 {
+                continue;
+            }
+            for (code, &v) in codes.iter_mut().zip(x) {
+                *code = (nearest(v / d).clamp(-4, 3) + 4) as u8;
+            }
+        }
+        for (i, byte) in block[..CODES].iter_mut().enumerate() {
+            *byte = (0..8).fold(0, |bits, j| bits | (codes[32 * j + i] >> 2) << j);
+        }
+        pack_pairs(&codes.map(|code| code & 3), &mut block[CODES..SCALES]);
+    }
+
+    fn decode_block(block: &[u8], out: &mut [f32]) {
+        let d = f16_at(block, D);
+        let scales = unpack_scales(&block[SCALES..D]);
+        for (j, out) in out.chunks_exact_mut(SUB_BLOCK).enumerate() {
+            let d = d * f32::from(i16::from(scales[j]) - 32);
+            for (i, x) in out.iter_mut().enumerate() {
+                let at = j * SUB_BLOCK + i;
+                let high = block[at % 32] >> (at / 32) & 1;
+                let code = i16::from(pair(&block[CODES..SCALES], at) | high << 2) - 4;
+                *x = d * f32::from(code);
+            }
+        }
+    }
+}
+
+/// Low four bits of scales 0 to 7 and 8 to 15 share eight bytes; the high two bits of scale `j` stand in byte
+/// `8 + j % 4`. Without scales all bytes are zero.
+fn pack_scales(scales: Option<&[u8; 16]>, out: &mut [u8]) {
+    out.fill(0);
+    for (j, &scale) in scales.into_iter().flatten().enumerate() {
+        out[j % 8] |= (scale & 15) << (j / 8 * 4);
+        out[8 + j % 4] |= scale >> 4 << (j / 4 * 2);
+    }
+}
+
+fn unpack_scales(packed: &[u8]) -> [u8; 16] {
+    std::array::from_fn(|j| packed[j % 8] >> (j / 8 * 4) & 15 | (packed[8 + j % 4] >> (j / 4 * 2) & 3) << 4)
+}
