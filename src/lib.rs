@@ -6,6 +6,7 @@ pub mod gguf;
 pub mod input_file;
 pub mod printable;
 pub mod quant;
+pub mod safetensors;
 pub mod tensor_type;
 
 pub use tensor_type::TensorType;

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, one module a subject.
 
+// Checkpoints in folders.
+mod checkpoints;
 // Codecs against what llama-quantize writes.
 mod codecs;
 // Files shared by tests.

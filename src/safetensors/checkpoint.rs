@@ -1,0 +1,268 @@
+//! Opened checkpoints: the tensors of one file, or of all shards that an index names.
+
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::dtype::Dtype;
+use super::error::{Error, FormatError, IndexProblem};
+use super::header::{self, Entry, LENGTH_BYTES};
+use super::index::{Index, MAX_INDEX_BYTES};
+use crate::bytes::Bytes;
+use crate::input_file::{FileError, FileId, InputFile};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// What a header says about one tensor, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Name, unique in the checkpoint.
+    pub name: String,
+    /// How the elements are stored.
+    pub dtype: Dtype,
+    /// Dimensions in the checkpoint's order: the slowest-running one (rows) first.
+    pub shape: Vec<u64>,
+    bytes: u64,
+    start: u64,
+    file: usize,
+}
+
+impl TensorInfo {
+    /// Number of elements.
+    #[must_use]
+    pub fn elements(&self) -> u64 {
+        self.bytes.checked_div(self.dtype.bytes()).unwrap_or(0)
+    }
+
+    /// Bytes of the data.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// An opened checkpoint, fully checked. Data are read by position; nothing is mapped.
+#[derive(Debug)]
+pub struct Checkpoint {
+    files: Vec<CheckpointFile>,
+    /// Sorted by name.
+    tensors: Vec<TensorInfo>,
+}
+
+#[derive(Debug)]
+struct CheckpointFile {
+    path: PathBuf,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Memory(Bytes),
+    File(InputFile),
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in `folder`: `model.safetensors`, or else the shards of `model.safetensors.index.json`. Other
+    /// files (`consolidated.safetensors`, adapters) hold other things. The path of one `.safetensors` file will do too.
+    ///
+    /// # Errors
+    /// When there is none, when a file cannot be read or is no valid one, or when index and shards do not fit.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        if !folder.is_dir() {
+            return Self::assemble(vec![CheckpointFile::open(folder)?]);
+        }
+        let single = folder.join(SINGLE);
+        if fs::symlink_metadata(&single).is_ok() {
+            return Self::assemble(vec![CheckpointFile::open(&single)?]);
+        }
+        let index = folder.join(INDEX);
+        if fs::symlink_metadata(&index).is_ok() {
+            return Self::open_index(folder, &index);
+        }
+        Err(Error::NoCheckpoint { folder: folder.into(), hint: instead(folder) })
+    }
+
+    /// Opens a checkpoint of one file that lies in memory. `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// When the bytes are no valid safetensors file.
+    pub fn from_bytes(name: &str, bytes: Bytes) -> Result<Self, Error> {
+        Self::assemble(vec![CheckpointFile { path: name.into(), source: Source::Memory(bytes) }])
+    }
+
+    fn open_index(folder: &Path, path: &Path) -> Result<Self, Error> {
+        let fail = |problem| Error::Index { path: path.into(), problem };
+        let json = InputFile::open(path)?.read_all(MAX_INDEX_BYTES)?;
+        let index = Index::parse(&json).map_err(fail)?;
+        let names = index.shards();
+        let mut files = Vec::with_capacity(names.len());
+        for &name in &names {
+            let file = CheckpointFile::open(&folder.join(name)).map_err(|error| match error {
+                Error::File(FileError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    fail(IndexProblem::ShardMissing(name.to_owned()))
+                }
+                other => other,
+            })?;
+            files.push(file);
+        }
+        let checkpoint = Self::assemble(files)?;
+        let names: Vec<&str> = names.into_iter().collect();
+        let shard = |tensor: &TensorInfo| names.get(tensor.file).copied().unwrap_or_default();
+        let found: Vec<(&str, &str)> =
+            checkpoint.tensors.iter().map(|tensor| (tensor.name.as_str(), shard(tensor))).collect();
+        index.check(path, &found)?;
+        Ok(checkpoint)
+    }
+
+    fn assemble(files: Vec<CheckpointFile>) -> Result<Self, Error> {
+        let mut tensors = Vec::new();
+        for (file, opened) in files.iter().enumerate() {
+            tensors.extend(opened.header()?.into_iter().map(|entry| {
+                let Entry { name, dtype, shape, start, bytes } = entry;
+                TensorInfo { name, dtype, shape, bytes, start, file }
+            }));
+        }
+        tensors.sort_by(|a: &TensorInfo, b| (&a.name, a.file).cmp(&(&b.name, b.file)));
+        Ok(Self { files, tensors })
+    }
+
+    /// All tensors, sorted by name.
+    #[must_use]
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor called `name`.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let place = self.tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).ok()?;
+        self.tensors.get(place)
+    }
+
+    /// The number of the file that holds a tensor: the files are counted from 0 in the order of their names.
+    #[must_use]
+    pub const fn file_number(&self, tensor: &TensorInfo) -> usize {
+        tensor.file
+    }
+
+    /// The files' paths, sorted.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| file.path.as_path())
+    }
+
+    /// Bytes of all tensors together.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.tensors.iter().map(TensorInfo::bytes).fold(0, u64::saturating_add)
+    }
+
+    /// Identities of the files, so that an output does not overwrite them.
+    #[must_use]
+    pub fn file_ids(&self) -> Vec<FileId> {
+        let id = |file: &CheckpointFile| match &file.source {
+            Source::Memory(_) => None,
+            Source::File(file) => Some(file.id()),
+        };
+        self.files.iter().filter_map(id).collect()
+    }
+
+    /// Fills `buffer` with the bytes of a tensor from `offset_bytes` on.
+    ///
+    /// # Errors
+    /// When the bytes do not lie inside the tensor, cannot be read, or the file has become shorter.
+    ///
+    /// # Panics
+    /// When `tensor` is another checkpoint's, and does not fit this one.
+    pub fn read_at(&self, tensor: &TensorInfo, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let end = offset_bytes.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > tensor.bytes) {
+            return Err(Error::OutOfTensor {
+                name: tensor.name.clone(),
+                offset: offset_bytes,
+                len: buffer.len(),
+                bytes: tensor.bytes,
+            });
+        }
+        let file = self.files.get(tensor.file).expect("a tensor of this checkpoint has one of its files");
+        Ok(file.read_exact_at(buffer, tensor.start.saturating_add(offset_bytes))?)
+    }
+
+    /// Checks that no file has changed since it was opened: worth a call when all has been read.
+    ///
+    /// # Errors
+    /// When the size or the time of modification of a file is not what it was.
+    pub fn check_unchanged(&self) -> Result<(), Error> {
+        for file in &self.files {
+            if let Source::File(file) = &file.source {
+                file.check_unchanged()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl CheckpointFile {
+    fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self { path: path.into(), source: Source::File(InputFile::open(path)?) })
+    }
+
+    fn size(&self) -> u64 {
+        match &self.source {
+            Source::Memory(bytes) => bytes.len() as u64,
+            Source::File(file) => file.size(),
+        }
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError> {
+        match &self.source {
+            Source::File(file) => file.read_exact_at(buffer, offset),
+            Source::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let part = bytes.get(start..start.saturating_add(buffer.len()));
+                buffer.copy_from_slice(&part.expect("what is read lies inside the file"));
+                Ok(())
+            }
+        }
+    }
+
+    fn read_vec(&self, offset: u64, len: u64) -> Result<Vec<u8>, FileError> {
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        self.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    fn header(&self) -> Result<Vec<Entry>, Error> {
+        let fail = |(place, offset, problem)| {
+            Error::Format(Box::new(FormatError { path: self.path.clone(), place, offset, problem }))
+        };
+        let size = self.size();
+        let begins = self.read_vec(0, size.min(LENGTH_BYTES))?;
+        let len = header::length(&begins, size).map_err(fail)?;
+        let json = self.read_vec(LENGTH_BYTES, len)?;
+        header::parse(&json, size).map_err(fail)
+    }
+}
+
+/// What a folder without a checkpoint holds instead.
+fn instead(folder: &Path) -> &'static str {
+    let names: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    let has = |test: fn(&str) -> bool| names.iter().any(|name| test(name));
+    if has(|name| name.starts_with("model-") && name.ends_with(".safetensors")) {
+        " (there are shards: the index is missing)"
+    } else if has(|name| name.starts_with("pytorch_model") && name.ends_with(".bin")) {
+        " (there are PyTorch weights: save them as safetensors first)"
+    } else if has(|name| name.starts_with("adapter_model")) {
+        " (there is an adapter: merge it into its base model first)"
+    } else if has(|name| name.starts_with("consolidated")) {
+        " (there are consolidated weights, in another layout)"
+    } else {
+        ""
+    }
+}

@@ -1,0 +1,53 @@
+//! JSON objects as lists of their entries, so that a name that stands there twice is seen.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+
+/// The name under which a safetensors header keeps free text.
+const METADATA: &str = "__metadata__";
+
+/// The entries of an object in their order, without free text (`__metadata__`).
+pub(super) struct Entries<V>(pub(super) Vec<(String, V)>);
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
+}
+
+struct EntriesVisitor<V>(PhantomData<V>);
+
+impl<'de, V: Deserialize<'de>> Visitor<'de> for EntriesVisitor<V> {
+    type Value = Entries<V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == METADATA {
+                map.next_value::<IgnoredAny>()?;
+            } else {
+                entries.push((name, map.next_value()?));
+            }
+        }
+        Ok(Entries(entries))
+    }
+}
+
+impl<V> Entries<V> {
+    /// The entries sorted by name, or the first name that stands there twice.
+    pub(super) fn sorted(self) -> Result<Vec<(String, V)>, String> {
+        let mut entries = self.0;
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        match entries.windows(2).find(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
+            Some([(name, _), ..]) => Err(name.clone()),
+            _ => Ok(entries),
+        }
+    }
+}
