@@ -4,7 +4,7 @@
 #![allow(unsafe_code, reason = "mapping a file and handling signals are system calls")]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -59,7 +59,8 @@ impl Drop for MappedFile {
     }
 }
 
-/// Reserves room for the first `bytes` bytes of a new file. Where the file system cannot reserve, nothing happens.
+/// Reserves room for the first `bytes` bytes of a new file. Where the file system cannot reserve, it is asked whether it
+/// has as much.
 pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -67,13 +68,27 @@ pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
         // SAFETY: the descriptor is open as long as `file` lives, and no memory is passed.
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) } != 0 {
             let error = io::Error::last_os_error();
-            let no_room = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG));
-            return if no_room { Err(error) } else { Ok(()) };
+            if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)) {
+                return Err(error);
+            }
+        } else {
+            return Ok(());
         }
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (file.as_raw_fd(), bytes);
-    Ok(())
+    if free_bytes(file).is_ok_and(|free| free < bytes) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+}
+
+/// Bytes that this process may still write to the file system of an open file.
+#[allow(clippy::unnecessary_cast, reason = "the fields are narrower on other systems")]
+pub(super) fn free_bytes(file: &File) -> io::Result<u64> {
+    let mut answer = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the descriptor is open as long as `file` lives, and there is room for the answer.
+    if unsafe { libc::fstatvfs(file.as_raw_fd(), answer.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded, and so has filled the answer.
+    let answer = unsafe { answer.assume_init() };
+    Ok((answer.f_bavail as u64).saturating_mul(answer.f_frsize as u64))
 }
 
 /// For programs: a mapped file that is cut short ends the process with one line and exit code 2 instead of a silent

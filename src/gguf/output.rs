@@ -43,12 +43,14 @@ pub enum OutputError {
         source: io::Error,
     },
     /// The disk has no room for the whole file.
-    #[error("{}: no room for {bytes} bytes: {source}", printable_path(path))]
+    #[error("{}: no room: needs {bytes} bytes, the disk has {free} free ({source})", printable_path(path))]
     NoRoom {
         /// The output.
         path: PathBuf,
         /// Size of the file to be written.
         bytes: u64,
+        /// Bytes that are free where it shall be.
+        free: u64,
         /// The system's word.
         source: io::Error,
     },
@@ -97,7 +99,10 @@ impl OutputFile {
         let (file, temporary) =
             Temporary::beside(&target).map_err(|source| OutputError::Create { path: path.into(), source })?;
         if bytes > 0 {
-            mmap::reserve(&file, bytes).map_err(|source| OutputError::NoRoom { path: path.into(), bytes, source })?;
+            mmap::reserve(&file, bytes).map_err(|source| {
+                let free = mmap::free_bytes(&file).unwrap_or(0);
+                OutputError::NoRoom { path: path.into(), bytes, free, source }
+            })?;
         }
         let replace = matches!(overwrite, Overwrite::Replace { .. });
         let file = BufWriter::with_capacity(256 << 10, file);
@@ -116,6 +121,11 @@ impl OutputFile {
     /// When something cannot be written, or another program has meanwhile made a file of this name. The temporary is
     /// removed then.
     pub fn commit(self) -> Result<u64, OutputError> {
+        self.complete()?.place()
+    }
+
+    /// Brings all bytes to the disk: the first half of [`commit`](Self::commit).
+    pub(super) fn complete(self) -> Result<CompleteFile, OutputError> {
         let Self { file, temporary, target, replace, written, reserved } = self;
         let cannot_write = |source| OutputError::Write { path: target.clone(), source };
         let file = file.into_inner().map_err(|error| cannot_write(error.into_error()))?;
@@ -123,12 +133,35 @@ impl OutputFile {
             file.set_len(written).map_err(cannot_write)?;
         }
         file.sync_all().map_err(cannot_write)?;
+        Ok(CompleteFile { temporary, target, replace, bytes: written })
+    }
+}
+
+/// A file whose bytes are all on the disk, not yet at its place. Dropped, it vanishes.
+#[derive(Debug)]
+pub(super) struct CompleteFile {
+    temporary: Temporary,
+    target: PathBuf,
+    replace: bool,
+    bytes: u64,
+}
+
+impl CompleteFile {
+    /// Path of the file that will be.
+    pub(super) fn path(&self) -> &Path {
+        &self.target
+    }
+
+    /// Brings the file to its place. Returns its size in bytes.
+    pub(super) fn place(self) -> Result<u64, OutputError> {
+        let Self { temporary, target, replace, bytes } = self;
+        let cannot_write = |source| OutputError::Write { path: target.clone(), source };
         temporary.rename(&target, replace).map_err(|source| match source.kind() {
             ErrorKind::AlreadyExists => OutputError::Exists { path: target.clone() },
             _ => cannot_write(source),
         })?;
         sync_folder(&target).map_err(cannot_write)?;
-        Ok(written)
+        Ok(bytes)
     }
 }
 

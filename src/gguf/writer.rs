@@ -115,6 +115,11 @@ impl<W: Write> Writer<W> {
         self.close_filled()
     }
 
+    /// Whether all data have been written.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.current == self.tensors.len()
+    }
+
     /// Checks that all data have been written, and gives the sink back.
     ///
     /// # Errors
