@@ -4,6 +4,8 @@ pub mod arch;
 pub mod bytes;
 pub mod gguf;
 pub mod input_file;
+pub mod kernels;
+pub mod nn;
 pub mod printable;
 pub mod quant;
 pub mod safetensors;

@@ -1,0 +1,169 @@
+//! The activation functions of feed-forward parts.
+
+use super::lanes::{Kernel, LANES, Lanes, exp2, tanh_half_ln2};
+use super::{Isa, vector};
+
+/// An activation function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// `x / (1 + e^-x)`.
+    Silu,
+    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
+    GeluTanh,
+    /// `x/2 (1 + erf(x / sqrt 2))`.
+    GeluErf,
+    /// `max(x, 0)`.
+    Relu,
+    /// `max(x, 0)^2`.
+    ReluSquared,
+    /// gpt-oss: `g sigmoid(alpha g) (u + 1)` for `g = min(x, limit)`, `u` clamped to `limit`.
+    SwigluOai {
+        /// Slope of the sigmoid.
+        alpha: f32,
+        /// Bound of gate and up.
+        limit: f32,
+    },
+}
+
+impl Activation {
+    /// The function of every element of `x`, in place. (Of [`Self::SwigluOai`], which joins two inputs, the gate's
+    /// factor.)
+    pub fn apply(self, x: &mut [f32]) {
+        Isa::active().run(Apply { activation: self, x, up: None });
+    }
+
+    /// `x = act(x) * up`, in place.
+    ///
+    /// # Panics
+    /// If lengths differ.
+    pub fn apply_gated(self, x: &mut [f32], up: &[f32]) {
+        assert_eq!(x.len(), up.len());
+        Isa::active().run(Apply { activation: self, x, up: Some(up) });
+    }
+}
+
+struct Apply<'a> {
+    activation: Activation,
+    x: &'a mut [f32],
+    up: Option<&'a [f32]>,
+}
+
+impl Kernel for Apply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { activation, x, up } = self;
+        // Short rows and tails go through a padded buffer: every element takes the same path.
+        let mut start = 0;
+        while start < x.len() {
+            let n = LANES.min(x.len() - start);
+            let mut buffer = [[0.0f32; LANES]; 2];
+            buffer[0][..n].copy_from_slice(&x[start..start + n]);
+            if let Some(up) = up {
+                buffer[1][..n].copy_from_slice(&up[start..start + n]);
+            }
+            let (g, u) = (l.array(&buffer[0]), l.array(&buffer[1]));
+            let y = evaluate(l, activation, g, up.is_some().then_some(u));
+            x[start..start + n].copy_from_slice(&l.to_array(y)[..n]);
+            start += n;
+        }
+    }
+}
+
+#[inline(always)]
+fn evaluate<L: Lanes>(l: L, activation: Activation, g: L::Float, up: Option<L::Float>) -> L::Float {
+    let zero = l.splat(0.0);
+    let y = match activation {
+        Activation::Silu => l.mul(g, sigmoid(l, g)),
+        Activation::GeluTanh => {
+            // tanh(t) with t in units of ln(2)/2.
+            let scale = 2.0 * std::f32::consts::LOG2_E * 0.797_884_6;
+            let cube = l.mul(l.mul(g, g), g);
+            let inner = l.mul(l.splat(scale), l.mul_add(cube, l.splat(0.044_715), g));
+            let half = l.mul(l.splat(0.5), g);
+            l.mul_add(half, tanh_half_ln2(l, inner), half)
+        }
+        Activation::GeluErf => {
+            let lanes = l.to_array(g).map(|x| 0.5 * x * (1.0 + vector::erf(x * std::f32::consts::FRAC_1_SQRT_2)));
+            l.array(&lanes)
+        }
+        Activation::Relu => l.max(g, zero),
+        Activation::ReluSquared => {
+            let r = l.max(g, zero);
+            l.mul(r, r)
+        }
+        Activation::SwigluOai { alpha, limit } => {
+            let g = l.min(g, l.splat(limit));
+            let own = l.mul(g, sigmoid(l, l.mul(g, l.splat(alpha))));
+            let Some(u) = up else { return own };
+            let u = l.max(l.splat(-limit), l.min(l.splat(limit), u));
+            return l.mul(own, l.add(u, l.splat(1.0)));
+        }
+    };
+    match up {
+        Some(u) => l.mul(y, u),
+        None => y,
+    }
+}
+
+/// `1 / (1 + e^-x)`.
+#[inline(always)]
+fn sigmoid<L: Lanes>(l: L, x: L::Float) -> L::Float {
+    let power = l.mul(x, l.splat(-std::f32::consts::LOG2_E));
+    // Above, the exponential would leave the range of the polynomial; the result is zero to f32 there.
+    let power = l.min(l.splat(126.0), power);
+    let one = l.splat(1.0);
+    l.div(one, l.add(one, exp2(l, power)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Activation;
+
+    #[test]
+    fn values_are_those_of_the_definitions() {
+        let xs = [-100.0f32, -20.0, -3.0, -0.5, -1e-4, 0.0, 1e-3, 0.7, 2.0, 9.0, 50.0];
+        let exact = |activation: Activation, x: f64| match activation {
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::GeluTanh => {
+                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
+            }
+            Activation::Relu => x.max(0.0),
+            Activation::ReluSquared => x.max(0.0).powi(2),
+            _ => unreachable!("not in the list below"),
+        };
+        for activation in [Activation::Silu, Activation::GeluTanh, Activation::Relu, Activation::ReluSquared] {
+            let mut y = xs;
+            activation.apply(&mut y);
+            for (x, y) in xs.iter().zip(y) {
+                let truth = exact(activation, f64::from(*x));
+                let error = (f64::from(y) - truth).abs();
+                assert!(error <= 2e-6 * truth.abs() + 2e-7, "{activation:?}({x}) = {y}, not {truth}");
+            }
+        }
+    }
+
+    #[test]
+    fn gelu_with_erf() {
+        let mut y = [-1.0, 0.0, 1.0, 3.0];
+        Activation::GeluErf.apply(&mut y);
+        for (y, truth) in y.iter().zip([-0.158_655_25, 0.0, 0.841_344_8, 2.995_950_2]) {
+            assert!((y - truth).abs() < 1e-6, "{y} {truth}");
+        }
+    }
+
+    #[test]
+    fn gated_is_the_product() {
+        let (mut x, up) = ([1.0f32, -2.0, 0.5], [3.0f32, 0.25, -1.0]);
+        let mut act = x;
+        Activation::Silu.apply(&mut act);
+        Activation::Silu.apply_gated(&mut x, &up);
+        assert_eq!(x, [act[0] * up[0], act[1] * up[1], act[2] * up[2]]);
+        let mut g = [9.0f32, 0.5];
+        Activation::SwigluOai { alpha: 1.702, limit: 7.0 }.apply_gated(&mut g, &[-9.0, 1.0]);
+        assert!((g[0] - 7.0 / (1.0 + (-1.702f32 * 7.0).exp()) * -6.0).abs() < 1e-4);
+        assert!((g[1] - 0.5 / (1.0 + (-1.702f32 * 0.5).exp()) * 2.0).abs() < 1e-6);
+    }
+}

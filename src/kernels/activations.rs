@@ -1,0 +1,192 @@
+//! The input rows of a product, quantized as the weights' formats ask for it, once for all products that share them.
+
+use std::sync::OnceLock;
+
+use super::Pool;
+use super::lanes::{Kernel, LANES, Lanes};
+use crate::TensorType;
+
+/// Elements whose sum is kept beside the codes.
+pub(super) const SUM_LEN: usize = 16;
+
+/// Rows of floats, `[rows, cols]`, with their quantized forms made on first use.
+pub struct Activations<'a> {
+    x: &'a [f32],
+    cols: usize,
+    super_blocks: OnceLock<Quantized>,
+    blocks: OnceLock<Quantized>,
+}
+
+/// Rows as eight-bit codes: `x = scale * code`.
+pub(super) struct Quantized {
+    /// `[rows, cols]`.
+    pub(super) codes: Vec<i8>,
+    /// `[rows, cols / block length]`.
+    pub(super) scales: Vec<f32>,
+    /// Sums of 16 codes: `[rows, cols / 16]`.
+    pub(super) sums: Vec<i16>,
+}
+
+/// How a weight format wants its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    /// As floats.
+    Floats,
+    /// One scale for 32 elements.
+    Blocks,
+    /// One scale for 256 elements.
+    SuperBlocks,
+}
+
+impl Input {
+    pub(super) fn of(ty: TensorType) -> Self {
+        use TensorType as T;
+        match ty {
+            T::Q2_K | T::Q3_K | T::Q4_K | T::Q5_K | T::Q6_K => Self::SuperBlocks,
+            T::Q4_0 | T::Q4_1 | T::Q5_0 | T::Q5_1 | T::Q8_0 | T::MXFP4 => Self::Blocks,
+            _ => Self::Floats,
+        }
+    }
+}
+
+impl<'a> Activations<'a> {
+    /// Rows of `cols` floats.
+    ///
+    /// # Panics
+    /// If `x` are not whole rows.
+    #[must_use]
+    pub fn new(x: &'a [f32], cols: usize) -> Self {
+        assert!(cols > 0 && x.len().is_multiple_of(cols), "{} elements in rows of {cols}", x.len());
+        Self { x, cols, super_blocks: OnceLock::new(), blocks: OnceLock::new() }
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.x.len() / self.cols
+    }
+
+    /// Length of a row.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Row `row` as floats.
+    pub(super) fn row(&self, row: usize) -> &[f32] {
+        &self.x[row * self.cols..(row + 1) * self.cols]
+    }
+
+    /// Makes the form that `ty` wants, on all threads, unless it is there.
+    pub(super) fn prepare(&self, pool: &Pool, ty: TensorType) {
+        match Input::of(ty) {
+            Input::Floats => {}
+            Input::Blocks => drop(self.blocks.get_or_init(|| self.quantize(pool, 32))),
+            Input::SuperBlocks => drop(self.super_blocks.get_or_init(|| self.quantize(pool, 256))),
+        }
+    }
+
+    /// The form with one scale for 32 elements.
+    ///
+    /// # Panics
+    /// If it has not been prepared.
+    pub(super) fn blocks(&self) -> &Quantized {
+        self.blocks.get().expect("prepared before the product")
+    }
+
+    /// The form with one scale for 256 elements.
+    ///
+    /// # Panics
+    /// If it has not been prepared.
+    pub(super) fn super_blocks(&self) -> &Quantized {
+        self.super_blocks.get().expect("prepared before the product")
+    }
+
+    fn quantize(&self, pool: &Pool, block_len: usize) -> Quantized {
+        let n = self.x.len();
+        let mut quantized =
+            Quantized { codes: vec![0; n], scales: vec![0.0; n / block_len], sums: vec![0; n / SUM_LEN] };
+        let rows = self.rows();
+        // Few rows are quantized by the caller alone: that is done before another thread has woken.
+        let per_task = if rows < 8 { rows } else { rows.div_ceil(pool.threads() * 2) };
+        let len = per_task * self.cols;
+        let parts: Vec<_> = self
+            .x
+            .chunks(len)
+            .zip(quantized.codes.chunks_mut(len))
+            .zip(quantized.scales.chunks_mut(len / block_len).zip(quantized.sums.chunks_mut(len / SUM_LEN)))
+            .map(|((x, codes), (scales, sums))| {
+                std::sync::Mutex::new(Some(Quantize { x, codes, scales, sums, block_len }))
+            })
+            .collect();
+        pool.run(parts.len(), &|i| {
+            let part = parts[i].lock().map_or(None, |mut part| part.take());
+            if let Some(part) = part {
+                pool.isa().run(part);
+            }
+        });
+        drop(parts);
+        quantized
+    }
+}
+
+/// Codes, scales and sums of some blocks.
+struct Quantize<'a> {
+    x: &'a [f32],
+    codes: &'a mut [i8],
+    scales: &'a mut [f32],
+    sums: &'a mut [i16],
+    block_len: usize,
+}
+
+impl Kernel for Quantize<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let n = self.block_len;
+        let blocks = self.x.chunks_exact(n).zip(self.codes.chunks_exact_mut(n));
+        let places = self.scales.iter_mut().zip(self.sums.chunks_exact_mut(n / SUM_LEN));
+        for ((x, codes), (scale, sums)) in blocks.zip(places) {
+            let (x, _) = x.as_chunks::<LANES>();
+            let mut greatest = l.splat(0.0);
+            for v in x {
+                let v = l.array(v);
+                greatest = l.max(greatest, l.max(v, l.sub(l.splat(0.0), v)));
+            }
+            let greatest = l.max_lane(greatest);
+            *scale = greatest / 127.0;
+            let inverse = l.splat(if greatest > 0.0 { 127.0 / greatest } else { 0.0 });
+            for (v, (codes, sum)) in x.iter().zip(codes.chunks_exact_mut(LANES).zip(sums)) {
+                *sum = l.round_to_bytes(l.mul(l.array(v), inverse), codes);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Isa;
+
+    #[test]
+    fn codes_are_nearest_and_sums_agree_on_every_cpu() {
+        let x: Vec<f32> = (0..1024i16).map(|i| f32::from((i * 37) % 255 - 127) * 0.01 * f32::from(i / 256)).collect();
+        let mut first: Option<(Vec<i8>, Vec<f32>, Vec<i16>)> = None;
+        for &isa in Isa::ALL.iter().filter(|isa| isa.available()) {
+            let pool = Pool::with_isa(2, isa);
+            let activations = Activations::new(&x, 256);
+            activations.prepare(&pool, TensorType::Q4_K);
+            let q = activations.super_blocks();
+            for (i, v) in x.iter().enumerate() {
+                let scale = q.scales[i / 256];
+                assert!((f32::from(q.codes[i]) * scale - v).abs() <= scale * 0.501);
+            }
+            for (sum, codes) in q.sums.iter().zip(q.codes.chunks(16)) {
+                assert_eq!(*sum, codes.iter().map(|&c| i16::from(c)).sum::<i16>());
+            }
+            let found = (q.codes.clone(), q.scales.clone(), q.sums.clone());
+            assert_eq!(*first.get_or_insert(found.clone()), found, "{isa}");
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Sixteen `f32` lanes: the vector that kernels are written in, once for every instruction set.
+//!
+//! A kernel generic over [`Lanes`] does the same IEEE operations in the same order whatever implements it (one
+//! AVX-512 register, two AVX2 registers, an array), so its results are equal bit for bit. Implementations live
+//! beside their instruction set; [`Scalar`] is the reference and the fallback.
+
+#![allow(unsafe_code, reason = "vector loads and stores go through raw pointers")]
+
+use std::ops::Range;
+
+use half::f16;
+
+/// Lanes of a vector.
+pub(crate) const LANES: usize = 16;
+
+/// A function that is compiled for every instruction set: [`super::Isa::run`] calls it for one.
+pub(crate) trait Kernel {
+    /// What it returns.
+    type Output;
+
+    /// The function; to be marked `#[inline(always)]`, so that it takes on its caller's instruction set.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// An instruction set's way to work on sixteen `f32`. A value of the implementing type proves that the CPU has it.
+///
+/// Every method is meant to be inlined into a function that enables the instruction set.
+pub(crate) trait Lanes: Copy {
+    /// Sixteen `f32`.
+    type Float: Copy;
+    /// Whether there are registers for tiles of four by four vectors.
+    const WIDE: bool;
+
+    fn splat(self, x: f32) -> Self::Float;
+
+    /// The lanes of an array.
+    #[inline(always)]
+    fn array(self, lanes: &[f32; LANES]) -> Self::Float {
+        // SAFETY: the array holds 16 floats.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+
+    /// Sixteen half-precision numbers, low byte first.
+    #[inline(always)]
+    fn half_array(self, bytes: &[u8; 2 * LANES]) -> Self::Float {
+        // SAFETY: the array holds 16 numbers of two bytes, and loads need no alignment.
+        unsafe { self.load_half(bytes.as_ptr().cast()) }
+    }
+
+    /// The lanes as an array.
+    #[inline(always)]
+    fn to_array(self, x: Self::Float) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: the array holds 16 floats.
+        unsafe { self.store(lanes.as_mut_ptr(), x) };
+        lanes
+    }
+
+    /// # Safety
+    /// `from` points to 16 readable floats.
+    unsafe fn load(self, from: *const f32) -> Self::Float;
+    /// # Safety
+    /// `from` points to 16 readable half-precision numbers.
+    unsafe fn load_half(self, from: *const u16) -> Self::Float;
+    /// # Safety
+    /// `to` points to 16 writable floats.
+    unsafe fn store(self, to: *mut f32, x: Self::Float);
+    fn add(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    fn sub(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    fn mul(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    fn div(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    fn max(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    fn min(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    /// `a * b + c`, rounded once.
+    fn mul_add(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
+    /// `yes` in the lanes where `a < b`, else `no`.
+    fn select_lt(self, a: Self::Float, b: Self::Float, yes: Self::Float, no: Self::Float) -> Self::Float;
+    /// The bits of `x` plus the bits of `n` shifted left by 23, as integers: `x * 2^n` where `n` carries a small
+    /// integer in its low mantissa bits.
+    fn add_exponent(self, x: Self::Float, n: Self::Float) -> Self::Float;
+    /// The greatest lane.
+    fn max_lane(self, x: Self::Float) -> f32;
+
+    /// Writes the lanes, rounded to the nearest integers (ties to even), which must fit, as bytes, and returns their sum.
+    #[inline(always)]
+    fn round_to_bytes(self, x: Self::Float, bytes: &mut [i8]) -> i16 {
+        let rounded = self.to_array(self.add(x, self.splat(ROUND)));
+        let mut sum = 0;
+        for (byte, lane) in bytes.iter_mut().zip(rounded) {
+            // The low byte of the mantissa is the integer in two's complement.
+            *byte = lane.to_bits() as i8;
+            sum += i16::from(*byte);
+        }
+        sum
+    }
+
+    /// Sum over the sub-blocks of 16 of `scale * sum(code * x)`.
+    #[inline(always)]
+    fn dot_super_block(self, codes: &[u8; 256], scales: &[i16; 16], x: &[i8; 256]) -> i32 {
+        let (codes, x) = (codes.as_chunks::<16>().0, x.as_chunks::<16>().0);
+        let subs = codes.iter().zip(x).zip(scales);
+        subs.map(|((codes, x), &scale)| i32::from(scale) * dot(codes, x)).sum()
+    }
+
+    /// Sum of `code * x`.
+    #[inline(always)]
+    fn dot_block(self, codes: &[u8; 32], x: &[i8; 32]) -> i32 {
+        dot(codes, x)
+    }
+
+    /// Sum of `a * b`.
+    #[inline(always)]
+    fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> i32 {
+        a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
+    }
+    /// Sum of `rows` x `vectors` dot products, see [`multiply`].
+    ///
+    /// # Safety
+    /// As [`multiply`].
+    unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
+        self,
+        product: Product,
+        columns: C,
+        depth: Range<usize>,
+    );
+}
+
+/// The right-hand matrix of [`multiply`]: `[depth, vectors * 16]` in whatever layout and type.
+pub(crate) trait Columns<L: Lanes>: Copy {
+    /// The sixteen columns of vector `vector` at `depth`.
+    ///
+    /// # Safety
+    /// Both must lie inside the matrix.
+    unsafe fn load(self, lanes: L, depth: usize, vector: usize) -> L::Float;
+}
+
+/// The left-hand matrix and the result of [`multiply`], row-major.
+#[derive(Clone, Copy)]
+pub(crate) struct Product {
+    pub left: *const f32,
+    pub left_stride: usize,
+    pub out: *mut f32,
+    pub out_stride: usize,
+    /// Start from what `out` holds, not from zero.
+    pub accumulate: bool,
+}
+
+/// `out[row][column] (+)= sum over depth of left[row][depth] * columns[depth][column]`, each sum one chain of
+/// fused multiply-adds in order of depth.
+///
+/// # Safety
+/// `left` must be readable and `out` writable in `ROWS` rows, `left` to `depth.end` and `out` to `VECTORS * 16`
+/// columns; `columns` must hold `depth` and `VECTORS`.
+#[inline(always)]
+pub(crate) unsafe fn multiply<L: Lanes, C: Columns<L>, const ROWS: usize, const VECTORS: usize>(
+    lanes: L,
+    product: Product,
+    columns: C,
+    depth: Range<usize>,
+) {
+    let Product { left, left_stride, out, out_stride, accumulate } = product;
+    let mut sums = [[lanes.splat(0.0); VECTORS]; ROWS];
+    // SAFETY: all offsets lie in the ranges that the caller vouches for.
+    unsafe {
+        if accumulate {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (vector, sum) in sums.iter_mut().enumerate() {
+                    *sum = lanes.load(out.add(row * out_stride + vector * LANES));
+                }
+            }
+        }
+        for k in depth {
+            let mut right = [lanes.splat(0.0); VECTORS];
+            for (vector, right) in right.iter_mut().enumerate() {
+                *right = columns.load(lanes, k, vector);
+            }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let x = lanes.splat(*left.add(row * left_stride + k));
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = lanes.mul_add(x, right, *sum);
+                }
+            }
+        }
+        for (row, sums) in sums.into_iter().enumerate() {
+            for (vector, sum) in sums.into_iter().enumerate() {
+                lanes.store(out.add(row * out_stride + vector * LANES), sum);
+            }
+        }
+    }
+}
+
+/// Coefficients of the minimax polynomial `(2^f - 1) / f` on [-1/2, 1/2], highest power first; with it `exp2` is
+/// within 1.7e-7 of the truth, and exact at whole numbers.
+#[allow(clippy::approx_constant, reason = "the last coefficient only happens to be near ln 2")]
+const EXP2: [f32; 5] = [0.001_326_472_7, 0.009_671_513, 0.055_507_336, 0.240_222_42, 0.693_147];
+/// Added to and taken from a small float, rounds it to the nearest integer (ties to even) and leaves that integer in
+/// the low bits.
+const ROUND: f32 = 12_582_912.0;
+/// Results of `exp2` below 2^-126 become zero.
+const LOWEST_EXPONENT: f32 = -126.0;
+
+/// `x` split into the float that carries the nearest integer `n` in its low bits, and `(2^f - 1)` as the factors
+/// `(f, q)` for `f = x - n`.
+#[inline(always)]
+fn exp2_parts<L: Lanes>(l: L, x: L::Float) -> (L::Float, L::Float, L::Float) {
+    let round = l.splat(ROUND);
+    let n = l.add(x, round);
+    let f = l.sub(x, l.sub(n, round));
+    let mut q = l.splat(EXP2[0]);
+    for &coefficient in &EXP2[1..] {
+        q = l.mul_add(q, f, l.splat(coefficient));
+    }
+    (n, f, q)
+}
+
+/// `2^x` for `x` up to 126; zero below -126, minus infinity included.
+#[inline(always)]
+pub(crate) fn exp2<L: Lanes>(l: L, x: L::Float) -> L::Float {
+    let (n, f, q) = exp2_parts(l, x);
+    let power = l.add_exponent(l.mul_add(q, f, l.splat(1.0)), n);
+    l.select_lt(x, l.splat(LOWEST_EXPONENT), l.splat(0.0), power)
+}
+
+/// `tanh(x * ln(2) / 2)`, which is `(2^x - 1) / (2^x + 1)`.
+#[inline(always)]
+pub(crate) fn tanh_half_ln2<L: Lanes>(l: L, x: L::Float) -> L::Float {
+    let x = l.max(l.splat(LOWEST_EXPONENT), l.min(l.splat(-LOWEST_EXPONENT), x));
+    let (n, f, q) = exp2_parts(l, x);
+    let power = l.add_exponent(l.splat(1.0), n);
+    let less_one = l.mul_add(power, l.mul(q, f), l.sub(power, l.splat(1.0)));
+    l.div(less_one, l.add(less_one, l.splat(2.0)))
+}
+
+#[inline(always)]
+fn dot<const N: usize>(codes: &[u8; N], x: &[i8; N]) -> i32 {
+    codes.iter().zip(x).map(|(&code, &x)| i32::from(code) * i32::from(x)).sum()
+}
+
+/// Plain Rust on arrays.
+#[derive(Clone, Copy)]
+pub(crate) struct Scalar;
+
+/// One lane-wise method of [`Scalar`].
+macro_rules! lane_wise {
+    ($($name:ident($($argument:ident),+) = $result:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($argument: Self::Float),+) -> Self::Float {
+            std::array::from_fn(|lane| { $(let $argument = $argument[lane];)+ $result })
+        }
+    )*};
+}
+
+impl Lanes for Scalar {
+    type Float = [f32; LANES];
+    const WIDE: bool = false;
+
+    lane_wise! {
+        add(a, b) = a + b;
+        sub(a, b) = a - b;
+        mul(a, b) = a * b;
+        div(a, b) = a / b;
+        max(a, b) = if a > b { a } else { b };
+        min(a, b) = if a < b { a } else { b };
+        mul_add(a, b, c) = a.mul_add(b, c);
+        select_lt(a, b, yes, no) = if a < b { yes } else { no };
+        add_exponent(x, n) = f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23));
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::Float {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Self::Float {
+        // SAFETY: the caller vouches for 16 floats.
+        unsafe { from.cast::<[f32; LANES]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(self, from: *const u16) -> Self::Float {
+        // SAFETY: the caller vouches for 16 numbers of two bytes.
+        unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(|bits| f16::from_bits(bits).to_f32())
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, x: Self::Float) {
+        // SAFETY: the caller vouches for 16 floats.
+        unsafe { to.cast::<[f32; LANES]>().write_unaligned(x) }
+    }
+
+    #[inline(always)]
+    fn max_lane(self, x: Self::Float) -> f32 {
+        x.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    }
+
+    unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
+        self,
+        product: Product,
+        columns: C,
+        depth: Range<usize>,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { multiply::<Self, C, ROWS, VECTORS>(self, product, columns, depth) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lanes, Scalar, exp2, tanh_half_ln2};
+
+    #[test]
+    fn exp2_is_close_and_exact_at_whole_numbers() {
+        for step in 0..25_200_u16 {
+            let x = f32::from(step) * 0.01 - 126.0;
+            let y = exp2(Scalar, Scalar.splat(x))[0];
+            let truth = f64::from(x).exp2();
+            assert!((f64::from(y) - truth).abs() <= 1.8e-7 * truth, "2^{x}: {y} against {truth}");
+        }
+        for x in -126..=126_i16 {
+            assert_eq!(exp2(Scalar, Scalar.splat(f32::from(x)))[0], f32::from(x).exp2());
+        }
+        assert_eq!(exp2(Scalar, Scalar.splat(f32::NEG_INFINITY))[0], 0.0);
+        assert_eq!(exp2(Scalar, Scalar.splat(-126.5))[0], 0.0);
+    }
+
+    #[test]
+    fn tanh_is_close_near_zero_and_far_away() {
+        for x in [1e-6_f32, -1e-3, 0.1, -0.5, 0.7, 3.0, -20.0, 1000.0] {
+            let y = tanh_half_ln2(Scalar, Scalar.splat(x))[0];
+            let truth = (f64::from(x) * std::f64::consts::LN_2 / 2.0).tanh();
+            assert!((f64::from(y) - truth).abs() <= 1e-6 * truth.abs(), "{x}: {y} against {truth}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Everything that is computed often, for one CPU: products of matrices, attention, vector functions, threads.
+//!
+//! Each kernel is written once over [`lanes::Lanes`] and compiled for every instruction set; a few have a version of
+//! their own for one. All of them give the same bits: what differs is speed.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "kernels narrow on purpose, within ranges that their formats fix"
+)]
+
+mod activation;
+mod activations;
+pub(crate) mod attention;
+mod blocks;
+mod error;
+mod isa;
+mod lanes;
+mod matmul;
+mod matrix;
+mod pool;
+mod rows;
+pub mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub use activation::Activation;
+pub use activations::Activations;
+pub use error::Error;
+pub use isa::{Isa, OVERRIDE};
+pub(crate) use lanes::LANES;
+pub use matmul::{GatedProduct, Product, Store, gated, matmul};
+pub use matrix::Matrix;
+pub use pool::{Pool, Regions};

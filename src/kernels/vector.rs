@@ -1,0 +1,190 @@
+//! Functions of whole rows: norms, softmax, sums. Sixteen partial sums and one tree of additions, on every CPU.
+
+use super::Isa;
+use super::lanes::{Kernel, LANES, Lanes};
+
+/// `x += y`.
+///
+/// # Panics
+/// If lengths differ.
+pub fn add(x: &mut [f32], y: &[f32]) {
+    assert_eq!(x.len(), y.len());
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
+
+/// `x += y * scale`, product and sum rounded one after the other.
+///
+/// # Panics
+/// If lengths differ.
+pub fn add_scaled(x: &mut [f32], y: &[f32], scale: f32) {
+    assert_eq!(x.len(), y.len());
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y * scale);
+}
+
+/// `x = x / sqrt(mean(x^2) + epsilon) * weight`; without weight where that is `None`.
+///
+/// # Panics
+/// If lengths differ.
+pub fn rms_norm(x: &mut [f32], weight: Option<&[f32]>, epsilon: f32) {
+    let mean = Isa::active().run(Sum { x, offset: 0.0, squares: true }) / x.len() as f32;
+    scale(x, 0.0, 1.0 / (mean + epsilon).sqrt(), weight, None);
+}
+
+/// `x = (x - mean) / sqrt(variance + epsilon) * weight + bias`.
+///
+/// # Panics
+/// If lengths differ.
+pub fn layer_norm(x: &mut [f32], weight: Option<&[f32]>, bias: Option<&[f32]>, epsilon: f32) {
+    let mean = Isa::active().run(Sum { x, offset: 0.0, squares: false }) / x.len() as f32;
+    let variance = Isa::active().run(Sum { x, offset: mean, squares: true }) / x.len() as f32;
+    scale(x, mean, 1.0 / (variance + epsilon).sqrt(), weight, bias);
+}
+
+/// `x = x / |x|`, or as it is where `|x|` is below `epsilon`.
+pub fn l2_norm(x: &mut [f32], epsilon: f32) {
+    let length = Isa::active().run(Sum { x, offset: 0.0, squares: true }).sqrt();
+    let inverse = 1.0 / length.max(epsilon);
+    x.iter_mut().for_each(|v| *v *= inverse);
+}
+
+/// `x = e^x / sum(e^x)`.
+pub fn softmax(x: &mut [f32]) {
+    let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for v in &mut *x {
+        *v = (*v - max).exp();
+        sum += *v;
+    }
+    let inverse = 1.0 / sum;
+    x.iter_mut().for_each(|v| *v *= inverse);
+}
+
+fn scale(x: &mut [f32], offset: f32, factor: f32, weight: Option<&[f32]>, bias: Option<&[f32]>) {
+    x.iter_mut().for_each(|v| *v = (*v - offset) * factor);
+    if let Some(weight) = weight {
+        assert_eq!(x.len(), weight.len());
+        x.iter_mut().zip(weight).for_each(|(v, w)| *v *= w);
+    }
+    if let Some(bias) = bias {
+        add(x, bias);
+    }
+}
+
+/// Sum of `x - offset`, or of its squares.
+struct Sum<'a> {
+    x: &'a [f32],
+    offset: f32,
+    squares: bool,
+}
+
+impl Kernel for Sum<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> f32 {
+        let (mut sum, offset) = (l.splat(0.0), l.splat(self.offset));
+        let (whole, tail) = self.x.as_chunks::<LANES>();
+        let mut last = [self.offset; LANES];
+        last[..tail.len()].copy_from_slice(tail);
+        for chunk in whole.iter().chain((!tail.is_empty()).then_some(&last)) {
+            let v = l.sub(l.array(chunk), offset);
+            sum = if self.squares { l.mul_add(v, v, sum) } else { l.add(sum, v) };
+        }
+        tree_sum(&l.to_array(sum))
+    }
+}
+
+/// The sum of sixteen lanes, by halves.
+#[must_use]
+pub(crate) fn tree_sum(lanes: &[f32; LANES]) -> f32 {
+    let mut sums = *lanes;
+    let mut n = LANES / 2;
+    while n > 0 {
+        for i in 0..n {
+            sums[i] += sums[i + n];
+        }
+        n /= 2;
+    }
+    sums[0]
+}
+
+/// The error function, within 2e-7: `1 - erfc(|x|)` by W. J. Cody's rational forms, in `f64`.
+#[must_use]
+pub fn erf(x: f32) -> f32 {
+    let x = f64::from(x);
+    let z = x.abs();
+    let value = if z < 0.5 {
+        // Maclaurin series: eleven terms are exact to f64 below one half.
+        let mut term = z;
+        let mut sum = z;
+        for n in 1..11 {
+            let n = f64::from(n);
+            term *= -z * z / n;
+            sum += term / (2.0 * n + 1.0);
+        }
+        sum * std::f64::consts::FRAC_2_SQRT_PI
+    } else if z < 6.0 {
+        // Numerical Recipes' Chebyshev fit of erfc, relative error below 1.2e-7.
+        let t = 2.0 / (2.0 + z);
+        let coefficients = [
+            -1.265_512_23,
+            1.000_023_68,
+            0.374_091_96,
+            0.096_784_18,
+            -0.186_288_06,
+            0.278_868_07,
+            -1.135_203_98,
+            1.488_515_87,
+            -0.822_152_23,
+            0.170_872_77,
+        ];
+        let polynomial = coefficients.iter().rev().fold(0.0, |sum, c| sum * t + c);
+        1.0 - t * (-z * z + polynomial).exp()
+    } else {
+        1.0
+    };
+    value.copysign(x) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn norms_are_those_of_the_definitions() {
+        let x: Vec<f32> = (0..37i16).map(|i| f32::from(i * i % 23) - 9.0).collect();
+        let w: Vec<f32> = (0..37i16).map(|i| f32::from(i) * 0.1).collect();
+        let mut y = x.clone();
+        rms_norm(&mut y, Some(&w), 1e-5);
+        let mean: f64 = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 37.0;
+        for i in 0..37 {
+            let truth = f64::from(x[i]) / (mean + 1e-5).sqrt() * f64::from(w[i]);
+            assert!((f64::from(y[i]) - truth).abs() < 1e-5);
+        }
+        let mut y = x.clone();
+        layer_norm(&mut y, Some(&w), Some(&w), 1e-5);
+        let mean: f64 = x.iter().map(|v| f64::from(*v)).sum::<f64>() / 37.0;
+        let variance: f64 = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / 37.0;
+        for i in 0..37 {
+            let w = f64::from(w[i]);
+            let truth = (f64::from(x[i]) - mean) / (variance + 1e-5).sqrt() * w + w;
+            assert!((f64::from(y[i]) - truth).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn softmax_sums_to_one() {
+        let mut x = [1000.0, 999.0, f32::NEG_INFINITY];
+        softmax(&mut x);
+        assert!((x[0] - 0.731_058_6).abs() < 1e-6 && (x[1] - 0.268_941_43).abs() < 1e-6 && x[2] == 0.0);
+    }
+
+    #[test]
+    fn erf_is_close() {
+        for (x, truth) in
+            [(0.0, 0.0), (0.3, 0.328_626_76), (0.5, 0.520_499_9), (1.0, 0.842_700_8), (-2.0, -0.995_322_3), (7.0, 1.0)]
+        {
+            assert!((erf(x) - truth).abs() < 2.5e-7, "erf({x}) = {}", erf(x));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Sixteen lanes in two AVX2 registers.
+
+#![allow(unsafe_code, reason = "vector intrinsics")]
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use crate::kernels::lanes::{Columns, Kernel, Lanes, Product, multiply};
+
+/// Proof that the CPU has AVX2, FMA and F16C.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// The proof, on a CPU that has them.
+    pub(crate) fn detect() -> Option<Self> {
+        let found =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        found.then_some(Self(()))
+    }
+}
+
+/// Sixteen floats: the low eight, the high eight.
+#[derive(Clone, Copy)]
+pub(crate) struct Pair(__m256, __m256);
+
+/// Methods that do the same to both halves.
+macro_rules! intrinsics {
+    ($($name:ident($($argument:ident),+) = $call:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($argument: Pair),+) -> Pair {
+            // SAFETY: a value of this type proves the instruction set.
+            unsafe {
+                Pair(
+                    { $(let $argument = $argument.0;)+ $call },
+                    { $(let $argument = $argument.1;)+ $call },
+                )
+            }
+        }
+    )*};
+}
+
+/// Runs `kernel` compiled for this instruction set.
+pub(crate) fn run<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
+    // SAFETY: the proof is for the features that are enabled.
+    unsafe { enabled(lanes, kernel) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn enabled<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}
+
+impl Lanes for Avx2 {
+    type Float = Pair;
+    const WIDE: bool = false;
+
+    intrinsics! {
+        add(a, b) = _mm256_add_ps(a, b);
+        sub(a, b) = _mm256_sub_ps(a, b);
+        mul(a, b) = _mm256_mul_ps(a, b);
+        div(a, b) = _mm256_div_ps(a, b);
+        max(a, b) = _mm256_max_ps(a, b);
+        min(a, b) = _mm256_min_ps(a, b);
+        mul_add(a, b, c) = _mm256_fmadd_ps(a, b, c);
+        select_lt(a, b, yes, no) = _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
+        add_exponent(x, n) = _mm256_castsi256_ps(_mm256_add_epi32(
+            _mm256_castps_si256(x),
+            _mm256_slli_epi32::<23>(_mm256_castps_si256(n)),
+        ));
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Pair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { Pair(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Pair {
+        // SAFETY: the caller vouches for 16 floats.
+        unsafe { Pair(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(self, from: *const u16) -> Pair {
+        // SAFETY: the caller vouches for 16 numbers of two bytes.
+        unsafe {
+            Pair(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())), _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, x: Pair) {
+        // SAFETY: the caller vouches for 16 floats.
+        unsafe {
+            _mm256_storeu_ps(to, x.0);
+            _mm256_storeu_ps(to.add(8), x.1);
+        }
+    }
+
+    #[inline(always)]
+    fn max_lane(self, x: Pair) -> f32 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let eight = _mm256_max_ps(x.0, x.1);
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
+        self,
+        product: Product,
+        columns: C,
+        depth: Range<usize>,
+    ) {
+        // SAFETY: the same contract, and a value of this type proves the instruction set.
+        unsafe { multiply_tile::<C, ROWS, VECTORS>(self, product, columns, depth) }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn multiply_tile<C: Columns<Avx2>, const ROWS: usize, const VECTORS: usize>(
+    lanes: Avx2,
+    product: Product,
+    columns: C,
+    depth: Range<usize>,
+) {
+    // SAFETY: the same contract.
+    unsafe { multiply::<Avx2, C, ROWS, VECTORS>(lanes, product, columns, depth) }
+}

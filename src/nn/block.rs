@@ -1,0 +1,208 @@
+//! One block of a decoder: mixer, feed-forward part, and the residual stream around them.
+
+use super::decoder::Batch;
+use super::ffn::Ffn;
+use super::mixer::MixerWeights;
+use super::moe::Moe;
+use super::rows::for_rows;
+use super::sequence::StateSpec;
+use super::{BlockSpec, Error, FeedForward, Linear, ModelSpec, Norm, SequenceOptions, Weights, Wiring};
+use crate::kernels::{Activation, Activations, Pool, Store, vector};
+
+/// A block with its weights.
+pub(super) struct Block {
+    index: usize,
+    wiring: Wiring,
+    residual_scale: f32,
+    cols: usize,
+    mixer_in: Option<Norm>,
+    mixer: MixerWeights,
+    mixer_out: Option<Norm>,
+    feed_forward_in: Option<Norm>,
+    /// Whether the feed-forward part sees what the mixer sees, norm included.
+    shared_in: bool,
+    feed_forward: FeedForwardWeights,
+    feed_forward_out: Option<Norm>,
+    block_input: Option<BlockInput>,
+    /// Factor of the block's output.
+    output_scale: Option<f32>,
+}
+
+enum FeedForwardWeights {
+    None,
+    Dense(Box<Ffn>),
+    Experts(Box<Moe>),
+}
+
+/// The gate that lets a block's own token embedding in.
+struct BlockInput {
+    gate: Linear,
+    projection: Linear,
+    norm: Norm,
+    length: usize,
+}
+
+impl Block {
+    pub(super) fn load(w: &Weights, index: usize, model: &ModelSpec, spec: &BlockSpec) -> Result<Self, Error> {
+        let prefix = format!("blk.{index}.");
+        let cols = model.embedding_length;
+        let norm = |name: Option<&str>| {
+            name.map(|name| Norm::load(w, &format!("{prefix}{name}"), cols, model.norm)).transpose()
+        };
+        let shared_in = spec.wiring == Wiring::Parallel && spec.norms.feed_forward_in == spec.norms.mixer_in;
+        let feed_forward = match &spec.feed_forward {
+            FeedForward::None => FeedForwardWeights::None,
+            FeedForward::Dense(dense) => {
+                FeedForwardWeights::Dense(Box::new(Ffn::load(w, &format!("{prefix}ffn_"), "", cols, *dense)?))
+            }
+            FeedForward::Experts(experts) => {
+                FeedForwardWeights::Experts(Box::new(Moe::load(w, &prefix, cols, experts)?))
+            }
+        };
+        let block_input = model.block_inputs.map(|inputs| {
+            Ok(BlockInput {
+                gate: Linear::load(w, &format!("{prefix}inp_gate"), inputs.length, cols)?,
+                projection: Linear::load(w, &format!("{prefix}proj"), cols, inputs.length)?,
+                norm: Norm::load(w, &format!("{prefix}post_norm"), cols, model.norm)?,
+                length: inputs.length,
+            })
+        });
+        let output_scale = w.vector(&format!("{prefix}layer_output_scale.weight"), 1)?;
+        Ok(Self {
+            index,
+            wiring: spec.wiring,
+            residual_scale: spec.residual_scale,
+            cols,
+            mixer_in: norm(spec.norms.mixer_in)?,
+            mixer: MixerWeights::load(w, &prefix, model, &spec.mixer)?,
+            mixer_out: norm(spec.norms.mixer_out)?,
+            feed_forward_in: if shared_in { None } else { norm(spec.norms.feed_forward_in)? },
+            shared_in,
+            feed_forward,
+            feed_forward_out: norm(spec.norms.feed_forward_out)?,
+            block_input: block_input.transpose()?,
+            output_scale: output_scale.map(|scale| scale[0]),
+        })
+    }
+
+    /// What a sequence has to remember for this block.
+    pub(super) fn state(&self, options: SequenceOptions) -> StateSpec {
+        self.mixer.state(options)
+    }
+
+    /// Takes the residual stream `x`, `[rows, embedding]`, through the block. When `wanted` names rows, only these
+    /// leave it: nobody reads the others after the last block.
+    pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>, wanted: Option<&Vec<usize>>) {
+        let pool = batch.pool;
+        let mut input = normed(pool, self.mixer_in.as_ref(), x);
+        let mixed_into_stream =
+            self.wiring == Wiring::Sequential && self.mixer_out.is_none() && self.residual_scale == 1.0;
+        let mut mixed = Vec::new();
+        if mixed_into_stream {
+            self.mixer.apply(batch, self.index, &input, Store::Add, x);
+        } else {
+            mixed = vec![0.0; x.len()];
+            self.mixer.apply(batch, self.index, &input, Store::Set, &mut mixed);
+        }
+        if let Some(wanted) = wanted {
+            for buffer in [&mut *x, &mut mixed, &mut input] {
+                keep_rows(buffer, self.cols, wanted);
+            }
+        }
+        if !mixed.is_empty() && self.wiring == Wiring::Sequential {
+            self.join(pool, self.mixer_out.as_ref(), &mut mixed, x);
+        }
+        if x.is_empty() {
+            return;
+        }
+        self.feed_forward(pool, &input, x);
+        if self.wiring == Wiring::Parallel {
+            self.join(pool, self.mixer_out.as_ref(), &mut mixed, x);
+        }
+        if let Some(own) = &self.block_input {
+            own.apply(batch, self.index, wanted, x);
+        }
+        if let Some(scale) = self.output_scale {
+            x.iter_mut().for_each(|v| *v *= scale);
+        }
+    }
+
+    fn feed_forward(&self, pool: &Pool, mixer_input: &[f32], x: &mut [f32]) {
+        if matches!(self.feed_forward, FeedForwardWeights::None) {
+            return;
+        }
+        let own;
+        let input = if self.shared_in {
+            mixer_input
+        } else {
+            own = normed(pool, self.feed_forward_in.as_ref(), x);
+            &own
+        };
+        let rows = x.len() / self.cols;
+        let input = Activations::new(input, self.cols);
+        let into_stream = self.feed_forward_out.is_none() && self.residual_scale == 1.0;
+        match &self.feed_forward {
+            FeedForwardWeights::None => {}
+            FeedForwardWeights::Dense(ffn) if into_stream => ffn.apply(pool, &input, rows, Store::Add, x),
+            FeedForwardWeights::Dense(ffn) => {
+                let mut out = vec![0.0; x.len()];
+                ffn.apply(pool, &input, rows, Store::Set, &mut out);
+                self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
+            }
+            FeedForwardWeights::Experts(moe) => {
+                let mut out = vec![0.0; x.len()];
+                moe.apply(pool, &input, rows, &mut out);
+                self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
+            }
+        }
+    }
+
+    /// Adds a part's output to the residual stream, after its norm and with the block's scale.
+    fn join(&self, pool: &Pool, norm: Option<&Norm>, part: &mut [f32], x: &mut [f32]) {
+        if let Some(norm) = norm {
+            norm.apply(pool, part);
+        }
+        for_rows(pool, x, self.cols, |i, row| {
+            vector::add_scaled(row, &part[i * self.cols..(i + 1) * self.cols], self.residual_scale);
+        });
+    }
+}
+
+impl BlockInput {
+    fn apply(&self, batch: &Batch<'_, '_>, block: usize, wanted: Option<&Vec<usize>>, x: &mut [f32]) {
+        let cols = self.projection.rows();
+        let rows = x.len() / cols;
+        let mut gate = vec![0.0; rows * self.length];
+        self.gate.apply(batch.pool, &Activations::new(x, cols), Store::Set, &mut gate);
+        let stride = batch.block_inputs.len() / batch.rows();
+        for_rows(batch.pool, &mut gate, self.length, |i, row| {
+            Activation::GeluTanh.apply(row);
+            let source = wanted.map_or(i, |wanted| wanted[i]) * stride + block * self.length;
+            row.iter_mut().zip(&batch.block_inputs[source..]).for_each(|(g, v)| *g *= v);
+        });
+        let mut out = vec![0.0; x.len()];
+        self.projection.apply(batch.pool, &Activations::new(&gate, self.length), Store::Set, &mut out);
+        self.norm.apply(batch.pool, &mut out);
+        vector::add(x, &out);
+    }
+}
+
+/// A copy of `x` through a norm, or as it is.
+fn normed(pool: &Pool, norm: Option<&Norm>, x: &[f32]) -> Vec<f32> {
+    let mut out = x.to_vec();
+    if let Some(norm) = norm {
+        norm.apply(pool, &mut out);
+    }
+    out
+}
+
+/// Keeps only the rows of `wanted`, in their order (ascending).
+fn keep_rows(buffer: &mut Vec<f32>, cols: usize, wanted: &[usize]) {
+    if buffer.is_empty() {
+        return;
+    }
+    for (to, &from) in wanted.iter().enumerate() {
+        buffer.copy_within(from * cols..(from + 1) * cols, to * cols);
+    }
+    buffer.truncate(wanted.len() * cols);
+}

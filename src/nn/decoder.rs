@@ -1,0 +1,203 @@
+//! A decoder-only transformer put together from a [`ModelSpec`] and its tensors, and its forward pass.
+
+use super::block::Block;
+use super::rope::RopeTables;
+use super::rows::for_rows;
+use super::sequence::BlockState;
+use super::{BlockInputs, Error, Linear, ModelSpec, Norm, NormSpec, Part, Sequence, SequenceOptions, Weights};
+use crate::kernels::{Activations, Matrix, Pool, Store, vector};
+
+/// A model that can be run.
+pub struct Decoder {
+    spec: ModelSpec,
+    token_embedding: Matrix,
+    position_embedding: Option<Matrix>,
+    block_inputs: Option<BlockInputWeights>,
+    blocks: Vec<Block>,
+    output_norm: Norm,
+    output: Linear,
+}
+
+/// What a forward pass hands from block to block.
+pub(super) struct Batch<'a, 'p> {
+    pub(super) pool: &'a Pool,
+    pub(super) parts: &'a mut [Part<'p>],
+    /// First row of each part in the batch, and the end.
+    pub(super) starts: Vec<usize>,
+    /// Rotary tables of the batch's positions, made when first asked for.
+    pub(super) rope: RopeTables,
+    /// `[blocks, rows, length]`, where the family has them.
+    pub(super) block_inputs: Vec<f32>,
+}
+
+impl Batch<'_, '_> {
+    /// Rows (tokens) of the batch.
+    pub(super) fn rows(&self) -> usize {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// The state of block `block` in part `part`.
+    pub(super) fn state(&mut self, part: usize, block: usize) -> &mut BlockState {
+        &mut self.parts[part].sequence.blocks[block]
+    }
+}
+
+impl Decoder {
+    /// Takes the tensors that `spec` asks for.
+    ///
+    /// # Errors
+    /// When one is missing or of another shape.
+    pub fn load(spec: ModelSpec, weights: &Weights) -> Result<Self, Error> {
+        let (embedding, vocab) = (spec.embedding_length, spec.vocab_size);
+        let token_embedding = weights.matrix("token_embd.weight", vocab, embedding)?;
+        let output = match Linear::load_optional(weights, "output", vocab, embedding)? {
+            Some(output) => output,
+            None => Linear::from_matrix(token_embedding.clone()),
+        };
+        let blocks = spec
+            .blocks
+            .iter()
+            .enumerate()
+            .map(|(i, block)| Block::load(weights, i, &spec, block))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            token_embedding,
+            position_embedding: weights.get("position_embd.weight").cloned(),
+            block_inputs: spec
+                .block_inputs
+                .map(|inputs| BlockInputWeights::load(weights, &spec, inputs))
+                .transpose()?,
+            blocks,
+            output_norm: Norm::load(weights, spec.output_norm, embedding, spec.norm)?,
+            output,
+            spec,
+        })
+    }
+
+    /// Number of tokens that logits are over.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.spec.vocab_size
+    }
+
+    /// An empty sequence.
+    #[must_use]
+    pub fn sequence(&self, options: SequenceOptions) -> Sequence {
+        Sequence::new(self.blocks.iter().map(|block| block.state(options)))
+    }
+
+    /// Runs the parts' tokens and returns the wanted logits, `[rows, vocab]`, part after part.
+    ///
+    /// The numbers are the same however a sequence is split into calls, parts and threads.
+    ///
+    /// # Panics
+    /// When a part is empty or a token is outside the vocabulary.
+    pub fn forward(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Vec<f32> {
+        let mut starts = vec![0];
+        let mut positions = Vec::new();
+        for part in parts.iter() {
+            assert!(!part.tokens.is_empty(), "a part without tokens");
+            positions.extend(part.sequence.len..part.sequence.len + part.tokens.len());
+            starts.push(positions.len());
+        }
+        let mut x = self.embed(pool, parts, &positions);
+        let mut batch = Batch { pool, rope: RopeTables::new(positions), starts, block_inputs: Vec::new(), parts };
+        if let Some(inputs) = &self.block_inputs {
+            batch.block_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
+        }
+        let wanted: Vec<usize> = batch
+            .parts
+            .iter()
+            .zip(&batch.starts)
+            .flat_map(|(part, &start)| start + part.logits.first(part.tokens.len())..start + part.tokens.len())
+            .collect();
+        for (i, block) in self.blocks.iter().enumerate() {
+            let last = i + 1 == self.blocks.len();
+            block.apply(&mut batch, &mut x, last.then_some(&wanted));
+        }
+        for part in batch.parts.iter_mut() {
+            part.sequence.advance(part.tokens.len());
+        }
+        self.logits(pool, x)
+    }
+
+    fn embed(&self, pool: &Pool, parts: &[Part<'_>], positions: &[usize]) -> Vec<f32> {
+        let cols = self.spec.embedding_length;
+        let tokens: Vec<u32> = parts.iter().flat_map(|part| part.tokens.iter().copied()).collect();
+        let mut x = vec![0.0; tokens.len() * cols];
+        let scale = self.spec.embedding_scale;
+        for_rows(pool, &mut x, cols, |i, row| {
+            self.token_embedding.decode_row(tokens[i] as usize, row);
+            if scale != 1.0 {
+                row.iter_mut().for_each(|v| *v *= scale);
+            }
+            if let Some(table) = &self.position_embedding {
+                let mut position = vec![0.0; cols];
+                table.decode_row(positions[i], &mut position);
+                vector::add(row, &position);
+            }
+        });
+        x
+    }
+
+    /// Norm, output matrix, scale and soft cap over all rows of `x`.
+    fn logits(&self, pool: &Pool, mut x: Vec<f32>) -> Vec<f32> {
+        if x.is_empty() {
+            return Vec::new();
+        }
+        let cols = self.spec.embedding_length;
+        self.output_norm.apply(pool, &mut x);
+        let mut logits = vec![0.0; x.len() / cols * self.spec.vocab_size];
+        self.output.apply(pool, &Activations::new(&x, cols), Store::Set, &mut logits);
+        let (scale, cap) = (self.spec.logit_scale, self.spec.logit_softcap);
+        if scale != 1.0 || cap.is_some() {
+            for_rows(pool, &mut logits, self.spec.vocab_size, |_, row| {
+                row.iter_mut().for_each(|v| *v = cap.map_or(*v * scale, |cap| cap * (*v * scale / cap).tanh()));
+            });
+        }
+        logits
+    }
+}
+
+/// The second embedding of the families that feed one to every block.
+struct BlockInputWeights {
+    spec: BlockInputs,
+    blocks: usize,
+    tokens: Matrix,
+    projection: Linear,
+    norm: Norm,
+}
+
+impl BlockInputWeights {
+    fn load(w: &Weights, spec: &ModelSpec, inputs: BlockInputs) -> Result<Self, Error> {
+        let (blocks, all) = (spec.blocks.len(), spec.blocks.len() * inputs.length);
+        Ok(Self {
+            spec: inputs,
+            blocks,
+            tokens: w.matrix("per_layer_token_embd.weight", spec.vocab_size, all)?,
+            projection: Linear::load(w, "per_layer_model_proj", all, spec.embedding_length)?,
+            norm: Norm::load(w, "per_layer_proj_norm", inputs.length, NormSpec { ..spec.norm })?,
+        })
+    }
+
+    /// `(norm(projection(x) / sqrt(embedding)) + sqrt(length) * embedding(token)) / sqrt(2)`, as
+    /// `[rows, blocks, length]`.
+    fn compute(&self, batch: &Batch<'_, '_>, x: &[f32], cols: usize) -> Vec<f32> {
+        let all = self.blocks * self.spec.length;
+        let mut out = vec![0.0; batch.rows() * all];
+        self.projection.apply(batch.pool, &Activations::new(x, cols), Store::Set, &mut out);
+        let tokens: Vec<u32> = batch.parts.iter().flat_map(|part| part.tokens.iter().copied()).collect();
+        #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
+        let (shrink, grow) = (1.0 / (cols as f32).sqrt(), (self.spec.length as f32).sqrt());
+        for_rows(batch.pool, &mut out, all, |i, row| {
+            row.iter_mut().for_each(|v| *v *= shrink);
+            self.norm.apply_row(row);
+            let mut own = vec![0.0; all];
+            self.tokens.decode_row(tokens[i] as usize, &mut own);
+            for (v, e) in row.iter_mut().zip(&own) {
+                *v = (*v + e * grow) * std::f32::consts::FRAC_1_SQRT_2;
+            }
+        });
+        out
+    }
+}

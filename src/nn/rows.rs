@@ -1,0 +1,26 @@
+//! Work on the rows of a buffer, shared out over the pool.
+
+use std::sync::Mutex;
+
+use crate::kernels::Pool;
+
+/// Elements that one task should have at least: less is not worth handing to another thread.
+const MIN_TASK_ELEMENTS: usize = 1 << 13;
+
+/// Calls `f(row, values)` for each row of `cols` elements of `data`.
+pub(super) fn for_rows(pool: &Pool, data: &mut [f32], cols: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    let rows = data.len() / cols;
+    let rows_per_task = MIN_TASK_ELEMENTS.div_ceil(cols).max(rows.div_ceil(pool.threads() * 4)).max(1);
+    if rows <= rows_per_task {
+        data.chunks_exact_mut(cols).enumerate().for_each(|(row, values)| f(row, values));
+        return;
+    }
+    let tasks: Vec<_> = data.chunks_mut(rows_per_task * cols).map(Mutex::new).collect();
+    pool.run(tasks.len(), &|task| {
+        // Each task locks its own chunk, once: nobody ever waits.
+        let mut chunk = tasks[task].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (i, values) in chunk.chunks_exact_mut(cols).enumerate() {
+            f(task * rows_per_task + i, values);
+        }
+    });
+}

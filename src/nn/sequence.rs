@@ -1,0 +1,131 @@
+//! What a model remembers of one sequence.
+
+use super::{KvCache, KvSpec, KvType};
+
+/// The state of one sequence: a cache or a recurrent state for each block.
+///
+/// A clone is cheap where states are caches: it shares their blocks until one of both writes.
+#[derive(Clone)]
+pub struct Sequence {
+    pub(super) len: usize,
+    pub(super) blocks: Vec<BlockState>,
+}
+
+/// What one block remembers.
+#[derive(Clone)]
+pub(super) enum BlockState {
+    /// Nothing of its own.
+    None,
+    /// Keys and values.
+    Cache(KvCache),
+}
+
+/// What a block needs remembered.
+pub(super) enum StateSpec {
+    None,
+    Cache(KvSpec),
+}
+
+impl StateSpec {
+    fn start(&self) -> BlockState {
+        match self {
+            Self::None => BlockState::None,
+            Self::Cache(spec) => BlockState::Cache(KvCache::new(spec.clone())),
+        }
+    }
+}
+
+impl Sequence {
+    pub(super) fn new(blocks: impl Iterator<Item = StateSpec>) -> Self {
+        Self { len: 0, blocks: blocks.map(|spec| spec.start()).collect() }
+    }
+
+    /// Counts `n` tokens as seen, and drops what no later one can see.
+    pub(super) fn advance(&mut self, n: usize) {
+        self.len += n;
+        for block in &mut self.blocks {
+            if let BlockState::Cache(cache) = block {
+                cache.drop_unseen();
+            }
+        }
+    }
+
+    /// Tokens seen.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no token has been seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets all tokens from position `len` on. Returns whether it could: a recurrent state and a window that
+    /// has moved on cannot go back, and then nothing is changed.
+    pub fn truncate(&mut self, len: usize) -> bool {
+        if len >= self.len {
+            return true;
+        }
+        let mut blocks = self.blocks.clone();
+        let fits = blocks.iter_mut().all(|block| match block {
+            BlockState::None => true,
+            BlockState::Cache(cache) => cache.truncate(len),
+        });
+        if fits {
+            self.blocks = blocks;
+            self.len = len;
+        }
+        fits
+    }
+
+    /// Bytes that this sequence holds, shared blocks included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let bytes = |block: &BlockState| match block {
+            BlockState::None => 0,
+            BlockState::Cache(cache) => cache.bytes(),
+        };
+        self.blocks.iter().map(bytes).sum()
+    }
+}
+
+/// The tokens of one sequence in a batch.
+pub struct Part<'a> {
+    /// The sequence that they continue.
+    pub sequence: &'a mut Sequence,
+    /// The next tokens; at least one.
+    pub tokens: &'a [u32],
+    /// For which of them logits are wanted.
+    pub logits: Rows,
+}
+
+/// Positions of a [`Part`] whose logits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// None.
+    None,
+    /// The last.
+    Last,
+    /// This one (counted from the part's first) and all after it.
+    From(usize),
+}
+
+impl Rows {
+    /// The first wanted row of a part of `n` tokens.
+    pub(super) fn first(self, n: usize) -> usize {
+        match self {
+            Self::None => n,
+            Self::Last => n.saturating_sub(1),
+            Self::From(first) => first.min(n),
+        }
+    }
+}
+
+/// Settings of a sequence's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceOptions {
+    /// Type of cached keys and values.
+    pub kv_type: KvType,
+}
