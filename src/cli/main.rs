@@ -1,3 +1,89 @@
-//! The `gguf` command.
+//! The `gguf` command: one module a subcommand, which parses, calls the library and prints.
+//!
+//! Exit codes: 0 done, 1 a negative finding, 2 failure or wrong usage, 70 a fault of the program, 130 interrupted.
 
-fn main() {}
+mod inspect;
+mod table;
+mod units;
+
+use std::io::{self, ErrorKind};
+use std::panic::{self, PanicHookInfo};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use gguf::printable::printable;
+
+const FAILURE: u8 = 2;
+const INTERNAL: u8 = 70;
+const INTERRUPTED: i32 = 130;
+
+/// The toolkit for GGUF model files.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what is inside GGUF files: metadata, tensors, totals
+    Inspect(inspect::Args),
+}
+
+impl Command {
+    fn run(&self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Inspect(args) => inspect::run(args),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    gguf::gguf::install_fault_handlers();
+    panic::set_hook(Box::new(tell_panic));
+    let command = Cli::parse().command;
+    let run = || {
+        ctrlc::set_handler(interrupted).context("cannot handle Ctrl-C")?;
+        command.run()
+    };
+    match panic::catch_unwind(panic::AssertUnwindSafe(run)) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            tell(&error);
+            FAILURE.into()
+        }
+        // The hook has told it.
+        Err(_) => INTERNAL.into(),
+    }
+}
+
+/// Runs on a thread of its own.
+fn interrupted() {
+    gguf::gguf::remove_temporaries();
+    std::process::exit(INTERRUPTED);
+}
+
+fn tell_panic(info: &PanicHookInfo<'_>) {
+    eprintln!("error: internal error, please report it: {}", printable(&info.to_string()));
+}
+
+/// Whether the reader of our output has gone: `gguf inspect model.gguf | head`.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Prints an error with its causes in one line.
+fn tell(error: &anyhow::Error) {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Most of our errors have their cause in their text.
+        if !line.contains(&cause) {
+            line.push_str(": ");
+            line.push_str(&cause);
+        }
+    }
+    eprintln!("error: {}", printable(&line));
+}

@@ -1,43 +1,28 @@
 //! Checkpoints in folders: one file or an index with shards, as the `safetensors` crate writes them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gguf::safetensors::{Checkpoint, Dtype};
 use safetensors::tensor::{TensorView, serialize_to_file};
 
-/// An empty folder, removed with the value.
-struct Folder(PathBuf);
+use super::folder::Folder;
 
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("gguf-checkpoints-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("folder");
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.join(name), text).expect("write");
-    }
-
-    /// A file of one-dimensional BF16 tensors.
-    fn write_tensors(&self, file: &str, tensors: &[(&str, &[u8])]) {
-        let view = |data| TensorView::new(safetensors::Dtype::BF16, vec![<[u8]>::len(data) / 2], data).expect("view");
-        let views = tensors.iter().map(|&(name, data)| (name, view(data)));
-        serialize_to_file(views, None, &self.0.join(file)).expect("write");
-    }
-
-    fn error(&self) -> String {
-        match Checkpoint::open(&self.0) {
-            Ok(_) => "opens".to_owned(),
-            Err(error) => error.to_string().replace(&format!("{}/", self.0.display()), ""),
-        }
-    }
+/// A file of one-dimensional BF16 tensors.
+fn write_tensors(folder: &Folder, file: &str, tensors: &[(&str, &[u8])]) {
+    let view = |data| TensorView::new(safetensors::Dtype::BF16, vec![<[u8]>::len(data) / 2], data).expect("view");
+    let views = tensors.iter().map(|&(name, data)| (name, view(data)));
+    serialize_to_file(views, None, &folder.path(file)).expect("write");
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).expect("remove");
+fn write(folder: &Folder, name: &str, text: &str) {
+    fs::write(folder.path(name), text).expect("write");
+}
+
+fn error(folder: &Folder) -> String {
+    match Checkpoint::open(folder.root()) {
+        Ok(_) => "opens".to_owned(),
+        Err(error) => error.to_string().replace(&format!("{}/", folder.root().display()), ""),
     }
 }
 
@@ -57,10 +42,10 @@ fn read(checkpoint: &Checkpoint, name: &str) -> Vec<u8> {
 
 #[test]
 fn one_file_opens_and_others_are_left_alone() {
-    let folder = Folder::new("one");
-    folder.write_tensors("model.safetensors", &[("b", &[1, 2, 3, 4]), ("a", &[5, 6])]);
-    folder.write("consolidated.safetensors", "no checkpoint");
-    let checkpoint = Checkpoint::open(&folder.0).expect("valid");
+    let folder = Folder::new("checkpoints-one");
+    write_tensors(&folder, "model.safetensors", &[("b", &[1, 2, 3, 4]), ("a", &[5, 6])]);
+    write(&folder, "consolidated.safetensors", "no checkpoint");
+    let checkpoint = Checkpoint::open(folder.root()).expect("valid");
     let names: Vec<_> = checkpoint.tensors().iter().map(|t| (&*t.name, t.dtype, &t.shape[..])).collect();
     assert_eq!(names, [("a", Dtype::BF16, &[1][..]), ("b", Dtype::BF16, &[2])]);
     assert_eq!(read(&checkpoint, "b"), [1, 2, 3, 4]);
@@ -71,11 +56,11 @@ fn one_file_opens_and_others_are_left_alone() {
 
 #[test]
 fn shards_open_as_one() {
-    let folder = Folder::new("shards");
-    folder.write_tensors("x-2.safetensors", &[("a", &[1, 2]), ("c", &[3, 4])]);
-    folder.write_tensors("x-1.safetensors", &[("b", &[5, 6, 7, 8])]);
-    folder.write(INDEX, &index(&[("a", "x-2"), ("b", "x-1"), ("c", "x-2")]));
-    let checkpoint = Checkpoint::open(&folder.0).expect("valid");
+    let folder = Folder::new("checkpoints-shards");
+    write_tensors(&folder, "x-2.safetensors", &[("a", &[1, 2]), ("c", &[3, 4])]);
+    write_tensors(&folder, "x-1.safetensors", &[("b", &[5, 6, 7, 8])]);
+    write(&folder, INDEX, &index(&[("a", "x-2"), ("b", "x-1"), ("c", "x-2")]));
+    let checkpoint = Checkpoint::open(folder.root()).expect("valid");
     let files: Vec<_> = checkpoint.tensors().iter().map(|t| checkpoint.file_number(t)).collect();
     assert_eq!(files, [1, 0, 1]);
     assert_eq!((read(&checkpoint, "a"), read(&checkpoint, "b")), (vec![1, 2], vec![5, 6, 7, 8]));
@@ -84,32 +69,32 @@ fn shards_open_as_one() {
 
 #[test]
 fn shards_that_do_not_fit_are_named() {
-    let folder = Folder::new("misfit");
-    folder.write_tensors("x-1.safetensors", &[("a", &[1, 2]), ("b", &[3, 4])]);
-    let error = |entries: &[(&str, &str)]| {
-        folder.write(INDEX, &index(entries));
-        folder.error()
+    let folder = Folder::new("checkpoints-misfit");
+    write_tensors(&folder, "x-1.safetensors", &[("a", &[1, 2]), ("b", &[3, 4])]);
+    let misfit = |entries: &[(&str, &str)]| {
+        write(&folder, INDEX, &index(entries));
+        error(&folder)
     };
     let at = |text: &str| format!("{INDEX}: {text}");
-    assert_eq!(error(&[("a", "x-1"), ("b", "x-2")]), at("shard x-2.safetensors is missing"));
-    assert_eq!(error(&[("a", "x-1")]), at("tensor b of shard x-1.safetensors is not named in weight_map"));
-    assert_eq!(error(&[("a", "x-1"), ("b", "x-1"), ("c", "x-1")]), at("tensor c is not in shard x-1.safetensors"));
-    assert_eq!(error(&[("a", "x-1"), ("a", "x-1")]), at("weight_map names tensor a twice"));
-    folder.write_tensors("x-2.safetensors", &[("b", &[3, 4]), ("c", &[5, 6])]);
+    assert_eq!(misfit(&[("a", "x-1"), ("b", "x-2")]), at("shard x-2.safetensors is missing"));
+    assert_eq!(misfit(&[("a", "x-1")]), at("tensor b of shard x-1.safetensors is not named in weight_map"));
+    assert_eq!(misfit(&[("a", "x-1"), ("b", "x-1"), ("c", "x-1")]), at("tensor c is not in shard x-1.safetensors"));
+    assert_eq!(misfit(&[("a", "x-1"), ("a", "x-1")]), at("weight_map names tensor a twice"));
+    write_tensors(&folder, "x-2.safetensors", &[("b", &[3, 4]), ("c", &[5, 6])]);
     assert_eq!(
-        error(&[("a", "x-1"), ("b", "x-1"), ("c", "x-2")]),
+        misfit(&[("a", "x-1"), ("b", "x-1"), ("c", "x-2")]),
         at("tensor b is in shard x-1.safetensors, and in x-2.safetensors too")
     );
 }
 
 #[test]
 fn folders_without_a_checkpoint_say_what_they_hold() {
-    let folder = Folder::new("none");
-    assert!(folder.error().contains("no checkpoint: neither model.safetensors nor"), "{}", folder.error());
-    folder.write("pytorch_model.bin", "");
-    assert!(folder.error().ends_with("(there are PyTorch weights: save them as safetensors first)"));
-    folder.write("model-00001-of-00002.safetensors", "");
-    assert!(folder.error().ends_with("(there are shards: the index is missing)"));
+    let folder = Folder::new("checkpoints-none");
+    assert!(error(&folder).contains("no checkpoint: neither model.safetensors nor"), "{}", error(&folder));
+    write(&folder, "pytorch_model.bin", "");
+    assert!(error(&folder).ends_with("(there are PyTorch weights: save them as safetensors first)"));
+    write(&folder, "model-00001-of-00002.safetensors", "");
+    assert!(error(&folder).ends_with("(there are shards: the index is missing)"));
     assert!(
         matches!(Checkpoint::open(Path::new("/no/such/folder")), Err(error) if error.to_string().contains("cannot open"))
     );

@@ -4,6 +4,10 @@
 mod checkpoints;
 // Codecs against what llama-quantize writes.
 mod codecs;
+// Folders for what tests write.
+mod folder;
+// `gguf inspect`.
+mod inspect;
 // Files shared by tests.
 mod shared;
 // The published vocabularies.

@@ -1,0 +1,82 @@
+//! Models for programs.
+
+use gguf::gguf::{Array, Reader, Value};
+use serde_json::{Map, Value as Json, json};
+
+use super::Sections;
+use super::text::{bits_per_weight, tensor_bytes};
+
+/// Elements of an array that are given, unless all of them are.
+const MAX_ELEMENTS: usize = 16;
+
+/// The object of one model.
+pub(super) fn model(reader: &Reader, sections: Sections) -> Json {
+    let mut object = Map::new();
+    object.insert("path".into(), reader.path().to_string_lossy().into());
+    object.insert("version".into(), reader.version().into());
+    object.insert("alignment".into(), reader.alignment().into());
+    object.insert("file_bytes".into(), reader.file_bytes().into());
+    object.insert("parameters".into(), reader.parameters().into());
+    object.insert("tensor_bytes".into(), tensor_bytes(reader).into());
+    object.insert("bits_per_weight".into(), bits_per_weight(tensor_bytes(reader), reader.parameters()).into());
+    let shard = |shard: &gguf::gguf::Shard| json!({ "path": shard.path().to_string_lossy(), "bytes": shard.file_bytes(), "data_start": shard.data_start() });
+    object.insert("files".into(), reader.shards().iter().map(shard).collect());
+    if sections.metadata {
+        let entries = reader.metadata().iter();
+        let entries: Map<_, _> = entries.map(|(key, value)| (key.to_owned(), entry(value, sections.full))).collect();
+        object.insert("metadata".into(), entries.into());
+    }
+    if sections.tensors {
+        let tensor = |tensor: &gguf::gguf::TensorInfo| {
+            json!({
+                "name": tensor.name,
+                "shape": tensor.shape,
+                "type": tensor.ty.name(),
+                "bytes": tensor.bytes(),
+                "file": tensor.shard(),
+                "offset": reader.offset_in_file(tensor),
+            })
+        };
+        object.insert("tensors".into(), reader.tensors().iter().map(tensor).collect());
+    }
+    object.into()
+}
+
+/// Type and value; of an array also the length, and whether elements are missing.
+fn entry(value: &Value, full: bool) -> Json {
+    let Value::Array(array) = value else {
+        return json!({ "type": value.value_type().name(), "value": scalar(value) });
+    };
+    let shown = if full { array.len() } else { MAX_ELEMENTS };
+    json!({
+        "type": value.value_type().name(),
+        "element_type": array.element_type().name(),
+        "length": array.len(),
+        "cut": array.len() > shown,
+        "value": elements(array, shown),
+    })
+}
+
+fn elements(array: &Array, limit: usize) -> Json {
+    array.iter().take(limit).map(|value| scalar(&value)).collect()
+}
+
+fn scalar(value: &Value) -> Json {
+    match value {
+        Value::Bool(v) => (*v).into(),
+        Value::String(v) => v.as_str().into(),
+        Value::Array(v) => elements(v, v.len()),
+        // Through text: an f32 keeps its short form (0.1, not 0.10000000149011612).
+        Value::F32(v) => float(f64::from(*v), &format!("{v:?}")),
+        Value::F64(v) => float(*v, &format!("{v:?}")),
+        other => other.as_u64().map_or_else(|| other.as_i64().into(), Json::from),
+    }
+}
+
+/// A number as JSON; what JSON has no number for (NaN, infinities), as text.
+fn float(value: f64, shortest: &str) -> Json {
+    if !value.is_finite() {
+        return shortest.into();
+    }
+    shortest.parse().map_or(Json::Null, |value: f64| value.into())
+}

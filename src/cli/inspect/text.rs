@@ -1,0 +1,213 @@
+//! Models for people.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+
+use gguf::TensorType;
+use gguf::gguf::{Array, Reader, Value, ValueType, keys};
+use gguf::printable::{printable, printable_path};
+
+use super::Sections;
+use crate::table::{Align, Table};
+use crate::units;
+
+/// Characters of a text, and of all elements of an array together, unless everything is shown.
+const MAX_CHARS: usize = 72;
+
+/// Writes the sections of a model.
+pub(super) fn write_model(out: &mut impl Write, reader: &Reader, sections: Sections) -> io::Result<()> {
+    write_summary(out, reader)?;
+    if sections.metadata {
+        writeln!(out, "\nMetadata: {} keys", reader.metadata().len())?;
+        write_metadata(out, reader, sections.full)?;
+    }
+    if sections.tensors {
+        writeln!(out, "\nTensors: {}", reader.tensors().len())?;
+        if !reader.tensors().is_empty() {
+            write_tensors(out, reader)?;
+            writeln!(out, "\nTotals")?;
+            write_totals(out, reader)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_summary(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
+    let architecture = reader.metadata().get(keys::GENERAL_ARCHITECTURE).and_then(Value::as_str);
+    writeln!(out, "{}", printable_path(reader.path()))?;
+    write!(
+        out,
+        "GGUF version {}, {}",
+        reader.version(),
+        printable(architecture.unwrap_or("no architecture")).limit(40)
+    )?;
+    write!(out, ", {} parameters", units::count(reader.parameters()))?;
+    write!(out, ", {} ({} bytes)", units::bytes(reader.file_bytes()), reader.file_bytes())?;
+    if let Some(bits) = bits_per_weight(tensor_bytes(reader), reader.parameters()) {
+        write!(out, ", {bits:.2} bits per weight")?;
+    }
+    if reader.shards().len() > 1 {
+        write!(out, ", {} files", reader.shards().len())?;
+    }
+    writeln!(out)
+}
+
+fn write_metadata(out: &mut impl Write, reader: &Reader, full: bool) -> io::Result<()> {
+    let text = |value: &Value| match value {
+        Value::String(text) if full => printable(text).to_string(),
+        Value::String(text) => printable(text).limit(MAX_CHARS).to_string(),
+        Value::Array(array) => array_text(array, if full { usize::MAX } else { MAX_CHARS }),
+        number => number_text(number),
+    };
+    let mut table = Table::new([("key", Align::Left), ("type", Align::Left), ("value", Align::Left)]);
+    for (key, value) in reader.metadata().iter() {
+        table.row([printable(key).to_string(), type_text(value), text(value)]);
+    }
+    // Borders around a text of many lines help nobody.
+    if full { table.write_plain(out) } else { table.write(out) }
+}
+
+fn type_text(value: &Value) -> String {
+    match value {
+        Value::Array(array) => format!("{}[{}]", array.element_type().name(), array.len()),
+        other => other.value_type().name().to_owned(),
+    }
+}
+
+fn number_text(value: &Value) -> String {
+    match value {
+        Value::U8(v) => v.to_string(),
+        Value::I8(v) => v.to_string(),
+        Value::U16(v) => v.to_string(),
+        Value::I16(v) => v.to_string(),
+        Value::U32(v) => v.to_string(),
+        Value::I32(v) => v.to_string(),
+        Value::F32(v) => format!("{v:?}"),
+        Value::Bool(v) => v.to_string(),
+        Value::U64(v) => v.to_string(),
+        Value::I64(v) => v.to_string(),
+        Value::F64(v) => format!("{v:?}"),
+        Value::String(v) => printable(v).to_string(),
+        Value::Array(v) => array_text(v, usize::MAX),
+    }
+}
+
+/// As many elements as fit into `max_chars` characters.
+fn array_text(array: &Array, max_chars: usize) -> String {
+    let mut text = String::from("[");
+    let (mut left, mut chars) = (array.len(), 0);
+    let mut add = |element: &str| {
+        chars += element.chars().count() + 2;
+        if chars > max_chars {
+            return false;
+        }
+        if text.len() > 1 {
+            text.push_str(", ");
+        }
+        text.push_str(element);
+        left -= 1;
+        true
+    };
+    match array.string_bytes() {
+        Some(mut strings) => strings.all(|bytes| add(&quoted(bytes))),
+        None => array.iter().all(|value| add(&number_text(&value))),
+    };
+    if left > 0 {
+        text.push_str(if text.len() > 1 { ", ..." } else { "..." });
+    }
+    text.push(']');
+    text
+}
+
+fn quoted(text: &[u8]) -> String {
+    format!("\"{}\"", printable(text).to_string().replace('"', "\\\""))
+}
+
+/// A table for each file.
+fn write_tensors(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
+    for (number, shard) in reader.shards().iter().enumerate() {
+        if reader.shards().len() > 1 {
+            writeln!(out, "{}: {} bytes", printable_path(shard.path()), shard.file_bytes())?;
+        }
+        let mut table = Table::new([
+            ("tensor", Align::Left),
+            ("shape", Align::Left),
+            ("type", Align::Left),
+            ("bytes", Align::Right),
+            ("offset", Align::Right),
+        ]);
+        for tensor in reader.tensors().iter().filter(|tensor| tensor.shard() == number) {
+            table.row([
+                printable(&tensor.name).to_string(),
+                shape_text(&tensor.shape),
+                tensor.ty.to_string(),
+                tensor.bytes().to_string(),
+                reader.offset_in_file(tensor).to_string(),
+            ]);
+        }
+        table.write(out)?;
+    }
+    Ok(())
+}
+
+/// Without spaces, so that it is one column for other programs.
+fn shape_text(shape: &[u64]) -> String {
+    let dims: Vec<String> = shape.iter().map(u64::to_string).collect();
+    format!("[{}]", dims.join(","))
+}
+
+fn write_totals(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
+    let mut types: BTreeMap<TensorType, (usize, u64, u64)> = BTreeMap::new();
+    for tensor in reader.tensors() {
+        let (count, elements, bytes) = types.entry(tensor.ty).or_default();
+        *count += 1;
+        *elements += tensor.elements();
+        *bytes += tensor.bytes();
+    }
+    let mut table = Table::new([
+        ("type", Align::Left),
+        ("tensors", Align::Right),
+        ("parameters", Align::Right),
+        ("bytes", Align::Right),
+        ("bits per weight", Align::Right),
+    ]);
+    let bits = |bytes, elements| bits_per_weight(bytes, elements).map_or_else(String::new, |bits| format!("{bits:.2}"));
+    for (ty, (count, elements, bytes)) in types {
+        table.row([ty.to_string(), count.to_string(), elements.to_string(), bytes.to_string(), bits(bytes, elements)]);
+    }
+    let (elements, bytes) = (reader.parameters(), tensor_bytes(reader));
+    let count = reader.tensors().len().to_string();
+    table.row(["total".into(), count, elements.to_string(), bytes.to_string(), bits(bytes, elements)]);
+    table.write(out)
+}
+
+/// Bytes of all tensors together.
+pub(super) fn tensor_bytes(reader: &Reader) -> u64 {
+    reader.tensors().iter().map(gguf::gguf::TensorInfo::bytes).fold(0, u64::saturating_add)
+}
+
+/// Bits that an element takes on average; `None` when there are no elements.
+pub(super) fn bits_per_weight(bytes: u64, elements: u64) -> Option<f64> {
+    #[allow(clippy::cast_precision_loss, reason = "some digits are shown")]
+    (elements > 0).then(|| bytes as f64 * 8.0 / elements as f64)
+}
+
+/// Writes one value whole. On a terminal, what could steer it is escaped; a program gets texts as they are.
+pub(super) fn write_value(out: &mut impl Write, value: &Value) -> io::Result<()> {
+    match value {
+        Value::String(text) => write_text(out, text.as_bytes()),
+        Value::Array(array) if array.element_type() == ValueType::String => {
+            array.string_bytes().into_iter().flatten().try_for_each(|text| write_text(out, text))
+        }
+        Value::Array(array) => array.iter().try_for_each(|value| writeln!(out, "{}", number_text(&value))),
+        number => writeln!(out, "{}", number_text(number)),
+    }
+}
+
+fn write_text(out: &mut impl Write, text: &[u8]) -> io::Result<()> {
+    if !io::stdout().is_terminal() {
+        out.write_all(text)?;
+        return writeln!(out);
+    }
+    text.split(|&byte| byte == b'\n').try_for_each(|line| writeln!(out, "{}", printable(line)))
+}
