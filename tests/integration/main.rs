@@ -6,6 +6,8 @@ mod checkpoints;
 mod codecs;
 // Folders for what tests write.
 mod folder;
+// Layers, sizes of files, unsafe code.
+mod house;
 // `gguf inspect`.
 mod inspect;
 // Files shared by tests.

@@ -1,0 +1,150 @@
+//! The rules of the house that the compiler does not know: layers, sizes of files, where unsafe code may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each module of the library, and the modules that it may use besides those of the ground.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("gguf", &[]),
+    ("safetensors", &[]),
+    ("quant", &[]),
+    ("tokenizer", &[]),
+    ("kernels", &["quant"]),
+    ("nn", &["quant", "kernels"]),
+    ("arch", &["quant", "kernels", "nn", "gguf"]),
+    ("model", &["quant", "kernels", "nn", "gguf", "arch", "tokenizer"]),
+    ("convert", BELOW_APPLICATIONS),
+    ("quantize", BELOW_APPLICATIONS),
+    ("engine", BELOW_APPLICATIONS),
+    ("perplexity", &["quant", "kernels", "nn", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"]),
+];
+
+/// What every module may use; these use nothing but each other.
+const GROUND: &[&str] = &["tensor_type", "bytes", "input_file", "printable"];
+
+const BELOW_APPLICATIONS: &[&str] = &["quant", "kernels", "nn", "gguf", "safetensors", "tokenizer", "arch", "model"];
+
+/// Names that `lib.rs` lifts to the root, and where they come from.
+const AT_ROOT: &[(&str, &str)] = &[("TensorType", "tensor_type")];
+
+/// Folders and files that may switch unsafe code on.
+const UNSAFE: &[&str] = &["src/kernels/", "src/gguf/mmap.rs"];
+
+const MAX_LINES: usize = 1000;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below a folder of the package: its path in the package, and its text.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut folders = vec![root().join(folder)];
+    let mut files: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("folder") {
+            let path = entry.expect("entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let name = |path: &Path| path.strip_prefix(root()).expect("inside").to_str().expect("UTF-8").to_owned();
+    files.iter().map(|path| (name(path), fs::read_to_string(path).expect("readable"))).collect()
+}
+
+/// The module of the library that a file belongs to: `src/gguf/reader.rs` to `gguf`.
+fn module(path: &str) -> &str {
+    let path = path.strip_prefix("src/").expect("below src");
+    path.split_once('/').map_or(path.trim_end_matches(".rs"), |(module, _)| module)
+}
+
+/// First names after `crate::`, also of a list in braces; comments do not count.
+fn crate_paths(text: &str) -> Vec<String> {
+    let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
+    let mut names = Vec::new();
+    for part in code.split("crate::").skip(1) {
+        match part.strip_prefix('{') {
+            None => names.push(first_name(part)),
+            Some(list) => names.extend(items(list).into_iter().map(first_name)),
+        }
+    }
+    names
+}
+
+/// The items of a list in braces, of which the first brace has been read.
+fn items(list: &str) -> Vec<&str> {
+    let (mut items, mut start, mut depth) = (Vec::new(), 0, 0usize);
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                items.push(list[start..at].trim());
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    items.retain(|item| !item.is_empty());
+    items
+}
+
+fn first_name(path: &str) -> String {
+    path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+#[test]
+fn imports_in_braces_are_found() {
+    let names =
+        crate_paths("use crate::{a::{b, c}, d};\nuse crate::e::f; // crate::g\n// crate::h\ncrate::i(crate::J)");
+    assert_eq!(names, ["a", "d", "e", "g", "i", "J"]);
+}
+
+#[test]
+fn no_module_uses_what_is_above_it() {
+    let mut faults = Vec::new();
+    for (path, text) in sources("src") {
+        let module = module(&path);
+        if matches!(module, "lib" | "cli") {
+            continue;
+        }
+        let allowed = match LAYERS.iter().find(|(name, _)| *name == module) {
+            Some((_, allowed)) => allowed,
+            None if GROUND.contains(&module) => &[][..],
+            None => panic!("{path}: {module} has no layer: add it to LAYERS"),
+        };
+        for name in crate_paths(&text) {
+            let target = AT_ROOT.iter().find(|(lifted, _)| *lifted == name).map_or(name.as_str(), |(_, module)| module);
+            if target != module && !allowed.contains(&target) && !GROUND.contains(&target) {
+                faults.push(format!("{path}: crate::{name}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "upward imports:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn files_are_short_enough_to_read() {
+    let files = ["src", "tests"].iter().flat_map(|folder| sources(folder));
+    let long = files.filter(|(path, text)| !path.ends_with("_table.rs") && text.lines().count() > MAX_LINES);
+    let long: Vec<_> = long.map(|(path, text)| format!("{path}: {} lines", text.lines().count())).collect();
+    assert!(long.is_empty(), "over {MAX_LINES} lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn unsafe_code_stays_where_it_belongs() {
+    let opened = |text: &str| text.lines().any(|line| line.contains("(unsafe_code") && line.contains("#!["));
+    let elsewhere: Vec<_> = sources("src")
+        .into_iter()
+        .filter(|(path, text)| opened(text) && !UNSAFE.iter().any(|allowed| path.starts_with(allowed)))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(elsewhere.is_empty(), "unsafe code is allowed in {elsewhere:?}");
+}
