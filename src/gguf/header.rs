@@ -273,9 +273,6 @@ impl Parser<'_> {
             self.place = Place::TensorNumber(index);
             let name = name(self.string(limits::MAX_NAME_BYTES)?)?;
             self.place = Place::Tensor(name.clone());
-            if name.contains('\0') {
-                return Err(Problem::ZeroInName.into());
-            }
             if !seen.insert(name.clone()) {
                 return Err(Problem::Duplicate.into());
             }
@@ -359,7 +356,8 @@ fn name(bytes: &[u8]) -> Result<String, Problem> {
     if bytes.is_empty() {
         return Err(Problem::EmptyName);
     }
-    str::from_utf8(bytes).map(str::to_owned).map_err(|_| Problem::NotUtf8)
+    let name = str::from_utf8(bytes).map_err(|_| Problem::NotUtf8)?;
+    if name.contains('\0') { Err(Problem::ZeroInName) } else { Ok(name.to_owned()) }
 }
 
 /// The alignment that a value sets.

@@ -6,6 +6,8 @@ mod checkpoints;
 mod codecs;
 // Folders for what tests write.
 mod folder;
+// Crafted and broken files.
+mod hostile;
 // Layers, sizes of files, unsafe code.
 mod house;
 // `gguf inspect`.
