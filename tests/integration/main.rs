@@ -12,6 +12,8 @@ mod hostile;
 mod house;
 // `gguf inspect`.
 mod inspect;
+// Files of the reference programs, written again.
+mod round_trip;
 // Files shared by tests.
 mod shared;
 // The published vocabularies.
