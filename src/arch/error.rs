@@ -1,6 +1,7 @@
 //! What can be wrong with a model's description.
 
 use crate::TensorType;
+use crate::printable::printable;
 
 /// Why a model's metadata or tensors cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -10,7 +11,7 @@ pub enum Error {
     #[error("key general.architecture is missing")]
     NoArchitecture,
     /// An architecture that is not in the table.
-    #[error("architecture {name} is not known (nearest: {nearest}; known: {known})")]
+    #[error("architecture {} is not known (nearest: {nearest}; known: {known})", printable(name).limit(80))]
     UnknownArchitecture {
         /// The name found.
         name: String,
@@ -20,13 +21,13 @@ pub enum Error {
         known: String,
     },
     /// A key that the architecture needs.
-    #[error("key {key} is missing")]
+    #[error("key {} is missing", printable(key).limit(80))]
     MissingKey {
         /// Full name of the key.
         key: String,
     },
     /// A key of the wrong type or outside its range.
-    #[error("key {key}: {found}, expected {expected}")]
+    #[error("key {}: {found}, expected {expected}", printable(key).limit(80))]
     BadKey {
         /// Full name of the key.
         key: String,
@@ -36,13 +37,13 @@ pub enum Error {
         expected: &'static str,
     },
     /// A tensor that the architecture needs.
-    #[error("tensor {name} is missing")]
+    #[error("tensor {} is missing", printable(name).limit(80))]
     MissingTensor {
         /// Its name.
         name: String,
     },
     /// A tensor that the architecture has no place for.
-    #[error("tensor {name}: the architecture {architecture} has no such tensor")]
+    #[error("tensor {}: the architecture {} has no such tensor", printable(name).limit(80), printable(architecture).limit(80))]
     UnexpectedTensor {
         /// Its name.
         name: String,
@@ -50,7 +51,7 @@ pub enum Error {
         architecture: String,
     },
     /// A tensor whose shape does not agree with the metadata.
-    #[error("tensor {name}: shape {found:?}, expected {expected:?}")]
+    #[error("tensor {}: shape {found:?}, expected {expected:?}", printable(name).limit(80))]
     BadShape {
         /// Its name.
         name: String,
@@ -60,7 +61,7 @@ pub enum Error {
         expected: Vec<u64>,
     },
     /// A tensor of a type that cannot be computed with.
-    #[error("tensor {name}: type {ty} cannot be run")]
+    #[error("tensor {}: type {ty} cannot be run", printable(name).limit(80))]
     BadType {
         /// Its name.
         name: String,

@@ -3,6 +3,7 @@
 
 mod crafted;
 mod files;
+mod hparams;
 mod mutated;
 mod safetensors;
 
