@@ -1,4 +1,4 @@
-//! Input files: regular files only, read by position, watched for changes.
+//! Inputs: regular files, read by position and watched for changes, or bytes in memory.
 //!
 //! Used by every reader of the crate. Nothing is mapped here: a file that is cut short while it is read gives an error.
 
@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::bytes::Bytes;
 use crate::printable::printable_path;
 
 /// What goes wrong with an input file.
@@ -171,6 +172,79 @@ impl InputFile {
         match self.file.metadata() {
             Ok(metadata) if Stamp::of(&metadata) == self.stamp => Ok(()),
             _ => Err(FileError::Changed { path: self.path.clone() }),
+        }
+    }
+}
+
+/// What a model is read from.
+#[derive(Debug)]
+pub enum Input {
+    /// A file.
+    File(InputFile),
+    /// Bytes in memory.
+    Memory {
+        /// What stands for a path in messages.
+        name: PathBuf,
+        /// All of the model.
+        bytes: Bytes,
+    },
+}
+
+impl Input {
+    /// Path of the file, or the name of the bytes.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(file) => file.path(),
+            Self::Memory { name, .. } => name,
+        }
+    }
+
+    /// Size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::File(file) => file.size(),
+            Self::Memory { bytes, .. } => bytes.len() as u64,
+        }
+    }
+
+    /// Identity of the file, if it is one.
+    #[must_use]
+    pub const fn file_id(&self) -> Option<FileId> {
+        match self {
+            Self::File(file) => Some(file.id()),
+            Self::Memory { .. } => None,
+        }
+    }
+
+    /// Fills `buffer` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// When the system cannot read them, or the file has become shorter.
+    ///
+    /// # Panics
+    /// When bytes in memory do not reach as far.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError> {
+        match self {
+            Self::File(file) => file.read_exact_at(buffer, offset),
+            Self::Memory { bytes, .. } => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let part = bytes.get(start..start.saturating_add(buffer.len()));
+                buffer.copy_from_slice(&part.expect("what is read lies inside the bytes"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks that a file still has the size and time of modification it was opened with.
+    ///
+    /// # Errors
+    /// When it has changed.
+    pub fn check_unchanged(&self) -> Result<(), FileError> {
+        match self {
+            Self::File(file) => file.check_unchanged(),
+            Self::Memory { .. } => Ok(()),
         }
     }
 }

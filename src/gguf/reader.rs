@@ -2,7 +2,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use super::cursor::Cursor;
@@ -14,7 +14,7 @@ use super::tensor_info::TensorInfo;
 use super::value::Metadata;
 use super::warning::Warning;
 use crate::bytes::Bytes;
-use crate::input_file::{FileError, FileId, InputFile};
+use crate::input_file::{FileError, FileId, Input, InputFile};
 
 /// An opened model, fully checked: the data of every tensor lie inside their file, and no two overlap.
 ///
@@ -33,17 +33,11 @@ pub struct Reader {
 /// One file of a model.
 #[derive(Debug)]
 pub struct Shard {
-    path: PathBuf,
-    source: Source,
+    input: Input,
+    map: OnceLock<Bytes>,
     version: u32,
     alignment: u32,
     data_start: u64,
-}
-
-#[derive(Debug)]
-enum Source {
-    Memory(Bytes),
-    File { file: InputFile, map: OnceLock<Bytes> },
 }
 
 impl Reader {
@@ -77,7 +71,7 @@ impl Reader {
         let path = Path::new(name);
         let header = header::parse(Cursor::in_memory(bytes.clone()), path)?;
         shards::refuse_shard(path, &header.metadata)?;
-        Self::assemble(vec![Opened { path: path.into(), source: Source::Memory(bytes), header }])
+        Self::assemble(vec![Opened { input: Input::Memory { name: path.into(), bytes }, header }])
     }
 
     fn assemble(opened: Vec<Opened>) -> Result<Self, Error> {
@@ -88,14 +82,14 @@ impl Reader {
             by_name: Vec::new(),
             warnings: Vec::new(),
         };
-        for (no, Opened { path, source, header }) in opened.into_iter().enumerate() {
+        for (no, Opened { input, header }) in opened.into_iter().enumerate() {
             let Header { version, metadata, alignment, tensors, data_start, warnings } = header;
             if no == 0 {
                 reader.metadata = metadata;
             }
             reader.tensors.extend(tensors.into_iter().map(|info| TensorInfo { shard: no, ..info }));
             reader.warnings.extend(warnings);
-            reader.shards.push(Shard { path, source, version, alignment, data_start });
+            reader.shards.push(Shard { input, map: OnceLock::new(), version, alignment, data_start });
         }
         reader.by_name = reader.sort_names()?;
         Ok(reader)
@@ -107,7 +101,7 @@ impl Reader {
         let twice = named.iter().zip(named.iter().skip(1)).find(|((a, _), (b, _))| a == b);
         if let Some((_, &(name, index))) = twice {
             let shard = self.tensors.get(index).and_then(|info| self.shards.get(info.shard));
-            let path = shard.map(|shard| shard.path.clone()).unwrap_or_default();
+            let path = shard.map(|shard| shard.path().to_owned()).unwrap_or_default();
             return Err(Error::Shard { path, problem: ShardProblem::Duplicate { name: name.to_owned() } });
         }
         Ok(named.into_iter().map(|(_, index)| index).collect())
@@ -167,15 +161,7 @@ impl Reader {
         }
         let shard = self.shard_of(tensor);
         let start = shard.data_start.saturating_add(tensor.offset).saturating_add(offset_bytes);
-        match &shard.source {
-            Source::File { file, .. } => Ok(file.read_exact_at(buffer, start)?),
-            Source::Memory(bytes) => {
-                let start = usize::try_from(start).unwrap_or(usize::MAX);
-                let part = bytes.get(start..start.saturating_add(buffer.len()));
-                buffer.copy_from_slice(&part.expect("a tensor of this reader lies inside its shard"));
-                Ok(())
-            }
-        }
+        Ok(shard.input.read_exact_at(buffer, start)?)
     }
 
     fn shard_of(&self, tensor: &TensorInfo) -> &Shard {
@@ -230,7 +216,7 @@ impl Reader {
     /// Identities of the files, for [`Overwrite::Replace`](super::Overwrite::Replace).
     #[must_use]
     pub fn file_ids(&self) -> Vec<FileId> {
-        self.shards.iter().filter_map(Shard::file_id).collect()
+        self.shards.iter().filter_map(|shard| shard.input.file_id()).collect()
     }
 
     /// What is odd about the files, though allowed.
@@ -245,9 +231,7 @@ impl Reader {
     /// When the size or the time of modification of a file is not what it was.
     pub fn check_unchanged(&self) -> Result<(), Error> {
         for shard in &self.shards {
-            if let Source::File { file, .. } = &shard.source {
-                file.check_unchanged()?;
-            }
+            shard.input.check_unchanged()?;
         }
         Ok(())
     }
@@ -257,16 +241,13 @@ impl Shard {
     /// Path of the file, or the name given to bytes in memory.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.input.path()
     }
 
     /// Size of the file in bytes.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
-        match &self.source {
-            Source::Memory(bytes) => bytes.len() as u64,
-            Source::File { file, .. } => file.size(),
-        }
+        self.input.size()
     }
 
     /// Where the data section begins, in bytes from the start of the file.
@@ -281,32 +262,23 @@ impl Shard {
         self.alignment
     }
 
-    fn file_id(&self) -> Option<FileId> {
-        match &self.source {
-            Source::Memory(_) => None,
-            Source::File { file, .. } => Some(file.id()),
-        }
-    }
-
     fn mapped(&self) -> Result<&Bytes, Error> {
-        match &self.source {
-            Source::Memory(bytes) => Ok(bytes),
-            Source::File { file, map } => {
-                if let Some(bytes) = map.get() {
-                    return Ok(bytes);
-                }
-                file.check_unchanged()?;
-                let mapped = MappedFile::new(file).map_err(|source| Error::Map { path: self.path.clone(), source })?;
-                Ok(map.get_or_init(|| Bytes::new(mapped)))
-            }
+        let file = match &self.input {
+            Input::Memory { bytes, .. } => return Ok(bytes),
+            Input::File(file) => file,
+        };
+        if let Some(bytes) = self.map.get() {
+            return Ok(bytes);
         }
+        file.check_unchanged()?;
+        let mapped = MappedFile::new(file).map_err(|source| Error::Map { path: file.path().into(), source })?;
+        Ok(self.map.get_or_init(|| Bytes::new(mapped)))
     }
 }
 
 /// A file whose header has been read, not yet part of a model.
 struct Opened {
-    path: PathBuf,
-    source: Source,
+    input: Input,
     header: Header,
 }
 
@@ -314,7 +286,7 @@ impl Opened {
     fn file(path: &Path) -> Result<Self, Error> {
         let file = InputFile::open(path)?;
         let header = header::parse(Cursor::in_file(&file), path)?;
-        Ok(Self { path: path.into(), source: Source::File { file, map: OnceLock::new() }, header })
+        Ok(Self { input: Input::File(file), header })
     }
 }
 

@@ -4,14 +4,14 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::dtype::Dtype;
 use super::error::{Error, FormatError, IndexProblem};
 use super::header::{self, Entry, LENGTH_BYTES};
 use super::index::{Index, MAX_INDEX_BYTES};
 use crate::bytes::Bytes;
-use crate::input_file::{FileError, FileId, InputFile};
+use crate::input_file::{FileError, FileId, Input, InputFile};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -47,21 +47,9 @@ impl TensorInfo {
 /// An opened checkpoint, fully checked. Data are read by position; nothing is mapped.
 #[derive(Debug)]
 pub struct Checkpoint {
-    files: Vec<CheckpointFile>,
+    files: Vec<Input>,
     /// Sorted by name.
     tensors: Vec<TensorInfo>,
-}
-
-#[derive(Debug)]
-struct CheckpointFile {
-    path: PathBuf,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    Memory(Bytes),
-    File(InputFile),
 }
 
 impl Checkpoint {
@@ -72,11 +60,11 @@ impl Checkpoint {
     /// When there is none, when a file cannot be read or is no valid one, or when index and shards do not fit.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         if !folder.is_dir() {
-            return Self::assemble(vec![CheckpointFile::open(folder)?]);
+            return Self::assemble(vec![open_input(folder)?]);
         }
         let single = folder.join(SINGLE);
         if fs::symlink_metadata(&single).is_ok() {
-            return Self::assemble(vec![CheckpointFile::open(&single)?]);
+            return Self::assemble(vec![open_input(&single)?]);
         }
         let index = folder.join(INDEX);
         if fs::symlink_metadata(&index).is_ok() {
@@ -90,7 +78,7 @@ impl Checkpoint {
     /// # Errors
     /// When the bytes are no valid safetensors file.
     pub fn from_bytes(name: &str, bytes: Bytes) -> Result<Self, Error> {
-        Self::assemble(vec![CheckpointFile { path: name.into(), source: Source::Memory(bytes) }])
+        Self::assemble(vec![Input::Memory { name: name.into(), bytes }])
     }
 
     fn open_index(folder: &Path, path: &Path) -> Result<Self, Error> {
@@ -100,11 +88,11 @@ impl Checkpoint {
         let names = index.shards();
         let mut files = Vec::with_capacity(names.len());
         for &name in &names {
-            let file = CheckpointFile::open(&folder.join(name)).map_err(|error| match error {
-                Error::File(FileError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            let file = open_input(&folder.join(name)).map_err(|error| match error {
+                FileError::Open { source, .. } if source.kind() == ErrorKind::NotFound => {
                     fail(IndexProblem::ShardMissing(name.to_owned()))
                 }
-                other => other,
+                other => other.into(),
             })?;
             files.push(file);
         }
@@ -117,10 +105,10 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn assemble(files: Vec<CheckpointFile>) -> Result<Self, Error> {
+    fn assemble(files: Vec<Input>) -> Result<Self, Error> {
         let mut tensors = Vec::new();
         for (file, opened) in files.iter().enumerate() {
-            tensors.extend(opened.header()?.into_iter().map(|entry| {
+            tensors.extend(header_of(opened)?.into_iter().map(|entry| {
                 let Entry { name, dtype, shape, start, bytes } = entry;
                 TensorInfo { name, dtype, shape, bytes, start, file }
             }));
@@ -150,7 +138,7 @@ impl Checkpoint {
 
     /// The files' paths, sorted.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|file| file.path.as_path())
+        self.files.iter().map(Input::path)
     }
 
     /// Bytes of all tensors together.
@@ -162,11 +150,7 @@ impl Checkpoint {
     /// Identities of the files, so that an output does not overwrite them.
     #[must_use]
     pub fn file_ids(&self) -> Vec<FileId> {
-        let id = |file: &CheckpointFile| match &file.source {
-            Source::Memory(_) => None,
-            Source::File(file) => Some(file.id()),
-        };
-        self.files.iter().filter_map(id).collect()
+        self.files.iter().filter_map(Input::file_id).collect()
     }
 
     /// Fills `buffer` with the bytes of a tensor from `offset_bytes` on.
@@ -196,54 +180,27 @@ impl Checkpoint {
     /// When the size or the time of modification of a file is not what it was.
     pub fn check_unchanged(&self) -> Result<(), Error> {
         for file in &self.files {
-            if let Source::File(file) = &file.source {
-                file.check_unchanged()?;
-            }
+            file.check_unchanged()?;
         }
         Ok(())
     }
 }
 
-impl CheckpointFile {
-    fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { path: path.into(), source: Source::File(InputFile::open(path)?) })
-    }
+fn open_input(path: &Path) -> Result<Input, FileError> {
+    Ok(Input::File(InputFile::open(path)?))
+}
 
-    fn size(&self) -> u64 {
-        match &self.source {
-            Source::Memory(bytes) => bytes.len() as u64,
-            Source::File(file) => file.size(),
-        }
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError> {
-        match &self.source {
-            Source::File(file) => file.read_exact_at(buffer, offset),
-            Source::Memory(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                let part = bytes.get(start..start.saturating_add(buffer.len()));
-                buffer.copy_from_slice(&part.expect("what is read lies inside the file"));
-                Ok(())
-            }
-        }
-    }
-
-    fn read_vec(&self, offset: u64, len: u64) -> Result<Vec<u8>, FileError> {
+fn header_of(file: &Input) -> Result<Vec<Entry>, Error> {
+    let fail = |(place, offset, problem)| {
+        Error::Format(Box::new(FormatError { path: file.path().into(), place, offset, problem }))
+    };
+    let read = |offset, len| {
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        self.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
-    }
-
-    fn header(&self) -> Result<Vec<Entry>, Error> {
-        let fail = |(place, offset, problem)| {
-            Error::Format(Box::new(FormatError { path: self.path.clone(), place, offset, problem }))
-        };
-        let size = self.size();
-        let begins = self.read_vec(0, size.min(LENGTH_BYTES))?;
-        let len = header::length(&begins, size).map_err(fail)?;
-        let json = self.read_vec(LENGTH_BYTES, len)?;
-        header::parse(&json, size).map_err(fail)
-    }
+        file.read_exact_at(&mut bytes, offset).map(|()| bytes)
+    };
+    let begins = read(0, file.size().min(LENGTH_BYTES))?;
+    let len = header::length(&begins, file.size()).map_err(fail)?;
+    header::parse(&read(LENGTH_BYTES, len)?, file.size()).map_err(fail)
 }
 
 /// What a folder without a checkpoint holds instead.
