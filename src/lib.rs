@@ -5,10 +5,12 @@ pub mod bytes;
 pub mod gguf;
 pub mod input_file;
 pub mod kernels;
+pub mod model;
 pub mod nn;
 pub mod printable;
 pub mod quant;
 pub mod safetensors;
 pub mod tensor_type;
+pub mod tokenizer;
 
 pub use tensor_type::TensorType;

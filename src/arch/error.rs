@@ -20,6 +20,38 @@ pub enum Error {
         /// All known names.
         known: String,
     },
+    /// A `config.json` that names no class.
+    #[error("config.json: architectures names no class")]
+    NoClass,
+    /// A class that no family converts.
+    #[error("class {name} is not known (nearest: {nearest}; known: {known})")]
+    UnknownClass {
+        /// The name found.
+        name: String,
+        /// The known name that is most alike.
+        nearest: &'static str,
+        /// All known names.
+        known: String,
+    },
+    /// A setting of `config.json` that the family needs.
+    #[error("config.json: {name} is missing")]
+    MissingSetting {
+        /// Its names.
+        name: String,
+    },
+    /// A setting of the wrong kind or outside its range.
+    #[error("config.json: {name}: {found}, expected {expected}")]
+    BadSetting {
+        /// Its name.
+        name: String,
+        /// What stands there.
+        found: String,
+        /// What may stand there.
+        expected: &'static str,
+    },
+    /// A tensor that does not fit the network.
+    #[error(transparent)]
+    Network(#[from] crate::nn::Error),
     /// A key that the architecture needs.
     #[error("key {} is missing", printable(key).limit(80))]
     MissingKey {

@@ -4,14 +4,20 @@
 //! tensors there are, in which shape and from where (`tensors.rs`: conversion and loading read the same table),
 //! and how they are computed with (`forward.rs`).
 
+mod config;
 mod error;
+mod forward;
 mod hparams;
 pub mod keys;
+mod llama;
 mod tensor_rule;
 
+use crate::nn::{ModelSpec, Weights};
+
+pub use config::{Config, Keys};
 pub use error::Error;
 pub use hparams::Hparams;
-pub use tensor_rule::{Source, Step, TensorRule};
+pub use tensor_rule::{BlockRules, Rules, Source, Step, TensorRule};
 
 /// What a family says about itself.
 pub trait Architecture: Sync {
@@ -21,15 +27,27 @@ pub trait Architecture: Sync {
     /// Class names in a checkpoint's `config.json` (`architectures`) that this family converts.
     fn classes(&self) -> &'static [&'static str];
 
+    /// Adds the family's metadata keys for a checkpoint, in their order.
+    ///
+    /// # Errors
+    /// When a setting is missing or of a wrong kind.
+    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error>;
+
     /// Every tensor that a model with these hyper-parameters has, or may have.
     ///
     /// # Errors
     /// When a hyper-parameter that shapes depend on is missing or impossible.
     fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error>;
+
+    /// How a model with these hyper-parameters and tensors is computed.
+    ///
+    /// # Errors
+    /// When a hyper-parameter is missing or impossible.
+    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error>;
 }
 
 /// All families.
-pub static FAMILIES: &[&dyn Architecture] = &[];
+pub static FAMILIES: &[&dyn Architecture] = &[&llama::Llama];
 
 /// The family of a file's `general.architecture`.
 ///
@@ -39,6 +57,17 @@ pub fn by_name(name: &str) -> Result<&'static dyn Architecture, Error> {
     FAMILIES.iter().copied().find(|family| family.name() == name).ok_or_else(|| {
         let known: Vec<&'static str> = FAMILIES.iter().map(|family| family.name()).collect();
         Error::UnknownArchitecture { name: name.to_owned(), nearest: nearest(name, &known), known: known.join(", ") }
+    })
+}
+
+/// The family that converts checkpoints of the class `class`.
+///
+/// # Errors
+/// [`Error::UnknownClass`] with the list of the known ones and the nearest.
+pub fn by_class(class: &str) -> Result<&'static dyn Architecture, Error> {
+    FAMILIES.iter().copied().find(|family| family.classes().contains(&class)).ok_or_else(|| {
+        let known: Vec<&'static str> = FAMILIES.iter().flat_map(|family| family.classes()).copied().collect();
+        Error::UnknownClass { name: class.to_owned(), nearest: nearest(class, &known), known: known.join(", ") }
     })
 }
 

@@ -1,5 +1,7 @@
 //! One tensor of an architecture: what it is called, its shape, and how a checkpoint makes it.
 
+use super::Hparams;
+
 /// A tensor that a model of the family has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorRule {
@@ -24,8 +26,8 @@ pub enum Source {
         /// Changes, in order.
         steps: Vec<Step>,
     },
-    /// From `config.json` alone (rotary frequency factors).
-    Config,
+    /// From `config.json` alone: the factors of the rotary frequencies.
+    RopeFactors,
 }
 
 /// A change of a checkpoint's tensor on its way into a file. Rows count along the slowest dimension.
@@ -49,4 +51,140 @@ pub enum Step {
     NegExp,
     /// Swaps the last two dimensions.
     Transpose,
+}
+
+impl TensorRule {
+    /// A model without it is fine.
+    pub fn optional(&mut self) -> &mut Self {
+        self.required = false;
+        self
+    }
+
+    /// Adds a step to its making.
+    pub fn step(&mut self, step: Step) -> &mut Self {
+        if let Source::Checkpoint { steps, .. } = &mut self.source {
+            steps.push(step);
+        }
+        self
+    }
+}
+
+/// Collects the rules of a family.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    rules: Vec<TensorRule>,
+    /// Prefix of the blocks' tensors in a checkpoint, before the number.
+    blocks: &'static str,
+}
+
+impl Rules {
+    /// The embedding, the final norm and the output matrix (optional: it may be the embedding) under their usual
+    /// names, and blocks under `model.layers.`.
+    #[must_use]
+    pub fn new(h: &Hparams) -> Self {
+        let mut rules = Self { rules: Vec::new(), blocks: "model.layers." };
+        let matrix = [h.embedding_length, h.vocab_size];
+        rules.add("token_embd.weight", &matrix, "model.embed_tokens.weight");
+        rules.add("output_norm.weight", &[h.embedding_length], "model.norm.weight");
+        rules.add("output.weight", &matrix, "lm_head.weight").optional();
+        rules
+    }
+
+    /// No rules yet; blocks are under the prefix `blocks`.
+    #[must_use]
+    pub fn with_blocks(blocks: &'static str) -> Self {
+        Self { rules: Vec::new(), blocks }
+    }
+
+    /// A tensor of one in the checkpoint.
+    pub fn add(&mut self, name: impl Into<String>, shape: &[usize], source: impl Into<String>) -> &mut TensorRule {
+        self.add_stack(name, shape, vec![source.into()])
+    }
+
+    /// A tensor of several in the checkpoint, stacked.
+    pub fn add_stack(&mut self, name: impl Into<String>, shape: &[usize], names: Vec<String>) -> &mut TensorRule {
+        let source = Source::Checkpoint { names, steps: Vec::new() };
+        self.rules.push(TensorRule { name: name.into(), shape: shape.to_vec(), required: true, source });
+        let last = self.rules.len() - 1;
+        &mut self.rules[last]
+    }
+
+    /// Factors of the rotary frequencies, made from the configuration; a model may have none.
+    pub fn add_rope_factors(&mut self, name: &str, pairs: usize) {
+        let source = Source::RopeFactors;
+        self.rules.push(TensorRule { name: name.to_owned(), shape: vec![pairs], required: false, source });
+    }
+
+    /// The tensors of block `index`.
+    pub fn block(&mut self, index: usize) -> BlockRules<'_> {
+        let source = format!("{}{index}.", self.blocks);
+        BlockRules { rules: self, prefix: format!("blk.{index}."), source }
+    }
+
+    /// All rules.
+    #[must_use]
+    pub fn finish(self) -> Vec<TensorRule> {
+        self.rules
+    }
+}
+
+/// Collects the rules of one block.
+pub struct BlockRules<'a> {
+    rules: &'a mut Rules,
+    prefix: String,
+    source: String,
+}
+
+impl BlockRules<'_> {
+    /// `name.weight`, from `source.weight` of the block.
+    pub fn weight(&mut self, name: &str, shape: &[usize], source: &str) -> &mut TensorRule {
+        let (name, source) = (format!("{}{name}.weight", self.prefix), format!("{}{source}.weight", self.source));
+        self.rules.add(name, shape, source)
+    }
+
+    /// A tensor whose names are given in full.
+    pub fn tensor(&mut self, name: &str, shape: &[usize], source: &str) -> &mut TensorRule {
+        let (name, source) = (format!("{}{name}", self.prefix), format!("{}{source}", self.source));
+        self.rules.add(name, shape, source)
+    }
+
+    /// `name.weight`, `[cols, rows]`, and `name.bias`, which may be missing; `steps` act on both.
+    pub fn linear(&mut self, name: &str, shape: [usize; 2], source: &str, steps: &[Step]) {
+        for (part, shape, required) in [("weight", &shape[..], true), ("bias", &shape[1..], false)] {
+            let rule = self.tensor(&format!("{name}.{part}"), shape, &format!("{source}.{part}"));
+            rule.required = required;
+            for step in steps {
+                rule.step(step.clone());
+            }
+        }
+    }
+
+    /// Query, key, value and output projection under their usual names. `interleave` where the rotary embedding
+    /// turns neighbours.
+    pub fn attention(&mut self, h: &Hparams, index: usize, interleave: bool) {
+        let (d, heads, kv_heads) = (h.embedding_length, h.head_count[index], h.head_count_kv[index]);
+        let steps = |heads: usize| if interleave { vec![Step::InterleaveHalves { heads }] } else { Vec::new() };
+        self.linear("attn_q", [d, heads * h.key_length], "self_attn.q_proj", &steps(heads));
+        self.linear("attn_k", [d, kv_heads * h.key_length], "self_attn.k_proj", &steps(kv_heads));
+        self.linear("attn_v", [d, kv_heads * h.value_length], "self_attn.v_proj", &[]);
+        self.linear("attn_output", [heads * h.value_length, d], "self_attn.o_proj", &[]);
+    }
+
+    /// Gate, up and down of a dense feed-forward part under their usual names.
+    pub fn gated_ffn(&mut self, embedding: usize, hidden: usize, source: &str) {
+        self.linear("ffn_gate", [embedding, hidden], &format!("{source}.gate_proj"), &[]);
+        self.linear("ffn_up", [embedding, hidden], &format!("{source}.up_proj"), &[]);
+        self.linear("ffn_down", [hidden, embedding], &format!("{source}.down_proj"), &[]);
+    }
+
+    /// Gate, up and down of `count` experts, each a tensor of its own in the checkpoint:
+    /// `source.N.gate.weight` and so on, with the given names of the three.
+    pub fn experts(&mut self, embedding: usize, hidden: usize, count: usize, source: &str, names: [&str; 3]) {
+        let parts = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
+        let shapes = [[embedding, hidden], [embedding, hidden], [hidden, embedding]];
+        for ((part, name), [cols, rows]) in parts.into_iter().zip(names).zip(shapes) {
+            let sources = (0..count).map(|e| format!("{}{source}.{e}.{name}.weight", self.source)).collect();
+            self.rules.add_stack(format!("{}{part}.weight", self.prefix), &[cols, rows, count], sources);
+        }
+    }
 }

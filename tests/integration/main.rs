@@ -16,5 +16,7 @@ mod inspect;
 mod round_trip;
 // Files shared by tests.
 mod shared;
+// Tokenizers of published vocabularies.
+mod tokenizers;
 // The published vocabularies.
 mod vocabularies;

@@ -1,0 +1,351 @@
+//! A checkpoint's `config.json`, as transformers 4 and 5 write it, and the metadata keys that it becomes.
+
+use serde_json::{Map, Value as Json};
+
+use super::{Error, keys};
+use crate::gguf::{Array, Metadata, Value};
+
+/// Names that frameworks have for one setting are tried in turn.
+type Names<'a> = &'a [&'a str];
+
+/// The settings of a model: `text_config` laid over the root.
+#[derive(Clone, Debug)]
+pub struct Config {
+    settings: Map<String, Json>,
+    rope: Map<String, Json>,
+    class: String,
+}
+
+impl Config {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// When it is no object or names no class.
+    pub fn new(json: Json) -> Result<Self, Error> {
+        let Json::Object(mut settings) = json else { return Err(Error::NoClass) };
+        let class = settings.get("architectures").and_then(|classes| classes.get(0)).and_then(Json::as_str);
+        let class = class.ok_or(Error::NoClass)?.to_owned();
+        for nested in ["text_config", "llm_config", "language_config"] {
+            if let Some(Json::Object(text)) = settings.get(nested).cloned() {
+                settings.extend(text);
+            }
+        }
+        let mut config = Self { settings, rope: Map::new(), class };
+        config.rope = config.rope_settings();
+        Ok(config)
+    }
+
+    /// The rotary embedding's settings, those of transformers 4 brought to the place where 5 has them.
+    fn rope_settings(&self) -> Map<String, Json> {
+        let found = self.find(&["rope_parameters", "rope_scaling"]).and_then(Json::as_object);
+        let mut rope = found.cloned().unwrap_or_default();
+        if rope.contains_key("full_attention") || rope.contains_key("sliding_attention") {
+            return rope;
+        }
+        let mut mirror = |name: &str, value: Option<Json>| {
+            if let (false, Some(value)) = (rope.contains_key(name), value) {
+                rope.insert(name.to_owned(), value);
+            }
+        };
+        let local = self.find(&["local_rope_theta", "swa_rope_theta", "rope_local_base_freq"]);
+        mirror("sliding_attention", local.map(|theta| serde_json::json!({ "rope_theta": theta })));
+        mirror("rope_theta", self.find(&["global_rope_theta", "rope_theta", "rotary_emb_base"]).cloned());
+        mirror("partial_rotary_factor", self.find(&["partial_rotary_factor", "rotary_pct", "rope_pct"]).cloned());
+        mirror("original_max_position_embeddings", self.get("original_max_position_embeddings").cloned());
+        let ty = rope.get("type").cloned();
+        if let (false, Some(ty)) = (rope.contains_key("rope_type"), ty) {
+            rope.insert("rope_type".into(), ty);
+        }
+        rope
+    }
+
+    /// Name of the class: the first of `architectures`.
+    #[must_use]
+    pub fn class(&self) -> &str {
+        &self.class
+    }
+
+    /// The setting `name`, unless it is missing or null.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Json> {
+        self.settings.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The first of these settings that is there.
+    #[must_use]
+    pub fn find(&self, names: Names<'_>) -> Option<&Json> {
+        names.iter().find_map(|name| self.get(name))
+    }
+
+    /// A count, when one of these settings is there.
+    ///
+    /// # Errors
+    /// When it is no count.
+    pub fn count(&self, names: Names<'_>) -> Result<Option<usize>, Error> {
+        let Some(value) = self.find(names) else { return Ok(None) };
+        let count = value.as_u64().filter(|&n| n <= u64::from(u32::MAX)).and_then(|n| usize::try_from(n).ok());
+        count.map(Some).ok_or_else(|| bad(names, value, "a count"))
+    }
+
+    /// A count that must be there.
+    ///
+    /// # Errors
+    /// When it is missing or no count.
+    pub fn required_count(&self, names: Names<'_>) -> Result<usize, Error> {
+        self.count(names)?.ok_or_else(|| Error::MissingSetting { name: names.join(" or ") })
+    }
+
+    /// A number, when one of these settings is there.
+    ///
+    /// # Errors
+    /// When it is no number.
+    pub fn number(&self, names: Names<'_>) -> Result<Option<f64>, Error> {
+        let Some(value) = self.find(names) else { return Ok(None) };
+        value.as_f64().map(Some).ok_or_else(|| bad(names, value, "a number"))
+    }
+
+    /// A boolean, or false.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        self.get(name).and_then(Json::as_bool).unwrap_or(false)
+    }
+
+    /// A string, when the setting is there and one.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(Json::as_str)
+    }
+
+    /// Number of blocks.
+    ///
+    /// # Errors
+    /// When it is missing or unreasonable.
+    pub fn block_count(&self) -> Result<usize, Error> {
+        let names = ["num_hidden_layers", "n_layers", "n_layer", "num_layers"];
+        let count = self.required_count(&names)?;
+        match count {
+            1..=4096 => Ok(count),
+            _ => Err(bad(&names, &Json::from(count), "1 to 4096")),
+        }
+    }
+
+    /// Length of a head: `head_dim`, or an equal share of the embedding.
+    ///
+    /// # Errors
+    /// When what it follows from is missing.
+    pub fn head_length(&self) -> Result<usize, Error> {
+        if let Some(length) = self.count(&["head_dim"])? {
+            return Ok(length);
+        }
+        let heads = self.required_count(&["num_attention_heads", "n_head", "n_heads"])?;
+        let embedding = self.required_count(&["hidden_size", "n_embd"])?;
+        embedding.checked_div(heads).ok_or_else(|| bad(&["num_attention_heads"], &Json::from(0), "more than 0"))
+    }
+
+    /// What each block is (`full_attention`, `sliding_attention` ...), where the checkpoint says it.
+    #[must_use]
+    pub fn layer_types(&self) -> Option<Vec<&str>> {
+        self.get("layer_types")?.as_array()?.iter().map(Json::as_str).collect()
+    }
+
+    /// The rotary settings of full attention.
+    #[must_use]
+    pub fn rope(&self) -> &Map<String, Json> {
+        self.rope.get("full_attention").and_then(Json::as_object).unwrap_or(&self.rope)
+    }
+
+    /// The rotary settings of sliding attention, where they differ.
+    #[must_use]
+    pub fn sliding_rope(&self) -> Option<&Map<String, Json>> {
+        self.rope.get("sliding_attention").and_then(Json::as_object)
+    }
+
+    /// A number of the rotary settings.
+    #[must_use]
+    pub fn rope_number(&self, name: &str) -> Option<f64> {
+        self.rope().get(name).and_then(Json::as_f64)
+    }
+
+    /// How the rotary embedding is scaled; `default` where it is not.
+    #[must_use]
+    pub fn rope_type(&self) -> &str {
+        self.rope().get("rope_type").and_then(Json::as_str).unwrap_or("default")
+    }
+}
+
+fn bad(names: Names<'_>, value: &Json, expected: &'static str) -> Error {
+    let mut found = value.to_string();
+    if let Some((at, _)) = found.char_indices().nth(40) {
+        found.truncate(at);
+    }
+    Error::BadSetting { name: names.first().copied().unwrap_or_default().to_owned(), found, expected }
+}
+
+/// Collects the metadata of a checkpoint, in the order in which it will stand in the file.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    architecture: String,
+    metadata: Metadata,
+    file_type: u32,
+}
+
+impl Keys {
+    /// Continues `metadata` with the keys of `architecture`.
+    #[must_use]
+    pub fn new(architecture: &str, metadata: Metadata, file_type: u32) -> Self {
+        Self { architecture: architecture.to_owned(), metadata, file_type }
+    }
+
+    /// What has been collected.
+    #[must_use]
+    pub fn finish(self) -> Metadata {
+        self.metadata
+    }
+
+    fn set(&mut self, key: &str, value: Value) {
+        let full = format!("{}.{key}", self.architecture);
+        self.metadata.set(full, value);
+    }
+
+    /// A count.
+    pub fn count(&mut self, key: &str, value: usize) {
+        self.set(key, Value::U32(u32::try_from(value).unwrap_or(u32::MAX)));
+    }
+
+    /// A float.
+    #[allow(clippy::cast_possible_truncation, reason = "the file holds single precision")]
+    pub fn float(&mut self, key: &str, value: f64) {
+        self.set(key, Value::F32(value as f32));
+    }
+
+    /// A boolean.
+    pub fn flag(&mut self, key: &str, value: bool) {
+        self.set(key, Value::Bool(value));
+    }
+
+    /// A string.
+    pub fn text(&mut self, key: &str, value: &str) {
+        self.set(key, Value::String(value.to_owned()));
+    }
+
+    /// A boolean for each block.
+    pub fn flags(&mut self, key: &str, values: impl IntoIterator<Item = bool>) {
+        self.set(key, Value::Array(Array::bools(values)));
+    }
+
+    /// A signed integer for each block.
+    pub fn integers(&mut self, key: &str, values: impl IntoIterator<Item = i32>) {
+        let values: Vec<i32> = values.into_iter().collect();
+        self.set(key, Value::Array(Array::from(&values[..])));
+    }
+
+    /// What most tensors are stored as.
+    fn file_type(&mut self) {
+        self.metadata.set("general.file_type", Value::U32(self.file_type));
+    }
+
+    /// The keys that every family takes from `config` in the same way.
+    ///
+    /// # Errors
+    /// When a setting is of a wrong kind.
+    pub fn shared(&mut self, config: &Config) -> Result<(), Error> {
+        self.count(keys::BLOCK_COUNT, config.block_count()?);
+        let counts: [(&str, Names<'_>); 5] = [
+            (
+                keys::CONTEXT_LENGTH,
+                &["max_position_embeddings", "n_ctx", "n_positions", "max_length", "model_max_length"],
+            ),
+            (keys::EMBEDDING_LENGTH, &["hidden_size", "n_embd", "dim"]),
+            (keys::FEED_FORWARD_LENGTH, &["dense_intermediate_size", "intermediate_size", "n_inner", "hidden_dim"]),
+            (keys::HEAD_COUNT, &["num_attention_heads", "n_head", "n_heads"]),
+            (keys::HEAD_COUNT_KV, &["num_key_value_heads", "n_kv_heads"]),
+        ];
+        for (key, names) in counts {
+            if let Some(count) = config.count(names)? {
+                self.count(key, count);
+            }
+        }
+        self.rope_scaling(config);
+        let floats: [(&str, Names<'_>); 2] = [
+            (keys::LAYER_NORM_RMS_EPSILON, &["rms_norm_eps", "norm_eps"]),
+            (keys::LAYER_NORM_EPSILON, &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"]),
+        ];
+        for (key, names) in floats {
+            if let Some(number) = config.number(names)? {
+                self.float(key, number);
+            }
+        }
+        self.experts(config)?;
+        if let Some(length) = config.count(&["head_dim"])? {
+            self.count(keys::KEY_LENGTH, length);
+            self.count(keys::VALUE_LENGTH, length);
+        }
+        self.file_type();
+        Ok(())
+    }
+
+    fn rope_scaling(&mut self, config: &Config) {
+        let rope = config.rope();
+        let number = |name: &str| rope.get(name).and_then(Json::as_f64);
+        match (config.rope_type(), number("factor")) {
+            ("linear", Some(factor)) => {
+                self.text(keys::ROPE_SCALING_TYPE, "linear");
+                self.float(keys::ROPE_SCALING_FACTOR, factor);
+            }
+            ("yarn", Some(factor)) => {
+                self.text(keys::ROPE_SCALING_TYPE, "yarn");
+                self.float(keys::ROPE_SCALING_FACTOR, factor);
+                if let Some(length) = rope.get("original_max_position_embeddings").and_then(Json::as_u64) {
+                    self.count(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, usize::try_from(length).unwrap_or(0));
+                }
+                let optional = [
+                    (keys::ROPE_SCALING_YARN_EXT_FACTOR, number("extrapolation_factor")),
+                    (keys::ROPE_SCALING_YARN_ATTN_FACTOR, number("attention_factor").or(number("attn_factor"))),
+                    (keys::ROPE_SCALING_YARN_BETA_FAST, number("beta_fast")),
+                    (keys::ROPE_SCALING_YARN_BETA_SLOW, number("beta_slow")),
+                ];
+                for (key, value) in optional {
+                    if let Some(value) = value {
+                        self.float(key, value);
+                    }
+                }
+            }
+            ("su" | "longrope", _) => self.text(keys::ROPE_SCALING_TYPE, "longrope"),
+            _ => {}
+        }
+        if let Some(sections) = config.rope.get("mrope_section").and_then(Json::as_array) {
+            let sections = sections.iter().map(|n| n.as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(0));
+            self.integers(keys::ROPE_DIMENSION_SECTIONS, sections.chain([0; 4]).take(4));
+        }
+        if let Some(theta) = number("rope_theta") {
+            self.float(keys::ROPE_FREQ_BASE, theta);
+        }
+        let sliding = config.sliding_rope().and_then(|rope| rope.get("rope_theta"));
+        if let Some(theta) = sliding.and_then(Json::as_f64) {
+            self.float(keys::ROPE_FREQ_BASE_SWA, theta);
+        }
+    }
+
+    fn experts(&mut self, config: &Config) -> Result<(), Error> {
+        let counts: [(&str, Names<'_>); 4] = [
+            (keys::EXPERT_COUNT, &["num_local_experts", "num_experts", "n_routed_experts"]),
+            (keys::EXPERT_USED_COUNT, &["num_experts_per_tok", "num_experts_per_token", "top_k_experts"]),
+            (keys::EXPERT_GROUP_COUNT, &["n_group"]),
+            (keys::EXPERT_GROUP_USED_COUNT, &["topk_group"]),
+        ];
+        for (key, names) in counts {
+            if let Some(count) = config.count(names)? {
+                self.count(key, count);
+            }
+        }
+        let names =
+            ["score_function", "scoring_func", "score_func", "moe_router_activation", "moe_router_activation_func"];
+        match config.find(&names).map(|value| (value, value.as_str())) {
+            None => {}
+            Some((_, Some("softmax"))) => self.count(keys::EXPERT_GATING_FUNC, 1),
+            Some((_, Some("sigmoid"))) => self.count(keys::EXPERT_GATING_FUNC, 2),
+            Some((value, _)) => return Err(bad(&names, value, "softmax or sigmoid")),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! What the families' computations share: hyper-parameters to the parts of a [`ModelSpec`].
+
+use super::{Error, Hparams, keys};
+use crate::kernels::Activation;
+use crate::nn::{
+    AttentionMixer, BlockNorms, BlockSpec, Dense, FeedForward, Gate, Mixer, ModelSpec, NormKind, NormSpec, RopeSpec,
+    RopeStyle, Weights, Wiring, Yarn, frequencies,
+};
+
+/// A model of the given blocks, without any scale or cap.
+pub(super) fn model(h: &Hparams, norm: NormKind, blocks: Vec<BlockSpec>) -> ModelSpec {
+    ModelSpec {
+        embedding_length: h.embedding_length,
+        vocab_size: h.vocab_size,
+        norm: NormSpec { kind: norm, epsilon: h.norm_epsilon },
+        embedding_scale: 1.0,
+        logit_scale: 1.0,
+        logit_softcap: None,
+        output_norm: "output_norm",
+        block_inputs: None,
+        blocks,
+    }
+}
+
+/// A block with a norm before each part, one after the other.
+pub(super) fn block(mixer: Mixer, feed_forward: FeedForward) -> BlockSpec {
+    BlockSpec { mixer, feed_forward, wiring: Wiring::Sequential, norms: BlockNorms::PRE, residual_scale: 1.0 }
+}
+
+/// `down(act(gate(x)) * up(x))` of separate matrices.
+pub(super) fn gated(activation: Activation) -> FeedForward {
+    FeedForward::Dense(Dense { activation, gate: Gate::Separate })
+}
+
+/// Attention of block `index` over all positions, scaled by the root of the head's length.
+#[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
+pub(super) fn attention(h: &Hparams, index: usize, rope: Option<RopeSpec>) -> AttentionMixer {
+    AttentionMixer {
+        heads: h.head_count[index],
+        kv_heads: h.head_count_kv[index],
+        k_dim: h.key_length,
+        v_dim: h.value_length,
+        scale: 1.0 / (h.key_length as f32).sqrt(),
+        softcap: None,
+        window: None,
+        rope,
+        qk_norm: NormKind::Rms,
+        norm_after_rope: false,
+        value_norm: false,
+        output_gate: false,
+        length_scale: None,
+        shares_kv_of: None,
+    }
+}
+
+/// The rotary embedding that the keys and, where they are there, the factors of `rope_freqs.weight` describe.
+///
+/// # Errors
+/// When a key or the tensor is unfit.
+pub(super) fn rope(h: &Hparams, weights: &Weights, style: RopeStyle) -> Result<RopeSpec, Error> {
+    let dims = h.count_or(keys::ROPE_DIMENSION_COUNT, h.key_length)?;
+    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
+    if dims > h.key_length || !dims.is_multiple_of(2) {
+        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT, "an even number up to attention.key_length"));
+    }
+    let mut frequencies = frequencies(base, dims);
+    if let Some(factors) = weights.vector("rope_freqs.weight", dims / 2).map_err(Error::from)? {
+        frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= f64::from(factor));
+    }
+    let magnitude = scale(h, &mut frequencies, base)?;
+    Ok(RopeSpec::new(style, &frequencies, magnitude))
+}
+
+/// Applies linear or YaRN scaling and returns the factor of the rotated elements.
+fn scale(h: &Hparams, frequencies: &mut [f64], base: f64) -> Result<f64, Error> {
+    let factor = f64::from(h.f32_or(keys::ROPE_SCALING_FACTOR, 1.0)?);
+    if factor <= 0.0 {
+        return Err(h.bad_key(keys::ROPE_SCALING_FACTOR, "more than 0"));
+    }
+    match h.str(keys::ROPE_SCALING_TYPE)? {
+        Some("linear") => {
+            frequencies.iter_mut().for_each(|f| *f /= factor);
+            Ok(1.0)
+        }
+        Some("yarn") => {
+            let yarn = Yarn {
+                factor,
+                original_context_length: h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?,
+                beta_fast: f64::from(h.f32_or(keys::ROPE_SCALING_YARN_BETA_FAST, 32.0)?),
+                beta_slow: f64::from(h.f32_or(keys::ROPE_SCALING_YARN_BETA_SLOW, 1.0)?),
+            };
+            yarn.stretch(frequencies, base);
+            let own = f64::from(h.f32_or(keys::ROPE_SCALING_YARN_ATTN_FACTOR, 0.0)?);
+            Ok(if own > 0.0 { own } else { yarn.magnitude() })
+        }
+        _ => Ok(1.0),
+    }
+}

@@ -1,0 +1,10 @@
+//! `config.json` to keys.
+
+use crate::arch::{Config, Error, Keys, keys as key};
+
+pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+    keys.shared(config)?;
+    keys.count(key::VOCAB_SIZE, config.required_count(&["vocab_size"])?);
+    keys.count(key::ROPE_DIMENSION_COUNT, config.head_length()?);
+    Ok(())
+}

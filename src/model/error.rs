@@ -1,0 +1,59 @@
+//! Why a file is no model that can be run.
+
+use std::path::PathBuf;
+
+use crate::printable::printable_path;
+use crate::{arch, gguf, kernels, nn, tokenizer};
+
+/// Why a model cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read, or is no valid GGUF file.
+    #[error(transparent)]
+    File(#[from] gguf::Error),
+    /// Its metadata or tensors do not make a model.
+    #[error("{}: {source}", printable_path(path))]
+    Architecture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: arch::Error,
+    },
+    /// A tensor does not fit the network.
+    #[error("{}: {source}", printable_path(path))]
+    Network {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: nn::Error,
+    },
+    /// A tensor cannot be computed with.
+    #[error("{}: tensor {name}: {source}", printable_path(path))]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is wrong.
+        source: kernels::Error,
+    },
+    /// Its tokenizer is not valid.
+    #[error("{}: tokenizer: {source}", printable_path(path))]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: tokenizer::Error,
+    },
+    /// There is less memory than the weights take.
+    #[error("{}: the weights take {needed} bytes, {available} bytes of memory are free", printable_path(path))]
+    NoMemory {
+        /// The file.
+        path: PathBuf,
+        /// Bytes of the weights.
+        needed: u64,
+        /// Bytes free.
+        available: u64,
+    },
+}

@@ -1,0 +1,8 @@
+//! From a file to a model that can be run.
+
+mod error;
+mod load;
+pub mod tokenizer;
+
+pub use error::Error;
+pub use load::{Loading, Model};

@@ -1,0 +1,153 @@
+//! A tokenizer from a file's metadata.
+
+use crate::gguf::{Metadata, Reader, Value, keys};
+use crate::tokenizer::{Error, Model, SpecialIds, TokenKind, Tokenizer, Vocab, pre_tokenizer_adds_bos};
+
+impl Tokenizer {
+    /// The tokenizer of an opened file.
+    ///
+    /// # Errors
+    /// When its metadata describe none that this crate knows.
+    pub fn from_gguf(reader: &Reader) -> Result<Self, Error> {
+        from_metadata(reader.metadata())
+    }
+}
+
+/// The tokenizer that `metadata` describe.
+///
+/// # Errors
+/// When they describe none that this crate knows.
+pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
+    let name = text(metadata, keys::TOKENIZER_MODEL)?.ok_or(Error::MissingKey { key: keys::TOKENIZER_MODEL })?;
+    let (model, defaults) = match name {
+        "llama" => (Model::Spm, ids(Some(1), Some(2), Some(0), None)),
+        "gpt2" => (Model::Bpe, ids(Some(11), Some(11), None, None)),
+        "gemma4" => (Model::Bpe, SpecialIds::default()),
+        "t5" => (Model::Unigram, ids(None, Some(1), Some(2), None)),
+        "bert" => (Model::WordPiece, ids(Some(101), None, Some(100), Some(102))),
+        other => return Err(Error::UnknownModel { name: other.to_owned() }),
+    };
+    let pre = match (name, text(metadata, keys::TOKENIZER_PRE)?) {
+        ("gemma4", _) => "gemma4",
+        (_, Some(pre)) => pre,
+        (_, None) => "default",
+    };
+    let tokens = strings(metadata, keys::TOKENIZER_TOKENS)?.ok_or(Error::MissingKey { key: keys::TOKENIZER_TOKENS })?;
+    let merges = strings(metadata, keys::TOKENIZER_MERGES)?.unwrap_or_default();
+    if model == Model::Bpe && merges.is_empty() {
+        return Err(Error::MissingKey { key: keys::TOKENIZER_MERGES });
+    }
+    let flag = |key: &'static str, default: bool| match metadata.get(key) {
+        None => Ok(default),
+        Some(value) => value.as_bool().ok_or(Error::BadKey { key, expected: "a boolean" }),
+    };
+    let add_bos = match model {
+        Model::Spm | Model::WordPiece => true,
+        Model::Bpe => pre_tokenizer_adds_bos(pre).unwrap_or(false),
+        Model::Unigram => false,
+    };
+    let vocab = Vocab {
+        model,
+        pre: pre.to_owned(),
+        scores: floats(metadata, keys::TOKENIZER_SCORES)?,
+        kinds: kinds(metadata)?,
+        special: special(metadata, &defaults, tokens.len())?,
+        tokens,
+        merges,
+        add_bos: flag(keys::TOKENIZER_ADD_BOS, add_bos)?,
+        add_eos: flag(keys::TOKENIZER_ADD_EOS, model == Model::Unigram)?,
+        add_space_prefix: flag(keys::TOKENIZER_ADD_SPACE_PREFIX, matches!(model, Model::Spm | Model::Unigram))?,
+        remove_extra_spaces: flag("tokenizer.ggml.remove_extra_whitespaces", false)?,
+        character_map: bytes(metadata, "tokenizer.ggml.precompiled_charsmap")?,
+    };
+    let mut tokenizer = Tokenizer::new(vocab)?;
+    swallow_spaces(metadata, &mut tokenizer);
+    Ok(tokenizer)
+}
+
+fn ids(bos: Option<u32>, eos: Option<u32>, unknown: Option<u32>, separator: Option<u32>) -> SpecialIds {
+    SpecialIds { bos, eos, unknown, separator, ..SpecialIds::default() }
+}
+
+/// Phi-3's control tokens swallow the spaces after them, all but three; its files say so by their name alone.
+fn swallow_spaces(metadata: &Metadata, tokenizer: &mut Tokenizer) {
+    let name = metadata.get(keys::GENERAL_NAME).and_then(Value::as_str).unwrap_or_default().to_lowercase();
+    if !name.contains("phi-3") && !name.contains("phi3") {
+        return;
+    }
+    let vocab = tokenizer.vocab();
+    let keeps = |text: &[u8]| [&b"<unk>"[..], b"<s>", b"<|endoftext|>"].contains(&text);
+    let swallow: Vec<u32> = (0..)
+        .zip(vocab.tokens.iter().zip(&vocab.kinds))
+        .filter(|(_, (text, kind))| {
+            matches!(kind, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown) && !keeps(text)
+        })
+        .map(|(id, _)| id)
+        .collect();
+    tokenizer.swallow_spaces_after(swallow);
+}
+
+fn special(metadata: &Metadata, defaults: &SpecialIds, tokens: usize) -> Result<SpecialIds, Error> {
+    let id = |key: &'static str, default: Option<u32>| match metadata.get(key) {
+        None => Ok(default.filter(|&id| (id as usize) < tokens)),
+        Some(value) => {
+            let token = value.as_u64().ok_or(Error::BadKey { key, expected: "a token id" })?;
+            // Some files write -1 (as u32) for none.
+            if token == u64::from(u32::MAX) {
+                return Ok(None);
+            }
+            match u32::try_from(token) {
+                Ok(id) if (id as usize) < tokens => Ok(Some(id)),
+                _ => Err(Error::UnknownToken { token, tokens }),
+            }
+        }
+    };
+    Ok(SpecialIds {
+        bos: id(keys::TOKENIZER_BOS_ID, defaults.bos)?,
+        eos: id(keys::TOKENIZER_EOS_ID, defaults.eos)?,
+        eot: id(keys::TOKENIZER_EOT_ID, None)?,
+        eom: id("tokenizer.ggml.eom_token_id", None)?,
+        unknown: id(keys::TOKENIZER_UNKNOWN_ID, defaults.unknown)?,
+        separator: id("tokenizer.ggml.seperator_token_id", defaults.separator)?,
+        padding: id(keys::TOKENIZER_PADDING_ID, None)?,
+    })
+}
+
+fn text<'a>(metadata: &'a Metadata, key: &'static str) -> Result<Option<&'a str>, Error> {
+    match metadata.get(key) {
+        None => Ok(None),
+        Some(value) => value.as_str().map(Some).ok_or(Error::BadKey { key, expected: "a string" }),
+    }
+}
+
+fn strings(metadata: &Metadata, key: &'static str) -> Result<Option<Vec<Vec<u8>>>, Error> {
+    let Some(value) = metadata.get(key) else { return Ok(None) };
+    let items = value.as_array().and_then(|array| array.string_bytes());
+    items
+        .map(|items| Some(items.map(<[u8]>::to_vec).collect()))
+        .ok_or(Error::BadKey { key, expected: "an array of strings" })
+}
+
+fn floats(metadata: &Metadata, key: &'static str) -> Result<Vec<f32>, Error> {
+    let Some(value) = metadata.get(key) else { return Ok(Vec::new()) };
+    value.as_array().and_then(|array| array.to_f32s()).ok_or(Error::BadKey { key, expected: "an array of floats" })
+}
+
+fn bytes(metadata: &Metadata, key: &'static str) -> Result<Vec<u8>, Error> {
+    let Some(value) = metadata.get(key) else { return Ok(Vec::new()) };
+    let numbers = value.as_array().and_then(|array| array.to_i64s());
+    let numbers = numbers.ok_or(Error::BadKey { key, expected: "an array of bytes" })?;
+    // Files hold them as signed or as unsigned bytes.
+    numbers
+        .into_iter()
+        .map(|n| u8::try_from(n & 0xff).map_err(|_| Error::BadKey { key, expected: "an array of bytes" }))
+        .collect()
+}
+
+fn kinds(metadata: &Metadata) -> Result<Vec<TokenKind>, Error> {
+    let key = keys::TOKENIZER_TOKEN_TYPE;
+    let Some(value) = metadata.get(key) else { return Ok(Vec::new()) };
+    let numbers = value.as_array().and_then(|array| array.to_i64s());
+    let numbers = numbers.ok_or(Error::BadKey { key, expected: "an array of integers" })?;
+    Ok(numbers.into_iter().map(TokenKind::from_number).collect())
+}

@@ -1,0 +1,257 @@
+//! Text to tokens and back, from what a model's file says alone.
+
+mod bpe;
+mod bytes_as_text;
+mod error;
+mod merge;
+mod pattern;
+mod pre_tokenizer;
+mod special;
+mod spm;
+mod stream;
+mod trie;
+mod unicode;
+mod unicode_table;
+mod unigram;
+mod vocab;
+mod wordpiece;
+
+pub use error::Error;
+pub use stream::StreamDecoder;
+pub use vocab::{Model, SpecialIds, TokenKind, Vocab};
+
+use special::{Part, Specials};
+
+/// How text is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct EncodeOptions {
+    /// Add the tokens that begin and end a text, as the model wants them.
+    pub add_special: bool,
+    /// Take control tokens that are spelled out in the text for what they spell.
+    pub parse_special: bool,
+}
+
+/// A model's tokenizer.
+pub struct Tokenizer {
+    encoder: Encoder,
+    specials: Specials,
+    /// Bytes that each token stands for.
+    pieces: Vec<Vec<u8>>,
+    vocab: Vocab,
+    add_separator: bool,
+}
+
+enum Encoder {
+    Spm(spm::Spm),
+    Bpe { bpe: Box<bpe::Bpe>, escape_spaces: bool },
+    Unigram(unigram::Unigram),
+    WordPiece(wordpiece::WordPiece),
+}
+
+/// Texts of tokens that end a model's turn, whatever its metadata say.
+const END_OF_TURN: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<｜end▁of▁sentence｜>",
+    "<|end_of_role|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<end_of_utterance>",
+    "<|user|>",
+];
+
+impl Tokenizer {
+    /// Puts a tokenizer together.
+    ///
+    /// # Errors
+    /// When lists have not an element for each token, or a pre-tokenizer is not known.
+    pub fn new(mut vocab: Vocab) -> Result<Self, Error> {
+        let count = vocab.tokens.len();
+        let lists = [("tokenizer.ggml.scores", vocab.scores.len()), ("tokenizer.ggml.token_type", vocab.kinds.len())];
+        for (key, found) in lists {
+            if found < count && found > 0 {
+                return Err(Error::BadLength { key, found, tokens: count });
+            }
+        }
+        vocab.kinds.resize(count, TokenKind::Normal);
+        let special = &vocab.special;
+        let ids = [special.bos, special.eos, special.eot, special.eom, special.unknown, special.separator];
+        if let Some(id) = ids.into_iter().flatten().find(|&id| id as usize >= count) {
+            return Err(Error::UnknownToken { token: u64::from(id), tokens: count });
+        }
+        let mut add_separator = vocab.model == Model::WordPiece;
+        let (encoder, pieces) = match vocab.model {
+            Model::Spm => (Encoder::Spm(spm::Spm::new(&vocab)), sentencepiece_bytes(&vocab)),
+            Model::Unigram => (Encoder::Unigram(unigram::Unigram::new(&vocab)?), sentencepiece_bytes(&vocab)),
+            Model::WordPiece => (Encoder::WordPiece(wordpiece::WordPiece::new(&vocab)), sentencepiece_bytes(&vocab)),
+            Model::Bpe => {
+                let pre = pre_tokenizer::named(&vocab.pre)
+                    .ok_or_else(|| Error::UnknownPre { name: vocab.pre.clone(), nearest: nearest_pre(&vocab.pre) })?;
+                add_separator = pre.flags.add_separator;
+                let pieces = bpe::token_bytes(&vocab, pre.flags.characters);
+                let bpe = Box::new(bpe::Bpe::new(&vocab, pre));
+                (Encoder::Bpe { bpe, escape_spaces: pre.flags.escape_spaces }, pieces)
+            }
+        };
+        let specials = Specials::new(&vocab, Vec::new());
+        Ok(Self { encoder, specials, pieces, vocab, add_separator })
+    }
+
+    /// Lets these tokens, when they are spelled out in a text, swallow the spaces after them.
+    pub fn swallow_spaces_after(&mut self, tokens: impl IntoIterator<Item = u32>) {
+        let mut swallow = vec![false; self.vocab.tokens.len()];
+        for token in tokens {
+            if let Some(entry) = swallow.get_mut(token as usize) {
+                *entry = true;
+            }
+        }
+        self.specials = Specials::new(&self.vocab, swallow);
+    }
+
+    /// Number of tokens.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.vocab.tokens.len()
+    }
+
+    /// What the tokenizer was made from.
+    #[must_use]
+    pub fn vocab(&self) -> &Vocab {
+        &self.vocab
+    }
+
+    /// The tokens of `text`.
+    ///
+    /// # Errors
+    /// When the vocabulary has no way to say one of its bytes.
+    pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, Error> {
+        let mut tokens = Vec::with_capacity(text.len() / 3 + 2);
+        let special = &self.vocab.special;
+        if options.add_special && (self.vocab.add_bos || self.vocab.model == Model::WordPiece) {
+            tokens.extend(special.bos);
+        }
+        let mut failed = Ok(());
+        let mut after_special = true;
+        self.specials.split(text, options.parse_special, |part| match part {
+            Part::Token(id) => {
+                tokens.push(id);
+                after_special = true;
+            }
+            Part::Text(text) if failed.is_ok() => {
+                failed = self.encode_text(text, after_special, &mut tokens);
+                after_special = false;
+            }
+            Part::Text(_) => {}
+        });
+        failed?;
+        if options.add_special {
+            if self.vocab.add_eos {
+                tokens.extend(special.eos);
+            }
+            if self.add_separator {
+                tokens.extend(special.separator);
+            }
+        }
+        Ok(tokens)
+    }
+
+    fn encode_text(&self, text: &str, after_special: bool, tokens: &mut Vec<u32>) -> Result<(), Error> {
+        match &self.encoder {
+            Encoder::Spm(spm) => {
+                let prefix = if self.vocab.add_space_prefix && after_special { "▁" } else { "" };
+                spm.encode(&format!("{prefix}{}", text.replace(' ', "▁")), tokens)
+            }
+            Encoder::Bpe { bpe, escape_spaces: false } => bpe.encode(text, tokens),
+            Encoder::Bpe { bpe, escape_spaces: true } => bpe.encode(&text.replace(' ', "▁"), tokens),
+            Encoder::Unigram(unigram) => {
+                unigram.encode(text, tokens);
+                Ok(())
+            }
+            Encoder::WordPiece(wordpiece) => {
+                wordpiece.encode(text, tokens);
+                Ok(())
+            }
+        }
+    }
+
+    /// The bytes that `token` stands for in a text; its name where it is a control token. Empty for no token.
+    #[must_use]
+    pub fn piece(&self, token: u32) -> &[u8] {
+        self.pieces.get(token as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Kind of `token`.
+    #[must_use]
+    pub fn kind(&self, token: u32) -> TokenKind {
+        self.vocab.kinds.get(token as usize).copied().unwrap_or(TokenKind::Unused)
+    }
+
+    /// The text of `tokens`. Control tokens are left out unless `special`; bytes that are no UTF-8 become U+FFFD.
+    #[must_use]
+    pub fn decode(&self, tokens: &[u32], special: bool) -> String {
+        let mut bytes = Vec::new();
+        for &token in tokens {
+            if special || !matches!(self.kind(token), TokenKind::Control | TokenKind::Unknown) {
+                bytes.extend_from_slice(self.piece(token));
+            }
+        }
+        // The space that encoding has put before the text.
+        let prefixed = self.vocab.add_space_prefix && matches!(self.vocab.model, Model::Spm | Model::Unigram);
+        let start = usize::from(prefixed && bytes.first() == Some(&b' '));
+        String::from_utf8_lossy(&bytes[start..]).into_owned()
+    }
+
+    /// Whether `token` ends a model's turn.
+    #[must_use]
+    pub fn ends_turn(&self, token: u32) -> bool {
+        let special = &self.vocab.special;
+        if [special.eos, special.eot, special.eom].contains(&Some(token)) {
+            return true;
+        }
+        let text = self.vocab.tokens.get(token as usize).map_or(&[][..], Vec::as_slice);
+        matches!(self.kind(token), TokenKind::Control | TokenKind::UserDefined)
+            && END_OF_TURN.iter().any(|end| end.as_bytes() == text)
+    }
+}
+
+/// The bytes of sentencepiece tokens: `▁` is a space, `<0xNN>` a byte.
+fn sentencepiece_bytes(vocab: &Vocab) -> Vec<Vec<u8>> {
+    let bytes = |(text, kind): (&Vec<u8>, &TokenKind)| match kind {
+        TokenKind::Byte => byte_of(text).map_or_else(|| text.clone(), |byte| vec![byte]),
+        TokenKind::Control | TokenKind::Unknown => text.clone(),
+        _ => bpe::unescaped(text),
+    };
+    vocab.tokens.iter().zip(&vocab.kinds).map(bytes).collect()
+}
+
+/// The byte that `<0xNN>` names.
+fn byte_of(text: &[u8]) -> Option<u8> {
+    let digits = std::str::from_utf8(text).ok()?.strip_prefix("<0x")?.strip_suffix('>')?;
+    u8::from_str_radix(digits, 16).ok()
+}
+
+/// Every known pre-tokenizer's name.
+pub fn pre_tokenizer_names() -> impl Iterator<Item = &'static str> {
+    pre_tokenizer::names()
+}
+
+/// Whether texts begin with the begin-of-text token by the pre-tokenizer's name alone.
+#[must_use]
+pub fn pre_tokenizer_adds_bos(name: &str) -> Option<bool> {
+    pre_tokenizer::named(name)?.flags.add_bos
+}
+
+fn nearest_pre(name: &str) -> &'static str {
+    let shared = |other: &str| other.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+    pre_tokenizer::names().max_by_key(|other| shared(other)).unwrap_or("default")
+}

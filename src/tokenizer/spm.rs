@@ -1,0 +1,63 @@
+//! Sentencepiece's byte-pair encoding: characters are joined to the token of the best score.
+
+use super::Error;
+use super::merge::{Pairs, Rank, Symbol, merge};
+use super::vocab::{PieceMap, Vocab};
+
+/// The encoder.
+pub(super) struct Spm {
+    by_text: PieceMap<u32>,
+    scores: Vec<f32>,
+    bytes: Vec<Option<u32>>,
+    unknown: Option<u32>,
+}
+
+struct Texts<'a> {
+    spm: &'a Spm,
+    text: &'a [u8],
+}
+
+impl Pairs for Texts<'_> {
+    fn join(&self, left: &Symbol, right: &Symbol) -> Option<(Rank, u32)> {
+        let piece = &self.text[left.start as usize..(right.start + right.len) as usize];
+        let token = *self.spm.by_text.get(piece)?;
+        let score = self.spm.scores.get(token as usize).copied().unwrap_or(0.0);
+        Some((Rank(-score), token))
+    }
+}
+
+impl Spm {
+    pub(super) fn new(vocab: &Vocab) -> Self {
+        let mut by_text = PieceMap::default();
+        for (id, text) in (0..).zip(&vocab.tokens) {
+            by_text.insert(text.clone().into_boxed_slice(), id);
+        }
+        let bytes = (0..=255u8).map(|b| by_text.get(format!("<0x{b:02X}>").as_bytes()).copied()).collect();
+        Self { by_text, scores: vocab.scores.clone(), bytes, unknown: vocab.special.unknown }
+    }
+
+    /// Appends the tokens of `text`, whose spaces are written as `▁`.
+    pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
+        let bytes = text.as_bytes();
+        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut symbols: Vec<Symbol> = text
+            .char_indices()
+            .map(|(start, c)| {
+                let piece = &bytes[start..start + c.len_utf8()];
+                let token = self.by_text.get(piece).copied().unwrap_or(Symbol::NO_TOKEN);
+                Symbol { token, start: small(start), len: small(piece.len()) }
+            })
+            .collect();
+        merge(&mut symbols, &Texts { spm: self, text: bytes });
+        for symbol in symbols {
+            if symbol.token != Symbol::NO_TOKEN {
+                tokens.push(symbol.token);
+                continue;
+            }
+            for &byte in &bytes[symbol.start as usize..(symbol.start + symbol.len) as usize] {
+                tokens.push(self.bytes[usize::from(byte)].or(self.unknown).ok_or(Error::NoByte { byte })?);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! WordPiece: words without accents and case, each from the longest tokens that it is made of.
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::unicode::{category, named};
+use super::vocab::{PieceMap, Vocab};
+
+/// The encoder.
+pub(super) struct WordPiece {
+    by_text: PieceMap<u32>,
+    longest: usize,
+    unknown: u32,
+}
+
+impl WordPiece {
+    pub(super) fn new(vocab: &Vocab) -> Self {
+        let mut by_text = PieceMap::default();
+        for (id, text) in (0..).zip(&vocab.tokens) {
+            by_text.insert(text.clone().into_boxed_slice(), id);
+        }
+        let longest = vocab.tokens.iter().map(Vec::len).max().unwrap_or(0);
+        Self { by_text, longest, unknown: vocab.special.unknown.unwrap_or(100) }
+    }
+
+    /// Appends the tokens of `text`.
+    pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) {
+        for word in words(text) {
+            // A word begins with a space that only the vocabulary knows.
+            let word = format!("▁{word}");
+            let first = tokens.len();
+            let mut at = 0;
+            while at < word.len() {
+                let end = (at + self.longest).min(word.len());
+                let piece = (at + 1..=end).rev().find_map(|end| {
+                    let token = self.by_text.get(&word.as_bytes()[at..end])?;
+                    Some((end, *token))
+                });
+                let Some((end, token)) = piece else {
+                    tokens.truncate(first);
+                    tokens.push(self.unknown);
+                    break;
+                };
+                tokens.push(token);
+                at = end;
+            }
+        }
+    }
+}
+
+/// Words in lower case without accents; punctuation and Chinese characters stand alone.
+fn words(text: &str) -> Vec<String> {
+    let (marks, controls) = (named("Mn"), named("C"));
+    let (punctuation, symbols) = (named("P"), named("S"));
+    let mut words = vec![String::new()];
+    for c in text.nfd() {
+        let kind = category(c);
+        if c.is_whitespace() {
+            words.push(String::new());
+        } else if c == '\0' || c == char::REPLACEMENT_CHARACTER || kind & (controls | marks) != 0 {
+        } else if kind & punctuation != 0 || c.is_ascii() && kind & symbols != 0 || is_chinese(c) {
+            words.push(c.to_lowercase().collect());
+            words.push(String::new());
+        } else if let Some(word) = words.last_mut() {
+            word.extend(c.to_lowercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// The blocks that BERT takes for Chinese; the fourth extension ends as in its own code.
+fn is_chinese(c: char) -> bool {
+    matches!(
+        c as u32,
+        0x4e00..=0x9fff
+            | 0x3400..=0x4dbf
+            | 0x20000..=0x2a6df
+            | 0x2a700..=0x2b73f
+            | 0x2b740..=0x2b81f
+            | 0x2b920..=0x2ceaf
+            | 0xf900..=0xfaff
+            | 0x2f800..=0x2fa1f
+    )
+}
