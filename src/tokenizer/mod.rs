@@ -17,6 +17,7 @@ mod vocab;
 mod wordpiece;
 
 pub use error::Error;
+pub use pre_tokenizer::Recognized;
 pub use stream::StreamDecoder;
 pub use vocab::{Model, SpecialIds, TokenKind, Vocab};
 
@@ -238,6 +239,12 @@ fn sentencepiece_bytes(vocab: &Vocab) -> Vec<Vec<u8>> {
 fn byte_of(text: &[u8]) -> Option<u8> {
     let digits = std::str::from_utf8(text).ok()?.strip_prefix("<0x")?.strip_suffix('>')?;
     u8::from_str_radix(digits, 16).ok()
+}
+
+/// Finds the known pre-tokenizer that cuts texts as these regular expressions do, one after the other.
+#[must_use]
+pub fn recognize_pre_tokenizer(patterns: &[String]) -> Recognized {
+    pre_tokenizer::recognize(patterns)
 }
 
 /// Every known pre-tokenizer's name.

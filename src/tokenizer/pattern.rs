@@ -77,15 +77,11 @@ impl Class {
 }
 
 impl Pattern {
-    /// Compiles `source`.
-    ///
-    /// # Panics
-    /// If it uses what this matcher does not know: patterns come from this crate's own tables.
-    pub(super) fn new(source: &str) -> Self {
-        let mut parser = Parser { chars: source.chars().collect(), at: 0, ignore_case: false };
-        let alternatives = parser.alternatives();
-        assert_eq!(parser.at, parser.chars.len(), "pattern {source}: stopped at character {}", parser.at);
-        Self { alternatives }
+    /// Compiles `source`, unless it uses what this matcher does not know.
+    pub(super) fn new(source: &str) -> Option<Self> {
+        let mut parser = Parser { chars: source.chars().collect(), at: 0, ignore_case: false, depth: 0 };
+        let alternatives = parser.alternatives()?;
+        (parser.at == parser.chars.len()).then_some(Self { alternatives })
     }
 
     /// Bytes of the match at `start` of `text`, if there is one.
@@ -173,6 +169,7 @@ struct Parser {
     chars: Vec<char>,
     at: usize,
     ignore_case: bool,
+    depth: usize,
 }
 
 impl Parser {
@@ -180,10 +177,10 @@ impl Parser {
         self.chars.get(self.at).copied()
     }
 
-    fn next(&mut self) -> char {
-        let c = self.peek().unwrap_or_else(|| panic!("pattern ends early"));
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
         self.at += 1;
-        c
+        Some(c)
     }
 
     fn eat(&mut self, text: &str) -> bool {
@@ -194,115 +191,127 @@ impl Parser {
         found
     }
 
-    fn alternatives(&mut self) -> Vec<Vec<Node>> {
-        let mut all = vec![Vec::new()];
-        while let Some(c) = self.peek() {
-            match c {
-                ')' => break,
-                '|' => {
-                    self.at += 1;
-                    all.push(Vec::new());
-                }
-                _ => {
-                    let node = self.node();
-                    if let Some(last) = all.last_mut() {
-                        last.push(node);
-                    }
-                }
-            }
-        }
-        all
+    fn expect(&mut self, text: &str) -> Option<()> {
+        self.eat(text).then_some(())
     }
 
-    fn node(&mut self) -> Node {
-        if self.eat("(?=") || self.chars[self.at..].starts_with(&['(', '?', '!']) {
-            let wanted = !self.eat("(?!");
-            let alternatives = self.alternatives();
-            assert!(self.eat(")"), "look-ahead without end");
-            return Node::Look { alternatives, wanted };
+    fn alternatives(&mut self) -> Option<Vec<Vec<Node>>> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return None;
+        }
+        let mut all = vec![Vec::new()];
+        while let Some(c) = self.peek().filter(|&c| c != ')') {
+            if c == '|' {
+                self.at += 1;
+                all.push(Vec::new());
+            } else {
+                let node = self.node()?;
+                all.last_mut()?.push(node);
+            }
+        }
+        self.depth -= 1;
+        Some(all)
+    }
+
+    fn node(&mut self) -> Option<Node> {
+        for (start, wanted) in [("(?=", true), ("(?!", false)] {
+            if self.eat(start) {
+                let alternatives = self.alternatives()?;
+                self.expect(")")?;
+                return Some(Node::Look { alternatives, wanted });
+            }
         }
         if self.eat("(") {
             let outer = self.ignore_case;
             if self.eat("?i:") {
                 self.ignore_case = true;
-            } else {
-                self.eat("?:");
+            } else if !self.eat("?:") && self.peek() == Some('?') {
+                return None;
             }
-            let alternatives = self.alternatives();
-            assert!(self.eat(")"), "group without end");
+            let alternatives = self.alternatives()?;
+            self.expect(")")?;
             self.ignore_case = outer;
-            let (min, max) = self.repeat();
-            return Node::Group { alternatives, min, max };
+            let (min, max) = self.repeat()?;
+            return Some(Node::Group { alternatives, min, max });
         }
         if self.eat("$") {
-            return Node::End;
+            return Some(Node::End);
         }
         if self.eat("\\b") {
-            return Node::WordBoundary;
+            return Some(Node::WordBoundary);
         }
         let mut set = Class::default();
         if self.eat("[") {
             set.negated = self.eat("^");
             while !self.eat("]") {
-                self.class_item(&mut set);
+                if self.peek() == Some('[') || self.chars[self.at..].starts_with(&['&', '&']) {
+                    return None;
+                }
+                self.class_item(&mut set)?;
             }
+        } else if matches!(self.peek(), Some('.' | '^' | '*' | '+' | '?')) {
+            return None;
         } else {
-            self.class_atom(&mut set);
+            self.class_atom(&mut set)?;
         }
         let set = set.finish();
-        let (min, max) = self.repeat();
-        Node::Class { set, min, max }
+        let (min, max) = self.repeat()?;
+        Some(Node::Class { set, min, max })
     }
 
-    fn class_item(&mut self, set: &mut Class) {
-        let Some(from) = self.class_atom(set) else { return };
+    fn class_item(&mut self, set: &mut Class) -> Option<()> {
+        let Atom::Char(from) = self.class_atom(set)? else { return Some(()) };
         let ends_range = self.chars.get(self.at + 1).is_some_and(|&c| c != ']');
         if self.peek() == Some('-') && ends_range {
             self.at += 1;
-            let mut other = Class::default();
-            let to = self.class_atom(&mut other).unwrap_or_else(|| panic!("a range to a class"));
+            let Atom::Char(to) = self.class_atom(&mut Class::default())? else { return None };
             set.add(from, to);
         }
+        Some(())
     }
 
-    /// Adds one character or named class, and returns the character.
-    fn class_atom(&mut self, set: &mut Class) -> Option<char> {
-        let c = self.next();
-        let c = if c == '\\' {
-            match self.next() {
+    /// Adds one character or named class.
+    fn class_atom(&mut self, set: &mut Class) -> Option<Atom> {
+        let mut c = self.next()?;
+        if c == '\\' {
+            c = match self.next()? {
                 'p' => {
-                    assert!(self.eat("{"), "\\p without name");
+                    self.expect("{")?;
                     let mut name = String::new();
                     while !self.eat("}") {
-                        name.push(self.next());
+                        name.push(self.next()?);
                     }
                     if name == "Han" {
                         HAN.iter().for_each(|&(from, to)| set.add(from, to));
                     } else {
-                        set.categories |= named(&name);
+                        let categories = named(&name);
+                        if categories == 0 {
+                            return None;
+                        }
+                        set.categories |= categories;
                     }
-                    return None;
+                    return Some(Atom::Named);
                 }
                 's' => {
                     set.space = true;
-                    return None;
+                    return Some(Atom::Named);
                 }
                 'S' => {
                     set.not_space = true;
-                    return None;
+                    return Some(Atom::Named);
                 }
                 'd' => {
                     set.categories |= named("Nd");
-                    return None;
+                    return Some(Atom::Named);
                 }
                 'r' => '\r',
                 'n' => '\n',
                 't' => '\t',
+                letter if letter.is_ascii_alphanumeric() => return None,
                 other => other,
-            }
-        } else {
-            c
-        };
+            };
+        }
         set.add(c, c);
         if self.ignore_case {
             for other in [c.to_ascii_lowercase(), c.to_ascii_uppercase()] {
@@ -313,10 +322,10 @@ impl Parser {
                 set.add('ſ', 'ſ');
             }
         }
-        Some(c)
+        Some(Atom::Char(c))
     }
 
-    fn repeat(&mut self) -> (usize, usize) {
+    fn repeat(&mut self) -> Option<(usize, usize)> {
         let bounds = if self.eat("?") {
             (0, 1)
         } else if self.eat("*") {
@@ -324,27 +333,36 @@ impl Parser {
         } else if self.eat("+") {
             (1, usize::MAX)
         } else if self.eat("{") {
-            let min = self.number();
-            let max = if self.eat(",") { self.number() } else { min };
-            assert!(self.eat("}"), "repeat without end");
+            let min = self.number()?;
+            let max = if self.eat(",") { self.number().unwrap_or(usize::MAX) } else { min };
+            self.expect("}")?;
             (min, max)
         } else {
-            return (1, 1);
+            return Some((1, 1));
         };
-        // Possessive repeats differ from greedy ones in none of the patterns that use them.
+        // Possessive repeats differ from greedy ones in none of the patterns that use them; lazy ones are not known.
         self.eat("+");
-        bounds
+        (self.peek() != Some('?')).then_some(bounds)
     }
 
-    fn number(&mut self) -> usize {
-        let mut n = 0;
+    fn number(&mut self) -> Option<usize> {
+        let mut n = None;
         while let Some(digit) = self.peek().and_then(|c| c.to_digit(10)) {
-            n = n * 10 + digit as usize;
+            n = Some(n.unwrap_or(0usize).checked_mul(10)?.checked_add(digit as usize)?);
             self.at += 1;
         }
         n
     }
 }
+
+/// A part of a class.
+enum Atom {
+    Char(char),
+    Named,
+}
+
+/// Groups within groups.
+const MAX_DEPTH: usize = 32;
 
 /// The script Han (Unicode 15).
 const HAN: &[(char, char)] = &[
@@ -377,7 +395,7 @@ mod tests {
 
     fn pieces<'t>(pattern: &str, text: &'t str) -> Vec<&'t str> {
         let mut pieces = Vec::new();
-        Pattern::new(pattern).split(text, |piece| pieces.push(piece));
+        Pattern::new(pattern).expect("a valid pattern").split(text, |piece| pieces.push(piece));
         pieces
     }
 
@@ -397,6 +415,13 @@ mod tests {
         assert_eq!(pieces(r"\s*[\r\n]+|\s+", "  \n x"), ["  \n", " ", "x"]);
         assert_eq!(pieces(r"\p{N}{1,3}", "12345"), ["123", "45"]);
         assert_eq!(pieces(r"(?=(\d{3})+(?!\d))", "1234567"), ["1", "234", "567"]);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for source in ["a.b", "(a", "a)", "[a&&b]", "(?<=a)b", r"\w+", "a*?", r"\p{Greek}", "a{2,1x}"] {
+            assert!(Pattern::new(source).is_none(), "{source}");
+        }
     }
 
     #[test]

@@ -41,6 +41,55 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     table::TABLE.iter().flat_map(|pre| pre.names).copied()
 }
 
+/// What foreign patterns turn out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recognized {
+    /// They cut every probe as the pre-tokenizer of this name does.
+    Known(&'static str),
+    /// None does; this one comes nearest.
+    Nearest {
+        /// Its name.
+        name: &'static str,
+        /// A text that it cuts otherwise.
+        text: &'static str,
+    },
+    /// They use what this crate's matcher does not know.
+    Unreadable,
+}
+
+/// Texts that tell pre-tokenizers apart: each stands for something that some of them treat in their own way.
+const PROBES: &[&str] = &[
+    "Hello, world! It's 2024; I'll say WE'RE fine, DON'T you?",
+    "one 12 123 1234 12345 123456 1234567 3.14 1,000,000 x86_64 ½ ² ५६७",
+    "camelCase HTTPServer iPhone ABCdef Größe ÉCOLE naïve cafe\u{301}",
+    "a  b   c\td\t\te \n f\n\ng \r\n\r\n  h   \n   i    ",
+    "((x+y)*[z]) == {a: \"b\"}; // --> != <= >= && || :: ... ~~ `code` $5 #tag @me %d ^2",
+    "path/to/file.rs\n///doc\n=====\n-----/\n\n",
+    "中文字符和日本語のテキスト、한국어 텍스트。ไทย हिन्दी العربية עברית",
+    "🙂🙂 👩‍👩‍👧 🇩🇪 … — “quoted” ‘single’ «guillemets»",
+    "<|im_start|>user\nHi<|im_end|> !important ?query .dot ,comma 'S 's' ''",
+    "    indented\n        more\n\n\n\n  end  ",
+];
+
+/// Finds the pre-tokenizer that cuts texts as `patterns` do, one after the other.
+pub(super) fn recognize(patterns: &[String]) -> Recognized {
+    let Some(foreign) = Splitter::foreign(patterns) else { return Recognized::Unreadable };
+    let expected: Vec<_> = PROBES.iter().map(|text| foreign.words(text)).collect();
+    let mut nearest = (0, Recognized::Unreadable);
+    for pre in table::TABLE.iter().filter(|pre| !pre.flags.characters) {
+        let splitter = Splitter::new(pre);
+        let differs = |(text, words): &(&&'static str, &Vec<&str>)| splitter.words(text) != **words;
+        let different: Vec<&'static str> =
+            PROBES.iter().zip(&expected).filter(differs).map(|(text, _)| *text).collect();
+        let Some(&text) = different.first() else { return Recognized::Known(pre.names[0]) };
+        let equal = PROBES.len() - different.len();
+        if equal > nearest.0 || nearest.1 == Recognized::Unreadable {
+            nearest = (equal, Recognized::Nearest { name: pre.names[0], text });
+        }
+    }
+    nearest.1
+}
+
 /// A pre-tokenizer's patterns, compiled.
 #[derive(Debug)]
 pub(super) struct Splitter {
@@ -49,7 +98,23 @@ pub(super) struct Splitter {
 
 impl Splitter {
     pub(super) fn new(pre: &PreTokenizer) -> Self {
-        Self { patterns: pre.patterns.iter().map(|source| Pattern::new(source)).collect() }
+        let compile = |source: &&str| Pattern::new(source).unwrap_or_else(|| panic!("pattern of {:?}", pre.names));
+        Self { patterns: pre.patterns.iter().map(compile).collect() }
+    }
+
+    /// A splitter by foreign patterns, when this crate's matcher knows all that they use.
+    fn foreign(patterns: &[String]) -> Option<Self> {
+        Some(Self { patterns: patterns.iter().map(|source| Pattern::new(source)).collect::<Option<_>>()? })
+    }
+
+    fn words<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        let mut words = Vec::new();
+        let mut at = 0;
+        self.split(text, |word| {
+            words.push(&text[at..at + word.len()]);
+            at += word.len();
+        });
+        words
     }
 
     /// Calls `word` with each word of `text`.
@@ -78,6 +143,20 @@ impl Splitter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_are_recognized_whatever_their_spelling() {
+        let spelled = |source: &str| recognize(&[source.to_owned()]);
+        let rest = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+        let contractions = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
+        let llama = format!(r"{contractions}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}{rest}");
+        assert_eq!(spelled(&llama), Recognized::Known("llama-bpe"));
+        let qwen = format!(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?+\p{{L}}++|\p{{N}}{{1}}{rest}");
+        assert_eq!(spelled(&qwen), Recognized::Known("qwen2"));
+        let other = format!(r"\p{{L}}+|\p{{N}}{{1,2}}{rest}");
+        assert!(matches!(spelled(&other), Recognized::Nearest { .. }));
+        assert_eq!(spelled(r"\w+"), Recognized::Unreadable);
+    }
 
     #[test]
     fn every_pattern_compiles_and_loses_nothing() {
