@@ -9,6 +9,7 @@ pub mod model;
 pub mod nn;
 pub mod printable;
 pub mod quant;
+pub mod quantize;
 pub mod safetensors;
 pub mod tensor_type;
 pub mod tokenizer;

@@ -15,6 +15,7 @@ mod activation;
 mod activations;
 pub(crate) mod attention;
 mod blocks;
+mod encode;
 mod error;
 mod isa;
 mod lanes;
@@ -28,6 +29,7 @@ mod x86_64;
 
 pub use activation::Activation;
 pub use activations::Activations;
+pub use encode::encode;
 pub use error::Error;
 pub use isa::{Isa, OVERRIDE};
 pub(crate) use lanes::LANES;

@@ -2,6 +2,8 @@
 
 // Checkpoints in folders.
 mod checkpoints;
+// Whole quantized files.
+mod quantized;
 // Codecs against what llama-quantize writes.
 mod codecs;
 // Folders for what tests write.

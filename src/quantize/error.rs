@@ -1,0 +1,102 @@
+//! Why a model cannot be quantized.
+
+use std::path::PathBuf;
+
+use crate::TensorType;
+use crate::gguf;
+use crate::printable::{printable, printable_path};
+
+/// What is wrong with a plan, its source or its output.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The input or the output file.
+    #[error(transparent)]
+    File(#[from] gguf::Error),
+    /// The source cannot be read.
+    #[error(transparent)]
+    Source(Box<dyn std::error::Error + Send + Sync>),
+    /// A key that the rules of a mix need.
+    #[error("{}: key {}: {problem}", printable_path(path), printable(key))]
+    Key {
+        /// The input.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A tensor that is quantized already.
+    #[error(
+        "{}: tensor {} is {ty} already (quantizing it once more loses quality; --allow-requantize does it)",
+        printable_path(path),
+        printable(name)
+    )]
+    Requantize {
+        /// The input.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        ty: TensorType,
+    },
+    /// A type that cannot be read or written.
+    #[error("{}: tensor {}: no codec for {ty}", printable_path(path), printable(name))]
+    NoCodec {
+        /// The input.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The type.
+        ty: TensorType,
+    },
+    /// Tensors whose rows do not fill blocks of their type, where no other may be taken.
+    #[error(
+        "{}: tensor {}: rows of {cols} elements do not fill blocks of {ty} (it would become {fallback}; --no-fallback forbids it)",
+        printable_path(path),
+        printable(name)
+    )]
+    Fallback {
+        /// The input.
+        path: PathBuf,
+        /// The first such tensor.
+        name: String,
+        /// Elements of a row.
+        cols: u64,
+        /// The type it should have.
+        ty: TensorType,
+        /// The type it would have.
+        fallback: TensorType,
+    },
+    /// A weight that is no number.
+    #[error("{}: tensor {}: element {index} is {value}", printable_path(path), printable(name))]
+    NotFinite {
+        /// The input.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Number of the element.
+        index: u64,
+        /// Its value.
+        value: f32,
+    },
+    /// A pattern of `--tensor-type` that is no regular expression.
+    #[error("tensor pattern {}: {problem}", printable(pattern))]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// What was written does not read back.
+    #[error("{}: tensor {} reads back otherwise than it was written", printable_path(path), printable(name))]
+    ReadBack {
+        /// The output.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// The work was stopped.
+    #[error("stopped")]
+    Stopped,
+}

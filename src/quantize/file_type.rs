@@ -1,0 +1,101 @@
+//! The mixes that a file can be quantized to: llama.cpp's file types, by name and number.
+
+use std::fmt;
+
+use crate::TensorType;
+
+macro_rules! file_types {
+    ($($name:ident = $id:literal, $ty:ident, $text:literal;)*) => {
+        /// A mix of tensor types.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(non_camel_case_types, missing_docs, reason = "the variants are the field's own names")]
+        #[non_exhaustive]
+        pub enum FileType { $($name,)* }
+
+        impl FileType {
+            /// Every mix.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its number in `general.file_type`.
+            #[must_use]
+            pub const fn id(self) -> u32 {
+                match self { $(Self::$name => $id,)* }
+            }
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// The type of all tensors that the mix does not treat in a way of its own.
+            #[must_use]
+            pub const fn default_type(self) -> TensorType {
+                match self { $(Self::$name => TensorType::$ty,)* }
+            }
+
+            /// What it is for, in a few words.
+            #[must_use]
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+file_types! {
+    F32 = 0, F32, "single precision";
+    F16 = 1, F16, "half precision";
+    BF16 = 32, BF16, "bfloat16";
+    Q8_0 = 7, Q8_0, "nearly indistinguishable from F16";
+    Q6_K = 18, Q6_K, "very small loss";
+    Q5_K_M = 17, Q5_K, "small loss: more bits where they matter";
+    Q5_K_S = 16, Q5_K, "small loss";
+    Q4_K_M = 15, Q4_K, "the usual choice: good balance of size and quality";
+    Q4_K_S = 14, Q4_K, "smaller than Q4_K_M, a little worse";
+    Q3_K_L = 13, Q3_K, "noticeable loss";
+    Q3_K_M = 12, Q3_K, "noticeable loss, smaller";
+    Q3_K_S = 11, Q3_K, "large loss";
+    Q2_K = 10, Q2_K, "smallest, largest loss";
+    Q5_1 = 9, Q5_1, "older format: prefer Q5_K_M";
+    Q5_0 = 8, Q5_0, "older format: prefer Q5_K_S";
+    Q4_1 = 3, Q4_1, "older format: prefer Q4_K_M";
+    Q4_0 = 2, Q4_0, "older format: prefer Q4_K_S";
+}
+
+impl FileType {
+    /// The mix with this name (in any case; `Q4_K` is `Q4_K_M`) or number.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_uppercase();
+        let name = match name.as_str() {
+            "Q3_K" => "Q3_K_M",
+            "Q4_K" => "Q4_K_M",
+            "Q5_K" => "Q5_K_M",
+            other => other,
+        };
+        let number = name.parse().ok();
+        Self::ALL.iter().copied().find(|ty| ty.name() == name || number == Some(ty.id()))
+    }
+}
+
+impl fmt::Display for FileType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FileType;
+
+    #[test]
+    fn names_and_numbers_lead_back() {
+        for &ty in FileType::ALL {
+            assert_eq!(FileType::from_name(&ty.name().to_lowercase()), Some(ty));
+            assert_eq!(FileType::from_name(&ty.id().to_string()), Some(ty));
+        }
+        assert_eq!(FileType::from_name("q4_k"), Some(FileType::Q4_K_M));
+        assert_eq!(FileType::from_name("Q2_K_S"), None, "needs an importance matrix");
+    }
+}

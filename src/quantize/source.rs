@@ -1,0 +1,74 @@
+//! Where weights come from: a GGUF file, or a checkpoint on its way to one.
+
+use std::path::Path;
+
+use super::Error;
+use crate::gguf::{Metadata, Reader, TensorSpec};
+use crate::input_file::FileId;
+
+/// A model whose tensors can be read piece by piece.
+pub trait Source: Sync {
+    /// Stands for it in messages.
+    fn path(&self) -> &Path;
+
+    /// Its metadata.
+    fn metadata(&self) -> &Metadata;
+
+    /// Its tensors, in the order of the file.
+    fn tensors(&self) -> &[TensorSpec];
+
+    /// Fills `buffer`, whole rows, with the bytes of a tensor from `offset_bytes` on.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), Error>;
+
+    /// Checks that what has been read is still what there is.
+    ///
+    /// # Errors
+    /// When the source has changed.
+    fn check_unchanged(&self) -> Result<(), Error>;
+
+    /// Identities of its files.
+    fn file_ids(&self) -> Vec<FileId>;
+}
+
+/// An opened GGUF file as a source.
+pub struct GgufSource<'a> {
+    reader: &'a Reader,
+    tensors: Vec<TensorSpec>,
+}
+
+impl<'a> GgufSource<'a> {
+    /// The tensors of `reader`, in its order.
+    #[must_use]
+    pub fn new(reader: &'a Reader) -> Self {
+        Self { reader, tensors: reader.tensors().iter().map(TensorSpec::from).collect() }
+    }
+}
+
+impl Source for GgufSource<'_> {
+    fn path(&self) -> &Path {
+        self.reader.path()
+    }
+
+    fn metadata(&self) -> &Metadata {
+        self.reader.metadata()
+    }
+
+    fn tensors(&self) -> &[TensorSpec] {
+        &self.tensors
+    }
+
+    fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        Ok(self.reader.read_at(&self.reader.tensors()[tensor], offset_bytes, buffer)?)
+    }
+
+    fn check_unchanged(&self) -> Result<(), Error> {
+        Ok(self.reader.check_unchanged()?)
+    }
+
+    fn file_ids(&self) -> Vec<FileId> {
+        self.reader.file_ids()
+    }
+}
