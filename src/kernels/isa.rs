@@ -24,11 +24,13 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// AVX-512 with VNNI.
+    Vnni,
 }
 
 impl Isa {
     /// Every instruction set, from the slowest to the fastest.
-    pub const ALL: &'static [Self] = &[Self::Scalar, Self::Avx2, Self::Avx512];
+    pub const ALL: &'static [Self] = &[Self::Scalar, Self::Avx2, Self::Avx512, Self::Vnni];
 
     /// The name by which `GGUF_CPU` asks for it.
     #[must_use]
@@ -37,6 +39,7 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Vnni => "vnni",
         }
     }
 
@@ -48,7 +51,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => avx2::Avx2::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => avx512::Avx512::detect().is_some(),
+            Self::Avx512 => avx512::Avx512::<false>::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni => avx512::Avx512::<true>::detect().is_some(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -72,8 +77,13 @@ impl Isa {
                 }
             }
             Self::Avx512 => {
-                if let Some(lanes) = avx512::Avx512::detect() {
+                if let Some(lanes) = avx512::Avx512::<false>::detect() {
                     return avx512::run(lanes, kernel);
+                }
+            }
+            Self::Vnni => {
+                if let Some(lanes) = avx512::Avx512::<true>::detect() {
+                    return avx512::run_vnni(lanes, kernel);
                 }
             }
         }

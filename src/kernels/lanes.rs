@@ -10,6 +10,9 @@ use std::ops::Range;
 
 use half::f16;
 
+use super::blocks::{Block, SuperBlock};
+use super::vector::tree_sum;
+
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
 
@@ -94,25 +97,51 @@ pub(crate) trait Lanes: Copy {
         sum
     }
 
-    /// Sum over the sub-blocks of 16 of `scale * sum(code * x)`.
+    /// The sum of the lanes, by halves: lane `i` and lane `i + 8`, and so on.
     #[inline(always)]
-    fn dot_super_block(self, codes: &[u8; 256], scales: &[i16; 16], x: &[i8; 256]) -> i32 {
-        let (codes, x) = (codes.as_chunks::<16>().0, x.as_chunks::<16>().0);
-        let subs = codes.iter().zip(x).zip(scales);
-        subs.map(|((codes, x), &scale)| i32::from(scale) * dot(codes, x)).sum()
+    fn sum(self, x: Self::Float) -> f32 {
+        tree_sum(&self.to_array(x))
     }
 
-    /// Sum of `code * x`.
+    /// A half-precision number.
     #[inline(always)]
-    fn dot_block(self, codes: &[u8; 32], x: &[i8; 32]) -> i32 {
-        dot(codes, x)
+    fn half(self, bits: u16) -> f32 {
+        f16::from_bits(bits).to_f32()
     }
 
-    /// Sum of `a * b`.
+    /// Of sixteen super-blocks, one a lane: `sum(scale * code * x)`, and where codes have a zero point `zero * sum`.
     #[inline(always)]
-    fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> i32 {
-        a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
+    fn dot_super_blocks(self, w: &[SuperBlock; LANES], x: &[i8; 256], sums: &[i16; 16], zeros: bool) -> Self::Float {
+        let mut dots = [0.0; LANES];
+        for (to, w) in dots.iter_mut().zip(w) {
+            let (codes, x) = (w.codes.as_chunks::<16>().0, x.as_chunks::<16>().0);
+            let subs = codes.iter().zip(x).zip(&w.scales);
+            let dot: i32 = subs.map(|((codes, x), &scale)| i32::from(scale) * dot(codes, x)).sum();
+            *to = (dot + if zeros { dot_words(&w.zeros, sums) } else { 0 }) as f32;
+        }
+        self.array(&dots)
     }
+
+    /// Of sixteen super-blocks, one a lane: `sum(min * sum)`.
+    #[inline(always)]
+    fn dot_mins(self, w: &[SuperBlock; LANES], sums: &[i16; 16]) -> Self::Float {
+        let mut dots = [0.0; LANES];
+        for (to, w) in dots.iter_mut().zip(w) {
+            *to = dot_words(&w.mins, sums) as f32;
+        }
+        self.array(&dots)
+    }
+
+    /// Of sixteen blocks, one a lane: `sum(code * x) - zeros`.
+    #[inline(always)]
+    fn dot_blocks(self, w: &[Block; LANES], x: &[i8; 32], zeros: i32) -> Self::Float {
+        let mut dots = [0.0; LANES];
+        for (to, w) in dots.iter_mut().zip(w) {
+            *to = (dot(&w.codes, x) - zeros) as f32;
+        }
+        self.array(&dots)
+    }
+
     /// Sum of `rows` x `vectors` dot products, see [`multiply`].
     ///
     /// # Safety
@@ -234,6 +263,11 @@ pub(crate) fn tanh_half_ln2<L: Lanes>(l: L, x: L::Float) -> L::Float {
 #[inline(always)]
 fn dot<const N: usize>(codes: &[u8; N], x: &[i8; N]) -> i32 {
     codes.iter().zip(x).map(|(&code, &x)| i32::from(code) * i32::from(x)).sum()
+}
+
+#[inline(always)]
+fn dot_words(a: &[i16; 16], b: &[i16; 16]) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
 /// Plain Rust on arrays.

@@ -10,6 +10,7 @@
     clippy::cast_sign_loss,
     reason = "kernels narrow on purpose, within ranges that their formats fix"
 )]
+#![allow(clippy::needless_range_loop, reason = "kernels walk several arrays side by side")]
 
 mod activation;
 mod activations;

@@ -3,14 +3,18 @@
 //! The order of every sum is fixed by the format alone. Floats: sixteen partial sums over the columns, then one tree.
 //! Quantized formats: exact integers a block, and one chain of fused multiply-adds over the blocks.
 
+#![allow(unsafe_code, reason = "vector loads in the innermost loop")]
+
 use std::ops::Range;
 
 use super::activations::{Activations, Quantized};
 use super::blocks::{self, Block, BlockFormat, SuperBlock, SuperBlockFormat};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::matrix::Matrix;
-use super::vector::tree_sum;
 use crate::TensorType;
+
+/// Most tokens for which blocks are unpacked once.
+const TOKENS: usize = 4;
 
 /// The rows of the input that take part.
 #[derive(Clone, Copy)]
@@ -72,38 +76,57 @@ impl Kernel for RowsProduct<'_> {
 
 impl RowsProduct<'_> {
     #[inline(always)]
-    fn super_blocks<L: Lanes, F: SuperBlockFormat>(self, l: L) {
-        let (x, stride) = (self.x.super_blocks(), self.rows.len());
-        let blocks = self.weights.cols() / 256;
-        let mut unpacked = SuperBlock::default();
-        self.out.fill(0.0);
-        for (r, row) in self.rows.clone().enumerate() {
-            for (b, block) in self.weights.row(row).chunks_exact(F::BYTES).enumerate() {
-                F::unpack(block, &mut unpacked);
-                for t in 0..self.tokens.len() {
-                    let at = self.tokens.row(t) * blocks + b;
-                    let out = &mut self.out[t * stride + r];
-                    *out = super_block_step::<L, F>(l, &unpacked, x, at, *out);
+    fn super_blocks<L: Lanes, F: SuperBlockFormat>(mut self, l: L) {
+        let x = self.x.super_blocks();
+        let (blocks, bytes) = (self.weights.cols() / 256, self.weights.bytes());
+        let mut w: [SuperBlock; LANES] = std::array::from_fn(|_| SuperBlock::default());
+        for first in self.rows.clone().step_by(LANES) {
+            let rows = LANES.min(self.rows.end - first);
+            for start in (0..self.tokens.len()).step_by(TOKENS) {
+                let tokens = TOKENS.min(self.tokens.len() - start);
+                let mut sums = [l.splat(0.0); TOKENS];
+                for b in 0..blocks {
+                    for (r, w) in w[..rows].iter_mut().enumerate() {
+                        F::unpack(l, &bytes[((first + r) * blocks + b) * F::BYTES..][..F::BYTES], w);
+                    }
+                    for (t, sum) in sums[..tokens].iter_mut().enumerate() {
+                        *sum = super_block_step::<L, F>(l, &w, x, self.tokens.row(start + t) * blocks + b, *sum);
+                    }
                 }
+                self.put(l, first, rows, start, &sums[..tokens]);
             }
         }
     }
 
     #[inline(always)]
-    fn blocks<L: Lanes, F: BlockFormat>(self, l: L) {
-        let (x, stride) = (self.x.blocks(), self.rows.len());
-        let blocks = self.weights.cols() / 32;
-        let mut unpacked = Block::default();
-        self.out.fill(0.0);
-        for (r, row) in self.rows.clone().enumerate() {
-            for (b, block) in self.weights.row(row).chunks_exact(F::BYTES).enumerate() {
-                F::unpack(block, &mut unpacked);
-                for t in 0..self.tokens.len() {
-                    let at = self.tokens.row(t) * blocks + b;
-                    let out = &mut self.out[t * stride + r];
-                    *out = block_step::<L, F>(l, &unpacked, x, at, *out);
+    fn blocks<L: Lanes, F: BlockFormat>(mut self, l: L) {
+        let x = self.x.blocks();
+        let (blocks, bytes) = (self.weights.cols() / 32, self.weights.bytes());
+        let mut w: [Block; LANES] = std::array::from_fn(|_| Block::default());
+        for first in self.rows.clone().step_by(LANES) {
+            let rows = LANES.min(self.rows.end - first);
+            for start in (0..self.tokens.len()).step_by(TOKENS) {
+                let tokens = TOKENS.min(self.tokens.len() - start);
+                let mut sums = [l.splat(0.0); TOKENS];
+                for b in 0..blocks {
+                    for (r, w) in w[..rows].iter_mut().enumerate() {
+                        F::unpack(l, &bytes[((first + r) * blocks + b) * F::BYTES..][..F::BYTES], w);
+                    }
+                    for (t, sum) in sums[..tokens].iter_mut().enumerate() {
+                        *sum = block_step::<L, F>(l, &w, x, self.tokens.row(start + t) * blocks + b, *sum);
+                    }
                 }
+                self.put(l, first, rows, start, &sums[..tokens]);
             }
+        }
+    }
+
+    /// Writes the sums of `rows` rows from row `first` on, a vector for each token from `token` on.
+    #[inline(always)]
+    fn put<L: Lanes>(&mut self, l: L, first: usize, rows: usize, token: usize, sums: &[L::Float]) {
+        let (stride, at) = (self.rows.len(), first - self.rows.start);
+        for (t, sum) in sums.iter().enumerate() {
+            self.out[(token + t) * stride + at..][..rows].copy_from_slice(&l.to_array(*sum)[..rows]);
         }
     }
 
@@ -140,29 +163,39 @@ impl RowsProduct<'_> {
     }
 }
 
+/// One super-block further, for sixteen rows and one token.
 #[inline(always)]
-fn super_block_step<L: Lanes, F: SuperBlockFormat>(l: L, w: &SuperBlock, x: &Quantized, at: usize, sum: f32) -> f32 {
+fn super_block_step<L: Lanes, F: SuperBlockFormat>(
+    l: L,
+    w: &[SuperBlock; LANES],
+    x: &Quantized,
+    at: usize,
+    sum: L::Float,
+) -> L::Float {
     let (codes, sums) = (&x.codes.as_chunks::<256>().0[at], &x.sums.as_chunks::<16>().0[at]);
-    let scale = x.scales[at];
-    let mut product = l.dot_super_block(&w.codes, &w.scales, codes);
-    if F::ZEROS {
-        product += l.dot_words(&w.zeros, sums);
+    let scale = l.splat(x.scales[at]);
+    let (mut d, mut dmin) = ([0.0; LANES], [0.0; LANES]);
+    for (r, w) in w.iter().enumerate() {
+        (d[r], dmin[r]) = (w.d, -w.dmin);
     }
-    let sum = (w.d * scale).mul_add(product as f32, sum);
-    if F::MINS {
-        let mins = l.dot_words(&w.mins, sums);
-        return (-w.dmin * scale).mul_add(mins as f32, sum);
-    }
-    sum
+    let product = l.dot_super_blocks(w, codes, sums, F::ZEROS);
+    let sum = l.mul_add(l.mul(l.array(&d), scale), product, sum);
+    if F::MINS { l.mul_add(l.mul(l.array(&dmin), scale), l.dot_mins(w, sums), sum) } else { sum }
 }
 
+/// One block further, for sixteen rows and one token.
 #[inline(always)]
-fn block_step<L: Lanes, F: BlockFormat>(l: L, w: &Block, x: &Quantized, at: usize, sum: f32) -> f32 {
+fn block_step<L: Lanes, F: BlockFormat>(l: L, w: &[Block; LANES], x: &Quantized, at: usize, sum: L::Float) -> L::Float {
     let codes = &x.codes.as_chunks::<32>().0[at];
     let total = i32::from(x.sums[2 * at]) + i32::from(x.sums[2 * at + 1]);
-    let product = l.dot_block(&w.codes, codes) - F::ZERO * total;
-    let sum = (w.d * x.scales[at]).mul_add(product as f32, sum);
-    if F::OFFSET { (w.m * x.scales[at]).mul_add(total as f32, sum) } else { sum }
+    let scale = l.splat(x.scales[at]);
+    let (mut d, mut m) = ([0.0; LANES], [0.0; LANES]);
+    for (r, w) in w.iter().enumerate() {
+        (d[r], m[r]) = (w.d, w.m);
+    }
+    let product = l.dot_blocks(w, codes, F::ZERO * total);
+    let sum = l.mul_add(l.mul(l.array(&d), scale), product, sum);
+    if F::OFFSET { l.mul_add(l.mul(l.array(&m), scale), l.splat(total as f32), sum) } else { sum }
 }
 
 /// Bytes of a row as floats.
@@ -195,29 +228,34 @@ fn decode_row<L: Lanes>(l: L, ty: TensorType, bytes: &[u8], out: &mut [f32]) {
 #[inline(always)]
 fn dot_tile<L: Lanes, const R: usize, const T: usize>(l: L, w: &[f32], x: [&[f32]; T], sums: &mut [[f32; R]; 4]) {
     let padded = w.len() / R;
+    let (n, whole) = (x[0].len(), x[0].len() / LANES);
+    assert!(padded >= n && w.len() == R * padded && x.iter().all(|x| x.len() == n));
     let mut lanes = [[l.splat(0.0); R]; T];
-    let mut step = |k: usize, x: [&[f32; LANES]; T]| {
+    for k in 0..whole {
         for r in 0..R {
-            let Some(w) = w[r * padded + k..].first_chunk() else { return };
-            let w = l.array(w);
+            // SAFETY: `R` rows of `padded` floats lie in `w`, and `whole` vectors in each.
+            let w = unsafe { l.load(w.as_ptr().add(r * padded + k * LANES)) };
             for t in 0..T {
-                lanes[t][r] = l.mul_add(w, l.array(x[t]), lanes[t][r]);
+                // SAFETY: each row of `x` is as long as the first, which has `whole` vectors.
+                let x = unsafe { l.load(x[t].as_ptr().add(k * LANES)) };
+                lanes[t][r] = l.mul_add(w, x, lanes[t][r]);
             }
         }
-    };
-    let chunks = x.map(|x| x.as_chunks::<LANES>());
-    for k in 0..chunks[0].0.len() {
-        step(k * LANES, chunks.map(|(whole, _)| &whole[k]));
     }
-    let whole = chunks[0].0.len() * LANES;
-    if whole < padded {
-        let mut tails = [[0.0; LANES]; T];
-        for (tail, (_, rest)) in tails.iter_mut().zip(chunks) {
-            tail[..rest.len()].copy_from_slice(rest);
+    if whole * LANES < n {
+        for t in 0..T {
+            let mut tail = [0.0; LANES];
+            tail[..n - whole * LANES].copy_from_slice(&x[t][whole * LANES..]);
+            for r in 0..R {
+                let mut w_tail = [0.0; LANES];
+                w_tail[..n - whole * LANES].copy_from_slice(&w[r * padded + whole * LANES..][..n - whole * LANES]);
+                lanes[t][r] = l.mul_add(l.array(&w_tail), l.array(&tail), lanes[t][r]);
+            }
         }
-        step(whole, std::array::from_fn(|t| &tails[t]));
     }
-    for (sums, lanes) in sums.iter_mut().zip(lanes) {
-        *sums = lanes.map(|lanes| tree_sum(&l.to_array(lanes)));
+    for t in 0..T {
+        for r in 0..R {
+            sums[t][r] = l.sum(lanes[t][r]);
+        }
     }
 }

@@ -5,7 +5,8 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use crate::kernels::lanes::{Columns, Kernel, Lanes, Product, multiply};
+use crate::kernels::blocks::{Block, SuperBlock};
+use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, multiply};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -49,6 +50,46 @@ pub(crate) fn run<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn enabled<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
     kernel.run(lanes)
+}
+
+/// The sum of eight lanes, by halves.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn sum(eight: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+/// A half-precision number.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn half(bits: u16) -> f32 {
+    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+}
+
+/// The sums of the integers of eight vectors.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_each(v: &[__m256i]) -> __m256i {
+    let ab = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    let cd = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+    _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(ab, cd), _mm256_permute2x128_si256::<0x31>(ab, cd))
+}
+
+impl Avx2 {
+    /// The sums of the integers of sixteen vectors, as floats.
+    #[inline(always)]
+    fn sums(self, v: &[__m256i; LANES], subtract: i32) -> Pair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let subtract = _mm256_set1_epi32(subtract);
+            Pair(
+                _mm256_cvtepi32_ps(_mm256_sub_epi32(sum_each(&v[..8]), subtract)),
+                _mm256_cvtepi32_ps(_mm256_sub_epi32(sum_each(&v[8..]), subtract)),
+            )
+        }
+    }
 }
 
 impl Lanes for Avx2 {
@@ -107,6 +148,70 @@ impl Lanes for Avx2 {
             let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self, x: Pair) -> f32 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { sum(_mm256_add_ps(x.0, x.1)) }
+    }
+
+    #[inline(always)]
+    fn half(self, bits: u16) -> f32 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { half(bits) }
+    }
+
+    #[inline(always)]
+    fn dot_super_blocks(self, w: &[SuperBlock; LANES], x: &[i8; 256], sums: &[i16; 16], zeros: bool) -> Pair {
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
+        unsafe {
+            let mut dots = [_mm256_setzero_si256(); LANES];
+            let sums = _mm256_loadu_si256(sums.as_ptr().cast());
+            for (dot, w) in dots.iter_mut().zip(w) {
+                if zeros {
+                    *dot = _mm256_madd_epi16(_mm256_loadu_si256(w.zeros.as_ptr().cast()), sums);
+                }
+                for i in 0..8 {
+                    let codes = _mm256_loadu_si256(w.codes.as_ptr().add(32 * i).cast());
+                    let x = _mm256_loadu_si256(x.as_ptr().add(32 * i).cast());
+                    // Codes have at most six bits, so that pairs of products fit into words.
+                    let pairs = _mm256_maddubs_epi16(codes, x);
+                    let scales = _mm256_set_m128i(_mm_set1_epi16(w.scales[2 * i + 1]), _mm_set1_epi16(w.scales[2 * i]));
+                    *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(pairs, scales));
+                }
+            }
+            self.sums(&dots, 0)
+        }
+    }
+
+    #[inline(always)]
+    fn dot_mins(self, w: &[SuperBlock; LANES], sums: &[i16; 16]) -> Pair {
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
+        unsafe {
+            let mut dots = [_mm256_setzero_si256(); LANES];
+            let sums = _mm256_loadu_si256(sums.as_ptr().cast());
+            for (dot, w) in dots.iter_mut().zip(w) {
+                *dot = _mm256_madd_epi16(_mm256_loadu_si256(w.mins.as_ptr().cast()), sums);
+            }
+            self.sums(&dots, 0)
+        }
+    }
+
+    #[inline(always)]
+    fn dot_blocks(self, w: &[Block; LANES], x: &[i8; 32], zeros: i32) -> Pair {
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
+        unsafe {
+            let mut dots = [_mm256_setzero_si256(); LANES];
+            let x0 = _mm256_cvtepi8_epi16(_mm_loadu_si128(x.as_ptr().cast()));
+            let x1 = _mm256_cvtepi8_epi16(_mm_loadu_si128(x.as_ptr().add(16).cast()));
+            for (dot, w) in dots.iter_mut().zip(w) {
+                let low = _mm256_cvtepu8_epi16(_mm_loadu_si128(w.codes.as_ptr().cast()));
+                let high = _mm256_cvtepu8_epi16(_mm_loadu_si128(w.codes.as_ptr().add(16).cast()));
+                *dot = _mm256_add_epi32(_mm256_madd_epi16(low, x0), _mm256_madd_epi16(high, x1));
+            }
+            self.sums(&dots, zeros)
         }
     }
 

@@ -5,13 +5,14 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use crate::kernels::lanes::{Columns, Kernel, Lanes, Product, multiply};
+use crate::kernels::blocks::{Block, SuperBlock};
+use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, multiply};
 
-/// Proof that the CPU has AVX-512 F, BW, DQ and VL, and what [`super::avx2`] asks for.
+/// Proof that the CPU has AVX-512 F, BW, DQ and VL, and what [`super::avx2`] asks for; also VNNI if so marked.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const VNNI: bool>(());
 
-impl Avx512 {
+impl<const VNNI: bool> Avx512<VNNI> {
     /// The proof, on a CPU that has them.
     pub(crate) fn detect() -> Option<Self> {
         let found = is_x86_feature_detected!("avx2")
@@ -20,7 +21,8 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
+            && is_x86_feature_detected!("avx512vl")
+            && (!VNNI || is_x86_feature_detected!("avx512vnni"));
         found.then_some(Self(()))
     }
 }
@@ -36,18 +38,71 @@ macro_rules! intrinsics {
     )*};
 }
 
-/// Runs `kernel` compiled for this instruction set.
-pub(crate) fn run<K: Kernel>(lanes: Avx512, kernel: K) -> K::Output {
+/// Runs `kernel` compiled for AVX-512 without VNNI.
+pub(crate) fn run<K: Kernel>(lanes: Avx512<false>, kernel: K) -> K::Output {
     // SAFETY: the proof is for the features that are enabled.
     unsafe { enabled(lanes, kernel) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-fn enabled<K: Kernel>(lanes: Avx512, kernel: K) -> K::Output {
+fn enabled<K: Kernel>(lanes: Avx512<false>, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
 
-impl Lanes for Avx512 {
+/// Runs `kernel` compiled for AVX-512 with VNNI.
+pub(crate) fn run_vnni<K: Kernel>(lanes: Avx512<true>, kernel: K) -> K::Output {
+    // SAFETY: the proof is for the features that are enabled.
+    unsafe { enabled_vnni(lanes, kernel) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn enabled_vnni<K: Kernel>(lanes: Avx512<true>, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}
+
+impl<const VNNI: bool> Avx512<VNNI> {
+    /// `sum + a * b`, products of neighbouring words added in pairs.
+    #[inline(always)]
+    fn add_word_pairs(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { if VNNI { _mm512_dpwssd_epi32(sum, a, b) } else { _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)) } }
+    }
+
+    /// `sum(code * x)` of 32 elements, in eight parts.
+    #[inline(always)]
+    fn block(self, codes: __m256i, x: __m256i) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            if VNNI {
+                _mm512_zextsi256_si512(_mm256_dpbusd_epi32(_mm256_setzero_si256(), codes, x))
+            } else {
+                _mm512_madd_epi16(_mm512_cvtepu8_epi16(codes), _mm512_cvtepi8_epi16(x))
+            }
+        }
+    }
+
+    /// The sums of the integers of sixteen vectors, as floats.
+    #[inline(always)]
+    fn sum_each(self, v: [__m512i; LANES], subtract: i32) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let mut fours = [_mm512_setzero_si512(); 4];
+            for i in 0..4 {
+                let (a, b, c, d) = (v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
+                let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+                let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+                fours[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+            }
+            let [a, b, c, d] = fours;
+            let ab = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b));
+            let cd = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(c, d), _mm512_shuffle_i32x4::<0xdd>(c, d));
+            let all = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(ab, cd), _mm512_shuffle_i32x4::<0xdd>(ab, cd));
+            _mm512_cvtepi32_ps(_mm512_sub_epi32(all, _mm512_set1_epi32(subtract)))
+        }
+    }
+}
+
+impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     type Float = __m512;
     const WIDE: bool = true;
 
@@ -97,6 +152,73 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn sum(self, x: __m512) -> f32 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
+            super::avx2::sum(eight)
+        }
+    }
+
+    #[inline(always)]
+    fn half(self, bits: u16) -> f32 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { super::avx2::half(bits) }
+    }
+
+    #[inline(always)]
+    fn dot_super_blocks(self, w: &[SuperBlock; LANES], x: &[i8; 256], sums: &[i16; 16], zeros: bool) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
+        unsafe {
+            let mut dots = [_mm512_setzero_si512(); LANES];
+            let sums = _mm256_loadu_si256(sums.as_ptr().cast());
+            for (dot, w) in dots.iter_mut().zip(w) {
+                let scales = _mm512_castsi256_si512(_mm256_loadu_si256(w.scales.as_ptr().cast()));
+                if zeros {
+                    let zeros = _mm256_loadu_si256(w.zeros.as_ptr().cast());
+                    *dot = _mm512_zextsi256_si512(_mm256_madd_epi16(zeros, sums));
+                }
+                for i in 0..4 {
+                    let codes = _mm512_loadu_si512(w.codes.as_ptr().add(64 * i).cast());
+                    let x = _mm512_loadu_si512(x.as_ptr().add(64 * i).cast());
+                    // Codes have at most six bits, so that pairs of products fit into words.
+                    let pairs = _mm512_maddubs_epi16(codes, x);
+                    let scales = _mm512_permutexvar_epi16(_mm512_loadu_si512(SPREAD[i].as_ptr().cast()), scales);
+                    *dot = self.add_word_pairs(*dot, pairs, scales);
+                }
+            }
+            self.sum_each(dots, 0)
+        }
+    }
+
+    #[inline(always)]
+    fn dot_mins(self, w: &[SuperBlock; LANES], sums: &[i16; 16]) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
+        unsafe {
+            let mut dots = [_mm512_setzero_si512(); LANES];
+            let sums = _mm256_loadu_si256(sums.as_ptr().cast());
+            for (dot, w) in dots.iter_mut().zip(w) {
+                let mins = _mm256_loadu_si256(w.mins.as_ptr().cast());
+                *dot = _mm512_zextsi256_si512(_mm256_madd_epi16(mins, sums));
+            }
+            self.sum_each(dots, 0)
+        }
+    }
+
+    #[inline(always)]
+    fn dot_blocks(self, w: &[Block; LANES], x: &[i8; 32], zeros: i32) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
+        unsafe {
+            let mut dots = [_mm512_setzero_si512(); LANES];
+            let x = _mm256_loadu_si256(x.as_ptr().cast());
+            for (dot, w) in dots.iter_mut().zip(w) {
+                *dot = self.block(_mm256_loadu_si256(w.codes.as_ptr().cast()), x);
+            }
+            self.sum_each(dots, zeros)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
         self,
         product: Product,
@@ -104,17 +226,28 @@ impl Lanes for Avx512 {
         depth: Range<usize>,
     ) {
         // SAFETY: the same contract, and a value of this type proves the instruction set.
-        unsafe { multiply_tile::<C, ROWS, VECTORS>(self, product, columns, depth) }
+        unsafe { multiply_tile::<VNNI, C, ROWS, VECTORS>(self, product, columns, depth) }
     }
 }
 
+/// Which of sixteen words goes where so that each is there for 16 codes, of 64 at a time.
+static SPREAD: [[u16; 32]; 4] = {
+    let mut spread = [[0; 32]; 4];
+    let mut i = 0;
+    while i < 128 {
+        spread[i / 32][i % 32] = (i / 8) as u16;
+        i += 1;
+    }
+    spread
+};
+
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-unsafe fn multiply_tile<C: Columns<Avx512>, const ROWS: usize, const VECTORS: usize>(
-    lanes: Avx512,
+unsafe fn multiply_tile<const VNNI: bool, C: Columns<Avx512<VNNI>>, const ROWS: usize, const VECTORS: usize>(
+    lanes: Avx512<VNNI>,
     product: Product,
     columns: C,
     depth: Range<usize>,
 ) {
     // SAFETY: the same contract.
-    unsafe { multiply::<Avx512, C, ROWS, VECTORS>(lanes, product, columns, depth) }
+    unsafe { multiply::<Avx512<VNNI>, C, ROWS, VECTORS>(lanes, product, columns, depth) }
 }
