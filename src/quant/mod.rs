@@ -21,8 +21,6 @@ mod q6_k;
 mod scale_search;
 mod six_bit_scales;
 
-pub use six_bit_scales::unpack as unpack_six_bit_scales;
-
 use crate::TensorType;
 
 /// Elements of a super-block of the K-quants.

@@ -11,11 +11,7 @@ const SUB_BLOCK: usize = 32;
 const OFFSET: usize = 4;
 
 /// Scales and mins from the twelve bytes of a Q4_K or Q5_K block.
-///
-/// # Panics
-/// If `packed` is shorter than 12 bytes.
-#[must_use]
-pub fn unpack(packed: &[u8]) -> ([u8; SUB_BLOCKS], [u8; SUB_BLOCKS]) {
+fn unpack(packed: &[u8]) -> ([u8; SUB_BLOCKS], [u8; SUB_BLOCKS]) {
     let (mut scales, mut mins) = ([0; SUB_BLOCKS], [0; SUB_BLOCKS]);
     for j in 0..4 {
         scales[j] = packed[j] & 63;

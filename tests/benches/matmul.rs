@@ -66,7 +66,7 @@ fn main() {
 fn matrices(ty: TensorType) -> Vec<Matrix> {
     let mut row = vec![0; ty.row_bytes(COLS)];
     let values: Vec<f32> =
-        (0..COLS as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 65536.0 - 0.5).collect();
+        (0_u32..).take(COLS).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 65536.0 - 0.5).collect();
     (gguf::quant::codec(ty).expect("a type with a codec").encode)(&values, &mut row);
     let one = row.repeat(ROWS);
     let count = WEIGHTS / (ROWS * COLS);
