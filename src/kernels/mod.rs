@@ -23,6 +23,7 @@ mod lanes;
 mod matmul;
 mod matrix;
 mod pool;
+pub(crate) mod recurrence;
 mod rows;
 pub mod vector;
 #[cfg(target_arch = "x86_64")]

@@ -2,6 +2,7 @@
 
 mod attention;
 mod block;
+mod causal_conv;
 mod decoder;
 mod error;
 mod ffn;
@@ -10,6 +11,7 @@ mod linear;
 mod mixer;
 mod moe;
 mod norm;
+mod recurrence;
 mod rope;
 mod rows;
 mod sequence;
@@ -17,11 +19,13 @@ mod spec;
 mod weights;
 
 pub use attention::{AttentionPart, AttentionSpec, attention};
+pub use causal_conv::CausalConv;
 pub use decoder::Decoder;
 pub use error::Error;
 pub use kv_cache::{KvCache, KvSpec, KvType};
 pub use linear::Linear;
 pub use norm::Norm;
+pub use recurrence::{KeySharing, RecurrenceInput, RecurrenceSpec, recurrence};
 pub use rope::{LengthScale, RopeSpec, RopeStyle, Yarn, frequencies};
 pub use sequence::{Part, Rows, Sequence, SequenceOptions};
 pub use spec::*;

@@ -1,5 +1,7 @@
 //! What a model remembers of one sequence.
 
+use std::sync::Arc;
+
 use super::{KvCache, KvSpec, KvType};
 
 /// The state of one sequence: a cache or a recurrent state for each block.
@@ -18,12 +20,43 @@ pub(super) enum BlockState {
     None,
     /// Keys and values.
     Cache(KvCache),
+    /// What a recurrence carries on.
+    Recurrent(Recurrent),
+}
+
+/// The state of a recurrence, shared by clones until one of them goes on.
+#[derive(Clone)]
+pub(super) struct Recurrent(Arc<Memory>);
+
+/// The numbers that a recurrence carries from position to position.
+#[derive(Clone)]
+pub(super) struct Memory {
+    /// The latest inputs of its convolution.
+    pub(super) conv: Vec<f32>,
+    /// Its state.
+    pub(super) state: Vec<f32>,
+}
+
+impl Recurrent {
+    fn new(conv: usize, state: usize) -> Self {
+        Self(Arc::new(Memory { conv: vec![0.0; conv], state: vec![0.0; state] }))
+    }
+
+    /// This sequence's own copy.
+    pub(super) fn writable(&mut self) -> &mut Memory {
+        Arc::make_mut(&mut self.0)
+    }
 }
 
 /// What a block needs remembered.
 pub(super) enum StateSpec {
     None,
     Cache(KvSpec),
+    /// Elements of both parts of a [`Memory`].
+    Recurrent {
+        conv: usize,
+        state: usize,
+    },
 }
 
 impl StateSpec {
@@ -31,6 +64,7 @@ impl StateSpec {
         match self {
             Self::None => BlockState::None,
             Self::Cache(spec) => BlockState::Cache(KvCache::new(spec.clone())),
+            Self::Recurrent { conv, state } => BlockState::Recurrent(Recurrent::new(*conv, *state)),
         }
     }
 }
@@ -62,8 +96,8 @@ impl Sequence {
         self.len == 0
     }
 
-    /// Forgets all tokens from position `len` on. Returns whether it could: a recurrent state and a window that
-    /// has moved on cannot go back, and then nothing is changed.
+    /// Forgets all tokens from position `len` on. Returns whether it could: a recurrent state (other than to
+    /// the start) and a window that has moved on cannot go back, and then nothing is changed.
     pub fn truncate(&mut self, len: usize) -> bool {
         if len >= self.len {
             return true;
@@ -72,6 +106,11 @@ impl Sequence {
         let fits = blocks.iter_mut().all(|block| match block {
             BlockState::None => true,
             BlockState::Cache(cache) => cache.truncate(len),
+            BlockState::Recurrent(recurrent) => {
+                // The only earlier state that is known is the first.
+                *recurrent = Recurrent::new(recurrent.0.conv.len(), recurrent.0.state.len());
+                len == 0
+            }
         });
         if fits {
             self.blocks = blocks;
@@ -86,6 +125,7 @@ impl Sequence {
         let bytes = |block: &BlockState| match block {
             BlockState::None => 0,
             BlockState::Cache(cache) => cache.bytes(),
+            BlockState::Recurrent(recurrent) => 4 * (recurrent.0.conv.len() + recurrent.0.state.len()),
         };
         self.blocks.iter().map(bytes).sum()
     }

@@ -3,7 +3,7 @@
 //! Sizes that tensors show (bias or none, tied output or not, query norms) are not repeated here: the decoder
 //! looks whether the tensor is there.
 
-use super::{LengthScale, RopeSpec};
+use super::{KeySharing, LengthScale, RopeSpec};
 use crate::kernels::Activation;
 
 /// A whole model.
@@ -120,6 +120,12 @@ pub enum Mixer {
     Attention(AttentionMixer),
     /// Multi-head latent attention over one compressed key-value vector a position.
     Latent(LatentMixer),
+    /// A gated delta net.
+    DeltaNet(DeltaNetMixer),
+    /// A Mamba 2 recurrence.
+    Mamba2(Mamba2Mixer),
+    /// A gated short convolution.
+    ShortConv(ShortConvMixer),
 }
 
 /// Softmax attention.
@@ -172,6 +178,45 @@ pub struct LatentMixer {
     pub scale: f32,
     /// Rotary embedding of the rotated part.
     pub rope: RopeSpec,
+}
+
+/// A gated delta net.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaNetMixer {
+    /// Value heads.
+    pub heads: usize,
+    /// Heads of keys and queries: a divisor of `heads`.
+    pub key_heads: usize,
+    /// Length of a key or query head.
+    pub k_dim: usize,
+    /// Length of a value head.
+    pub v_dim: usize,
+    /// Positions that the convolution before it sees.
+    pub taps: usize,
+    /// How value heads share keys.
+    pub sharing: KeySharing,
+}
+
+/// A Mamba 2 recurrence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mamba2Mixer {
+    /// Heads.
+    pub heads: usize,
+    /// Groups of neighbouring heads that share keys and queries (`B` and `C`): a divisor of `heads`.
+    pub groups: usize,
+    /// Length of a key or query: the state's size an element of a value.
+    pub k_dim: usize,
+    /// Length of a value head.
+    pub v_dim: usize,
+    /// Positions that the convolution before it sees.
+    pub taps: usize,
+}
+
+/// A gated short convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortConvMixer {
+    /// Positions that it sees, the current one included.
+    pub taps: usize,
 }
 
 /// What follows the mixer at each position.

@@ -1,7 +1,10 @@
 //! What mixes the positions of a sequence in a block: one file a kind.
 
 mod attention;
+mod delta_net;
 mod latent;
+mod mamba2;
+mod short_conv;
 
 use super::decoder::Batch;
 use super::sequence::StateSpec;
@@ -12,6 +15,9 @@ use crate::kernels::Store;
 pub(super) enum MixerWeights {
     Attention(attention::Attention),
     Latent(latent::Latent),
+    DeltaNet(delta_net::DeltaNet),
+    Mamba2(mamba2::Mamba2),
+    ShortConv(short_conv::ShortConv),
 }
 
 impl MixerWeights {
@@ -19,6 +25,9 @@ impl MixerWeights {
         Ok(match mixer {
             Mixer::Attention(spec) => Self::Attention(attention::Attention::load(w, prefix, model, spec)?),
             Mixer::Latent(spec) => Self::Latent(latent::Latent::load(w, prefix, model, spec)?),
+            Mixer::DeltaNet(spec) => Self::DeltaNet(delta_net::DeltaNet::load(w, prefix, model, spec)?),
+            Mixer::Mamba2(spec) => Self::Mamba2(mamba2::Mamba2::load(w, prefix, model, spec)?),
+            Mixer::ShortConv(spec) => Self::ShortConv(short_conv::ShortConv::load(w, prefix, model, spec)?),
         })
     }
 
@@ -26,6 +35,9 @@ impl MixerWeights {
         match self {
             Self::Attention(mixer) => mixer.state(options),
             Self::Latent(mixer) => mixer.state(options),
+            Self::DeltaNet(mixer) => mixer.state(),
+            Self::Mamba2(mixer) => mixer.state(),
+            Self::ShortConv(mixer) => mixer.state(),
         }
     }
 
@@ -34,6 +46,9 @@ impl MixerWeights {
         match self {
             Self::Attention(mixer) => mixer.apply(batch, block, x, store, out),
             Self::Latent(mixer) => mixer.apply(batch, block, x, store, out),
+            Self::DeltaNet(mixer) => mixer.apply(batch, block, x, store, out),
+            Self::Mamba2(mixer) => mixer.apply(batch, block, x, store, out),
+            Self::ShortConv(mixer) => mixer.apply(batch, block, x, store, out),
         }
     }
 }
