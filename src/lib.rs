@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub mod bytes;
+pub mod convert;
 pub mod gguf;
 pub mod input_file;
 pub mod kernels;

@@ -349,3 +349,34 @@ impl Keys {
         Ok(())
     }
 }
+
+/// The factors that divide rotary frequencies, for the checkpoints that scale them as Llama 3 does.
+#[must_use]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "computed in f32, as the reference does"
+)]
+pub fn rope_factors(config: &Config, hparams: &super::Hparams, name: &str) -> Option<Vec<f32>> {
+    if config.rope_type().to_lowercase() != "llama3" || name != "rope_freqs.weight" {
+        return None;
+    }
+    let number = |name: &str, default: f64| config.rope_number(name).unwrap_or(default) as f32;
+    let (base, factor) = (number("rope_theta", 10_000.0), number("factor", 8.0));
+    let (low, high) = (number("low_freq_factor", 1.0), number("high_freq_factor", 4.0));
+    let length = number("original_max_position_embeddings", 8192.0);
+    let dims = hparams.count_or(keys::ROPE_DIMENSION_COUNT, hparams.key_length).ok()?;
+    let factors = (0..dims / 2).map(|i| {
+        let frequency = 1.0 / base.powf(2.0 * i as f32 / dims as f32);
+        let wavelength = std::f32::consts::TAU / frequency;
+        if wavelength < length / high {
+            1.0
+        } else if wavelength > length / low {
+            factor
+        } else {
+            let smooth = (length / wavelength - low) / (high - low);
+            1.0 / ((1.0 - smooth) / factor + smooth)
+        }
+    });
+    Some(factors.collect())
+}

@@ -14,7 +14,7 @@ mod tensor_rule;
 
 use crate::nn::{ModelSpec, Weights};
 
-pub use config::{Config, Keys};
+pub use config::{Config, Keys, rope_factors};
 pub use error::Error;
 pub use hparams::Hparams;
 pub use tensor_rule::{BlockRules, Rules, Source, Step, TensorRule};

@@ -21,6 +21,19 @@ pub enum TokenKind {
 }
 
 impl TokenKind {
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        match self {
+            Self::Normal => 1,
+            Self::Unknown => 2,
+            Self::Control => 3,
+            Self::UserDefined => 4,
+            Self::Unused => 5,
+            Self::Byte => 6,
+        }
+    }
+
     /// The kind with this number; anything else is unused.
     #[must_use]
     pub fn from_number(number: i64) -> Self {

@@ -6,6 +6,12 @@ mod checkpoints;
 mod quantized;
 // Codecs against what llama-quantize writes.
 mod codecs;
+// Conversions of checkpoints.
+mod convert;
+// Tiny checkpoints, made here.
+mod goldens;
+// Logits of tiny checkpoints.
+mod logits;
 // Folders for what tests write.
 mod folder;
 // Crafted and broken files.

@@ -4,6 +4,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+/// A committed file or folder.
+pub(crate) fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
+}
+
 /// A file or folder of the directory that `GGUF_SHARED` names.
 pub(crate) fn shared(name: &str) -> PathBuf {
     let root = std::env::var_os("GGUF_SHARED").expect("GGUF_SHARED names no directory");

@@ -1,0 +1,154 @@
+//! Why a checkpoint cannot be converted.
+
+use std::path::PathBuf;
+
+use crate::input_file::FileError;
+use crate::printable::{printable, printable_path};
+use crate::safetensors::Dtype;
+use crate::{arch, quantize, safetensors};
+
+/// What is wrong with a checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No folder there.
+    #[error("{}: no folder with a checkpoint (config.json, *.safetensors)", printable_path(path))]
+    NoFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file that every checkpoint has.
+    #[error("{}: missing", printable_path(path))]
+    MissingFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file is no JSON.
+    #[error("{}: no valid JSON: {}", printable_path(path), printable(message).limit(120))]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line.
+        line: usize,
+        /// Column.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// The tensors' files are not valid.
+    #[error(transparent)]
+    Checkpoint(#[from] safetensors::Error),
+    /// The configuration describes no model that this crate knows.
+    #[error("{}: {source}", printable_path(path))]
+    Architecture {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong.
+        source: arch::Error,
+    },
+    /// Tensors that the model needs.
+    #[error("{}: tensor {} is missing{}", printable_path(path), printable(name), and_more(*more))]
+    MissingTensor {
+        /// The folder.
+        path: PathBuf,
+        /// The first that is missing.
+        name: String,
+        /// How many more.
+        more: usize,
+    },
+    /// Tensors that the model has no place for.
+    #[error("{}: tensor {}: the model has no place for it{}", printable_path(path), printable(name), and_more(*more))]
+    LeftOver {
+        /// The folder.
+        path: PathBuf,
+        /// The first.
+        name: String,
+        /// How many more.
+        more: usize,
+    },
+    /// A tensor of the wrong shape.
+    #[error("{}: tensor {}: shape {found:?}, expected {expected:?}", printable_path(path), printable(name))]
+    BadShape {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        found: Vec<u64>,
+        /// The shape that the configuration asks for.
+        expected: Vec<u64>,
+    },
+    /// A tensor of a type that holds no weights.
+    #[error("{}: tensor {}: type {dtype} holds no weights", printable_path(path), printable(name))]
+    BadType {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        dtype: Dtype,
+    },
+    /// A tokenizer that cannot be converted.
+    #[error("{}: {problem}", printable_path(path))]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: TokenizerProblem,
+    },
+    /// The output cannot be written.
+    #[error(transparent)]
+    Write(#[from] quantize::Error),
+}
+
+/// What is wrong with a tokenizer's file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerProblem {
+    /// Neither of the two files.
+    #[error("no tokenizer.model and no tokenizer.json in this folder")]
+    NoFile,
+    /// Not what such a file holds.
+    #[error("byte {offset}: not a sentencepiece model")]
+    Sentencepiece {
+        /// Where.
+        offset: usize,
+    },
+    /// A part that is missing or of another kind.
+    #[error("{path}: expected {expected}")]
+    Structure {
+        /// Where in the file.
+        path: &'static str,
+        /// What may stand there.
+        expected: &'static str,
+    },
+    /// More tokens than the model has.
+    #[error("token {token} is outside the vocabulary of {vocab_size}")]
+    Vocabulary {
+        /// Its id.
+        token: u64,
+        /// Number of tokens.
+        vocab_size: usize,
+    },
+    /// A pre-tokenizer like no other.
+    #[error(
+        "the pre-tokenizer is like none that is known; nearest is {nearest}, which cuts {} otherwise (--pre NAME chooses one)",
+        printable(text)
+    )]
+    UnknownPre {
+        /// The nearest one's name.
+        nearest: &'static str,
+        /// A text that it cuts otherwise.
+        text: &'static str,
+    },
+    /// A pre-tokenizer that cannot be compared.
+    #[error("the pre-tokenizer's patterns cannot be read (--pre NAME chooses a known one)")]
+    UnreadablePre,
+}
+
+fn and_more(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(" (and {more} more)") }
+}

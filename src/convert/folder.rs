@@ -1,0 +1,125 @@
+//! A checkpoint's folder: on disk, or in memory.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+
+use super::Error;
+use crate::bytes::Bytes;
+use crate::input_file::{FileId, InputFile};
+use crate::safetensors::Checkpoint;
+
+/// Largest file of settings or tokens, in bytes.
+const MAX_FILE: u64 = 256 << 20;
+
+/// Where a checkpoint's files are.
+#[derive(Clone, Debug)]
+pub enum Folder {
+    /// In a directory.
+    Directory(PathBuf),
+    /// In memory: names and contents.
+    Memory {
+        /// Stands for the directory's name.
+        name: String,
+        /// File names and contents.
+        files: &'static [(&'static str, &'static [u8])],
+    },
+}
+
+impl Folder {
+    /// The directory `path`.
+    ///
+    /// # Errors
+    /// When it is none, or holds no `config.json`.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        if !path.is_dir() {
+            return Err(Error::NoFolder { path: path.to_owned() });
+        }
+        Ok(Self::Directory(path.to_owned()))
+    }
+
+    /// Path of the file `name`, for messages.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        match self {
+            Self::Directory(path) => path.join(name),
+            Self::Memory { name: folder, .. } => Path::new(folder).join(name),
+        }
+    }
+
+    /// The folder's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Memory { name, .. } => name.clone(),
+            Self::Directory(path) => {
+                let full = path.canonicalize().unwrap_or_else(|_| path.clone());
+                full.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+            }
+        }
+    }
+
+    /// The file `name`, when there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is too large for what it should be.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        match self {
+            Self::Memory { files, .. } => {
+                Ok(files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| bytes.to_vec()))
+            }
+            Self::Directory(path) => {
+                let path = path.join(name);
+                if !path.exists() {
+                    return Ok(None);
+                }
+                Ok(Some(InputFile::open(&path)?.read_all(MAX_FILE)?))
+            }
+        }
+    }
+
+    /// The JSON file `name`, when there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no JSON.
+    pub fn json(&self, name: &str) -> Result<Option<Json>, Error> {
+        let Some(bytes) = self.read(name)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::Json {
+            path: self.path(name),
+            line: e.line(),
+            column: e.column(),
+            message: e.to_string(),
+        })
+    }
+
+    /// The text file `name`, when there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn text(&self, name: &str) -> Result<Option<String>, Error> {
+        Ok(self.read(name)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// The checkpoint's tensors.
+    ///
+    /// # Errors
+    /// When a file is missing or not valid.
+    pub fn checkpoint(&self) -> Result<Checkpoint, Error> {
+        match self {
+            Self::Directory(path) => Ok(Checkpoint::open(path)?),
+            Self::Memory { name, files } => {
+                let file = files.iter().find(|(file, _)| *file == "model.safetensors");
+                let (file, bytes) = file.ok_or_else(|| Error::NoFolder { path: name.into() })?;
+                Ok(Checkpoint::from_bytes(file, Bytes::new(*bytes))?)
+            }
+        }
+    }
+
+    /// Identity of the file `name`, when it is on disk.
+    pub(super) fn file_id(&self, name: &str) -> Option<FileId> {
+        match self {
+            Self::Directory(path) => InputFile::open(&path.join(name)).ok().map(|file| file.id()),
+            Self::Memory { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The `general.*` keys that a folder tells: recommended sampling, name, size, license.
+//!
+//! What is derived from a name follows llama.cpp's `gguf-py/gguf/metadata.py`.
+
+use serde_json::Value as Json;
+
+use super::model_card::ModelCard;
+use super::{Error, Folder, model_name};
+use crate::gguf::{Array, Metadata, TensorSpec, Value, keys};
+
+/// Adds the keys that stand before the architecture's own. `name` replaces the model's name.
+pub(super) fn write(
+    folder: &Folder,
+    architecture: &str,
+    name: Option<&str>,
+    tensors: &[TensorSpec],
+    metadata: &mut Metadata,
+) -> Result<(), Error> {
+    metadata.set(keys::GENERAL_ARCHITECTURE, architecture);
+    metadata.set(keys::GENERAL_TYPE, "model");
+    sampling(folder, metadata);
+    let card = ModelCard::parse(&folder.text("README.md")?.unwrap_or_default());
+    let config = folder.json("config.json")?.unwrap_or_default();
+    let counts = Counts::of(tensors);
+    let mut parts = card.parts();
+    let hub = config.get("_name_or_path").and_then(Json::as_str).filter(|id| id.matches('/').count() <= 1);
+    for id in hub.into_iter().chain([folder.name().as_str()]) {
+        parts.fill_from(&model_name::parse(id, counts.total));
+    }
+    let text = |metadata: &mut Metadata, key: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            metadata.set(format!("general.{key}"), value);
+        }
+    };
+    let folder_name = folder.name();
+    text(metadata, "name", name.or(parts.name.as_deref()).or(Some(&folder_name)));
+    text(metadata, "author", parts.author.as_deref());
+    text(metadata, "version", parts.version.as_deref());
+    text(metadata, "organization", parts.organization.as_deref());
+    text(metadata, "finetune", parts.finetune.as_deref());
+    text(metadata, "basename", parts.basename.as_deref());
+    text(metadata, "description", card.get("description"));
+    let size = parts.size_label.clone().or_else(|| (counts.total > 0).then(|| counts.label()));
+    text(metadata, "size_label", size.as_deref());
+    text(metadata, "license", card.get("license"));
+    text(metadata, "license.name", card.get("license_name"));
+    text(metadata, "license.link", card.get("license_link"));
+    base_models(&card, counts.total, metadata);
+    for (key, names) in [("tags", ["tags", "pipeline_tag"]), ("languages", ["languages", "language"])] {
+        let values: Vec<&str> = names.iter().flat_map(|name| card.list(name)).collect();
+        if !values.is_empty() {
+            metadata.set(format!("general.{key}"), Value::Array(Array::strings(values)));
+        }
+    }
+    Ok(())
+}
+
+fn base_models(card: &ModelCard, parameters: u64, metadata: &mut Metadata) {
+    let models = ["base_model", "base_models"].map(|name| card.list(name)).concat();
+    if models.is_empty() {
+        return;
+    }
+    let count = u32::try_from(models.len()).unwrap_or(u32::MAX);
+    metadata.set("general.base_model.count", Value::U32(count));
+    for (i, id) in models.iter().enumerate() {
+        let parts = model_name::parse(id, parameters);
+        let mut set = |key: &str, value: Option<&str>| {
+            if let Some(value) = value {
+                metadata.set(format!("general.base_model.{i}.{key}"), value);
+            }
+        };
+        set("name", parts.name.as_deref());
+        set("version", parts.version.as_deref());
+        set("organization", parts.organization.as_deref());
+        let url = id.contains('/').then(|| format!("https://huggingface.co/{id}"));
+        set("repo_url", url.as_deref());
+    }
+}
+
+/// The sampling that `generation_config.json` recommends.
+#[allow(clippy::cast_possible_truncation, reason = "the file holds single precision")]
+fn sampling(folder: &Folder, metadata: &mut Metadata) {
+    // Not every model has a valid one, and none needs it.
+    let Ok(Some(config)) = folder.json("generation_config.json") else { return };
+    let float = |name: &str| config.get(name).and_then(Json::as_f64).map(|v| Value::F32(v as f32));
+    let integer =
+        |name: &str| config.get(name).and_then(Json::as_i64).and_then(|v| i32::try_from(v).ok()).map(Value::I32);
+    let all = [
+        ("top_k", integer("top_k")),
+        ("top_p", float("top_p")),
+        ("min_p", float("min_p")),
+        ("xtc_probability", float("xtc_probability")),
+        ("xtc_threshold", float("xtc_threshold")),
+        ("temp", float("temperature")),
+        ("penalty_last_n", integer("penalty_last_n")),
+        ("penalty_repeat", float("penalty_repeat").or_else(|| float("repetition_penalty"))),
+        ("mirostat", integer("mirostat")),
+        ("mirostat_tau", float("mirostat_tau")),
+        ("mirostat_eta", float("mirostat_eta")),
+    ];
+    for (name, value) in all {
+        if let Some(value) = value {
+            metadata.set(format!("general.sampling.{name}"), value);
+        }
+    }
+}
+
+/// Parameters of a model.
+struct Counts {
+    total: u64,
+    shared: u64,
+    /// Of one expert.
+    expert: u64,
+    experts: u64,
+}
+
+impl Counts {
+    fn of(tensors: &[TensorSpec]) -> Self {
+        let mut counts = Self { total: 0, shared: 0, expert: 0, experts: 0 };
+        let (mut sum, mut with_experts) = (0, 0);
+        for spec in tensors {
+            let size: u64 = spec.shape.iter().product();
+            counts.total += size;
+            if spec.name.contains("_exps.") {
+                let bias = usize::from(spec.name.contains(".bias"));
+                let experts = spec.shape.get(2 - bias).copied().unwrap_or(1).max(1);
+                counts.expert += size / experts;
+                sum += experts;
+                with_experts += 1;
+            } else {
+                counts.shared += size;
+            }
+        }
+        counts.experts = sum.checked_div(with_experts).unwrap_or(0);
+        counts
+    }
+
+    fn label(&self) -> String {
+        if self.experts > 0 {
+            format!("{}x{}", self.experts, rounded(self.shared + self.expert))
+        } else {
+            rounded(self.total)
+        }
+    }
+}
+
+/// A count with two digits at least: `3.7M`, `179K`, `1.2B`.
+#[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
+fn rounded(count: u64) -> String {
+    let (scaled, suffix) = match count as f64 {
+        n if n > 1e12 => (n * 1e-12, 'T'),
+        n if n > 1e9 => (n * 1e-9, 'B'),
+        n if n > 1e6 => (n * 1e-6, 'M'),
+        n => (n * 1e-3, 'K'),
+    };
+    let whole = format!("{:.0}", scaled.round_ties_even());
+    let digits = whole.trim_start_matches('0').len();
+    format!("{scaled:.*}{suffix}", 2usize.saturating_sub(digits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rounded;
+
+    #[test]
+    fn labels_have_two_digits() {
+        for (count, label) in [(179_000, "179K"), (3_700_000, "3.7M"), (1_235_814_400, "1.2B"), (70_600_000_000, "71B")]
+        {
+            assert_eq!(rounded(count), label);
+        }
+    }
+}

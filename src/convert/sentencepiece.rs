@@ -1,0 +1,116 @@
+//! The parts of a sentencepiece model file (`tokenizer.model`) that a tokenizer needs.
+//!
+//! The file is a protocol buffer, `sentencepiece_model.proto` of github.com/google/sentencepiece: field 1 is a piece
+//! (text, score, type), field 3 the normalizer.
+
+use super::error::TokenizerProblem;
+use crate::tokenizer::TokenKind;
+
+/// What a `tokenizer.model` holds.
+#[derive(Debug, Default)]
+pub(super) struct Sentencepiece {
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// A token.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) text: Vec<u8>,
+    pub(super) score: f32,
+    pub(super) kind: TokenKind,
+}
+
+/// One field: its number and its value.
+enum Field<'a> {
+    Number(u32, u64),
+    Bytes(u32, &'a [u8]),
+    Float(u32, f32),
+}
+
+/// Walks over the fields of a message.
+struct Message<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Where the message begins in the file.
+    start: usize,
+}
+
+impl<'a> Message<'a> {
+    fn fault(&self) -> TokenizerProblem {
+        TokenizerProblem::Sentencepiece { offset: self.start + self.at }
+    }
+
+    fn varint(&mut self) -> Result<u64, TokenizerProblem> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = *self.bytes.get(self.at).ok_or_else(|| self.fault())?;
+            self.at += 1;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(self.fault())
+    }
+
+    fn take(&mut self, len: u64) -> Result<&'a [u8], TokenizerProblem> {
+        let end = usize::try_from(len).ok().and_then(|len| self.at.checked_add(len));
+        let part = end.and_then(|end| self.bytes.get(self.at..end)).ok_or_else(|| self.fault())?;
+        self.at += part.len();
+        Ok(part)
+    }
+
+    fn next(&mut self) -> Result<Option<Field<'a>>, TokenizerProblem> {
+        if self.at == self.bytes.len() {
+            return Ok(None);
+        }
+        let key = self.varint()?;
+        let number = u32::try_from(key >> 3).map_err(|_| self.fault())?;
+        Ok(Some(match key & 7 {
+            0 => Field::Number(number, self.varint()?),
+            1 => {
+                self.take(8)?;
+                Field::Number(number, 0)
+            }
+            2 => {
+                let len = self.varint()?;
+                Field::Bytes(number, self.take(len)?)
+            }
+            5 => {
+                let bytes = self.take(4)?;
+                Field::Float(number, bytes.try_into().map_or(0.0, f32::from_le_bytes))
+            }
+            _ => return Err(self.fault()),
+        }))
+    }
+}
+
+impl Sentencepiece {
+    /// Reads a model file.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, TokenizerProblem> {
+        let mut model = Self::default();
+        let mut message = Message { bytes, at: 0, start: 0 };
+        while let Some(field) = message.next()? {
+            if let Field::Bytes(1, piece) = field {
+                model.pieces.push(Piece::parse(piece, message.at - piece.len())?);
+            }
+        }
+        if model.pieces.is_empty() { Err(message.fault()) } else { Ok(model) }
+    }
+}
+
+impl Piece {
+    fn parse(bytes: &[u8], start: usize) -> Result<Self, TokenizerProblem> {
+        let mut piece = Self { text: Vec::new(), score: 0.0, kind: TokenKind::Normal };
+        let mut message = Message { bytes, at: 0, start };
+        while let Some(field) = message.next()? {
+            match field {
+                Field::Bytes(1, text) => piece.text = text.to_vec(),
+                Field::Float(2, score) => piece.score = score,
+                Field::Number(3, kind) => piece.kind = TokenKind::from_number(i64::try_from(kind).unwrap_or(0)),
+                _ => {}
+            }
+        }
+        Ok(piece)
+    }
+}
