@@ -13,7 +13,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("nn", &["quant", "kernels"]),
     ("arch", &["quant", "kernels", "nn", "gguf"]),
     ("model", &["quant", "kernels", "nn", "gguf", "arch", "tokenizer"]),
-    ("convert", BELOW_APPLICATIONS),
+    // A conversion is a source of the one pipeline that writes models.
+    ("convert", &["quant", "kernels", "nn", "gguf", "safetensors", "tokenizer", "arch", "model", "quantize"]),
     ("quantize", BELOW_APPLICATIONS),
     ("engine", BELOW_APPLICATIONS),
     ("perplexity", &["quant", "kernels", "nn", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"]),
