@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use super::Pool;
 use super::lanes::{Kernel, LANES, Lanes};
+use super::rows::Tokens;
+use super::tiles::Tiles;
 use crate::TensorType;
 
 /// Elements whose sum is kept beside the codes.
@@ -15,6 +17,8 @@ pub struct Activations<'a> {
     cols: usize,
     super_blocks: OnceLock<Quantized>,
     blocks: OnceLock<Quantized>,
+    super_block_tiles: OnceLock<Tiles>,
+    block_tiles: OnceLock<Tiles>,
 }
 
 /// Rows as eight-bit codes: `x = scale * code`.
@@ -47,6 +51,15 @@ impl Input {
             _ => Self::Floats,
         }
     }
+
+    /// Elements that share a scale.
+    pub(super) fn block_len(self) -> usize {
+        match self {
+            Self::Floats => 1,
+            Self::Blocks => 32,
+            Self::SuperBlocks => 256,
+        }
+    }
 }
 
 impl<'a> Activations<'a> {
@@ -57,7 +70,14 @@ impl<'a> Activations<'a> {
     #[must_use]
     pub fn new(x: &'a [f32], cols: usize) -> Self {
         assert!(cols > 0 && x.len().is_multiple_of(cols), "{} elements in rows of {cols}", x.len());
-        Self { x, cols, super_blocks: OnceLock::new(), blocks: OnceLock::new() }
+        Self {
+            x,
+            cols,
+            super_blocks: OnceLock::new(),
+            blocks: OnceLock::new(),
+            super_block_tiles: OnceLock::new(),
+            block_tiles: OnceLock::new(),
+        }
     }
 
     /// Number of rows.
@@ -86,6 +106,18 @@ impl<'a> Activations<'a> {
         }
     }
 
+    /// The tiles of all rows, in the form that `input` names, which must have been prepared; made on first use.
+    pub(super) fn tiles(&self, pool: &Pool, input: Input) -> &Tiles {
+        let cell = if input == Input::SuperBlocks { &self.super_block_tiles } else { &self.block_tiles };
+        cell.get_or_init(|| self.tiles_of(pool, input, Tokens::First(self.rows())))
+    }
+
+    /// The tiles of some rows, in the form that `input` names, which must have been prepared.
+    pub(super) fn tiles_of(&self, pool: &Pool, input: Input, tokens: Tokens<'_>) -> Tiles {
+        let x = if input == Input::SuperBlocks { self.super_blocks() } else { self.blocks() };
+        Tiles::new(pool, x, input, tokens, self.cols)
+    }
+
     /// The form with one scale for 32 elements.
     ///
     /// # Panics
@@ -110,22 +142,14 @@ impl<'a> Activations<'a> {
         // Few rows are quantized by the caller alone: that is done before another thread has woken.
         let per_task = if rows < 8 { rows } else { rows.div_ceil(pool.threads() * 2) };
         let len = per_task * self.cols;
-        let parts: Vec<_> = self
+        let parts = self
             .x
             .chunks(len)
             .zip(quantized.codes.chunks_mut(len))
             .zip(quantized.scales.chunks_mut(len / block_len).zip(quantized.sums.chunks_mut(len / SUM_LEN)))
-            .map(|((x, codes), (scales, sums))| {
-                std::sync::Mutex::new(Some(Quantize { x, codes, scales, sums, block_len }))
-            })
+            .map(|((x, codes), (scales, sums))| Quantize { x, codes, scales, sums, block_len })
             .collect();
-        pool.run(parts.len(), &|i| {
-            let part = parts[i].lock().map_or(None, |mut part| part.take());
-            if let Some(part) = part {
-                pool.isa().run(part);
-            }
-        });
-        drop(parts);
+        pool.run_each(parts, &|part| pool.isa().run(part));
         quantized
     }
 }

@@ -8,8 +8,9 @@ use std::sync::OnceLock;
 
 use super::Error;
 use super::lanes::{Kernel, Scalar};
+use super::tiles::TileProduct;
 #[cfg(target_arch = "x86_64")]
-use super::x86_64::{avx2, avx512};
+use super::x86_64::{amx, avx2, avx512};
 
 /// The environment variable that overrides the choice.
 pub const OVERRIDE: &str = "GGUF_CPU";
@@ -26,11 +27,13 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with VNNI.
     Vnni,
+    /// That, and tiles of AMX (int8 and bf16) for many tokens.
+    Amx,
 }
 
 impl Isa {
     /// Every instruction set, from the slowest to the fastest.
-    pub const ALL: &'static [Self] = &[Self::Scalar, Self::Avx2, Self::Avx512, Self::Vnni];
+    pub const ALL: &'static [Self] = &[Self::Scalar, Self::Avx2, Self::Avx512, Self::Vnni, Self::Amx];
 
     /// The name by which `GGUF_CPU` asks for it.
     #[must_use]
@@ -40,6 +43,7 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Vnni => "vnni",
+            Self::Amx => "amx",
         }
     }
 
@@ -54,6 +58,8 @@ impl Isa {
             Self::Avx512 => avx512::Avx512::<false>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Vnni => avx512::Avx512::<true>::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => amx::Amx::detect().is_some(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -81,13 +87,26 @@ impl Isa {
                     return avx512::run(lanes, kernel);
                 }
             }
-            Self::Vnni => {
+            Self::Vnni | Self::Amx => {
                 if let Some(lanes) = avx512::Avx512::<true>::detect() {
                     return avx512::run_vnni(lanes, kernel);
                 }
             }
         }
         kernel.run(Scalar)
+    }
+
+    /// Whether there are kernels for many tokens, which take their input as tiles.
+    pub(super) fn has_tiles(self) -> bool {
+        self == Self::Amx
+    }
+
+    /// A product with many tokens. Only for an instruction set that [has tiles](Self::has_tiles).
+    pub(super) fn run_tiles(self, product: TileProduct<'_>) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(amx) = amx::Amx::detect() {
+            amx::run(amx, product);
+        }
     }
 
     /// The best instruction set of this CPU.

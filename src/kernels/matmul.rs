@@ -6,11 +6,14 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::activations::Input;
 use super::rows::{RowsProduct, Tokens};
+use super::tiles::{MIN_TOKENS, TileProduct, Tiles};
 use super::{Activation, Activations, Matrix, Pool};
+use crate::TensorType;
 
 /// Rows of a strip where many tokens share them.
-const STRIP: usize = 32;
+const STRIP: usize = 64;
 /// Most rows of a strip where there are few tokens.
 const LONG_STRIP: usize = 256;
 /// Tokens from which a strip is short.
@@ -96,6 +99,8 @@ struct Work<'a> {
     /// Gate of `weights`, which is then the up matrix.
     gate: Option<(&'a Matrix, Option<&'a [f32]>, Activation)>,
     tokens: Tokens<'a>,
+    /// The tiles of listed tokens, where they are made.
+    tiles: Vec<(Input, Tiles)>,
     store: Store,
     out: Output<'a>,
 }
@@ -105,15 +110,15 @@ struct Work<'a> {
 /// # Panics
 /// If shapes do not agree.
 pub fn matmul(pool: &Pool, x: &Activations<'_>, products: &mut [Product<'_>]) {
-    let work: Vec<Work<'_>> = products
+    let mut work: Vec<Work<'_>> = products
         .iter_mut()
         .map(|p| {
             let tokens = p.tokens.map_or(Tokens::First(x.rows()), Tokens::Listed);
             let out = Output::new(p.out, p.weights.rows(), tokens.len());
-            Work { weights: p.weights, bias: p.bias, gate: None, tokens, store: p.store, out }
+            Work { weights: p.weights, bias: p.bias, gate: None, tokens, tiles: Vec::new(), store: p.store, out }
         })
         .collect();
-    run(pool, x, &work);
+    run(pool, x, &mut work);
 }
 
 /// All gated products over the rows of `x`, in one parallel region.
@@ -121,28 +126,28 @@ pub fn matmul(pool: &Pool, x: &Activations<'_>, products: &mut [Product<'_>]) {
 /// # Panics
 /// If shapes do not agree.
 pub fn gated(pool: &Pool, x: &Activations<'_>, products: &mut [GatedProduct<'_>]) {
-    let work: Vec<Work<'_>> = products
+    let mut work: Vec<Work<'_>> = products
         .iter_mut()
         .map(|p| {
             assert_eq!((p.gate.rows(), p.gate.cols()), (p.up.rows(), p.up.cols()), "gate and up differ");
             let tokens = p.tokens.map_or(Tokens::First(x.rows()), Tokens::Listed);
             let out = Output::new(p.out, p.up.rows(), tokens.len());
             let gate = Some((p.gate, p.gate_bias, p.activation));
-            Work { weights: p.up, bias: p.up_bias, gate, tokens, store: Store::Set, out }
+            Work { weights: p.up, bias: p.up_bias, gate, tokens, tiles: Vec::new(), store: Store::Set, out }
         })
         .collect();
-    run(pool, x, &work);
+    run(pool, x, &mut work);
 }
 
-fn run(pool: &Pool, x: &Activations<'_>, work: &[Work<'_>]) {
+fn run(pool: &Pool, x: &Activations<'_>, work: &mut [Work<'_>]) {
     let mut strips = Vec::new();
-    for (i, w) in work.iter().enumerate() {
+    for (i, w) in work.iter_mut().enumerate() {
         assert_eq!(w.weights.cols(), x.cols(), "rows of {} weights and {} inputs", w.weights.cols(), x.cols());
         let rows = w.weights.rows();
         assert!(w.bias.is_none_or(|bias| bias.len() == rows), "a bias for {rows} rows");
-        x.prepare(pool, w.weights.ty());
+        w.prepare(pool, x, w.weights.ty());
         if let Some((gate, ..)) = w.gate {
-            x.prepare(pool, gate.ty());
+            w.prepare(pool, x, gate.ty());
         }
         let strip = if w.tokens.len() >= MANY_TOKENS {
             STRIP
@@ -158,11 +163,40 @@ fn run(pool: &Pool, x: &Activations<'_>, work: &[Work<'_>]) {
 }
 
 impl Work<'_> {
+    /// Has the input made in the form that weights of type `ty` want.
+    fn prepare(&mut self, pool: &Pool, x: &Activations<'_>, ty: TensorType) {
+        x.prepare(pool, ty);
+        let input = Input::of(ty);
+        if self.is_tiled(pool, input) {
+            match self.tokens {
+                Tokens::First(_) => drop(x.tiles(pool, input)),
+                Tokens::Listed(_) if self.tiles.iter().any(|(found, _)| *found == input) => {}
+                Tokens::Listed(_) => self.tiles.push((input, x.tiles_of(pool, input, self.tokens))),
+            }
+        }
+    }
+
+    fn is_tiled(&self, pool: &Pool, input: Input) -> bool {
+        input != Input::Floats && pool.isa().has_tiles() && self.tokens.len() >= MIN_TOKENS
+    }
+
+    /// `out[token][row] = weights[row] . x[token]`, for some rows.
+    fn multiply(&self, pool: &Pool, x: &Activations<'_>, weights: &Matrix, rows: Range<usize>, out: &mut [f32]) {
+        let input = Input::of(weights.ty());
+        if self.is_tiled(pool, input) {
+            let listed = self.tiles.iter().find(|(found, _)| *found == input);
+            let x = listed.map_or_else(|| x.tiles(pool, input), |(_, tiles)| tiles);
+            pool.isa().run_tiles(TileProduct { weights, rows, x, out });
+        } else {
+            pool.isa().run(RowsProduct { weights, rows, x, tokens: self.tokens, out });
+        }
+    }
+
     fn strip(&self, pool: &Pool, x: &Activations<'_>, rows: &Range<usize>) {
         let (tokens, width) = (self.tokens.len(), rows.len());
         let product = |weights: &Matrix, bias: Option<&[f32]>| {
             let mut tile = vec![0.0; tokens * width];
-            pool.isa().run(RowsProduct { weights, rows: rows.clone(), x, tokens: self.tokens, out: &mut tile });
+            self.multiply(pool, x, weights, rows.clone(), &mut tile);
             if let Some(bias) = bias {
                 for row in tile.chunks_exact_mut(width) {
                     row.iter_mut().zip(&bias[rows.clone()]).for_each(|(v, b)| *v += b);
@@ -183,6 +217,177 @@ impl Work<'_> {
                 Store::Set => out.copy_from_slice(row),
                 Store::Add => out.iter_mut().zip(row).for_each(|(o, v)| *o += v),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::Bytes;
+    use crate::kernels::Isa;
+    use crate::quant;
+
+    const TYPES: [TensorType; 14] = [
+        TensorType::F32,
+        TensorType::F16,
+        TensorType::BF16,
+        TensorType::Q4_0,
+        TensorType::Q4_1,
+        TensorType::Q5_0,
+        TensorType::Q5_1,
+        TensorType::Q8_0,
+        TensorType::MXFP4,
+        TensorType::Q2_K,
+        TensorType::Q3_K,
+        TensorType::Q4_K,
+        TensorType::Q5_K,
+        TensorType::Q6_K,
+    ];
+
+    /// Numbers that look like chance, the same in every run.
+    fn numbers(seed: u64, n: usize) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u32 << 24) as f32
+        };
+        // Sums of uniform numbers, with a few large ones.
+        (0..n).map(|i| (next() + next() + next() - 1.5) * if i % 97 == 3 { 9.0 } else { 1.0 }).collect()
+    }
+
+    fn matrix(ty: TensorType, rows: usize, cols: usize) -> Matrix {
+        let mut bytes = vec![0; rows * ty.row_bytes(cols)];
+        (quant::codec(ty).unwrap().encode)(&numbers(7 + rows as u64, rows * cols), &mut bytes);
+        Matrix::new(ty, rows, cols, Bytes::new(bytes)).unwrap()
+    }
+
+    fn product(pool: &Pool, weights: &Matrix, x: &[f32], tokens: Option<&[u32]>) -> Vec<f32> {
+        let x = Activations::new(x, weights.cols());
+        let count = tokens.map_or(x.rows(), <[u32]>::len);
+        let mut out = vec![f32::NAN; count * weights.rows()];
+        matmul(pool, &x, &mut [Product { weights, bias: None, tokens, store: Store::Set, out: &mut out }]);
+        out
+    }
+
+    fn available() -> impl Iterator<Item = Isa> {
+        Isa::ALL.iter().copied().filter(|isa| isa.available())
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_cpu_threads_or_batch() {
+        let scalar = Pool::with_isa(1, Isa::Scalar);
+        for ty in TYPES {
+            for (rows, blocks, tokens) in [(1, 1, 1), (37, 2, 3), (16, 1, 17), (83, 3, 41)] {
+                let cols = blocks * ty.block_len().max(24);
+                let weights = matrix(ty, rows, cols);
+                let x = numbers(1, tokens * cols);
+                let one_by_one: Vec<f32> = x.chunks(cols).flat_map(|x| product(&scalar, &weights, x, None)).collect();
+                for isa in available() {
+                    let pool = Pool::with_isa(1 + rows % 3, isa);
+                    let found = product(&pool, &weights, &x, None);
+                    assert!(
+                        found.iter().zip(&one_by_one).all(|(a, b)| a.to_bits() == b.to_bits()),
+                        "{ty} on {isa}: {rows} x {cols}, {tokens} tokens"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn codes_and_scales_at_their_limits_are_exact() {
+        let scalar = Pool::with_isa(1, Isa::Scalar);
+        for ty in TYPES.into_iter().filter(|&ty| Input::of(ty) != Input::Floats) {
+            let cols = 512;
+            // Bytes of ones and zeros are the greatest and least codes and scales; floats are kept finite below.
+            let rows: Vec<Vec<u8>> = [0xff, 0x00, 0x80, 0x7f, 0xf0].map(|b| vec![b; ty.row_bytes(cols)]).into();
+            let mut bytes = rows.concat();
+            let halves: &[usize] = match ty {
+                TensorType::Q2_K => &[80, 82],
+                TensorType::Q3_K => &[108],
+                TensorType::Q6_K => &[208],
+                TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 => &[0],
+                TensorType::MXFP4 => &[],
+                _ => &[0, 2],
+            };
+            for block in bytes.chunks_mut(ty.block_bytes()) {
+                if halves.is_empty() {
+                    block[0] = 120;
+                }
+                for &at in halves {
+                    block[at..at + 2].copy_from_slice(&half::f16::from_f32(0.37).to_le_bytes());
+                }
+            }
+            let weights = Matrix::new(ty, rows.len(), cols, Bytes::new(bytes)).unwrap();
+            let x: Vec<f32> = (0..cols * 8).map(|i| if i / cols % 2 == 0 { 1.0 } else { -1.0 }).collect();
+            let truth = product(&scalar, &weights, &x, None);
+            for isa in available() {
+                assert_eq!(product(&Pool::with_isa(1, isa), &weights, &x, None), truth, "{ty} on {isa}");
+            }
+            let mut row = vec![0.0; cols];
+            weights.decode_row(0, &mut row);
+            let sum: f64 = row.iter().map(|&w| f64::from(w)).sum();
+            assert!((f64::from(truth[0]) - sum).abs() <= 1e-5 * sum.abs(), "{ty}: {} for {sum}", truth[0]);
+        }
+    }
+
+    #[test]
+    fn products_are_close_to_those_of_decoded_weights() {
+        for ty in TYPES {
+            let weights = matrix(ty, 5, 512);
+            let x = numbers(3, 512);
+            let found = product(&Pool::new(1), &weights, &x, None);
+            let mut row = vec![0.0; 512];
+            for (r, found) in found.iter().enumerate() {
+                weights.decode_row(r, &mut row);
+                let truth: f64 = row.iter().zip(&x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+                let size: f64 = row.iter().zip(&x).map(|(&w, &x)| (f64::from(w) * f64::from(x)).powi(2)).sum();
+                let bound = if Input::of(ty) == Input::Floats { 1e-6 } else { 6e-2 };
+                assert!((f64::from(*found) - truth).abs() <= bound * size.sqrt(), "{ty}: {found} for {truth}");
+            }
+        }
+    }
+
+    #[test]
+    fn listed_tokens_biases_and_sums() {
+        for ty in [TensorType::F16, TensorType::Q4_K, TensorType::Q8_0] {
+            let weights = matrix(ty, 70, 256);
+            let x = numbers(5, 20 * 256);
+            let bias = numbers(6, 70);
+            let all = product(&Pool::with_isa(1, Isa::Scalar), &weights, &x, None);
+            for isa in available() {
+                let pool = Pool::with_isa(2, isa);
+                for list in [vec![19u32], vec![3, 4, 9], (0..20).rev().collect::<Vec<_>>()] {
+                    let mut out = vec![1.5; list.len() * 70];
+                    let input = Activations::new(&x, 256);
+                    let (bias, tokens) = (Some(bias.as_slice()), Some(list.as_slice()));
+                    let product = Product { weights: &weights, bias, tokens, store: Store::Add, out: &mut out };
+                    matmul(&pool, &input, &mut [product]);
+                    for (&token, row) in list.iter().zip(out.chunks(70)) {
+                        let sums = all[token as usize * 70..].iter().zip(bias.unwrap());
+                        let wanted: Vec<f32> = sums.take(70).map(|(v, b)| 1.5 + (v + b)).collect();
+                        assert_eq!(row, wanted, "{ty} on {isa}, {} tokens", list.len());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gates_meet_their_ups() {
+        let (gate, up) = (matrix(TensorType::Q6_K, 33, 256), matrix(TensorType::Q8_0, 33, 256));
+        let x = numbers(5, 9 * 256);
+        let scalar = Pool::with_isa(1, Isa::Scalar);
+        let mut wanted = product(&scalar, &gate, &x, None);
+        Activation::Silu.apply_gated(&mut wanted, &product(&scalar, &up, &x, None));
+        for isa in available() {
+            let mut out = vec![0.0; 9 * 33];
+            let input = Activations::new(&x, 256);
+            let (gate_bias, up_bias, tokens, activation) = (None, None, None, Activation::Silu);
+            let product = GatedProduct { gate: &gate, up: &up, gate_bias, up_bias, activation, tokens, out: &mut out };
+            gated(&Pool::with_isa(2, isa), &input, &mut [product]);
+            assert_eq!(out, wanted, "{isa}");
         }
     }
 }

@@ -25,6 +25,7 @@ mod matrix;
 mod pool;
 pub(crate) mod recurrence;
 mod rows;
+mod tiles;
 pub mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

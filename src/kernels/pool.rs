@@ -157,6 +157,20 @@ impl Pool {
             resume_unwind(payload);
         }
     }
+
+    /// Calls `task` with each of `items`, on all threads, and returns when all calls have returned.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn run_each<T: Send>(&self, items: Vec<T>, task: &(dyn Fn(T) + Sync)) {
+        let items: Vec<_> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+        self.run(items.len(), &|i| {
+            let item = lock(&items[i]).take();
+            if let Some(item) = item {
+                task(item);
+            }
+        });
+    }
 }
 
 impl Drop for Pool {

@@ -230,6 +230,36 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 }
 
+/// Columns of sixteen rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn transpose(rows: [__m512; LANES]) -> [__m512; LANES] {
+    let mut fours = rows;
+    for i in 0..4 {
+        let (a, b, c, d) = (rows[4 * i], rows[4 * i + 1], rows[4 * i + 2], rows[4 * i + 3]);
+        let pairs = [
+            (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d)),
+            (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d)),
+        ];
+        for (half, (ab, cd)) in pairs.into_iter().enumerate() {
+            let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+            fours[4 * i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+            fours[4 * i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+        }
+    }
+    let mut columns = rows;
+    for j in 0..4 {
+        let (a, b, c, d) = (fours[j], fours[4 + j], fours[8 + j], fours[12 + j]);
+        let (ab, cd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(c, d));
+        columns[j] = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+        columns[8 + j] = _mm512_shuffle_f32x4::<0xdd>(ab, cd);
+        let (ab, cd) = (_mm512_shuffle_f32x4::<0xdd>(a, b), _mm512_shuffle_f32x4::<0xdd>(c, d));
+        columns[4 + j] = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+        columns[12 + j] = _mm512_shuffle_f32x4::<0xdd>(ab, cd);
+    }
+    columns
+}
+
 /// Which of sixteen words goes where so that each is there for 16 codes, of 64 at a time.
 static SPREAD: [[u16; 32]; 4] = {
     let mut spread = [[0; 32]; 4];

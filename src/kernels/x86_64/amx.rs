@@ -1,0 +1,477 @@
+//! Products with many tokens on AMX: tiles of 16 weight rows, 16 tokens and 64 (or 32) elements.
+//!
+//! Super-blocks: `scale * (code - zero)` is an integer of at most 13 bits, and two digits of eight bits carry it, so
+//! that a super-block's products add up in a tile, exactly, before any float. Mins are sums of small integers, which
+//! bf16 and its `f32` sums hold exactly as well. Blocks have a float scale every 32 elements: one tile step each.
+
+#![allow(unsafe_code, reason = "tile registers and vector intrinsics")]
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+use std::sync::OnceLock;
+
+use super::avx512::{Avx512, transpose};
+use crate::TensorType;
+use crate::kernels::blocks::{self, Block, BlockFormat, SuperBlock, SuperBlockFormat};
+use crate::kernels::lanes::LANES;
+use crate::kernels::tiles::{DIGITS, PAIR, TileProduct, bf16};
+
+/// Proof that the CPU has AMX for int8 and bf16, that the system lets us use it, and of AVX-512 with VNNI.
+#[derive(Clone, Copy)]
+pub(crate) struct Amx(Avx512<true>);
+
+impl Amx {
+    /// The proof, on a CPU and a system that have them.
+    pub(crate) fn detect() -> Option<Self> {
+        static FOUND: OnceLock<bool> = OnceLock::new();
+        let lanes = Avx512::detect()?;
+        FOUND.get_or_init(|| has_amx() && permitted()).then_some(Self(lanes))
+    }
+}
+
+fn has_amx() -> bool {
+    const BF16_TILE_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+    __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & BF16_TILE_INT8 == BF16_TILE_INT8
+}
+
+/// Asks the system for tile registers, for all threads of this process.
+#[cfg(target_os = "linux")]
+fn permitted() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_int = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_ulong = 18;
+    // SAFETY: the call has no effect but to allow an instruction set, or to say that there is none.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn permitted() -> bool {
+    false
+}
+
+/// Runs a product.
+pub(crate) fn run(amx: Amx, product: TileProduct<'_>) {
+    // SAFETY: the proof is for the features that are enabled.
+    unsafe { enabled(amx, product) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn enabled(amx: Amx, product: TileProduct<'_>) {
+    use TensorType as T;
+    thread_local! {
+        static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+    }
+    SCRATCH.with_borrow_mut(|scratch| match product.weights.ty() {
+        T::Q2_K => super_blocks::<blocks::Q2K>(amx, product, scratch),
+        T::Q3_K => super_blocks::<blocks::Q3K>(amx, product, scratch),
+        T::Q4_K => super_blocks::<blocks::Q4K>(amx, product, scratch),
+        T::Q5_K => super_blocks::<blocks::Q5K>(amx, product, scratch),
+        T::Q6_K => super_blocks::<blocks::Q6K>(amx, product, scratch),
+        T::Q4_0 => all_blocks::<blocks::Q40>(amx, product, scratch),
+        T::Q4_1 => all_blocks::<blocks::Q41>(amx, product, scratch),
+        T::Q5_0 => all_blocks::<blocks::Q50>(amx, product, scratch),
+        T::Q5_1 => all_blocks::<blocks::Q51>(amx, product, scratch),
+        T::Q8_0 => all_blocks::<blocks::Q80>(amx, product, scratch),
+        T::MXFP4 => all_blocks::<blocks::Mxfp4>(amx, product, scratch),
+        ty => unreachable!("{ty} has no tiles"),
+    });
+}
+
+/// A thread's buffers, kept from product to product.
+#[derive(Default)]
+struct Scratch {
+    rows: Vec<SuperRow>,
+    /// `[pairs of groups, rows, 32]`.
+    sums: Vec<f32>,
+    steps: Vec<Step>,
+}
+
+/// A row's super-block: weights as two digits, `low + 128 * high`.
+#[derive(Clone)]
+#[repr(C, align(64))]
+struct SuperRow {
+    low: [i8; 256],
+    high: [i8; 256],
+    /// For the low and for the high digits of the input's sums: mins, and 64 times mins.
+    mins: [u16; DIGITS],
+    d: f32,
+    /// Negative.
+    dmin: f32,
+}
+
+/// What 16 rows have in one block.
+#[derive(Clone)]
+#[repr(C, align(64))]
+struct Step {
+    codes: [[i8; 32]; LANES],
+    d: [f32; LANES],
+    m: [f32; LANES],
+}
+
+/// Result of tile products: `[16 rows, 16 tokens]` each.
+#[repr(C, align(64))]
+struct Tile<T>([[T; LANES]; LANES]);
+
+/// While it lives, tile registers are in use: eight, of 16 rows and `columns` bytes.
+struct Configured;
+
+impl Configured {
+    /// For left-hand tiles of `depth` bytes a row in registers 4 and 5, right-hand ones in 6 and 7, results in 0 to 3.
+    fn new(_: Amx, depth: u8) -> Self {
+        #[repr(C, align(64))]
+        struct Config([u8; 64]);
+        let mut config = Config([0; 64]);
+        config.0[0] = 1;
+        for tile in 0..8 {
+            let left = tile == 4 || tile == 5;
+            let right = tile == 6 || tile == 7;
+            config.0[16 + 2 * tile] = if left { depth } else { 64 };
+            config.0[48 + tile] = if right { depth / 4 } else { 16 };
+        }
+        // SAFETY: the caller has proved AMX; the configuration is one of palette 1.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) };
+        Self
+    }
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        // SAFETY: made only with a proof of AMX.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: TileProduct<'_>, scratch: &mut Scratch) {
+    let x = p.x;
+    let rows = p.rows.len().next_multiple_of(LANES);
+    let pairs = x.groups / PAIR;
+    scratch.rows.resize(rows, SuperRow { low: [0; 256], high: [0; 256], mins: [0; DIGITS], d: 0.0, dmin: 0.0 });
+    scratch.sums.clear();
+    scratch.sums.resize(pairs * rows * PAIR * LANES, 0.0);
+    let mut products: [Tile<i32>; 2 * PAIR] = std::array::from_fn(|_| Tile([[0; LANES]; LANES]));
+    let mut mins: [Tile<f32>; PAIR] = std::array::from_fn(|_| Tile([[0.0; LANES]; LANES]));
+    let mut unpacked = SuperBlock::default();
+    let bytes = p.weights.bytes();
+    let configured = Configured::new(amx, 64);
+    for b in 0..x.blocks {
+        for (row, to) in p.rows.clone().zip(&mut scratch.rows) {
+            F::unpack(amx.0, &bytes[(row * x.blocks + b) * F::BYTES..][..F::BYTES], &mut unpacked);
+            to.set(&unpacked);
+        }
+        let sums = scratch.sums.chunks_exact_mut(rows * PAIR * LANES);
+        for (pair, sums) in sums.enumerate() {
+            let tile = x.at(b, pair * PAIR);
+            let scales = [x.scales(tile), x.scales(tile + 1)];
+            let strips = scratch.rows.chunks_exact(LANES).zip(sums.chunks_exact_mut(LANES * PAIR * LANES));
+            for (rows, sums) in strips {
+                multiply_digits(&configured, rows, x.codes(tile), &mut products);
+                if F::MINS {
+                    multiply_mins(&configured, rows, x.sums(tile), &mut mins);
+                }
+                add_super_block::<F>(rows, &products, &mins, scales, sums);
+            }
+        }
+    }
+    drop(configured);
+    for (pair, sums) in scratch.sums.chunks_exact(rows * PAIR * LANES).enumerate() {
+        for (strip, sums) in sums.chunks_exact(LANES * PAIR * LANES).enumerate() {
+            for half in 0..PAIR {
+                let mut vectors = [_mm512_setzero_ps(); LANES];
+                for (row, vector) in vectors.iter_mut().enumerate() {
+                    let from = &sums[(row * PAIR + half) * LANES..][..LANES];
+                    // SAFETY: sixteen floats are there.
+                    *vector = unsafe { _mm512_loadu_ps(from.as_ptr()) };
+                }
+                put(vectors, (pair * PAIR + half) * LANES, strip * LANES, p.rows.len(), x.tokens, p.out);
+            }
+        }
+    }
+}
+
+impl SuperRow {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn set(&mut self, w: &SuperBlock) {
+        let codes = w.codes.as_chunks::<16>().0;
+        let digits = self.low.as_chunks_mut::<16>().0.iter_mut().zip(self.high.as_chunks_mut::<16>().0);
+        let factors = w.scales.iter().zip(&w.zeros);
+        for ((codes, (low, high)), (&scale, &zero)) in codes.iter().zip(digits).zip(factors) {
+            // SAFETY: the arrays have sixteen bytes.
+            unsafe {
+                let codes = _mm256_cvtepu8_epi16(_mm_loadu_si128(codes.as_ptr().cast()));
+                let weights =
+                    _mm256_add_epi16(_mm256_mullo_epi16(codes, _mm256_set1_epi16(scale)), _mm256_set1_epi16(zero));
+                let tops = _mm256_srai_epi16::<7>(_mm256_add_epi16(weights, _mm256_set1_epi16(64)));
+                let lows = _mm256_sub_epi16(weights, _mm256_slli_epi16::<7>(tops));
+                _mm_storeu_si128(low.as_mut_ptr().cast(), _mm256_cvtepi16_epi8(lows));
+                _mm_storeu_si128(high.as_mut_ptr().cast(), _mm256_cvtepi16_epi8(tops));
+            }
+        }
+        for (j, &min) in w.mins.iter().enumerate() {
+            (self.mins[j], self.mins[j + 16]) = (bf16(min), bf16(64 * min));
+        }
+        (self.d, self.dmin) = (w.d, -w.dmin);
+    }
+}
+
+/// Products of the low and high digits of 16 rows with one group of tokens, then with the next.
+#[inline]
+fn multiply_digits(_: &Configured, rows: &[SuperRow], x: &[i8], out: &mut [Tile<i32>; 2 * PAIR]) {
+    assert!(rows.len() == LANES && x.len() >= PAIR * LANES * 256);
+    // SAFETY: registers are configured; 16 rows of 256 bytes of each digit lie a `SuperRow` apart, four tiles of
+    // 1024 bytes one after the other for each group, and `out` has room for four tiles.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "tileloadd tmm4, [{w} + {row}]",
+            "tileloadd tmm6, [{x} + {line}]",
+            "tdpbssd tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{w} + {row} + 256]",
+            "tdpbssd tmm1, tmm5, tmm6",
+            "tileloadd tmm7, [{x} + {line} + 4096]",
+            "tdpbssd tmm2, tmm4, tmm7",
+            "tdpbssd tmm3, tmm5, tmm7",
+            "tileloadd tmm4, [{w} + {row} + 64]",
+            "tileloadd tmm6, [{x} + {line} + 1024]",
+            "tdpbssd tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{w} + {row} + 320]",
+            "tdpbssd tmm1, tmm5, tmm6",
+            "tileloadd tmm7, [{x} + {line} + 5120]",
+            "tdpbssd tmm2, tmm4, tmm7",
+            "tdpbssd tmm3, tmm5, tmm7",
+            "tileloadd tmm4, [{w} + {row} + 128]",
+            "tileloadd tmm6, [{x} + {line} + 2048]",
+            "tdpbssd tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{w} + {row} + 384]",
+            "tdpbssd tmm1, tmm5, tmm6",
+            "tileloadd tmm7, [{x} + {line} + 6144]",
+            "tdpbssd tmm2, tmm4, tmm7",
+            "tdpbssd tmm3, tmm5, tmm7",
+            "tileloadd tmm4, [{w} + {row} + 192]",
+            "tileloadd tmm6, [{x} + {line} + 3072]",
+            "tdpbssd tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{w} + {row} + 448]",
+            "tdpbssd tmm1, tmm5, tmm6",
+            "tileloadd tmm7, [{x} + {line} + 7168]",
+            "tdpbssd tmm2, tmm4, tmm7",
+            "tdpbssd tmm3, tmm5, tmm7",
+            "tilestored [{out} + {line}], tmm0",
+            "tilestored [{out} + {line} + 1024], tmm1",
+            "tilestored [{out} + {line} + 2048], tmm2",
+            "tilestored [{out} + {line} + 3072], tmm3",
+            w = in(reg) rows.as_ptr(),
+            row = in(reg) size_of::<SuperRow>(),
+            x = in(reg) x.as_ptr(),
+            line = in(reg) 64_usize,
+            out = in(reg) out.as_mut_ptr(),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// Products of the mins of 16 rows with the sums of two groups of tokens.
+#[inline]
+fn multiply_mins(_: &Configured, rows: &[SuperRow], sums: &[u16], out: &mut [Tile<f32>; PAIR]) {
+    assert!(rows.len() == LANES && sums.len() >= PAIR * LANES * DIGITS);
+    // SAFETY: registers are configured; 16 rows of 64 bytes of mins lie a `SuperRow` apart, a tile of 1024 bytes of
+    // sums for each group, and `out` has room for two tiles.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tileloadd tmm4, [{mins} + {row}]",
+            "tileloadd tmm6, [{sums} + {line}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{sums} + {line} + 1024]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tilestored [{out} + {line}], tmm0",
+            "tilestored [{out} + {line} + 1024], tmm1",
+            mins = in(reg) rows[0].mins.as_ptr(),
+            row = in(reg) size_of::<SuperRow>(),
+            sums = in(reg) sums.as_ptr(),
+            line = in(reg) 64_usize,
+            out = in(reg) out.as_mut_ptr(),
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// One super-block further: `sums`, `[16 rows, 2 groups, 16 tokens]`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+fn add_super_block<F: SuperBlockFormat>(
+    rows: &[SuperRow],
+    products: &[Tile<i32>; 2 * PAIR],
+    mins: &[Tile<f32>; PAIR],
+    scales: [&[f32; LANES]; PAIR],
+    sums: &mut [f32],
+) {
+    for group in 0..PAIR {
+        // SAFETY: all arrays have sixteen lanes.
+        unsafe {
+            let scale = _mm512_loadu_ps(scales[group].as_ptr());
+            for (row, w) in rows.iter().enumerate() {
+                let sum = &mut sums[(row * PAIR + group) * LANES..][..LANES];
+                let low = _mm512_loadu_si512(products[2 * group].0[row].as_ptr().cast());
+                let high = _mm512_loadu_si512(products[2 * group + 1].0[row].as_ptr().cast());
+                let product = _mm512_cvtepi32_ps(_mm512_add_epi32(low, _mm512_slli_epi32::<7>(high)));
+                let mut to = _mm512_loadu_ps(sum.as_ptr());
+                to = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(w.d), scale), product, to);
+                if F::MINS {
+                    let min = _mm512_loadu_ps(mins[group].0[row].as_ptr());
+                    to = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(w.dmin), scale), min, to);
+                }
+                _mm512_storeu_ps(sum.as_mut_ptr(), to);
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn all_blocks<F: BlockFormat>(amx: Amx, p: TileProduct<'_>, scratch: &mut Scratch) {
+    let x = p.x;
+    scratch.steps.resize(x.blocks, Step { codes: [[0; 32]; LANES], d: [0.0; LANES], m: [0.0; LANES] });
+    let mut products: [Tile<i32>; 4] = std::array::from_fn(|_| Tile([[0; LANES]; LANES]));
+    let mut unpacked = Block::default();
+    let bytes = p.weights.bytes();
+    let configured = Configured::new(amx, 32);
+    for first in p.rows.clone().step_by(LANES) {
+        for (row, lane) in (first..p.rows.end).zip(0..LANES) {
+            let row = bytes[row * x.blocks * F::BYTES..].chunks_exact(F::BYTES);
+            for (block, step) in row.zip(&mut scratch.steps) {
+                F::unpack(amx.0, block, &mut unpacked);
+                for (to, code) in step.codes[lane].iter_mut().zip(unpacked.codes) {
+                    *to = code.wrapping_sub(F::ZERO as u8) as i8;
+                }
+                (step.d[lane], step.m[lane]) = (unpacked.d, unpacked.m);
+            }
+        }
+        for group in 0..x.tokens.div_ceil(LANES) {
+            let mut sums = [_mm512_setzero_ps(); LANES];
+            for (chunk, steps) in scratch.steps.chunks(4).enumerate() {
+                let tile = x.at(4 * chunk, group);
+                match steps.len() {
+                    4 => multiply_four(&configured, steps, x.codes(tile), &mut products),
+                    _ => {
+                        for (i, step) in steps.iter().enumerate() {
+                            multiply_one(&configured, step, x.codes(tile + i), &mut products[i]);
+                        }
+                    }
+                }
+                for (i, (step, products)) in steps.iter().zip(&products).enumerate() {
+                    add_block::<F>(step, products, x.scales(tile + i), x.totals(tile + i), &mut sums);
+                }
+            }
+            put(sums, group * LANES, first - p.rows.start, p.rows.len(), x.tokens, p.out);
+        }
+    }
+    drop(configured);
+}
+
+/// Products of 16 rows and a group of tokens in four blocks, one after the other.
+#[inline]
+fn multiply_four(_: &Configured, steps: &[Step], x: &[i8], out: &mut [Tile<i32>; 4]) {
+    assert!(steps.len() == 4 && x.len() >= 4 * LANES * 32);
+    // SAFETY: registers are configured; 16 rows of 32 bytes lie side by side in each step, a tile of 512 bytes for
+    // each block, and `out` has room for four tiles.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "tileloadd tmm4, [{w} + {row}]",
+            "tileloadd tmm6, [{x} + {line}]",
+            "tdpbssd tmm0, tmm4, tmm6",
+            "tilestored [{out} + {line}], tmm0",
+            "tileloadd tmm5, [{w} + {row} + {step}]",
+            "tileloadd tmm7, [{x} + {line} + 512]",
+            "tdpbssd tmm1, tmm5, tmm7",
+            "tilestored [{out} + {line} + 1024], tmm1",
+            "tileloadd tmm4, [{w} + {row} + 2 * {step}]",
+            "tileloadd tmm6, [{x} + {line} + 1024]",
+            "tdpbssd tmm2, tmm4, tmm6",
+            "tilestored [{out} + {line} + 2048], tmm2",
+            "tileloadd tmm5, [{w} + {row} + 3 * {step}]",
+            "tileloadd tmm7, [{x} + {line} + 1536]",
+            "tdpbssd tmm3, tmm5, tmm7",
+            "tilestored [{out} + {line} + 3072], tmm3",
+            w = in(reg) steps.as_ptr(),
+            row = in(reg) 32_usize,
+            x = in(reg) x.as_ptr(),
+            line = in(reg) 64_usize,
+            out = in(reg) out.as_mut_ptr(),
+            step = const size_of::<Step>(),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// Products of 16 rows and a group of tokens in one block.
+#[inline]
+fn multiply_one(_: &Configured, step: &Step, x: &[i8], out: &mut Tile<i32>) {
+    assert!(x.len() >= LANES * 32);
+    // SAFETY: as for four.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tileloadd tmm4, [{w} + {row}]",
+            "tileloadd tmm6, [{x} + {line}]",
+            "tdpbssd tmm0, tmm4, tmm6",
+            "tilestored [{out} + {line}], tmm0",
+            w = in(reg) step,
+            row = in(reg) 32_usize,
+            x = in(reg) x.as_ptr(),
+            line = in(reg) 64_usize,
+            out = in(reg) out,
+            out("tmm0") _, out("tmm4") _, out("tmm6") _,
+            options(nostack),
+        );
+    }
+}
+
+/// One block further: a vector of tokens for each row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+fn add_block<F: BlockFormat>(
+    step: &Step,
+    products: &Tile<i32>,
+    scales: &[f32; LANES],
+    totals: &[f32; LANES],
+    sums: &mut [__m512; LANES],
+) {
+    // SAFETY: all arrays have sixteen lanes.
+    unsafe {
+        let scale = _mm512_loadu_ps(scales.as_ptr());
+        let total = _mm512_loadu_ps(totals.as_ptr());
+        for row in 0..LANES {
+            let product = _mm512_cvtepi32_ps(_mm512_loadu_si512(products.0[row].as_ptr().cast()));
+            sums[row] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(step.d[row]), scale), product, sums[row]);
+            if F::OFFSET {
+                sums[row] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(step.m[row]), scale), total, sums[row]);
+            }
+        }
+    }
+}
+
+/// Writes vectors of sixteen tokens from `token` on, for each of sixteen rows from `row` on, to `out`,
+/// `[tokens, rows]`, as far as there are tokens and rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn put(vectors: [__m512; LANES], token: usize, row: usize, rows: usize, tokens: usize, out: &mut [f32]) {
+    let count = LANES.min(rows - row);
+    for (i, vector) in transpose(vectors).into_iter().enumerate().take(tokens.saturating_sub(token)) {
+        let to = &mut out[(token + i) * rows + row..][..count];
+        // SAFETY: as many floats as the mask lets through.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), u16::MAX >> (LANES - count), vector) };
+    }
+}
