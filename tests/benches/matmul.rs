@@ -47,11 +47,8 @@ fn main() {
         let matrices = matrices(ty);
         let bytes: usize = matrices.iter().map(|m| m.bytes().len()).sum();
         let read = bytes as f64 / 1e9 / seconds(|| read(&pool, &matrices));
-        let one = bytes as f64 / 1e9 / seconds(|| products(&pool, &matrices, 1));
-        let macs = |tokens: usize| {
-            let one = &matrices[..1];
-            (ROWS * COLS * tokens) as f64 / 1e9 / seconds(|| products(&pool, one, tokens))
-        };
+        let one = bytes as f64 / 1e9 / products(&pool, &matrices, 1);
+        let macs = |tokens: usize| (ROWS * COLS * tokens) as f64 / 1e9 / products(&pool, &matrices[..1], tokens);
         println!(
             "{:6} {one:12.1} {read:12.1} {:7.0}% {:14.0} {:14.0}",
             ty.to_string(),
@@ -74,14 +71,17 @@ fn matrices(ty: TensorType) -> Vec<Matrix> {
     (0..count).map(|_| matrix()).collect()
 }
 
-fn products(pool: &Pool, matrices: &[Matrix], tokens: usize) {
+/// Seconds that products with all matrices take.
+fn products(pool: &Pool, matrices: &[Matrix], tokens: usize) -> f64 {
     let x: Vec<f32> = (0..tokens * COLS).map(|i| ((i * 37) % 101) as f32 * 0.01 - 0.5).collect();
     let mut out = vec![0.0; tokens * ROWS];
-    for weights in matrices {
-        let x = Activations::new(&x, COLS);
-        matmul(pool, &x, &mut [Product { weights, bias: None, tokens: None, store: Store::Set, out: &mut out }]);
-    }
-    black_box(&out);
+    seconds(|| {
+        for weights in matrices {
+            let x = Activations::new(&x, COLS);
+            matmul(pool, &x, &mut [Product { weights, bias: None, tokens: None, store: Store::Set, out: &mut out }]);
+        }
+        black_box(&out);
+    })
 }
 
 /// Reads all weights, and does nothing with them.

@@ -56,23 +56,24 @@ pub(crate) fn run(amx: Amx, product: TileProduct<'_>) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn enabled(amx: Amx, product: TileProduct<'_>) {
+fn enabled(amx: Amx, mut product: TileProduct<'_>) {
     use TensorType as T;
+    let p = &mut product;
     thread_local! {
         static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
     }
-    SCRATCH.with_borrow_mut(|scratch| match product.weights.ty() {
-        T::Q2_K => super_blocks::<blocks::Q2K>(amx, product, scratch),
-        T::Q3_K => super_blocks::<blocks::Q3K>(amx, product, scratch),
-        T::Q4_K => super_blocks::<blocks::Q4K>(amx, product, scratch),
-        T::Q5_K => super_blocks::<blocks::Q5K>(amx, product, scratch),
-        T::Q6_K => super_blocks::<blocks::Q6K>(amx, product, scratch),
-        T::Q4_0 => all_blocks::<blocks::Q40>(amx, product, scratch),
-        T::Q4_1 => all_blocks::<blocks::Q41>(amx, product, scratch),
-        T::Q5_0 => all_blocks::<blocks::Q50>(amx, product, scratch),
-        T::Q5_1 => all_blocks::<blocks::Q51>(amx, product, scratch),
-        T::Q8_0 => all_blocks::<blocks::Q80>(amx, product, scratch),
-        T::MXFP4 => all_blocks::<blocks::Mxfp4>(amx, product, scratch),
+    SCRATCH.with_borrow_mut(|scratch| match p.weights.ty() {
+        T::Q2_K => super_blocks::<blocks::Q2K>(amx, p, scratch),
+        T::Q3_K => super_blocks::<blocks::Q3K>(amx, p, scratch),
+        T::Q4_K => super_blocks::<blocks::Q4K>(amx, p, scratch),
+        T::Q5_K => super_blocks::<blocks::Q5K>(amx, p, scratch),
+        T::Q6_K => super_blocks::<blocks::Q6K>(amx, p, scratch),
+        T::Q4_0 => all_blocks::<blocks::Q40>(amx, p, scratch),
+        T::Q4_1 => all_blocks::<blocks::Q41>(amx, p, scratch),
+        T::Q5_0 => all_blocks::<blocks::Q50>(amx, p, scratch),
+        T::Q5_1 => all_blocks::<blocks::Q51>(amx, p, scratch),
+        T::Q8_0 => all_blocks::<blocks::Q80>(amx, p, scratch),
+        T::MXFP4 => all_blocks::<blocks::Mxfp4>(amx, p, scratch),
         ty => unreachable!("{ty} has no tiles"),
     });
 }
@@ -142,7 +143,7 @@ impl Drop for Configured {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: TileProduct<'_>, scratch: &mut Scratch) {
+fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: &mut TileProduct<'_>, scratch: &mut Scratch) {
     let x = p.x;
     let rows = p.rows.len().next_multiple_of(LANES);
     let pairs = x.groups / PAIR;
@@ -193,19 +194,21 @@ impl SuperRow {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn set(&mut self, w: &SuperBlock) {
-        let codes = w.codes.as_chunks::<16>().0;
-        let digits = self.low.as_chunks_mut::<16>().0.iter_mut().zip(self.high.as_chunks_mut::<16>().0);
-        let factors = w.scales.iter().zip(&w.zeros);
-        for ((codes, (low, high)), (&scale, &zero)) in codes.iter().zip(digits).zip(factors) {
-            // SAFETY: the arrays have sixteen bytes.
-            unsafe {
-                let codes = _mm256_cvtepu8_epi16(_mm_loadu_si128(codes.as_ptr().cast()));
-                let weights =
-                    _mm256_add_epi16(_mm256_mullo_epi16(codes, _mm256_set1_epi16(scale)), _mm256_set1_epi16(zero));
-                let tops = _mm256_srai_epi16::<7>(_mm256_add_epi16(weights, _mm256_set1_epi16(64)));
-                let lows = _mm256_sub_epi16(weights, _mm256_slli_epi16::<7>(tops));
-                _mm_storeu_si128(low.as_mut_ptr().cast(), _mm256_cvtepi16_epi8(lows));
-                _mm_storeu_si128(high.as_mut_ptr().cast(), _mm256_cvtepi16_epi8(tops));
+        // SAFETY: every array is as long as what is read from it and written to it.
+        unsafe {
+            let scales = _mm512_castsi256_si512(_mm256_loadu_si256(w.scales.as_ptr().cast()));
+            let zeros = _mm512_castsi256_si512(_mm256_loadu_si256(w.zeros.as_ptr().cast()));
+            // Words 2i and 2i + 1, each for sixteen elements.
+            let mut which = _mm512_inserti64x4::<1>(_mm512_setzero_si512(), _mm256_set1_epi16(1));
+            for i in 0..8 {
+                let codes = _mm512_cvtepu8_epi16(_mm256_loadu_si256(w.codes.as_ptr().add(32 * i).cast()));
+                let scaled = _mm512_mullo_epi16(codes, _mm512_permutexvar_epi16(which, scales));
+                let weights = _mm512_add_epi16(scaled, _mm512_permutexvar_epi16(which, zeros));
+                let tops = _mm512_srai_epi16::<7>(_mm512_add_epi16(weights, _mm512_set1_epi16(64)));
+                let lows = _mm512_sub_epi16(weights, _mm512_slli_epi16::<7>(tops));
+                _mm256_storeu_si256(self.low.as_mut_ptr().add(32 * i).cast(), _mm512_cvtepi16_epi8(lows));
+                _mm256_storeu_si256(self.high.as_mut_ptr().add(32 * i).cast(), _mm512_cvtepi16_epi8(tops));
+                which = _mm512_add_epi16(which, _mm512_set1_epi16(2));
             }
         }
         for (j, &min) in w.mins.iter().enumerate() {
@@ -335,7 +338,7 @@ fn add_super_block<F: SuperBlockFormat>(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn all_blocks<F: BlockFormat>(amx: Amx, p: TileProduct<'_>, scratch: &mut Scratch) {
+fn all_blocks<F: BlockFormat>(amx: Amx, p: &mut TileProduct<'_>, scratch: &mut Scratch) {
     let x = p.x;
     scratch.steps.resize(x.blocks, Step { codes: [[0; 32]; LANES], d: [0.0; LANES], m: [0.0; LANES] });
     let mut products: [Tile<i32>; 4] = std::array::from_fn(|_| Tile([[0; LANES]; LANES]));
