@@ -3,11 +3,13 @@
 pub mod arch;
 pub mod bytes;
 pub mod convert;
+pub mod engine;
 pub mod gguf;
 pub mod input_file;
 pub mod kernels;
 pub mod model;
 pub mod nn;
+pub mod perplexity;
 pub mod printable;
 pub mod quant;
 pub mod quantize;
