@@ -10,6 +10,8 @@ use super::vector::tree_sum;
 
 /// Positions of a tile.
 pub(crate) const TILE: usize = 64;
+/// Up to so many rows, a tile is waited for longer than it is computed with.
+const FEW_ROWS: usize = 8;
 
 /// Numbers of a tile, in the type of the cache.
 #[derive(Clone, Copy)]
@@ -19,7 +21,15 @@ pub(crate) enum Numbers<'a> {
     F16(&'a [u16]),
 }
 
-impl Numbers<'_> {
+impl<'a> Numbers<'a> {
+    fn f32(self) -> Option<&'a [f32]> {
+        if let Self::F32(x) = self { Some(x) } else { None }
+    }
+
+    fn f16(self) -> Option<&'a [u16]> {
+        if let Self::F16(x) = self { Some(x) } else { None }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::F32(x) => x.len(),
@@ -96,6 +106,8 @@ pub(crate) struct AttendTile<'a> {
     pub(crate) keys: Numbers<'a>,
     /// `[64, width]`.
     pub(crate) values: Numbers<'a>,
+    /// Keys and values of the tile that comes next, where it pays to fetch them early.
+    pub(crate) next: Option<(Numbers<'a>, Numbers<'a>)>,
     /// The positions of the tile that each row sees, from and to.
     pub(crate) visible: &'a [(usize, usize)],
     /// Scores are squashed to this range (in their units of `ln 2`).
@@ -123,11 +135,20 @@ impl Kernel for AttendTile<'_> {
             accumulate: false,
         };
         let k_dim = self.k_dim;
+        let (next_keys, next_values) = self.next.filter(|_| rows <= FEW_ROWS).unzip();
         // SAFETY: lengths have been checked above.
         unsafe {
             match self.keys {
-                Numbers::F32(keys) => tiles(l, scores, Keys { start: keys.as_ptr(), k_dim }, rows, 4, k_dim),
-                Numbers::F16(keys) => tiles(l, scores, HalfKeys { start: keys.as_ptr(), k_dim }, rows, 4, k_dim),
+                Numbers::F32(keys) => {
+                    let keys_at = |keys: &[f32]| Keys { start: keys.as_ptr(), k_dim };
+                    let next = next_keys.and_then(Numbers::f32).map(keys_at);
+                    tiles_ahead(l, scores, keys_at(keys), next, rows, 4, k_dim);
+                }
+                Numbers::F16(keys) => {
+                    let keys_at = |keys: &[u16]| HalfKeys { start: keys.as_ptr(), k_dim };
+                    let next = next_keys.and_then(Numbers::f16).map(keys_at);
+                    tiles_ahead(l, scores, keys_at(keys), next, rows, 4, k_dim);
+                }
             }
         }
         // Only the positions up to the last that any row sees carry weight.
@@ -146,8 +167,16 @@ impl Kernel for AttendTile<'_> {
         unsafe {
             let vectors = width / LANES;
             match self.values {
-                Numbers::F32(v) => tiles(l, sums, Values { start: v.as_ptr(), width }, rows, vectors, depth),
-                Numbers::F16(v) => tiles(l, sums, HalfValues { start: v.as_ptr(), width }, rows, vectors, depth),
+                Numbers::F32(values) => {
+                    let values_at = |values: &[f32]| Values { start: values.as_ptr(), width };
+                    let next = next_values.and_then(Numbers::f32).map(values_at);
+                    tiles_ahead(l, sums, values_at(values), next, rows, vectors, depth);
+                }
+                Numbers::F16(values) => {
+                    let values_at = |values: &[u16]| HalfValues { start: values.as_ptr(), width };
+                    let next = next_values.and_then(Numbers::f16).map(values_at);
+                    tiles_ahead(l, sums, values_at(values), next, rows, vectors, depth);
+                }
             }
         }
     }
@@ -197,19 +226,35 @@ impl AttendTile<'_> {
     }
 }
 
+/// As [`tiles`]; meanwhile what stands at the same places of `next` is fetched.
+///
+/// # Safety
+/// As [`tiles`].
+#[inline(always)]
+unsafe fn tiles_ahead<L: Lanes, C: TileColumns<L>>(
+    l: L,
+    p: Product,
+    columns: C,
+    next: Option<C>,
+    rows: usize,
+    vectors: usize,
+    depth: usize,
+) {
+    // SAFETY: the caller vouches for it.
+    unsafe {
+        match next {
+            None => tiles(l, p, columns, rows, vectors, depth),
+            Some(next) => tiles(l, p, Ahead { columns, next }, rows, vectors, depth),
+        }
+    }
+}
+
 /// All register tiles of a product of `rows` rows and `vectors` vectors.
 ///
 /// # Safety
 /// As [`Lanes::multiply`], for all rows and vectors.
 #[inline(always)]
-unsafe fn tiles<L: Lanes, C: Columns<L> + Offset>(
-    l: L,
-    p: Product,
-    columns: C,
-    rows: usize,
-    vectors: usize,
-    depth: usize,
-) {
+unsafe fn tiles<L: Lanes, C: TileColumns<L>>(l: L, p: Product, columns: C, rows: usize, vectors: usize, depth: usize) {
     let mut vector = 0;
     while vector < vectors {
         let wide = L::WIDE && vectors - vector >= 4;
@@ -237,13 +282,45 @@ unsafe fn tiles<L: Lanes, C: Columns<L> + Offset>(
     }
 }
 
-/// Columns that can begin at a later vector.
-trait Offset {
+/// Columns of a tile.
+trait TileColumns<L: Lanes>: Columns<L> {
     /// The columns from `vector` on.
     ///
     /// # Safety
     /// There must be such a vector.
     unsafe fn at_vector(self, vector: usize) -> Self;
+
+    /// Fetches what [`Columns::load`] will load.
+    fn prefetch(self, lanes: L, depth: usize, vector: usize);
+}
+
+/// Columns whose loads fetch those of the next tile.
+#[derive(Clone, Copy)]
+struct Ahead<C> {
+    columns: C,
+    next: C,
+}
+
+impl<L: Lanes, C: TileColumns<L>> Columns<L> for Ahead<C> {
+    #[inline(always)]
+    unsafe fn load(self, lanes: L, depth: usize, vector: usize) -> L::Float {
+        self.next.prefetch(lanes, depth, vector);
+        // SAFETY: the caller vouches for both indices.
+        unsafe { self.columns.load(lanes, depth, vector) }
+    }
+}
+
+impl<L: Lanes, C: TileColumns<L>> TileColumns<L> for Ahead<C> {
+    #[inline(always)]
+    unsafe fn at_vector(self, vector: usize) -> Self {
+        // SAFETY: the caller vouches for the vector, and both tiles are of one shape.
+        unsafe { Self { columns: self.columns.at_vector(vector), next: self.next.at_vector(vector) } }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, lanes: L, depth: usize, vector: usize) {
+        self.next.prefetch(lanes, depth, vector);
+    }
 }
 
 macro_rules! columns {
@@ -264,7 +341,13 @@ macro_rules! columns {
             }
         }
 
-        impl Offset for $name {
+        impl<L: Lanes> TileColumns<L> for $name {
+            #[inline(always)]
+            fn prefetch(self, lanes: L, depth: usize, vector: usize) {
+                let at: fn(usize, usize, usize) -> usize = $at;
+                lanes.prefetch(self.start.wrapping_add(at(self.$stride, depth, vector)));
+            }
+
             #[inline(always)]
             unsafe fn at_vector(self, vector: usize) -> Self {
                 let from: fn(usize, usize) -> usize = $from;

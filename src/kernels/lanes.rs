@@ -142,6 +142,10 @@ pub(crate) trait Lanes: Copy {
         self.array(&dots)
     }
 
+    /// Asks for the cache line at `at`, which may be anywhere.
+    #[inline(always)]
+    fn prefetch<T>(self, _at: *const T) {}
+
     /// Sum of `rows` x `vectors` dot products, see [`multiply`].
     ///
     /// # Safety

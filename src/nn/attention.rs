@@ -176,6 +176,7 @@ impl<'a> Rows<'a> {
     fn attend_chunk(&self, pool: &Pool, chunk: usize, state: &mut Softmax, scratch: &mut Scratch) {
         let first = (chunk * CHUNK).max(self.first_seen(self.positions.start) / TILE * TILE);
         let end = ((chunk + 1) * CHUNK).min(self.positions.end);
+        let tiles = self.positions.end.div_ceil(TILE);
         for tile in first / TILE..end.div_ceil(TILE) {
             let start = tile * TILE;
             scratch.visible.clear();
@@ -185,12 +186,14 @@ impl<'a> Rows<'a> {
                 scratch.visible.extend(std::iter::repeat_n((from, to.max(from)), self.group()));
             }
             scratch.scores.resize(scratch.visible.len() * TILE, 0.0);
+            let next = (tile + 1 < tiles).then(|| self.cache.tile_as_it_lies(tile + 1, self.kv_head)).flatten();
             let (keys, values) = self.cache.tile(tile, self.kv_head, &mut scratch.tile);
             pool.isa().run(AttendTile {
                 queries: &self.queries,
                 k_dim: self.spec.k_dim,
                 keys,
                 values,
+                next,
                 visible: &scratch.visible,
                 softcap: self.spec.softcap.map(|cap| cap * std::f32::consts::LOG2_E),
                 scores: &mut scratch.scores,

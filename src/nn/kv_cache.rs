@@ -173,6 +173,20 @@ impl KvCache {
         true
     }
 
+    /// Keys and values of head `head` in tile `tile`, where its numbers can be computed with as they lie.
+    pub(super) fn tile_as_it_lies(&self, tile: usize, head: usize) -> Option<(Numbers<'_>, Numbers<'_>)> {
+        let (k, v) = (TILE * self.spec.k_dim, TILE * self.spec.v_width());
+        match self.blocks[tile].as_deref()? {
+            Block::F32 { keys, values } => {
+                Some((Numbers::F32(&keys[head * k..(head + 1) * k]), Numbers::F32(&values[head * v..(head + 1) * v])))
+            }
+            Block::F16 { keys, values } => {
+                Some((Numbers::F16(&keys[head * k..(head + 1) * k]), Numbers::F16(&values[head * v..(head + 1) * v])))
+            }
+            Block::Q8 { .. } => None,
+        }
+    }
+
     /// Keys and values of head `head` in tile `tile`, as floats in `buffer` or as they lie.
     ///
     /// # Panics
@@ -183,22 +197,15 @@ impl KvCache {
         head: usize,
         buffer: &'a mut TileBuffer,
     ) -> (Numbers<'a>, Numbers<'a>) {
-        let spec = &self.spec;
-        let block = self.blocks[tile].as_deref().unwrap_or_else(|| panic!("tile {tile} has left the window"));
-        let (k, v) = (TILE * spec.k_dim, TILE * spec.v_width());
-        match block {
-            Block::F32 { keys, values } => {
-                (Numbers::F32(&keys[head * k..(head + 1) * k]), Numbers::F32(&values[head * v..(head + 1) * v]))
-            }
-            Block::F16 { keys, values } => {
-                (Numbers::F16(&keys[head * k..(head + 1) * k]), Numbers::F16(&values[head * v..(head + 1) * v]))
-            }
-            Block::Q8 { keys, values } => {
-                let used = (self.len - tile * TILE).min(TILE);
-                buffer.decode(spec, keys, values, head, used);
-                (Numbers::F32(&buffer.keys), Numbers::F32(&buffer.values))
-            }
+        if let Some(numbers) = self.tile_as_it_lies(tile, head) {
+            return numbers;
         }
+        let Some(Block::Q8 { keys, values }) = self.blocks[tile].as_deref() else {
+            panic!("tile {tile} has left the window")
+        };
+        let used = (self.len - tile * TILE).min(TILE);
+        buffer.decode(&self.spec, keys, values, head, used);
+        (Numbers::F32(&buffer.keys), Numbers::F32(&buffer.values))
     }
 }
 

@@ -141,6 +141,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, at: *const T) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
     fn max_lane(self, x: Pair) -> f32 {
         // SAFETY: a value of this type proves the instruction set.
         unsafe {

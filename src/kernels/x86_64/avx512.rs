@@ -146,6 +146,12 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, at: *const T) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
     fn max_lane(self, x: __m512) -> f32 {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { _mm512_reduce_max_ps(x) }
