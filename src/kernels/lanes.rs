@@ -50,6 +50,19 @@ pub(crate) trait Lanes: Copy {
         unsafe { self.load_half(bytes.as_ptr().cast()) }
     }
 
+    /// Sixteen half-precision numbers, as bits.
+    #[inline(always)]
+    fn halves(self, bits: &[u16; LANES]) -> Self::Float {
+        // SAFETY: the array holds 16 numbers of two bytes.
+        unsafe { self.load_half(bits.as_ptr()) }
+    }
+
+    /// Sixteen signed bytes.
+    #[inline(always)]
+    fn bytes(self, bytes: &[i8; LANES]) -> Self::Float {
+        self.array(&bytes.map(f32::from))
+    }
+
     /// The lanes as an array.
     #[inline(always)]
     fn to_array(self, x: Self::Float) -> [f32; LANES] {

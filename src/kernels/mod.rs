@@ -23,6 +23,7 @@ mod lanes;
 mod matmul;
 mod matrix;
 mod pool;
+pub(crate) mod q8_tile;
 pub(crate) mod recurrence;
 mod rows;
 mod tiles;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::KvCache;
-use super::kv_cache::TileBuffer;
+use super::kv_block::TileBuffer;
 use crate::kernels::Pool;
 use crate::kernels::attention::{AttendTile, Softmax, TILE};
 
@@ -57,8 +57,8 @@ struct Rows<'a> {
     kv_head: usize,
     /// Position of each query.
     positions: Range<usize>,
-    /// Scaled, `[queries * group, k_dim]`.
-    queries: Vec<f32>,
+    /// From these queries' first head on: `[.., heads, k_dim]`.
+    queries: &'a [f32],
     result: Mutex<Vec<f32>>,
 }
 
@@ -110,7 +110,7 @@ fn attend_by_chunks(pool: &Pool, all: &[Rows<'_>]) {
     pool.run(tasks.len(), &|t| {
         let (i, chunk) = tasks[t];
         let mut state = all[i].state();
-        all[i].attend_chunk(pool, chunk, &mut state, &mut Scratch::default());
+        all[i].attend_chunk(pool, chunk, &mut state, &mut Scratch::new(&all[i]));
         *states[t].lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
     });
     let mut states = states.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner));
@@ -123,25 +123,36 @@ fn attend_by_chunks(pool: &Pool, all: &[Rows<'_>]) {
     }
 }
 
-#[derive(Default)]
+/// What a task keeps from tile to tile.
 struct Scratch {
+    /// Scaled, `[queries * group, k_dim]`.
+    queries: Vec<f32>,
     scores: Vec<f32>,
     tile: TileBuffer,
     visible: Vec<(usize, usize)>,
 }
 
+impl Scratch {
+    fn new(rows: &Rows<'_>) -> Self {
+        let queries = rows.scaled_queries();
+        Self { queries, scores: Vec::new(), tile: TileBuffer::default(), visible: Vec::new() }
+    }
+}
+
 impl<'a> Rows<'a> {
     fn new(spec: &'a AttentionSpec<'a>, part: &AttentionPart<'a>, kv_head: usize, range: Range<usize>) -> Self {
         let group = spec.heads / spec.kv_heads;
-        // Scores are in units of ln 2, because the exponential is a power of two.
-        let scale = spec.scale * std::f32::consts::LOG2_E;
-        let mut queries = Vec::with_capacity(range.len() * group * spec.k_dim);
-        for q in range.clone() {
-            let start = (q * spec.heads + kv_head * group) * spec.k_dim;
-            queries.extend(part.queries[start..start + group * spec.k_dim].iter().map(|x| x * scale));
-        }
+        let queries = &part.queries[(range.start * spec.heads + kv_head * group) * spec.k_dim..];
         let positions = part.first_position + range.start..part.first_position + range.end;
         Self { spec, cache: part.cache, kv_head, positions, queries, result: Mutex::new(Vec::new()) }
+    }
+
+    /// The queries, `[queries * group, k_dim]`, scaled: scores are in units of ln 2, because the exponential is a
+    /// power of two.
+    fn scaled_queries(&self) -> Vec<f32> {
+        let scale = self.spec.scale * std::f32::consts::LOG2_E;
+        let rows = self.queries.chunks(self.spec.heads * self.spec.k_dim).take(self.positions.len());
+        rows.flat_map(|row| &row[..self.group() * self.spec.k_dim]).map(|x| x * scale).collect()
     }
 
     fn group(&self) -> usize {
@@ -164,7 +175,7 @@ impl<'a> Rows<'a> {
 
     fn attend_in_order(&self, pool: &Pool) {
         let (mut total, mut state) = (self.state(), self.state());
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch::new(self);
         for chunk in self.chunks() {
             state.reset();
             self.attend_chunk(pool, chunk, &mut state, &mut scratch);
@@ -176,7 +187,6 @@ impl<'a> Rows<'a> {
     fn attend_chunk(&self, pool: &Pool, chunk: usize, state: &mut Softmax, scratch: &mut Scratch) {
         let first = (chunk * CHUNK).max(self.first_seen(self.positions.start) / TILE * TILE);
         let end = ((chunk + 1) * CHUNK).min(self.positions.end);
-        let tiles = self.positions.end.div_ceil(TILE);
         for tile in first / TILE..end.div_ceil(TILE) {
             let start = tile * TILE;
             scratch.visible.clear();
@@ -186,10 +196,10 @@ impl<'a> Rows<'a> {
                 scratch.visible.extend(std::iter::repeat_n((from, to.max(from)), self.group()));
             }
             scratch.scores.resize(scratch.visible.len() * TILE, 0.0);
-            let next = (tile + 1 < tiles).then(|| self.cache.tile_as_it_lies(tile + 1, self.kv_head)).flatten();
-            let (keys, values) = self.cache.tile(tile, self.kv_head, &mut scratch.tile);
+            let next = self.cache.numbers(tile + 1, self.kv_head);
+            let (keys, values) = self.cache.tile(pool.isa(), tile, self.kv_head, &mut scratch.tile);
             pool.isa().run(AttendTile {
-                queries: &self.queries,
+                queries: &scratch.queries,
                 k_dim: self.spec.k_dim,
                 keys,
                 values,

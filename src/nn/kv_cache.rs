@@ -5,12 +5,9 @@
 
 use std::sync::Arc;
 
-use half::f16;
-
-use crate::TensorType;
-use crate::kernels::LANES;
+use super::kv_block::{Block, TileBuffer};
+use crate::kernels::Isa;
 use crate::kernels::attention::{Numbers, TILE};
-use crate::quant;
 
 /// Type of cached keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,54 +42,6 @@ pub struct KvCache {
     /// Block `i` holds the positions from `64 i` on; `None` when a window has left it behind.
     blocks: Vec<Option<Arc<Block>>>,
     len: usize,
-}
-
-/// 64 positions of all heads: keys as `[head][4][k_dim][16]`, values as `[head][64][v_dim up to a multiple of 16]`.
-#[derive(Clone)]
-enum Block {
-    F32 {
-        keys: Vec<f32>,
-        values: Vec<f32>,
-    },
-    F16 {
-        keys: Vec<u16>,
-        values: Vec<u16>,
-    },
-    /// Rows as Q8_0 blocks: keys `[head][64][k_dim]`, values `[head][64][v_dim]`, each row filled up to 32.
-    Q8 {
-        keys: Vec<u8>,
-        values: Vec<u8>,
-    },
-}
-
-/// Space for a tile's numbers as floats, where the cache's type is not computed with directly.
-#[derive(Default)]
-pub(super) struct TileBuffer {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
-impl KvSpec {
-    fn v_width(&self) -> usize {
-        self.v_dim.next_multiple_of(LANES)
-    }
-
-    fn new_block(&self) -> Block {
-        let (keys, values) = (self.heads * TILE * self.k_dim, self.heads * TILE * self.v_width());
-        match self.ty {
-            KvType::F32 => Block::F32 { keys: vec![0.0; keys], values: vec![0.0; values] },
-            KvType::F16 => Block::F16 { keys: vec![0; keys], values: vec![0; values] },
-            KvType::Q8_0 => Block::Q8 {
-                keys: vec![0; self.heads * TILE * q8_row_bytes(self.k_dim)],
-                values: vec![0; self.heads * TILE * q8_row_bytes(self.v_dim)],
-            },
-        }
-    }
-}
-
-/// Bytes of a row of `len` numbers as Q8_0 blocks.
-fn q8_row_bytes(len: usize) -> usize {
-    TensorType::Q8_0.row_bytes(len.next_multiple_of(TensorType::Q8_0.block_len()))
 }
 
 impl KvCache {
@@ -136,7 +85,7 @@ impl KvCache {
         for (key, value) in keys.chunks_exact(k).zip(values.chunks_exact(v)) {
             let (block, slot) = (self.len / TILE, self.len % TILE);
             if block == self.blocks.len() {
-                self.blocks.push(Some(Arc::new(self.spec.new_block())));
+                self.blocks.push(Some(Arc::new(Block::new(&self.spec))));
             }
             if let Some(block) = &mut self.blocks[block] {
                 Arc::make_mut(block).put(&self.spec, slot, key, value);
@@ -173,18 +122,10 @@ impl KvCache {
         true
     }
 
-    /// Keys and values of head `head` in tile `tile`, where its numbers can be computed with as they lie.
-    pub(super) fn tile_as_it_lies(&self, tile: usize, head: usize) -> Option<(Numbers<'_>, Numbers<'_>)> {
-        let (k, v) = (TILE * self.spec.k_dim, TILE * self.spec.v_width());
-        match self.blocks[tile].as_deref()? {
-            Block::F32 { keys, values } => {
-                Some((Numbers::F32(&keys[head * k..(head + 1) * k]), Numbers::F32(&values[head * v..(head + 1) * v])))
-            }
-            Block::F16 { keys, values } => {
-                Some((Numbers::F16(&keys[head * k..(head + 1) * k]), Numbers::F16(&values[head * v..(head + 1) * v])))
-            }
-            Block::Q8 { .. } => None,
-        }
+    /// Keys and values of head `head` in tile `tile`, where there is one whose numbers can be computed with as they
+    /// lie.
+    pub(super) fn numbers(&self, tile: usize, head: usize) -> Option<(Numbers<'_>, Numbers<'_>)> {
+        self.blocks.get(tile)?.as_deref()?.numbers(&self.spec, head)
     }
 
     /// Keys and values of head `head` in tile `tile`, as floats in `buffer` or as they lie.
@@ -193,92 +134,22 @@ impl KvCache {
     /// If the tile has been dropped or does not exist.
     pub(super) fn tile<'a>(
         &'a self,
+        isa: Isa,
         tile: usize,
         head: usize,
         buffer: &'a mut TileBuffer,
     ) -> (Numbers<'a>, Numbers<'a>) {
-        if let Some(numbers) = self.tile_as_it_lies(tile, head) {
-            return numbers;
-        }
-        let Some(Block::Q8 { keys, values }) = self.blocks[tile].as_deref() else {
-            panic!("tile {tile} has left the window")
-        };
-        let used = (self.len - tile * TILE).min(TILE);
-        buffer.decode(&self.spec, keys, values, head, used);
-        (Numbers::F32(&buffer.keys), Numbers::F32(&buffer.values))
-    }
-}
-
-impl Block {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::F32 { keys, values } => 4 * (keys.len() + values.len()),
-            Self::F16 { keys, values } => 2 * (keys.len() + values.len()),
-            Self::Q8 { keys, values } => keys.len() + values.len(),
-        }
-    }
-
-    /// Writes one position: key `[heads * k_dim]`, value `[heads * v_dim]`.
-    fn put(&mut self, spec: &KvSpec, slot: usize, key: &[f32], value: &[f32]) {
-        let (k_dim, v_dim, width) = (spec.k_dim, spec.v_dim, spec.v_width());
-        // Where element 0 of this position's key stands; the next ones follow at steps of 16.
-        let first_key = |head: usize| head * TILE * k_dim + slot / LANES * k_dim * LANES + slot % LANES;
-        let first_value = |head: usize| (head * TILE + slot) * width;
-        for (head, (key, value)) in key.chunks_exact(k_dim).zip(value.chunks_exact(v_dim)).enumerate() {
-            match self {
-                Self::F32 { keys, values } => {
-                    keys[first_key(head)..].iter_mut().step_by(LANES).zip(key).for_each(|(to, x)| *to = *x);
-                    values[first_value(head)..][..v_dim].copy_from_slice(value);
-                }
-                Self::F16 { keys, values } => {
-                    let to_bits = |x: &f32| f16::from_f32(*x).to_bits();
-                    keys[first_key(head)..].iter_mut().step_by(LANES).zip(key).for_each(|(to, x)| *to = to_bits(x));
-                    values[first_value(head)..].iter_mut().zip(value).for_each(|(to, x)| *to = to_bits(x));
-                }
-                Self::Q8 { keys, values } => {
-                    for (bytes, x) in [(keys, key), (values, value)] {
-                        let row = q8_row_bytes(x.len());
-                        let start = (head * TILE + slot) * row;
-                        encode_q8(x, &mut bytes[start..start + row]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn encode_q8(x: &[f32], out: &mut [u8]) {
-    let block = TensorType::Q8_0.block_len();
-    for (x, out) in x.chunks(block).zip(out.chunks_exact_mut(TensorType::Q8_0.block_bytes())) {
-        let mut padded = [0.0; 32];
-        padded[..x.len()].copy_from_slice(x);
-        if let Some(codec) = quant::codec(TensorType::Q8_0) {
-            (codec.encode)(&padded, out);
-        }
-    }
-}
-
-impl TileBuffer {
-    fn decode(&mut self, spec: &KvSpec, keys: &[u8], values: &[u8], head: usize, used: usize) {
-        let (k_dim, width) = (spec.k_dim, spec.v_width());
-        self.keys.resize(TILE * k_dim, 0.0);
-        self.values.resize(TILE * width, 0.0);
-        let mut row = vec![0.0; spec.k_dim.max(spec.v_dim).next_multiple_of(32)];
-        for slot in 0..used {
-            let at = |bytes: usize| (head * TILE + slot) * bytes..(head * TILE + slot + 1) * bytes;
-            let (k, v) = (k_dim.next_multiple_of(32), spec.v_dim.next_multiple_of(32));
-            quant::decode(TensorType::Q8_0, &keys[at(q8_row_bytes(k_dim))], &mut row[..k]);
-            let first = slot / LANES * k_dim * LANES + slot % LANES;
-            self.keys[first..].iter_mut().step_by(LANES).zip(&row[..k_dim]).for_each(|(to, x)| *to = *x);
-            quant::decode(TensorType::Q8_0, &values[at(q8_row_bytes(spec.v_dim))], &mut row[..v]);
-            self.values[slot * width..][..spec.v_dim].copy_from_slice(&row[..spec.v_dim]);
-        }
+        let block = self.blocks[tile].as_deref().unwrap_or_else(|| panic!("tile {tile} has left the window"));
+        block.tile(isa, &self.spec, head, buffer)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
+    use crate::kernels::LANES;
 
     fn spec(ty: KvType, window: Option<usize>) -> KvSpec {
         KvSpec { heads: 2, k_dim: 3, v_dim: 5, ty, window }
@@ -297,7 +168,7 @@ mod tests {
         let mut buffer = TileBuffer::default();
         let slot = position % TILE;
         let at = slot / LANES * 3 * LANES + d * LANES + slot % LANES;
-        match cache.tile(position / TILE, head, &mut buffer).0 {
+        match cache.tile(Isa::Scalar, position / TILE, head, &mut buffer).0 {
             Numbers::F32(keys) => keys[at],
             Numbers::F16(keys) => f16::from_bits(keys[at]).to_f32(),
         }
@@ -332,7 +203,7 @@ mod tests {
         let mut cache = KvCache::new(spec(KvType::F16, Some(10)));
         fill(&mut cache, 300);
         cache.drop_unseen();
-        let whole = KvCache::new(spec(KvType::F16, None)).spec.new_block().bytes();
+        let whole = Block::new(&spec(KvType::F16, None)).bytes();
         assert_eq!(cache.bytes(), whole, "positions 291 and later lie in one block");
         assert!(!cache.truncate(100));
         assert_eq!(cache.len(), 300);

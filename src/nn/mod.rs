@@ -6,6 +6,7 @@ mod causal_conv;
 mod decoder;
 mod error;
 mod ffn;
+mod kv_block;
 mod kv_cache;
 mod linear;
 mod mixer;

@@ -141,6 +141,18 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn bytes(self, bytes: &[i8; LANES]) -> Pair {
+        // SAFETY: a value of this type proves the instruction set; the array holds 16 bytes.
+        unsafe {
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            Pair(
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes))),
+            )
+        }
+    }
+
+    #[inline(always)]
     fn prefetch<T>(self, at: *const T) {
         // SAFETY: a prefetch of any address is harmless.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
