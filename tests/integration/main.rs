@@ -20,6 +20,8 @@ mod hostile;
 mod house;
 // `gguf inspect`.
 mod inspect;
+// Outputs that cannot be written.
+mod outputs;
 // Files of the reference programs, written again.
 mod round_trip;
 // Files shared by tests.

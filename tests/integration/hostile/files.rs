@@ -68,6 +68,37 @@ fn a_file_cut_short_after_opening_gives_an_error() {
     }
 }
 
+/// Names the file to the copy of this test that runs in a process of its own.
+const CHILD: &str = "GGUF_TEST_CUT_WHILE_MAPPED";
+
+/// The process that reads a mapped file ends when the file is cut, but not without a word.
+#[test]
+fn a_file_cut_short_while_mapped_ends_with_one_line() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        read_mapped_and_cut(Path::new(&path));
+    }
+    let folder = Folder::new("hostile-mapped");
+    let path = folder.path("m.gguf");
+    fs::write(&path, Raw::new(1, 0).tensor("w", &[1 << 16], F32, 0).data(4 << 16)).expect("written");
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "hostile::files::a_file_cut_short_while_mapped_ends_with_one_line", "--nocapture"])
+        .env(CHILD, &path)
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(stderr.trim_start(), format!("error: {}: cut short while it was in use\n", path.display()));
+}
+
+fn read_mapped_and_cut(path: &Path) -> ! {
+    gguf::gguf::install_fault_handlers();
+    let reader = Reader::open(path).expect("valid");
+    let data = reader.data(&reader.tensors()[0]).expect("mapped");
+    File::options().write(true).open(path).expect("opens").set_len(1).expect("cut");
+    let sum: u64 = data.iter().map(|&byte| u64::from(byte)).sum();
+    panic!("the file is cut, but can be read: {sum}");
+}
+
 /// Three shards of a tensor each.
 fn split(folder: &Folder) {
     let tensor = |name: &str| vec![TensorSpec { name: name.into(), shape: vec![4], ty: TensorType::I8 }];
