@@ -43,13 +43,6 @@ pub(crate) trait Lanes: Copy {
         unsafe { self.load(lanes.as_ptr()) }
     }
 
-    /// Sixteen half-precision numbers, low byte first.
-    #[inline(always)]
-    fn half_array(self, bytes: &[u8; 2 * LANES]) -> Self::Float {
-        // SAFETY: the array holds 16 numbers of two bytes, and loads need no alignment.
-        unsafe { self.load_half(bytes.as_ptr().cast()) }
-    }
-
     /// Sixteen half-precision numbers, as bits.
     #[inline(always)]
     fn halves(self, bits: &[u16; LANES]) -> Self::Float {
@@ -78,6 +71,9 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// `from` points to 16 readable half-precision numbers.
     unsafe fn load_half(self, from: *const u16) -> Self::Float;
+    /// # Safety
+    /// `from` points to 16 readable bf16 numbers.
+    unsafe fn load_bf16(self, from: *const u16) -> Self::Float;
     /// # Safety
     /// `to` points to 16 writable floats.
     unsafe fn store(self, to: *mut f32, x: Self::Float);
@@ -332,6 +328,12 @@ impl Lanes for Scalar {
     unsafe fn load_half(self, from: *const u16) -> Self::Float {
         // SAFETY: the caller vouches for 16 numbers of two bytes.
         unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(|bits| f16::from_bits(bits).to_f32())
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> Self::Float {
+        // SAFETY: the caller vouches for 16 numbers of two bytes.
+        unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(|bits| f32::from_bits(u32::from(bits) << 16))
     }
 
     #[inline(always)]

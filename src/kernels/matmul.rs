@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::activations::Input;
 use super::rows::{RowsProduct, Tokens};
+use super::scratch::Scratch;
 use super::tiles::{MIN_TOKENS, TileProduct, Tiles};
 use super::{Activation, Activations, Matrix, Pool};
 use crate::TensorType;
@@ -195,7 +196,7 @@ impl Work<'_> {
     fn strip(&self, pool: &Pool, x: &Activations<'_>, rows: &Range<usize>) {
         let (tokens, width) = (self.tokens.len(), rows.len());
         let product = |weights: &Matrix, bias: Option<&[f32]>| {
-            let mut tile = vec![0.0; tokens * width];
+            let mut tile = Scratch::new(tokens * width);
             self.multiply(pool, x, weights, rows.clone(), &mut tile);
             if let Some(bias) = bias {
                 for row in tile.chunks_exact_mut(width) {

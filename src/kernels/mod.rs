@@ -18,6 +18,7 @@ pub(crate) mod attention;
 mod blocks;
 mod encode;
 mod error;
+mod floats;
 mod isa;
 mod lanes;
 mod matmul;
@@ -26,6 +27,7 @@ mod pool;
 pub(crate) mod q8_tile;
 pub(crate) mod recurrence;
 mod rows;
+mod scratch;
 mod tiles;
 pub mod vector;
 #[cfg(target_arch = "x86_64")]

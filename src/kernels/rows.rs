@@ -3,12 +3,11 @@
 //! The order of every sum is fixed by the format alone. Floats: sixteen partial sums over the columns, then one tree.
 //! Quantized formats: exact integers a block, and one chain of fused multiply-adds over the blocks.
 
-#![allow(unsafe_code, reason = "vector loads in the innermost loop")]
-
 use std::ops::Range;
 
 use super::activations::{Activations, Quantized};
 use super::blocks::{self, Block, BlockFormat, SuperBlock, SuperBlockFormat};
+use super::floats::{self, FloatFormat};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::matrix::Matrix;
 use crate::TensorType;
@@ -69,12 +68,34 @@ impl Kernel for RowsProduct<'_> {
             T::Q5_1 => self.blocks::<L, blocks::Q51>(l),
             T::Q8_0 => self.blocks::<L, blocks::Q80>(l),
             T::MXFP4 => self.blocks::<L, blocks::Mxfp4>(l),
-            _ => self.floats(l),
+            T::F32 => self.floats_of_file::<L, floats::F32>(l),
+            T::F16 => self.floats_of_file::<L, floats::F16>(l),
+            T::BF16 => self.floats_of_file::<L, floats::Bf16>(l),
+            _ => self.decoded(l),
         }
     }
 }
 
 impl RowsProduct<'_> {
+    #[inline(always)]
+    fn floats_of_file<L: Lanes, W: FloatFormat>(mut self, l: L) {
+        let Range { start, end } = self.rows;
+        let bytes = &self.weights.bytes()[start * self.weights.row_bytes()..end * self.weights.row_bytes()];
+        self.floats::<L, W>(l, bytes);
+    }
+
+    /// A type without a kernel of its own: rows are decoded, and are floats then.
+    #[inline(always)]
+    fn decoded<L: Lanes>(mut self, l: L) {
+        let mut bytes = Vec::with_capacity(self.rows.len() * self.weights.cols() * 4);
+        let mut row = vec![0.0; self.weights.cols()];
+        for r in self.rows.clone() {
+            self.weights.decode_row(r, &mut row);
+            bytes.extend(row.iter().flat_map(|v| v.to_ne_bytes()));
+        }
+        self.floats::<L, floats::F32>(l, &bytes);
+    }
+
     #[inline(always)]
     fn super_blocks<L: Lanes, F: SuperBlockFormat>(mut self, l: L) {
         let x = self.x.super_blocks();
@@ -93,7 +114,7 @@ impl RowsProduct<'_> {
                         *sum = super_block_step::<L, F>(l, &w, x, self.tokens.row(start + t) * blocks + b, *sum);
                     }
                 }
-                self.put(l, first, rows, start, &sums[..tokens]);
+                self.put_lanes(l, first, rows, start, &sums[..tokens]);
             }
         }
     }
@@ -116,49 +137,17 @@ impl RowsProduct<'_> {
                         *sum = block_step::<L, F>(l, &w, x, self.tokens.row(start + t) * blocks + b, *sum);
                     }
                 }
-                self.put(l, first, rows, start, &sums[..tokens]);
+                self.put_lanes(l, first, rows, start, &sums[..tokens]);
             }
         }
     }
 
     /// Writes the sums of `rows` rows from row `first` on, a vector for each token from `token` on.
     #[inline(always)]
-    fn put<L: Lanes>(&mut self, l: L, first: usize, rows: usize, token: usize, sums: &[L::Float]) {
+    fn put_lanes<L: Lanes>(&mut self, l: L, first: usize, rows: usize, token: usize, sums: &[L::Float]) {
         let (stride, at) = (self.rows.len(), first - self.rows.start);
         for (t, sum) in sums.iter().enumerate() {
             self.out[(token + t) * stride + at..][..rows].copy_from_slice(&l.to_array(*sum)[..rows]);
-        }
-    }
-
-    /// Rows become floats, a few at a time, and meet a few tokens at a time.
-    #[inline(always)]
-    fn floats<L: Lanes>(self, l: L) {
-        const ROWS: usize = 4;
-        let cols = self.weights.cols();
-        let padded = cols.next_multiple_of(LANES);
-        let mut decoded = vec![0.0; ROWS * padded];
-        let (stride, tokens) = (self.rows.len(), self.tokens.len());
-        for first in self.rows.clone().step_by(ROWS) {
-            let rows = ROWS.min(self.rows.end - first);
-            for (row, to) in (first..first + rows).zip(decoded.chunks_exact_mut(padded)) {
-                decode_row(l, self.weights.ty(), self.weights.row(row), &mut to[..cols]);
-            }
-            let at = first - self.rows.start;
-            let mut t = 0;
-            while t < tokens {
-                let step = if tokens - t >= 4 && L::WIDE { 4 } else { (tokens - t).min(2) };
-                let row = |i: usize| self.x.row(self.tokens.row(t + i));
-                let mut sums = [[0.0; ROWS]; 4];
-                match step {
-                    4 => dot_tile::<L, ROWS, 4>(l, &decoded, [row(0), row(1), row(2), row(3)], &mut sums),
-                    2 => dot_tile::<L, ROWS, 2>(l, &decoded, [row(0), row(1)], &mut sums),
-                    _ => dot_tile::<L, ROWS, 1>(l, &decoded, [row(0)], &mut sums),
-                }
-                for (i, sums) in sums[..step].iter().enumerate() {
-                    self.out[(t + i) * stride + at..][..rows].copy_from_slice(&sums[..rows]);
-                }
-                t += step;
-            }
         }
     }
 }
@@ -196,66 +185,4 @@ fn block_step<L: Lanes, F: BlockFormat>(l: L, w: &[Block; LANES], x: &Quantized,
     let product = l.dot_blocks(w, codes, F::ZERO * total);
     let sum = l.mul_add(l.mul(l.array(&d), scale), product, sum);
     if F::OFFSET { l.mul_add(l.mul(l.array(&m), scale), l.splat(total as f32), sum) } else { sum }
-}
-
-/// Bytes of a row as floats.
-#[inline(always)]
-fn decode_row<L: Lanes>(l: L, ty: TensorType, bytes: &[u8], out: &mut [f32]) {
-    match ty {
-        TensorType::F16 => {
-            let (whole, tail) = bytes.as_chunks::<{ 2 * LANES }>();
-            let (out, rest) = out.as_chunks_mut::<LANES>();
-            for (bytes, out) in whole.iter().zip(out) {
-                *out = l.to_array(l.half_array(bytes));
-            }
-            crate::quant::decode(ty, tail, rest);
-        }
-        TensorType::BF16 => {
-            for (bytes, out) in bytes.as_chunks::<2>().0.iter().zip(out) {
-                *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
-            }
-        }
-        TensorType::F32 => {
-            for (bytes, out) in bytes.as_chunks::<4>().0.iter().zip(out) {
-                *out = f32::from_le_bytes(*bytes);
-            }
-        }
-        _ => crate::quant::decode(ty, bytes, out),
-    }
-}
-
-/// `sums[token][row]` of `R` rows of `w`, padded with zeros to whole lanes, and `T` rows of `x`.
-#[inline(always)]
-fn dot_tile<L: Lanes, const R: usize, const T: usize>(l: L, w: &[f32], x: [&[f32]; T], sums: &mut [[f32; R]; 4]) {
-    let padded = w.len() / R;
-    let (n, whole) = (x[0].len(), x[0].len() / LANES);
-    assert!(padded >= n && w.len() == R * padded && x.iter().all(|x| x.len() == n));
-    let mut lanes = [[l.splat(0.0); R]; T];
-    for k in 0..whole {
-        for r in 0..R {
-            // SAFETY: `R` rows of `padded` floats lie in `w`, and `whole` vectors in each.
-            let w = unsafe { l.load(w.as_ptr().add(r * padded + k * LANES)) };
-            for t in 0..T {
-                // SAFETY: each row of `x` is as long as the first, which has `whole` vectors.
-                let x = unsafe { l.load(x[t].as_ptr().add(k * LANES)) };
-                lanes[t][r] = l.mul_add(w, x, lanes[t][r]);
-            }
-        }
-    }
-    if whole * LANES < n {
-        for t in 0..T {
-            let mut tail = [0.0; LANES];
-            tail[..n - whole * LANES].copy_from_slice(&x[t][whole * LANES..]);
-            for r in 0..R {
-                let mut w_tail = [0.0; LANES];
-                w_tail[..n - whole * LANES].copy_from_slice(&w[r * padded + whole * LANES..][..n - whole * LANES]);
-                lanes[t][r] = l.mul_add(l.array(&w_tail), l.array(&tail), lanes[t][r]);
-            }
-        }
-    }
-    for t in 0..T {
-        for r in 0..R {
-            sums[t][r] = l.sum(lanes[t][r]);
-        }
-    }
 }

@@ -15,6 +15,7 @@ use super::avx512::{Avx512, transpose};
 use crate::TensorType;
 use crate::kernels::blocks::{self, Block, BlockFormat, SuperBlock, SuperBlockFormat};
 use crate::kernels::lanes::LANES;
+use crate::kernels::scratch::Scratch;
 use crate::kernels::tiles::{DIGITS, PAIR, TileProduct, bf16};
 
 /// Proof that the CPU has AMX for int8 and bf16, that the system lets us use it, and of AVX-512 with VNNI.
@@ -60,30 +61,28 @@ fn enabled(amx: Amx, mut product: TileProduct<'_>) {
     use TensorType as T;
     let p = &mut product;
     thread_local! {
-        static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+        static PANELS: RefCell<Panels> = RefCell::new(Panels::default());
     }
-    SCRATCH.with_borrow_mut(|scratch| match p.weights.ty() {
-        T::Q2_K => super_blocks::<blocks::Q2K>(amx, p, scratch),
-        T::Q3_K => super_blocks::<blocks::Q3K>(amx, p, scratch),
-        T::Q4_K => super_blocks::<blocks::Q4K>(amx, p, scratch),
-        T::Q5_K => super_blocks::<blocks::Q5K>(amx, p, scratch),
-        T::Q6_K => super_blocks::<blocks::Q6K>(amx, p, scratch),
-        T::Q4_0 => all_blocks::<blocks::Q40>(amx, p, scratch),
-        T::Q4_1 => all_blocks::<blocks::Q41>(amx, p, scratch),
-        T::Q5_0 => all_blocks::<blocks::Q50>(amx, p, scratch),
-        T::Q5_1 => all_blocks::<blocks::Q51>(amx, p, scratch),
-        T::Q8_0 => all_blocks::<blocks::Q80>(amx, p, scratch),
-        T::MXFP4 => all_blocks::<blocks::Mxfp4>(amx, p, scratch),
+    PANELS.with_borrow_mut(|panels| match p.weights.ty() {
+        T::Q2_K => super_blocks::<blocks::Q2K>(amx, p, panels),
+        T::Q3_K => super_blocks::<blocks::Q3K>(amx, p, panels),
+        T::Q4_K => super_blocks::<blocks::Q4K>(amx, p, panels),
+        T::Q5_K => super_blocks::<blocks::Q5K>(amx, p, panels),
+        T::Q6_K => super_blocks::<blocks::Q6K>(amx, p, panels),
+        T::Q4_0 => all_blocks::<blocks::Q40>(amx, p, panels),
+        T::Q4_1 => all_blocks::<blocks::Q41>(amx, p, panels),
+        T::Q5_0 => all_blocks::<blocks::Q50>(amx, p, panels),
+        T::Q5_1 => all_blocks::<blocks::Q51>(amx, p, panels),
+        T::Q8_0 => all_blocks::<blocks::Q80>(amx, p, panels),
+        T::MXFP4 => all_blocks::<blocks::Mxfp4>(amx, p, panels),
         ty => unreachable!("{ty} has no tiles"),
     });
 }
 
-/// A thread's buffers, kept from product to product.
+/// A thread's decoded weights, kept from product to product.
 #[derive(Default)]
-struct Scratch {
+struct Panels {
     rows: Vec<SuperRow>,
-    /// `[pairs of groups, rows, 32]`.
-    sums: Vec<f32>,
     steps: Vec<Step>,
 }
 
@@ -143,28 +142,28 @@ impl Drop for Configured {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: &mut TileProduct<'_>, scratch: &mut Scratch) {
+fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: &mut Panels) {
     let x = p.x;
     let rows = p.rows.len().next_multiple_of(LANES);
     let pairs = x.groups / PAIR;
-    scratch.rows.resize(rows, SuperRow { low: [0; 256], high: [0; 256], mins: [0; DIGITS], d: 0.0, dmin: 0.0 });
-    scratch.sums.clear();
-    scratch.sums.resize(pairs * rows * PAIR * LANES, 0.0);
+    panels.rows.resize(rows, SuperRow { low: [0; 256], high: [0; 256], mins: [0; DIGITS], d: 0.0, dmin: 0.0 });
+    // `[pairs of groups, rows, 32 tokens]`.
+    let mut all_sums = Scratch::zeros(pairs * rows * PAIR * LANES);
     let mut products: [Tile<i32>; 2 * PAIR] = std::array::from_fn(|_| Tile([[0; LANES]; LANES]));
     let mut mins: [Tile<f32>; PAIR] = std::array::from_fn(|_| Tile([[0.0; LANES]; LANES]));
     let mut unpacked = SuperBlock::default();
     let bytes = p.weights.bytes();
     let configured = Configured::new(amx, 64);
     for b in 0..x.blocks {
-        for (row, to) in p.rows.clone().zip(&mut scratch.rows) {
+        for (row, to) in p.rows.clone().zip(&mut panels.rows) {
             F::unpack(amx.0, &bytes[(row * x.blocks + b) * F::BYTES..][..F::BYTES], &mut unpacked);
             to.set(&unpacked);
         }
-        let sums = scratch.sums.chunks_exact_mut(rows * PAIR * LANES);
+        let sums = all_sums.chunks_exact_mut(rows * PAIR * LANES);
         for (pair, sums) in sums.enumerate() {
             let tile = x.at(b, pair * PAIR);
             let scales = [x.scales(tile), x.scales(tile + 1)];
-            let strips = scratch.rows.chunks_exact(LANES).zip(sums.chunks_exact_mut(LANES * PAIR * LANES));
+            let strips = panels.rows.chunks_exact(LANES).zip(sums.chunks_exact_mut(LANES * PAIR * LANES));
             for (rows, sums) in strips {
                 multiply_digits(&configured, rows, x.codes(tile), &mut products);
                 if F::MINS {
@@ -175,7 +174,7 @@ fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: &mut TileProduct<'_>, scratch:
         }
     }
     drop(configured);
-    for (pair, sums) in scratch.sums.chunks_exact(rows * PAIR * LANES).enumerate() {
+    for (pair, sums) in all_sums.chunks_exact(rows * PAIR * LANES).enumerate() {
         for (strip, sums) in sums.chunks_exact(LANES * PAIR * LANES).enumerate() {
             for half in 0..PAIR {
                 let mut vectors = [_mm512_setzero_ps(); LANES];
@@ -338,9 +337,9 @@ fn add_super_block<F: SuperBlockFormat>(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn all_blocks<F: BlockFormat>(amx: Amx, p: &mut TileProduct<'_>, scratch: &mut Scratch) {
+fn all_blocks<F: BlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: &mut Panels) {
     let x = p.x;
-    scratch.steps.resize(x.blocks, Step { codes: [[0; 32]; LANES], d: [0.0; LANES], m: [0.0; LANES] });
+    panels.steps.resize(x.blocks, Step { codes: [[0; 32]; LANES], d: [0.0; LANES], m: [0.0; LANES] });
     let mut products: [Tile<i32>; 4] = std::array::from_fn(|_| Tile([[0; LANES]; LANES]));
     let mut unpacked = Block::default();
     let bytes = p.weights.bytes();
@@ -348,7 +347,7 @@ fn all_blocks<F: BlockFormat>(amx: Amx, p: &mut TileProduct<'_>, scratch: &mut S
     for first in p.rows.clone().step_by(LANES) {
         for (row, lane) in (first..p.rows.end).zip(0..LANES) {
             let row = bytes[row * x.blocks * F::BYTES..].chunks_exact(F::BYTES);
-            for (block, step) in row.zip(&mut scratch.steps) {
+            for (block, step) in row.zip(&mut panels.steps) {
                 F::unpack(amx.0, block, &mut unpacked);
                 for (to, code) in step.codes[lane].iter_mut().zip(unpacked.codes) {
                     *to = code.wrapping_sub(F::ZERO as u8) as i8;
@@ -358,7 +357,7 @@ fn all_blocks<F: BlockFormat>(amx: Amx, p: &mut TileProduct<'_>, scratch: &mut S
         }
         for group in 0..x.tokens.div_ceil(LANES) {
             let mut sums = [_mm512_setzero_ps(); LANES];
-            for (chunk, steps) in scratch.steps.chunks(4).enumerate() {
+            for (chunk, steps) in panels.steps.chunks(4).enumerate() {
                 let tile = x.at(4 * chunk, group);
                 match steps.len() {
                     4 => multiply_four(&configured, steps, x.codes(tile), &mut products),

@@ -132,6 +132,16 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> Pair {
+        // SAFETY: the caller vouches for 16 numbers of two bytes.
+        unsafe {
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(8).cast()));
+            Pair(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)), _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32, x: Pair) {
         // SAFETY: the caller vouches for 16 floats.
         unsafe {

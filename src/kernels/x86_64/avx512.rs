@@ -140,6 +140,15 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> __m512 {
+        // SAFETY: the caller vouches for 16 numbers of two bytes.
+        unsafe {
+            let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32, x: __m512) {
         // SAFETY: the caller vouches for 16 floats.
         unsafe { _mm512_storeu_ps(to, x) }
