@@ -3,6 +3,8 @@
 pub mod arch;
 pub mod bytes;
 pub mod convert;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod engine;
 pub mod gguf;
 pub mod input_file;

@@ -2,7 +2,16 @@
 //!
 //! Exit codes: 0 done, 1 a negative finding, 2 failure or wrong usage, 70 a fault of the program, 130 interrupted.
 
+mod chat;
+mod completions;
+mod convert;
+mod demo;
 mod inspect;
+mod interrupt;
+mod logits;
+mod model_args;
+mod perplexity;
+mod progress;
 mod table;
 mod units;
 
@@ -28,14 +37,32 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Watch a checkpoint go all the way: convert, inspect, quantize, measure, chat
+    Demo(demo::Args),
+    /// Convert a Hugging Face folder to a GGUF file
+    Convert(convert::Args),
     /// Show what is inside GGUF files: metadata, tensors, totals
     Inspect(inspect::Args),
+    /// Measure how well models predict a text
+    Perplexity(perplexity::Args),
+    /// Chat with a model, or get one answer
+    Chat(chat::Args),
+    /// Show the likeliest next tokens, or write logits for programs
+    Logits(logits::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
 }
 
 impl Command {
     fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Demo(args) => demo::run(args),
+            Self::Convert(args) => convert::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Perplexity(args) => perplexity::run(args),
+            Self::Chat(args) => chat::run(args),
+            Self::Logits(args) => logits::run(args),
+            Self::Completions(args) => completions::run(args),
         }
     }
 }
@@ -62,6 +89,9 @@ fn main() -> ExitCode {
 
 /// Runs on a thread of its own.
 fn interrupted() {
+    if interrupt::note() {
+        return;
+    }
     gguf::gguf::remove_temporaries();
     std::process::exit(INTERRUPTED);
 }

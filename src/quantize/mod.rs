@@ -10,5 +10,5 @@ mod source;
 pub use error::Error;
 pub use file_type::FileType;
 pub use plan::{Options, Plan, PlannedTensor, Reason, TensorPattern};
-pub use run::{Progress, run};
+pub use run::{Progress, run, run_in_memory};
 pub use source::{GgufSource, Source};

@@ -1,6 +1,7 @@
 //! Carries a plan out: slabs of rows are read, decoded and encoded on all threads while the slabs before them are
 //! written. Memory is a few slabs a thread, whatever the size of a tensor.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
@@ -49,13 +50,33 @@ pub fn run(
     let ids = source.file_ids();
     let overwrite = if force { Overwrite::Replace { inputs: &ids } } else { Overwrite::Refuse };
     let specs: Vec<TensorSpec> = plan.tensors.iter().map(|t| t.spec.clone()).collect();
-    let mut writer = Writer::create(path, overwrite, &plan.metadata, &specs)?;
+    let writer = Writer::create(path, overwrite, &plan.metadata, &specs)?;
+    Ok(fill(source, plan, writer, progress)?.finish()?)
+}
+
+/// As [`run`], to memory: for models as small as the embedded one.
+///
+/// # Errors
+/// As [`run`], but for the output.
+pub fn run_in_memory(source: &dyn Source, plan: &Plan) -> Result<Vec<u8>, Error> {
+    let specs: Vec<TensorSpec> = plan.tensors.iter().map(|t| t.spec.clone()).collect();
+    let writer = Writer::to_sink(Vec::new(), "memory", &plan.metadata, &specs)?;
+    Ok(fill(source, plan, writer, &|_| true)?.into_sink()?)
+}
+
+/// Writes all tensors.
+fn fill<W: Write + Send>(
+    source: &dyn Source,
+    plan: &Plan,
+    mut writer: Writer<W>,
+    progress: &(dyn Fn(Progress) -> bool + Sync),
+) -> Result<Writer<W>, Error> {
     let slabs = slabs(plan);
     let total = plan.tensor_bytes();
     let batch = rayon::current_num_threads().max(1) * SLABS_PER_THREAD;
     std::thread::scope(|scope| {
         let (send, receive) = sync_channel::<Vec<Vec<u8>>>(1);
-        let writing = scope.spawn(move || -> Result<Writer, Error> {
+        let writing = scope.spawn(move || -> Result<Writer<W>, Error> {
             for pieces in receive {
                 for piece in pieces {
                     writer.write_tensor(&piece)?;
@@ -90,7 +111,7 @@ pub fn run(
         let writer = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         failed?;
         source.check_unchanged()?;
-        Ok(writer?.finish()?)
+        writer
     })
 }
 

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("convert", &["quant", "kernels", "nn", "gguf", "safetensors", "tokenizer", "arch", "model", "quantize"]),
     ("quantize", BELOW_APPLICATIONS),
     ("engine", BELOW_APPLICATIONS),
+    ("embedded", &["convert"]),
     ("perplexity", &["quant", "kernels", "nn", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"]),
 ];
 

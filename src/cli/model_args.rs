@@ -1,0 +1,107 @@
+//! What the commands that run a model share: which model, on how many threads, with which cache.
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use gguf::bytes::Bytes;
+use gguf::convert::{Conversion, Options, OutputType};
+use gguf::gguf::Reader;
+use gguf::kernels::{Isa, Pool};
+use gguf::model::Model;
+use gguf::nn::KvType;
+
+/// Threads and cache.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Threads (default: one for each core)
+    #[arg(long, short = 'j', value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Type of cached keys and values
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_kv_type)]
+    pub(crate) kv_type: KvType,
+}
+
+fn parse_kv_type(text: &str) -> Result<KvType, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "f32" => Ok(KvType::F32),
+        "f16" => Ok(KvType::F16),
+        "q8_0" => Ok(KvType::Q8_0),
+        _ => Err("f32, f16 or q8_0".into()),
+    }
+}
+
+impl RunArgs {
+    /// The threads.
+    ///
+    /// # Errors
+    /// When `GGUF_CPU` names an instruction set that there is not.
+    pub(crate) fn pool(&self) -> anyhow::Result<Arc<Pool>> {
+        let threads = self.threads.map_or_else(default_threads, NonZeroUsize::get);
+        Ok(Arc::new(Pool::with_isa(threads, Isa::selected()?)))
+    }
+}
+
+/// One thread for each core that this process may use.
+pub(crate) fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// The name under which the embedded model is shown.
+pub(crate) const EMBEDDED: &str = "storyteller (embedded)";
+
+/// The model at `path`, or the embedded one.
+pub(crate) fn load(path: Option<&Path>) -> anyhow::Result<Arc<Model>> {
+    let model = match path {
+        Some(path) => Model::load(path)?,
+        None => Model::from_reader(&embedded()?)?,
+    };
+    Ok(Arc::new(model))
+}
+
+/// The embedded checkpoint, converted to F16 in memory.
+#[cfg(feature = "embedded")]
+pub(crate) fn embedded() -> anyhow::Result<Reader> {
+    let options = Options { output_type: OutputType::F16, ..Options::default() };
+    let conversion = Conversion::new(gguf::embedded::storyteller(), &options)?;
+    let bytes = gguf::quantize::run_in_memory(&conversion, &conversion.plan()?)?;
+    Ok(Reader::from_bytes(EMBEDDED, Bytes::from(bytes))?)
+}
+
+/// There is none in this build.
+#[cfg(not(feature = "embedded"))]
+pub(crate) fn embedded() -> anyhow::Result<Reader> {
+    anyhow::bail!("no model given, and none is embedded in this build")
+}
+
+/// A text file, `-` for standard input.
+pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).context("standard input")?;
+        bytes
+    } else {
+        std::fs::read(path).with_context(|| gguf::printable::printable_path(path).to_string())?
+    };
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        anyhow::anyhow!("{}: byte {at} is no UTF-8", gguf::printable::printable_path(path))
+    })
+}
+
+/// A model's file name without folder and extension.
+pub(crate) fn short_name(path: Option<&PathBuf>) -> String {
+    path.map_or_else(
+        || EMBEDDED.to_owned(),
+        |path| path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+    )
+}
+
+/// Writes a line, and lets a closed pipe end the program quietly.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
