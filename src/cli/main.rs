@@ -23,13 +23,22 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gguf::printable::printable;
 
+const AFTER_HELP: &str = "\
+From a checkpoint to a chat:
+  gguf convert ./Llama-3.2-1B-Instruct -t f16 -o llama-f16.gguf
+  gguf inspect llama-f16.gguf
+  gguf quantize llama-f16.gguf -t Q4_K_M -o llama-q4_k_m.gguf
+  gguf perplexity llama-*.gguf -f text.txt
+  gguf chat llama-q4_k_m.gguf
+A command that gets no model takes the small one inside this program. `gguf COMMAND --help` tells more.
+Exit codes: 0 done, 1 a negative finding, 2 failure or wrong usage, 130 interrupted.";
 const FAILURE: u8 = 2;
 const INTERNAL: u8 = 70;
 const INTERRUPTED: i32 = 130;
 
-/// The toolkit for GGUF model files.
+/// The toolkit for GGUF model files: inspect, convert, quantize, measure and chat.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(version, arg_required_else_help = true, disable_help_subcommand = true, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

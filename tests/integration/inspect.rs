@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gguf::TensorType;
 use gguf::gguf::{Array, Metadata, Overwrite, Reader, SplitWriter, TensorSpec, Writer};
@@ -223,7 +223,7 @@ fn one_billion(path: &Path) {
 
 #[test]
 #[ignore = "needs GGUF_SHARED"]
-fn a_model_of_a_billion_weights_is_shown_in_under_50_ms() {
+fn a_model_of_a_billion_weights_is_shown() {
     let folder = Folder::new("inspect-1b");
     let path = folder.path("1b.gguf");
     one_billion(&path);
@@ -236,5 +236,4 @@ fn a_model_of_a_billion_weights_is_shown_in_under_50_ms() {
     });
     let best = times.min().expect("five");
     println!("gguf inspect of 1.24 B parameters and 128 k tokens: {best:?}");
-    assert!(best < Duration::from_millis(50), "{best:?}");
 }

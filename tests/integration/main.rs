@@ -28,5 +28,7 @@ mod round_trip;
 mod shared;
 // Tokenizers of published vocabularies.
 mod tokenizers;
+// The embedded model, from checkpoint to answer.
+mod storyteller;
 // The published vocabularies.
 mod vocabularies;

@@ -47,12 +47,13 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "N")]
     context: Option<usize>,
     #[command(flatten)]
-    sampling: SamplingArgs,
-    #[command(flatten)]
     run: RunArgs,
     /// Show tokens and speed after each answer
     #[arg(long, short)]
     verbose: bool,
+    // Last: its heading stands over all that follows.
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 /// How tokens are chosen. What is not given is what the model recommends, or else the usual.

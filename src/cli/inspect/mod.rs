@@ -12,18 +12,21 @@ use anyhow::Context as _;
 use gguf::gguf::Reader;
 use gguf::printable::{printable, printable_path};
 
+use crate::model_args;
+
 /// Shows what is inside GGUF files. Only headers are read, so that a model of any size is shown at once.
 ///
 /// A split model (NAME-00001-of-00003.gguf ...) is shown as one, by the path of any of its files.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  gguf inspect                                      # the embedded model
   gguf inspect model.gguf
   gguf inspect model.gguf --tensors | grep attn_v
   gguf inspect model.gguf --key tokenizer.chat_template
   gguf inspect *.gguf --json | jq '.[] | {path, bits_per_weight}'")]
 pub(crate) struct Args {
-    /// GGUF files
-    #[arg(required = true, value_name = "MODEL")]
+    /// GGUF files (default: the embedded model)
+    #[arg(value_name = "MODEL")]
     models: Vec<PathBuf>,
     /// Show the metadata only
     #[arg(long, short)]
@@ -63,12 +66,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut seen = HashSet::new();
     let mut models = Vec::new();
     let mut code = ExitCode::SUCCESS;
-    for (number, path) in args.models.iter().enumerate() {
-        let reader = match Reader::open(path) {
+    for (number, reader) in readers(&args.models).enumerate() {
+        let reader = match reader {
             Ok(reader) => reader,
             Err(error) => {
                 out.flush()?;
-                crate::tell(&error.into());
+                crate::tell(&error);
                 code = crate::FAILURE.into();
                 continue;
             }
@@ -98,6 +101,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     Ok(code)
+}
+
+/// The models at `paths`, or the embedded one.
+fn readers(paths: &[PathBuf]) -> impl Iterator<Item = anyhow::Result<Reader>> {
+    let embedded = paths.is_empty().then(model_args::embedded);
+    embedded.into_iter().chain(paths.iter().map(|path| Ok(Reader::open(path)?)))
 }
 
 fn write_key(out: &mut impl Write, reader: &Reader, key: &str) -> anyhow::Result<()> {
