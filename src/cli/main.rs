@@ -12,6 +12,7 @@ mod logits;
 mod model_args;
 mod perplexity;
 mod progress;
+mod quantize;
 mod table;
 mod units;
 
@@ -52,6 +53,8 @@ enum Command {
     Convert(convert::Args),
     /// Show what is inside GGUF files: metadata, tensors, totals
     Inspect(inspect::Args),
+    /// Make a model smaller: weights of fewer bits
+    Quantize(quantize::Args),
     /// Measure how well models predict a text
     Perplexity(perplexity::Args),
     /// Chat with a model, or get one answer
@@ -68,6 +71,7 @@ impl Command {
             Self::Demo(args) => demo::run(args),
             Self::Convert(args) => convert::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Quantize(args) => quantize::run(args),
             Self::Perplexity(args) => perplexity::run(args),
             Self::Chat(args) => chat::run(args),
             Self::Logits(args) => logits::run(args),

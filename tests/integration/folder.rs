@@ -1,6 +1,7 @@
 //! Folders for what a test writes.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// A folder of one test, empty at first, removed with the value.
@@ -27,5 +28,22 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A file that keeps zeros as holes.
+pub(crate) struct Sparse(pub(crate) File);
+
+impl Write for Sparse {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.iter().all(|&byte| byte == 0) {
+            self.0.seek(SeekFrom::Current(i64::try_from(bytes.len()).expect("small")))?;
+            return Ok(bytes.len());
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

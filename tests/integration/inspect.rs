@@ -1,7 +1,6 @@
 //! `gguf inspect`, as users and programs call it.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
@@ -10,7 +9,7 @@ use gguf::TensorType;
 use gguf::gguf::{Array, Metadata, Overwrite, Reader, SplitWriter, TensorSpec, Writer};
 use serde_json::{Value as Json, json};
 
-use super::folder::Folder;
+use super::folder::{Folder, Sparse};
 use super::shared::shared;
 
 fn gguf(args: &[&str], folder: &Path) -> Output {
@@ -169,23 +168,6 @@ fn a_closed_pipe_is_no_error() {
         let mut child = command.spawn().expect("runs");
         drop(child.stdout.take());
         assert_eq!(child.wait().expect("ends").code(), Some(0), "{options:?}");
-    }
-}
-
-/// A file that keeps zeros as holes.
-struct Sparse(File);
-
-impl Write for Sparse {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.iter().all(|&byte| byte == 0) {
-            self.0.seek(SeekFrom::Current(i64::try_from(bytes.len()).expect("small")))?;
-            return Ok(bytes.len());
-        }
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

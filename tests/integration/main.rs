@@ -20,6 +20,8 @@ mod hostile;
 mod house;
 // `gguf inspect`.
 mod inspect;
+// `gguf quantize`.
+mod quantize_command;
 // Outputs that cannot be written.
 mod outputs;
 // Files of the reference programs, written again.
