@@ -31,6 +31,8 @@ pub(crate) trait Kernel {
 pub(crate) trait Lanes: Copy {
     /// Sixteen `f32`.
     type Float: Copy;
+    /// A truth for each lane.
+    type Mask: Copy;
     /// Whether there are registers for tiles of four by four vectors.
     const WIDE: bool;
 
@@ -85,6 +87,24 @@ pub(crate) trait Lanes: Copy {
     fn min(self, a: Self::Float, b: Self::Float) -> Self::Float;
     /// `a * b + c`, rounded once.
     fn mul_add(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
+    fn abs(self, x: Self::Float) -> Self::Float;
+    fn sqrt(self, x: Self::Float) -> Self::Float;
+    /// Without the fraction.
+    fn truncate(self, x: Self::Float) -> Self::Float;
+    /// The nearest integer, ties to even, by the quantizers' trick: far outside 22 bits it wraps as that does.
+    fn nearest(self, x: Self::Float) -> Self::Float;
+    /// Where `a < b`.
+    fn lt(self, a: Self::Float, b: Self::Float) -> Self::Mask;
+    fn both(self, a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    fn select(self, mask: Self::Mask, yes: Self::Float, no: Self::Float) -> Self::Float;
+    /// Lane `i` as bit `i`.
+    fn mask_bits(self, mask: Self::Mask) -> u16;
+    /// Lane `i` of vector `j` becomes lane `j` of vector `i`.
+    fn transpose(self, rows: [Self::Float; LANES]) -> [Self::Float; LANES];
+    /// Writes the lanes, whole numbers from -128 to 255, as bytes.
+    fn put_bytes(self, x: Self::Float, bytes: &mut [u8; LANES]);
+    /// The bits of the lanes as half-precision numbers, rounded to nearest, ties to even.
+    fn to_halves(self, x: Self::Float) -> [u16; LANES];
     /// `yes` in the lanes where `a < b`, else `no`.
     fn select_lt(self, a: Self::Float, b: Self::Float, yes: Self::Float, no: Self::Float) -> Self::Float;
     /// The bits of `x` plus the bits of `n` shifted left by 23, as integers: `x * 2^n` where `n` carries a small
@@ -237,7 +257,7 @@ pub(crate) unsafe fn multiply<L: Lanes, C: Columns<L>, const ROWS: usize, const 
 const EXP2: [f32; 5] = [0.001_326_472_7, 0.009_671_513, 0.055_507_336, 0.240_222_42, 0.693_147];
 /// Added to and taken from a small float, rounds it to the nearest integer (ties to even) and leaves that integer in
 /// the low bits.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
 /// Results of `exp2` below 2^-126 become zero.
 const LOWEST_EXPONENT: f32 = -126.0;
 
@@ -299,6 +319,7 @@ macro_rules! lane_wise {
 
 impl Lanes for Scalar {
     type Float = [f32; LANES];
+    type Mask = [bool; LANES];
     const WIDE: bool = false;
 
     lane_wise! {
@@ -309,8 +330,47 @@ impl Lanes for Scalar {
         max(a, b) = if a > b { a } else { b };
         min(a, b) = if a < b { a } else { b };
         mul_add(a, b, c) = a.mul_add(b, c);
+        abs(x) = x.abs();
+        sqrt(x) = x.sqrt();
+        truncate(x) = x.trunc();
+        nearest(x) = ((x + ROUND).to_bits() & 0x007f_ffff) as i32 as f32 - 4_194_304.0;
         select_lt(a, b, yes, no) = if a < b { yes } else { no };
         add_exponent(x, n) = f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23));
+    }
+
+    #[inline(always)]
+    fn lt(self, a: Self::Float, b: Self::Float) -> Self::Mask {
+        std::array::from_fn(|lane| a[lane] < b[lane])
+    }
+
+    #[inline(always)]
+    fn both(self, a: Self::Mask, b: Self::Mask) -> Self::Mask {
+        std::array::from_fn(|lane| a[lane] && b[lane])
+    }
+
+    #[inline(always)]
+    fn select(self, mask: Self::Mask, yes: Self::Float, no: Self::Float) -> Self::Float {
+        std::array::from_fn(|lane| if mask[lane] { yes[lane] } else { no[lane] })
+    }
+
+    #[inline(always)]
+    fn mask_bits(self, mask: Self::Mask) -> u16 {
+        mask.iter().enumerate().fold(0, |bits, (lane, &set)| bits | u16::from(set) << lane)
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [Self::Float; LANES]) -> [Self::Float; LANES] {
+        std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
+    }
+
+    #[inline(always)]
+    fn put_bytes(self, x: Self::Float, bytes: &mut [u8; LANES]) {
+        *bytes = x.map(|lane| (lane + ROUND).to_bits() as u8);
+    }
+
+    #[inline(always)]
+    fn to_halves(self, x: Self::Float) -> [u16; LANES] {
+        x.map(|lane| f16::from_f32(lane).to_bits())
     }
 
     #[inline(always)]

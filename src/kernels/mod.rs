@@ -35,7 +35,7 @@ mod x86_64;
 
 pub use activation::Activation;
 pub use activations::Activations;
-pub use encode::encode;
+pub use encode::{encode, encode_with};
 pub use error::Error;
 pub use isa::{Isa, OVERRIDE};
 pub(crate) use lanes::LANES;

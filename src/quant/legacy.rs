@@ -7,7 +7,8 @@
 use super::{Format, f16_at, put_f16};
 use crate::TensorType;
 
-const LEN: usize = 32;
+/// Elements of a block.
+pub(crate) const LEN: usize = 32;
 
 /// A block's scale and offset: `x = d * q + m`.
 struct Grid {
@@ -46,20 +47,53 @@ fn affine(x: &[f32], top: u8) -> (Grid, [u8; LEN]) {
     (Grid { d, m: min }, std::array::from_fn(|i| truncated((x[i] - min) * inverse + 0.5, top)))
 }
 
+fn put_symmetric<const FIVE: bool>(x: &[f32], block: &mut [u8]) {
+    let (d, codes) = symmetric(x, if FIVE { 16 } else { 8 });
+    put_block::<FIVE>(half_bits(d), None, &codes, block);
+}
+
+fn put_affine<const FIVE: bool>(x: &[f32], block: &mut [u8]) {
+    let (grid, codes) = affine(x, if FIVE { 31 } else { 15 });
+    put_block::<FIVE>(half_bits(grid.d), Some(half_bits(grid.m)), &codes, block);
+}
+
+fn half_bits(x: f32) -> u16 {
+    half::f16::from_f32(x).to_bits()
+}
+
 /// `x` cut to an integer of 8 bits as x86 does it (0 for what no `i32` holds), and at most `top`.
 fn truncated(x: f32, top: u8) -> u8 {
     let whole = if x.abs() < 2_147_483_648.0 { x as i32 } else { 0 };
     i32::from(whole as i8).min(i32::from(top)) as u8
 }
 
-fn pack_nibbles(codes: &[u8; LEN], out: &mut [u8]) {
-    for (i, byte) in out.iter_mut().enumerate() {
-        *byte = (codes[i] & 15) | (codes[i + 16] & 15) << 4;
+/// Writes a block of nibbles: `d`, `m` if it is affine, fifth bits if it has `FIVE`, low bits of the codes.
+#[inline(always)]
+pub(crate) fn put_block<const FIVE: bool>(d: u16, m: Option<u16>, codes: &[u8; LEN], block: &mut [u8]) {
+    let mut at = 2;
+    block[..2].copy_from_slice(&d.to_le_bytes());
+    if let Some(m) = m {
+        block[2..4].copy_from_slice(&m.to_le_bytes());
+        at = 4;
+    }
+    if FIVE {
+        block[at..at + 4].copy_from_slice(&fifth_bits(codes));
+        at += 4;
+    }
+    for (i, byte) in block[at..at + LEN / 2].iter_mut().enumerate() {
+        *byte = (codes[i] & 15) | (codes[i + LEN / 2] & 15) << 4;
     }
 }
 
+/// Bit `i` is the fifth of code `i`.
+#[inline(always)]
 fn fifth_bits(codes: &[u8; LEN]) -> [u8; 4] {
-    codes.iter().enumerate().fold(0, |bits, (i, &code)| bits | u32::from(code >> 4) << i).to_le_bytes()
+    // The product moves bit 0 of byte `i` to bit `56 + i`.
+    std::array::from_fn(|k| {
+        let eight: [u8; 8] = std::array::from_fn(|i| codes[8 * k + i]);
+        let bits = u64::from_le_bytes(eight) >> 4 & 0x0101_0101_0101_0101;
+        (bits.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
+    })
 }
 
 /// Code `i` of a block's nibbles and, for five-bit formats, fifth bits.
@@ -98,33 +132,17 @@ macro_rules! legacy {
 
 legacy! {
     // d, nibbles
-    Q4_0, |x, block| {
-        let (d, codes) = symmetric(x, 8);
-        put_f16(block, 0, d);
-        pack_nibbles(&codes, &mut block[2..]);
-    }, |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: 0.0 }, 8, &block[2..], &[], out);
+    Q4_0, |x, block| put_symmetric::<false>(x, block),
+    |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: 0.0 }, 8, &block[2..], &[], out);
     // d, m, nibbles
-    Q4_1, |x, block| {
-        let (grid, codes) = affine(x, 15);
-        put_f16(block, 0, grid.d);
-        put_f16(block, 2, grid.m);
-        pack_nibbles(&codes, &mut block[4..]);
-    }, |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: f16_at(block, 2) }, 0, &block[4..], &[], out);
+    Q4_1, |x, block| put_affine::<false>(x, block),
+    |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: f16_at(block, 2) }, 0, &block[4..], &[], out);
     // d, fifth bits, nibbles
-    Q5_0, |x, block| {
-        let (d, codes) = symmetric(x, 16);
-        put_f16(block, 0, d);
-        block[2..6].copy_from_slice(&fifth_bits(&codes));
-        pack_nibbles(&codes, &mut block[6..]);
-    }, |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: 0.0 }, 16, &block[6..], &block[2..6], out);
+    Q5_0, |x, block| put_symmetric::<true>(x, block),
+    |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: 0.0 }, 16, &block[6..], &block[2..6], out);
     // d, m, fifth bits, nibbles
-    Q5_1, |x, block| {
-        let (grid, codes) = affine(x, 31);
-        put_f16(block, 0, grid.d);
-        put_f16(block, 2, grid.m);
-        block[4..8].copy_from_slice(&fifth_bits(&codes));
-        pack_nibbles(&codes, &mut block[8..]);
-    }, |block, out| {
+    Q5_1, |x, block| put_affine::<true>(x, block),
+    |block, out| {
         decode_codes(&Grid { d: f16_at(block, 0), m: f16_at(block, 2) }, 0, &block[8..], &block[4..8], out);
     };
     // d, codes

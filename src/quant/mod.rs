@@ -20,8 +20,17 @@ mod q5_k;
 mod q6_k;
 mod scale_search;
 mod six_bit_scales;
+mod super_block;
 
 use crate::TensorType;
+pub(crate) use legacy::{LEN as BLOCK, put_block};
+pub(crate) use q2_k::Q2_K;
+pub(crate) use q3_k::Q3_K;
+pub(crate) use q4_k::Q4_K;
+pub(crate) use q5_k::Q5_K;
+pub(crate) use q6_k::Q6_K;
+pub(crate) use scale_search::{Search, TINY};
+pub(crate) use super_block::{Affine, SUB_BLOCKS, Symmetric, search_affine};
 
 /// Elements of a super-block of the K-quants.
 pub const SUPER_BLOCK: usize = 256;

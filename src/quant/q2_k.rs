@@ -2,60 +2,24 @@
 //!
 //! `x = d * scale * code - dmin * min`. Of each 128 elements, four runs of 32 share 32 bytes, two bits each.
 
-use super::scale_search::{Search, scale_and_min};
+use super::scale_search::Search;
+use super::super_block::{Affine, SUB_BLOCKS, encode_affine};
 use super::{Format, SUPER_BLOCK, f16_at, nearest, put_f16};
 use crate::TensorType;
 
-const SEARCH: Search = Search { top: 3, first: -0.5, step: 0.1, trials: 15, absolute: true };
 const SUB_BLOCK: usize = 16;
 const CODES: usize = 16;
 const D: usize = 80;
 const D_MIN: usize = 82;
 
 #[allow(non_camel_case_types, reason = "the format's own name")]
-pub(super) struct Q2_K;
+pub(crate) struct Q2_K;
 
 impl Format for Q2_K {
     const TY: TensorType = TensorType::Q2_K;
 
     fn encode_block(x: &[f32], block: &mut [u8]) {
-        let mut codes = [0; SUPER_BLOCK];
-        let (mut scales, mut mins) = ([0.0; 16], [0.0; 16]);
-        let (mut max_scale, mut max_min) = (0.0f32, 0.0f32);
-        for (j, (x, codes)) in x.chunks_exact(SUB_BLOCK).zip(codes.chunks_exact_mut(SUB_BLOCK)).enumerate() {
-            let weights: [f32; SUB_BLOCK] = std::array::from_fn(|i| x[i].abs());
-            (scales[j], mins[j]) = scale_and_min(x, &weights, codes, &SEARCH);
-            if scales[j] > max_scale {
-                max_scale = scales[j];
-            }
-            if mins[j] > max_min {
-                max_min = mins[j];
-            }
-        }
-        block[..16].fill(0);
-        let mut four_bits = |max: f32, values: [f32; 16], shift: u32| {
-            if max > 0.0 {
-                let inverse = 15.0 / max;
-                for (byte, v) in block.iter_mut().zip(values) {
-                    *byte |= (nearest(inverse * v) as u8) << shift;
-                }
-            }
-        };
-        four_bits(max_scale, scales, 0);
-        four_bits(max_min, mins, 4);
-        let d = put_f16(block, D, if max_scale > 0.0 { max_scale / 15.0 } else { 0.0 });
-        let dmin = put_f16(block, D_MIN, if max_min > 0.0 { max_min / 15.0 } else { 0.0 });
-        for (j, (x, codes)) in x.chunks_exact(SUB_BLOCK).zip(codes.chunks_exact_mut(SUB_BLOCK)).enumerate() {
-            let d = d * f32::from(block[j] & 15);
-            if d == 0.0 {
-                continue;
-            }
-            let min = dmin * f32::from(block[j] >> 4);
-            for (code, &v) in codes.iter_mut().zip(x) {
-                *code = nearest((v + min) / d).clamp(0, SEARCH.top) as u8;
-            }
-        }
-        pack_pairs(&codes, &mut block[CODES..D]);
+        encode_affine::<Self, SUB_BLOCK>(x, block);
     }
 
     fn decode_block(block: &[u8], out: &mut [f32]) {
@@ -69,7 +33,44 @@ impl Format for Q2_K {
     }
 }
 
+impl Affine<SUB_BLOCK> for Q2_K {
+    const SEARCH: Search = Search { top: 3, first: -0.5, step: 0.1, trials: 15, absolute: true };
+    const TYPICAL: bool = false;
+
+    fn put_scales(scales: &[f32; SUB_BLOCKS], mins: &[f32; SUB_BLOCKS], block: &mut [u8]) -> [(f32, f32); SUB_BLOCKS] {
+        let (scales, d) = four_bits(scales);
+        let (mins, dmin) = four_bits(mins);
+        let (d, dmin) = (put_f16(block, D, d), put_f16(block, D_MIN, dmin));
+        for j in 0..SUB_BLOCKS {
+            block[j] = scales[j] | mins[j] << 4;
+        }
+        std::array::from_fn(|j| (d * f32::from(block[j] & 15), dmin * f32::from(block[j] >> 4)))
+    }
+
+    #[inline(always)]
+    fn pack(codes: &[u8; SUPER_BLOCK], block: &mut [u8]) {
+        pack_pairs(codes, &mut block[CODES..D]);
+    }
+}
+
+/// Four bits for each value, and the step between them.
+fn four_bits(values: &[f32; SUB_BLOCKS]) -> ([u8; SUB_BLOCKS], f32) {
+    let mut max = 0.0f32;
+    for &v in values {
+        if v > max {
+            max = v;
+        }
+    }
+    if max > 0.0 {
+        let inverse = 15.0 / max;
+        (values.map(|v| nearest(inverse * v) as u8), max / 15.0)
+    } else {
+        ([0; SUB_BLOCKS], 0.0)
+    }
+}
+
 /// Packs two-bit codes, as Q2_K and Q3_K lay them out.
+#[inline(always)]
 pub(super) fn pack_pairs(codes: &[u8; SUPER_BLOCK], out: &mut [u8]) {
     for (bytes, codes) in out.chunks_exact_mut(32).zip(codes.chunks_exact(128)) {
         for (i, byte) in bytes.iter_mut().enumerate() {

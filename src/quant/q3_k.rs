@@ -4,6 +4,7 @@
 
 use super::q2_k::{pack_pairs, pair};
 use super::scale_search::refined_scale;
+use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest};
 use super::{Format, SUPER_BLOCK, f16_at, nearest, put_f16};
 use crate::TensorType;
 
@@ -13,44 +14,13 @@ const SCALES: usize = 96;
 const D: usize = 108;
 
 #[allow(non_camel_case_types, reason = "the format's own name")]
-pub(super) struct Q3_K;
+pub(crate) struct Q3_K;
 
 impl Format for Q3_K {
     const TY: TensorType = TensorType::Q3_K;
 
     fn encode_block(x: &[f32], block: &mut [u8]) {
-        let mut codes = [0; SUPER_BLOCK];
-        let mut scales = [0.0; 16];
-        let (mut magnitude, mut max) = (0.0f32, 0.0f32);
-        for (j, (x, codes)) in x.chunks_exact(SUB_BLOCK).zip(codes.chunks_exact_mut(SUB_BLOCK)).enumerate() {
-            scales[j] = refined_scale::<SUB_BLOCK>(x, 4, codes);
-            if scales[j].abs() > magnitude {
-                magnitude = scales[j].abs();
-                max = scales[j];
-            }
-        }
-        let mut six_bits = [0u8; 16];
-        let mut d = 0.0;
-        if max != 0.0 {
-            let inverse = -32.0 / max;
-            six_bits = scales.map(|s| (i32::from(nearest(inverse * s) as i8).clamp(-32, 31) + 32) as u8);
-            d = 1.0 / inverse;
-        }
-        pack_scales(if max == 0.0 { None } else { Some(&six_bits) }, &mut block[SCALES..D]);
-        let d = put_f16(block, D, d);
-        for (j, (x, codes)) in x.chunks_exact(SUB_BLOCK).zip(codes.chunks_exact_mut(SUB_BLOCK)).enumerate() {
-            let d = d * f32::from(i16::from(six_bits[j]) - 32);
-            if d == 0.0 {
-                continue;
-            }
-            for (code, &v) in codes.iter_mut().zip(x) {
-                *code = (nearest(v / d).clamp(-4, 3) + 4) as u8;
-            }
-        }
-        for (i, byte) in block[..CODES].iter_mut().enumerate() {
-            *byte = (0..8).fold(0, |bits, j| bits | (codes[32 * j + i] >> 2) << j);
-        }
-        pack_pairs(&codes.map(|code| code & 3), &mut block[CODES..SCALES]);
+        encode_symmetric::<Self>(x, block);
     }
 
     fn decode_block(block: &[u8], out: &mut [f32]) {
@@ -68,11 +38,40 @@ impl Format for Q3_K {
     }
 }
 
+impl Symmetric for Q3_K {
+    const HALF: i32 = 4;
+
+    fn search(x: &[f32], codes: &mut [u8]) -> f32 {
+        refined_scale::<SUB_BLOCK>(x, Self::HALF, codes)
+    }
+
+    fn put_scales(scales: &[f32; SUB_BLOCKS], block: &mut [u8]) -> Option<[f32; SUB_BLOCKS]> {
+        let max = greatest(scales);
+        if max == 0.0 {
+            block[SCALES..].fill(0);
+            return Some([0.0; SUB_BLOCKS]);
+        }
+        let inverse = -32.0 / max;
+        let six_bits = scales.map(|s| (i32::from(nearest(inverse * s) as i8).clamp(-32, 31) + 32) as u8);
+        pack_scales(&six_bits, &mut block[SCALES..D]);
+        let d = put_f16(block, D, 1.0 / inverse);
+        Some(six_bits.map(|scale| d * f32::from(i16::from(scale) - 32)))
+    }
+
+    #[inline(always)]
+    fn pack(codes: &[u8; SUPER_BLOCK], block: &mut [u8]) {
+        for (i, byte) in block[..CODES].iter_mut().enumerate() {
+            *byte = (0..8).fold(0, |bits, j| bits | (codes[32 * j + i] >> 2) << j);
+        }
+        pack_pairs(&codes.map(|code| code & 3), &mut block[CODES..SCALES]);
+    }
+}
+
 /// Low four bits of scales 0 to 7 and 8 to 15 share eight bytes; the high two bits of scale `j` stand in byte
-/// `8 + j % 4`. Without scales all bytes are zero.
-fn pack_scales(scales: Option<&[u8; 16]>, out: &mut [u8]) {
+/// `8 + j % 4`.
+fn pack_scales(scales: &[u8; SUB_BLOCKS], out: &mut [u8]) {
     out.fill(0);
-    for (j, &scale) in scales.into_iter().flatten().enumerate() {
+    for (j, &scale) in scales.iter().enumerate() {
         out[j % 8] |= (scale & 15) << (j / 8 * 4);
         out[8 + j % 4] |= scale >> 4 << (j / 4 * 2);
     }

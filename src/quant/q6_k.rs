@@ -4,6 +4,7 @@
 //! `i + 64`, `i + 96` a high byte.
 
 use super::scale_search::{TINY, symmetric_scale};
+use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest};
 use super::{Format, SUPER_BLOCK, f16_at, nearest, put_f16};
 use crate::TensorType;
 
@@ -13,47 +14,13 @@ const SCALES: usize = 192;
 const D: usize = 208;
 
 #[allow(non_camel_case_types, reason = "the format's own name")]
-pub(super) struct Q6_K;
+pub(crate) struct Q6_K;
 
 impl Format for Q6_K {
     const TY: TensorType = TensorType::Q6_K;
 
     fn encode_block(x: &[f32], block: &mut [u8]) {
-        let mut codes = [0; SUPER_BLOCK];
-        let mut scales = [0.0; 16];
-        let (mut magnitude, mut max) = (0.0f32, 0.0f32);
-        for (j, (x, codes)) in x.chunks_exact(SUB_BLOCK).zip(codes.chunks_exact_mut(SUB_BLOCK)).enumerate() {
-            scales[j] = symmetric_scale(x, 32, codes);
-            if scales[j].abs() > magnitude {
-                magnitude = scales[j].abs();
-                max = scales[j];
-            }
-        }
-        if magnitude < TINY {
-            block.fill(0);
-            return;
-        }
-        let inverse = -128.0 / max;
-        let d = put_f16(block, D, 1.0 / inverse);
-        for (j, (x, codes)) in x.chunks_exact(SUB_BLOCK).zip(codes.chunks_exact_mut(SUB_BLOCK)).enumerate() {
-            let scale = nearest(inverse * scales[j]).min(127) as i8;
-            block[SCALES + j] = scale as u8;
-            let d = d * f32::from(scale);
-            if d == 0.0 {
-                continue;
-            }
-            for (code, &v) in codes.iter_mut().zip(x) {
-                *code = (nearest(v / d).clamp(-32, 31) + 32) as u8;
-            }
-        }
-        for (half, codes) in codes.chunks_exact(128).enumerate() {
-            for i in 0..32 {
-                let [a, b, c, d] = [codes[i], codes[i + 32], codes[i + 64], codes[i + 96]];
-                block[half * 64 + i] = a & 15 | (c & 15) << 4;
-                block[half * 64 + 32 + i] = b & 15 | (d & 15) << 4;
-                block[HIGH + half * 32 + i] = a >> 4 | b >> 4 << 2 | c >> 4 << 4 | d >> 4 << 6;
-            }
-        }
+        encode_symmetric::<Self>(x, block);
     }
 
     fn decode_block(block: &[u8], out: &mut [f32]) {
@@ -65,6 +32,40 @@ impl Format for Q6_K {
                 let low = block[half * 64 + at % 64] >> (at / 64 * 4) & 15;
                 let high = block[HIGH + half * 32 + at % 32] >> (at / 32 * 2) & 3;
                 *x = scale * f32::from(i16::from(low | high << 4) - 32);
+            }
+        }
+    }
+}
+
+impl Symmetric for Q6_K {
+    const HALF: i32 = 32;
+
+    fn search(x: &[f32], codes: &mut [u8]) -> f32 {
+        symmetric_scale(x, Self::HALF, codes)
+    }
+
+    fn put_scales(scales: &[f32; SUB_BLOCKS], block: &mut [u8]) -> Option<[f32; SUB_BLOCKS]> {
+        let max = greatest(scales);
+        if max.abs() < TINY {
+            return None;
+        }
+        let inverse = -128.0 / max;
+        let d = put_f16(block, D, 1.0 / inverse);
+        let scales = scales.map(|s| nearest(inverse * s).min(127) as i8);
+        block[SCALES..D].copy_from_slice(&scales.map(|s| s as u8));
+        Some(scales.map(|s| d * f32::from(s)))
+    }
+
+    #[inline(always)]
+    fn pack(codes: &[u8; SUPER_BLOCK], block: &mut [u8]) {
+        let (low, high) = block[..SCALES].split_at_mut(HIGH);
+        for ((codes, low), high) in codes.chunks_exact(128).zip(low.chunks_exact_mut(64)).zip(high.chunks_exact_mut(32))
+        {
+            for i in 0..32 {
+                let [a, b, c, d] = [codes[i], codes[i + 32], codes[i + 64], codes[i + 96]];
+                low[i] = a & 15 | (c & 15) << 4;
+                low[i + 32] = b & 15 | (d & 15) << 4;
+                high[i] = a >> 4 | b >> 4 << 2 | c >> 4 << 4 | d >> 4 << 6;
             }
         }
     }

@@ -3,10 +3,10 @@
 use super::nearest;
 
 /// Magnitudes below this make a block of zeros.
-pub(super) const TINY: f32 = 1e-15;
+pub(crate) const TINY: f32 = 1e-15;
 
 /// How [`scale_and_min`] searches.
-pub(super) struct Search {
+pub(crate) struct Search {
     /// Highest code.
     pub top: i32,
     /// The first trial's `top` is shifted by this.

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::kernels::blocks::{Block, SuperBlock};
-use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, multiply};
+use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, multiply};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -77,6 +77,28 @@ fn sum_each(v: &[__m256i]) -> __m256i {
     _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(ab, cd), _mm256_permute2x128_si256::<0x31>(ab, cd))
 }
 
+/// Columns of eight rows.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose(rows: [__m256; 8]) -> [__m256; 8] {
+    let mut fours = rows;
+    for i in 0..2 {
+        let [a, b, c, d] = [rows[4 * i], rows[4 * i + 1], rows[4 * i + 2], rows[4 * i + 3]];
+        let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+        fours[4 * i] = _mm256_shuffle_ps::<0x44>(ab, cd);
+        fours[4 * i + 1] = _mm256_shuffle_ps::<0xee>(ab, cd);
+        let (ab, cd) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+        fours[4 * i + 2] = _mm256_shuffle_ps::<0x44>(ab, cd);
+        fours[4 * i + 3] = _mm256_shuffle_ps::<0xee>(ab, cd);
+    }
+    let mut columns = rows;
+    for j in 0..4 {
+        columns[j] = _mm256_permute2f128_ps::<0x20>(fours[j], fours[4 + j]);
+        columns[4 + j] = _mm256_permute2f128_ps::<0x31>(fours[j], fours[4 + j]);
+    }
+    columns
+}
+
 impl Avx2 {
     /// The sums of the integers of sixteen vectors, as floats.
     #[inline(always)]
@@ -94,6 +116,7 @@ impl Avx2 {
 
 impl Lanes for Avx2 {
     type Float = Pair;
+    type Mask = Pair;
     const WIDE: bool = false;
 
     intrinsics! {
@@ -104,11 +127,77 @@ impl Lanes for Avx2 {
         max(a, b) = _mm256_max_ps(a, b);
         min(a, b) = _mm256_min_ps(a, b);
         mul_add(a, b, c) = _mm256_fmadd_ps(a, b, c);
+        abs(x) = _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
+        sqrt(x) = _mm256_sqrt_ps(x);
+        truncate(x) = _mm256_round_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(x);
+        nearest(x) = _mm256_cvtepi32_ps(_mm256_sub_epi32(
+            _mm256_and_si256(
+                _mm256_castps_si256(_mm256_add_ps(x, _mm256_set1_ps(ROUND))),
+                _mm256_set1_epi32(0x007f_ffff),
+            ),
+            _mm256_set1_epi32(0x0040_0000),
+        ));
+        lt(a, b) = _mm256_cmp_ps::<_CMP_LT_OQ>(a, b);
+        both(a, b) = _mm256_and_ps(a, b);
+        select(mask, yes, no) = _mm256_blendv_ps(no, yes, mask);
         select_lt(a, b, yes, no) = _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
         add_exponent(x, n) = _mm256_castsi256_ps(_mm256_add_epi32(
             _mm256_castps_si256(x),
             _mm256_slli_epi32::<23>(_mm256_castps_si256(n)),
         ));
+    }
+
+    #[inline(always)]
+    fn mask_bits(self, mask: Pair) -> u16 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { (_mm256_movemask_ps(mask.0) | _mm256_movemask_ps(mask.1) << 8) as u16 }
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [Pair; LANES]) -> [Pair; LANES] {
+        let mut columns = rows;
+        for half in [0, 8] {
+            let (mut left, mut right) = ([rows[0].0; 8], [rows[0].0; 8]);
+            for i in 0..8 {
+                (left[i], right[i]) = (rows[half + i].0, rows[half + i].1);
+            }
+            // SAFETY: a value of this type proves the instruction set.
+            unsafe { (left, right) = (transpose(left), transpose(right)) };
+            for i in 0..8 {
+                if half == 0 {
+                    (columns[i].0, columns[8 + i].0) = (left[i], right[i]);
+                } else {
+                    (columns[i].1, columns[8 + i].1) = (left[i], right[i]);
+                }
+            }
+        }
+        columns
+    }
+
+    #[inline(always)]
+    fn put_bytes(self, x: Pair, bytes: &mut [u8; LANES]) {
+        // SAFETY: a value of this type proves the instruction set; the array holds 16 bytes.
+        unsafe {
+            let low = _mm256_set1_epi32(255);
+            let (a, b) = (_mm256_cvtps_epi32(x.0), _mm256_cvtps_epi32(x.1));
+            let words = _mm256_packus_epi32(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
+            let words = _mm256_permute4x64_epi64::<0xd8>(words);
+            let (a, b) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm_packus_epi16(a, b));
+        }
+    }
+
+    #[inline(always)]
+    fn to_halves(self, x: Pair) -> [u16; LANES] {
+        const ROUNDING: i32 = _MM_FROUND_TO_NEAREST_INT;
+        let mut halves = [0; LANES];
+        // SAFETY: a value of this type proves the instruction set; the array holds 16 numbers of two bytes.
+        unsafe {
+            let to: *mut u16 = halves.as_mut_ptr();
+            _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<ROUNDING>(x.0));
+            _mm_storeu_si128(to.add(8).cast(), _mm256_cvtps_ph::<ROUNDING>(x.1));
+        }
+        halves
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::kernels::blocks::{Block, SuperBlock};
-use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, multiply};
+use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, multiply};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, and what [`super::avx2`] asks for; also VNNI if so marked.
 #[derive(Clone, Copy)]
@@ -104,6 +104,7 @@ impl<const VNNI: bool> Avx512<VNNI> {
 
 impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     type Float = __m512;
+    type Mask = __mmask16;
     const WIDE: bool = true;
 
     intrinsics! {
@@ -114,11 +115,66 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         max(a, b) = _mm512_max_ps(a, b);
         min(a, b) = _mm512_min_ps(a, b);
         mul_add(a, b, c) = _mm512_fmadd_ps(a, b, c);
+        abs(x) = _mm512_abs_ps(x);
+        sqrt(x) = _mm512_sqrt_ps(x);
+        truncate(x) = _mm512_roundscale_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(x);
+        nearest(x) = _mm512_cvtepi32_ps(_mm512_sub_epi32(
+            _mm512_and_si512(
+                _mm512_castps_si512(_mm512_add_ps(x, _mm512_set1_ps(ROUND))),
+                _mm512_set1_epi32(0x007f_ffff),
+            ),
+            _mm512_set1_epi32(0x0040_0000),
+        ));
         select_lt(a, b, yes, no) = _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes);
         add_exponent(x, n) = _mm512_castsi512_ps(_mm512_add_epi32(
             _mm512_castps_si512(x),
             _mm512_slli_epi32::<23>(_mm512_castps_si512(n)),
         ));
+    }
+
+    #[inline(always)]
+    fn lt(self, a: __m512, b: __m512) -> __mmask16 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
+    }
+
+    #[inline(always)]
+    fn both(self, a: __mmask16, b: __mmask16) -> __mmask16 {
+        a & b
+    }
+
+    #[inline(always)]
+    fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_mask_blend_ps(mask, no, yes) }
+    }
+
+    #[inline(always)]
+    fn mask_bits(self, mask: __mmask16) -> u16 {
+        mask
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [__m512; LANES]) -> [__m512; LANES] {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { transpose(rows) }
+    }
+
+    #[inline(always)]
+    fn put_bytes(self, x: __m512, bytes: &mut [u8; LANES]) {
+        // SAFETY: a value of this type proves the instruction set; the array holds 16 bytes.
+        unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))) }
+    }
+
+    #[inline(always)]
+    fn to_halves(self, x: __m512) -> [u16; LANES] {
+        let mut halves = [0; LANES];
+        // SAFETY: a value of this type proves the instruction set; the array holds 16 numbers of two bytes.
+        unsafe {
+            let bits = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+            _mm256_storeu_si256(halves.as_mut_ptr().cast(), bits);
+        }
+        halves
     }
 
     #[inline(always)]
