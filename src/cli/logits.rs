@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         (first, second) => (first.as_ref().map(PathBuf::from), second.clone()),
     };
-    let model = model_args::load(path.as_deref())?;
+    let model = model_args::load(path.as_deref(), &args.run)?;
     let name = model_args::short_name(path.as_ref());
     let tokens = match (&args.ids, text) {
         (Some(ids), None) => ids.clone(),

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 a negative finding, 2 failure or wrong usage, 70 a fault of the program, 130 interrupted.
 
+mod bench;
 mod chat;
 mod completions;
 mod convert;
@@ -57,6 +58,8 @@ enum Command {
     Quantize(quantize::Args),
     /// Measure how well models predict a text
     Perplexity(perplexity::Args),
+    /// Measure how fast a model runs, beside what the machine can do
+    Bench(bench::Args),
     /// Chat with a model, or get one answer
     Chat(chat::Args),
     /// Show the likeliest next tokens, or write logits for programs
@@ -73,6 +76,7 @@ impl Command {
             Self::Inspect(args) => inspect::run(args),
             Self::Quantize(args) => quantize::run(args),
             Self::Perplexity(args) => perplexity::run(args),
+            Self::Bench(args) => bench::run(args),
             Self::Chat(args) => chat::run(args),
             Self::Logits(args) => logits::run(args),
             Self::Completions(args) => completions::run(args),

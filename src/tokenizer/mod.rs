@@ -16,6 +16,7 @@ mod unigram;
 mod vocab;
 mod wordpiece;
 
+pub use bytes_as_text::character as byte_character;
 pub use error::Error;
 pub use pre_tokenizer::Recognized;
 pub use stream::StreamDecoder;

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, one module a subject.
 
+// `gguf bench`.
+mod bench_command;
 // Checkpoints in folders.
 mod checkpoints;
 // Whole quantized files.
