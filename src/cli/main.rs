@@ -6,6 +6,7 @@ mod chat;
 mod completions;
 mod convert;
 mod demo;
+mod detokenize;
 mod inspect;
 mod interrupt;
 mod logits;
@@ -14,6 +15,7 @@ mod perplexity;
 mod progress;
 mod quantize;
 mod table;
+mod tokenize;
 mod units;
 
 use std::io::{self, ErrorKind};
@@ -61,6 +63,10 @@ enum Command {
     Chat(chat::Args),
     /// Show the likeliest next tokens, or write logits for programs
     Logits(logits::Args),
+    /// Show how a text becomes tokens
+    Tokenize(tokenize::Args),
+    /// Turn tokens back to text
+    Detokenize(detokenize::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -75,6 +81,8 @@ impl Command {
             Self::Perplexity(args) => perplexity::run(args),
             Self::Chat(args) => chat::run(args),
             Self::Logits(args) => logits::run(args),
+            Self::Tokenize(args) => tokenize::run(args),
+            Self::Detokenize(args) => detokenize::run(args),
             Self::Completions(args) => completions::run(args),
         }
     }

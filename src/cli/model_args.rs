@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use gguf::bytes::Bytes;
-use gguf::convert::{Conversion, Options, OutputType};
+use gguf::convert::{Conversion, Folder, Options, OutputType};
 use gguf::gguf::Reader;
 use gguf::kernels::{Isa, Pool};
 use gguf::model::Model;
 use gguf::nn::KvType;
+use gguf::tokenizer::Tokenizer;
 
 /// Threads and cache.
 #[derive(Clone, Debug, clap::Args)]
@@ -74,6 +75,21 @@ pub(crate) fn embedded() -> anyhow::Result<Reader> {
 #[cfg(not(feature = "embedded"))]
 pub(crate) fn embedded() -> anyhow::Result<Reader> {
     anyhow::bail!("no model given, and none is embedded in this build")
+}
+
+/// The tokenizer of a GGUF file, of a checkpoint's folder, or of the embedded model.
+pub(crate) fn tokenizer(path: Option<&Path>) -> anyhow::Result<Tokenizer> {
+    let reader = match path {
+        Some(path) if path.is_dir() => return Ok(gguf::convert::tokenizer(&Folder::open(path)?, None)?),
+        Some(path) => Reader::open(path)?,
+        None => embedded()?,
+    };
+    Tokenizer::from_gguf(&reader).with_context(|| short_name(path.map(Path::to_owned).as_ref()))
+}
+
+/// Whether an argument that may be a model's path or a text is a path.
+pub(crate) fn is_model(argument: &str) -> bool {
+    Path::new(argument).exists() || argument.to_lowercase().ends_with(".gguf")
 }
 
 /// A text file, `-` for standard input.

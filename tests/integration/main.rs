@@ -28,6 +28,8 @@ mod outputs;
 mod round_trip;
 // Files shared by tests.
 mod shared;
+// `gguf tokenize` and `gguf detokenize`.
+mod tokenize_command;
 // Tokenizers of published vocabularies.
 mod tokenizers;
 // The embedded model, from checkpoint to answer.
