@@ -1,6 +1,7 @@
 //! `gguf`: the toolkit for GGUF model files.
 
 pub mod arch;
+pub mod bench;
 pub mod bytes;
 pub mod convert;
 #[cfg(feature = "embedded")]

@@ -56,12 +56,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (path, text) = match (&args.first, &args.second) {
         // One argument that is no file's name is a text.
-        (Some(only), None) if !Path::new(only).exists() && !only.to_lowercase().ends_with(".gguf") => {
-            (None, Some(only.clone()))
-        }
+        (Some(only), None) if !model_args::is_model(only) => (None, Some(only.clone())),
         (first, second) => (first.as_ref().map(PathBuf::from), second.clone()),
     };
-    let model = model_args::load(path.as_deref())?;
+    let model = model_args::load(path.as_deref(), &args.run)?;
     let name = model_args::short_name(path.as_ref());
     let tokens = match (&args.ids, text) {
         (Some(ids), None) => ids.clone(),

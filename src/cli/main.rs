@@ -2,10 +2,12 @@
 //!
 //! Exit codes: 0 done, 1 a negative finding, 2 failure or wrong usage, 70 a fault of the program, 130 interrupted.
 
+mod bench;
 mod chat;
 mod completions;
 mod convert;
 mod demo;
+mod detokenize;
 mod inspect;
 mod interrupt;
 mod logits;
@@ -14,6 +16,7 @@ mod perplexity;
 mod progress;
 mod quantize;
 mod table;
+mod tokenize;
 mod units;
 
 use std::io::{self, ErrorKind};
@@ -57,10 +60,16 @@ enum Command {
     Quantize(quantize::Args),
     /// Measure how well models predict a text
     Perplexity(perplexity::Args),
+    /// Measure how fast a model runs, beside what the machine can do
+    Bench(bench::Args),
     /// Chat with a model, or get one answer
     Chat(chat::Args),
     /// Show the likeliest next tokens, or write logits for programs
     Logits(logits::Args),
+    /// Show how a text becomes tokens
+    Tokenize(tokenize::Args),
+    /// Turn tokens back to text
+    Detokenize(detokenize::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -73,8 +82,11 @@ impl Command {
             Self::Inspect(args) => inspect::run(args),
             Self::Quantize(args) => quantize::run(args),
             Self::Perplexity(args) => perplexity::run(args),
+            Self::Bench(args) => bench::run(args),
             Self::Chat(args) => chat::run(args),
             Self::Logits(args) => logits::run(args),
+            Self::Tokenize(args) => tokenize::run(args),
+            Self::Detokenize(args) => detokenize::run(args),
             Self::Completions(args) => completions::run(args),
         }
     }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use gguf::bytes::Bytes;
-use gguf::convert::{Conversion, Options, OutputType};
+use gguf::convert::{Conversion, Folder, Options, OutputType};
 use gguf::gguf::Reader;
 use gguf::kernels::{Isa, Pool};
-use gguf::model::Model;
+use gguf::model::{Loading, Model};
 use gguf::nn::KvType;
+use gguf::tokenizer::Tokenizer;
 
 /// Threads and cache.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,6 +23,9 @@ pub(crate) struct RunArgs {
     /// Type of cached keys and values
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_kv_type)]
     pub(crate) kv_type: KvType,
+    /// Where weights are held: in the mapped file, or copied to memory
+    #[arg(long, value_name = "MODE", default_value = "mmap", value_parser = parse_loading)]
+    pub(crate) load: Loading,
 }
 
 fn parse_kv_type(text: &str) -> Result<KvType, String> {
@@ -30,6 +34,14 @@ fn parse_kv_type(text: &str) -> Result<KvType, String> {
         "f16" => Ok(KvType::F16),
         "q8_0" => Ok(KvType::Q8_0),
         _ => Err("f32, f16 or q8_0".into()),
+    }
+}
+
+fn parse_loading(text: &str) -> Result<Loading, String> {
+    match text {
+        "mmap" => Ok(Loading::Map),
+        "load" => Ok(Loading::Copy),
+        _ => Err("mmap or load".into()),
     }
 }
 
@@ -53,12 +65,9 @@ pub(crate) fn default_threads() -> usize {
 pub(crate) const EMBEDDED: &str = "storyteller (embedded)";
 
 /// The model at `path`, or the embedded one.
-pub(crate) fn load(path: Option<&Path>) -> anyhow::Result<Arc<Model>> {
-    let model = match path {
-        Some(path) => Model::load(path)?,
-        None => Model::from_reader(&embedded()?)?,
-    };
-    Ok(Arc::new(model))
+pub(crate) fn load(path: Option<&Path>, run: &RunArgs) -> anyhow::Result<Arc<Model>> {
+    let reader = path.map_or_else(embedded, |path| Ok(Reader::open(path)?))?;
+    Ok(Arc::new(Model::from_reader_with(&reader, run.load)?))
 }
 
 /// The embedded checkpoint, converted to F16 in memory.
@@ -74,6 +83,21 @@ pub(crate) fn embedded() -> anyhow::Result<Reader> {
 #[cfg(not(feature = "embedded"))]
 pub(crate) fn embedded() -> anyhow::Result<Reader> {
     anyhow::bail!("no model given, and none is embedded in this build")
+}
+
+/// The tokenizer of a GGUF file, of a checkpoint's folder, or of the embedded model.
+pub(crate) fn tokenizer(path: Option<&Path>) -> anyhow::Result<Tokenizer> {
+    let reader = match path {
+        Some(path) if path.is_dir() => return Ok(gguf::convert::tokenizer(&Folder::open(path)?, None)?),
+        Some(path) => Reader::open(path)?,
+        None => embedded()?,
+    };
+    Tokenizer::from_gguf(&reader).with_context(|| short_name(path.map(Path::to_owned).as_ref()))
+}
+
+/// Whether an argument that may be a model's path or a text is a path.
+pub(crate) fn is_model(argument: &str) -> bool {
+    Path::new(argument).exists() || argument.to_lowercase().ends_with(".gguf")
 }
 
 /// A text file, `-` for standard input.

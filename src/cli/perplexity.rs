@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use gguf::gguf::Reader;
-use gguf::model::Model;
+use gguf::model::{Loading, Model};
 use gguf::perplexity::{Options, Outcome, perplexity};
 use serde_json::json;
 
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut measured = Vec::new();
     for path in models {
         let reader = path.map_or_else(model_args::embedded, |path| Ok(Reader::open(path)?))?;
-        measured.push(measure(&reader, &short_name(path), &pool, &text, &options)?);
+        measured.push(measure(&reader, &short_name(path), &pool, args.run.load, &text, &options)?);
     }
     if args.json {
         let all: Vec<_> = measured.iter().map(as_json).collect();
@@ -92,10 +92,11 @@ pub(crate) fn measure(
     reader: &Reader,
     name: &str,
     pool: &gguf::kernels::Pool,
+    loading: Loading,
     text: &str,
     options: &Options,
 ) -> anyhow::Result<Measured> {
-    let model = Model::from_reader(reader)?;
+    let model = Model::from_reader_with(reader, loading)?;
     let bar = progress::steps(0, name);
     let outcome = perplexity(&model, pool, text, options, &mut |progress| {
         bar.set_length(progress.total as u64);

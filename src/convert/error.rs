@@ -99,6 +99,14 @@ pub enum Error {
         /// What is wrong.
         problem: TokenizerProblem,
     },
+    /// A vocabulary that makes no tokenizer.
+    #[error("{}: {source}", printable_path(path))]
+    Vocabulary {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        source: crate::tokenizer::Error,
+    },
     /// The output cannot be written.
     #[error(transparent)]
     Write(#[from] quantize::Error),

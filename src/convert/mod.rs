@@ -22,8 +22,10 @@ pub use folder::Folder;
 use crate::arch::{self, Config, Hparams, Keys};
 use crate::gguf::{Metadata, TensorSpec, Value, keys};
 use crate::input_file::FileId;
+use crate::model::tokenizer::from_metadata;
 use crate::quantize::{self, FileType, Plan, Progress, Source};
 use crate::safetensors::{Checkpoint, Dtype};
+use crate::tokenizer::Tokenizer;
 use tensors::Making;
 
 /// The type that weights are converted to.
@@ -49,6 +51,22 @@ pub struct Options {
     pub name: Option<String>,
     /// Name of the pre-tokenizer, in place of the recognized one.
     pub pre: Option<String>,
+}
+
+/// The tokenizer of the checkpoint in `folder`, as a converted file would hold it; its weights need not be there.
+/// `pre` names a pre-tokenizer where it shall not be recognized.
+///
+/// # Errors
+/// When a file is missing or not valid, or the tokenizer cannot be converted.
+pub fn tokenizer(folder: &Folder, pre: Option<&str>) -> Result<Tokenizer, Error> {
+    let config_path = folder.path("config.json");
+    let json = folder.json("config.json")?.ok_or_else(|| Error::MissingFile { path: config_path })?;
+    let config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
+    let mut metadata = Metadata::new();
+    // Some tokenizers behave as the model's name says.
+    metadata.set(keys::GENERAL_NAME, folder.name());
+    tokenizer::write(folder, &config, pre, &mut metadata)?;
+    from_metadata(&metadata).map_err(|source| Error::Vocabulary { path: folder.path(""), source })
 }
 
 /// A checked checkpoint, ready to be read as the tensors of a GGUF file.

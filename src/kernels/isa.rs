@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use super::Error;
-use super::lanes::{Kernel, Scalar};
+use super::lanes::{Kernel, Lanes, Scalar};
 use super::tiles::TileProduct;
 #[cfg(target_arch = "x86_64")]
 use super::x86_64::{amx, avx2, avx512};
@@ -109,6 +109,15 @@ impl Isa {
         }
     }
 
+    /// Does `rounds` rounds of products of bytes, added up in registers, and returns how many products those are.
+    pub(super) fn byte_products(self, rounds: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if let (Self::Amx, Some(amx)) = (self, amx::Amx::detect()) {
+            return amx::byte_products(amx, rounds);
+        }
+        self.run(ByteProducts(rounds))
+    }
+
     /// The best instruction set of this CPU.
     #[must_use]
     pub fn best() -> Self {
@@ -133,6 +142,18 @@ impl Isa {
             Some(_) => Err(Error::MissingCpu { name }),
             None => Err(Error::UnknownCpu { name }),
         }
+    }
+}
+
+/// [`Lanes::byte_products`].
+struct ByteProducts(usize);
+
+impl Kernel for ByteProducts {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> usize {
+        lanes.byte_products(self.0)
     }
 }
 

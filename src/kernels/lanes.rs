@@ -171,6 +171,26 @@ pub(crate) trait Lanes: Copy {
         self.array(&dots)
     }
 
+    /// Sixteen floats of any bits.
+    #[inline(always)]
+    fn float_bytes(self, bytes: &[u8; 4 * LANES]) -> Self::Float {
+        // SAFETY: the array holds 64 bytes, and loads need no alignment.
+        unsafe { self.load(bytes.as_ptr().cast()) }
+    }
+
+    /// Does `rounds` rounds of products of bytes, added up in registers, and returns how many: the most that there
+    /// can be. What comes out means nothing.
+    #[inline(always)]
+    fn byte_products(self, rounds: usize) -> usize {
+        let (codes, x) = (std::hint::black_box([3_u8; 64]), std::hint::black_box([5_i8; 64]));
+        let mut sum = 0_i32;
+        for _ in 0..rounds {
+            sum = sum.wrapping_add(dot(&std::hint::black_box(codes), &x));
+        }
+        std::hint::black_box(sum);
+        64 * rounds
+    }
+
     /// Asks for the cache line at `at`, which may be anywhere.
     #[inline(always)]
     fn prefetch<T>(self, _at: *const T) {}

@@ -71,6 +71,12 @@ impl Matrix {
         &self.bytes
     }
 
+    /// The same bytes, with what keeps them alive.
+    #[must_use]
+    pub fn shared_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// Bytes of one row.
     #[must_use]
     pub fn row_bytes(&self) -> usize {

@@ -46,14 +46,14 @@ pub enum Error {
         /// What is wrong.
         source: tokenizer::Error,
     },
-    /// There is less memory than the weights take.
-    #[error("{}: the weights take {needed} bytes, {available} bytes of memory are free", printable_path(path))]
-    NoMemory {
+    /// The system gives no memory for the weights.
+    #[error("{}: no memory for {needed} bytes of weights (--load mmap needs none): {source}", printable_path(path))]
+    Memory {
         /// The file.
         path: PathBuf,
         /// Bytes of the weights.
         needed: u64,
-        /// Bytes free.
-        available: u64,
+        /// The system's word.
+        source: std::io::Error,
     },
 }

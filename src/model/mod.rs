@@ -2,6 +2,7 @@
 
 mod error;
 mod load;
+mod resident;
 pub mod tokenizer;
 
 pub use error::Error;

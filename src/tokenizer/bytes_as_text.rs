@@ -1,8 +1,9 @@
 //! GPT-2's way to write bytes as printable characters: what is printable in Latin-1 stands for itself, the rest for
 //! the characters from U+0100 on.
 
-/// The character that stands for `byte`.
-pub(super) fn character(byte: u8) -> char {
+/// The character that stands for `byte` in the tokens of byte-pair vocabularies.
+#[must_use]
+pub fn character(byte: u8) -> char {
     let shifted = match byte {
         b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => return char::from(byte),
         0..=0x20 => u32::from(byte),

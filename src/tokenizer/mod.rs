@@ -16,6 +16,7 @@ mod unigram;
 mod vocab;
 mod wordpiece;
 
+pub use bytes_as_text::character as byte_character;
 pub use error::Error;
 pub use pre_tokenizer::Recognized;
 pub use stream::StreamDecoder;
@@ -200,6 +201,12 @@ impl Tokenizer {
     /// The text of `tokens`. Control tokens are left out unless `special`; bytes that are no UTF-8 become U+FFFD.
     #[must_use]
     pub fn decode(&self, tokens: &[u32], special: bool) -> String {
+        String::from_utf8_lossy(&self.decode_bytes(tokens, special)).into_owned()
+    }
+
+    /// As [`Self::decode`], but the bytes themselves, which may end within a character.
+    #[must_use]
+    pub fn decode_bytes(&self, tokens: &[u32], special: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
         for &token in tokens {
             if special || !matches!(self.kind(token), TokenKind::Control | TokenKind::Unknown) {
@@ -208,8 +215,10 @@ impl Tokenizer {
         }
         // The space that encoding has put before the text.
         let prefixed = self.vocab.add_space_prefix && matches!(self.vocab.model, Model::Spm | Model::Unigram);
-        let start = usize::from(prefixed && bytes.first() == Some(&b' '));
-        String::from_utf8_lossy(&bytes[start..]).into_owned()
+        if prefixed && bytes.first() == Some(&b' ') {
+            bytes.remove(0);
+        }
+        bytes
     }
 
     /// Whether `token` ends a model's turn.

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("quantize", BELOW_APPLICATIONS),
     ("engine", BELOW_APPLICATIONS),
     ("embedded", &["convert"]),
+    ("bench", &["quant", "kernels", "nn", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
     ("perplexity", &["quant", "kernels", "nn", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"]),
 ];
 

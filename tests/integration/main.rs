@@ -1,5 +1,7 @@
 //! The integration tests: one binary, one module a subject.
 
+// `gguf bench`.
+mod bench_command;
 // Checkpoints in folders.
 mod checkpoints;
 // Whole quantized files.
@@ -28,6 +30,8 @@ mod outputs;
 mod round_trip;
 // Files shared by tests.
 mod shared;
+// `gguf tokenize` and `gguf detokenize`.
+mod tokenize_command;
 // Tokenizers of published vocabularies.
 mod tokenizers;
 // The embedded model, from checkpoint to answer.

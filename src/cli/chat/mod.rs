@@ -107,7 +107,7 @@ impl SamplingArgs {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let model = model_args::load(args.model.as_deref())?;
+    let model = model_args::load(args.model.as_deref(), &args.run)?;
     let mut conversation = start(args, model)?;
     let piped = !std::io::stdin().is_terminal();
     if args.prompt.is_some() || piped {
@@ -246,6 +246,6 @@ pub(crate) fn with(path: &std::path::Path, run: &RunArgs, prompt: Option<&str>) 
         run: run.clone(),
         verbose: true,
     };
-    let mut conversation = start(&args, model_args::load(Some(path))?)?;
+    let mut conversation = start(&args, model_args::load(Some(path), &args.run)?)?;
     if prompt.is_some() { once(&args, &mut conversation, false) } else { interactive(&args, &mut conversation) }
 }

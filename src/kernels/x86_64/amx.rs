@@ -141,6 +141,25 @@ impl Drop for Configured {
     }
 }
 
+/// Products of bytes out of tile registers, in four chains; returns how many.
+pub(crate) fn byte_products(amx: Amx, rounds: usize) -> usize {
+    let _configured = Configured::new(amx, 64);
+    for _ in 0..rounds {
+        // SAFETY: registers are configured.
+        unsafe {
+            asm!(
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tdpbssd tmm1, tmm5, tmm6",
+                "tdpbssd tmm2, tmm4, tmm7",
+                "tdpbssd tmm3, tmm5, tmm7",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                options(nostack, nomem),
+            );
+        }
+    }
+    4 * LANES * LANES * 64 * rounds
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: &mut Panels) {
     let x = p.x;

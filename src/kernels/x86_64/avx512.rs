@@ -296,6 +296,28 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn byte_products(self, rounds: usize) -> usize {
+        const CHAINS: usize = 12;
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let x = std::hint::black_box(_mm512_set1_epi8(1));
+            let mut sums = [x; CHAINS];
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = if VNNI {
+                        _mm512_dpbusd_epi32(*sum, x, x)
+                    } else {
+                        let pairs = _mm512_maddubs_epi16(*sum, x);
+                        _mm512_add_epi32(*sum, _mm512_madd_epi16(pairs, x))
+                    };
+                }
+            }
+            std::hint::black_box(sums);
+        }
+        64 * CHAINS * rounds
+    }
+
+    #[inline(always)]
     unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
         self,
         product: Product,

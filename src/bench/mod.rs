@@ -1,0 +1,13 @@
+//! How fast a model runs here, beside how fast it could at most; and made models of any shape to measure with.
+
+mod made;
+mod measure;
+mod memory;
+mod shape;
+mod work;
+
+pub use made::MadeModel;
+pub use measure::{Kind, Measured, Options, Report, Test, measure, prompt};
+pub use memory::{Memory, memory};
+pub use shape::Shape;
+pub use work::Work;

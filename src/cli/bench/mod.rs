@@ -1,0 +1,179 @@
+//! `gguf bench`: how fast a model runs, beside what the machine can do.
+
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use gguf::bench::{self, Kind, MadeModel, Options, Shape, Test};
+use gguf::bytes::Bytes;
+use gguf::gguf::Reader;
+use gguf::model::Model;
+use gguf::quantize::{self, FileType, Plan};
+
+use crate::model_args::{self, RunArgs, short_name};
+use crate::{progress, units};
+
+/// Measures how fast a model runs: prompts (pp) and generation (tg), each beside the machine's limit, which is
+/// measured in the same run.
+///
+/// The limit of a prompt is all its products at the rate at which this CPU multiplies out of registers; the limit of
+/// generation is all bytes of weights and cache at the rate at which memory is read. Without a model, the embedded one
+/// is measured; with --shape, a made one, whose weights look like chance.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gguf bench model.gguf                              # prompts of 512 tokens, generation of 128
+  gguf bench model.gguf -p 512 -n 32 -d 0,4096       # also after 4096 other tokens
+  gguf bench --shape llama-1b -t Q4_K_M              # no file needed
+  gguf bench --shape llama-1b -t F16 --save 1b.gguf  # write the made model, measure nothing")]
+pub(crate) struct Args {
+    /// GGUF file (default: the embedded model)
+    #[arg(value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// Make a model of this shape in place of a file's
+    #[arg(long, value_name = "SHAPE", conflicts_with = "model", value_parser = parse_shape)]
+    shape: Option<&'static str>,
+    /// Mix that the made model is quantized to
+    #[arg(long = "type", short = 't', value_name = "TYPE", requires = "shape", default_value = "Q4_K_M", value_parser = parse_type)]
+    file_type: FileType,
+    /// Write the made model to this file, and measure nothing
+    #[arg(long, value_name = "FILE", requires = "shape")]
+    save: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(long, short, requires = "save")]
+    force: bool,
+    /// Lengths of prompts (0: none)
+    #[arg(long, short, value_name = "N", value_delimiter = ',', default_value = "512")]
+    prompt: Vec<usize>,
+    /// Tokens to generate (0: none)
+    #[arg(long = "generate", short = 'n', value_name = "N", value_delimiter = ',', default_value = "128")]
+    generation: Vec<usize>,
+    /// Tokens that are there before
+    #[arg(long, short, value_name = "N", value_delimiter = ',', default_value = "0")]
+    depth: Vec<usize>,
+    /// How often each test runs
+    #[arg(long, short, value_name = "N", default_value_t = 3)]
+    repetitions: usize,
+    /// Tokens of a forward pass
+    #[arg(long, short, value_name = "N", default_value_t = 512)]
+    batch: usize,
+    #[command(flatten)]
+    run: RunArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_shape(text: &str) -> Result<&'static str, String> {
+    Shape::from_name(text).map(Shape::name).ok_or_else(|| {
+        let known: Vec<String> = Shape::all().map(|shape| format!("{} ({})", shape.name(), shape.like())).collect();
+        format!("one of {}", known.join(", "))
+    })
+}
+
+fn parse_type(text: &str) -> Result<FileType, String> {
+    FileType::from_name(text).ok_or_else(|| "F16, BF16, Q8_0, Q4_K_M ...".into())
+}
+
+/// A loaded model, and how long that took.
+struct Loaded {
+    name: String,
+    model: Arc<Model>,
+    file_bytes: u64,
+    load_time: Duration,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let made = args.shape.map(|name| Made::new(name, args.file_type)).transpose()?;
+    if let (Some(made), Some(path)) = (&made, &args.save) {
+        return save(made, path, args.force);
+    }
+    let pool = args.run.pool()?;
+    let loaded = load(args, made.as_ref())?;
+    // The made weights are in the quantized model now.
+    drop(made);
+    let options = Options {
+        prompts: args.prompt.clone(),
+        generations: args.generation.clone(),
+        depths: args.depth.clone(),
+        repetitions: args.repetitions,
+        batch_size: args.batch,
+        kv_type: args.run.kv_type,
+    };
+    let count = (args.prompt.len() + args.generation.len()) * args.depth.len();
+    let bar = progress::steps(count as u64, "measuring");
+    let report = bench::measure(&loaded.model, &pool, &options, &mut |test| {
+        bar.set_message(test_name(test));
+        bar.inc(1);
+        true
+    });
+    bar.finish_and_clear();
+    let report = report.with_context(|| loaded.name.clone())?.context("stopped")?;
+    let shown = report::Shown { loaded: &loaded, report: &report, pool: &pool, run: &args.run };
+    let text = if args.json { format!("{:#}\n", shown.json()) } else { shown.markdown() };
+    model_args::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `pp512`, `tg128 @ 4096`.
+fn test_name(test: Test) -> String {
+    let kind = if test.kind == Kind::Prompt { "pp" } else { "tg" };
+    let depth = if test.depth > 0 { format!(" @ {}", test.depth) } else { String::new() };
+    format!("{kind}{}{depth}", test.tokens)
+}
+
+fn load(args: &Args, made: Option<&Made>) -> anyhow::Result<Loaded> {
+    let in_memory = match (&args.model, made) {
+        (_, Some(made)) => Some(made.reader()?),
+        (None, None) => Some(model_args::embedded()?),
+        (Some(_), None) => None,
+    };
+    let start = Instant::now();
+    let reader = match (in_memory, &args.model) {
+        (Some(reader), _) => reader,
+        (None, path) => Reader::open(path.as_deref().unwrap_or(Path::new("")))?,
+    };
+    let model = Arc::new(Model::from_reader_with(&reader, args.run.load)?);
+    let load_time = start.elapsed();
+    let name = made.map_or_else(|| short_name(args.model.as_ref()), |made| made.name.clone());
+    Ok(Loaded { name, model, file_bytes: reader.file_bytes(), load_time })
+}
+
+/// A made model with its plan.
+struct Made {
+    name: String,
+    source: MadeModel,
+    plan: Plan,
+}
+
+impl Made {
+    fn new(shape: &str, file_type: FileType) -> anyhow::Result<Self> {
+        let shape = Shape::from_name(shape).context("an unknown shape")?;
+        let source = MadeModel::new(shape)?;
+        let plan = Plan::new(&source, &quantize::Options::new(file_type))?;
+        Ok(Self { name: format!("{}-{file_type}", shape.name()), source, plan })
+    }
+
+    fn reader(&self) -> anyhow::Result<Reader> {
+        let bytes = quantize::run_in_memory(&self.source, &self.plan)?;
+        Ok(Reader::from_bytes(&self.name, Bytes::from(bytes))?)
+    }
+}
+
+fn save(made: &Made, path: &Path, force: bool) -> anyhow::Result<ExitCode> {
+    if path.is_dir() {
+        bail!("{}: is a folder", path.display());
+    }
+    let start = Instant::now();
+    let bar = progress::bytes(made.plan.tensor_bytes(), "making");
+    let bytes = quantize::run(&made.source, &made.plan, path, force, &|progress| {
+        bar.set_position(progress.done);
+        true
+    })?;
+    bar.finish_and_clear();
+    eprintln!("{}: {} in {:.1} s", path.display(), units::bytes(bytes), start.elapsed().as_secs_f64());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,138 @@
+//! What this machine does at most: multiply-adds out of registers, and reading memory. Speeds are held against these.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use super::Pool;
+use super::lanes::{Kernel, LANES, Lanes};
+use crate::bytes::Bytes;
+
+/// How long each measurement takes.
+const BUDGET: Duration = Duration::from_millis(150);
+/// Tasks a thread of one region, so that no thread waits long for another at its end.
+const TASKS: usize = 32;
+/// Rounds of products of one task: some ten microseconds.
+const ROUNDS: usize = 2000;
+/// Bytes that one task reads.
+const PART: usize = 1 << 20;
+
+/// Rates of all threads of a pool together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Products of bytes, added up, a second.
+    pub byte_products: f64,
+    /// Fused multiply-adds of `f32` a second.
+    pub float_products: f64,
+    /// Bytes read a second.
+    pub bytes_read: f64,
+}
+
+impl Limits {
+    /// Measures them: products as kernels of the pool's instruction set do them, and one read of all of `memory`
+    /// after the other, so that pages are of the kind that they are.
+    #[must_use]
+    pub fn measure(pool: &Pool, memory: &[Bytes]) -> Self {
+        let parts: Vec<&[u8]> = memory.iter().flat_map(|bytes| bytes.chunks(PART)).collect();
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let read = || {
+            pool.run(parts.len(), &|i| pool.isa().run(Read(parts[i])));
+            bytes
+        };
+        Self {
+            byte_products: rate(|| products(pool, &|| pool.isa().byte_products(ROUNDS))),
+            float_products: rate(|| products(pool, &|| pool.isa().run(FloatProducts))),
+            bytes_read: rate(read),
+        }
+    }
+
+    /// The better of two measurements, rate by rate.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            byte_products: self.byte_products.max(other.byte_products),
+            float_products: self.float_products.max(other.float_products),
+            bytes_read: self.bytes_read.max(other.bytes_read),
+        }
+    }
+}
+
+fn products(pool: &Pool, task: &(dyn Fn() -> usize + Sync)) -> usize {
+    let tasks = pool.threads() * TASKS;
+    let each = std::sync::atomic::AtomicUsize::new(0);
+    pool.run(tasks, &|_| each.store(task(), std::sync::atomic::Ordering::Relaxed));
+    each.into_inner() * tasks
+}
+
+/// The best rate of several calls, each of which tells how much it has done.
+fn rate(mut call: impl FnMut() -> usize) -> f64 {
+    let start = Instant::now();
+    let mut best = 0.0_f64;
+    let mut calls = 0;
+    while calls < 3 || start.elapsed() < BUDGET {
+        let one = Instant::now();
+        let done = call();
+        best = best.max(done as f64 / one.elapsed().as_secs_f64());
+        calls += 1;
+    }
+    best
+}
+
+/// Independent chains of fused multiply-adds.
+struct FloatProducts;
+
+impl Kernel for FloatProducts {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> usize {
+        if L::WIDE { chains::<L, 12>(l) } else { chains::<L, 6>(l) }
+    }
+}
+
+#[inline(always)]
+fn chains<L: Lanes, const N: usize>(l: L) -> usize {
+    let (factor, addend) = (l.array(&black_box([0.5; LANES])), l.array(&black_box([1.0; LANES])));
+    let mut sums = [addend; N];
+    for _ in 0..ROUNDS {
+        for sum in &mut sums {
+            *sum = l.mul_add(*sum, factor, addend);
+        }
+    }
+    black_box(sums.map(|sum| l.to_array(sum)));
+    N * LANES * ROUNDS
+}
+
+/// Reads everything, and does as little as possible with it.
+struct Read<'a>(&'a [u8]);
+
+impl Kernel for Read<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let mut most = [l.splat(0.0); 4];
+        for bytes in self.0.as_chunks::<{ 4 * 4 * LANES }>().0 {
+            for (most, bytes) in most.iter_mut().zip(bytes.as_chunks::<{ 4 * LANES }>().0) {
+                *most = l.max(*most, l.float_bytes(bytes));
+            }
+        }
+        black_box(most.map(|most| l.to_array(most)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Limits;
+    use crate::bytes::Bytes;
+    use crate::kernels::{Isa, Pool};
+
+    #[test]
+    fn every_cpu_has_limits() {
+        for &isa in Isa::ALL.iter().filter(|isa| isa.available()) {
+            let limits = Limits::measure(&Pool::with_isa(2, isa), &[Bytes::from(vec![1; 1 << 20])]);
+            for rate in [limits.byte_products, limits.float_products, limits.bytes_read] {
+                assert!(rate.is_finite() && rate > 1e5, "{isa}: {limits:?}");
+            }
+        }
+    }
+}
