@@ -38,6 +38,8 @@ pub(super) trait SuperBlockFormat {
     const MINS: bool;
     /// Whether codes have a zero point.
     const ZEROS: bool;
+    /// Elements that share a scale: 16 or 32.
+    const SUB_LEN: usize;
 
     fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock);
 }
@@ -141,6 +143,7 @@ impl SuperBlockFormat for Q2K {
     const BYTES: usize = 84;
     const MINS: bool = true;
     const ZEROS: bool = false;
+    const SUB_LEN: usize = 16;
 
     #[inline(always)]
     fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock) {
@@ -159,6 +162,7 @@ impl SuperBlockFormat for Q3K {
     const BYTES: usize = 110;
     const MINS: bool = false;
     const ZEROS: bool = true;
+    const SUB_LEN: usize = 16;
 
     #[inline(always)]
     fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock) {
@@ -202,6 +206,7 @@ impl SuperBlockFormat for Q4K {
     const BYTES: usize = 144;
     const MINS: bool = true;
     const ZEROS: bool = false;
+    const SUB_LEN: usize = 32;
 
     #[inline(always)]
     fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock) {
@@ -214,6 +219,7 @@ impl SuperBlockFormat for Q5K {
     const BYTES: usize = 176;
     const MINS: bool = true;
     const ZEROS: bool = false;
+    const SUB_LEN: usize = 32;
 
     #[inline(always)]
     fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock) {
@@ -227,6 +233,7 @@ impl SuperBlockFormat for Q6K {
     const BYTES: usize = 210;
     const MINS: bool = false;
     const ZEROS: bool = true;
+    const SUB_LEN: usize = 16;
 
     #[inline(always)]
     fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock) {

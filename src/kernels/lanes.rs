@@ -31,6 +31,8 @@ pub(crate) trait Kernel {
 pub(crate) trait Lanes: Copy {
     /// Sixteen `f32`.
     type Float: Copy;
+    /// Sixteen `i32`, each also a word of four bytes, or of two words of 16 bits.
+    type Int: Copy;
     /// Whether there are registers for tiles of four by four vectors.
     const WIDE: bool;
 
@@ -149,6 +151,44 @@ pub(crate) trait Lanes: Copy {
             *to = (dot(&w.codes, x) - zeros) as f32;
         }
         self.array(&dots)
+    }
+
+    fn splat_int(self, x: i32) -> Self::Int;
+    /// # Safety
+    /// `from` points to 16 readable integers, or as many bytes.
+    unsafe fn load_int(self, from: *const i32) -> Self::Int;
+    /// # Safety
+    /// `to` points to 16 writable integers.
+    unsafe fn store_int(self, to: *mut i32, x: Self::Int);
+    fn add_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The low halves of the products.
+    fn mul_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The nearest floats.
+    fn int_to_float(self, x: Self::Int) -> Self::Float;
+    /// `sum` plus the products of the four bytes of each lane of `codes`, unsigned, with those of `x`, signed and at least
+    /// -127. Codes have six bits, or all eight if so marked.
+    fn dot_bytes<const EIGHT_BITS: bool>(self, sum: Self::Int, codes: Self::Int, x: i32) -> Self::Int;
+    /// `sum` plus the products of the two signed words of each lane of `pairs` with those of `x`.
+    fn dot_pairs(self, sum: Self::Int, pairs: Self::Int, x: i32) -> Self::Int;
+
+    /// Columns of sixteen rows.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::Int; LANES]) -> [Self::Int; LANES] {
+        let mut words = [[0; LANES]; LANES];
+        for (lane, row) in rows.into_iter().enumerate() {
+            let mut row_words = [0; LANES];
+            // SAFETY: the array holds 16 integers.
+            unsafe { self.store_int(row_words.as_mut_ptr(), row) };
+            for (to, word) in words.iter_mut().zip(row_words) {
+                to[lane] = word;
+            }
+        }
+        let mut columns = rows;
+        for (column, words) in columns.iter_mut().zip(&words) {
+            // SAFETY: the array holds 16 integers.
+            *column = unsafe { self.load_int(words.as_ptr()) };
+        }
+        columns
     }
 
     /// Asks for the cache line at `at`, which may be anywhere.
@@ -299,6 +339,7 @@ macro_rules! lane_wise {
 
 impl Lanes for Scalar {
     type Float = [f32; LANES];
+    type Int = [i32; LANES];
     const WIDE: bool = false;
 
     lane_wise! {
@@ -345,6 +386,57 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn max_lane(self, x: Self::Float) -> f32 {
         x.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    }
+
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> Self::Int {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn load_int(self, from: *const i32) -> Self::Int {
+        // SAFETY: the caller vouches for 16 integers.
+        unsafe { from.cast::<[i32; LANES]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store_int(self, to: *mut i32, x: Self::Int) {
+        // SAFETY: the caller vouches for 16 integers.
+        unsafe { to.cast::<[i32; LANES]>().write_unaligned(x) }
+    }
+
+    #[inline(always)]
+    fn add_int(self, a: Self::Int, b: Self::Int) -> Self::Int {
+        std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
+    }
+
+    #[inline(always)]
+    fn mul_int(self, a: Self::Int, b: Self::Int) -> Self::Int {
+        std::array::from_fn(|lane| a[lane].wrapping_mul(b[lane]))
+    }
+
+    #[inline(always)]
+    fn int_to_float(self, x: Self::Int) -> Self::Float {
+        x.map(|x| x as f32)
+    }
+
+    #[inline(always)]
+    fn dot_bytes<const EIGHT_BITS: bool>(self, sum: Self::Int, codes: Self::Int, x: i32) -> Self::Int {
+        let x = x.to_ne_bytes().map(|x| i32::from(x as i8));
+        std::array::from_fn(|lane| {
+            let codes = codes[lane].to_ne_bytes().map(i32::from);
+            sum[lane] + codes[0] * x[0] + codes[1] * x[1] + codes[2] * x[2] + codes[3] * x[3]
+        })
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: Self::Int, pairs: Self::Int, x: i32) -> Self::Int {
+        let words = |x: i32| [i32::from(x as i16), x >> 16];
+        let [a, b] = words(x);
+        std::array::from_fn(|lane| {
+            let [c, d] = words(pairs[lane]);
+            sum[lane] + a * c + b * d
+        })
     }
 
     unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(

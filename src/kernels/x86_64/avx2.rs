@@ -25,14 +25,18 @@ impl Avx2 {
 #[derive(Clone, Copy)]
 pub(crate) struct Pair(__m256, __m256);
 
+/// Sixteen integers, likewise.
+#[derive(Clone, Copy)]
+pub(crate) struct IntPair(__m256i, __m256i);
+
 /// Methods that do the same to both halves.
 macro_rules! intrinsics {
-    ($($name:ident($($argument:ident),+) = $call:expr;)*) => {$(
+    ($($name:ident($($argument:ident),+) -> $pair:ident = $call:expr;)*) => {$(
         #[inline(always)]
-        fn $name(self, $($argument: Pair),+) -> Pair {
+        fn $name(self, $($argument: $pair),+) -> $pair {
             // SAFETY: a value of this type proves the instruction set.
             unsafe {
-                Pair(
+                $pair(
                     { $(let $argument = $argument.0;)+ $call },
                     { $(let $argument = $argument.1;)+ $call },
                 )
@@ -94,21 +98,24 @@ impl Avx2 {
 
 impl Lanes for Avx2 {
     type Float = Pair;
+    type Int = IntPair;
     const WIDE: bool = false;
 
     intrinsics! {
-        add(a, b) = _mm256_add_ps(a, b);
-        sub(a, b) = _mm256_sub_ps(a, b);
-        mul(a, b) = _mm256_mul_ps(a, b);
-        div(a, b) = _mm256_div_ps(a, b);
-        max(a, b) = _mm256_max_ps(a, b);
-        min(a, b) = _mm256_min_ps(a, b);
-        mul_add(a, b, c) = _mm256_fmadd_ps(a, b, c);
-        select_lt(a, b, yes, no) = _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
-        add_exponent(x, n) = _mm256_castsi256_ps(_mm256_add_epi32(
+        add(a, b) -> Pair = _mm256_add_ps(a, b);
+        sub(a, b) -> Pair = _mm256_sub_ps(a, b);
+        mul(a, b) -> Pair = _mm256_mul_ps(a, b);
+        div(a, b) -> Pair = _mm256_div_ps(a, b);
+        max(a, b) -> Pair = _mm256_max_ps(a, b);
+        min(a, b) -> Pair = _mm256_min_ps(a, b);
+        mul_add(a, b, c) -> Pair = _mm256_fmadd_ps(a, b, c);
+        select_lt(a, b, yes, no) -> Pair = _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
+        add_exponent(x, n) -> Pair = _mm256_castsi256_ps(_mm256_add_epi32(
             _mm256_castps_si256(x),
             _mm256_slli_epi32::<23>(_mm256_castps_si256(n)),
         ));
+        add_int(a, b) -> IntPair = _mm256_add_epi32(a, b);
+        mul_int(a, b) -> IntPair = _mm256_mullo_epi32(a, b);
     }
 
     #[inline(always)]
@@ -189,6 +196,65 @@ impl Lanes for Avx2 {
     fn half(self, bits: u16) -> f32 {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { half(bits) }
+    }
+
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { IntPair(_mm256_set1_epi32(x), _mm256_set1_epi32(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_int(self, from: *const i32) -> IntPair {
+        // SAFETY: the caller vouches for 16 integers.
+        unsafe { IntPair(_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_int(self, to: *mut i32, x: IntPair) {
+        // SAFETY: the caller vouches for 16 integers.
+        unsafe {
+            _mm256_storeu_si256(to.cast(), x.0);
+            _mm256_storeu_si256(to.add(8).cast(), x.1);
+        }
+    }
+
+    #[inline(always)]
+    fn int_to_float(self, x: IntPair) -> Pair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { Pair(_mm256_cvtepi32_ps(x.0), _mm256_cvtepi32_ps(x.1)) }
+    }
+
+    #[inline(always)]
+    fn dot_bytes<const EIGHT_BITS: bool>(self, sum: IntPair, codes: IntPair, x: i32) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let x = _mm256_set1_epi32(x);
+            // Two products of seven bits and one of the eighth fit into words.
+            let words = |codes| _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1));
+            let high = _mm256_set1_epi8(-128);
+            let dot = |sum, codes| {
+                if EIGHT_BITS {
+                    let low = words(_mm256_andnot_si256(high, codes));
+                    _mm256_add_epi32(sum, _mm256_add_epi32(low, words(_mm256_and_si256(high, codes))))
+                } else {
+                    _mm256_add_epi32(sum, words(codes))
+                }
+            };
+            IntPair(dot(sum.0, codes.0), dot(sum.1, codes.1))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: IntPair, pairs: IntPair, x: i32) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let x = _mm256_set1_epi32(x);
+            IntPair(
+                _mm256_add_epi32(sum.0, _mm256_madd_epi16(pairs.0, x)),
+                _mm256_add_epi32(sum.1, _mm256_madd_epi16(pairs.1, x)),
+            )
+        }
     }
 
     #[inline(always)]

@@ -104,6 +104,7 @@ impl<const VNNI: bool> Avx512<VNNI> {
 
 impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     type Float = __m512;
+    type Int = __m512i;
     const WIDE: bool = true;
 
     intrinsics! {
@@ -185,6 +186,74 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     fn half(self, bits: u16) -> f32 {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { super::avx2::half(bits) }
+    }
+
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_set1_epi32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_int(self, from: *const i32) -> __m512i {
+        // SAFETY: the caller vouches for 16 integers.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_int(self, to: *mut i32, x: __m512i) {
+        // SAFETY: the caller vouches for 16 integers.
+        unsafe { _mm512_storeu_si512(to.cast(), x) }
+    }
+
+    #[inline(always)]
+    fn add_int(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_int(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_mullo_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn int_to_float(self, x: __m512i) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_cvtepi32_ps(x) }
+    }
+
+    #[inline(always)]
+    fn dot_bytes<const EIGHT_BITS: bool>(self, sum: __m512i, codes: __m512i, x: i32) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let x = _mm512_set1_epi32(x);
+            if VNNI {
+                return _mm512_dpbusd_epi32(sum, codes, x);
+            }
+            // Two products of seven bits and one of the eighth fit into words.
+            let words = |codes| _mm512_madd_epi16(_mm512_maddubs_epi16(codes, x), _mm512_set1_epi16(1));
+            let high = _mm512_set1_epi8(-128);
+            if EIGHT_BITS {
+                let low = words(_mm512_andnot_si512(high, codes));
+                _mm512_add_epi32(sum, _mm512_add_epi32(low, words(_mm512_and_si512(high, codes))))
+            } else {
+                _mm512_add_epi32(sum, words(codes))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: __m512i, pairs: __m512i, x: i32) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        self.add_word_pairs(sum, pairs, unsafe { _mm512_set1_epi32(x) })
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [__m512i; LANES]) -> [__m512i; LANES] {
+        // SAFETY: a value of this type proves the instruction set; both kinds of vectors are 64 bytes of any value.
+        unsafe { std::mem::transmute(transpose(std::mem::transmute::<[__m512i; LANES], [__m512; LANES]>(rows))) }
     }
 
     #[inline(always)]
