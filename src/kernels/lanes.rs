@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::blocks::{Block, SuperBlock};
+use super::integers::Integers;
 use super::vector::tree_sum;
 
 /// Lanes of a vector.
@@ -28,11 +28,9 @@ pub(crate) trait Kernel {
 /// An instruction set's way to work on sixteen `f32`. A value of the implementing type proves that the CPU has it.
 ///
 /// Every method is meant to be inlined into a function that enables the instruction set.
-pub(crate) trait Lanes: Copy {
+pub(crate) trait Lanes: Integers {
     /// Sixteen `f32`.
     type Float: Copy;
-    /// Sixteen `i32`, each also a word of four bytes, or of two words of 16 bits.
-    type Int: Copy;
     /// Whether there are registers for tiles of four by four vectors.
     const WIDE: bool;
 
@@ -120,76 +118,8 @@ pub(crate) trait Lanes: Copy {
         f16::from_bits(bits).to_f32()
     }
 
-    /// Of sixteen super-blocks, one a lane: `sum(scale * code * x)`, and where codes have a zero point `zero * sum`.
-    #[inline(always)]
-    fn dot_super_blocks(self, w: &[SuperBlock; LANES], x: &[i8; 256], sums: &[i16; 16], zeros: bool) -> Self::Float {
-        let mut dots = [0.0; LANES];
-        for (to, w) in dots.iter_mut().zip(w) {
-            let (codes, x) = (w.codes.as_chunks::<16>().0, x.as_chunks::<16>().0);
-            let subs = codes.iter().zip(x).zip(&w.scales);
-            let dot: i32 = subs.map(|((codes, x), &scale)| i32::from(scale) * dot(codes, x)).sum();
-            *to = (dot + if zeros { dot_words(&w.zeros, sums) } else { 0 }) as f32;
-        }
-        self.array(&dots)
-    }
-
-    /// Of sixteen super-blocks, one a lane: `sum(min * sum)`.
-    #[inline(always)]
-    fn dot_mins(self, w: &[SuperBlock; LANES], sums: &[i16; 16]) -> Self::Float {
-        let mut dots = [0.0; LANES];
-        for (to, w) in dots.iter_mut().zip(w) {
-            *to = dot_words(&w.mins, sums) as f32;
-        }
-        self.array(&dots)
-    }
-
-    /// Of sixteen blocks, one a lane: `sum(code * x) - zeros`.
-    #[inline(always)]
-    fn dot_blocks(self, w: &[Block; LANES], x: &[i8; 32], zeros: i32) -> Self::Float {
-        let mut dots = [0.0; LANES];
-        for (to, w) in dots.iter_mut().zip(w) {
-            *to = (dot(&w.codes, x) - zeros) as f32;
-        }
-        self.array(&dots)
-    }
-
-    fn splat_int(self, x: i32) -> Self::Int;
-    /// # Safety
-    /// `from` points to 16 readable integers, or as many bytes.
-    unsafe fn load_int(self, from: *const i32) -> Self::Int;
-    /// # Safety
-    /// `to` points to 16 writable integers.
-    unsafe fn store_int(self, to: *mut i32, x: Self::Int);
-    fn add_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
-    /// The low halves of the products.
-    fn mul_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// The nearest floats.
     fn int_to_float(self, x: Self::Int) -> Self::Float;
-    /// `sum` plus the products of the four bytes of each lane of `codes`, unsigned, with those of `x`, signed and at least
-    /// -127. Codes have six bits, or all eight if so marked.
-    fn dot_bytes<const EIGHT_BITS: bool>(self, sum: Self::Int, codes: Self::Int, x: i32) -> Self::Int;
-    /// `sum` plus the products of the two signed words of each lane of `pairs` with those of `x`.
-    fn dot_pairs(self, sum: Self::Int, pairs: Self::Int, x: i32) -> Self::Int;
-
-    /// Columns of sixteen rows.
-    #[inline(always)]
-    fn transpose(self, rows: [Self::Int; LANES]) -> [Self::Int; LANES] {
-        let mut words = [[0; LANES]; LANES];
-        for (lane, row) in rows.into_iter().enumerate() {
-            let mut row_words = [0; LANES];
-            // SAFETY: the array holds 16 integers.
-            unsafe { self.store_int(row_words.as_mut_ptr(), row) };
-            for (to, word) in words.iter_mut().zip(row_words) {
-                to[lane] = word;
-            }
-        }
-        let mut columns = rows;
-        for (column, words) in columns.iter_mut().zip(&words) {
-            // SAFETY: the array holds 16 integers.
-            *column = unsafe { self.load_int(words.as_ptr()) };
-        }
-        columns
-    }
 
     /// Asks for the cache line at `at`, which may be anywhere.
     #[inline(always)]
@@ -313,16 +243,6 @@ pub(crate) fn tanh_half_ln2<L: Lanes>(l: L, x: L::Float) -> L::Float {
     l.div(less_one, l.add(less_one, l.splat(2.0)))
 }
 
-#[inline(always)]
-fn dot<const N: usize>(codes: &[u8; N], x: &[i8; N]) -> i32 {
-    codes.iter().zip(x).map(|(&code, &x)| i32::from(code) * i32::from(x)).sum()
-}
-
-#[inline(always)]
-fn dot_words(a: &[i16; 16], b: &[i16; 16]) -> i32 {
-    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
-}
-
 /// Plain Rust on arrays.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
@@ -339,7 +259,6 @@ macro_rules! lane_wise {
 
 impl Lanes for Scalar {
     type Float = [f32; LANES];
-    type Int = [i32; LANES];
     const WIDE: bool = false;
 
     lane_wise! {
@@ -389,54 +308,8 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    fn splat_int(self, x: i32) -> Self::Int {
-        [x; LANES]
-    }
-
-    #[inline(always)]
-    unsafe fn load_int(self, from: *const i32) -> Self::Int {
-        // SAFETY: the caller vouches for 16 integers.
-        unsafe { from.cast::<[i32; LANES]>().read_unaligned() }
-    }
-
-    #[inline(always)]
-    unsafe fn store_int(self, to: *mut i32, x: Self::Int) {
-        // SAFETY: the caller vouches for 16 integers.
-        unsafe { to.cast::<[i32; LANES]>().write_unaligned(x) }
-    }
-
-    #[inline(always)]
-    fn add_int(self, a: Self::Int, b: Self::Int) -> Self::Int {
-        std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
-    }
-
-    #[inline(always)]
-    fn mul_int(self, a: Self::Int, b: Self::Int) -> Self::Int {
-        std::array::from_fn(|lane| a[lane].wrapping_mul(b[lane]))
-    }
-
-    #[inline(always)]
     fn int_to_float(self, x: Self::Int) -> Self::Float {
         x.map(|x| x as f32)
-    }
-
-    #[inline(always)]
-    fn dot_bytes<const EIGHT_BITS: bool>(self, sum: Self::Int, codes: Self::Int, x: i32) -> Self::Int {
-        let x = x.to_ne_bytes().map(|x| i32::from(x as i8));
-        std::array::from_fn(|lane| {
-            let codes = codes[lane].to_ne_bytes().map(i32::from);
-            sum[lane] + codes[0] * x[0] + codes[1] * x[1] + codes[2] * x[2] + codes[3] * x[3]
-        })
-    }
-
-    #[inline(always)]
-    fn dot_pairs(self, sum: Self::Int, pairs: Self::Int, x: i32) -> Self::Int {
-        let words = |x: i32| [i32::from(x as i16), x >> 16];
-        let [a, b] = words(x);
-        std::array::from_fn(|lane| {
-            let [c, d] = words(pairs[lane]);
-            sum[lane] + a * c + b * d
-        })
     }
 
     unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(

@@ -20,6 +20,7 @@ mod encode;
 mod error;
 mod floats;
 mod groups;
+mod integers;
 mod isa;
 mod lanes;
 mod matmul;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::thread::LocalKey;
 
 use super::activations::Input;
-use super::blocks::{self, Block, BlockFormat, SuperBlock, SuperBlockFormat};
+use super::blocks::{self, BlockFormat, SuperBlockFormat};
 use super::groups::{GROUP, Group, Groups, pair};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::matrix::Matrix;
@@ -178,19 +178,19 @@ impl PanelProduct<'_> {
     }
 }
 
-/// Sixteen rows of sixteen words as columns.
+/// Writes columns, as many as there is room for.
 #[inline(always)]
-fn put_columns<L: Lanes>(l: L, rows: [L::Int; LANES], to: &mut [[i32; LANES]]) {
-    for (to, column) in to.iter_mut().zip(l.transpose(rows)) {
+fn put<L: Lanes>(l: L, columns: &[L::Int], to: &mut [[i32; LANES]]) {
+    for (to, column) in to.iter_mut().zip(columns) {
         // SAFETY: the array holds 16 integers.
-        unsafe { l.store_int(to.as_mut_ptr(), column) };
+        unsafe { l.store_int(to.as_mut_ptr(), *column) };
     }
 }
 
-/// `TOKENS` integers, one a token, each in all lanes.
+/// Vectors of zeros.
 #[inline(always)]
-fn no_sums<L: Lanes, const TOKENS: usize>(l: L) -> [L::Int; TOKENS] {
-    [l.splat_int(0); TOKENS]
+fn nothing<L: Lanes, const N: usize>(l: L) -> [L::Int; N] {
+    [l.splat_int(0); N]
 }
 
 /// `sums + codes * x` for some words of columns.
@@ -198,7 +198,7 @@ fn no_sums<L: Lanes, const TOKENS: usize>(l: L) -> [L::Int; TOKENS] {
 /// # Safety
 /// `codes` must have `WORDS` vectors, and `x` a group's words for each, counted from its first token here.
 #[inline(always)]
-unsafe fn dot_words<L: Lanes, const EIGHT_BITS: bool, const WORDS: usize, const TOKENS: usize>(
+unsafe fn multiply_words<L: Lanes, const EIGHT_BITS: bool, const WORDS: usize, const TOKENS: usize>(
     l: L,
     codes: *const [i32; LANES],
     x: *const i32,
@@ -210,7 +210,7 @@ unsafe fn dot_words<L: Lanes, const EIGHT_BITS: bool, const WORDS: usize, const 
         for t in 0..TOKENS {
             // SAFETY: as above.
             let x = unsafe { *x.add(k * GROUP + t) };
-            sums[t] = l.dot_bytes::<EIGHT_BITS>(sums[t], w, x);
+            sums[t] = l.dot_bytes::<EIGHT_BITS>(sums[t], w, l.splat_int(x));
         }
     }
     sums
@@ -235,24 +235,17 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
 
     #[inline(always)]
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut SuperPanel) {
-        let mut w: [SuperBlock; LANES] = std::array::from_fn(|_| SuperBlock::default());
-        for (w, row) in w.iter_mut().zip(rows) {
-            if let Some(row) = row {
-                F::unpack(l, row, w);
+        let (mut words, mut scales, mut offsets) = ([[l.splat_int(0); LANES]; 4], nothing(l), nothing(l));
+        let mut factors = [[0; LANES]; 2];
+        for (lane, row) in rows.into_iter().enumerate() {
+            let Some(row) = row else { continue };
+            for (words, codes) in words.iter_mut().zip(F::codes(l, row)) {
+                words[lane] = codes;
             }
-        }
-        let (mut words, mut scales, mut offsets) = (no_sums::<L, LANES>(l), no_sums::<L, LANES>(l), no_sums(l));
-        for i in 0..4 {
-            for (words, w) in words.iter_mut().zip(&w) {
-                // SAFETY: there are 256 codes.
-                *words = unsafe { l.load_int(w.codes.as_ptr().add(64 * i).cast()) };
-            }
-            put_columns(l, words, &mut to.codes[LANES * i..]);
-        }
-        for (lane, w) in w.iter().enumerate() {
-            let sixteen: [i32; LANES] = w.scales.map(i32::from);
+            let sub = F::scales(row);
+            let sixteen: [i32; LANES] = sub.scales.map(i32::from);
             let mut pairs = [0; LANES];
-            for (to, [a, b]) in pairs.iter_mut().zip(if F::ZEROS { &w.zeros } else { &w.mins }.as_chunks::<2>().0) {
+            for (to, [a, b]) in pairs.iter_mut().zip(sub.offsets.as_chunks::<2>().0) {
                 *to = pair(*a, *b);
             }
             // SAFETY: arrays of 16 integers.
@@ -260,10 +253,20 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 scales[lane] = l.load_int(sixteen.as_ptr());
                 offsets[lane] = l.load_int(pairs.as_ptr());
             }
-            (to.d[lane], to.dmin[lane]) = (w.d, -w.dmin);
+            let [d, dmin] = F::factors(row);
+            (factors[0][lane], factors[1][lane]) = (d, dmin);
         }
-        put_columns(l, scales, &mut to.scales);
-        put_columns(l, offsets, &mut to.offsets);
+        for (words, halves) in words.into_iter().zip(F::HALVES) {
+            // A half has eight words of four codes.
+            let columns = l.transpose(words);
+            for (columns, half) in columns.as_chunks::<8>().0.iter().zip(halves) {
+                put(l, columns, &mut to.codes[8 * half..]);
+            }
+        }
+        put(l, &l.transpose(scales), &mut to.scales);
+        put(l, &l.transpose(offsets), &mut to.offsets);
+        to.d = l.to_array(l.halves(&factors[0]));
+        to.dmin = l.to_array(l.sub(l.splat(0.0), l.halves(&factors[1])));
     }
 
     #[inline(always)]
@@ -284,27 +287,28 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 let offsets = x.sums.as_ptr().add(b * panel.offsets.len()).cast::<i32>().add(token);
                 (x.codes.as_ptr().add(b * 64 * GROUP + token), x.scales.get_unchecked(b), offsets)
             };
-            let mut offset = no_sums::<L, TOKENS>(l);
+            let mut offset = nothing::<L, TOKENS>(l);
             if F::ZEROS || F::MINS {
                 for (j, pairs) in panel.offsets.iter().enumerate() {
                     // SAFETY: an array of 16 integers; the sums of a group have a word for each.
                     let pairs = unsafe { l.load_int(pairs.as_ptr()) };
                     for t in 0..TOKENS {
                         // SAFETY: as above.
-                        offset[t] = l.dot_pairs(offset[t], pairs, unsafe { *offsets.add(j * GROUP + t) });
+                        let sums = unsafe { *offsets.add(j * GROUP + t) };
+                        offset[t] = l.dot_pairs(offset[t], pairs, l.splat_int(sums));
                     }
                 }
             }
-            let mut products = if F::ZEROS { offset } else { no_sums(l) };
+            let mut products = if F::ZEROS { offset } else { nothing(l) };
             // Sub-blocks of 32 have their scale twice.
             for sub in (0..blocks::SUBS).step_by(F::SUB_LEN / 16) {
                 let (w, x) = (&panel.codes[4 * sub..], codes.wrapping_add(4 * sub * GROUP));
                 // SAFETY: a sub-block has four or eight words, in the panel and in the group.
                 let dots = unsafe {
                     if F::SUB_LEN == 32 {
-                        dot_words::<L, false, 8, TOKENS>(l, w.as_ptr(), x, no_sums(l))
+                        multiply_words::<L, false, 8, TOKENS>(l, w.as_ptr(), x, nothing(l))
                     } else {
-                        dot_words::<L, false, 4, TOKENS>(l, w.as_ptr(), x, no_sums(l))
+                        multiply_words::<L, false, 4, TOKENS>(l, w.as_ptr(), x, nothing(l))
                     }
                 };
                 // SAFETY: an array of 16 integers.
@@ -342,19 +346,17 @@ impl<F: BlockFormat> Panels for Blocks<F> {
 
     #[inline(always)]
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut BlockPanel) {
-        let mut w: [Block; LANES] = std::array::from_fn(|_| Block::default());
-        let mut words = no_sums::<L, LANES>(l);
-        for (lane, (w, row)) in w.iter_mut().zip(rows).enumerate() {
-            if let Some(row) = row {
-                F::unpack(l, row, w);
-            }
-            let mut codes = [0; 4 * LANES];
-            codes[..32].copy_from_slice(&w.codes);
-            // SAFETY: the array holds as many bytes as 16 integers.
-            words[lane] = unsafe { l.load_int(codes.as_ptr().cast()) };
-            (to.d[lane], to.m[lane]) = (w.d, w.m);
+        let mut words = nothing(l);
+        let mut factors = [[0; LANES]; 2];
+        for (lane, row) in rows.into_iter().enumerate() {
+            let Some(row) = row else { continue };
+            words[lane] = F::codes(l, [row, row]);
+            let [d, m] = F::factors(row);
+            (factors[0][lane], factors[1][lane]) = (d, m);
         }
-        put_columns(l, words, &mut to.codes);
+        put(l, &l.transpose(words), &mut to.codes);
+        to.d = l.to_array(F::scales(l, &factors[0]));
+        to.m = l.to_array(l.halves(&factors[1]));
     }
 
     #[inline(always)]
@@ -369,26 +371,25 @@ impl<F: BlockFormat> Panels for Blocks<F> {
         for t in 0..TOKENS {
             totals[t] = l.array(&sums[t]);
         }
-        #[allow(clippy::cast_possible_truncation, reason = "zero points are at most 128")]
-        let zero = l.splat_int(pair(-F::ZERO as i16, -F::ZERO as i16));
+        let zero = l.splat_int(pair(-F::ZERO, -F::ZERO));
         for (b, panel) in panels.iter().enumerate() {
             // SAFETY: `x` has as many blocks as there are panels.
             let (codes, scales, total) = unsafe {
                 let codes = x.codes.as_ptr().add(b * 8 * GROUP + token);
                 (codes, x.scales.get_unchecked(b), x.sums.get_unchecked(b))
             };
-            let mut products = no_sums::<L, TOKENS>(l);
+            let mut products = nothing::<L, TOKENS>(l);
             if F::ZERO != 0 {
                 for t in 0..TOKENS {
-                    products[t] = l.dot_pairs(products[t], zero, total[token + t]);
+                    products[t] = l.dot_pairs(products[t], zero, l.splat_int(total[token + t]));
                 }
             }
             // SAFETY: a block has eight words, in the panel and in the group.
             let products = unsafe {
                 if F::ZERO == 128 {
-                    dot_words::<L, true, 8, TOKENS>(l, panel.codes.as_ptr(), codes, products)
+                    multiply_words::<L, true, 8, TOKENS>(l, panel.codes.as_ptr(), codes, products)
                 } else {
-                    dot_words::<L, false, 8, TOKENS>(l, panel.codes.as_ptr(), codes, products)
+                    multiply_words::<L, false, 8, TOKENS>(l, panel.codes.as_ptr(), codes, products)
                 }
             };
             let (d, m) = (l.array(&panel.d), l.array(&panel.m));
@@ -397,7 +398,7 @@ impl<F: BlockFormat> Panels for Blocks<F> {
                 totals[t] = l.mul_add(l.mul(d, scale), l.int_to_float(products[t]), totals[t]);
                 if F::OFFSET {
                     let ones = l.splat_int(pair(1, 1));
-                    let total = l.int_to_float(l.dot_pairs(l.splat_int(0), ones, total[token + t]));
+                    let total = l.int_to_float(l.dot_pairs(l.splat_int(0), ones, l.splat_int(total[token + t])));
                     totals[t] = l.mul_add(l.mul(m, scale), total, totals[t]);
                 }
             }
