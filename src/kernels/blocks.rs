@@ -12,8 +12,8 @@ use super::lanes::{LANES, Lanes};
 /// Sub-blocks of 16 elements in a super-block.
 pub(super) const SUBS: usize = 16;
 
-/// The integers of a super-block besides its codes, of each 16 elements.
-#[derive(Clone, Copy, Default)]
+/// The integers of a super-block besides its codes, one a sub-block: sixteen, or eight and as many zeros.
+#[derive(Clone, Copy)]
 pub(super) struct SubScales {
     pub(super) scales: [i16; SUBS],
     /// Times the sum of the input's codes: mins, or what zero points add to the products (`-zero * scale`).
@@ -26,8 +26,10 @@ pub(super) trait SuperBlockFormat {
     const BYTES: usize;
     /// Whether elements have mins.
     const MINS: bool;
-    /// Whether codes have a zero point.
-    const ZEROS: bool;
+    /// The code of zero; there are no mins unless it is 0.
+    const ZERO: i16;
+    /// What is added to scales where they are stored.
+    const SCALE_BIAS: i16;
     /// Elements that share a scale: 16 or 32.
     const SUB_LEN: usize;
     /// Which runs of 32 elements the halves of each vector of codes are.
@@ -35,13 +37,35 @@ pub(super) trait SuperBlockFormat {
     /// Where the factors `d` and, where there are mins, `dmin` are, in half precision.
     const FACTORS: [usize; 2];
     /// Which scale belongs to each word of each vector.
-    const SPREAD: [Spread; 4] = spread(Self::HALVES);
+    const SPREAD: [Spread; 4] = spread(Self::HALVES, Self::SUB_LEN);
 
     /// The codes, in vectors of 64.
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4];
 
+    /// A byte for each scale.
+    fn scale_bytes(block: &[u8]) -> [u64; 2];
+
+    /// A byte for each min.
+    #[inline(always)]
+    fn min_bytes(_block: &[u8]) -> [u64; 2] {
+        [0; 2]
+    }
+
     /// Scales, and mins or zeros.
-    fn scales(block: &[u8]) -> SubScales;
+    #[inline(always)]
+    fn scales<L: Lanes>(l: L, block: &[u8]) -> SubScales {
+        let mut scales = l.widen(Self::scale_bytes(block));
+        for scale in &mut scales {
+            *scale -= Self::SCALE_BIAS;
+        }
+        let mut offsets = l.widen(Self::min_bytes(block));
+        if !Self::MINS {
+            for (offset, scale) in offsets.iter_mut().zip(scales) {
+                *offset = -Self::ZERO * scale;
+            }
+        }
+        SubScales { scales, offsets }
+    }
 
     /// Bits of `d` and `dmin`.
     #[inline(always)]
@@ -71,12 +95,13 @@ pub(super) trait BlockFormat {
     }
 }
 
-const fn spread(halves: [[usize; 2]; 4]) -> [Spread; 4] {
+const fn spread(halves: [[usize; 2]; 4], sub_len: usize) -> [Spread; 4] {
     let mut spread = [[0; 32]; 4];
     let mut i = 0;
     while i < 128 {
         let (vector, word) = (i / 32, i % 32);
-        spread[vector][word] = (2 * halves[vector][word / 16] + word % 16 / 8) as u16;
+        let element = 32 * halves[vector][word / 16] + 2 * (word % 16);
+        spread[vector][word] = (element / sub_len) as u16;
         i += 1;
     }
     spread
@@ -87,6 +112,19 @@ pub(super) struct Q3K;
 pub(super) struct Q4K;
 pub(super) struct Q5K;
 pub(super) struct Q6K;
+
+/// The low nibble of each byte.
+const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+
+#[inline(always)]
+fn word32(block: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+}
+
+#[inline(always)]
+fn word64(block: &[u8], at: usize) -> u64 {
+    u64::from(word32(block, at)) | u64::from(word32(block, at + 4)) << 32
+}
 
 /// 64 bytes from `at` on.
 #[inline(always)]
@@ -125,7 +163,8 @@ fn two_bits<L: Lanes>(l: L, block: &[u8], at: usize) -> [L::Int; 4] {
 impl SuperBlockFormat for Q2K {
     const BYTES: usize = 84;
     const MINS: bool = true;
-    const ZEROS: bool = false;
+    const ZERO: i16 = 0;
+    const SCALE_BIAS: i16 = 0;
     const SUB_LEN: usize = 16;
     const FACTORS: [usize; 2] = [80, 82];
 
@@ -135,20 +174,21 @@ impl SuperBlockFormat for Q2K {
     }
 
     #[inline(always)]
-    fn scales(block: &[u8]) -> SubScales {
-        let mut to = SubScales::default();
-        for (j, packed) in block[..SUBS].iter().enumerate() {
-            to.scales[j] = i16::from(packed & 15);
-            to.offsets[j] = i16::from(packed >> 4);
-        }
-        to
+    fn scale_bytes(block: &[u8]) -> [u64; 2] {
+        [word64(block, 0) & NIBBLES, word64(block, 8) & NIBBLES]
+    }
+
+    #[inline(always)]
+    fn min_bytes(block: &[u8]) -> [u64; 2] {
+        [word64(block, 0) >> 4 & NIBBLES, word64(block, 8) >> 4 & NIBBLES]
     }
 }
 
 impl SuperBlockFormat for Q3K {
     const BYTES: usize = 110;
     const MINS: bool = false;
-    const ZEROS: bool = true;
+    const ZERO: i16 = 4;
+    const SCALE_BIAS: i16 = 32;
     const SUB_LEN: usize = 16;
     const FACTORS: [usize; 2] = [108, 108];
 
@@ -165,40 +205,35 @@ impl SuperBlockFormat for Q3K {
     }
 
     #[inline(always)]
-    fn scales(block: &[u8]) -> SubScales {
-        let packed = &block[96..108];
-        let mut to = SubScales::default();
-        for j in 0..SUBS {
-            let scale = packed[j % 8] >> (j / 8 * 4) & 15 | (packed[8 + j % 4] >> (j / 4 * 2) & 3) << 4;
-            to.scales[j] = i16::from(scale) - 32;
-            to.offsets[j] = -4 * to.scales[j];
-        }
-        to
+    fn scale_bytes(block: &[u8]) -> [u64; 2] {
+        // Eight bytes of nibbles, low ones first; four bytes with two more bits of scales i, i + 4, i + 8 and i + 12.
+        let (low, high) = (word64(block, 96), word32(block, 104));
+        let two = |shift: u32| u64::from(high >> shift & 0x0303_0303);
+        [low & NIBBLES | (two(0) | two(2) << 32) << 4, low >> 4 & NIBBLES | (two(4) | two(6) << 32) << 4]
     }
 }
 
-/// The scales and mins of Q4_K and Q5_K, each for two sub-blocks.
+/// The scales of Q4_K and Q5_K: six bits each of 0 to 3, low bits of 4 to 7, whose high bits lie above the former.
 #[inline(always)]
-fn six_bit_scales(block: &[u8]) -> SubScales {
-    // The twelve bytes as words of four: six bits each of scales and mins 0 to 3, with the high two bits of 4 to 7.
-    let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
-    let (a, b, c) = (word(4), word(8), word(12));
-    let high = |w: u32| (w >> 6 & 0x0303_0303) << 4;
-    let scales = u64::from(a & 0x3f3f_3f3f) | u64::from(c & 0x0f0f_0f0f | high(a)) << 32;
-    let mins = u64::from(b & 0x3f3f_3f3f) | u64::from(c >> 4 & 0x0f0f_0f0f | high(b)) << 32;
-    let (scales, mins) = (scales.to_le_bytes(), mins.to_le_bytes());
-    let mut to = SubScales::default();
-    for j in 0..SUBS {
-        to.scales[j] = i16::from(scales[j / 2]);
-        to.offsets[j] = i16::from(mins[j / 2]);
-    }
-    to
+fn six_bit_scales(block: &[u8]) -> [u64; 2] {
+    let (a, c) = (word32(block, 4), word32(block, 12));
+    let high = c & 0x0f0f_0f0f | (a >> 6 & 0x0303_0303) << 4;
+    [u64::from(a & 0x3f3f_3f3f) | u64::from(high) << 32, 0]
+}
+
+/// Their mins, likewise.
+#[inline(always)]
+fn six_bit_mins(block: &[u8]) -> [u64; 2] {
+    let (b, c) = (word32(block, 8), word32(block, 12));
+    let high = c >> 4 & 0x0f0f_0f0f | (b >> 6 & 0x0303_0303) << 4;
+    [u64::from(b & 0x3f3f_3f3f) | u64::from(high) << 32, 0]
 }
 
 impl SuperBlockFormat for Q4K {
     const BYTES: usize = 144;
     const MINS: bool = true;
-    const ZEROS: bool = false;
+    const ZERO: i16 = 0;
+    const SCALE_BIAS: i16 = 0;
     const SUB_LEN: usize = 32;
     const HALVES: [[usize; 2]; 4] = [[0, 2], [1, 3], [4, 6], [5, 7]];
     const FACTORS: [usize; 2] = [0, 2];
@@ -210,15 +245,21 @@ impl SuperBlockFormat for Q4K {
     }
 
     #[inline(always)]
-    fn scales(block: &[u8]) -> SubScales {
+    fn scale_bytes(block: &[u8]) -> [u64; 2] {
         six_bit_scales(block)
+    }
+
+    #[inline(always)]
+    fn min_bytes(block: &[u8]) -> [u64; 2] {
+        six_bit_mins(block)
     }
 }
 
 impl SuperBlockFormat for Q5K {
     const BYTES: usize = 176;
     const MINS: bool = true;
-    const ZEROS: bool = false;
+    const ZERO: i16 = 0;
+    const SCALE_BIAS: i16 = 0;
     const SUB_LEN: usize = 32;
     const HALVES: [[usize; 2]; 4] = Q4K::HALVES;
     const FACTORS: [usize; 2] = [0, 2];
@@ -237,15 +278,21 @@ impl SuperBlockFormat for Q5K {
     }
 
     #[inline(always)]
-    fn scales(block: &[u8]) -> SubScales {
+    fn scale_bytes(block: &[u8]) -> [u64; 2] {
         six_bit_scales(block)
+    }
+
+    #[inline(always)]
+    fn min_bytes(block: &[u8]) -> [u64; 2] {
+        six_bit_mins(block)
     }
 }
 
 impl SuperBlockFormat for Q6K {
     const BYTES: usize = 210;
     const MINS: bool = false;
-    const ZEROS: bool = true;
+    const ZERO: i16 = 32;
+    const SCALE_BIAS: i16 = 128;
     const SUB_LEN: usize = 16;
     const FACTORS: [usize; 2] = [208, 208];
 
@@ -263,13 +310,9 @@ impl SuperBlockFormat for Q6K {
     }
 
     #[inline(always)]
-    fn scales(block: &[u8]) -> SubScales {
-        let mut to = SubScales::default();
-        for (j, &scale) in block[192..208].iter().enumerate() {
-            to.scales[j] = i16::from(scale as i8);
-            to.offsets[j] = -32 * to.scales[j];
-        }
-        to
+    fn scale_bytes(block: &[u8]) -> [u64; 2] {
+        // From signed bytes to unsigned ones.
+        [word64(block, 192), word64(block, 200)].map(|bytes| bytes ^ 0x8080_8080_8080_8080)
     }
 }
 
@@ -283,8 +326,8 @@ fn block_nibbles<L: Lanes>(l: L, blocks: [&[u8]; 2], at: usize) -> L::Int {
 /// Those, with the fifth bits that are at `bits`.
 #[inline(always)]
 fn block_fives<L: Lanes>(l: L, blocks: [&[u8]; 2], bits: usize, at: usize) -> L::Int {
-    let word = |block: &[u8]| u32::from_le_bytes([block[bits], block[bits + 1], block[bits + 2], block[bits + 3]]);
-    l.or_int(block_nibbles(l, blocks, at), l.bytes_of_bits([word(blocks[0]), word(blocks[1])], 16))
+    let bits = [word32(blocks[0], bits), word32(blocks[1], bits)];
+    l.or_int(block_nibbles(l, blocks, at), l.bytes_of_bits(bits, 16))
 }
 
 #[inline(always)]

@@ -49,6 +49,12 @@ pub(crate) trait Integers: Copy {
     /// Codes up to 15 looked up in a table.
     fn lookup(self, table: &[u8; 16], codes: Self::Int) -> Self::Int;
 
+    /// Sixteen bytes as words.
+    #[inline(always)]
+    fn widen(self, bytes: [u64; 2]) -> [i16; 16] {
+        std::array::from_fn(|i| i16::from(bytes[i / 8].to_le_bytes()[i % 8]))
+    }
+
     /// `sum` plus the products of the four bytes of each lane of `codes`, unsigned, with those of `x`, signed and at
     /// least -127. Codes have six bits, or all eight if so marked.
     fn dot_bytes<const EIGHT_BITS: bool>(self, sum: Self::Int, codes: Self::Int, x: Self::Int) -> Self::Int;

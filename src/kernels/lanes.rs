@@ -120,6 +120,8 @@ pub(crate) trait Lanes: Integers {
 
     /// The nearest floats.
     fn int_to_float(self, x: Self::Int) -> Self::Float;
+    /// The floats that have these bits.
+    fn float_of_bits(self, x: Self::Int) -> Self::Float;
 
     /// Asks for the cache line at `at`, which may be anywhere.
     #[inline(always)]
@@ -310,6 +312,11 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn int_to_float(self, x: Self::Int) -> Self::Float {
         x.map(|x| x as f32)
+    }
+
+    #[inline(always)]
+    fn float_of_bits(self, x: Self::Int) -> Self::Float {
+        x.map(|x| f32::from_bits(x.cast_unsigned()))
     }
 
     unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(

@@ -242,11 +242,13 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
             for (words, codes) in words.iter_mut().zip(F::codes(l, row)) {
                 words[lane] = codes;
             }
-            let sub = F::scales(row);
+            let sub = F::scales(l, row);
             let sixteen: [i32; LANES] = sub.scales.map(i32::from);
             let mut pairs = [0; LANES];
-            for (to, [a, b]) in pairs.iter_mut().zip(sub.offsets.as_chunks::<2>().0) {
-                *to = pair(*a, *b);
+            for j in 0..blocks::SUBS / 2 {
+                // Input is summed by sixteens.
+                let [a, b] = [2 * j, 2 * j + 1].map(|sixteen| sub.offsets[sixteen * 16 / F::SUB_LEN]);
+                pairs[j] = pair(a, b);
             }
             // SAFETY: arrays of 16 integers.
             unsafe {
@@ -288,7 +290,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 (x.codes.as_ptr().add(b * 64 * GROUP + token), x.scales.get_unchecked(b), offsets)
             };
             let mut offset = nothing::<L, TOKENS>(l);
-            if F::ZEROS || F::MINS {
+            if F::ZERO != 0 || F::MINS {
                 for (j, pairs) in panel.offsets.iter().enumerate() {
                     // SAFETY: an array of 16 integers; the sums of a group have a word for each.
                     let pairs = unsafe { l.load_int(pairs.as_ptr()) };
@@ -299,10 +301,10 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                     }
                 }
             }
-            let mut products = if F::ZEROS { offset } else { nothing(l) };
-            // Sub-blocks of 32 have their scale twice.
-            for sub in (0..blocks::SUBS).step_by(F::SUB_LEN / 16) {
-                let (w, x) = (&panel.codes[4 * sub..], codes.wrapping_add(4 * sub * GROUP));
+            let mut products = if F::ZERO != 0 { offset } else { nothing(l) };
+            for sub in 0..256 / F::SUB_LEN {
+                let word = sub * F::SUB_LEN / 4;
+                let (w, x) = (&panel.codes[word..], codes.wrapping_add(word * GROUP));
                 // SAFETY: a sub-block has four or eight words, in the panel and in the group.
                 let dots = unsafe {
                     if F::SUB_LEN == 32 {

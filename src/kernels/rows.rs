@@ -109,51 +109,73 @@ impl RowsProduct<'_> {
     }
 
     /// All rows of super-blocks, for `T` tokens from `token` on.
+    ///
+    /// The blocks of sixteen rows are read in the order in which they lie, as fast as memory gives them; their exact
+    /// products wait until all are there, and are then summed with a row in each lane.
     #[inline(always)]
     fn super_blocks_of<L: Lanes, F: SuperBlockFormat, const T: usize>(&mut self, l: L, token: usize) {
         let x = self.x.super_blocks();
         let (blocks, bytes) = (self.weights.cols() / 256, self.weights.bytes());
-        let ahead = LANES * blocks * F::BYTES;
+        let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
+        let (mut codes, mut input_sums) = (Vec::with_capacity(blocks * T), Vec::with_capacity(blocks * T));
+        for b in 0..blocks {
+            for first in first_blocks {
+                codes.push(input_codes::<L, F>(l, &x.codes.as_chunks::<256>().0[first + b]));
+                input_sums.push(sub_sums::<F>(&x.sums.as_chunks::<16>().0[first + b]));
+            }
+        }
+        let mut products: [Waiting; T] = std::array::from_fn(|_| Waiting::new(blocks));
+        let mut mins: [Waiting; T] = std::array::from_fn(|_| Waiting::new(blocks));
+        let (mut d, mut dmin) = (Waiting::new(blocks), Waiting::new(blocks));
         for first in self.rows.clone().step_by(LANES) {
             let rows = LANES.min(self.rows.end - first);
-            let mut sums = [l.splat(0.0); T];
-            for b in 0..blocks {
-                let mut codes = [[l.splat_int(0); 4]; T];
-                let mut input_sums = [&[0; 16]; T];
-                for t in 0..T {
-                    let at = self.tokens.row(token + t) * blocks + b;
-                    codes[t] = input_codes::<L, F>(l, &x.codes.as_chunks::<256>().0[at]);
-                    input_sums[t] = &x.sums.as_chunks::<16>().0[at];
-                }
-                let (mut products, mut mins) = ([[l.splat_int(0); LANES]; T], [[l.splat_int(0); LANES]; T]);
+            let region = &bytes[first * blocks * F::BYTES..(first + rows) * blocks * F::BYTES];
+            let mut b = 0;
+            for (step, region) in region.chunks(LANES * F::BYTES).enumerate() {
+                let (mut product, mut min) = ([[l.splat_int(0); LANES]; T], [[l.splat_int(0); LANES]; T]);
                 let mut factors = [[0; LANES]; 2];
-                for r in 0..rows {
-                    let start = ((first + r) * blocks + b) * F::BYTES;
-                    let block = &bytes[start..][..F::BYTES];
-                    for line in (0..F::BYTES).step_by(64) {
-                        l.prefetch(bytes.as_ptr().wrapping_add(start + ahead + line));
-                    }
-                    let (w, scales) = (F::codes(l, block), F::scales(block));
+                for (i, block) in region.chunks_exact(F::BYTES).enumerate() {
+                    let (w, scales) = (F::codes(l, block), F::scales(l, block));
                     for t in 0..T {
-                        let offsets = l.dot_words(&scales.offsets, input_sums[t]);
-                        let mut product = if F::ZEROS { offsets } else { l.splat_int(0) };
-                        for i in 0..4 {
-                            product = l.dot_scaled(product, w[i], codes[t][i], &scales.scales, &F::SPREAD[i]);
+                        let offsets = l.dot_words(&scales.offsets, &input_sums[b * T + t]);
+                        let mut sum = if F::ZERO != 0 { offsets } else { l.splat_int(0) };
+                        for v in 0..4 {
+                            sum = l.dot_scaled(sum, w[v], codes[b * T + t][v], &scales.scales, &F::SPREAD[v]);
                         }
-                        (products[t][r], mins[t][r]) = (product, offsets);
+                        product[t][i] = sum;
+                        if F::MINS {
+                            min[t][i] = offsets;
+                        }
                     }
                     let [d, dmin] = F::factors(block);
-                    (factors[0][r], factors[1][r]) = (d, dmin);
+                    (factors[0][i], factors[1][i]) = (d, dmin);
+                    b = if b + 1 == blocks { 0 } else { b + 1 };
                 }
-                let d = l.halves(&factors[0]);
                 for t in 0..T {
-                    let scale = l.splat(x.scales[self.tokens.row(token + t) * blocks + b]);
-                    let product = l.int_to_float(l.sum_each(&products[t]));
-                    sums[t] = l.mul_add(l.mul(d, scale), product, sums[t]);
+                    products[t].put(l, step, l.sum_each(&product[t]));
                     if F::MINS {
-                        let dmin = l.sub(l.splat(0.0), l.halves(&factors[1]));
-                        let min = l.int_to_float(l.sum_each(&mins[t]));
-                        sums[t] = l.mul_add(l.mul(dmin, scale), min, sums[t]);
+                        mins[t].put(l, step, l.sum_each(&min[t]));
+                    }
+                }
+                d.put_floats(l, step, l.halves(&factors[0]));
+                if F::MINS {
+                    dmin.put_floats(l, step, l.sub(l.splat(0.0), l.halves(&factors[1])));
+                }
+            }
+            let mut sums = [l.splat(0.0); T];
+            for start in (0..blocks).step_by(LANES) {
+                let (d, dmin) = (d.columns(l, blocks, start), dmin.columns(l, blocks, start));
+                for t in 0..T {
+                    let products = products[t].columns(l, blocks, start);
+                    let mins = mins[t].columns(l, blocks, start);
+                    for j in 0..LANES.min(blocks - start) {
+                        let scale = l.splat(x.scales[first_blocks[t] + start + j]);
+                        let product = l.int_to_float(products[j]);
+                        sums[t] = l.mul_add(l.mul(l.float_of_bits(d[j]), scale), product, sums[t]);
+                        if F::MINS {
+                            let min = l.int_to_float(mins[j]);
+                            sums[t] = l.mul_add(l.mul(l.float_of_bits(dmin[j]), scale), min, sums[t]);
+                        }
                     }
                 }
             }
@@ -171,55 +193,79 @@ impl RowsProduct<'_> {
         }
     }
 
-    /// All rows of blocks, for `T` tokens from `token` on. Blocks are taken in pairs.
+    /// All rows of blocks, for `T` tokens from `token` on: as super-blocks, but in pairs.
     #[inline(always)]
     fn blocks_of<L: Lanes, F: BlockFormat, const T: usize>(&mut self, l: L, token: usize) {
         let x = self.x.blocks();
         let (blocks, bytes) = (self.weights.cols() / 32, self.weights.bytes());
-        let ahead = LANES * blocks * F::BYTES;
+        let pairs = blocks.div_ceil(2);
+        let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
+        let x_codes = x.codes.as_chunks::<32>().0;
+        let mut codes = Vec::with_capacity(pairs * T);
+        for b in (0..blocks).step_by(2) {
+            for first in first_blocks {
+                // The last of an odd number of blocks is paired with itself.
+                let (low, high) = (&x_codes[first + b], &x_codes[first + (b + 1).min(blocks - 1)]);
+                // SAFETY: both blocks have 32 codes.
+                codes.push(unsafe { l.join(low.as_ptr().cast(), high.as_ptr().cast()) });
+            }
+        }
+        let mut products: [[Waiting; 2]; T] = std::array::from_fn(|_| [Waiting::new(pairs), Waiting::new(pairs)]);
+        let (mut d, mut m) = ([Waiting::new(pairs), Waiting::new(pairs)], [Waiting::new(pairs), Waiting::new(pairs)]);
         for first in self.rows.clone().step_by(LANES) {
             let rows = LANES.min(self.rows.end - first);
-            let mut sums = [l.splat(0.0); T];
-            for b in (0..blocks).step_by(2) {
-                // The last of an odd number of blocks is paired with itself.
-                let second = (b + 1).min(blocks - 1);
-                let mut codes = [l.splat_int(0); T];
-                for t in 0..T {
-                    let at = self.tokens.row(token + t) * blocks;
-                    let x = x.codes.as_chunks::<32>().0;
-                    // SAFETY: both blocks have 32 codes.
-                    codes[t] = unsafe { l.join(x[at + b].as_ptr().cast(), x[at + second].as_ptr().cast()) };
-                }
-                let mut products = [[l.splat_int(0); LANES]; T];
+            let region = &bytes[first * blocks * F::BYTES..(first + rows) * blocks * F::BYTES];
+            let (mut pair, mut at) = (0, 0);
+            for step in 0..(rows * pairs).div_ceil(LANES) {
+                let mut product = [[l.splat_int(0); LANES]; T];
                 let mut factors = [[[0; LANES]; 2]; 2];
-                for r in 0..rows {
-                    let row = (first + r) * blocks;
-                    let pair = [b, second].map(|b| &bytes[(row + b) * F::BYTES..][..F::BYTES]);
-                    l.prefetch(pair[0].as_ptr().wrapping_add(ahead));
-                    let w = F::codes(l, pair);
+                for i in 0..LANES.min(rows * pairs - step * LANES) {
+                    let count = if 2 * pair + 1 == blocks { 1 } else { 2 };
+                    let both = &region[at..at + count * F::BYTES];
+                    at += count * F::BYTES;
+                    let two = [&both[..F::BYTES], &both[both.len() - F::BYTES..]];
+                    let w = F::codes(l, two);
                     for t in 0..T {
-                        products[t][r] = if F::ZERO == 128 {
-                            l.dot_bytes::<true>(l.splat_int(0), w, codes[t])
+                        let x = codes[pair * T + t];
+                        product[t][i] = if F::ZERO == 128 {
+                            l.dot_bytes::<true>(l.splat_int(0), w, x)
                         } else {
-                            l.dot_bytes::<false>(l.splat_int(0), w, codes[t])
+                            l.dot_bytes::<false>(l.splat_int(0), w, x)
                         };
                     }
-                    for (factors, block) in factors.iter_mut().zip(pair) {
+                    for (factors, block) in factors.iter_mut().zip(two) {
                         let [d, m] = F::factors(block);
-                        (factors[0][r], factors[1][r]) = (d, m);
+                        (factors[0][i], factors[1][i]) = (d, m);
                     }
+                    pair = if pair + 1 == pairs { 0 } else { pair + 1 };
                 }
                 for t in 0..T {
-                    let halves = l.sum_halves_each(&products[t]);
-                    for (i, b) in (b..=second).enumerate() {
-                        let at = self.tokens.row(token + t) * blocks + b;
+                    for (waiting, sum) in products[t].iter_mut().zip(l.sum_halves_each(&product[t])) {
+                        waiting.put(l, step, sum);
+                    }
+                }
+                for half in 0..2 {
+                    d[half].put_floats(l, step, F::scales(l, &factors[half][0]));
+                    if F::OFFSET {
+                        m[half].put_floats(l, step, l.halves(&factors[half][1]));
+                    }
+                }
+            }
+            let mut sums = [l.splat(0.0); T];
+            for start in (0..pairs).step_by(LANES) {
+                let d = [d[0].columns(l, pairs, start), d[1].columns(l, pairs, start)];
+                let m = [m[0].columns(l, pairs, start), m[1].columns(l, pairs, start)];
+                for t in 0..T {
+                    let products = [products[t][0].columns(l, pairs, start), products[t][1].columns(l, pairs, start)];
+                    for b in 2 * start..blocks.min(2 * (start + LANES)) {
+                        let (half, j, at) = (b % 2, b / 2 - start, first_blocks[t] + b);
                         let total = i32::from(x.sums[2 * at]) + i32::from(x.sums[2 * at + 1]);
                         let scale = l.splat(x.scales[at]);
-                        let product = l.add_int(halves[i], l.splat_int(-i32::from(F::ZERO) * total));
-                        let d = F::scales(l, &factors[i][0]);
+                        let product = l.add_int(products[half][j], l.splat_int(-i32::from(F::ZERO) * total));
+                        let d = l.float_of_bits(d[half][j]);
                         sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(product), sums[t]);
                         if F::OFFSET {
-                            let m = l.halves(&factors[i][1]);
+                            let m = l.float_of_bits(m[half][j]);
                             sums[t] = l.mul_add(l.mul(m, scale), l.splat(total as f32), sums[t]);
                         }
                     }
@@ -239,6 +285,41 @@ impl RowsProduct<'_> {
     }
 }
 
+/// Numbers of sixteen rows, as they were come upon: `[rows, blocks]`, and room for a vector more.
+struct Waiting(Vec<i32>);
+
+impl Waiting {
+    fn new(blocks: usize) -> Self {
+        Self(vec![0; (blocks + 1) * LANES])
+    }
+
+    /// Sixteen numbers.
+    #[inline(always)]
+    fn put<L: Lanes>(&mut self, l: L, step: usize, x: L::Int) {
+        // SAFETY: the array holds 16 numbers.
+        unsafe { l.store_int(self.0.as_chunks_mut::<LANES>().0[step].as_mut_ptr(), x) };
+    }
+
+    /// The bits of sixteen floats.
+    #[inline(always)]
+    fn put_floats<L: Lanes>(&mut self, l: L, step: usize, x: L::Float) {
+        // SAFETY: the array holds 16 numbers.
+        unsafe { l.store(self.0.as_chunks_mut::<LANES>().0[step].as_mut_ptr().cast(), x) };
+    }
+
+    /// Sixteen columns from `start` on, with a row in each lane. What there is not is of any value.
+    #[inline(always)]
+    fn columns<L: Lanes>(&self, l: L, blocks: usize, start: usize) -> [L::Int; LANES] {
+        let mut rows = [l.splat_int(0); LANES];
+        for (r, row) in rows.iter_mut().enumerate() {
+            let from = &self.0[r * blocks + start..][..LANES];
+            // SAFETY: the slice has 16 numbers.
+            *row = unsafe { l.load_int(from.as_ptr()) };
+        }
+        l.transpose(rows)
+    }
+}
+
 /// The codes of a super-block of input, in the order of `F`'s vectors.
 #[inline(always)]
 fn input_codes<L: Lanes, F: SuperBlockFormat>(l: L, x: &[i8; 256]) -> [L::Int; 4] {
@@ -248,4 +329,17 @@ fn input_codes<L: Lanes, F: SuperBlockFormat>(l: L, x: &[i8; 256]) -> [L::Int; 4
         *codes = unsafe { l.join(x.as_ptr().add(32 * halves[0]).cast(), x.as_ptr().add(32 * halves[1]).cast()) };
     }
     codes
+}
+
+/// The sums of a super-block's input, one a sub-block of `F`, from those of 16 elements each.
+#[inline(always)]
+fn sub_sums<F: SuperBlockFormat>(sums: &[i16; 16]) -> [i16; 16] {
+    if F::SUB_LEN == 16 {
+        return *sums;
+    }
+    let mut sub_sums = [0; 16];
+    for (to, [a, b]) in sub_sums.iter_mut().zip(sums.as_chunks::<2>().0) {
+        *to = a + b;
+    }
+    sub_sums
 }

@@ -237,9 +237,12 @@ impl SuperBlock {
                 self.codes.0[32 * half..][..32].copy_from_slice(codes);
             }
         }
-        let sub = F::scales(block);
-        self.scales = sub.scales;
-        *(if F::ZEROS { &mut self.zeros } else { &mut self.mins }) = sub.offsets;
+        let sub = F::scales(l, block);
+        let offsets = if F::ZERO != 0 { &mut self.zeros } else { &mut self.mins };
+        for sixteen in 0..SUBS {
+            let j = sixteen * 16 / F::SUB_LEN;
+            (self.scales[sixteen], offsets[sixteen]) = (sub.scales[j], sub.offsets[j]);
+        }
         let [d, dmin] = F::factors(block);
         (self.d, self.dmin) = (l.half(d), if F::MINS { l.half(dmin) } else { 0.0 });
     }

@@ -187,6 +187,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn float_of_bits(self, x: IntPair) -> Pair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { Pair(_mm256_castsi256_ps(x.0), _mm256_castsi256_ps(x.1)) }
+    }
+
+    #[inline(always)]
     unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
         self,
         product: Product,
@@ -318,6 +324,17 @@ impl Integers for Avx2 {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
             IntPair(_mm256_shuffle_epi8(table, codes.0), _mm256_shuffle_epi8(table, codes.1))
         }
+    }
+
+    #[inline(always)]
+    fn widen(self, bytes: [u64; 2]) -> [i16; 16] {
+        let mut words = [0; 16];
+        // SAFETY: a value of this type proves the instruction set; the array holds 16 words.
+        unsafe {
+            let bytes = _mm_set_epi64x(bytes[1].cast_signed(), bytes[0].cast_signed());
+            _mm256_storeu_si256(words.as_mut_ptr().cast(), _mm256_cvtepu8_epi16(bytes));
+        }
+        words
     }
 
     #[inline(always)]

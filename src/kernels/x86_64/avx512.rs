@@ -172,6 +172,12 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn float_of_bits(self, x: __m512i) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_castsi512_ps(x) }
+    }
+
+    #[inline(always)]
     unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
         self,
         product: Product,
@@ -265,6 +271,17 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     fn lookup(self, table: &[u8; 16], codes: __m512i) -> __m512i {
         // SAFETY: a value of this type proves the instruction set; the table has 16 bytes.
         unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), codes) }
+    }
+
+    #[inline(always)]
+    fn widen(self, bytes: [u64; 2]) -> [i16; 16] {
+        let mut words = [0; 16];
+        // SAFETY: a value of this type proves the instruction set; the array holds 16 words.
+        unsafe {
+            let bytes = _mm_set_epi64x(bytes[1].cast_signed(), bytes[0].cast_signed());
+            _mm256_storeu_si256(words.as_mut_ptr().cast(), _mm256_cvtepu8_epi16(bytes));
+        }
+        words
     }
 
     #[inline(always)]
