@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use super::Pool;
+use super::groups::Groups;
 use super::lanes::{Kernel, LANES, Lanes};
 use super::rows::Tokens;
 use super::tiles::Tiles;
@@ -17,8 +18,16 @@ pub struct Activations<'a> {
     cols: usize,
     super_blocks: OnceLock<Quantized>,
     blocks: OnceLock<Quantized>,
-    super_block_tiles: OnceLock<Tiles>,
-    block_tiles: OnceLock<Tiles>,
+    arranged_super_blocks: OnceLock<Arranged>,
+    arranged_blocks: OnceLock<Arranged>,
+}
+
+/// Quantized rows as the instruction set's kernel for many tokens reads them.
+pub(super) enum Arranged {
+    /// For AMX.
+    Tiles(Tiles),
+    /// For vectors.
+    Groups(Groups),
 }
 
 /// Rows as eight-bit codes: `x = scale * code`.
@@ -75,8 +84,8 @@ impl<'a> Activations<'a> {
             cols,
             super_blocks: OnceLock::new(),
             blocks: OnceLock::new(),
-            super_block_tiles: OnceLock::new(),
-            block_tiles: OnceLock::new(),
+            arranged_super_blocks: OnceLock::new(),
+            arranged_blocks: OnceLock::new(),
         }
     }
 
@@ -106,16 +115,20 @@ impl<'a> Activations<'a> {
         }
     }
 
-    /// The tiles of all rows, in the form that `input` names, which must have been prepared; made on first use.
-    pub(super) fn tiles(&self, pool: &Pool, input: Input) -> &Tiles {
-        let cell = if input == Input::SuperBlocks { &self.super_block_tiles } else { &self.block_tiles };
-        cell.get_or_init(|| self.tiles_of(pool, input, Tokens::First(self.rows())))
+    /// All rows in the form that `input` names, which must have been prepared, arranged on first use.
+    pub(super) fn arranged(&self, pool: &Pool, input: Input) -> &Arranged {
+        let cell = if input == Input::SuperBlocks { &self.arranged_super_blocks } else { &self.arranged_blocks };
+        cell.get_or_init(|| self.arrange(pool, input, Tokens::First(self.rows())))
     }
 
-    /// The tiles of some rows, in the form that `input` names, which must have been prepared.
-    pub(super) fn tiles_of(&self, pool: &Pool, input: Input, tokens: Tokens<'_>) -> Tiles {
+    /// Some rows in the form that `input` names, which must have been prepared, arranged.
+    pub(super) fn arrange(&self, pool: &Pool, input: Input, tokens: Tokens<'_>) -> Arranged {
         let x = if input == Input::SuperBlocks { self.super_blocks() } else { self.blocks() };
-        Tiles::new(pool, x, input, tokens, self.cols)
+        if pool.isa().has_tiles() {
+            Arranged::Tiles(Tiles::new(pool, x, input, tokens, self.cols))
+        } else {
+            Arranged::Groups(Groups::new(pool, x, input, tokens, self.cols))
+        }
     }
 
     /// The form with one scale for 32 elements.

@@ -1,58 +1,76 @@
-//! The blocks of quantized formats, unpacked to what products need: unsigned byte codes, integer scales, and floats.
+//! The blocks of quantized formats as products need them: unsigned byte codes in vectors, integer scales, and floats.
 //!
 //! In every super-block format an element is `d * scale * (code - zero) - dmin * min`, in every block format
 //! `d * (code - zero) + m`. The products over codes, scales, mins and zeros are exact in integers; only their sums a
 //! block meet floats.
 
-use super::lanes::Lanes;
+#![allow(unsafe_code, reason = "vector loads go through raw pointers")]
+
+use super::integers::Spread;
+use super::lanes::{LANES, Lanes};
 
 /// Sub-blocks of 16 elements in a super-block.
 pub(super) const SUBS: usize = 16;
 
-/// A super-block of 256 elements.
-#[repr(C, align(64))]
-pub(crate) struct SuperBlock {
-    pub(super) codes: [u8; 256],
-    /// Of each 16 elements.
+/// The integers of a super-block besides its codes, one a sub-block: sixteen, or eight and as many zeros.
+#[derive(Clone, Copy)]
+pub(super) struct SubScales {
     pub(super) scales: [i16; SUBS],
-    /// Of each 16 elements: times the sum of the input's codes, added to the products (`-zero * scale`).
-    pub(super) zeros: [i16; SUBS],
-    /// Of each 16 elements.
-    pub(super) mins: [i16; SUBS],
-    pub(super) d: f32,
-    /// Zero where the format has no mins.
-    pub(super) dmin: f32,
+    /// Times the sum of the input's codes: mins, or what zero points add to the products (`-zero * scale`).
+    pub(super) offsets: [i16; SUBS],
 }
 
-impl Default for SuperBlock {
-    fn default() -> Self {
-        Self { codes: [0; 256], scales: [0; SUBS], zeros: [0; SUBS], mins: [0; SUBS], d: 0.0, dmin: 0.0 }
-    }
-}
-
-/// A format of super-blocks.
+/// A format of super-blocks of 256 elements.
 pub(super) trait SuperBlockFormat {
     /// Bytes of a block.
     const BYTES: usize;
     /// Whether elements have mins.
     const MINS: bool;
-    /// Whether codes have a zero point.
-    const ZEROS: bool;
+    /// The code of zero; there are no mins unless it is 0.
+    const ZERO: i16;
+    /// What is added to scales where they are stored.
+    const SCALE_BIAS: i16;
+    /// Elements that share a scale: 16 or 32.
+    const SUB_LEN: usize;
+    /// Which runs of 32 elements the halves of each vector of codes are.
+    const HALVES: [[usize; 2]; 4] = [[0, 1], [2, 3], [4, 5], [6, 7]];
+    /// Where the factors `d` and, where there are mins, `dmin` are, in half precision.
+    const FACTORS: [usize; 2];
+    /// Which scale belongs to each word of each vector.
+    const SPREAD: [Spread; 4] = spread(Self::HALVES, Self::SUB_LEN);
 
-    fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock);
-}
+    /// The codes, in vectors of 64.
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4];
 
-/// A block of 32 elements.
-#[repr(C, align(32))]
-pub(crate) struct Block {
-    pub(super) codes: [u8; 32],
-    pub(super) d: f32,
-    pub(super) m: f32,
-}
+    /// A byte for each scale.
+    fn scale_bytes(block: &[u8]) -> [u64; 2];
 
-impl Default for Block {
-    fn default() -> Self {
-        Self { codes: [0; 32], d: 0.0, m: 0.0 }
+    /// A byte for each min.
+    #[inline(always)]
+    fn min_bytes(_block: &[u8]) -> [u64; 2] {
+        [0; 2]
+    }
+
+    /// Scales, and mins or zeros.
+    #[inline(always)]
+    fn scales<L: Lanes>(l: L, block: &[u8]) -> SubScales {
+        let mut scales = l.widen(Self::scale_bytes(block));
+        for scale in &mut scales {
+            *scale -= Self::SCALE_BIAS;
+        }
+        let mut offsets = l.widen(Self::min_bytes(block));
+        if !Self::MINS {
+            for (offset, scale) in offsets.iter_mut().zip(scales) {
+                *offset = -Self::ZERO * scale;
+            }
+        }
+        SubScales { scales, offsets }
+    }
+
+    /// Bits of `d` and `dmin`.
+    #[inline(always)]
+    fn factors(block: &[u8]) -> [u16; 2] {
+        Self::FACTORS.map(|at| u16::from_le_bytes([block[at], block[at + 1]]))
     }
 }
 
@@ -60,16 +78,33 @@ impl Default for Block {
 pub(super) trait BlockFormat {
     const BYTES: usize;
     /// The code of zero.
-    const ZERO: i32;
+    const ZERO: i16;
     /// Whether blocks have an offset.
     const OFFSET: bool;
 
-    fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut Block);
+    /// The codes of two blocks.
+    fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int;
+
+    /// Bits of `d` and, where there is one, of the offset `m`.
+    fn factors(block: &[u8]) -> [u16; 2];
+
+    /// Sixteen factors `d` of their bits.
+    #[inline(always)]
+    fn scales<L: Lanes>(l: L, bits: &[u16; LANES]) -> L::Float {
+        l.halves(bits)
+    }
 }
 
-#[inline(always)]
-fn f16_at<L: Lanes>(l: L, block: &[u8], at: usize) -> f32 {
-    l.half(u16::from_le_bytes([block[at], block[at + 1]]))
+const fn spread(halves: [[usize; 2]; 4], sub_len: usize) -> [Spread; 4] {
+    let mut spread = [[0; 32]; 4];
+    let mut i = 0;
+    while i < 128 {
+        let (vector, word) = (i / 32, i % 32);
+        let element = 32 * halves[vector][word / 16] + 2 * (word % 16);
+        spread[vector][word] = (element / sub_len) as u16;
+        i += 1;
+    }
+    spread
 }
 
 pub(super) struct Q2K;
@@ -78,241 +113,288 @@ pub(super) struct Q4K;
 pub(super) struct Q5K;
 pub(super) struct Q6K;
 
-/// `N` bytes from `at` on, as a value: what is computed from values becomes vector code.
+/// The low nibble of each byte.
+const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+
 #[inline(always)]
-fn bytes<const N: usize>(block: &[u8], at: usize) -> [u8; N] {
-    let mut bytes = [0; N];
-    bytes.copy_from_slice(&block[at..at + N]);
-    bytes
+fn word32(block: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
 }
 
-/// `f` of each element.
 #[inline(always)]
-fn map<const N: usize>(x: [u8; N], f: impl Fn(u8) -> u8) -> [u8; N] {
-    let mut y = [0; N];
-    for i in 0..N {
-        y[i] = f(x[i]);
-    }
-    y
+fn word64(block: &[u8], at: usize) -> u64 {
+    u64::from(word32(block, at)) | u64::from(word32(block, at + 4)) << 32
 }
 
-/// `f` of each pair of elements.
+/// 64 bytes from `at` on.
 #[inline(always)]
-fn zip<const N: usize>(a: [u8; N], b: [u8; N], f: impl Fn(u8, u8) -> u8) -> [u8; N] {
-    let mut y = [0; N];
-    for i in 0..N {
-        y[i] = f(a[i], b[i]);
-    }
-    y
+fn load<L: Lanes>(l: L, block: &[u8], at: usize) -> L::Int {
+    // SAFETY: the slice has 64 bytes.
+    unsafe { l.load_int(block[at..at + 64].as_ptr().cast()) }
 }
 
-/// Four runs of 32 two-bit codes from 32 bytes, twice.
+/// 32 bytes from `at` on, twice.
 #[inline(always)]
-fn two_bits(block: &[u8], at: usize, codes: &mut [u8; 256]) {
-    for half in 0..2 {
-        let bytes: [u8; 32] = bytes(block, at + 32 * half);
-        for run in 0..4 {
-            codes[128 * half + 32 * run..][..32].copy_from_slice(&map(bytes, |b| b >> (2 * run) & 3));
-        }
-    }
+fn twice<L: Lanes>(l: L, block: &[u8], at: usize) -> L::Int {
+    let from = block[at..at + 32].as_ptr();
+    // SAFETY: the slice has 32 bytes.
+    unsafe { l.join(from, from) }
 }
 
-/// Eight runs of 32 four-bit codes, two from 32 bytes.
+/// The low nibbles of 64 bytes, and the high ones.
 #[inline(always)]
-fn four_bits(block: &[u8], at: usize, codes: &mut [u8; 256]) {
-    for pair in 0..4 {
-        let bytes: [u8; 32] = bytes(block, at + 32 * pair);
-        codes[64 * pair..][..32].copy_from_slice(&map(bytes, |b| b & 15));
-        codes[64 * pair + 32..][..32].copy_from_slice(&map(bytes, |b| b >> 4));
-    }
+fn nibbles<L: Lanes>(l: L, block: &[u8], at: usize) -> [L::Int; 2] {
+    let bytes = load(l, block, at);
+    [l.and_bytes(bytes, 15), l.and_bytes(l.shr_halves::<4, 4>(bytes), 15)]
 }
 
-/// One more bit, `1 << to`, for eight runs of 32 codes, from the eight bits of 32 bytes.
+/// 256 codes of two bits.
 #[inline(always)]
-fn high_bits(block: &[u8], at: usize, to: u32, codes: &mut [u8; 256]) {
-    let high: [u8; 32] = bytes(block, at);
-    for run in 0..8 {
-        let low: [u8; 32] = bytes(codes, 32 * run);
-        codes[32 * run..][..32].copy_from_slice(&zip(low, high, |l, h| l | (h >> run & 1) << to));
-    }
+fn two_bits<L: Lanes>(l: L, block: &[u8], at: usize) -> [L::Int; 4] {
+    let (a, b) = (twice(l, block, at), twice(l, block, at + 32));
+    [
+        l.and_bytes(l.shr_halves::<0, 2>(a), 3),
+        l.and_bytes(l.shr_halves::<4, 6>(a), 3),
+        l.and_bytes(l.shr_halves::<0, 2>(b), 3),
+        l.and_bytes(l.shr_halves::<4, 6>(b), 3),
+    ]
 }
 
 impl SuperBlockFormat for Q2K {
     const BYTES: usize = 84;
     const MINS: bool = true;
-    const ZEROS: bool = false;
+    const ZERO: i16 = 0;
+    const SCALE_BIAS: i16 = 0;
+    const SUB_LEN: usize = 16;
+    const FACTORS: [usize; 2] = [80, 82];
 
     #[inline(always)]
-    fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock) {
-        two_bits(block, 16, &mut to.codes);
-        let packed: [u8; SUBS] = bytes(block, 0);
-        for j in 0..SUBS {
-            to.scales[j] = i16::from(packed[j] & 15);
-            to.mins[j] = i16::from(packed[j] >> 4);
-        }
-        to.d = f16_at(l, block, 80);
-        to.dmin = f16_at(l, block, 82);
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        two_bits(l, block, 16)
+    }
+
+    #[inline(always)]
+    fn scale_bytes(block: &[u8]) -> [u64; 2] {
+        [word64(block, 0) & NIBBLES, word64(block, 8) & NIBBLES]
+    }
+
+    #[inline(always)]
+    fn min_bytes(block: &[u8]) -> [u64; 2] {
+        [word64(block, 0) >> 4 & NIBBLES, word64(block, 8) >> 4 & NIBBLES]
     }
 }
 
 impl SuperBlockFormat for Q3K {
     const BYTES: usize = 110;
     const MINS: bool = false;
-    const ZEROS: bool = true;
+    const ZERO: i16 = 4;
+    const SCALE_BIAS: i16 = 32;
+    const SUB_LEN: usize = 16;
+    const FACTORS: [usize; 2] = [108, 108];
 
     #[inline(always)]
-    fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock) {
-        two_bits(block, 32, &mut to.codes);
-        high_bits(block, 0, 2, &mut to.codes);
-        let packed: [u8; 12] = bytes(block, 96);
-        let mut scales = [0; SUBS];
-        for j in 0..SUBS {
-            let scale = packed[j % 8] >> (j / 8 * 4) & 15 | (packed[8 + j % 4] >> (j / 4 * 2) & 3) << 4;
-            scales[j] = i16::from(scale) - 32;
-        }
-        for j in 0..SUBS {
-            to.scales[j] = scales[j];
-            to.zeros[j] = -4 * scales[j];
-        }
-        to.d = f16_at(l, block, 108);
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let (low, high) = (two_bits(l, block, 32), twice(l, block, 0));
+        let third = |low, high| l.or_int(low, l.shl_int::<2>(l.and_bytes(high, 1)));
+        [
+            third(low[0], l.shr_halves::<0, 1>(high)),
+            third(low[1], l.shr_halves::<2, 3>(high)),
+            third(low[2], l.shr_halves::<4, 5>(high)),
+            third(low[3], l.shr_halves::<6, 7>(high)),
+        ]
+    }
+
+    #[inline(always)]
+    fn scale_bytes(block: &[u8]) -> [u64; 2] {
+        // Eight bytes of nibbles, low ones first; four bytes with two more bits of scales i, i + 4, i + 8 and i + 12.
+        let (low, high) = (word64(block, 96), word32(block, 104));
+        let two = |shift: u32| u64::from(high >> shift & 0x0303_0303);
+        [low & NIBBLES | (two(0) | two(2) << 32) << 4, low >> 4 & NIBBLES | (two(4) | two(6) << 32) << 4]
     }
 }
 
-/// The scales and mins of Q4_K and Q5_K, each for two sub-blocks.
+/// The scales of Q4_K and Q5_K: six bits each of 0 to 3, low bits of 4 to 7, whose high bits lie above the former.
 #[inline(always)]
-fn six_bit_scales<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock) {
-    // The twelve bytes as words of four: six bits each of scales and mins 0 to 3, with the high two bits of 4 to 7.
-    let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
-    let (a, b, c) = (word(4), word(8), word(12));
-    let high = |w: u32| (w >> 6 & 0x0303_0303) << 4;
-    let scales = u64::from(a & 0x3f3f_3f3f) | u64::from(c & 0x0f0f_0f0f | high(a)) << 32;
-    let mins = u64::from(b & 0x3f3f_3f3f) | u64::from(c >> 4 & 0x0f0f_0f0f | high(b)) << 32;
-    let (scales, mins) = (scales.to_le_bytes(), mins.to_le_bytes());
-    let (mut twice_scales, mut twice_mins) = ([0; SUBS], [0; SUBS]);
-    for j in 0..SUBS {
-        twice_scales[j] = i16::from(scales[j / 2]);
-        twice_mins[j] = i16::from(mins[j / 2]);
-    }
-    (to.scales, to.mins) = (twice_scales, twice_mins);
-    to.d = f16_at(l, block, 0);
-    to.dmin = f16_at(l, block, 2);
+fn six_bit_scales(block: &[u8]) -> [u64; 2] {
+    let (a, c) = (word32(block, 4), word32(block, 12));
+    let high = c & 0x0f0f_0f0f | (a >> 6 & 0x0303_0303) << 4;
+    [u64::from(a & 0x3f3f_3f3f) | u64::from(high) << 32, 0]
+}
+
+/// Their mins, likewise.
+#[inline(always)]
+fn six_bit_mins(block: &[u8]) -> [u64; 2] {
+    let (b, c) = (word32(block, 8), word32(block, 12));
+    let high = c >> 4 & 0x0f0f_0f0f | (b >> 6 & 0x0303_0303) << 4;
+    [u64::from(b & 0x3f3f_3f3f) | u64::from(high) << 32, 0]
 }
 
 impl SuperBlockFormat for Q4K {
     const BYTES: usize = 144;
     const MINS: bool = true;
-    const ZEROS: bool = false;
+    const ZERO: i16 = 0;
+    const SCALE_BIAS: i16 = 0;
+    const SUB_LEN: usize = 32;
+    const HALVES: [[usize; 2]; 4] = [[0, 2], [1, 3], [4, 6], [5, 7]];
+    const FACTORS: [usize; 2] = [0, 2];
 
     #[inline(always)]
-    fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock) {
-        four_bits(block, 16, &mut to.codes);
-        six_bit_scales(l, block, to);
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let ([a, b], [c, d]) = (nibbles(l, block, 16), nibbles(l, block, 80));
+        [a, b, c, d]
+    }
+
+    #[inline(always)]
+    fn scale_bytes(block: &[u8]) -> [u64; 2] {
+        six_bit_scales(block)
+    }
+
+    #[inline(always)]
+    fn min_bytes(block: &[u8]) -> [u64; 2] {
+        six_bit_mins(block)
     }
 }
 
 impl SuperBlockFormat for Q5K {
     const BYTES: usize = 176;
     const MINS: bool = true;
-    const ZEROS: bool = false;
+    const ZERO: i16 = 0;
+    const SCALE_BIAS: i16 = 0;
+    const SUB_LEN: usize = 32;
+    const HALVES: [[usize; 2]; 4] = Q4K::HALVES;
+    const FACTORS: [usize; 2] = [0, 2];
 
     #[inline(always)]
-    fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock) {
-        four_bits(block, 48, &mut to.codes);
-        high_bits(block, 16, 4, &mut to.codes);
-        six_bit_scales(l, block, to);
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let ([a, b], [c, d]) = (nibbles(l, block, 48), nibbles(l, block, 112));
+        let fifths = twice(l, block, 16);
+        let (low, high) = (l.shr_halves::<0, 2>(fifths), l.shr_halves::<4, 6>(fifths));
+        [
+            l.or_int(a, l.shl_int::<4>(l.and_bytes(low, 1))),
+            l.or_int(b, l.shl_int::<3>(l.and_bytes(low, 2))),
+            l.or_int(c, l.shl_int::<4>(l.and_bytes(high, 1))),
+            l.or_int(d, l.shl_int::<3>(l.and_bytes(high, 2))),
+        ]
+    }
+
+    #[inline(always)]
+    fn scale_bytes(block: &[u8]) -> [u64; 2] {
+        six_bit_scales(block)
+    }
+
+    #[inline(always)]
+    fn min_bytes(block: &[u8]) -> [u64; 2] {
+        six_bit_mins(block)
     }
 }
 
 impl SuperBlockFormat for Q6K {
     const BYTES: usize = 210;
     const MINS: bool = false;
-    const ZEROS: bool = true;
+    const ZERO: i16 = 32;
+    const SCALE_BIAS: i16 = 128;
+    const SUB_LEN: usize = 16;
+    const FACTORS: [usize; 2] = [208, 208];
 
     #[inline(always)]
-    fn unpack<L: Lanes>(l: L, block: &[u8], to: &mut SuperBlock) {
-        for half in 0..2 {
-            let (a, b): ([u8; 32], [u8; 32]) = (bytes(block, 64 * half), bytes(block, 64 * half + 32));
-            let high: [u8; 32] = bytes(block, 128 + 32 * half);
-            let codes = &mut to.codes[128 * half..][..128];
-            codes[..32].copy_from_slice(&zip(a, high, |l, h| l & 15 | (h & 3) << 4));
-            codes[32..64].copy_from_slice(&zip(b, high, |l, h| l & 15 | (h >> 2 & 3) << 4));
-            codes[64..96].copy_from_slice(&zip(a, high, |l, h| l >> 4 | (h >> 4 & 3) << 4));
-            codes[96..].copy_from_slice(&zip(b, high, |l, h| l >> 4 | (h >> 6) << 4));
-        }
-        let scales: [u8; SUBS] = bytes(block, 192);
-        for j in 0..SUBS {
-            to.scales[j] = i16::from(scales[j] as i8);
-            to.zeros[j] = -32 * i16::from(scales[j] as i8);
-        }
-        to.d = f16_at(l, block, 208);
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let ([a, b], [c, d]) = (nibbles(l, block, 0), nibbles(l, block, 64));
+        let (first, second) = (twice(l, block, 128), twice(l, block, 160));
+        let top = |low, high| l.or_int(low, l.shl_int::<4>(l.and_bytes(high, 3)));
+        [
+            top(a, l.shr_halves::<0, 2>(first)),
+            top(b, l.shr_halves::<4, 6>(first)),
+            top(c, l.shr_halves::<0, 2>(second)),
+            top(d, l.shr_halves::<4, 6>(second)),
+        ]
+    }
+
+    #[inline(always)]
+    fn scale_bytes(block: &[u8]) -> [u64; 2] {
+        // From signed bytes to unsigned ones.
+        [word64(block, 192), word64(block, 200)].map(|bytes| bytes ^ 0x8080_8080_8080_8080)
     }
 }
 
-/// Sixteen bytes of nibbles as 32 codes.
+/// The nibbles of 16 bytes from `at` on of each block.
 #[inline(always)]
-fn nibbles(block: &[u8], at: usize, f: impl Fn(u8) -> u8) -> [u8; 32] {
-    let packed: [u8; 16] = bytes(block, at);
-    let mut codes = [0; 32];
-    codes[..16].copy_from_slice(&map(packed, |b| f(b & 15)));
-    codes[16..].copy_from_slice(&map(packed, |b| f(b >> 4)));
-    codes
+fn block_nibbles<L: Lanes>(l: L, blocks: [&[u8]; 2], at: usize) -> L::Int {
+    // SAFETY: the slices have 16 bytes.
+    unsafe { l.nibbles(blocks[0][at..at + 16].as_ptr(), blocks[1][at..at + 16].as_ptr()) }
 }
 
-/// Sixteen bytes of nibbles and four bytes of fifth bits as 32 codes.
+/// Those, with the fifth bits that are at `bits`.
 #[inline(always)]
-fn fives(block: &[u8], bits: usize, at: usize) -> [u8; 32] {
-    let bits: [u8; 4] = bytes(block, bits);
-    let mut spread = [0; 32];
-    for i in 0..32 {
-        spread[i] = bits[i / 8] & 1 << (i % 8);
-    }
-    zip(nibbles(block, at, |code| code), spread, |low, bit| low | u8::from(bit != 0) << 4)
+fn block_fives<L: Lanes>(l: L, blocks: [&[u8]; 2], bits: usize, at: usize) -> L::Int {
+    let bits = [word32(blocks[0], bits), word32(blocks[1], bits)];
+    l.or_int(block_nibbles(l, blocks, at), l.bytes_of_bits(bits, 16))
+}
+
+#[inline(always)]
+fn half_at(block: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([block[at], block[at + 1]])
 }
 
 macro_rules! block_format {
-    ($($name:ident, $bytes:literal, zero $zero:literal, offset $offset:literal, |$l:ident, $block:ident, $to:ident| $unpack:block)*) => {$(
+    ($($name:ident, $bytes:literal, zero $zero:literal, offset $offset:literal, |$l:ident, $blocks:ident| $codes:expr;)*) => {$(
         pub(super) struct $name;
 
         impl BlockFormat for $name {
             const BYTES: usize = $bytes;
-            const ZERO: i32 = $zero;
+            const ZERO: i16 = $zero;
             const OFFSET: bool = $offset;
 
             #[inline(always)]
-            fn unpack<L: Lanes>($l: L, $block: &[u8], $to: &mut Block) $unpack
+            fn codes<L: Lanes>($l: L, $blocks: [&[u8]; 2]) -> L::Int {
+                $codes
+            }
+
+            #[inline(always)]
+            fn factors(block: &[u8]) -> [u16; 2] {
+                [half_at(block, 0), half_at(block, if $offset { 2 } else { 0 })]
+            }
         }
     )*};
 }
 
 block_format! {
-    Q40, 18, zero 8, offset false, |l, block, to| {
-        to.codes = nibbles(block, 2, |code| code);
-        to.d = f16_at(l, block, 0);
+    Q40, 18, zero 8, offset false, |l, blocks| block_nibbles(l, blocks, 2);
+    Q41, 20, zero 0, offset true, |l, blocks| block_nibbles(l, blocks, 4);
+    Q50, 22, zero 16, offset false, |l, blocks| block_fives(l, blocks, 2, 6);
+    Q51, 24, zero 0, offset true, |l, blocks| block_fives(l, blocks, 4, 8);
+    Q80, 34, zero 128, offset false, |l, blocks| {
+        // SAFETY: the slices have 32 bytes.
+        let codes = unsafe { l.join(blocks[0][2..34].as_ptr(), blocks[1][2..34].as_ptr()) };
+        l.xor_bytes(codes, 0x80)
+    };
+}
+
+pub(super) struct Mxfp4;
+
+/// Twice the values, with 12 added.
+const MXFP4_CODES: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
+
+impl BlockFormat for Mxfp4 {
+    const BYTES: usize = 17;
+    const ZERO: i16 = 12;
+    const OFFSET: bool = false;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int {
+        l.lookup(&MXFP4_CODES, block_nibbles(l, blocks, 1))
     }
-    Q41, 20, zero 0, offset true, |l, block, to| {
-        to.codes = nibbles(block, 4, |code| code);
-        (to.d, to.m) = (f16_at(l, block, 0), f16_at(l, block, 2));
+
+    #[inline(always)]
+    fn factors(block: &[u8]) -> [u16; 2] {
+        [u16::from(block[0]); 2]
     }
-    Q50, 22, zero 16, offset false, |l, block, to| {
-        to.codes = fives(block, 2, 6);
-        to.d = f16_at(l, block, 0);
-    }
-    Q51, 24, zero 0, offset true, |l, block, to| {
-        to.codes = fives(block, 4, 8);
-        (to.d, to.m) = (f16_at(l, block, 0), f16_at(l, block, 2));
-    }
-    Q80, 34, zero 128, offset false, |l, block, to| {
-        to.codes = map(bytes(block, 2), |b| b ^ 0x80);
-        to.d = f16_at(l, block, 0);
-    }
-    Mxfp4, 17, zero 12, offset false, |_l, block, to| {
-        // Twice the values, with 12 added: 12 to 15 and 16, 18, 20, 24, and their mirror images.
-        to.codes = nibbles(block, 1, |code| {
-            let size = code & 7;
-            let size = if size > 4 { 2 * size - 4 + 2 * u8::from(size == 7) } else { size };
-            if code > 7 { 12 - size } else { 12 + size }
-        });
-        let e = block[0];
-        to.d = f32::from_bits(if e < 2 { 0x0020_0000 << e } else { u32::from(e - 1) << 23 });
+
+    #[inline(always)]
+    fn scales<L: Lanes>(l: L, bits: &[u16; LANES]) -> L::Float {
+        let mut scales = [0.0; LANES];
+        for (scale, &e) in scales.iter_mut().zip(bits) {
+            *scale = f32::from_bits(if e < 2 { 0x0020_0000 << e } else { u32::from(e - 1) << 23 });
+        }
+        l.array(&scales)
     }
 }

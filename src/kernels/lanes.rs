@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::blocks::{Block, SuperBlock};
+use super::integers::Integers;
 use super::vector::tree_sum;
 
 /// Lanes of a vector.
@@ -28,7 +28,7 @@ pub(crate) trait Kernel {
 /// An instruction set's way to work on sixteen `f32`. A value of the implementing type proves that the CPU has it.
 ///
 /// Every method is meant to be inlined into a function that enables the instruction set.
-pub(crate) trait Lanes: Copy {
+pub(crate) trait Lanes: Integers {
     /// Sixteen `f32`.
     type Float: Copy;
     /// A truth for each lane.
@@ -138,38 +138,10 @@ pub(crate) trait Lanes: Copy {
         f16::from_bits(bits).to_f32()
     }
 
-    /// Of sixteen super-blocks, one a lane: `sum(scale * code * x)`, and where codes have a zero point `zero * sum`.
-    #[inline(always)]
-    fn dot_super_blocks(self, w: &[SuperBlock; LANES], x: &[i8; 256], sums: &[i16; 16], zeros: bool) -> Self::Float {
-        let mut dots = [0.0; LANES];
-        for (to, w) in dots.iter_mut().zip(w) {
-            let (codes, x) = (w.codes.as_chunks::<16>().0, x.as_chunks::<16>().0);
-            let subs = codes.iter().zip(x).zip(&w.scales);
-            let dot: i32 = subs.map(|((codes, x), &scale)| i32::from(scale) * dot(codes, x)).sum();
-            *to = (dot + if zeros { dot_words(&w.zeros, sums) } else { 0 }) as f32;
-        }
-        self.array(&dots)
-    }
-
-    /// Of sixteen super-blocks, one a lane: `sum(min * sum)`.
-    #[inline(always)]
-    fn dot_mins(self, w: &[SuperBlock; LANES], sums: &[i16; 16]) -> Self::Float {
-        let mut dots = [0.0; LANES];
-        for (to, w) in dots.iter_mut().zip(w) {
-            *to = dot_words(&w.mins, sums) as f32;
-        }
-        self.array(&dots)
-    }
-
-    /// Of sixteen blocks, one a lane: `sum(code * x) - zeros`.
-    #[inline(always)]
-    fn dot_blocks(self, w: &[Block; LANES], x: &[i8; 32], zeros: i32) -> Self::Float {
-        let mut dots = [0.0; LANES];
-        for (to, w) in dots.iter_mut().zip(w) {
-            *to = (dot(&w.codes, x) - zeros) as f32;
-        }
-        self.array(&dots)
-    }
+    /// The nearest floats.
+    fn int_to_float(self, x: Self::Int) -> Self::Float;
+    /// The floats that have these bits.
+    fn float_of_bits(self, x: Self::Int) -> Self::Float;
 
     /// Sixteen floats of any bits.
     #[inline(always)]
@@ -185,7 +157,8 @@ pub(crate) trait Lanes: Copy {
         let (codes, x) = (std::hint::black_box([3_u8; 64]), std::hint::black_box([5_i8; 64]));
         let mut sum = 0_i32;
         for _ in 0..rounds {
-            sum = sum.wrapping_add(dot(&std::hint::black_box(codes), &x));
+            let products = std::hint::black_box(codes).into_iter().zip(x);
+            sum = sum.wrapping_add(products.map(|(code, x)| i32::from(code) * i32::from(x)).sum::<i32>());
         }
         std::hint::black_box(sum);
         64 * rounds
@@ -313,16 +286,6 @@ pub(crate) fn tanh_half_ln2<L: Lanes>(l: L, x: L::Float) -> L::Float {
     l.div(less_one, l.add(less_one, l.splat(2.0)))
 }
 
-#[inline(always)]
-fn dot<const N: usize>(codes: &[u8; N], x: &[i8; N]) -> i32 {
-    codes.iter().zip(x).map(|(&code, &x)| i32::from(code) * i32::from(x)).sum()
-}
-
-#[inline(always)]
-fn dot_words(a: &[i16; 16], b: &[i16; 16]) -> i32 {
-    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
-}
-
 /// Plain Rust on arrays.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
@@ -425,6 +388,16 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn max_lane(self, x: Self::Float) -> f32 {
         x.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    }
+
+    #[inline(always)]
+    fn int_to_float(self, x: Self::Int) -> Self::Float {
+        x.map(|x| x as f32)
+    }
+
+    #[inline(always)]
+    fn float_of_bits(self, x: Self::Int) -> Self::Float {
+        x.map(|x| f32::from_bits(x.cast_unsigned()))
     }
 
     unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(

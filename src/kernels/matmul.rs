@@ -6,10 +6,11 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::activations::Input;
+use super::activations::{Arranged, Input};
+use super::panels::{self, PanelProduct};
 use super::rows::{RowsProduct, Tokens};
 use super::scratch::Scratch;
-use super::tiles::{MIN_TOKENS, TileProduct, Tiles};
+use super::tiles::{self, TileProduct};
 use super::{Activation, Activations, Matrix, Pool};
 use crate::TensorType;
 
@@ -100,8 +101,8 @@ struct Work<'a> {
     /// Gate of `weights`, which is then the up matrix.
     gate: Option<(&'a Matrix, Option<&'a [f32]>, Activation)>,
     tokens: Tokens<'a>,
-    /// The tiles of listed tokens, where they are made.
-    tiles: Vec<(Input, Tiles)>,
+    /// The input of listed tokens, where it is arranged.
+    arranged: Vec<(Input, Arranged)>,
     store: Store,
     out: Output<'a>,
 }
@@ -116,7 +117,7 @@ pub fn matmul(pool: &Pool, x: &Activations<'_>, products: &mut [Product<'_>]) {
         .map(|p| {
             let tokens = p.tokens.map_or(Tokens::First(x.rows()), Tokens::Listed);
             let out = Output::new(p.out, p.weights.rows(), tokens.len());
-            Work { weights: p.weights, bias: p.bias, gate: None, tokens, tiles: Vec::new(), store: p.store, out }
+            Work { weights: p.weights, bias: p.bias, gate: None, tokens, arranged: Vec::new(), store: p.store, out }
         })
         .collect();
     run(pool, x, &mut work);
@@ -134,7 +135,7 @@ pub fn gated(pool: &Pool, x: &Activations<'_>, products: &mut [GatedProduct<'_>]
             let tokens = p.tokens.map_or(Tokens::First(x.rows()), Tokens::Listed);
             let out = Output::new(p.out, p.up.rows(), tokens.len());
             let gate = Some((p.gate, p.gate_bias, p.activation));
-            Work { weights: p.up, bias: p.up_bias, gate, tokens, tiles: Vec::new(), store: Store::Set, out }
+            Work { weights: p.up, bias: p.up_bias, gate, tokens, arranged: Vec::new(), store: Store::Set, out }
         })
         .collect();
     run(pool, x, &mut work);
@@ -168,26 +169,29 @@ impl Work<'_> {
     fn prepare(&mut self, pool: &Pool, x: &Activations<'_>, ty: TensorType) {
         x.prepare(pool, ty);
         let input = Input::of(ty);
-        if self.is_tiled(pool, input) {
+        if self.is_arranged(pool, input) {
             match self.tokens {
-                Tokens::First(_) => drop(x.tiles(pool, input)),
-                Tokens::Listed(_) if self.tiles.iter().any(|(found, _)| *found == input) => {}
-                Tokens::Listed(_) => self.tiles.push((input, x.tiles_of(pool, input, self.tokens))),
+                Tokens::First(_) => drop(x.arranged(pool, input)),
+                Tokens::Listed(_) if self.arranged.iter().any(|(found, _)| *found == input) => {}
+                Tokens::Listed(_) => self.arranged.push((input, x.arrange(pool, input, self.tokens))),
             }
         }
     }
 
-    fn is_tiled(&self, pool: &Pool, input: Input) -> bool {
-        input != Input::Floats && pool.isa().has_tiles() && self.tokens.len() >= MIN_TOKENS
+    fn is_arranged(&self, pool: &Pool, input: Input) -> bool {
+        let enough = if pool.isa().has_tiles() { tiles::MIN_TOKENS } else { panels::MIN_TOKENS };
+        input != Input::Floats && self.tokens.len() >= enough
     }
 
     /// `out[token][row] = weights[row] . x[token]`, for some rows.
     fn multiply(&self, pool: &Pool, x: &Activations<'_>, weights: &Matrix, rows: Range<usize>, out: &mut [f32]) {
         let input = Input::of(weights.ty());
-        if self.is_tiled(pool, input) {
-            let listed = self.tiles.iter().find(|(found, _)| *found == input);
-            let x = listed.map_or_else(|| x.tiles(pool, input), |(_, tiles)| tiles);
-            pool.isa().run_tiles(TileProduct { weights, rows, x, out });
+        if self.is_arranged(pool, input) {
+            let listed = self.arranged.iter().find(|(found, _)| *found == input);
+            match listed.map_or_else(|| x.arranged(pool, input), |(_, arranged)| arranged) {
+                Arranged::Tiles(x) => pool.isa().run_tiles(TileProduct { weights, rows, x, out }),
+                Arranged::Groups(x) => pool.isa().run(PanelProduct { weights, rows, x, out }),
+            }
         } else {
             pool.isa().run(RowsProduct { weights, rows, x, tokens: self.tokens, out });
         }

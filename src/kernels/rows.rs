@@ -3,17 +3,19 @@
 //! The order of every sum is fixed by the format alone. Floats: sixteen partial sums over the columns, then one tree.
 //! Quantized formats: exact integers a block, and one chain of fused multiply-adds over the blocks.
 
+#![allow(unsafe_code, reason = "vector loads go through raw pointers")]
+
 use std::ops::Range;
 
-use super::activations::{Activations, Quantized};
-use super::blocks::{self, Block, BlockFormat, SuperBlock, SuperBlockFormat};
+use super::activations::Activations;
+use super::blocks::{self, BlockFormat, SuperBlockFormat};
 use super::floats::{self, FloatFormat};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::matrix::Matrix;
 use crate::TensorType;
 
 /// Most tokens for which blocks are unpacked once.
-const TOKENS: usize = 4;
+const TOKENS: usize = 2;
 
 /// The rows of the input that take part.
 #[derive(Clone, Copy)]
@@ -98,47 +100,178 @@ impl RowsProduct<'_> {
 
     #[inline(always)]
     fn super_blocks<L: Lanes, F: SuperBlockFormat>(mut self, l: L) {
+        for token in (0..self.tokens.len()).step_by(TOKENS) {
+            match self.tokens.len() - token {
+                1 => self.super_blocks_of::<L, F, 1>(l, token),
+                _ => self.super_blocks_of::<L, F, TOKENS>(l, token),
+            }
+        }
+    }
+
+    /// All rows of super-blocks, for `T` tokens from `token` on.
+    ///
+    /// The blocks of sixteen rows are read in the order in which they lie, as fast as memory gives them; their exact
+    /// products wait until all are there, and are then summed with a row in each lane.
+    #[inline(always)]
+    fn super_blocks_of<L: Lanes, F: SuperBlockFormat, const T: usize>(&mut self, l: L, token: usize) {
         let x = self.x.super_blocks();
         let (blocks, bytes) = (self.weights.cols() / 256, self.weights.bytes());
-        let mut w: [SuperBlock; LANES] = std::array::from_fn(|_| SuperBlock::default());
+        let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
+        let (mut codes, mut input_sums) = (Vec::with_capacity(blocks * T), Vec::with_capacity(blocks * T));
+        for b in 0..blocks {
+            for first in first_blocks {
+                codes.push(input_codes::<L, F>(l, &x.codes.as_chunks::<256>().0[first + b]));
+                input_sums.push(sub_sums::<F>(&x.sums.as_chunks::<16>().0[first + b]));
+            }
+        }
+        let mut products: [Waiting; T] = std::array::from_fn(|_| Waiting::new(blocks));
+        let mut mins: [Waiting; T] = std::array::from_fn(|_| Waiting::new(blocks));
+        let (mut d, mut dmin) = (Waiting::new(blocks), Waiting::new(blocks));
         for first in self.rows.clone().step_by(LANES) {
             let rows = LANES.min(self.rows.end - first);
-            for start in (0..self.tokens.len()).step_by(TOKENS) {
-                let tokens = TOKENS.min(self.tokens.len() - start);
-                let mut sums = [l.splat(0.0); TOKENS];
-                for b in 0..blocks {
-                    for (r, w) in w[..rows].iter_mut().enumerate() {
-                        F::unpack(l, &bytes[((first + r) * blocks + b) * F::BYTES..][..F::BYTES], w);
+            let region = &bytes[first * blocks * F::BYTES..(first + rows) * blocks * F::BYTES];
+            let mut b = 0;
+            for (step, region) in region.chunks(LANES * F::BYTES).enumerate() {
+                let (mut product, mut min) = ([[l.splat_int(0); LANES]; T], [[l.splat_int(0); LANES]; T]);
+                let mut factors = [[0; LANES]; 2];
+                for (i, block) in region.chunks_exact(F::BYTES).enumerate() {
+                    let (w, scales) = (F::codes(l, block), F::scales(l, block));
+                    for t in 0..T {
+                        let offsets = l.dot_words(&scales.offsets, &input_sums[b * T + t]);
+                        let mut sum = if F::ZERO != 0 { offsets } else { l.splat_int(0) };
+                        for v in 0..4 {
+                            sum = l.dot_scaled(sum, w[v], codes[b * T + t][v], &scales.scales, &F::SPREAD[v]);
+                        }
+                        product[t][i] = sum;
+                        if F::MINS {
+                            min[t][i] = offsets;
+                        }
                     }
-                    for (t, sum) in sums[..tokens].iter_mut().enumerate() {
-                        *sum = super_block_step::<L, F>(l, &w, x, self.tokens.row(start + t) * blocks + b, *sum);
+                    let [d, dmin] = F::factors(block);
+                    (factors[0][i], factors[1][i]) = (d, dmin);
+                    b = if b + 1 == blocks { 0 } else { b + 1 };
+                }
+                for t in 0..T {
+                    products[t].put(l, step, l.sum_each(&product[t]));
+                    if F::MINS {
+                        mins[t].put(l, step, l.sum_each(&min[t]));
                     }
                 }
-                self.put_lanes(l, first, rows, start, &sums[..tokens]);
+                d.put_floats(l, step, l.halves(&factors[0]));
+                if F::MINS {
+                    dmin.put_floats(l, step, l.sub(l.splat(0.0), l.halves(&factors[1])));
+                }
             }
+            let mut sums = [l.splat(0.0); T];
+            for start in (0..blocks).step_by(LANES) {
+                let (d, dmin) = (d.columns(l, blocks, start), dmin.columns(l, blocks, start));
+                for t in 0..T {
+                    let products = products[t].columns(l, blocks, start);
+                    let mins = mins[t].columns(l, blocks, start);
+                    for j in 0..LANES.min(blocks - start) {
+                        let scale = l.splat(x.scales[first_blocks[t] + start + j]);
+                        let product = l.int_to_float(products[j]);
+                        sums[t] = l.mul_add(l.mul(l.float_of_bits(d[j]), scale), product, sums[t]);
+                        if F::MINS {
+                            let min = l.int_to_float(mins[j]);
+                            sums[t] = l.mul_add(l.mul(l.float_of_bits(dmin[j]), scale), min, sums[t]);
+                        }
+                    }
+                }
+            }
+            self.put_lanes(l, first, rows, token, &sums);
         }
     }
 
     #[inline(always)]
     fn blocks<L: Lanes, F: BlockFormat>(mut self, l: L) {
+        for token in (0..self.tokens.len()).step_by(TOKENS) {
+            match self.tokens.len() - token {
+                1 => self.blocks_of::<L, F, 1>(l, token),
+                _ => self.blocks_of::<L, F, TOKENS>(l, token),
+            }
+        }
+    }
+
+    /// All rows of blocks, for `T` tokens from `token` on: as super-blocks, but in pairs.
+    #[inline(always)]
+    fn blocks_of<L: Lanes, F: BlockFormat, const T: usize>(&mut self, l: L, token: usize) {
         let x = self.x.blocks();
         let (blocks, bytes) = (self.weights.cols() / 32, self.weights.bytes());
-        let mut w: [Block; LANES] = std::array::from_fn(|_| Block::default());
+        let pairs = blocks.div_ceil(2);
+        let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
+        let x_codes = x.codes.as_chunks::<32>().0;
+        let mut codes = Vec::with_capacity(pairs * T);
+        for b in (0..blocks).step_by(2) {
+            for first in first_blocks {
+                // The last of an odd number of blocks is paired with itself.
+                let (low, high) = (&x_codes[first + b], &x_codes[first + (b + 1).min(blocks - 1)]);
+                // SAFETY: both blocks have 32 codes.
+                codes.push(unsafe { l.join(low.as_ptr().cast(), high.as_ptr().cast()) });
+            }
+        }
+        let mut products: [[Waiting; 2]; T] = std::array::from_fn(|_| [Waiting::new(pairs), Waiting::new(pairs)]);
+        let (mut d, mut m) = ([Waiting::new(pairs), Waiting::new(pairs)], [Waiting::new(pairs), Waiting::new(pairs)]);
         for first in self.rows.clone().step_by(LANES) {
             let rows = LANES.min(self.rows.end - first);
-            for start in (0..self.tokens.len()).step_by(TOKENS) {
-                let tokens = TOKENS.min(self.tokens.len() - start);
-                let mut sums = [l.splat(0.0); TOKENS];
-                for b in 0..blocks {
-                    for (r, w) in w[..rows].iter_mut().enumerate() {
-                        F::unpack(l, &bytes[((first + r) * blocks + b) * F::BYTES..][..F::BYTES], w);
+            let region = &bytes[first * blocks * F::BYTES..(first + rows) * blocks * F::BYTES];
+            let (mut pair, mut at) = (0, 0);
+            for step in 0..(rows * pairs).div_ceil(LANES) {
+                let mut product = [[l.splat_int(0); LANES]; T];
+                let mut factors = [[[0; LANES]; 2]; 2];
+                for i in 0..LANES.min(rows * pairs - step * LANES) {
+                    let count = if 2 * pair + 1 == blocks { 1 } else { 2 };
+                    let both = &region[at..at + count * F::BYTES];
+                    at += count * F::BYTES;
+                    let two = [&both[..F::BYTES], &both[both.len() - F::BYTES..]];
+                    let w = F::codes(l, two);
+                    for t in 0..T {
+                        let x = codes[pair * T + t];
+                        product[t][i] = if F::ZERO == 128 {
+                            l.dot_bytes::<true>(l.splat_int(0), w, x)
+                        } else {
+                            l.dot_bytes::<false>(l.splat_int(0), w, x)
+                        };
                     }
-                    for (t, sum) in sums[..tokens].iter_mut().enumerate() {
-                        *sum = block_step::<L, F>(l, &w, x, self.tokens.row(start + t) * blocks + b, *sum);
+                    for (factors, block) in factors.iter_mut().zip(two) {
+                        let [d, m] = F::factors(block);
+                        (factors[0][i], factors[1][i]) = (d, m);
+                    }
+                    pair = if pair + 1 == pairs { 0 } else { pair + 1 };
+                }
+                for t in 0..T {
+                    for (waiting, sum) in products[t].iter_mut().zip(l.sum_halves_each(&product[t])) {
+                        waiting.put(l, step, sum);
                     }
                 }
-                self.put_lanes(l, first, rows, start, &sums[..tokens]);
+                for half in 0..2 {
+                    d[half].put_floats(l, step, F::scales(l, &factors[half][0]));
+                    if F::OFFSET {
+                        m[half].put_floats(l, step, l.halves(&factors[half][1]));
+                    }
+                }
             }
+            let mut sums = [l.splat(0.0); T];
+            for start in (0..pairs).step_by(LANES) {
+                let d = [d[0].columns(l, pairs, start), d[1].columns(l, pairs, start)];
+                let m = [m[0].columns(l, pairs, start), m[1].columns(l, pairs, start)];
+                for t in 0..T {
+                    let products = [products[t][0].columns(l, pairs, start), products[t][1].columns(l, pairs, start)];
+                    for b in 2 * start..blocks.min(2 * (start + LANES)) {
+                        let (half, j, at) = (b % 2, b / 2 - start, first_blocks[t] + b);
+                        let total = i32::from(x.sums[2 * at]) + i32::from(x.sums[2 * at + 1]);
+                        let scale = l.splat(x.scales[at]);
+                        let product = l.add_int(products[half][j], l.splat_int(-i32::from(F::ZERO) * total));
+                        let d = l.float_of_bits(d[half][j]);
+                        sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(product), sums[t]);
+                        if F::OFFSET {
+                            let m = l.float_of_bits(m[half][j]);
+                            sums[t] = l.mul_add(l.mul(m, scale), l.splat(total as f32), sums[t]);
+                        }
+                    }
+                }
+            }
+            self.put_lanes(l, first, rows, token, &sums);
         }
     }
 
@@ -152,37 +285,61 @@ impl RowsProduct<'_> {
     }
 }
 
-/// One super-block further, for sixteen rows and one token.
-#[inline(always)]
-fn super_block_step<L: Lanes, F: SuperBlockFormat>(
-    l: L,
-    w: &[SuperBlock; LANES],
-    x: &Quantized,
-    at: usize,
-    sum: L::Float,
-) -> L::Float {
-    let (codes, sums) = (&x.codes.as_chunks::<256>().0[at], &x.sums.as_chunks::<16>().0[at]);
-    let scale = l.splat(x.scales[at]);
-    let (mut d, mut dmin) = ([0.0; LANES], [0.0; LANES]);
-    for (r, w) in w.iter().enumerate() {
-        (d[r], dmin[r]) = (w.d, -w.dmin);
+/// Numbers of sixteen rows, as they were come upon: `[rows, blocks]`, and room for a vector more.
+struct Waiting(Vec<i32>);
+
+impl Waiting {
+    fn new(blocks: usize) -> Self {
+        Self(vec![0; (blocks + 1) * LANES])
     }
-    let product = l.dot_super_blocks(w, codes, sums, F::ZEROS);
-    let sum = l.mul_add(l.mul(l.array(&d), scale), product, sum);
-    if F::MINS { l.mul_add(l.mul(l.array(&dmin), scale), l.dot_mins(w, sums), sum) } else { sum }
+
+    /// Sixteen numbers.
+    #[inline(always)]
+    fn put<L: Lanes>(&mut self, l: L, step: usize, x: L::Int) {
+        // SAFETY: the array holds 16 numbers.
+        unsafe { l.store_int(self.0.as_chunks_mut::<LANES>().0[step].as_mut_ptr(), x) };
+    }
+
+    /// The bits of sixteen floats.
+    #[inline(always)]
+    fn put_floats<L: Lanes>(&mut self, l: L, step: usize, x: L::Float) {
+        // SAFETY: the array holds 16 numbers.
+        unsafe { l.store(self.0.as_chunks_mut::<LANES>().0[step].as_mut_ptr().cast(), x) };
+    }
+
+    /// Sixteen columns from `start` on, with a row in each lane. What there is not is of any value.
+    #[inline(always)]
+    fn columns<L: Lanes>(&self, l: L, blocks: usize, start: usize) -> [L::Int; LANES] {
+        let mut rows = [l.splat_int(0); LANES];
+        for (r, row) in rows.iter_mut().enumerate() {
+            let from = &self.0[r * blocks + start..][..LANES];
+            // SAFETY: the slice has 16 numbers.
+            *row = unsafe { l.load_int(from.as_ptr()) };
+        }
+        l.transpose_words(rows)
+    }
 }
 
-/// One block further, for sixteen rows and one token.
+/// The codes of a super-block of input, in the order of `F`'s vectors.
 #[inline(always)]
-fn block_step<L: Lanes, F: BlockFormat>(l: L, w: &[Block; LANES], x: &Quantized, at: usize, sum: L::Float) -> L::Float {
-    let codes = &x.codes.as_chunks::<32>().0[at];
-    let total = i32::from(x.sums[2 * at]) + i32::from(x.sums[2 * at + 1]);
-    let scale = l.splat(x.scales[at]);
-    let (mut d, mut m) = ([0.0; LANES], [0.0; LANES]);
-    for (r, w) in w.iter().enumerate() {
-        (d[r], m[r]) = (w.d, w.m);
+fn input_codes<L: Lanes, F: SuperBlockFormat>(l: L, x: &[i8; 256]) -> [L::Int; 4] {
+    let mut codes = [l.splat_int(0); 4];
+    for (codes, halves) in codes.iter_mut().zip(F::HALVES) {
+        // SAFETY: halves are below 8, and have 32 codes each.
+        *codes = unsafe { l.join(x.as_ptr().add(32 * halves[0]).cast(), x.as_ptr().add(32 * halves[1]).cast()) };
     }
-    let product = l.dot_blocks(w, codes, F::ZERO * total);
-    let sum = l.mul_add(l.mul(l.array(&d), scale), product, sum);
-    if F::OFFSET { l.mul_add(l.mul(l.array(&m), scale), l.splat(total as f32), sum) } else { sum }
+    codes
+}
+
+/// The sums of a super-block's input, one a sub-block of `F`, from those of 16 elements each.
+#[inline(always)]
+fn sub_sums<F: SuperBlockFormat>(sums: &[i16; 16]) -> [i16; 16] {
+    if F::SUB_LEN == 16 {
+        return *sums;
+    }
+    let mut sub_sums = [0; 16];
+    for (to, [a, b]) in sub_sums.iter_mut().zip(sums.as_chunks::<2>().0) {
+        *to = a + b;
+    }
+    sub_sums
 }

@@ -13,8 +13,9 @@ use std::sync::OnceLock;
 
 use super::avx512::{Avx512, transpose};
 use crate::TensorType;
-use crate::kernels::blocks::{self, Block, BlockFormat, SuperBlock, SuperBlockFormat};
-use crate::kernels::lanes::LANES;
+use crate::kernels::blocks::{self, BlockFormat, SUBS, SuperBlockFormat};
+
+use crate::kernels::lanes::{LANES, Lanes};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::tiles::{DIGITS, PAIR, TileProduct, bf16};
 
@@ -175,7 +176,7 @@ fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: 
     let configured = Configured::new(amx, 64);
     for b in 0..x.blocks {
         for (row, to) in p.rows.clone().zip(&mut panels.rows) {
-            F::unpack(amx.0, &bytes[(row * x.blocks + b) * F::BYTES..][..F::BYTES], &mut unpacked);
+            unpacked.fill::<F>(amx.0, &bytes[(row * x.blocks + b) * F::BYTES..][..F::BYTES]);
             to.set(&unpacked);
         }
         let sums = all_sums.chunks_exact_mut(rows * PAIR * LANES);
@@ -208,6 +209,75 @@ fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: 
     }
 }
 
+/// A super-block of one row, its codes in their order.
+#[derive(Default)]
+struct SuperBlock {
+    codes: Codes<256>,
+    scales: [i16; SUBS],
+    zeros: [i16; SUBS],
+    mins: [i16; SUBS],
+    d: f32,
+    dmin: f32,
+}
+
+/// A block of one row.
+#[derive(Default)]
+struct Block {
+    codes: [u8; 32],
+    d: f32,
+    m: f32,
+}
+
+#[repr(align(64))]
+struct Codes<const N: usize>([u8; N]);
+
+impl<const N: usize> Default for Codes<N> {
+    fn default() -> Self {
+        Self([0; N])
+    }
+}
+
+/// The bytes of a vector.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn bytes_of(vector: __m512i) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    // SAFETY: the array has 64 bytes.
+    unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) };
+    bytes
+}
+
+impl SuperBlock {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    fn fill<F: SuperBlockFormat>(&mut self, l: Avx512<true>, block: &[u8]) {
+        for (codes, halves) in F::codes(l, block).into_iter().zip(F::HALVES) {
+            for (codes, half) in bytes_of(codes).chunks_exact(32).zip(halves) {
+                self.codes.0[32 * half..][..32].copy_from_slice(codes);
+            }
+        }
+        let sub = F::scales(l, block);
+        let offsets = if F::ZERO != 0 { &mut self.zeros } else { &mut self.mins };
+        for sixteen in 0..SUBS {
+            let j = sixteen * 16 / F::SUB_LEN;
+            (self.scales[sixteen], offsets[sixteen]) = (sub.scales[j], sub.offsets[j]);
+        }
+        let [d, dmin] = F::factors(block);
+        (self.d, self.dmin) = (l.half(d), if F::MINS { l.half(dmin) } else { 0.0 });
+    }
+}
+
+impl Block {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    fn fill<F: BlockFormat>(&mut self, l: Avx512<true>, block: &[u8]) {
+        self.codes.copy_from_slice(&bytes_of(F::codes(l, [block, block]))[..32]);
+        let [d, m] = F::factors(block);
+        self.d = l.to_array(F::scales(l, &[d; LANES]))[0];
+        self.m = if F::OFFSET { l.half(m) } else { 0.0 };
+    }
+}
+
 impl SuperRow {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -219,7 +289,7 @@ impl SuperRow {
             // Words 2i and 2i + 1, each for sixteen elements.
             let mut which = _mm512_inserti64x4::<1>(_mm512_setzero_si512(), _mm256_set1_epi16(1));
             for i in 0..8 {
-                let codes = _mm512_cvtepu8_epi16(_mm256_loadu_si256(w.codes.as_ptr().add(32 * i).cast()));
+                let codes = _mm512_cvtepu8_epi16(_mm256_loadu_si256(w.codes.0.as_ptr().add(32 * i).cast()));
                 let scaled = _mm512_mullo_epi16(codes, _mm512_permutexvar_epi16(which, scales));
                 let weights = _mm512_add_epi16(scaled, _mm512_permutexvar_epi16(which, zeros));
                 let tops = _mm512_srai_epi16::<7>(_mm512_add_epi16(weights, _mm512_set1_epi16(64)));
@@ -367,7 +437,7 @@ fn all_blocks<F: BlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: &mut Pa
         for (row, lane) in (first..p.rows.end).zip(0..LANES) {
             let row = bytes[row * x.blocks * F::BYTES..].chunks_exact(F::BYTES);
             for (block, step) in row.zip(&mut panels.steps) {
-                F::unpack(amx.0, block, &mut unpacked);
+                unpacked.fill::<F>(amx.0, block);
                 for (to, code) in step.codes[lane].iter_mut().zip(unpacked.codes) {
                     *to = code.wrapping_sub(F::ZERO as u8) as i8;
                 }

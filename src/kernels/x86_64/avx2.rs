@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use crate::kernels::blocks::{Block, SuperBlock};
+use crate::kernels::integers::{Integers, Spread};
 use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, multiply};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
@@ -25,14 +25,18 @@ impl Avx2 {
 #[derive(Clone, Copy)]
 pub(crate) struct Pair(__m256, __m256);
 
+/// Sixteen integers, likewise.
+#[derive(Clone, Copy)]
+pub(crate) struct IntPair(__m256i, __m256i);
+
 /// Methods that do the same to both halves.
 macro_rules! intrinsics {
-    ($($name:ident($($argument:ident),+) = $call:expr;)*) => {$(
+    ($($name:ident($($argument:ident),+) -> $pair:ident = $call:expr;)*) => {$(
         #[inline(always)]
-        fn $name(self, $($argument: Pair),+) -> Pair {
+        fn $name(self, $($argument: $pair),+) -> $pair {
             // SAFETY: a value of this type proves the instruction set.
             unsafe {
-                Pair(
+                $pair(
                     { $(let $argument = $argument.0;)+ $call },
                     { $(let $argument = $argument.1;)+ $call },
                 )
@@ -99,49 +103,34 @@ fn transpose(rows: [__m256; 8]) -> [__m256; 8] {
     columns
 }
 
-impl Avx2 {
-    /// The sums of the integers of sixteen vectors, as floats.
-    #[inline(always)]
-    fn sums(self, v: &[__m256i; LANES], subtract: i32) -> Pair {
-        // SAFETY: a value of this type proves the instruction set.
-        unsafe {
-            let subtract = _mm256_set1_epi32(subtract);
-            Pair(
-                _mm256_cvtepi32_ps(_mm256_sub_epi32(sum_each(&v[..8]), subtract)),
-                _mm256_cvtepi32_ps(_mm256_sub_epi32(sum_each(&v[8..]), subtract)),
-            )
-        }
-    }
-}
-
 impl Lanes for Avx2 {
     type Float = Pair;
     type Mask = Pair;
     const WIDE: bool = false;
 
     intrinsics! {
-        add(a, b) = _mm256_add_ps(a, b);
-        sub(a, b) = _mm256_sub_ps(a, b);
-        mul(a, b) = _mm256_mul_ps(a, b);
-        div(a, b) = _mm256_div_ps(a, b);
-        max(a, b) = _mm256_max_ps(a, b);
-        min(a, b) = _mm256_min_ps(a, b);
-        mul_add(a, b, c) = _mm256_fmadd_ps(a, b, c);
-        abs(x) = _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
-        sqrt(x) = _mm256_sqrt_ps(x);
-        truncate(x) = _mm256_round_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(x);
-        nearest(x) = _mm256_cvtepi32_ps(_mm256_sub_epi32(
+        add(a, b) -> Pair = _mm256_add_ps(a, b);
+        sub(a, b) -> Pair = _mm256_sub_ps(a, b);
+        mul(a, b) -> Pair = _mm256_mul_ps(a, b);
+        div(a, b) -> Pair = _mm256_div_ps(a, b);
+        max(a, b) -> Pair = _mm256_max_ps(a, b);
+        min(a, b) -> Pair = _mm256_min_ps(a, b);
+        mul_add(a, b, c) -> Pair = _mm256_fmadd_ps(a, b, c);
+        abs(x) -> Pair = _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
+        sqrt(x) -> Pair = _mm256_sqrt_ps(x);
+        truncate(x) -> Pair = _mm256_round_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(x);
+        nearest(x) -> Pair = _mm256_cvtepi32_ps(_mm256_sub_epi32(
             _mm256_and_si256(
                 _mm256_castps_si256(_mm256_add_ps(x, _mm256_set1_ps(ROUND))),
                 _mm256_set1_epi32(0x007f_ffff),
             ),
             _mm256_set1_epi32(0x0040_0000),
         ));
-        lt(a, b) = _mm256_cmp_ps::<_CMP_LT_OQ>(a, b);
-        both(a, b) = _mm256_and_ps(a, b);
-        select(mask, yes, no) = _mm256_blendv_ps(no, yes, mask);
-        select_lt(a, b, yes, no) = _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
-        add_exponent(x, n) = _mm256_castsi256_ps(_mm256_add_epi32(
+        lt(a, b) -> Pair = _mm256_cmp_ps::<_CMP_LT_OQ>(a, b);
+        both(a, b) -> Pair = _mm256_and_ps(a, b);
+        select(mask, yes, no) -> Pair = _mm256_blendv_ps(no, yes, mask);
+        select_lt(a, b, yes, no) -> Pair = _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
+        add_exponent(x, n) -> Pair = _mm256_castsi256_ps(_mm256_add_epi32(
             _mm256_castps_si256(x),
             _mm256_slli_epi32::<23>(_mm256_castps_si256(n)),
         ));
@@ -281,55 +270,15 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_super_blocks(self, w: &[SuperBlock; LANES], x: &[i8; 256], sums: &[i16; 16], zeros: bool) -> Pair {
-        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
-        unsafe {
-            let mut dots = [_mm256_setzero_si256(); LANES];
-            let sums = _mm256_loadu_si256(sums.as_ptr().cast());
-            for (dot, w) in dots.iter_mut().zip(w) {
-                if zeros {
-                    *dot = _mm256_madd_epi16(_mm256_loadu_si256(w.zeros.as_ptr().cast()), sums);
-                }
-                for i in 0..8 {
-                    let codes = _mm256_loadu_si256(w.codes.as_ptr().add(32 * i).cast());
-                    let x = _mm256_loadu_si256(x.as_ptr().add(32 * i).cast());
-                    // Codes have at most six bits, so that pairs of products fit into words.
-                    let pairs = _mm256_maddubs_epi16(codes, x);
-                    let scales = _mm256_set_m128i(_mm_set1_epi16(w.scales[2 * i + 1]), _mm_set1_epi16(w.scales[2 * i]));
-                    *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(pairs, scales));
-                }
-            }
-            self.sums(&dots, 0)
-        }
+    fn int_to_float(self, x: IntPair) -> Pair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { Pair(_mm256_cvtepi32_ps(x.0), _mm256_cvtepi32_ps(x.1)) }
     }
 
     #[inline(always)]
-    fn dot_mins(self, w: &[SuperBlock; LANES], sums: &[i16; 16]) -> Pair {
-        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
-        unsafe {
-            let mut dots = [_mm256_setzero_si256(); LANES];
-            let sums = _mm256_loadu_si256(sums.as_ptr().cast());
-            for (dot, w) in dots.iter_mut().zip(w) {
-                *dot = _mm256_madd_epi16(_mm256_loadu_si256(w.mins.as_ptr().cast()), sums);
-            }
-            self.sums(&dots, 0)
-        }
-    }
-
-    #[inline(always)]
-    fn dot_blocks(self, w: &[Block; LANES], x: &[i8; 32], zeros: i32) -> Pair {
-        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
-        unsafe {
-            let mut dots = [_mm256_setzero_si256(); LANES];
-            let x0 = _mm256_cvtepi8_epi16(_mm_loadu_si128(x.as_ptr().cast()));
-            let x1 = _mm256_cvtepi8_epi16(_mm_loadu_si128(x.as_ptr().add(16).cast()));
-            for (dot, w) in dots.iter_mut().zip(w) {
-                let low = _mm256_cvtepu8_epi16(_mm_loadu_si128(w.codes.as_ptr().cast()));
-                let high = _mm256_cvtepu8_epi16(_mm_loadu_si128(w.codes.as_ptr().add(16).cast()));
-                *dot = _mm256_add_epi32(_mm256_madd_epi16(low, x0), _mm256_madd_epi16(high, x1));
-            }
-            self.sums(&dots, zeros)
-        }
+    fn float_of_bits(self, x: IntPair) -> Pair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { Pair(_mm256_castsi256_ps(x.0), _mm256_castsi256_ps(x.1)) }
     }
 
     #[inline(always)]
@@ -359,6 +308,204 @@ impl Lanes for Avx2 {
     ) {
         // SAFETY: the same contract, and a value of this type proves the instruction set.
         unsafe { multiply_tile::<C, ROWS, VECTORS>(self, product, columns, depth) }
+    }
+}
+
+/// Of 32 codes of six bits: lanes that add up to the products, each with one of two scales.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_scaled(sum: __m256i, codes: __m256i, x: __m256i, scales: [i16; 2]) -> __m256i {
+    // Pairs of products fit into words.
+    let pairs = _mm256_maddubs_epi16(codes, x);
+    let scales = _mm256_set_m128i(_mm_set1_epi16(scales[1]), _mm_set1_epi16(scales[0]));
+    _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, scales))
+}
+
+impl Integers for Avx2 {
+    type Int = IntPair;
+
+    intrinsics! {
+        add_int(a, b) -> IntPair = _mm256_add_epi32(a, b);
+        mul_int(a, b) -> IntPair = _mm256_mullo_epi32(a, b);
+        or_int(a, b) -> IntPair = _mm256_or_si256(a, b);
+        dot_pairs(sum, a, b) -> IntPair = _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+    }
+
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { IntPair(_mm256_set1_epi32(x), _mm256_set1_epi32(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_int(self, from: *const i32) -> IntPair {
+        // SAFETY: the caller vouches for 64 bytes.
+        unsafe { IntPair(_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_int(self, to: *mut i32, x: IntPair) {
+        // SAFETY: the caller vouches for 64 bytes.
+        unsafe {
+            _mm256_storeu_si256(to.cast(), x.0);
+            _mm256_storeu_si256(to.add(8).cast(), x.1);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn join(self, low: *const u8, high: *const u8) -> IntPair {
+        // SAFETY: the caller vouches for 32 bytes each.
+        unsafe { IntPair(_mm256_loadu_si256(low.cast()), _mm256_loadu_si256(high.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles(self, low: *const u8, high: *const u8) -> IntPair {
+        // SAFETY: the caller vouches for 16 bytes each.
+        unsafe {
+            let counts = _mm256_setr_epi64x(0, 0, 4, 4);
+            let half = |from: *const u8| {
+                let both = _mm256_broadcastsi128_si256(_mm_loadu_si128(from.cast()));
+                _mm256_and_si256(_mm256_srlv_epi64(both, counts), _mm256_set1_epi8(15))
+            };
+            IntPair(half(low), half(high))
+        }
+    }
+
+    #[inline(always)]
+    fn and_bytes(self, x: IntPair, mask: u8) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let mask = _mm256_set1_epi8(mask.cast_signed());
+            IntPair(_mm256_and_si256(x.0, mask), _mm256_and_si256(x.1, mask))
+        }
+    }
+
+    #[inline(always)]
+    fn xor_bytes(self, x: IntPair, mask: u8) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let mask = _mm256_set1_epi8(mask.cast_signed());
+            IntPair(_mm256_xor_si256(x.0, mask), _mm256_xor_si256(x.1, mask))
+        }
+    }
+
+    #[inline(always)]
+    fn shl_int<const N: u32>(self, x: IntPair) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let count = _mm_cvtsi32_si128(N.cast_signed());
+            IntPair(_mm256_sll_epi32(x.0, count), _mm256_sll_epi32(x.1, count))
+        }
+    }
+
+    #[inline(always)]
+    fn shr_halves<const LOW: u32, const HIGH: u32>(self, x: IntPair) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let (low, high) = (_mm_cvtsi32_si128(LOW.cast_signed()), _mm_cvtsi32_si128(HIGH.cast_signed()));
+            IntPair(_mm256_srl_epi32(x.0, low), _mm256_srl_epi32(x.1, high))
+        }
+    }
+
+    #[inline(always)]
+    fn bytes_of_bits(self, bits: [u32; 2], value: u8) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            // Each byte of the bits eight times, and of each byte one bit.
+            let (zeros, ones) = (0, 0x0101_0101_0101_0101);
+            let bytes = _mm256_setr_epi64x(zeros, ones, 2 * ones, 3 * ones);
+            let own = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
+            let half = |bits: u32| {
+                let spread = _mm256_shuffle_epi8(_mm256_set1_epi32(bits.cast_signed()), bytes);
+                let set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, own), own);
+                _mm256_and_si256(set, _mm256_set1_epi8(value.cast_signed()))
+            };
+            IntPair(half(bits[0]), half(bits[1]))
+        }
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], codes: IntPair) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set; the table has 16 bytes.
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            IntPair(_mm256_shuffle_epi8(table, codes.0), _mm256_shuffle_epi8(table, codes.1))
+        }
+    }
+
+    #[inline(always)]
+    fn widen(self, bytes: [u64; 2]) -> [i16; 16] {
+        let mut words = [0; 16];
+        // SAFETY: a value of this type proves the instruction set; the array holds 16 words.
+        unsafe {
+            let bytes = _mm_set_epi64x(bytes[1].cast_signed(), bytes[0].cast_signed());
+            _mm256_storeu_si256(words.as_mut_ptr().cast(), _mm256_cvtepu8_epi16(bytes));
+        }
+        words
+    }
+
+    #[inline(always)]
+    fn dot_bytes<const EIGHT_BITS: bool>(self, sum: IntPair, codes: IntPair, x: IntPair) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            // Two products of seven bits, or of the eighth, fit into words.
+            let words = |codes, x| _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1));
+            let high = _mm256_set1_epi8(-128);
+            let dot = |sum, codes, x| {
+                if EIGHT_BITS {
+                    let low = words(_mm256_andnot_si256(high, codes), x);
+                    _mm256_add_epi32(sum, _mm256_add_epi32(low, words(_mm256_and_si256(high, codes), x)))
+                } else {
+                    _mm256_add_epi32(sum, words(codes, x))
+                }
+            };
+            IntPair(dot(sum.0, codes.0, x.0), dot(sum.1, codes.1, x.1))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_scaled(self, sum: IntPair, codes: IntPair, x: IntPair, scales: &[i16; 16], spread: &Spread) -> IntPair {
+        let scales = |i: usize| [scales[usize::from(spread[i])], scales[usize::from(spread[i + 8])]];
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { IntPair(dot_scaled(sum.0, codes.0, x.0, scales(0)), dot_scaled(sum.1, codes.1, x.1, scales(16))) }
+    }
+
+    #[inline(always)]
+    fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
+        unsafe {
+            let (a, b) = (_mm256_loadu_si256(a.as_ptr().cast()), _mm256_loadu_si256(b.as_ptr().cast()));
+            IntPair(_mm256_madd_epi16(a, b), _mm256_setzero_si256())
+        }
+    }
+
+    #[inline(always)]
+    fn transpose_words(self, rows: [IntPair; LANES]) -> [IntPair; LANES] {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let mut floats = [Pair(_mm256_setzero_ps(), _mm256_setzero_ps()); LANES];
+            for (float, row) in floats.iter_mut().zip(rows) {
+                *float = Pair(_mm256_castsi256_ps(row.0), _mm256_castsi256_ps(row.1));
+            }
+            let mut columns = rows;
+            for (column, float) in columns.iter_mut().zip(Lanes::transpose(self, floats)) {
+                *column = IntPair(_mm256_castps_si256(float.0), _mm256_castps_si256(float.1));
+            }
+            columns
+        }
+    }
+
+    #[inline(always)]
+    fn sum_halves_each(self, v: &[IntPair; LANES]) -> [IntPair; 2] {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let (mut low, mut high) = ([_mm256_setzero_si256(); LANES], [_mm256_setzero_si256(); LANES]);
+            for i in 0..LANES {
+                (low[i], high[i]) = (v[i].0, v[i].1);
+            }
+            let sums = |v: &[__m256i; LANES]| IntPair(sum_each(&v[..8]), sum_each(&v[8..]));
+            [sums(&low), sums(&high)]
+        }
     }
 }
 

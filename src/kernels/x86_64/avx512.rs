@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use crate::kernels::blocks::{Block, SuperBlock};
+use crate::kernels::integers::{Integers, Spread};
 use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, multiply};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, and what [`super::avx2`] asks for; also VNNI if so marked.
@@ -32,6 +32,17 @@ macro_rules! intrinsics {
     ($($name:ident($($argument:ident),+) = $call:expr;)*) => {$(
         #[inline(always)]
         fn $name(self, $($argument: Self::Float),+) -> Self::Float {
+            // SAFETY: a value of this type proves the instruction set.
+            unsafe { $call }
+        }
+    )*};
+}
+
+/// As [`intrinsics`], of integers.
+macro_rules! integer_intrinsics {
+    ($($name:ident($($argument:ident),+) = $call:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($argument: Self::Int),+) -> Self::Int {
             // SAFETY: a value of this type proves the instruction set.
             unsafe { $call }
         }
@@ -66,39 +77,6 @@ impl<const VNNI: bool> Avx512<VNNI> {
     fn add_word_pairs(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { if VNNI { _mm512_dpwssd_epi32(sum, a, b) } else { _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)) } }
-    }
-
-    /// `sum(code * x)` of 32 elements, in eight parts.
-    #[inline(always)]
-    fn block(self, codes: __m256i, x: __m256i) -> __m512i {
-        // SAFETY: a value of this type proves the instruction set.
-        unsafe {
-            if VNNI {
-                _mm512_zextsi256_si512(_mm256_dpbusd_epi32(_mm256_setzero_si256(), codes, x))
-            } else {
-                _mm512_madd_epi16(_mm512_cvtepu8_epi16(codes), _mm512_cvtepi8_epi16(x))
-            }
-        }
-    }
-
-    /// The sums of the integers of sixteen vectors, as floats.
-    #[inline(always)]
-    fn sum_each(self, v: [__m512i; LANES], subtract: i32) -> __m512 {
-        // SAFETY: a value of this type proves the instruction set.
-        unsafe {
-            let mut fours = [_mm512_setzero_si512(); 4];
-            for i in 0..4 {
-                let (a, b, c, d) = (v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
-                let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-                let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-                fours[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-            }
-            let [a, b, c, d] = fours;
-            let ab = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b));
-            let cd = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(c, d), _mm512_shuffle_i32x4::<0xdd>(c, d));
-            let all = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(ab, cd), _mm512_shuffle_i32x4::<0xdd>(ab, cd));
-            _mm512_cvtepi32_ps(_mm512_sub_epi32(all, _mm512_set1_epi32(subtract)))
-        }
     }
 }
 
@@ -244,55 +222,15 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn dot_super_blocks(self, w: &[SuperBlock; LANES], x: &[i8; 256], sums: &[i16; 16], zeros: bool) -> __m512 {
-        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
-        unsafe {
-            let mut dots = [_mm512_setzero_si512(); LANES];
-            let sums = _mm256_loadu_si256(sums.as_ptr().cast());
-            for (dot, w) in dots.iter_mut().zip(w) {
-                let scales = _mm512_castsi256_si512(_mm256_loadu_si256(w.scales.as_ptr().cast()));
-                if zeros {
-                    let zeros = _mm256_loadu_si256(w.zeros.as_ptr().cast());
-                    *dot = _mm512_zextsi256_si512(_mm256_madd_epi16(zeros, sums));
-                }
-                for i in 0..4 {
-                    let codes = _mm512_loadu_si512(w.codes.as_ptr().add(64 * i).cast());
-                    let x = _mm512_loadu_si512(x.as_ptr().add(64 * i).cast());
-                    // Codes have at most six bits, so that pairs of products fit into words.
-                    let pairs = _mm512_maddubs_epi16(codes, x);
-                    let scales = _mm512_permutexvar_epi16(_mm512_loadu_si512(SPREAD[i].as_ptr().cast()), scales);
-                    *dot = self.add_word_pairs(*dot, pairs, scales);
-                }
-            }
-            self.sum_each(dots, 0)
-        }
+    fn int_to_float(self, x: __m512i) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_cvtepi32_ps(x) }
     }
 
     #[inline(always)]
-    fn dot_mins(self, w: &[SuperBlock; LANES], sums: &[i16; 16]) -> __m512 {
-        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
-        unsafe {
-            let mut dots = [_mm512_setzero_si512(); LANES];
-            let sums = _mm256_loadu_si256(sums.as_ptr().cast());
-            for (dot, w) in dots.iter_mut().zip(w) {
-                let mins = _mm256_loadu_si256(w.mins.as_ptr().cast());
-                *dot = _mm512_zextsi256_si512(_mm256_madd_epi16(mins, sums));
-            }
-            self.sum_each(dots, 0)
-        }
-    }
-
-    #[inline(always)]
-    fn dot_blocks(self, w: &[Block; LANES], x: &[i8; 32], zeros: i32) -> __m512 {
-        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
-        unsafe {
-            let mut dots = [_mm512_setzero_si512(); LANES];
-            let x = _mm256_loadu_si256(x.as_ptr().cast());
-            for (dot, w) in dots.iter_mut().zip(w) {
-                *dot = self.block(_mm256_loadu_si256(w.codes.as_ptr().cast()), x);
-            }
-            self.sum_each(dots, zeros)
-        }
+    fn float_of_bits(self, x: __m512i) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_castsi512_ps(x) }
     }
 
     #[inline(always)]
@@ -329,6 +267,170 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 }
 
+impl<const VNNI: bool> Integers for Avx512<VNNI> {
+    type Int = __m512i;
+
+    integer_intrinsics! {
+        add_int(a, b) = _mm512_add_epi32(a, b);
+        mul_int(a, b) = _mm512_mullo_epi32(a, b);
+        or_int(a, b) = _mm512_or_si512(a, b);
+    }
+
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_set1_epi32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_int(self, from: *const i32) -> __m512i {
+        // SAFETY: the caller vouches for 64 bytes.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_int(self, to: *mut i32, x: __m512i) {
+        // SAFETY: the caller vouches for 64 bytes.
+        unsafe { _mm512_storeu_si512(to.cast(), x) }
+    }
+
+    #[inline(always)]
+    unsafe fn join(self, low: *const u8, high: *const u8) -> __m512i {
+        // SAFETY: the caller vouches for 32 bytes each.
+        unsafe {
+            let low = _mm512_castsi256_si512(_mm256_loadu_si256(low.cast()));
+            _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(high.cast()))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles(self, low: *const u8, high: *const u8) -> __m512i {
+        // SAFETY: the caller vouches for 16 bytes each.
+        unsafe {
+            let low = _mm512_castsi256_si512(_mm256_broadcastsi128_si256(_mm_loadu_si128(low.cast())));
+            let both = _mm512_inserti64x4::<1>(low, _mm256_broadcastsi128_si256(_mm_loadu_si128(high.cast())));
+            let shifted = _mm512_srlv_epi64(both, _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4));
+            _mm512_and_si512(shifted, _mm512_set1_epi8(15))
+        }
+    }
+
+    #[inline(always)]
+    fn and_bytes(self, x: __m512i, mask: u8) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_and_si512(x, _mm512_set1_epi8(mask.cast_signed())) }
+    }
+
+    #[inline(always)]
+    fn xor_bytes(self, x: __m512i, mask: u8) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_xor_si512(x, _mm512_set1_epi8(mask.cast_signed())) }
+    }
+
+    #[inline(always)]
+    fn shl_int<const N: u32>(self, x: __m512i) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_slli_epi32::<N>(x) }
+    }
+
+    #[inline(always)]
+    fn shr_halves<const LOW: u32, const HIGH: u32>(self, x: __m512i) -> __m512i {
+        let (low, high) = (i64::from(LOW), i64::from(HIGH));
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_srlv_epi64(x, _mm512_setr_epi64(low, low, low, low, high, high, high, high)) }
+    }
+
+    #[inline(always)]
+    fn bytes_of_bits(self, bits: [u32; 2], value: u8) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_maskz_set1_epi8(u64::from(bits[0]) | u64::from(bits[1]) << 32, value.cast_signed()) }
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], codes: __m512i) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set; the table has 16 bytes.
+        unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), codes) }
+    }
+
+    #[inline(always)]
+    fn widen(self, bytes: [u64; 2]) -> [i16; 16] {
+        let mut words = [0; 16];
+        // SAFETY: a value of this type proves the instruction set; the array holds 16 words.
+        unsafe {
+            let bytes = _mm_set_epi64x(bytes[1].cast_signed(), bytes[0].cast_signed());
+            _mm256_storeu_si256(words.as_mut_ptr().cast(), _mm256_cvtepu8_epi16(bytes));
+        }
+        words
+    }
+
+    #[inline(always)]
+    fn dot_bytes<const EIGHT_BITS: bool>(self, sum: __m512i, codes: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            if VNNI {
+                return _mm512_dpbusd_epi32(sum, codes, x);
+            }
+            // Two products of seven bits, or of the eighth, fit into words.
+            let words = |codes| _mm512_madd_epi16(_mm512_maddubs_epi16(codes, x), _mm512_set1_epi16(1));
+            let high = _mm512_set1_epi8(-128);
+            if EIGHT_BITS {
+                let low = words(_mm512_andnot_si512(high, codes));
+                _mm512_add_epi32(sum, _mm512_add_epi32(low, words(_mm512_and_si512(high, codes))))
+            } else {
+                _mm512_add_epi32(sum, words(codes))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        self.add_word_pairs(sum, a, b)
+    }
+
+    #[inline(always)]
+    fn dot_scaled(self, sum: __m512i, codes: __m512i, x: __m512i, scales: &[i16; 16], spread: &Spread) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
+        unsafe {
+            let scales = _mm512_castsi256_si512(_mm256_loadu_si256(scales.as_ptr().cast()));
+            let scales = _mm512_permutexvar_epi16(_mm512_loadu_si512(spread.as_ptr().cast()), scales);
+            // Codes have at most six bits, so that pairs of products fit into words.
+            self.add_word_pairs(sum, _mm512_maddubs_epi16(codes, x), scales)
+        }
+    }
+
+    #[inline(always)]
+    fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
+        unsafe {
+            let (a, b) = (_mm256_loadu_si256(a.as_ptr().cast()), _mm256_loadu_si256(b.as_ptr().cast()));
+            _mm512_zextsi256_si512(_mm256_madd_epi16(a, b))
+        }
+    }
+
+    #[inline(always)]
+    fn transpose_words(self, rows: [__m512i; LANES]) -> [__m512i; LANES] {
+        // SAFETY: a value of this type proves the instruction set; both kinds of vectors are 64 bytes of any value.
+        unsafe { std::mem::transmute(transpose(std::mem::transmute::<[__m512i; LANES], [__m512; LANES]>(rows))) }
+    }
+
+    #[inline(always)]
+    fn sum_halves_each(self, v: &[__m512i; LANES]) -> [__m512i; 2] {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let mut fours = [_mm512_setzero_si512(); 4];
+            for i in 0..4 {
+                let (a, b, c, d) = (v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
+                let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+                let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+                fours[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+            }
+            let [a, b, c, d] = fours;
+            let ab = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b));
+            let cd = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(c, d), _mm512_shuffle_i32x4::<0xdd>(c, d));
+            [_mm512_shuffle_i32x4::<0x88>(ab, cd), _mm512_shuffle_i32x4::<0xdd>(ab, cd)]
+        }
+    }
+}
+
 /// Columns of sixteen rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
@@ -358,17 +460,6 @@ pub(super) fn transpose(rows: [__m512; LANES]) -> [__m512; LANES] {
     }
     columns
 }
-
-/// Which of sixteen words goes where so that each is there for 16 codes, of 64 at a time.
-static SPREAD: [[u16; 32]; 4] = {
-    let mut spread = [[0; 32]; 4];
-    let mut i = 0;
-    while i < 128 {
-        spread[i / 32][i % 32] = (i / 8) as u16;
-        i += 1;
-    }
-    spread
-};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 unsafe fn multiply_tile<const VNNI: bool, C: Columns<Avx512<VNNI>>, const ROWS: usize, const VECTORS: usize>(

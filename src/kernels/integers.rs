@@ -1,0 +1,254 @@
+//! Sixteen 32-bit lanes of integers: bytes and words of quantized weights, and their exact products.
+//!
+//! A vector is also 64 bytes in two halves of 32, or 32 words. Implementations live beside their instruction set;
+//! that of [`Scalar`] is the reference.
+
+#![allow(unsafe_code, reason = "vector loads and stores go through raw pointers")]
+
+use super::lanes::{LANES, Scalar};
+
+/// Which of 16 scales belongs to each word of a vector of 64 codes.
+pub(crate) type Spread = [u16; 32];
+
+/// An instruction set's way to work on sixteen `i32`. As with [`super::lanes::Lanes`], a value proves that the CPU has it,
+/// and every method is meant to be inlined into a function that enables it.
+pub(crate) trait Integers: Copy {
+    /// Sixteen `i32`.
+    type Int: Copy;
+
+    fn splat_int(self, x: i32) -> Self::Int;
+    /// # Safety
+    /// `from` points to 64 readable bytes.
+    unsafe fn load_int(self, from: *const i32) -> Self::Int;
+    /// # Safety
+    /// `to` points to 64 writable bytes.
+    unsafe fn store_int(self, to: *mut i32, x: Self::Int);
+    /// 32 bytes and 32 others.
+    ///
+    /// # Safety
+    /// Both point to as many readable bytes.
+    unsafe fn join(self, low: *const u8, high: *const u8) -> Self::Int;
+    /// The low and the high nibbles of 16 bytes, and those of 16 others.
+    ///
+    /// # Safety
+    /// Both point to as many readable bytes.
+    unsafe fn nibbles(self, low: *const u8, high: *const u8) -> Self::Int;
+
+    fn add_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The low halves of the products.
+    fn mul_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    fn or_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    fn and_bytes(self, x: Self::Int, mask: u8) -> Self::Int;
+    fn xor_bytes(self, x: Self::Int, mask: u8) -> Self::Int;
+    /// Lanes shifted left by `N` bits.
+    fn shl_int<const N: u32>(self, x: Self::Int) -> Self::Int;
+    /// Lanes of the low half shifted right by `LOW` bits, those of the high half by `HIGH`.
+    fn shr_halves<const LOW: u32, const HIGH: u32>(self, x: Self::Int) -> Self::Int;
+    /// `value` in the bytes whose bit is set.
+    fn bytes_of_bits(self, bits: [u32; 2], value: u8) -> Self::Int;
+    /// Codes up to 15 looked up in a table.
+    fn lookup(self, table: &[u8; 16], codes: Self::Int) -> Self::Int;
+
+    /// Sixteen bytes as words.
+    #[inline(always)]
+    fn widen(self, bytes: [u64; 2]) -> [i16; 16] {
+        std::array::from_fn(|i| i16::from(bytes[i / 8].to_le_bytes()[i % 8]))
+    }
+
+    /// `sum` plus the products of the four bytes of each lane of `codes`, unsigned, with those of `x`, signed and at
+    /// least -127. Codes have six bits, or all eight if so marked.
+    fn dot_bytes<const EIGHT_BITS: bool>(self, sum: Self::Int, codes: Self::Int, x: Self::Int) -> Self::Int;
+    /// `sum` plus the products of the two signed words of each lane.
+    fn dot_pairs(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// Lanes that add up to those of `sum` plus all `scale * code * x`; codes have six bits.
+    fn dot_scaled(
+        self,
+        sum: Self::Int,
+        codes: Self::Int,
+        x: Self::Int,
+        scales: &[i16; 16],
+        spread: &Spread,
+    ) -> Self::Int;
+    /// Lanes that add up to the products of words.
+    fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> Self::Int;
+
+    /// Columns of sixteen rows.
+    #[inline(always)]
+    fn transpose_words(self, rows: [Self::Int; LANES]) -> [Self::Int; LANES] {
+        let mut words = [[0; LANES]; LANES];
+        for (lane, row) in rows.into_iter().enumerate() {
+            let mut row_words = [0; LANES];
+            // SAFETY: the array holds 16 integers.
+            unsafe { self.store_int(row_words.as_mut_ptr(), row) };
+            for (to, word) in words.iter_mut().zip(row_words) {
+                to[lane] = word;
+            }
+        }
+        let mut columns = rows;
+        for (column, words) in columns.iter_mut().zip(&words) {
+            // SAFETY: the array holds 16 integers.
+            *column = unsafe { self.load_int(words.as_ptr()) };
+        }
+        columns
+    }
+
+    /// The sum of each vector's lanes.
+    #[inline(always)]
+    fn sum_each(self, vectors: &[Self::Int; LANES]) -> Self::Int {
+        let [low, high] = self.sum_halves_each(vectors);
+        self.add_int(low, high)
+    }
+
+    /// The sums of each vector's low eight lanes, and of the high ones.
+    #[inline(always)]
+    fn sum_halves_each(self, vectors: &[Self::Int; LANES]) -> [Self::Int; 2] {
+        let mut sums = [[0; LANES]; 2];
+        for (i, vector) in vectors.iter().enumerate() {
+            let mut lanes = [0; LANES];
+            // SAFETY: the array holds 16 integers.
+            unsafe { self.store_int(lanes.as_mut_ptr(), *vector) };
+            (sums[0][i], sums[1][i]) = (lanes[..8].iter().sum(), lanes[8..].iter().sum());
+        }
+        // SAFETY: the arrays hold 16 integers each.
+        unsafe { [self.load_int(sums[0].as_ptr()), self.load_int(sums[1].as_ptr())] }
+    }
+}
+
+/// `f` of every lane, or pair of lanes.
+macro_rules! lane_wise {
+    ($($name:ident($($argument:ident),+) = $result:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($argument: Self::Int),+) -> Self::Int {
+            std::array::from_fn(|lane| { $(let $argument = $argument[lane];)+ $result })
+        }
+    )*};
+}
+
+/// The bytes of a lane.
+#[inline(always)]
+fn bytes(lane: i32) -> [u8; 4] {
+    lane.to_ne_bytes()
+}
+
+/// The signed words of a lane, the low one first.
+#[inline(always)]
+fn words(lane: i32) -> [i32; 2] {
+    [i32::from(lane as i16), lane >> 16]
+}
+
+/// Lanes made of 64 bytes.
+#[inline(always)]
+fn from_bytes(byte: impl Fn(usize) -> u8) -> [i32; LANES] {
+    std::array::from_fn(|lane| i32::from_ne_bytes(std::array::from_fn(|i| byte(4 * lane + i))))
+}
+
+impl Integers for Scalar {
+    type Int = [i32; LANES];
+
+    lane_wise! {
+        add_int(a, b) = a.wrapping_add(b);
+        mul_int(a, b) = a.wrapping_mul(b);
+        or_int(a, b) = a | b;
+    }
+
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> Self::Int {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn load_int(self, from: *const i32) -> Self::Int {
+        // SAFETY: the caller vouches for 64 bytes.
+        unsafe { from.cast::<[i32; LANES]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store_int(self, to: *mut i32, x: Self::Int) {
+        // SAFETY: the caller vouches for 64 bytes.
+        unsafe { to.cast::<[i32; LANES]>().write_unaligned(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn join(self, low: *const u8, high: *const u8) -> Self::Int {
+        // SAFETY: the caller vouches for 32 bytes each.
+        let halves = unsafe { [low.cast::<[u8; 32]>().read(), high.cast::<[u8; 32]>().read()] };
+        from_bytes(|i| halves[i / 32][i % 32])
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles(self, low: *const u8, high: *const u8) -> Self::Int {
+        // SAFETY: the caller vouches for 16 bytes each.
+        let halves = unsafe { [low.cast::<[u8; 16]>().read(), high.cast::<[u8; 16]>().read()] };
+        from_bytes(|i| halves[i / 32][i % 16] >> (i / 16 % 2 * 4) & 15)
+    }
+
+    #[inline(always)]
+    fn and_bytes(self, x: Self::Int, mask: u8) -> Self::Int {
+        x.map(|x| x & i32::from_ne_bytes([mask; 4]))
+    }
+
+    #[inline(always)]
+    fn xor_bytes(self, x: Self::Int, mask: u8) -> Self::Int {
+        x.map(|x| x ^ i32::from_ne_bytes([mask; 4]))
+    }
+
+    #[inline(always)]
+    fn shl_int<const N: u32>(self, x: Self::Int) -> Self::Int {
+        x.map(|x| x << N)
+    }
+
+    #[inline(always)]
+    fn shr_halves<const LOW: u32, const HIGH: u32>(self, x: Self::Int) -> Self::Int {
+        std::array::from_fn(|lane| (x[lane] as u32 >> if lane < 8 { LOW } else { HIGH }) as i32)
+    }
+
+    #[inline(always)]
+    fn bytes_of_bits(self, bits: [u32; 2], value: u8) -> Self::Int {
+        from_bytes(|i| if bits[i / 32] >> (i % 32) & 1 == 1 { value } else { 0 })
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], codes: Self::Int) -> Self::Int {
+        codes.map(|lane| i32::from_ne_bytes(bytes(lane).map(|code| table[usize::from(code & 15)])))
+    }
+
+    #[inline(always)]
+    fn dot_bytes<const EIGHT_BITS: bool>(self, sum: Self::Int, codes: Self::Int, x: Self::Int) -> Self::Int {
+        std::array::from_fn(|lane| {
+            let products = bytes(codes[lane]).into_iter().zip(bytes(x[lane]));
+            sum[lane] + products.map(|(code, x)| i32::from(code) * i32::from(x as i8)).sum::<i32>()
+        })
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int {
+        std::array::from_fn(|lane| {
+            let ([a, b], [c, d]) = (words(a[lane]), words(b[lane]));
+            sum[lane] + a * c + b * d
+        })
+    }
+
+    #[inline(always)]
+    fn dot_scaled(
+        self,
+        sum: Self::Int,
+        codes: Self::Int,
+        x: Self::Int,
+        scales: &[i16; 16],
+        spread: &Spread,
+    ) -> Self::Int {
+        std::array::from_fn(|lane| {
+            let (codes, x) = (bytes(codes[lane]), bytes(x[lane]));
+            let product = |i: usize| {
+                let scale = i32::from(scales[usize::from(spread[2 * lane + i / 2])]);
+                scale * i32::from(codes[i]) * i32::from(x[i] as i8)
+            };
+            sum[lane] + product(0) + product(1) + product(2) + product(3)
+        })
+    }
+
+    #[inline(always)]
+    fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> Self::Int {
+        std::array::from_fn(|lane| i32::from(a[lane]) * i32::from(b[lane]))
+    }
+}
