@@ -4,13 +4,34 @@
 //! tensors there are, in which shape and from where (`tensors.rs`: conversion and loading read the same table),
 //! and how they are computed with (`forward.rs`).
 
+mod cohere2;
 mod config;
+mod ernie4_5;
 mod error;
+mod exaone4;
+mod falcon;
+mod family;
 mod forward;
+mod gemma;
+mod glm4;
+mod gpt2;
+mod gptneox;
+mod granite;
 mod hparams;
+mod hunyuan;
 pub mod keys;
 mod llama;
+mod mistral3;
+mod olmo2;
+mod phi3;
+mod qwen;
+mod seed_oss;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 mod tensor_rule;
+mod token_key;
+mod usual;
 
 use crate::nn::{ModelSpec, Weights};
 
@@ -18,6 +39,7 @@ pub use config::{Config, Keys, rope_factors};
 pub use error::Error;
 pub use hparams::Hparams;
 pub use tensor_rule::{BlockRules, Rules, Source, Step, TensorRule};
+pub use token_key::TokenKey;
 
 /// What a family says about itself.
 pub trait Architecture: Sync {
@@ -27,11 +49,19 @@ pub trait Architecture: Sync {
     /// Class names in a checkpoint's `config.json` (`architectures`) that this family converts.
     fn classes(&self) -> &'static [&'static str];
 
+    /// Fills in settings that the family's checkpoints leave out.
+    fn complete(&self, _config: &mut Config) {}
+
     /// Adds the family's metadata keys for a checkpoint, in their order.
     ///
     /// # Errors
     /// When a setting is missing or of a wrong kind.
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error>;
+
+    /// What is special about the tokens of the family's checkpoints.
+    fn token_keys(&self, _config: &Config) -> Vec<TokenKey> {
+        Vec::new()
+    }
 
     /// Every tensor that a model with these hyper-parameters has, or may have.
     ///
@@ -47,7 +77,30 @@ pub trait Architecture: Sync {
 }
 
 /// All families.
-pub static FAMILIES: &[&dyn Architecture] = &[&llama::Llama];
+pub static FAMILIES: &[&dyn Architecture] = &[
+    &llama::Llama,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &phi3::PHI3,
+    &glm4::GLM4,
+    &olmo2::OLMO2,
+    &granite::GRANITE,
+    &smollm3::SMOLLM3,
+    &cohere2::COHERE2,
+    &ernie4_5::ERNIE4_5,
+    &seed_oss::SEED_OSS,
+    &hunyuan::HUNYUAN,
+    &exaone4::EXAONE4,
+    &starcoder2::STARCODER2,
+    &gpt2::GPT2,
+    &gptneox::GPTNEOX,
+    &falcon::FALCON,
+    &stablelm::STABLELM,
+    &mistral3::MISTRAL3,
+];
 
 /// The family of a file's `general.architecture`.
 ///
