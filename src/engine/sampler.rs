@@ -110,17 +110,19 @@ impl Sampler {
 
     /// Fills `candidates` with the top-k logits, in no order.
     fn pick_candidates(&mut self, logits: &[f32]) {
-        let options = &self.options;
-        self.candidates.clear();
-        let all = (0u32..).zip(logits).filter(|(_, score)| !score.is_nan());
-        self.candidates.extend(all.map(|(token, &score)| Candidate { token, score }));
-        if self.candidates.is_empty() {
-            self.candidates.push(Candidate { token: likeliest(logits), score: 0.0 });
+        let top_k = self.options.top_k;
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        if top_k == 0 || top_k >= logits.len() / 2 {
+            let all = (0u32..).zip(logits).filter(|(_, score)| !score.is_nan());
+            candidates.extend(all.map(|(token, &score)| Candidate { token, score }));
+        } else {
+            gather_top(logits, top_k, candidates);
         }
-        if options.top_k > 0 && options.top_k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(options.top_k - 1, best_first);
-            self.candidates.truncate(options.top_k);
+        if candidates.is_empty() {
+            candidates.push(Candidate { token: likeliest(logits), score: 0.0 });
         }
+        keep_top(candidates, top_k);
     }
 
     /// Softmax of the candidates' scores over `temperature`.
@@ -183,6 +185,36 @@ impl Sampler {
             }
         }
         self.candidates[self.candidates.len() - 1].token
+    }
+}
+
+/// Leaves the `top_k` best candidates, in no order; all, where that is 0.
+fn keep_top(candidates: &mut Vec<Candidate>, top_k: usize) {
+    if top_k > 0 && top_k < candidates.len() {
+        candidates.select_nth_unstable_by(top_k - 1, best_first);
+        candidates.truncate(top_k);
+    }
+}
+
+/// The logits that may be among the `top_k` highest, those included: few beside the vocabulary, because most lie below
+/// the least of the best so far, and to be counted as such, a run at a time, is all that happens to them.
+fn gather_top(logits: &[f32], top_k: usize, candidates: &mut Vec<Candidate>) {
+    const RUN: usize = 64;
+    let room = (4 * top_k).max(4 * RUN);
+    let mut bar = f32::NEG_INFINITY;
+    for (run, first) in logits.chunks(RUN).zip((0u32..).step_by(RUN)) {
+        let open = bar == f32::NEG_INFINITY;
+        // At the bar, an earlier token is ahead of a later one, and those that made it are all earlier.
+        let above: u32 = run.iter().map(|&score| u32::from(score > bar)).sum();
+        if above == 0 && !open {
+            continue;
+        }
+        let wanted = (first..).zip(run).filter(|(_, score)| if open { !score.is_nan() } else { **score > bar });
+        candidates.extend(wanted.map(|(token, &score)| Candidate { token, score }));
+        if candidates.len() >= room {
+            keep_top(candidates, top_k);
+            bar = candidates.iter().map(|c| c.score).fold(f32::INFINITY, f32::min);
+        }
     }
 }
 
@@ -266,6 +298,36 @@ mod tests {
     fn greedy_takes_the_first_highest() {
         let mut sampler = Sampler::new(SamplerOptions::greedy());
         assert_eq!(sampler.sample(&mut [1.0, 3.0, 3.0, f32::NAN]), 1);
+    }
+
+    #[test]
+    fn the_highest_of_many_are_those_of_a_full_sort() {
+        let mut random = SplitMix64(3);
+        let draw = |random: &mut SplitMix64, n: usize, steps: f32| -> Vec<f32> {
+            (0..n).map(|_| (random.unit() * steps).floor() / steps * 8.0 - 4.0).collect()
+        };
+        // Few different logits, so that many are equal; rising and falling ones; holes and infinities.
+        let mut cases = vec![draw(&mut random, 100_000, 50.0), draw(&mut random, 5_001, 1e6)];
+        cases.push((0..3000u16).map(f32::from).collect());
+        cases.push((0..3000u16).rev().map(f32::from).collect());
+        let mut odd = draw(&mut random, 3000, 1e6);
+        (0..3000).step_by(7).for_each(|i| odd[i] = [f32::NAN, f32::NEG_INFINITY][i % 2]);
+        cases.push(odd);
+        cases.push(vec![f32::NEG_INFINITY; 1000]);
+        for logits in cases {
+            for top_k in [1, 2, 40, 500] {
+                let mut sampler = Sampler::new(SamplerOptions { top_k, ..SamplerOptions::default() });
+                sampler.pick_candidates(&logits);
+                let mut found: Vec<u32> = sampler.candidates.iter().map(|c| c.token).collect();
+                found.sort_unstable();
+                let numbers = (0u32..).zip(&logits).filter(|(_, score)| !score.is_nan());
+                let mut all: Vec<Candidate> = numbers.map(|(token, &score)| Candidate { token, score }).collect();
+                all.sort_by(best_first);
+                let mut expected: Vec<u32> = all[..top_k].iter().map(|c| c.token).collect();
+                expected.sort_unstable();
+                assert_eq!(found, expected, "{top_k} of {}", logits.len());
+            }
+        }
     }
 
     #[test]
