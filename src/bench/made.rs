@@ -10,6 +10,7 @@ use crate::TensorType;
 use crate::arch::{self, Config, Hparams, Keys, TensorRule};
 use crate::gguf::{Array, Metadata, TensorSpec, Value, keys};
 use crate::input_file::FileId;
+use crate::quant;
 use crate::quantize::{Error, FileType, Source};
 use crate::tokenizer::{TokenKind, byte_character};
 
@@ -112,6 +113,10 @@ impl Source for MadeModel {
 
     fn tensors(&self) -> &[TensorSpec] {
         &self.tensors
+    }
+
+    fn granule(&self, _tensor: usize) -> u64 {
+        quant::SUPER_BLOCK as u64
     }
 
     fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), Error> {

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::bail;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gguf::convert::{Conversion, Folder, Options, OutputType};
-use gguf::quantize::{self, FileType, Plan};
+use gguf::quantize::{FileType, Plan};
 
-use crate::table::{Align, Table};
-use crate::{progress, units};
+use crate::quantize::args::{TypeArgs, WriteArgs, possible_value};
+use crate::quantize::carry_out::carry_out;
 
 /// Converts a Hugging Face folder (config.json, tokenizer, *.safetensors) to a GGUF file.
 ///
@@ -19,16 +19,21 @@ use crate::{progress, units};
   gguf convert ./Llama-3.2-1B-Instruct
   gguf convert ./Llama-3.2-1B-Instruct -t f16 -o llama.gguf
   gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M        # quantized on the way, no F16 file between
-  gguf convert ./Llama-3.2-1B-Instruct --dry-run        # check and show the plan, write nothing")]
+  gguf convert ./Llama-3.2-1B-Instruct --dry-run        # check and show the plan, write nothing
+  gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M --tensor-type attn_v=q8_0 --stats")]
 pub(crate) struct Args {
     /// Folder of the checkpoint
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// File to write (default: the folder's name, the type, .gguf)
-    #[arg(long, short, value_name = "FILE")]
-    output: Option<PathBuf>,
     /// f32, f16, bf16, auto (that of the checkpoint), or a quantization (Q8_0, Q4_K_M ...)
-    #[arg(long = "type", short = 't', value_name = "TYPE", default_value = "auto", value_parser = parse_type)]
+    #[arg(
+        long = "type",
+        short = 't',
+        value_name = "TYPE",
+        default_value = "auto",
+        value_parser = types(),
+        ignore_case = true
+    )]
     output_type: Type,
     /// Name of the model (default: what the folder tells)
     #[arg(long, value_name = "NAME")]
@@ -36,12 +41,10 @@ pub(crate) struct Args {
     /// Pre-tokenizer, where it is not recognized
     #[arg(long, value_name = "NAME", value_parser = parse_pre)]
     pre: Option<String>,
-    /// Check everything and show the plan, but write nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Replace an existing output
-    #[arg(long, short)]
-    force: bool,
+    #[command(flatten)]
+    types: TypeArgs,
+    #[command(flatten)]
+    write: WriteArgs,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,15 +53,22 @@ enum Type {
     Quantized(FileType),
 }
 
-fn parse_type(text: &str) -> Result<Type, String> {
-    Ok(match text.to_ascii_lowercase().as_str() {
-        "auto" => Type::Plain(OutputType::Auto),
-        "f32" => Type::Plain(OutputType::F32),
-        "f16" => Type::Plain(OutputType::F16),
-        "bf16" => Type::Plain(OutputType::BF16),
-        _ => {
-            Type::Quantized(FileType::from_name(text).ok_or("f32, f16, bf16, auto, or a quantization such as Q4_K_M")?)
-        }
+/// A parser of types that shells can complete and `--help` lists.
+fn types() -> impl TypedValueParser<Value = Type> {
+    let auto = PossibleValue::new("auto").help("F16 for a checkpoint that begins with it, else BF16");
+    PossibleValuesParser::new(std::iter::once(auto).chain(FileType::ALL.iter().map(|ty| possible_value(*ty))))
+        .try_map(|name| parse_type(&name).ok_or("no such type"))
+}
+
+fn parse_type(text: &str) -> Option<Type> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Some(Type::Plain(OutputType::Auto));
+    }
+    Some(match FileType::from_name(text)? {
+        FileType::F32 => Type::Plain(OutputType::F32),
+        FileType::F16 => Type::Plain(OutputType::F16),
+        FileType::BF16 => Type::Plain(OutputType::BF16),
+        quantized => Type::Quantized(quantized),
     })
 }
 
@@ -68,16 +78,19 @@ fn parse_pre(text: &str) -> Result<String, String> {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let start = Instant::now();
     let (plain, quantized) = match args.output_type {
         Type::Plain(ty) => (ty, None),
+        // What is quantized is what a file in half precision would hold: the bytes are those of two steps.
         Type::Quantized(ty) => (OutputType::F16, Some(ty)),
     };
     let options = Options { output_type: plain, name: args.name.clone(), pre: args.pre.clone() };
+    if let (None, Some(option)) = (quantized, args.types.for_quantizing()) {
+        bail!("{option} needs a quantized type (-t Q4_K_M, say)");
+    }
     let conversion = Conversion::new(Folder::open(&args.folder)?, &options)?;
     let plan = match quantized {
-        None => conversion.plan()?,
-        Some(ty) => Plan::new(&conversion, &quantize::Options::new(ty))?,
+        None => conversion.plan(args.types.override_kv())?,
+        Some(ty) => Plan::new(&conversion, &args.types.options(ty)?)?,
     };
     if conversion.skipped() > 0 {
         eprintln!(
@@ -86,27 +99,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             conversion.skipped()
         );
     }
-    if args.dry_run {
-        return show(&conversion, &plan);
-    }
-    let output = args.output.clone().unwrap_or_else(|| default_output(&args.folder, &plan));
-    if output.is_dir() {
-        bail!("{}: is a folder (-o names the file)", output.display());
-    }
-    let bar = progress::bytes(plan.tensor_bytes(), "converting");
-    let bytes = conversion.write(&plan, &output, args.force, &|progress| {
-        bar.set_position(progress.done);
-        true
-    })?;
-    bar.finish_and_clear();
-    eprintln!(
-        "{}: {} tensors, {} in {:.1} s",
-        output.display(),
-        plan.tensors.len(),
-        units::bytes(bytes),
-        start.elapsed().as_secs_f64()
-    );
-    Ok(ExitCode::SUCCESS)
+    let output = args.write.output(|| default_output(&args.folder, &plan));
+    carry_out(&conversion, &plan, &args.write, &output, "converting", conversion.checkpoint_bytes())
 }
 
 /// `NAME-F16.gguf` in the working directory.
@@ -114,34 +108,6 @@ fn default_output(folder: &Path, plan: &Plan) -> PathBuf {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = full.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
     let id = plan.metadata.get("general.file_type").and_then(gguf::gguf::Value::as_u64);
-    let ty = FileType::ALL.iter().find(|ty| Some(u64::from(ty.id())) == id);
-    PathBuf::from(format!("{name}-{}.gguf", ty.map_or("F16", |ty| ty.name())))
-}
-
-fn show(conversion: &Conversion, plan: &Plan) -> anyhow::Result<ExitCode> {
-    let mut table =
-        Table::new([("tensor", Align::Left), ("shape", Align::Right), ("type", Align::Left), ("bytes", Align::Right)]);
-    for tensor in &plan.tensors {
-        let shape: Vec<String> = tensor.spec.shape.iter().map(u64::to_string).collect();
-        table.row([
-            tensor.spec.name.clone(),
-            shape.join(" x "),
-            tensor.spec.ty.to_string(),
-            tensor.bytes().to_string(),
-        ]);
-    }
-    let mut out = std::io::stdout().lock();
-    table.write(&mut out)?;
-    std::io::Write::write_fmt(
-        &mut out,
-        format_args!(
-            "{}: {} of tensors -> {} tensors, {} parameters, {} bytes\n",
-            conversion.class(),
-            units::bytes(conversion.checkpoint_bytes()),
-            plan.tensors.len(),
-            units::count(plan.parameters()),
-            plan.file_bytes
-        ),
-    )?;
-    Ok(ExitCode::SUCCESS)
+    let ty = id.and_then(|id| FileType::from_id(id.try_into().ok()?));
+    PathBuf::from(format!("{name}-{}.gguf", ty.map_or("F16", FileType::name)))
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use gguf::convert::{Conversion, Options, OutputType};
 use gguf::gguf::{Reader, TensorInfo};
 use gguf::perplexity;
-use gguf::quantize::{self, FileType, GgufSource, Plan};
+use gguf::quantize::{self, FileType, GgufSource, Plan, RunOptions};
 
 use crate::chat;
 use crate::model_args::RunArgs;
@@ -83,7 +83,8 @@ fn convert(folder: &Path) -> anyhow::Result<PathBuf> {
     let options = Options { output_type: OutputType::F16, ..Options::default() };
     let conversion = Conversion::new(gguf::embedded::storyteller(), &options)?;
     let path = folder.join("storyteller-f16.gguf");
-    let bytes = conversion.write(&conversion.plan()?, &path, true, &|_| true)?;
+    let options = RunOptions { force: true, ..RunOptions::default() };
+    let bytes = conversion.write(&conversion.plan(&[])?, &path, &options, &|_| true)?.file_bytes;
     println!("{} {} in {:.0} ms", name(&path), units::bytes(bytes), start.elapsed().as_secs_f64() * 1e3);
     Ok(path)
 }
@@ -127,7 +128,8 @@ fn quantize(from: &Path, folder: &Path, ty: FileType) -> anyhow::Result<PathBuf>
     let source = GgufSource::new(&reader);
     let plan = Plan::new(&source, &quantize::Options::new(ty))?;
     let path = folder.join(format!("storyteller-{}.gguf", ty.name().to_lowercase()));
-    let bytes = quantize::run(&source, &plan, &path, true, &|_| true)?;
+    let options = RunOptions { force: true, ..RunOptions::default() };
+    let bytes = quantize::run(&source, &plan, &path, &options, &|_| true)?.file_bytes;
     println!("{} {} in {:.0} ms", name(&path), units::bytes(bytes), start.elapsed().as_secs_f64() * 1e3);
     Ok(path)
 }

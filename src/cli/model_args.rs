@@ -75,7 +75,7 @@ pub(crate) fn load(path: Option<&Path>, run: &RunArgs) -> anyhow::Result<Arc<Mod
 pub(crate) fn embedded() -> anyhow::Result<Reader> {
     let options = Options { output_type: OutputType::F16, ..Options::default() };
     let conversion = Conversion::new(gguf::embedded::storyteller(), &options)?;
-    let bytes = gguf::quantize::run_in_memory(&conversion, &conversion.plan()?)?;
+    let bytes = gguf::quantize::run_in_memory(&conversion, &conversion.plan(&[])?)?;
     Ok(Reader::from_bytes(EMBEDDED, Bytes::from(bytes))?)
 }
 

@@ -23,7 +23,7 @@ use crate::arch::{self, Config, Hparams, Keys};
 use crate::gguf::{Metadata, TensorSpec, Value, keys};
 use crate::input_file::FileId;
 use crate::model::tokenizer::from_metadata;
-use crate::quantize::{self, FileType, Plan, Progress, Source};
+use crate::quantize::{self, FileType, Outcome, Plan, Progress, RunOptions, Source};
 use crate::safetensors::{Checkpoint, Dtype};
 use crate::tokenizer::Tokenizer;
 use tensors::{Making, Target};
@@ -65,7 +65,9 @@ pub fn tokenizer(folder: &Folder, pre: Option<&str>) -> Result<Tokenizer, Error>
     let mut metadata = Metadata::new();
     // Some tokenizers behave as the model's name says.
     metadata.set(keys::GENERAL_NAME, folder.name());
-    tokenizer::write(folder, &config, pre, &mut metadata)?;
+    // A model of an unknown class has a tokenizer all the same.
+    let changes = arch::by_class(config.class()).map_or_else(|_| Vec::new(), |family| family.token_keys(&config));
+    tokenizer::write(folder, &config, &changes, pre, &mut metadata)?;
     from_metadata(&metadata).map_err(|source| Error::Vocabulary { path: folder.path(""), source })
 }
 
@@ -150,17 +152,17 @@ impl Conversion {
         self.checkpoint.bytes()
     }
 
-    /// The plan to write it as it is.
+    /// The plan to write it as it is, with some keys set.
     ///
     /// # Errors
     /// When metadata or tensors cannot stand in a file.
-    pub fn plan(&self) -> Result<Plan, Error> {
-        let options = quantize::Options { copy: true, ..quantize::Options::new(FileType::F16) };
+    pub fn plan(&self, override_kv: &[(String, Value)]) -> Result<Plan, Error> {
+        let override_kv = override_kv.to_vec();
+        let options = quantize::Options { copy: true, override_kv, ..quantize::Options::new(FileType::F16) };
         Ok(Plan::new(self, &options)?)
     }
 
-    /// Writes `plan` to `path`, and returns the bytes of the file. `progress` is told of every few slabs, and stops the
-    /// work by returning false.
+    /// Writes `plan` to `path`. `progress` is told of every slab, and stops the work by returning false.
     ///
     /// # Errors
     /// When the checkpoint cannot be read or has changed, or the output cannot be written.
@@ -168,10 +170,10 @@ impl Conversion {
         &self,
         plan: &Plan,
         path: &Path,
-        force: bool,
-        progress: &(dyn Fn(Progress) -> bool + Sync),
-    ) -> Result<u64, Error> {
-        Ok(quantize::run(self, plan, path, force, progress)?)
+        options: &RunOptions,
+        progress: &dyn Fn(Progress) -> bool,
+    ) -> Result<Outcome, Error> {
+        Ok(quantize::run(self, plan, path, options, progress)?)
     }
 }
 
@@ -186,6 +188,10 @@ impl Source for Conversion {
 
     fn tensors(&self) -> &[TensorSpec] {
         &self.specs
+    }
+
+    fn granule(&self, tensor: usize) -> u64 {
+        self.making[tensor].granule()
     }
 
     fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), quantize::Error> {

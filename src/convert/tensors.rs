@@ -209,6 +209,22 @@ impl Making {
         self.spec.shape.first().map_or(1, |&n| usize::try_from(n).unwrap_or(usize::MAX))
     }
 
+    /// Elements that are read together: rows, those of a head where rows move within heads, and many where the whole
+    /// tensor is read for each piece.
+    pub(super) fn granule(&self) -> u64 {
+        const TRANSPOSED: u64 = 1 << 20;
+        let cols = self.cols() as u64;
+        let From::Parts { part_rows, steps, .. } = &self.from else { return cols };
+        let rows = steps.iter().map(|step| match step {
+            Step::InterleaveHalves { heads } => part_rows / (*heads).max(1) as u64,
+            Step::Transpose => TRANSPOSED / cols.max(1),
+            _ => 1,
+        });
+        // A vector is one row, whatever its steps take for rows.
+        let rows = if self.spec.shape.len() == 1 { 1 } else { rows.max().unwrap_or(1).max(1) };
+        rows * cols.max(1)
+    }
+
     /// Fills `buffer` with whole rows of the output from `offset_bytes` on.
     pub(super) fn read(
         &self,

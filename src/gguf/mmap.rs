@@ -78,6 +78,17 @@ pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     if free_bytes(file).is_ok_and(|free| free < bytes) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
+/// Asks the system to drop the pages of a file from memory: those that are on the disk go.
+pub(super) fn forget_pages(file: &File) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the descriptor is open as long as `file` lives, and no memory is passed.
+    unsafe {
+        libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
 /// Bytes that this process may still write to the file system of an open file.
 #[allow(clippy::unnecessary_cast, reason = "the fields are narrower on other systems")]
 pub(super) fn free_bytes(file: &File) -> io::Result<u64> {

@@ -24,7 +24,7 @@ pub use mmap::install_fault_handlers;
 pub use output::{OutputError, OutputFile, Overwrite, remove_temporaries};
 pub use reader::{Reader, Shard};
 pub use shards::shard_file_name;
-pub use split_writer::{SplitWriter, split_file_sizes};
+pub use split_writer::{CompleteModel, SplitWriter, split_file_sizes};
 pub use tensor_info::TensorInfo;
 pub use value::{Array, Metadata, Value, ValueType};
 pub use warning::Warning;

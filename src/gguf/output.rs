@@ -152,6 +152,14 @@ impl CompleteFile {
         &self.target
     }
 
+    /// Where the bytes are meanwhile. The system is asked to forget what it remembers of them, so that reading them
+    /// tells what the disk has.
+    pub(super) fn meanwhile(&self) -> &Path {
+        // Where it cannot be asked, reading is a weaker check, and still one.
+        let _ = File::open(&self.temporary.path).map(|file| mmap::forget_pages(&file));
+        &self.temporary.path
+    }
+
     /// Brings the file to its place. Returns its size in bytes.
     pub(super) fn place(self) -> Result<u64, OutputError> {
         let Self { temporary, target, replace, bytes } = self;

@@ -63,6 +63,11 @@ impl Reader {
         }
     }
 
+    /// Opens one file by itself, which may be a shard under any name.
+    pub(super) fn open_alone(path: &Path) -> Result<Self, Error> {
+        Self::assemble(vec![Opened::file(path)?])
+    }
+
     /// Opens a model that lies in memory. `name` stands for it in messages.
     ///
     /// # Errors

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, ShardProblem};
-use super::output::Overwrite;
+use super::output::{CompleteFile, Overwrite};
+use super::reader::Reader;
 use super::value::Metadata;
 use super::writer::{TensorSpec, Writer, file_size};
 use super::{keys, limits, shards};
@@ -13,6 +14,7 @@ use super::{keys, limits, shards};
 #[derive(Debug)]
 pub struct SplitWriter {
     shards: Vec<Writer>,
+    paths: Vec<PathBuf>,
     current: usize,
 }
 
@@ -33,7 +35,8 @@ impl SplitWriter {
         for ((path, metadata), tensors) in headers.iter().zip(shards) {
             writers.push(Writer::create(path, overwrite, metadata, tensors)?);
         }
-        let mut writer = Self { shards: writers, current: 0 };
+        let paths = headers.into_iter().map(|(path, _)| path).collect();
+        let mut writer = Self { shards: writers, paths, current: 0 };
         writer.skip_complete();
         Ok(writer)
     }
@@ -61,13 +64,52 @@ impl SplitWriter {
     /// # Errors
     /// When data are missing, or the system cannot write them. Nothing stays behind then.
     pub fn finish(self) -> Result<u64, Error> {
-        let mut complete = Vec::with_capacity(self.shards.len());
+        self.complete()?.place()
+    }
+
+    /// Brings all bytes to the disk: the first half of [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// When data are missing, or the system cannot write them. Nothing stays behind then.
+    pub fn complete(self) -> Result<CompleteModel, Error> {
+        let mut shards = Vec::with_capacity(self.shards.len());
         for shard in self.shards {
-            complete.push(shard.into_sink()?.complete()?);
+            shards.push(shard.into_sink()?.complete()?);
         }
+        Ok(CompleteModel { shards, paths: self.paths })
+    }
+}
+
+/// A model whose bytes are all on the disk, not yet at their place. Dropped, it vanishes.
+#[derive(Debug)]
+pub struct CompleteModel {
+    shards: Vec<CompleteFile>,
+    paths: Vec<PathBuf>,
+}
+
+impl CompleteModel {
+    /// Opens what has been written, each file by itself: to see that the disk has it.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is no valid one.
+    pub fn read_back(&self) -> Result<Vec<Reader>, Error> {
+        self.shards.iter().map(|shard| Reader::open_alone(shard.meanwhile())).collect()
+    }
+
+    /// Paths of the files that will be.
+    #[must_use]
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// Brings all files to their places, the first shard last. Returns the bytes of all.
+    ///
+    /// # Errors
+    /// When the system cannot do so. Nothing stays behind then.
+    pub fn place(self) -> Result<u64, Error> {
         let mut bytes = 0;
-        let mut placed = Vec::with_capacity(complete.len());
-        for shard in complete.into_iter().rev() {
+        let mut placed = Vec::with_capacity(self.shards.len());
+        for shard in self.shards.into_iter().rev() {
             let path = shard.path().to_owned();
             match shard.place() {
                 Ok(shard_bytes) => bytes += shard_bytes,

@@ -287,6 +287,21 @@ impl Array {
         Some(self.string_bytes()?.map(String::from_utf8_lossy))
     }
 
+    /// The numbers or booleans whose places `keep` accepts, or `None` when the elements are strings or arrays.
+    #[must_use]
+    pub fn kept(&self, keep: impl Fn(usize) -> bool) -> Option<Self> {
+        if matches!(self.element, ValueType::String | ValueType::Array) || self.len == 0 {
+            return None;
+        }
+        let items = self.bytes.chunks_exact(self.bytes.len() / self.len).enumerate().filter(|(place, _)| keep(*place));
+        let (mut len, mut bytes) = (0, Vec::new());
+        for (_, item) in items {
+            len += 1;
+            bytes.extend_from_slice(item);
+        }
+        Some(Self::from_encoded(self.element, len, bytes.into()))
+    }
+
     /// Each element as an integer, or `None` when the elements are no integers.
     #[must_use]
     pub fn to_i64s(&self) -> Option<Vec<i64>> {
@@ -474,6 +489,15 @@ mod tests {
         let outer = Array::from_encoded(ValueType::Array, 2, bytes.into());
         let inner: Vec<_> = outer.iter().map(|v| v.as_array().and_then(Array::to_i64s)).collect();
         assert_eq!(inner, [Some(vec![1, 2]), Some(vec![3])]);
+    }
+
+    #[test]
+    fn arrays_of_numbers_can_be_thinned() {
+        let odd = |place: usize| place % 2 == 1;
+        let numbers = Array::from(&[5i32, -6, 7, -8][..]);
+        assert_eq!(numbers.kept(odd), Some(Array::from(&[-6i32, -8][..])));
+        assert_eq!(Array::bools([true, false]).kept(odd), Some(Array::bools([false])));
+        assert_eq!(Array::strings(["a", "b"]).kept(odd), None);
     }
 
     #[test]

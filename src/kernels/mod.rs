@@ -16,6 +16,7 @@ mod activation;
 mod activations;
 pub(crate) mod attention;
 mod blocks;
+mod decode;
 mod encode;
 mod error;
 mod floats;
@@ -39,6 +40,7 @@ mod x86_64;
 
 pub use activation::Activation;
 pub use activations::Activations;
+pub use decode::decode;
 pub use encode::{encode, encode_with};
 pub use error::Error;
 pub use isa::{Isa, OVERRIDE};

@@ -88,6 +88,30 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A wish of `--override-kv` that cannot be.
+    #[error("override {}: {problem}", printable(text))]
+    Override {
+        /// The wish.
+        text: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A block to be left out that is not there.
+    #[error("{}: no block {block} to leave out (the model has {total})", printable_path(path))]
+    NoSuchBlock {
+        /// The input.
+        path: PathBuf,
+        /// The block.
+        block: usize,
+        /// Blocks that there are.
+        total: usize,
+    },
+    /// All blocks are to be left out.
+    #[error("{}: no block would be left", printable_path(path))]
+    NothingLeft {
+        /// The input.
+        path: PathBuf,
+    },
     /// What was written does not read back.
     #[error("{}: tensor {} reads back otherwise than it was written", printable_path(path), printable(name))]
     ReadBack {
@@ -95,6 +119,12 @@ pub enum Error {
         path: PathBuf,
         /// The tensor.
         name: String,
+    },
+    /// What was written does not begin as it should.
+    #[error("{}: the header reads back otherwise than it was written", printable_path(path))]
+    ReadBackHeader {
+        /// The output.
+        path: PathBuf,
     },
     /// The work was stopped.
     #[error("stopped")]

@@ -22,6 +22,12 @@ macro_rules! file_types {
                 match self { $(Self::$name => $id,)* }
             }
 
+            /// That number as text.
+            #[must_use]
+            pub const fn id_text(self) -> &'static str {
+                match self { $(Self::$name => stringify!($id),)* }
+            }
+
             /// Its name.
             #[must_use]
             pub const fn name(self) -> &'static str {
@@ -76,6 +82,22 @@ impl FileType {
         };
         let number = name.parse().ok();
         Self::ALL.iter().copied().find(|ty| ty.name() == name || number == Some(ty.id()))
+    }
+}
+
+impl FileType {
+    /// Bits of an element of the default type, the scales of its block included.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "blocks are small")]
+    pub fn default_bits(self) -> f64 {
+        let ty = self.default_type();
+        ty.block_bytes() as f64 * 8.0 / ty.block_len() as f64
+    }
+
+    /// The mix with this number in `general.file_type`.
+    #[must_use]
+    pub fn from_id(id: u32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|ty| ty.id() == id)
     }
 }
 

@@ -1,16 +1,25 @@
 //! Quantizing models: a plan that can be read first, then one pass over the weights.
 
+mod blocks;
+mod checksum;
 mod error;
 mod file_type;
 mod mix;
 mod name;
+mod options;
 mod plan;
 mod run;
+mod slab;
 mod source;
+mod stats;
+mod stream;
+mod verify;
 
 pub use error::Error;
 pub use file_type::FileType;
 pub use name::output_name;
-pub use plan::{Options, Plan, PlannedTensor, Reason, TensorPattern};
-pub use run::{Progress, run, run_in_memory};
+pub use options::{Options, TensorPattern, parse_override};
+pub use plan::{Plan, PlannedTensor, Reason, TypeTotal};
+pub use run::{Outcome, Phase, Progress, RunOptions, run, run_in_memory};
 pub use source::{GgufSource, Source};
+pub use stats::{ModelError, TensorError, TotalError};

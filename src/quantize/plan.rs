@@ -1,81 +1,14 @@
 //! The plan: which tensor gets which type and why, the metadata, and the exact size of the file, before any weight is
 //! read.
 
-use regex::Regex;
+use std::collections::BTreeMap;
 
+use super::blocks::Blocks;
 use super::mix::{Category, Mix, ModelFacts, fallback};
-use super::{Error, FileType, Source};
+use super::{Error, Options, Source};
 use crate::TensorType;
-use crate::gguf::{Metadata, TensorSpec, Value, file_size, keys};
+use crate::gguf::{Metadata, TensorSpec, Value, keys, split_file_sizes};
 use crate::quant;
-
-/// What is asked for.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The mix.
-    pub file_type: FileType,
-    /// All tensors get the mix's default type.
-    pub pure: bool,
-    /// The output matrix stays as it is.
-    pub leave_output_tensor: bool,
-    /// Type of the output matrix.
-    pub output_tensor_type: Option<TensorType>,
-    /// Type of the token embedding.
-    pub token_embedding_type: Option<TensorType>,
-    /// Types of the tensors whose names a pattern matches; the first that does counts.
-    pub tensor_types: Vec<TensorPattern>,
-    /// Quantized tensors may be quantized again.
-    pub allow_requantize: bool,
-    /// Another type must not be taken for rows that do not fill blocks.
-    pub no_fallback: bool,
-    /// Keys to set.
-    pub override_kv: Vec<(String, Value)>,
-    /// Blocks to leave out.
-    pub prune_blocks: Vec<usize>,
-    /// Tensors stay as they are, whatever the mix says: for a conversion to plain numbers.
-    pub copy: bool,
-}
-
-impl Options {
-    /// The mix as it is, with no other wish.
-    #[must_use]
-    pub fn new(file_type: FileType) -> Self {
-        Self {
-            file_type,
-            pure: false,
-            leave_output_tensor: false,
-            output_tensor_type: None,
-            token_embedding_type: None,
-            tensor_types: Vec::new(),
-            allow_requantize: false,
-            no_fallback: false,
-            override_kv: Vec::new(),
-            prune_blocks: Vec::new(),
-            copy: false,
-        }
-    }
-}
-
-/// A type for the tensors whose names a pattern matches.
-#[derive(Clone, Debug)]
-pub struct TensorPattern {
-    pattern: Regex,
-    ty: TensorType,
-}
-
-impl TensorPattern {
-    /// A pattern in lower case, as llama-quantize takes it.
-    ///
-    /// # Errors
-    /// When it is no regular expression.
-    pub fn new(pattern: &str, ty: TensorType) -> Result<Self, Error> {
-        let problem = |e: regex::Error| Error::Pattern {
-            pattern: pattern.to_owned(),
-            problem: e.to_string().lines().last().unwrap_or_default().to_owned(),
-        };
-        Ok(Self { pattern: Regex::new(&pattern.to_lowercase()).map_err(problem)?, ty })
-    }
-}
 
 /// Why a tensor gets its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +28,19 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// One word for programs.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::NotQuantized => "not_quantized",
+            Self::Default => "default",
+            Self::Rule(_) => "rule",
+            Self::Override => "override",
+            Self::Fallback(_) => "fallback",
+            Self::Copied => "copied",
+        }
+    }
+
     /// In a few words.
     #[must_use]
     pub fn describe(self) -> String {
@@ -118,6 +64,8 @@ pub struct PlannedTensor {
     pub source: usize,
     /// Type there.
     pub source_type: TensorType,
+    /// Number of the file it goes to.
+    pub shard: usize,
     /// Why it gets its type.
     pub reason: Reason,
 }
@@ -129,6 +77,12 @@ impl PlannedTensor {
         self.spec.shape.first().copied().unwrap_or(1)
     }
 
+    /// Number of elements.
+    #[must_use]
+    pub fn elements(&self) -> u64 {
+        self.spec.shape.iter().product()
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -138,13 +92,13 @@ impl PlannedTensor {
     /// Bytes in the output.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.spec.ty.bytes_for(self.spec.shape.iter().product()).unwrap_or(0)
+        self.spec.ty.bytes_for(self.elements()).unwrap_or(0)
     }
 
     /// Bytes in the source.
     #[must_use]
     pub fn source_bytes(&self) -> u64 {
-        self.source_type.bytes_for(self.spec.shape.iter().product()).unwrap_or(0)
+        self.source_type.bytes_for(self.elements()).unwrap_or(0)
     }
 }
 
@@ -153,10 +107,23 @@ impl PlannedTensor {
 pub struct Plan {
     /// The metadata.
     pub metadata: Metadata,
-    /// The tensors, in the order of the file.
+    /// The tensors, in the order of the output.
     pub tensors: Vec<PlannedTensor>,
-    /// Bytes of the file.
+    /// Number of files.
+    pub shards: usize,
+    /// Bytes of all files.
     pub file_bytes: u64,
+}
+
+/// What a plan has of one type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TypeTotal {
+    /// Tensors of this type.
+    pub tensors: usize,
+    /// Their elements.
+    pub parameters: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 impl Plan {
@@ -165,18 +132,41 @@ impl Plan {
     /// # Errors
     /// When a type cannot be read or written, a tensor would be quantized twice, or a forbidden fallback is needed.
     pub fn new(source: &dyn Source, options: &Options) -> Result<Self, Error> {
-        let kept: Vec<(usize, TensorSpec)> = in_order(source, options);
+        let blocks = match &options.prune_blocks[..] {
+            [] => None,
+            pruned => Some(Blocks::new(source, pruned)?),
+        };
+        let kept = in_order(source, options, blocks.as_ref());
         let tensors = if options.copy { copied(kept) } else { assign(source, options, kept)? };
-        let metadata = if options.copy { source.metadata().clone() } else { metadata(source, options) };
-        let specs: Vec<TensorSpec> = tensors.iter().map(|t| t.spec.clone()).collect();
-        let file_bytes = file_size(&metadata, &specs)?;
-        Ok(Self { metadata, tensors, file_bytes })
+        let metadata = metadata(source, options, blocks.as_ref());
+        let shards = tensors.iter().map(|tensor| tensor.shard + 1).max().unwrap_or(1);
+        let mut plan = Self { metadata, tensors, shards, file_bytes: 0 };
+        plan.file_bytes = plan.file_sizes()?.iter().sum();
+        Ok(plan)
+    }
+
+    /// The tensors of each file.
+    #[must_use]
+    pub fn files(&self) -> Vec<Vec<TensorSpec>> {
+        let mut files = vec![Vec::new(); self.shards];
+        for tensor in &self.tensors {
+            files[tensor.shard].push(tensor.spec.clone());
+        }
+        files
+    }
+
+    /// Bytes of each file.
+    ///
+    /// # Errors
+    /// When metadata or tensors cannot stand in a file.
+    pub fn file_sizes(&self) -> Result<Vec<u64>, Error> {
+        Ok(split_file_sizes(&self.metadata, &self.files())?)
     }
 
     /// Number of parameters.
     #[must_use]
     pub fn parameters(&self) -> u64 {
-        self.tensors.iter().map(|t| t.spec.shape.iter().product::<u64>()).sum()
+        self.tensors.iter().map(PlannedTensor::elements).sum()
     }
 
     /// Bytes of all tensors.
@@ -185,49 +175,78 @@ impl Plan {
         self.tensors.iter().map(PlannedTensor::bytes).sum()
     }
 
-    /// Tensors that got another type because their rows do not fill blocks.
+    /// Bytes that these tensors have in the source.
     #[must_use]
-    pub fn fallbacks(&self) -> usize {
-        self.tensors.iter().filter(|t| matches!(t.reason, Reason::Fallback(_))).count()
+    pub fn source_bytes(&self) -> u64 {
+        self.tensors.iter().map(PlannedTensor::source_bytes).sum()
+    }
+
+    /// Bits of an element on average; zero for a model without any.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "some digits are shown")]
+    pub fn bits_per_weight(&self) -> f64 {
+        self.tensor_bytes() as f64 * 8.0 / self.parameters().max(1) as f64
+    }
+
+    /// Totals by type.
+    #[must_use]
+    pub fn by_type(&self) -> BTreeMap<TensorType, TypeTotal> {
+        let mut totals: BTreeMap<TensorType, TypeTotal> = BTreeMap::new();
+        for tensor in &self.tensors {
+            let total = totals.entry(tensor.spec.ty).or_default();
+            total.tensors += 1;
+            total.parameters += tensor.elements();
+            total.bytes += tensor.bytes();
+        }
+        totals
+    }
+
+    /// Tensors that got another type because their rows do not fill blocks.
+    pub fn fallbacks(&self) -> impl Iterator<Item = &PlannedTensor> {
+        self.tensors.iter().filter(|t| matches!(t.reason, Reason::Fallback(_)))
     }
 }
 
-/// The source's tensors in the order of the output: those outside blocks first, then block by block, by name.
-fn in_order(source: &dyn Source, options: &Options) -> Vec<(usize, TensorSpec)> {
-    let mut all: Vec<(usize, TensorSpec)> = source.tensors().iter().cloned().enumerate().collect();
-    if options.copy {
-        return all;
+/// A tensor of the source that is kept.
+struct Kept {
+    source: usize,
+    shard: usize,
+    spec: TensorSpec,
+}
+
+/// The source's tensors in the order of the output: those outside blocks first, then block by block, by name. Where
+/// files are kept, as they lie there.
+fn in_order(source: &dyn Source, options: &Options, blocks: Option<&Blocks>) -> Vec<Kept> {
+    let shard = |tensor| if options.keep_split { source.place(tensor).0 } else { 0 };
+    let all = source.tensors().iter().cloned().enumerate();
+    let mut all: Vec<Kept> = all.map(|(source, spec)| Kept { source, shard: shard(source), spec }).collect();
+    if options.keep_split {
+        all.sort_by_key(|kept| source.place(kept.source));
+    } else if !options.copy {
+        let block = |name: &str| -> Option<usize> { name.strip_prefix("blk.")?.split('.').next()?.parse().ok() };
+        all.sort_by(|a, b| (block(&a.spec.name), &a.spec.name).cmp(&(block(&b.spec.name), &b.spec.name)));
     }
-    let block = |name: &str| -> Option<usize> { name.strip_prefix("blk.")?.split('.').next()?.parse().ok() };
-    if !options.prune_blocks.is_empty() {
-        let mut pruned = options.prune_blocks.clone();
-        pruned.sort_unstable();
-        pruned.dedup();
-        all.retain_mut(|(_, spec)| {
-            let Some(number) = block(&spec.name) else { return true };
-            if pruned.contains(&number) {
-                return false;
-            }
-            let before = pruned.iter().filter(|&&p| p < number).count();
-            let rest = spec.name.splitn(3, '.').nth(2).unwrap_or_default().to_owned();
-            spec.name = format!("blk.{}.{rest}", number - before);
-            true
-        });
+    if let Some(blocks) = blocks {
+        all.retain_mut(|kept| blocks.rename(&mut kept.spec));
     }
-    all.sort_by(|(_, a), (_, b)| (block(&a.name), &a.name).cmp(&(block(&b.name), &b.name)));
     all
 }
 
-fn copied(kept: Vec<(usize, TensorSpec)>) -> Vec<PlannedTensor> {
-    kept.into_iter()
-        .map(|(source, spec)| PlannedTensor { source, source_type: spec.ty, spec, reason: Reason::Copied })
-        .collect()
+fn copied(kept: Vec<Kept>) -> Vec<PlannedTensor> {
+    let copy = |Kept { source, shard, spec }: Kept| PlannedTensor {
+        source,
+        source_type: spec.ty,
+        shard,
+        spec,
+        reason: Reason::Copied,
+    };
+    kept.into_iter().map(copy).collect()
 }
 
-fn assign(source: &dyn Source, options: &Options, kept: Vec<(usize, TensorSpec)>) -> Result<Vec<PlannedTensor>, Error> {
+fn assign(source: &dyn Source, options: &Options, kept: Vec<Kept>) -> Result<Vec<PlannedTensor>, Error> {
     let mut mix = Mix::new(options.file_type, facts(source, options, &kept)?);
     kept.into_iter()
-        .map(|(number, mut spec)| {
+        .map(|Kept { source: number, shard, mut spec }| {
             let source_type = spec.ty;
             let (ty, reason) = choose(source, options, &mut mix, &spec)?;
             let path = || source.path().to_owned();
@@ -241,7 +260,7 @@ fn assign(source: &dyn Source, options: &Options, kept: Vec<(usize, TensorSpec)>
                 }
             }
             spec.ty = ty;
-            Ok(PlannedTensor { spec, source: number, source_type, reason })
+            Ok(PlannedTensor { spec, source: number, source_type, shard, reason })
         })
         .collect()
 }
@@ -258,7 +277,7 @@ fn choose(
         return Ok((spec.ty, Reason::NotQuantized));
     }
     let category = Category::of(name);
-    let pattern = options.tensor_types.iter().find(|p| p.pattern.is_match(name));
+    let pattern = options.tensor_types.iter().find(|p| p.matches(name));
     let own_pattern = name == "per_layer_token_embd.weight" && pattern.is_some();
     match (category, options.token_embedding_type, options.output_tensor_type) {
         (Category::Embedding, Some(ty), _) if !own_pattern => return Ok((ty, Reason::Override)),
@@ -270,7 +289,7 @@ fn choose(
         return Ok((default, Reason::Default));
     }
     let (ty, reason) = if let Some(pattern) = pattern {
-        (pattern.ty, Reason::Override)
+        (pattern.ty(), Reason::Override)
     } else if options.pure {
         (default, Reason::Default)
     } else {
@@ -319,6 +338,15 @@ fn is_quantized(spec: &TensorSpec) -> bool {
         "time_mix_decay_w2.weight",
         "time_mix_lerp_fused.weight",
         "attn_rel_b.weight",
+        ".position_embd",
+        "sam.pos_embd",
+        "sam.neck.",
+        "sam.net_",
+        ".rel_pos",
+        ".patch_embd",
+        ".patch_merger",
+        "a.rvq.codebook",
+        "mm.a.code_embd",
     ];
     let dims = spec.shape.iter().rposition(|&n| n > 1).map_or(1, |last| last + 1);
     dims >= 2
@@ -328,21 +356,24 @@ fn is_quantized(spec: &TensorSpec) -> bool {
         && spec.name != "token_types.weight"
 }
 
-fn facts(source: &dyn Source, options: &Options, kept: &[(usize, TensorSpec)]) -> Result<ModelFacts, Error> {
+fn facts(source: &dyn Source, options: &Options, kept: &[Kept]) -> Result<ModelFacts, Error> {
     let metadata = source.metadata();
+    let overriding = |key: &str| options.override_kv.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value);
     let missing = |key: &str| Error::Key { path: source.path().to_owned(), key: key.to_owned(), problem: "missing" };
-    let architecture = metadata
-        .get(keys::GENERAL_ARCHITECTURE)
+    let architecture = overriding(keys::GENERAL_ARCHITECTURE)
+        .or_else(|| metadata.get(keys::GENERAL_ARCHITECTURE))
         .and_then(Value::as_str)
         .ok_or_else(|| missing(keys::GENERAL_ARCHITECTURE))?;
     let number = |name: &str| -> Option<usize> {
-        let value = metadata.get(&keys::of(architecture, name))?;
-        let first = match value {
-            Value::Array(array) => array.iter().next()?.as_u64(),
-            other => other.as_u64(),
+        let key = keys::of(architecture, name);
+        let first = match metadata.get(&key) {
+            // What is told block by block is not overridden.
+            Some(Value::Array(array)) => array.iter().next()?.as_u64(),
+            value => overriding(&key).or(value)?.as_u64(),
         };
         usize::try_from(first?).ok()
     };
+    // All of them: llama-quantize's rules do not know of those that are left out.
     let blocks = number(keys::BLOCK_COUNT).ok_or_else(|| missing(&keys::of(architecture, keys::BLOCK_COUNT)))?;
     let heads = number("attention.head_count").unwrap_or(0);
     let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
@@ -351,31 +382,29 @@ fn facts(source: &dyn Source, options: &Options, kept: &[(usize, TensorSpec)]) -
         || matches!(architecture, "qwen2" | "deci" | "olmo");
     Ok(ModelFacts {
         architecture: architecture.to_owned(),
-        blocks: blocks - options.prune_blocks.len().min(blocks),
+        blocks,
         experts,
         heads_per_kv: heads.checked_div(kv_heads).unwrap_or(0),
         seventy_billion: large && blocks == 80,
-        has_output: kept.iter().any(|(_, spec)| spec.name == "output.weight"),
-        values: kept.iter().filter(|(_, spec)| matches!(Category::of(&spec.name), Category::Value)).count(),
+        has_output: kept.iter().any(|kept| kept.spec.name == "output.weight"),
+        values: kept.iter().filter(|kept| matches!(Category::of(&kept.spec.name), Category::Value)).count(),
     })
 }
 
-fn metadata(source: &dyn Source, options: &Options) -> Metadata {
+fn metadata(source: &dyn Source, options: &Options, blocks: Option<&Blocks>) -> Metadata {
     let mut metadata = source.metadata().clone();
-    metadata.set_last(keys::GENERAL_QUANTIZATION_VERSION, Value::U32(2));
-    metadata.set_last(keys::GENERAL_FILE_TYPE, Value::U32(options.file_type.id()));
+    if !options.copy {
+        metadata.set_last(keys::GENERAL_QUANTIZATION_VERSION, Value::U32(2));
+        metadata.set_last(keys::GENERAL_FILE_TYPE, Value::U32(options.file_type.id()));
+    }
     for key in [keys::SPLIT_NO, keys::SPLIT_COUNT, keys::SPLIT_TENSORS_COUNT] {
         metadata.remove(key);
     }
     for (key, value) in &options.override_kv {
         metadata.set_last(key.clone(), value.clone());
     }
-    if !options.prune_blocks.is_empty() {
-        let architecture = metadata.get(keys::GENERAL_ARCHITECTURE).and_then(Value::as_str).unwrap_or_default();
-        let key = keys::of(architecture, keys::BLOCK_COUNT);
-        let count = metadata.get(&key).and_then(Value::as_u64).unwrap_or(0);
-        let left = count.saturating_sub(options.prune_blocks.len() as u64);
-        metadata.set_last(key, Value::U32(u32::try_from(left).unwrap_or(u32::MAX)));
+    if let Some(blocks) = blocks {
+        blocks.describe(&mut metadata);
     }
     metadata
 }

@@ -1,41 +1,81 @@
-//! Carries a plan out: slabs of rows are read, decoded and encoded on all threads while the slabs before them are
-//! written. Memory is a few slabs a thread, whatever the size of a tensor.
+//! Carries a plan out: slabs are read, decoded, encoded and measured on all threads, and written in their order.
+//! Memory is bounded, whatever the size of a tensor.
 
-use std::io::Write;
-use std::path::Path;
-use std::sync::mpsc::sync_channel;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
+use super::slab::{Encoded, Job, Sizes, Slab, Worker, cut};
+use super::stats::{ErrorSums, ModelError};
+use super::stream::{Width, ordered};
+use super::verify::read_back;
+use super::{Error, Plan, Source};
+use crate::gguf::{self, Overwrite, SplitWriter, Writer};
 
-use super::{Error, Plan, PlannedTensor, Source};
-use crate::gguf::{Overwrite, TensorSpec, Writer};
-use crate::kernels;
-use crate::quant;
+/// Bytes of slabs that may wait to be written: a moment's work, so that a disk's pause stops nobody.
+const WINDOW_BYTES: usize = 64 << 20;
+const MAX_WINDOW: usize = 64;
 
-/// Bytes of weights that a slab holds as floats, about.
-const SLAB_BYTES: u64 = 4 << 20;
-/// Slabs a thread that are worked on at once.
-const SLABS_PER_THREAD: usize = 2;
-
-/// Some rows of a tensor.
+/// How a plan is carried out.
 #[derive(Clone, Copy, Debug)]
-struct Slab {
-    tensor: usize,
-    first_row: u64,
-    rows: u64,
+pub struct RunOptions {
+    /// An existing output is replaced.
+    pub force: bool,
+    /// Threads that encode; 0 stands for one for each core.
+    pub threads: usize,
+    /// What is written is read back before it appears under its name.
+    pub verify: bool,
+    /// What quantizing costs is measured.
+    pub stats: bool,
 }
 
-/// Bytes done and all bytes, of the output.
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { force: false, threads: 0, verify: true, stats: false }
+    }
+}
+
+impl RunOptions {
+    fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            n => n,
+        }
+    }
+}
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Tensors are made and written.
+    Writing,
+    /// What was written is read back.
+    Checking,
+}
+
+/// Bytes done and all bytes, of the output's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes written.
+    /// What is being done.
+    pub phase: Phase,
+    /// Bytes done.
     pub done: u64,
-    /// Bytes to write.
+    /// Bytes to do.
     pub total: u64,
 }
 
-/// Writes what `plan` says to `path`, and returns the bytes of the file. `progress` is told of every few slabs, and
-/// stops the work by returning false.
+/// What has come of a plan.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The files.
+    pub paths: Vec<PathBuf>,
+    /// Their bytes together.
+    pub file_bytes: u64,
+    /// What quantizing has cost, where that was asked for.
+    pub errors: Option<ModelError>,
+}
+
+/// Writes what `plan` says to `path`: several files get the numbers of shards into their names. `progress` is told of
+/// every slab, and stops the work by returning false.
 ///
 /// # Errors
 /// When the source cannot be read or has changed, holds what is no number, or the output cannot be written. Then
@@ -44,14 +84,22 @@ pub fn run(
     source: &dyn Source,
     plan: &Plan,
     path: &Path,
-    force: bool,
-    progress: &(dyn Fn(Progress) -> bool + Sync),
-) -> Result<u64, Error> {
+    options: &RunOptions,
+    progress: &dyn Fn(Progress) -> bool,
+) -> Result<Outcome, Error> {
     let ids = source.file_ids();
-    let overwrite = if force { Overwrite::Replace { inputs: &ids } } else { Overwrite::Refuse };
-    let specs: Vec<TensorSpec> = plan.tensors.iter().map(|t| t.spec.clone()).collect();
-    let writer = Writer::create(path, overwrite, &plan.metadata, &specs)?;
-    Ok(fill(source, plan, writer, progress)?.finish()?)
+    let overwrite = if options.force { Overwrite::Replace { inputs: &ids } } else { Overwrite::Refuse };
+    let mut writer = SplitWriter::create(path, overwrite, &plan.metadata, &plan.files())?;
+    let made = Making { source, plan, options, sizes: Sizes::default() }
+        .write(&mut |bytes| writer.write_tensor(bytes), progress)?;
+    let complete = writer.complete()?;
+    if options.verify {
+        read_back(&complete, plan, &made.slabs, &made.checksums, made.width, progress)?;
+    }
+    // As late as can be: what was read must be the model that is still there.
+    source.check_unchanged()?;
+    let paths = complete.paths().to_vec();
+    Ok(Outcome { paths, file_bytes: complete.place()?, errors: made.errors })
 }
 
 /// As [`run`], to memory: for models as small as the embedded one.
@@ -59,99 +107,219 @@ pub fn run(
 /// # Errors
 /// As [`run`], but for the output.
 pub fn run_in_memory(source: &dyn Source, plan: &Plan) -> Result<Vec<u8>, Error> {
-    let specs: Vec<TensorSpec> = plan.tensors.iter().map(|t| t.spec.clone()).collect();
-    let writer = Writer::to_sink(Vec::new(), "memory", &plan.metadata, &specs)?;
-    Ok(fill(source, plan, writer, &|_| true)?.into_sink()?)
+    let mut writer = Writer::to_sink(Vec::new(), "memory", &plan.metadata, &plan.files().concat())?;
+    Making { source, plan, options: &RunOptions::default(), sizes: Sizes::default() }
+        .write(&mut |bytes| writer.write_tensor(bytes), &|_| true)?;
+    source.check_unchanged()?;
+    Ok(writer.into_sink()?)
 }
 
-/// Writes all tensors.
-fn fill<W: Write + Send>(
-    source: &dyn Source,
-    plan: &Plan,
-    mut writer: Writer<W>,
-    progress: &(dyn Fn(Progress) -> bool + Sync),
-) -> Result<Writer<W>, Error> {
-    let slabs = slabs(plan);
-    let total = plan.tensor_bytes();
-    let batch = rayon::current_num_threads().max(1) * SLABS_PER_THREAD;
-    std::thread::scope(|scope| {
-        let (send, receive) = sync_channel::<Vec<Vec<u8>>>(1);
-        let writing = scope.spawn(move || -> Result<Writer<W>, Error> {
-            for pieces in receive {
-                for piece in pieces {
-                    writer.write_tensor(&piece)?;
+/// A plan about to be carried out.
+struct Making<'a> {
+    source: &'a dyn Source,
+    plan: &'a Plan,
+    options: &'a RunOptions,
+    sizes: Sizes,
+}
+
+/// What is known when all is written.
+struct Made {
+    slabs: Vec<Slab>,
+    checksums: Vec<u64>,
+    width: Width,
+    errors: Option<ModelError>,
+}
+
+impl Making<'_> {
+    fn write(
+        &self,
+        write: &mut dyn FnMut(&[u8]) -> Result<(), gguf::Error>,
+        progress: &dyn Fn(Progress) -> bool,
+    ) -> Result<Made, Error> {
+        let plan = self.plan;
+        let slabs = cut(self.source, plan, self.sizes);
+        let width = width(self.options.threads(), slabs.iter().map(|slab| slab.bytes(plan).1).max().unwrap_or(1));
+        let job = Job { source: self.source, plan, measure: self.options.stats };
+        let total = plan.tensor_bytes();
+        let mut done = 0;
+        let mut checksums = Vec::with_capacity(slabs.len());
+        let mut errors: Vec<Option<ErrorSums>> = vec![None; plan.tensors.len()];
+        let spare: Mutex<Vec<Vec<u8>>> = Mutex::default();
+        let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let encode = |worker: &mut Worker, item: usize| -> Result<Encoded, Error> {
+            let buffer = spare().pop().unwrap_or_default();
+            worker.encode(job, slabs[item], buffer)
+        };
+        ordered(slabs.len(), width, Worker::default, encode, |_, encoded| {
+            write(encoded.bytes())?;
+            checksums.push(encoded.checksum);
+            if let Some(more) = &encoded.errors {
+                errors[encoded.slab.tensor].get_or_insert_default().append(more);
+            }
+            done += encoded.bytes().len() as u64;
+            spare().push(encoded.into_buffer());
+            if progress(Progress { phase: Phase::Writing, done, total }) { Ok(()) } else { Err(Error::Stopped) }
+        })?;
+        let errors = self.options.stats.then(|| ModelError::new(plan, errors));
+        Ok(Made { slabs, checksums, width, errors })
+    }
+}
+
+/// As many slabs as fit the bound, and one for each thread and the writer at least.
+fn width(threads: usize, max_slab_bytes: usize) -> Width {
+    let least = threads + 2;
+    let window = (WINDOW_BYTES / max_slab_bytes.max(1)).clamp(least, MAX_WINDOW.max(least));
+    Width { threads, window }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::FileExt as _;
+    use std::path::{Path, PathBuf};
+
+    use super::super::slab::Sizes;
+    use super::super::{Error, FileType, GgufSource, Options, Plan};
+    use super::{Making, Phase, Progress, RunOptions, SplitWriter, read_back, run};
+    use crate::TensorType;
+    use crate::gguf::{Metadata, Overwrite, Reader, TensorSpec, Writer};
+
+    /// A model of some odd shapes, with numbers of all sizes.
+    fn model() -> Reader {
+        let mut metadata = Metadata::new();
+        metadata.set("general.architecture", "llama");
+        metadata.set("llama.block_count", 2u32);
+        let spec = |name: &str, shape: &[u64], ty| TensorSpec { name: name.into(), shape: shape.into(), ty };
+        let specs = [
+            spec("token_embd.weight", &[256, 300], TensorType::F16),
+            spec("blk.0.attn_norm.weight", &[256], TensorType::F32),
+            spec("blk.0.ffn_down.weight", &[96, 256], TensorType::F32),
+            spec("blk.0.ffn_up.weight", &[512, 33, 5], TensorType::BF16),
+            spec("blk.1.empty.weight", &[256, 0], TensorType::F16),
+        ];
+        let mut writer = Writer::to_sink(Vec::new(), "model", &metadata, &specs).expect("valid");
+        let mut seed = 1u32;
+        for spec in &specs {
+            let count: u64 = spec.shape.iter().product();
+            let mut bytes = Vec::new();
+            for _ in 0..count {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let x = f32::from(i16::try_from(seed >> 17).expect("15 bits") - 16_000) / 9e4;
+                match spec.ty {
+                    TensorType::F32 => bytes.extend(x.to_le_bytes()),
+                    TensorType::F16 => bytes.extend(half::f16::from_f32(x).to_le_bytes()),
+                    _ => bytes.extend(half::bf16::from_f32(x).to_le_bytes()),
                 }
             }
-            Ok(writer)
-        });
-        let mut done = 0;
-        let mut failed = Ok(());
-        for slabs in slabs.chunks(batch) {
-            let encoded: Result<Vec<Vec<u8>>, Error> =
-                slabs.par_iter().map(|slab| encode(source, &plan.tensors[slab.tensor], slab)).collect();
-            match encoded {
-                Ok(pieces) => {
-                    done += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-                    // A writer that has failed no longer receives; its error is told below.
-                    if send.send(pieces).is_err() {
-                        break;
+            writer.write_tensor(&bytes).expect("written");
+        }
+        Reader::from_bytes("model", writer.into_sink().expect("complete").into()).expect("valid")
+    }
+
+    #[test]
+    fn neither_threads_nor_pieces_change_the_output() {
+        let reader = model();
+        let source = GgufSource::new(&reader);
+        for file_type in [FileType::Q4_K_M, FileType::Q8_0, FileType::F32, FileType::BF16] {
+            let plan = Plan::new(&source, &Options::new(file_type)).expect("a plan");
+            let mut first: Option<(Vec<u8>, Vec<_>)> = None;
+            for threads in [1, 2, 3, 8] {
+                for (tile, slab_bytes) in [(1, 1), (300, 5000), (4096, 1 << 14), (32 << 10, 1 << 20)] {
+                    let options = RunOptions { threads, stats: true, ..RunOptions::default() };
+                    let sizes = Sizes { tile, slab_bytes };
+                    let mut bytes = Vec::new();
+                    let made = Making { source: &source, plan: &plan, options: &options, sizes }
+                        .write(
+                            &mut |more| {
+                                bytes.extend_from_slice(more);
+                                Ok(())
+                            },
+                            &|_| true,
+                        )
+                        .expect("made");
+                    assert_eq!(bytes.len() as u64, plan.tensor_bytes());
+                    let errors = made.errors.expect("measured").tensors;
+                    // Sums over other pieces may differ in their last digits, all else may not.
+                    let errors: Vec<_> = errors
+                        .into_iter()
+                        .map(|e| (e.name, e.max_error, e.max_at, e.worst_block, e.worst_rmse))
+                        .collect();
+                    match &first {
+                        None => first = Some((bytes, errors)),
+                        Some(first) => assert!(*first == (bytes, errors), "{file_type} {threads} {tile} {slab_bytes}"),
                     }
                 }
-                Err(error) => {
-                    failed = Err(error);
-                    break;
-                }
-            }
-            if !progress(Progress { done, total }) {
-                failed = Err(Error::Stopped);
-                break;
             }
         }
-        drop(send);
-        let writer = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        failed?;
-        source.check_unchanged()?;
-        writer
-    })
-}
+    }
 
-/// All rows of all tensors, in order.
-fn slabs(plan: &Plan) -> Vec<Slab> {
-    let mut slabs = Vec::new();
-    for (tensor, planned) in plan.tensors.iter().enumerate() {
-        let row_bytes = planned.cols().max(1) * 4;
-        let rows_per_slab = (SLAB_BYTES / row_bytes).max(1);
-        let mut first_row = 0;
-        while first_row < planned.rows() && planned.cols() > 0 {
-            let rows = rows_per_slab.min(planned.rows() - first_row);
-            slabs.push(Slab { tensor, first_row, rows });
-            first_row += rows;
+    /// An empty folder, removed with the value.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("gguf-run-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).expect("folder");
+            Self(path)
+        }
+
+        fn files(&self) -> Vec<PathBuf> {
+            fs::read_dir(&self.0).expect("folder").map(|entry| entry.expect("entry").path()).collect()
         }
     }
-    slabs
-}
 
-/// The bytes of a slab in the output.
-fn encode(source: &dyn Source, planned: &PlannedTensor, slab: &Slab) -> Result<Vec<u8>, Error> {
-    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let (cols, from, to) = (size(planned.cols()), planned.source_type, planned.spec.ty);
-    let row_bytes = from.row_bytes(cols);
-    let mut bytes = vec![0; size(slab.rows) * row_bytes];
-    source.read(planned.source, slab.first_row * row_bytes as u64, &mut bytes)?;
-    if from == to {
-        return Ok(bytes);
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).expect("remove");
+        }
     }
-    let mut numbers = vec![0.0; size(slab.rows) * cols];
-    quant::decode(from, &bytes, &mut numbers);
-    if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
-        return Err(Error::NotFinite {
-            path: source.path().to_owned(),
-            name: planned.spec.name.clone(),
-            index: slab.first_row * cols as u64 + at as u64,
-            value: numbers[at],
-        });
+
+    #[test]
+    fn a_disk_that_forgets_is_found_out() {
+        let reader = model();
+        let source = GgufSource::new(&reader);
+        let plan = Plan::new(&source, &Options::new(FileType::Q8_0)).expect("a plan");
+        let folder = Folder::new("forgets");
+        // Bytes of the header, of a key, of the first and of the last tensor; then none.
+        let size = plan.file_bytes;
+        for change in [Some(0), Some(40), Some(size - plan.tensor_bytes()), Some(size - 40), None] {
+            let options = RunOptions::default();
+            let mut writer =
+                SplitWriter::create(&folder.0.join("out"), Overwrite::Refuse, &plan.metadata, &plan.files())
+                    .expect("begun");
+            let made = Making { source: &source, plan: &plan, options: &options, sizes: Sizes::default() }
+                .write(&mut |bytes| writer.write_tensor(bytes), &|_| true)
+                .expect("made");
+            let complete = writer.complete().expect("complete");
+            if let Some(at) = change {
+                let file = fs::File::options().read(true).write(true).open(&folder.files()[0]).expect("opens");
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, at).expect("read");
+                file.write_all_at(&[byte[0] ^ 1], at).expect("written");
+            }
+            let result = read_back(&complete, &plan, &made.slabs, &made.checksums, made.width, &|_| true);
+            match change {
+                None => assert!(result.is_ok(), "{result:?}"),
+                Some(0) => assert!(matches!(result, Err(Error::File(_))), "{result:?}"),
+                Some(40) => assert!(matches!(result, Err(Error::ReadBackHeader { .. })), "{result:?}"),
+                Some(_) => assert!(matches!(result, Err(Error::ReadBack { .. })), "{result:?}"),
+            }
+            drop(complete);
+            assert!(folder.files().is_empty());
+        }
     }
-    let mut out = vec![0; size(slab.rows) * to.row_bytes(cols)];
-    kernels::encode(to, &numbers, &mut out);
-    Ok(out)
+
+    #[test]
+    fn work_can_be_stopped_at_any_time() {
+        let reader = model();
+        let source = GgufSource::new(&reader);
+        let plan = Plan::new(&source, &Options::new(FileType::Q4_K_S)).expect("a plan");
+        let folder = Folder::new("stopped");
+        for phase in [Phase::Writing, Phase::Checking] {
+            let go_on = |progress: Progress| progress.phase != phase;
+            let result = run(&source, &plan, Path::new(&folder.0.join("out")), &RunOptions::default(), &go_on);
+            assert!(matches!(result, Err(Error::Stopped)), "{result:?}");
+            assert!(folder.files().is_empty());
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Error;
 use crate::gguf::{Metadata, Reader, TensorSpec};
 use crate::input_file::FileId;
+use crate::quant;
 
 /// A model whose tensors can be read piece by piece.
 pub trait Source: Sync {
@@ -17,7 +18,15 @@ pub trait Source: Sync {
     /// Its tensors, in the order of the file.
     fn tensors(&self) -> &[TensorSpec];
 
-    /// Fills `buffer`, whole rows, with the bytes of a tensor from `offset_bytes` on.
+    /// The file that a tensor lies in, and where there: no more than an order.
+    fn place(&self, tensor: usize) -> (usize, u64) {
+        (0, tensor as u64)
+    }
+
+    /// Elements that are best read together: reads begin at multiples of them, and end there or with the tensor.
+    fn granule(&self, tensor: usize) -> u64;
+
+    /// Fills `buffer` with the bytes of a tensor from `offset_bytes` on, in whole granules.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -58,6 +67,16 @@ impl Source for GgufSource<'_> {
 
     fn tensors(&self) -> &[TensorSpec] {
         &self.tensors
+    }
+
+    fn place(&self, tensor: usize) -> (usize, u64) {
+        let info = &self.reader.tensors()[tensor];
+        (info.shard(), self.reader.offset_in_file(info))
+    }
+
+    fn granule(&self, _tensor: usize) -> u64 {
+        // The longest block of any type: rows may be cut there.
+        quant::SUPER_BLOCK as u64
     }
 
     fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), Error> {

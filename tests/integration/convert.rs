@@ -4,6 +4,7 @@ use std::path::Path;
 
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
 use gguf::gguf::{Array, Reader, Value};
+use gguf::quantize::RunOptions;
 use serde_json::Value as Json;
 
 use super::folder::Folder;
@@ -14,9 +15,9 @@ fn convert(from: &Path, to: &Path) -> Reader {
     let options = Options { output_type: OutputType::F16, ..Options::default() };
     let conversion =
         Conversion::new(Checkpoint::open(from).expect("a folder"), &options).unwrap_or_else(|e| panic!("{e}"));
-    let plan = conversion.plan().expect("a plan");
-    let bytes = conversion.write(&plan, to, false, &|_| true).expect("written");
-    assert_eq!(bytes, plan.file_bytes);
+    let plan = conversion.plan(&[]).expect("a plan");
+    let outcome = conversion.write(&plan, to, &RunOptions::default(), &|_| true).expect("written");
+    assert_eq!(outcome.file_bytes, plan.file_bytes);
     Reader::open(to).expect("opens")
 }
 

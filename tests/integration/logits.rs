@@ -4,6 +4,7 @@ use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
 use gguf::kernels::Pool;
 use gguf::model::Model;
 use gguf::nn::{KvType, Part, Rows, SequenceOptions};
+use gguf::quantize::RunOptions;
 
 use super::folder::Folder;
 use super::goldens::{checkpoint, expected, golden};
@@ -19,7 +20,7 @@ fn load(folder: &Folder, name: &str) -> Model {
     let options = Options { output_type: OutputType::Auto, ..Options::default() };
     let conversion =
         Conversion::new(Checkpoint::open(&from).expect("a folder"), &options).unwrap_or_else(|e| panic!("{e}"));
-    conversion.write(&conversion.plan().expect("a plan"), &to, false, &|_| true).expect("written");
+    conversion.write(&conversion.plan(&[]).expect("a plan"), &to, &RunOptions::default(), &|_| true).expect("written");
     Model::load(&to).unwrap_or_else(|e| panic!("{e}"))
 }
 

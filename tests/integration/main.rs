@@ -24,6 +24,8 @@ mod house;
 mod inspect;
 // `gguf quantize`.
 mod quantize_command;
+// Options of `gguf quantize` and `gguf convert`, reports.
+mod quantize_options;
 // Outputs that cannot be written.
 mod outputs;
 // Files of the reference programs, written again.

@@ -8,30 +8,32 @@ use std::time::{Duration, Instant};
 use gguf::TensorType;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
 use gguf::gguf::{Metadata, TensorSpec, Writer, file_size};
-use gguf::quantize::FileType;
+use gguf::quantize::{FileType, RunOptions};
 
 use super::folder::{Folder, Sparse};
 use super::shared::{json, sha256, testdata};
 
-fn gguf(args: &[&str], folder: &Path) -> Output {
+pub(crate) fn gguf(args: &[&str], folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gguf")).args(args).current_dir(folder).output().expect("runs")
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).expect("UTF-8")
 }
 
 /// The storyteller as a file in half precision, `storyteller-F16.gguf`.
-fn storyteller(folder: &Folder) -> PathBuf {
+pub(crate) fn storyteller(folder: &Folder) -> PathBuf {
     let path = folder.path("storyteller-F16.gguf");
     let options = Options { output_type: OutputType::F16, ..Options::default() };
     let checkpoint = Checkpoint::open(&testdata("storyteller")).expect("a folder");
     let conversion = Conversion::new(checkpoint, &options).expect("a checkpoint");
-    conversion.write(&conversion.plan().expect("a plan"), &path, false, &|_| true).expect("written");
+    conversion
+        .write(&conversion.plan(&[]).expect("a plan"), &path, &RunOptions::default(), &|_| true)
+        .expect("written");
     path
 }
 
-fn names(folder: &Folder) -> Vec<String> {
+pub(crate) fn names(folder: &Folder) -> Vec<String> {
     let entries = fs::read_dir(folder.root()).expect("folder");
     let mut names: Vec<_> = entries.map(|e| e.expect("entry").file_name().into_string().expect("UTF-8")).collect();
     names.sort();

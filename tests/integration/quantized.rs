@@ -1,7 +1,7 @@
 //! Whole quantized files against llama-quantize's, byte for byte.
 
 use gguf::gguf::Reader;
-use gguf::quantize::{FileType, GgufSource, Options, Plan, run};
+use gguf::quantize::{FileType, GgufSource, Options, Plan, RunOptions, run};
 
 use super::folder::Folder;
 use super::shared::{json, sha256, shared};
@@ -17,7 +17,7 @@ fn hard_weights_give_the_files_of_llama_quantize() {
         let golden = &expected["types"][file_type.name()];
         let plan = Plan::new(&source, &Options::new(file_type)).expect("a plan");
         let path = folder.path(file_type.name());
-        let bytes = run(&source, &plan, &path, false, &|_| true).expect("written");
+        let bytes = run(&source, &plan, &path, &RunOptions::default(), &|_| true).expect("written").file_bytes;
         let written = std::fs::read(&path).expect("there");
         assert_eq!(bytes, plan.file_bytes, "{file_type}: the plan's size");
         assert_eq!(bytes, golden["file_size"].as_u64().expect("size"), "{file_type}");

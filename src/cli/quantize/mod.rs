@@ -1,74 +1,95 @@
 //! `gguf quantize`: a model in a smaller type.
 
-use std::num::NonZeroUsize;
+pub(crate) mod args;
+pub(crate) mod carry_out;
+mod error_report;
+mod plan_report;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
-use anyhow::bail;
+use anyhow::Context as _;
 use gguf::gguf::Reader;
-use gguf::printable::printable_path;
 use gguf::quantize::{self, FileType, GgufSource, Plan};
 
-use crate::{progress, units};
+use crate::table::{Align, Table};
+use args::{TypeArgs, WriteArgs};
 
 /// Quantizes a model: writes it once more, with weights of fewer bits.
+///
+/// The file is the one that llama-quantize writes, byte for byte. It appears under its name when it is complete and has
+/// been read back; until then nothing of it is there, and an older file stays as it was.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gguf quantize llama-F16.gguf -t Q4_K_M
-  gguf quantize llama-F16.gguf -t Q8_0 -o small.gguf --force")]
+  gguf quantize llama-F16.gguf -t Q4_K_M --dry-run                  # which tensor becomes what, and the file's size
+  gguf quantize llama-F16.gguf -t Q4_K_M --stats                    # and how much it costs, tensor by tensor
+  gguf quantize llama-F16.gguf -t Q4_K_M --tensor-type 'attn_v=q8_0' --tensor-type 'blk\\.[0-3]\\.ffn_down=q6_k'
+  gguf quantize llama-F16-00001-of-00003.gguf -t Q8_0 --keep-split
+  gguf quantize --list-types")]
 pub(crate) struct Args {
     /// GGUF file, or any shard of a split model
-    #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    #[arg(value_name = "MODEL", required_unless_present = "list_types")]
+    model: Option<PathBuf>,
     /// What to quantize to: a name (in any case) or llama.cpp's number
-    #[arg(long = "type", short = 't', value_name = "TYPE", value_parser = parse_type)]
-    file_type: FileType,
-    /// File to write (default: the model's name with the new type, in this folder)
-    #[arg(long, short, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Replace an existing output
-    #[arg(long, short)]
-    force: bool,
-    /// Threads (default: one for each core)
-    #[arg(long, short = 'j', value_name = "N")]
-    threads: Option<NonZeroUsize>,
-}
-
-fn parse_type(text: &str) -> Result<FileType, String> {
-    let names = || FileType::ALL.iter().map(|ty| ty.name()).collect::<Vec<_>>().join(", ");
-    FileType::from_name(text).ok_or_else(|| format!("one of {}", names()))
+    #[arg(
+        long = "type",
+        short = 't',
+        value_name = "TYPE",
+        required_unless_present = "list_types",
+        value_parser = args::file_types(),
+        ignore_case = true,
+        hide_possible_values = false
+    )]
+    file_type: Option<FileType>,
+    #[command(flatten)]
+    types: TypeArgs,
+    /// Quantize what is quantized already; that loses more than quantizing from F16 or F32
+    #[arg(long, help_heading = "Types")]
+    allow_requantize: bool,
+    /// Write as many files as the model has, with the same tensors in each
+    #[arg(long)]
+    keep_split: bool,
+    #[command(flatten)]
+    write: WriteArgs,
+    /// Show the types, with the bits that a weight takes
+    #[arg(long)]
+    list_types: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let start = Instant::now();
-    let reader = Reader::open(&args.model)?;
-    let source = GgufSource::new(&reader);
-    let plan = Plan::new(&source, &quantize::Options::new(args.file_type))?;
-    let output = args.output.clone().unwrap_or_else(|| quantize::output_name(&args.model, args.file_type));
-    if output.is_dir() {
-        bail!("{}: is a folder (-o names the file)", printable_path(&output));
+    if args.list_types {
+        return list_types();
     }
-    let threads = args.threads.map_or(0, NonZeroUsize::get);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let bar = progress::bytes(plan.tensor_bytes(), "quantizing");
-    let bytes = pool.install(|| {
-        quantize::run(&source, &plan, &output, args.force, &|progress| {
-            bar.set_position(progress.done);
-            true
-        })
-    })?;
-    bar.finish_and_clear();
-    let seconds = start.elapsed().as_secs_f64();
-    #[allow(clippy::cast_precision_loss, reason = "some digits are shown")]
-    let (weights, bits) = (plan.parameters() as f64, plan.tensor_bytes() as f64 * 8.0);
-    eprintln!(
-        "{}: {} -> {}, {:.2} bits per weight, {seconds:.1} s, {:.1} M weights/s",
-        printable_path(&output),
-        units::bytes(reader.file_bytes()),
-        units::bytes(bytes),
-        bits / weights,
-        weights / seconds / 1e6,
-    );
+    let model = args.model.as_deref().context("no model")?;
+    let file_type = args.file_type.context("no type")?;
+    let reader = Reader::open(model)?;
+    let source = GgufSource::new(&reader);
+    let mut options = args.types.options(file_type)?;
+    options.allow_requantize = args.allow_requantize;
+    options.keep_split = args.keep_split;
+    let plan = Plan::new(&source, &options)?;
+    let output = args.write.output(|| quantize::output_name(model, file_type));
+    carry_out::carry_out(&source, &plan, &args.write, &output, "quantizing", reader.file_bytes())
+}
+
+fn list_types() -> anyhow::Result<ExitCode> {
+    let mut table = Table::new([
+        ("type", Align::Left),
+        ("number", Align::Right),
+        ("most tensors", Align::Left),
+        ("their bits per weight", Align::Right),
+        ("what it is", Align::Left),
+    ]);
+    for ty in FileType::ALL {
+        table.row([
+            ty.name().to_owned(),
+            ty.id().to_string(),
+            ty.default_type().to_string(),
+            format!("{:.2}", ty.default_bits()),
+            ty.description().to_owned(),
+        ]);
+    }
+    table.write(&mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }

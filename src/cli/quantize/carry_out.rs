@@ -1,0 +1,91 @@
+//! Carrying a plan out, or showing it, and telling what came of it.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::bail;
+use gguf::printable::printable_path;
+use gguf::quantize::{self, Outcome, Phase, Plan, Source};
+use serde_json::Value as Json;
+
+use super::args::WriteArgs;
+use super::{error_report, plan_report};
+use crate::{progress, units};
+
+/// Shows `plan`, or writes it to `output`. `doing` stands before the progress bar, `source_bytes` are those of the
+/// input's files.
+pub(crate) fn carry_out(
+    source: &dyn Source,
+    plan: &Plan,
+    args: &WriteArgs,
+    output: &Path,
+    doing: &str,
+    source_bytes: u64,
+) -> anyhow::Result<ExitCode> {
+    if args.dry_run {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        if args.json {
+            write_json(&mut out, &plan_report::json(plan, source_bytes)?)?;
+        } else {
+            plan_report::write(&mut out, plan, source_bytes)?;
+        }
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if output.is_dir() {
+        bail!("{}: is a folder (-o names the file)", printable_path(output));
+    }
+    let start = Instant::now();
+    let bar = progress::bytes(plan.tensor_bytes(), doing);
+    let outcome = quantize::run(source, plan, output, &args.run_options(), &|progress| {
+        if progress.phase == Phase::Checking && progress.done < progress.total {
+            bar.set_message("checking");
+        }
+        bar.set_position(progress.done);
+        true
+    })?;
+    bar.finish_and_clear();
+    tell(plan, &outcome, source_bytes, start);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.json {
+        let mut report = plan_report::json(plan, source_bytes)?;
+        report["files"] = outcome.paths.iter().map(|path| Json::from(path.to_string_lossy())).collect();
+        report["seconds"] = start.elapsed().as_secs_f64().into();
+        if let Some(errors) = &outcome.errors {
+            error_report::add_json(&mut report, errors);
+        }
+        write_json(&mut out, &report)?;
+    } else if let Some(errors) = &outcome.errors {
+        error_report::write(&mut out, errors)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_json(out: &mut impl Write, report: &Json) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, report).map_err(io::Error::from)?;
+    writeln!(out)
+}
+
+/// One line about what was written, and one about what could not be as wished.
+fn tell(plan: &Plan, outcome: &Outcome, source_bytes: u64, start: Instant) {
+    let seconds = start.elapsed().as_secs_f64();
+    #[allow(clippy::cast_precision_loss, reason = "some digits are shown")]
+    let rate = plan.parameters() as f64 / seconds / 1e6;
+    let more = match outcome.paths.len() {
+        0 | 1 => String::new(),
+        files => format!(" and {} more", files - 1),
+    };
+    eprintln!(
+        "{}{more}: {} -> {}, {:.2} bits per weight, {seconds:.1} s, {rate:.1} M weights/s",
+        outcome.paths.first().map_or_else(String::new, |path| printable_path(path).to_string()),
+        units::bytes(source_bytes),
+        units::bytes(outcome.file_bytes),
+        plan.bits_per_weight(),
+    );
+    if let Some(line) = plan_report::fallbacks(plan) {
+        eprintln!("warning: {line} (--no-fallback refuses that)");
+    }
+}

@@ -1,0 +1,110 @@
+//! Blocks of a model that are left out: the others move up, and what the metadata say of each block goes with them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::Error;
+use super::Source;
+use crate::gguf::{Metadata, TensorSpec, Value, keys};
+
+/// Keys of an architecture that may have an element for each block.
+const PER_BLOCK: &[&str] = &[
+    "attention.compress_ratios",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.indexer.types",
+    "attention.recurrent_layers",
+    "attention.sliding_window_pattern",
+    "expert_feed_forward_length",
+    "expert_used_count",
+    "feed_forward_length",
+    "swiglu_clamp_exp",
+    "swiglu_clamp_shexp",
+];
+
+/// Where in a name the number of a block is: `blk.12.attn_v.weight`.
+fn number_in(name: &str) -> Option<(Range<usize>, usize)> {
+    for (at, part) in name.match_indices("blk.") {
+        let start = at + part.len();
+        let digits = name[start..].bytes().take_while(u8::is_ascii_digit).count();
+        if digits > 0 && name[start + digits..].starts_with('.') {
+            let range = start..start + digits;
+            return name[range.clone()].parse().ok().map(|number| (range, number));
+        }
+    }
+    None
+}
+
+/// What becomes of the blocks.
+pub(super) struct Blocks {
+    /// The new number of every block that there is; none for one that is left out.
+    numbers: BTreeMap<usize, Option<usize>>,
+    left: usize,
+}
+
+impl Blocks {
+    /// Leaves `pruned` out of the blocks of `source`.
+    ///
+    /// # Errors
+    /// When one of them is not there, or none would be left.
+    pub(super) fn new(source: &dyn Source, pruned: &[usize]) -> Result<Self, Error> {
+        let names = source.tensors().iter().map(|spec| spec.name.as_str());
+        let mut numbers: BTreeMap<usize, Option<usize>> =
+            names.filter_map(number_in).map(|(_, number)| (number, None)).collect();
+        let total = numbers.len();
+        if let Some(&block) = pruned.iter().find(|block| !numbers.contains_key(block)) {
+            return Err(Error::NoSuchBlock { path: source.path().to_owned(), block, total });
+        }
+        let first = pruned.iter().min().copied().unwrap_or(usize::MAX);
+        let mut left = 0;
+        for (&number, new) in numbers.iter_mut().filter(|(number, _)| !pruned.contains(number)) {
+            let to = if number < first { number } else { left };
+            *new = Some(to);
+            left = to + 1;
+        }
+        if total > 0 && left == 0 {
+            return Err(Error::NothingLeft { path: source.path().to_owned() });
+        }
+        Ok(Self { numbers, left })
+    }
+
+    /// Gives a tensor its new name; false for one that is left out.
+    pub(super) fn rename(&self, spec: &mut TensorSpec) -> bool {
+        let Some((range, number)) = number_in(&spec.name) else { return true };
+        let Some(new) = self.numbers.get(&number).copied().flatten() else { return false };
+        spec.name.replace_range(range, &new.to_string());
+        true
+    }
+
+    /// Sets the number of blocks, last as llama-quantize does, and thins what there is for each block.
+    pub(super) fn describe(&self, metadata: &mut Metadata) {
+        let architecture = metadata.get(keys::GENERAL_ARCHITECTURE).and_then(Value::as_str).unwrap_or_default();
+        let key = keys::of(architecture, keys::BLOCK_COUNT);
+        let total = metadata.get(&key).and_then(Value::as_u64);
+        let per_block: Vec<String> = PER_BLOCK.iter().map(|name| keys::of(architecture, name)).collect();
+        for name in per_block {
+            let array = metadata.get(&name).and_then(Value::as_array).filter(|array| Some(array.len() as u64) == total);
+            let kept =
+                array.and_then(|array| array.kept(|block| self.numbers.get(&block).copied().flatten().is_some()));
+            if let Some(kept) = kept {
+                metadata.set(name, kept);
+            }
+        }
+        metadata.set_last(key, u32::try_from(self.left).unwrap_or(u32::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_in;
+
+    #[test]
+    fn names_have_the_number_of_their_block() {
+        let number = |name| number_in(name).map(|(_, number)| number);
+        assert_eq!(number("blk.12.attn_v.weight"), Some(12));
+        assert_eq!(number("enc.blk.3.ffn_up.weight"), Some(3));
+        for name in ["output.weight", "blk.x.weight", "blk.7", "blk..1."] {
+            assert_eq!(number(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Pieces of tensors, and what one thread does to one of them: read, decode, encode, measure.
+//!
+//! A slab is what a thread takes at once; it works through it tile by tile, so that a tile's bytes and numbers stay in
+//! its own cache.
+
+use super::checksum::checksum;
+use super::stats::ErrorSums;
+use super::{Error, Plan, PlannedTensor, Source};
+use crate::TensorType;
+use crate::kernels;
+use crate::quant;
+
+/// How large pieces are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Elements of a tile, about.
+    pub(super) tile: u64,
+    /// Bytes of a slab in the output, about.
+    pub(super) slab_bytes: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        // A tile is 128 KiB of floats and half as much or less of each other type.
+        Self { tile: 32 << 10, slab_bytes: 1 << 20 }
+    }
+}
+
+/// Some elements of a tensor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slab {
+    /// Number of the tensor in the plan.
+    pub(super) tensor: usize,
+    first: u64,
+    elements: u64,
+    tile: u64,
+}
+
+impl Slab {
+    /// Bytes before it in its tensor, and its own.
+    pub(super) fn bytes(&self, plan: &Plan) -> (u64, usize) {
+        let ty = plan.tensors[self.tensor].spec.ty;
+        (ty.bytes_for(self.first).unwrap_or(0), bytes(ty, self.elements))
+    }
+}
+
+/// Bytes of whole blocks.
+fn bytes(ty: TensorType, elements: u64) -> usize {
+    ty.bytes_for(elements).and_then(|bytes| usize::try_from(bytes).ok()).expect("whole blocks that fit memory")
+}
+
+fn index(n: u64) -> usize {
+    usize::try_from(n).expect("a piece fits memory")
+}
+
+/// All elements of all tensors, in order.
+pub(super) fn cut(source: &dyn Source, plan: &Plan, sizes: Sizes) -> Vec<Slab> {
+    let mut slabs = Vec::new();
+    for (tensor, planned) in plan.tensors.iter().enumerate() {
+        let total = planned.elements();
+        let granule = source.granule(planned.source).max(1);
+        let tile = granule.max(sizes.tile / granule * granule).min(total.max(1));
+        let tile_bytes = planned.spec.ty.bytes_for(tile).unwrap_or(1).max(1);
+        let slab = tile * (sizes.slab_bytes / tile_bytes).max(1);
+        let mut first = 0;
+        while first < total {
+            let elements = slab.min(total - first);
+            slabs.push(Slab { tensor, first, elements, tile });
+            first += elements;
+        }
+    }
+    slabs
+}
+
+/// A slab as it will stand in the file.
+pub(super) struct Encoded {
+    pub(super) slab: Slab,
+    buffer: Vec<u8>,
+    len: usize,
+    pub(super) checksum: u64,
+    pub(super) errors: Option<ErrorSums>,
+}
+
+impl Encoded {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+
+    /// The buffer, for the next slab.
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+}
+
+/// What is made of slabs.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) source: &'a dyn Source,
+    pub(super) plan: &'a Plan,
+    /// What is written is decoded again and held against the source.
+    pub(super) measure: bool,
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+pub(super) struct Worker {
+    source: Vec<u8>,
+    numbers: Vec<f32>,
+    again: Vec<f32>,
+}
+
+/// The first `len` places of a buffer, which grows and never shrinks.
+fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
+    }
+    &mut buffer[..len]
+}
+
+impl Worker {
+    /// Makes a slab, in a buffer of any content.
+    pub(super) fn encode(&mut self, job: Job<'_>, slab: Slab, mut buffer: Vec<u8>) -> Result<Encoded, Error> {
+        let planned = &job.plan.tensors[slab.tensor];
+        let (from, to) = (planned.source_type, planned.spec.ty);
+        let (_, len) = slab.bytes(job.plan);
+        let mut rest = room(&mut buffer, len);
+        let mut errors = (job.measure && from != to).then(ErrorSums::default);
+        let mut done = 0;
+        while done < slab.elements {
+            let elements = slab.tile.min(slab.elements - done);
+            let (out, after) = rest.split_at_mut(bytes(to, elements));
+            rest = after;
+            let first = slab.first + done;
+            let offset = from.bytes_for(first).unwrap_or(0);
+            if from == to {
+                job.source.read(planned.source, offset, out)?;
+                self.check_copied(job.source, planned, first, elements, out)?;
+            } else {
+                let read = room(&mut self.source, bytes(from, elements));
+                job.source.read(planned.source, offset, read)?;
+                let numbers = room(&mut self.numbers, index(elements));
+                kernels::decode(from, read, numbers);
+                check_finite(job.source, planned, first, numbers)?;
+                kernels::encode(to, numbers, out);
+                if let Some(errors) = &mut errors {
+                    let again = room(&mut self.again, index(elements));
+                    kernels::decode(to, out, again);
+                    errors.add(numbers, again, first, to);
+                }
+            }
+            done += elements;
+        }
+        let checksum = checksum(&buffer[..len]);
+        Ok(Encoded { slab, buffer, len, checksum, errors })
+    }
+
+    /// Also what is copied must be numbers.
+    fn check_copied(
+        &mut self,
+        source: &dyn Source,
+        planned: &PlannedTensor,
+        first: u64,
+        elements: u64,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let ty = planned.source_type;
+        let suspicious = match ty {
+            TensorType::F32 => any(bytes, |x| u32::from_le_bytes(x) & 0x7f80_0000 == 0x7f80_0000),
+            TensorType::F16 => any(bytes, |x| u16::from_le_bytes(x) & 0x7c00 == 0x7c00),
+            TensorType::BF16 => any(bytes, |x| u16::from_le_bytes(x) & 0x7f80 == 0x7f80),
+            _ => quant::codec(ty).is_some(),
+        };
+        if !suspicious {
+            return Ok(());
+        }
+        let numbers = room(&mut self.numbers, index(elements));
+        kernels::decode(ty, bytes, numbers);
+        check_finite(source, planned, first, numbers)
+    }
+}
+
+/// Whether any of the little-endian numbers of `N` bytes is of a kind. Looks at all of them: that takes vectors.
+fn any<const N: usize>(bytes: &[u8], kind: impl Fn([u8; N]) -> bool) -> bool {
+    bytes.as_chunks::<N>().0.iter().fold(false, |found, &x| found | kind(x))
+}
+
+fn check_finite(source: &dyn Source, planned: &PlannedTensor, first: u64, numbers: &[f32]) -> Result<(), Error> {
+    let finite = |x: f32| x.to_bits() & 0x7f80_0000 != 0x7f80_0000;
+    if numbers.iter().fold(true, |all, &x| all & finite(x)) {
+        return Ok(());
+    }
+    let at = numbers.iter().position(|&x| !finite(x)).unwrap_or(0);
+    Err(Error::NotFinite {
+        path: source.path().to_owned(),
+        name: planned.spec.name.clone(),
+        index: first + at as u64,
+        value: numbers[at],
+    })
+}
