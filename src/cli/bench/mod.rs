@@ -169,11 +169,12 @@ fn save(made: &Made, path: &Path, force: bool) -> anyhow::Result<ExitCode> {
     }
     let start = Instant::now();
     let bar = progress::bytes(made.plan.tensor_bytes(), "making");
-    let bytes = quantize::run(&made.source, &made.plan, path, force, &|progress| {
+    let options = quantize::RunOptions { force, ..quantize::RunOptions::default() };
+    let outcome = quantize::run(&made.source, &made.plan, path, &options, &|progress| {
         bar.set_position(progress.done);
         true
     })?;
     bar.finish_and_clear();
-    eprintln!("{}: {} in {:.1} s", path.display(), units::bytes(bytes), start.elapsed().as_secs_f64());
+    eprintln!("{}: {} in {:.1} s", path.display(), units::bytes(outcome.file_bytes), start.elapsed().as_secs_f64());
     Ok(ExitCode::SUCCESS)
 }
