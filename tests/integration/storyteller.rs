@@ -26,7 +26,7 @@ fn f16() -> Reader {
     let options = Options { output_type: OutputType::F16, ..Options::default() };
     let folder = Checkpoint::open(&testdata("storyteller")).expect("a folder");
     let conversion = Conversion::new(folder, &options).expect("a checkpoint");
-    let bytes = run_in_memory(&conversion, &conversion.plan().expect("a plan")).expect("converted");
+    let bytes = run_in_memory(&conversion, &conversion.plan(&[]).expect("a plan")).expect("converted");
     Reader::from_bytes("storyteller", Bytes::from(bytes)).expect("opens")
 }
 
