@@ -1,5 +1,6 @@
 //! Text to tokens and back, from what a model's file says alone.
 
+mod ascii_words;
 mod bpe;
 mod bytes_as_text;
 mod error;

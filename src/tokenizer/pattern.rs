@@ -96,10 +96,20 @@ impl Pattern {
     }
 
     /// Calls `piece` with each match and each stretch between matches.
-    pub(super) fn split<'t>(&self, text: &'t str, mut piece: impl FnMut(&'t str)) {
+    pub(super) fn split<'t>(&self, text: &'t str, piece: impl FnMut(&'t str)) {
+        self.split_with(text, |_| None, piece);
+    }
+
+    /// As [`Self::split`]; `quick` may know the length of the match at a place.
+    pub(super) fn split_with<'t>(
+        &self,
+        text: &'t str,
+        quick: impl Fn(usize) -> Option<usize>,
+        mut piece: impl FnMut(&'t str),
+    ) {
         let (mut done, mut at) = (0, 0);
         while at < text.len() {
-            if let Some(len) = self.match_at(text, at) {
+            if let Some(len) = quick(at).or_else(|| self.match_at(text, at)) {
                 // An empty match (a look-ahead alone) cuts before the next character.
                 if done < at {
                     piece(&text[done..at]);

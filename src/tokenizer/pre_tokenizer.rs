@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::ascii_words::AsciiWords;
 use super::pattern::Pattern;
 
 #[path = "pre_tokenizer_table.rs"]
@@ -110,6 +111,8 @@ fn first_difference(known: &[&str], found: &[&str]) -> (String, String) {
 #[derive(Debug)]
 pub(super) struct Splitter {
     patterns: Vec<Pattern>,
+    /// Finds the words of the only pattern quicker than that itself.
+    quick: Option<AsciiWords>,
 }
 
 impl Splitter {
@@ -120,12 +123,12 @@ impl Splitter {
     /// A splitter by patterns of this crate's own.
     fn compiled(patterns: &[&str]) -> Self {
         let compile = |source: &&str| Pattern::new(source).unwrap_or_else(|| panic!("pattern {source:?}"));
-        Self { patterns: patterns.iter().map(compile).collect() }
+        Self { patterns: patterns.iter().map(compile).collect(), quick: table::quick(patterns) }
     }
 
     /// A splitter by foreign patterns, when this crate's matcher knows all that they use.
     fn foreign(patterns: &[String]) -> Option<Self> {
-        Some(Self { patterns: patterns.iter().map(|source| Pattern::new(source)).collect::<Option<_>>()? })
+        Some(Self { patterns: patterns.iter().map(|source| Pattern::new(source)).collect::<Option<_>>()?, quick: None })
     }
 
     fn words<'t>(&self, text: &'t str) -> Vec<&'t str> {
@@ -141,7 +144,8 @@ impl Splitter {
     /// Calls `word` with each word of `text`.
     pub(super) fn split(&self, text: &str, mut word: impl FnMut(&str)) {
         if let [pattern] = self.patterns.as_slice() {
-            return pattern.split(text, word);
+            let quick = self.quick;
+            return pattern.split_with(text, |at| quick?.len_at(text.as_bytes(), at), word);
         }
         let mut pieces: Vec<Range<usize>> = Vec::new();
         pieces.push(0..text.len());
@@ -171,6 +175,55 @@ mod tests {
         let Recognized::Nearest { found, known, text, .. } = recognize(&[other], false) else { panic!("like none") };
         assert!(found != known && text.contains(&found) && text.contains(&known), "{found:?} {known:?}");
         assert_eq!(recognize(&[r"\w+".to_owned()], false), Recognized::Unreadable);
+    }
+
+    #[test]
+    fn quick_words_are_those_of_the_pattern() {
+        const PARTS: [&str; 28] = [
+            " ",
+            "  ",
+            "\n",
+            "\r\n",
+            "\t",
+            "a",
+            "Word",
+            "'s",
+            "'LL",
+            "'",
+            "'é",
+            "1",
+            "12345",
+            "½",
+            "é",
+            "中文",
+            "🙂",
+            "!",
+            "?!",
+            "\u{a0}",
+            "\u{301}",
+            "\x1b",
+            "\x0b",
+            "ſ",
+            "_",
+            "-",
+            " (",
+            "x\u{2028}",
+        ];
+        let mut state = 1u64;
+        let mut next = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).expect("31 bits") % n
+        };
+        let quick: Vec<Splitter> = table::TABLE.iter().map(Splitter::new).filter(|s| s.quick.is_some()).collect();
+        assert!(quick.len() > 5, "{}", quick.len());
+        for _ in 0..2000 {
+            let text: String = (0..next(12)).map(|_| PARTS[next(PARTS.len())]).collect();
+            for splitter in &quick {
+                let mut expected = Vec::new();
+                splitter.patterns[0].split(&text, |word| expected.push(word));
+                assert_eq!(splitter.words(&text), expected, "{:?} {text:?}", splitter.quick);
+            }
+        }
     }
 
     #[test]
