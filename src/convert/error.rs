@@ -143,7 +143,10 @@ pub enum TokenizerProblem {
     },
     /// A pre-tokenizer like no other.
     #[error(
-        "the pre-tokenizer is like none that is known; nearest is {nearest}, which cuts {} otherwise (--pre NAME chooses one)",
+        "the pre-tokenizer is like none that is known; nearest is {nearest}, which cuts `{}` where this one cuts `{}` \
+         (in `{}`); --pre {nearest} takes it all the same, --pre NAME another one",
+        printable(known),
+        printable(found),
         printable(text)
     )]
     UnknownPre {
@@ -151,10 +154,23 @@ pub enum TokenizerProblem {
         nearest: &'static str,
         /// A text that it cuts otherwise.
         text: &'static str,
+        /// The first word of it that differs, as the model's own pre-tokenizer cuts it.
+        found: String,
+        /// The word in its place, as the nearest one cuts it.
+        known: String,
     },
-    /// A pre-tokenizer that cannot be compared.
-    #[error("the pre-tokenizer's patterns cannot be read (--pre NAME chooses a known one)")]
-    UnreadablePre,
+    /// A part of a pre-tokenizer that cannot be compared.
+    #[error("pre_tokenizer: {} cannot be read (--pre NAME chooses a known one)", printable(part).limit(200))]
+    UnreadablePre {
+        /// The part, as it stands in the file.
+        part: String,
+    },
+    /// A normalizer that no GGUF file can express.
+    #[error("normalizer: {} cannot be expressed (--pre NAME converts without it)", printable(part).limit(200))]
+    Normalizer {
+        /// The part, as it stands in the file.
+        part: String,
+    },
 }
 
 fn and_more(more: usize) -> String {

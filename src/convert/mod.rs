@@ -56,6 +56,16 @@ pub struct Options {
 /// The tokenizer of the checkpoint in `folder`, as a converted file would hold it; its weights need not be there.
 /// `pre` names a pre-tokenizer where it shall not be recognized.
 ///
+/// ```
+/// use gguf::convert::{Folder, tokenizer};
+/// use gguf::tokenizer::EncodeOptions;
+///
+/// let tokenizer = tokenizer(&Folder::open("testdata/storyteller".as_ref())?, None)?;
+/// let tokens = tokenizer.encode("Once upon a time", EncodeOptions { add_special: true, parse_special: false })?;
+/// assert_eq!(tokenizer.decode(&tokens, false), "Once upon a time");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// When a file is missing or not valid, or the tokenizer cannot be converted.
 pub fn tokenizer(folder: &Folder, pre: Option<&str>) -> Result<Tokenizer, Error> {

@@ -1,16 +1,19 @@
 //! A model's own chat template, rendered as transformers renders it.
 //!
+//! Known differences from Python: `%` formats no strings, `| safe + text` does not escape the text, and dates are told in
+//! UTC.
+//!
 //! Templates are written for Python's Jinja: methods of strings, lists and dictionaries, `tojson` as `json.dumps`
 //! writes it, `raise_exception`, `strftime_now`, whitespace trimmed around blocks.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, ErrorKind, Value};
+use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind, State, Value};
 use serde_json::{Value as Json, json};
 
-use super::Error;
+use super::{Error, python_json, python_methods};
 use crate::gguf::{Metadata, keys};
 
 /// A message of a conversation.
@@ -36,9 +39,23 @@ pub struct TemplateOptions {
     pub add_generation_prompt: bool,
     /// Further variables (`tools`, `enable_thinking` ...).
     pub variables: serde_json::Map<String, Json>,
+    /// The time that templates tell; the present one when there is none. They tell it in UTC.
+    pub now: Option<SystemTime>,
 }
 
 /// A compiled template.
+///
+/// ```
+/// use gguf::engine::{ChatTemplate, Message, TemplateOptions};
+///
+/// let source = "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}\n{% endfor %}\
+///               {% if add_generation_prompt %}<|assistant|>{% endif %}";
+/// let template = ChatTemplate::new(source, "<s>", "</s>")?;
+/// let options = TemplateOptions { add_generation_prompt: true, ..TemplateOptions::default() };
+/// let prompt = template.render(&[Message::new("user", " Hi ")], &options)?;
+/// assert_eq!(prompt, "<|user|>Hi\n<|assistant|>");
+/// # Ok::<(), gguf::engine::Error>(())
+/// ```
 pub struct ChatTemplate {
     environment: Environment<'static>,
     bos: String,
@@ -50,6 +67,8 @@ const PLAIN: &str = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\
                      {% if add_generation_prompt %}assistant:{% endif %}";
 
 const NAME: &str = "chat";
+/// The variable that holds the time, in seconds since 1970; no template can name it.
+const NOW: &str = "now in seconds";
 
 impl ChatTemplate {
     /// The template of a model's metadata; a plain one where it has none.
@@ -76,14 +95,14 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| failed(&e))?;
         environment.set_syntax(syntax);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python_methods::call);
         environment.set_recursion_limit(200);
         environment.set_fuel(Some(50_000_000));
-        environment.add_filter("tojson", tojson);
+        environment.add_filter("tojson", python_json::tojson);
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_function("strftime_now", |format: String| strftime(&format, seconds_now()));
+        environment.add_function("strftime_now", strftime_now);
         environment.add_template_owned(NAME, without_generation_blocks(template)).map_err(|e| failed(&e))?;
         Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
     }
@@ -107,6 +126,8 @@ impl ChatTemplate {
         context.insert("add_generation_prompt".into(), options.add_generation_prompt.into());
         context.insert("bos_token".into(), self.bos.as_str().into());
         context.insert("eos_token".into(), self.eos.as_str().into());
+        let now = options.now.unwrap_or_else(SystemTime::now).duration_since(UNIX_EPOCH);
+        context.insert(NOW.into(), now.map_or(0, |d| d.as_secs()).into());
         let template = self.environment.get_template(NAME).map_err(|e| failed(&e))?;
         template.render(Value::from(Serde(&context))).map_err(|e| failed(&e))
     }
@@ -139,61 +160,10 @@ fn without_generation_blocks(template: &str) -> String {
     out
 }
 
-/// Python's `json.dumps(value, ensure_ascii=False)`, which transformers' templates have for `tojson`.
-#[allow(clippy::needless_pass_by_value, reason = "filters take their arguments by value")]
-fn tojson(value: Serde<Json>, kwargs: Kwargs) -> Result<Value, minijinja::Error> {
-    let indent: Option<usize> = kwargs.get("indent")?;
-    let sort_keys: Option<bool> = kwargs.get("sort_keys")?;
-    let _: Option<Value> = kwargs.get("ensure_ascii")?;
-    let _: Option<Value> = kwargs.get("separators")?;
-    kwargs.assert_all_used()?;
-    let mut out = String::new();
-    write_json(&value.0, indent, 0, sort_keys.unwrap_or(false), &mut out);
-    Ok(Value::from_safe_string(out))
-}
-
-fn write_json(value: &Json, indent: Option<usize>, depth: usize, sort: bool, out: &mut String) {
-    let open = |out: &mut String, depth: usize| {
-        if let Some(width) = indent {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(' ', width * depth));
-        }
-    };
-    let separator = if indent.is_some() { "," } else { ", " };
-    match value {
-        Json::Array(items) if !items.is_empty() => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                out.push_str(if i > 0 { separator } else { "" });
-                open(out, depth + 1);
-                write_json(item, indent, depth + 1, sort, out);
-            }
-            open(out, depth);
-            out.push(']');
-        }
-        Json::Object(map) if !map.is_empty() => {
-            let mut entries: Vec<_> = map.iter().collect();
-            if sort {
-                entries.sort_by(|a, b| a.0.cmp(b.0));
-            }
-            out.push('{');
-            for (i, (key, item)) in entries.into_iter().enumerate() {
-                out.push_str(if i > 0 { separator } else { "" });
-                open(out, depth + 1);
-                out.push_str(&Json::from(key.as_str()).to_string());
-                out.push_str(": ");
-                write_json(item, indent, depth + 1, sort, out);
-            }
-            open(out, depth);
-            out.push('}');
-        }
-        other => out.push_str(&other.to_string()),
-    }
-}
-
-fn seconds_now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(0))
+#[allow(clippy::needless_pass_by_value, reason = "functions take their arguments by value")]
+fn strftime_now(state: &State<'_, '_>, format: String) -> String {
+    let seconds = state.lookup(NOW).and_then(|seconds| i64::try_from(seconds).ok());
+    strftime(&format, seconds.unwrap_or(0))
 }
 
 /// The parts of C's `strftime` that templates use, in UTC.
@@ -236,6 +206,9 @@ fn strftime(format: &str, seconds: i64) -> String {
             Some('m') => out.push_str(&number(month)),
             Some('d') => out.push_str(&number(day)),
             Some('H') => out.push_str(&number(second / 3600)),
+            Some('I') => out.push_str(&number((second / 3600 + 11) % 12 + 1)),
+            Some('p') => out.push_str(if second < 43_200 { "AM" } else { "PM" }),
+            Some('j') => out.push_str(&format!("{:03}", days - days_before(year) + 1)),
             Some('M') => out.push_str(&number(second / 60 % 60)),
             Some('S') => out.push_str(&number(second % 60)),
             Some('B') => out.push_str(name),
@@ -248,6 +221,12 @@ fn strftime(format: &str, seconds: i64) -> String {
         }
     }
     out
+}
+
+/// Days from 1970-01-01 to the first of January of `year`.
+fn days_before(year: i64) -> i64 {
+    let last = year - 1;
+    last * 365 + last.div_euclid(4) - last.div_euclid(100) + last.div_euclid(400) - 719_162
 }
 
 /// Year, month and day of a number of days since 1970-01-01 (Howard Hinnant's `civil_from_days`).
@@ -300,6 +279,8 @@ mod tests {
     #[test]
     fn dates() {
         assert_eq!(strftime("%d %b %Y, %A %H:%M:%S %-m", 1_732_380_645), "23 Nov 2024, Saturday 16:50:45 11");
+        assert_eq!(strftime("%I:%M %p %j", 1_732_380_645), "04:50 PM 328");
+        assert_eq!(strftime("%I %p %j", 0), "12 AM 001");
         assert_eq!(civil(-1), (1969, 12, 31));
     }
 }

@@ -3,6 +3,8 @@
 mod chat_template;
 mod error;
 mod generate;
+mod python_json;
+mod python_methods;
 mod sampler;
 mod session;
 

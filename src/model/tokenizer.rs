@@ -6,6 +6,17 @@ use crate::tokenizer::{Error, Model, SpecialIds, TokenKind, Tokenizer, Vocab, pr
 impl Tokenizer {
     /// The tokenizer of an opened file.
     ///
+    /// ```no_run
+    /// use gguf::gguf::Reader;
+    /// use gguf::tokenizer::{EncodeOptions, Tokenizer};
+    ///
+    /// let reader = Reader::open("model.gguf".as_ref())?;
+    /// let tokenizer = Tokenizer::from_gguf(&reader)?;
+    /// let tokens = tokenizer.encode("Once upon a time", EncodeOptions { add_special: true, parse_special: false })?;
+    /// println!("{} tokens", tokens.len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// When its metadata describe none that this crate knows.
     pub fn from_gguf(reader: &Reader) -> Result<Self, Error> {

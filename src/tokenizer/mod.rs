@@ -1,5 +1,6 @@
 //! Text to tokens and back, from what a model's file says alone.
 
+mod ascii_words;
 mod bpe;
 mod bytes_as_text;
 mod error;
@@ -250,10 +251,11 @@ fn byte_of(text: &[u8]) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
-/// Finds the known pre-tokenizer that cuts texts as these regular expressions do, one after the other.
+/// Finds the known pre-tokenizer that cuts texts as these regular expressions do, one after the other. `characters` asks
+/// for one whose merges begin with characters (spaces written as `▁`), not with bytes.
 #[must_use]
-pub fn recognize_pre_tokenizer(patterns: &[String]) -> Recognized {
-    pre_tokenizer::recognize(patterns)
+pub fn recognize_pre_tokenizer(patterns: &[String], characters: bool) -> Recognized {
+    pre_tokenizer::recognize(patterns, characters)
 }
 
 /// Every known pre-tokenizer's name.

@@ -30,6 +30,10 @@ struct Class {
     not_space: bool,
     ranges: Vec<(char, char)>,
     negated: bool,
+    /// Classes within this one.
+    inner: Vec<Class>,
+    /// What a character must be in as well (`&&`), before the negation.
+    also: Option<Box<Class>>,
 }
 
 impl Class {
@@ -48,7 +52,9 @@ impl Class {
         let found = category(c) & self.categories != 0
             || self.space && c.is_whitespace()
             || self.not_space && !c.is_whitespace()
-            || self.ranges.iter().any(|&(from, to)| (from..=to).contains(&c));
+            || self.ranges.iter().any(|&(from, to)| (from..=to).contains(&c))
+            || self.inner.iter().any(|class| class.look_up(c));
+        let found = found && self.also.as_ref().is_none_or(|class| class.look_up(c));
         found != self.negated
     }
 
@@ -90,10 +96,20 @@ impl Pattern {
     }
 
     /// Calls `piece` with each match and each stretch between matches.
-    pub(super) fn split<'t>(&self, text: &'t str, mut piece: impl FnMut(&'t str)) {
+    pub(super) fn split<'t>(&self, text: &'t str, piece: impl FnMut(&'t str)) {
+        self.split_with(text, |_| None, piece);
+    }
+
+    /// As [`Self::split`]; `quick` may know the length of the match at a place.
+    pub(super) fn split_with<'t>(
+        &self,
+        text: &'t str,
+        quick: impl Fn(usize) -> Option<usize>,
+        mut piece: impl FnMut(&'t str),
+    ) {
         let (mut done, mut at) = (0, 0);
         while at < text.len() {
-            if let Some(len) = self.match_at(text, at) {
+            if let Some(len) = quick(at).or_else(|| self.match_at(text, at)) {
                 // An empty match (a look-ahead alone) cuts before the next character.
                 if done < at {
                     piece(&text[done..at]);
@@ -243,13 +259,7 @@ impl Parser {
         }
         let mut set = Class::default();
         if self.eat("[") {
-            set.negated = self.eat("^");
-            while !self.eat("]") {
-                if self.peek() == Some('[') || self.chars[self.at..].starts_with(&['&', '&']) {
-                    return None;
-                }
-                self.class_item(&mut set)?;
-            }
+            self.class_items(&mut set)?;
         } else if matches!(self.peek(), Some('.' | '^' | '*' | '+' | '?')) {
             return None;
         } else {
@@ -258,6 +268,33 @@ impl Parser {
         let set = set.finish();
         let (min, max) = self.repeat()?;
         Some(Node::Class { set, min, max })
+    }
+
+    /// What stands between the brackets of a class, and the closing one.
+    fn class_items(&mut self, set: &mut Class) -> Option<()> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return None;
+        }
+        set.negated = self.eat("^");
+        while !self.eat("]") {
+            if self.eat("[") {
+                let mut inner = Class::default();
+                self.class_items(&mut inner)?;
+                set.inner.push(inner);
+            } else if self.eat("&&") {
+                let mut also = Class::default();
+                self.class_items(&mut also)?;
+                // A `^` after `&&` is a character of its own in some dialects.
+                set.also = (!also.negated).then(|| Box::new(also));
+                set.also.as_ref()?;
+                break;
+            } else {
+                self.class_item(set)?;
+            }
+        }
+        self.depth -= 1;
+        Some(())
     }
 
     fn class_item(&mut self, set: &mut Class) -> Option<()> {
@@ -418,8 +455,15 @@ mod tests {
     }
 
     #[test]
+    fn classes_hold_classes() {
+        assert_eq!(pieces(r" ?[^(\s|[.,!?])]+", "a b, c|d"), ["a", " b", ",", " c", "|", "d"]);
+        assert_eq!(pieces(r"[\p{L}&&[^\p{Han}]]+", "ab中c"), ["ab", "中", "c"]);
+        assert_eq!(pieces(r"[^a-z&&[^x]]+", "ABxyz"), ["ABx", "yz"]);
+    }
+
+    #[test]
     fn what_is_not_known_is_refused() {
-        for source in ["a.b", "(a", "a)", "[a&&b]", "(?<=a)b", r"\w+", "a*?", r"\p{Greek}", "a{2,1x}"] {
+        for source in ["a.b", "(a", "a)", "[a&&^b]", "[a[b]", "(?<=a)b", r"\w+", "a*?", r"\p{Greek}", "a{2,1x}"] {
             assert!(Pattern::new(source).is_none(), "{source}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::ascii_words::AsciiWords;
 use super::pattern::Pattern;
 
 #[path = "pre_tokenizer_table.rs"]
@@ -13,6 +14,8 @@ pub(super) struct PreTokenizer {
     pub(super) names: &'static [&'static str],
     /// Each cuts the pieces that the one before has left.
     patterns: &'static [&'static str],
+    /// Other cuts that models with this name describe: their vocabularies hold nothing that could tell them apart.
+    spellings: &'static [&'static [&'static str]],
     pub(super) flags: Flags,
 }
 
@@ -52,6 +55,10 @@ pub enum Recognized {
         name: &'static str,
         /// A text that it cuts otherwise.
         text: &'static str,
+        /// The first word of it that differs, as the patterns cut it.
+        found: String,
+        /// The word in its place, as the known one cuts it.
+        known: String,
     },
     /// They use what this crate's matcher does not know.
     Unreadable,
@@ -71,40 +78,57 @@ const PROBES: &[&str] = &[
     "    indented\n        more\n\n\n\n  end  ",
 ];
 
-/// Finds the pre-tokenizer that cuts texts as `patterns` do, one after the other.
-pub(super) fn recognize(patterns: &[String]) -> Recognized {
+/// Finds the pre-tokenizer that cuts texts as `patterns` do, one after the other. `characters` asks for one whose merges
+/// begin with characters, not with bytes.
+pub(super) fn recognize(patterns: &[String], characters: bool) -> Recognized {
     let Some(foreign) = Splitter::foreign(patterns) else { return Recognized::Unreadable };
     let expected: Vec<_> = PROBES.iter().map(|text| foreign.words(text)).collect();
     let mut nearest = (0, Recognized::Unreadable);
-    for pre in table::TABLE.iter().filter(|pre| !pre.flags.characters) {
-        let splitter = Splitter::new(pre);
-        let differs = |(text, words): &(&&'static str, &Vec<&str>)| splitter.words(text) != **words;
-        let different: Vec<&'static str> =
-            PROBES.iter().zip(&expected).filter(differs).map(|(text, _)| *text).collect();
-        let Some(&text) = different.first() else { return Recognized::Known(pre.names[0]) };
-        let equal = PROBES.len() - different.len();
-        if equal > nearest.0 || nearest.1 == Recognized::Unreadable {
-            nearest = (equal, Recognized::Nearest { name: pre.names[0], text });
+    for pre in table::TABLE.iter().filter(|pre| pre.flags.characters == characters) {
+        for spelling in [pre.patterns].iter().chain(pre.spellings) {
+            let splitter = Splitter::compiled(spelling);
+            let different: Vec<usize> =
+                (0..PROBES.len()).filter(|&i| splitter.words(PROBES[i]) != expected[i]).collect();
+            let Some(&first) = different.first() else { return Recognized::Known(pre.names[0]) };
+            let equal = PROBES.len() - different.len();
+            if equal > nearest.0 || nearest.1 == Recognized::Unreadable {
+                let (known, found) = first_difference(&splitter.words(PROBES[first]), &expected[first]);
+                nearest = (equal, Recognized::Nearest { name: pre.names[0], text: PROBES[first], found, known });
+            }
         }
     }
     nearest.1
+}
+
+/// The first words that differ.
+fn first_difference(known: &[&str], found: &[&str]) -> (String, String) {
+    let at = known.iter().zip(found).take_while(|(a, b)| a == b).count();
+    let word = |words: &[&str]| words.get(at).map(|&word| word.to_owned()).unwrap_or_default();
+    (word(known), word(found))
 }
 
 /// A pre-tokenizer's patterns, compiled.
 #[derive(Debug)]
 pub(super) struct Splitter {
     patterns: Vec<Pattern>,
+    /// Finds the words of the only pattern quicker than that itself.
+    quick: Option<AsciiWords>,
 }
 
 impl Splitter {
     pub(super) fn new(pre: &PreTokenizer) -> Self {
-        let compile = |source: &&str| Pattern::new(source).unwrap_or_else(|| panic!("pattern of {:?}", pre.names));
-        Self { patterns: pre.patterns.iter().map(compile).collect() }
+        Self::compiled(pre.patterns)
+    }
+
+    /// A splitter by patterns of this crate's own.
+    fn compiled(patterns: &[&str]) -> Self {
+        let compile = |source: &&str| Pattern::new(source).unwrap_or_else(|| panic!("pattern {source:?}"));
+        Self { patterns: patterns.iter().map(compile).collect(), quick: table::quick(patterns) }
     }
 
     /// A splitter by foreign patterns, when this crate's matcher knows all that they use.
     fn foreign(patterns: &[String]) -> Option<Self> {
-        Some(Self { patterns: patterns.iter().map(|source| Pattern::new(source)).collect::<Option<_>>()? })
+        Some(Self { patterns: patterns.iter().map(|source| Pattern::new(source)).collect::<Option<_>>()?, quick: None })
     }
 
     fn words<'t>(&self, text: &'t str) -> Vec<&'t str> {
@@ -120,7 +144,8 @@ impl Splitter {
     /// Calls `word` with each word of `text`.
     pub(super) fn split(&self, text: &str, mut word: impl FnMut(&str)) {
         if let [pattern] = self.patterns.as_slice() {
-            return pattern.split(text, word);
+            let quick = self.quick;
+            return pattern.split_with(text, |at| quick?.len_at(text.as_bytes(), at), word);
         }
         let mut pieces: Vec<Range<usize>> = Vec::new();
         pieces.push(0..text.len());
@@ -145,17 +170,60 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_are_recognized_whatever_their_spelling() {
-        let spelled = |source: &str| recognize(&[source.to_owned()]);
-        let rest = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-        let contractions = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
-        let llama = format!(r"{contractions}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}{rest}");
-        assert_eq!(spelled(&llama), Recognized::Known("llama-bpe"));
-        let qwen = format!(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?+\p{{L}}++|\p{{N}}{{1}}{rest}");
-        assert_eq!(spelled(&qwen), Recognized::Known("qwen2"));
-        let other = format!(r"\p{{L}}+|\p{{N}}{{1,2}}{rest}");
-        assert!(matches!(spelled(&other), Recognized::Nearest { .. }));
-        assert_eq!(spelled(r"\w+"), Recognized::Unreadable);
+    fn the_nearest_is_named_with_what_differs() {
+        let other = r"\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+".to_owned();
+        let Recognized::Nearest { found, known, text, .. } = recognize(&[other], false) else { panic!("like none") };
+        assert!(found != known && text.contains(&found) && text.contains(&known), "{found:?} {known:?}");
+        assert_eq!(recognize(&[r"\w+".to_owned()], false), Recognized::Unreadable);
+    }
+
+    #[test]
+    fn quick_words_are_those_of_the_pattern() {
+        const PARTS: [&str; 28] = [
+            " ",
+            "  ",
+            "\n",
+            "\r\n",
+            "\t",
+            "a",
+            "Word",
+            "'s",
+            "'LL",
+            "'",
+            "'é",
+            "1",
+            "12345",
+            "½",
+            "é",
+            "中文",
+            "🙂",
+            "!",
+            "?!",
+            "\u{a0}",
+            "\u{301}",
+            "\x1b",
+            "\x0b",
+            "ſ",
+            "_",
+            "-",
+            " (",
+            "x\u{2028}",
+        ];
+        let mut state = 1u64;
+        let mut next = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).expect("31 bits") % n
+        };
+        let quick: Vec<Splitter> = table::TABLE.iter().map(Splitter::new).filter(|s| s.quick.is_some()).collect();
+        assert!(quick.len() > 5, "{}", quick.len());
+        for _ in 0..2000 {
+            let text: String = (0..next(12)).map(|_| PARTS[next(PARTS.len())]).collect();
+            for splitter in &quick {
+                let mut expected = Vec::new();
+                splitter.patterns[0].split(&text, |word| expected.push(word));
+                assert_eq!(splitter.words(&text), expected, "{:?} {text:?}", splitter.quick);
+            }
+        }
     }
 
     #[test]

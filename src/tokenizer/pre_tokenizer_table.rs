@@ -3,7 +3,7 @@
 //! Names and behaviour are those of llama.cpp's `llama-vocab.cpp`. Where that rewrites a model's own pattern to suit its
 //! matcher, the model's own stands here: `gpt-4o` and `tekken` keep combining marks with their letters.
 
-use super::{Flags, PreTokenizer};
+use super::{AsciiWords, Flags, PreTokenizer};
 
 const PLAIN: Flags =
     Flags { whole_words: false, add_bos: None, add_separator: false, characters: false, escape_spaces: false };
@@ -19,10 +19,30 @@ const DIGITS_BY_THREE: &str = r"\p{N}{1,3}";
 const KANJI_KANA: &str = "[一-龥぀-ゟ゠-ヿ]+";
 const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
+const DEEPSEEK_LETTERS: &str = r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
+const DEEPSEEK_MARKS: &str = r"\s?[!-/:-~！-／：-～‘-‟　-。]+";
+const DEEPSEEK_CHINESE: &str = "[一-龥ࠀ-一가-퟿]+";
+/// Digits one by one: the vocabulary has no token of several.
+const DEEPSEEK_LLM_DIGITS: &[&str] =
+    &[r"[\r\n]", DEEPSEEK_LETTERS, DEEPSEEK_MARKS, r"\s+$", DEEPSEEK_CHINESE, r"\p{N}"];
+/// Punctuation, GPT-2's words, digits without the space before them, by three: the vocabulary has no such token.
+const FALCON_DIGITS: &[&str] = &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"];
+
+/// What finds the words of these patterns quicker.
+pub(super) fn quick(patterns: &[&str]) -> Option<AsciiWords> {
+    match *patterns {
+        [GPT2] => Some(AsciiWords::Gpt2),
+        [LLAMA3] => Some(AsciiWords::Llama { digits: 3 }),
+        [QWEN2] => Some(AsciiWords::Llama { digits: 1 }),
+        _ => None,
+    }
+}
+
 pub(super) static TABLE: &[PreTokenizer] = &[
     PreTokenizer {
         names: &["default"],
         patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
+        spellings: &[],
         flags: PLAIN,
     },
     PreTokenizer {
@@ -38,13 +58,20 @@ pub(super) static TABLE: &[PreTokenizer] = &[
             "jina-v5-nano",
         ],
         patterns: &[LLAMA3],
+        spellings: &[],
         flags: Flags { whole_words: true, add_bos: Some(true), ..PLAIN },
     },
-    PreTokenizer { names: &["dbrx", "smaug-bpe"], patterns: &[LLAMA3], flags: PLAIN },
-    PreTokenizer { names: &["chatglm-bpe"], patterns: &[LLAMA3], flags: Flags { add_bos: Some(false), ..PLAIN } },
+    PreTokenizer { names: &["dbrx", "smaug-bpe"], patterns: &[LLAMA3], spellings: &[], flags: PLAIN },
+    PreTokenizer {
+        names: &["chatglm-bpe"],
+        patterns: &[LLAMA3],
+        spellings: &[],
+        flags: Flags { add_bos: Some(false), ..PLAIN },
+    },
     PreTokenizer {
         names: &["glm4", "glm5"],
         patterns: &[LLAMA3],
+        spellings: &[],
         flags: Flags { whole_words: true, add_bos: Some(false), ..PLAIN },
     },
     PreTokenizer {
@@ -52,6 +79,7 @@ pub(super) static TABLE: &[PreTokenizer] = &[
         patterns: &[
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}",
         ],
+        spellings: &[],
         flags: PLAIN,
     },
     PreTokenizer {
@@ -60,6 +88,7 @@ pub(super) static TABLE: &[PreTokenizer] = &[
             DIGITS_BY_THREE,
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ],
+        spellings: &[],
         flags: Flags { whole_words: true, ..PLAIN },
     },
     PreTokenizer {
@@ -75,6 +104,7 @@ pub(super) static TABLE: &[PreTokenizer] = &[
             "grok-2",
         ],
         patterns: &[QWEN2],
+        spellings: &[],
         flags: PLAIN,
     },
     PreTokenizer {
@@ -82,12 +112,14 @@ pub(super) static TABLE: &[PreTokenizer] = &[
         patterns: &[
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ],
+        spellings: &[],
         flags: PLAIN,
     },
-    PreTokenizer { names: &["laguna"], patterns: &[LINES, QWEN2], flags: PLAIN },
+    PreTokenizer { names: &["laguna"], patterns: &[LINES, QWEN2], spellings: &[], flags: PLAIN },
     PreTokenizer {
         names: &["ufakzeka"],
         patterns: &[r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
+        spellings: &[],
         flags: PLAIN,
     },
     PreTokenizer {
@@ -95,6 +127,7 @@ pub(super) static TABLE: &[PreTokenizer] = &[
         patterns: &[
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+",
         ],
+        spellings: &[],
         flags: PLAIN,
     },
     PreTokenizer {
@@ -102,6 +135,7 @@ pub(super) static TABLE: &[PreTokenizer] = &[
         patterns: &[
             r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
         ],
+        spellings: &[],
         flags: PLAIN,
     },
     PreTokenizer {
@@ -109,20 +143,33 @@ pub(super) static TABLE: &[PreTokenizer] = &[
         patterns: &[
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+",
         ],
+        spellings: &[],
         flags: PLAIN,
     },
-    PreTokenizer { names: &["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"], patterns: &[GPT4O], flags: PLAIN },
+    PreTokenizer {
+        names: &["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"],
+        patterns: &[GPT4O],
+        spellings: &[],
+        flags: PLAIN,
+    },
     PreTokenizer {
         names: &["granite-embed-multi-97m"],
         patterns: &[GPT4O],
+        spellings: &[],
         flags: Flags { whole_words: true, ..PLAIN },
     },
-    PreTokenizer { names: &["tiny_aya", "cohere2moe"], patterns: &[r"\d{1,3}(?=(?:\d{3})*\b)", GPT4O], flags: PLAIN },
+    PreTokenizer {
+        names: &["tiny_aya", "cohere2moe"],
+        patterns: &[r"\d{1,3}(?=(?:\d{3})*\b)", GPT4O],
+        spellings: &[],
+        flags: PLAIN,
+    },
     PreTokenizer {
         names: &["tekken"],
         patterns: &[
             r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ],
+        spellings: &[],
         flags: Flags { whole_words: true, add_bos: Some(true), ..PLAIN },
     },
     PreTokenizer {
@@ -131,6 +178,7 @@ pub(super) static TABLE: &[PreTokenizer] = &[
             "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+",
             r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ],
+        spellings: &[],
         flags: Flags { whole_words: true, ..PLAIN },
     },
     PreTokenizer {
@@ -139,28 +187,25 @@ pub(super) static TABLE: &[PreTokenizer] = &[
             r"\p{Han}+",
             r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ],
+        spellings: &[],
         flags: PLAIN,
     },
     PreTokenizer {
         names: &["deepseek-llm"],
-        patterns: &[
-            r"[\r\n]",
-            r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
-            r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
-            r"\s+$",
-            "[一-龥ࠀ-一가-퟿]+",
-            r"\p{N}+",
-        ],
+        patterns: &[r"[\r\n]", DEEPSEEK_LETTERS, DEEPSEEK_MARKS, r"\s+$", DEEPSEEK_CHINESE, r"\p{N}+"],
+        spellings: &[DEEPSEEK_LLM_DIGITS],
         flags: PLAIN,
     },
     PreTokenizer {
         names: &["deepseek-coder"],
-        patterns: &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"],
+        patterns: &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", DEEPSEEK_CHINESE, r"\p{N}"],
+        spellings: &[],
         flags: PLAIN,
     },
     PreTokenizer {
         names: &["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"],
         patterns: &[DIGITS_BY_THREE, KANJI_KANA, DEEPSEEK3],
+        spellings: &[],
         flags: PLAIN,
     },
     PreTokenizer {
@@ -171,6 +216,7 @@ pub(super) static TABLE: &[PreTokenizer] = &[
             r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"##,
             r"\p{N}",
         ],
+        spellings: &[],
         flags: PLAIN,
     },
     PreTokenizer {
@@ -180,9 +226,15 @@ pub(super) static TABLE: &[PreTokenizer] = &[
             "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+",
             DEEPSEEK3,
         ],
+        spellings: &[],
         flags: PLAIN,
     },
-    PreTokenizer { names: &["falcon"], patterns: &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"], flags: PLAIN },
+    PreTokenizer {
+        names: &["falcon"],
+        patterns: &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"],
+        spellings: &[FALCON_DIGITS],
+        flags: PLAIN,
+    },
     PreTokenizer {
         names: &[
             "gpt-2",
@@ -203,20 +255,23 @@ pub(super) static TABLE: &[PreTokenizer] = &[
             "granite-docling",
         ],
         patterns: &[GPT2],
+        spellings: &[],
         flags: PLAIN,
     },
     PreTokenizer {
         names: &["jina-v1-en", "jina-v2-code", "roberta-bpe"],
         patterns: &[GPT2],
+        spellings: &[],
         flags: Flags { add_separator: true, ..PLAIN },
     },
     PreTokenizer {
         names: &["starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"],
         patterns: &[r"\p{N}", GPT2],
+        spellings: &[],
         flags: PLAIN,
     },
-    PreTokenizer { names: &["poro-chat", "bloom", "gpt3-finnish"], patterns: &[BLOOM], flags: PLAIN },
-    PreTokenizer { names: &["viking"], patterns: &[BLOOM, r"\p{N}"], flags: PLAIN },
+    PreTokenizer { names: &["poro-chat", "bloom", "gpt3-finnish"], patterns: &[BLOOM], spellings: &[], flags: PLAIN },
+    PreTokenizer { names: &["viking"], patterns: &[BLOOM, r"\p{N}"], spellings: &[], flags: PLAIN },
     PreTokenizer {
         names: &["chameleon"],
         patterns: &[
@@ -227,13 +282,20 @@ pub(super) static TABLE: &[PreTokenizer] = &[
             r"[\p{P}!-/:-@\[-`{-~]",
             GPT2,
         ],
+        spellings: &[],
         flags: Flags { add_bos: Some(true), ..PLAIN },
     },
-    PreTokenizer { names: &["superbpe"], patterns: &[r"\p{N}+", r"(?=(\d{3})+(?!\d))"], flags: PLAIN },
+    PreTokenizer { names: &["superbpe"], patterns: &[r"\p{N}+", r"(?=(\d{3})+(?!\d))"], spellings: &[], flags: PLAIN },
     PreTokenizer {
         names: &["gemma4", "granite-embed-multi-311m", "sarvam-moe"],
         patterns: &[LINES],
+        spellings: &[],
         flags: Flags { characters: true, escape_spaces: true, ..PLAIN },
     },
-    PreTokenizer { names: &["whitespace"], patterns: &[r"\S+"], flags: Flags { characters: true, ..PLAIN } },
+    PreTokenizer {
+        names: &["whitespace"],
+        patterns: &[r"\S+"],
+        spellings: &[],
+        flags: Flags { characters: true, ..PLAIN },
+    },
 ];

@@ -36,6 +36,19 @@ impl Found {
         }
     }
 
+    /// The first place from `at` on where a token could begin.
+    fn next(&self, text: &str, mut at: usize) -> usize {
+        let first = |byte: u8| self.first[usize::from(byte) / 64] >> (byte % 64) & 1 != 0;
+        while let Some(found) = text.as_bytes().get(at..).and_then(|rest| rest.iter().position(|&byte| first(byte))) {
+            at += found;
+            if text.is_char_boundary(at) {
+                return at;
+            }
+            at += 1;
+        }
+        text.len()
+    }
+
     fn at(&self, text: &[u8]) -> Option<(usize, u32)> {
         let byte = *text.first()?;
         if self.first[usize::from(byte) / 64] >> (byte % 64) & 1 == 0 {
@@ -70,12 +83,12 @@ impl Specials {
             }
             return;
         }
-        let (mut done, mut at) = (0, 0);
+        let (mut done, mut at) = (0, found.next(text, 0));
         while at < text.len() {
             // A token's text that is no UTF-8 of its own may end inside a character: it is then none.
             let token = found.at(&text.as_bytes()[at..]).filter(|(len, _)| text.is_char_boundary(at + len));
             let Some((len, id)) = token else {
-                at += text[at..].chars().next().map_or(1, char::len_utf8);
+                at = found.next(text, at + 1);
                 continue;
             };
             if done < at {
@@ -87,6 +100,7 @@ impl Specials {
                 at += text[at..].len() - text[at..].trim_start().len();
             }
             done = at;
+            at = found.next(text, at);
         }
         if done < text.len() {
             part(Part::Text(&text[done..]));

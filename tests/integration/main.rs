@@ -2,6 +2,8 @@
 
 // `gguf bench`.
 mod bench_command;
+// Chat templates of published models.
+mod chat_templates;
 // Checkpoints in folders.
 mod checkpoints;
 // Whole quantized files.

@@ -1,9 +1,10 @@
 //! Tokenizers against llama.cpp's own test texts for ten published vocabularies.
 
+use gguf::convert::Folder;
 use gguf::gguf::Reader;
 use gguf::tokenizer::{EncodeOptions, Tokenizer};
 
-use super::shared::shared;
+use super::shared::{json, shared};
 
 /// The texts of a `.inp` file and the ids of its `.out` file.
 fn cases(vocabulary: &str) -> Vec<(String, Vec<u32>)> {
@@ -44,4 +45,26 @@ fn published_vocabularies_encode_as_llama_cpp_does() {
         }
     }
     assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Wherever llama.cpp's converter names a pre-tokenizer, this one finds the same by what it does.
+#[test]
+#[ignore = "needs GGUF_SHARED"]
+fn pre_tokenizers_are_recognized_as_llama_cpp_names_them() {
+    let mut compared = 0;
+    for entry in std::fs::read_dir(shared("goldens/arch")).expect("goldens") {
+        let path = entry.expect("an entry").path();
+        if !path.join("tokenizer.json").exists() {
+            continue;
+        }
+        let folder = Folder::open(&path).expect("a folder");
+        let tokenizer = gguf::convert::tokenizer(&folder, None).unwrap_or_else(|e| panic!("{e}"));
+        let reference = path.join("reference.json");
+        if reference.exists() {
+            let expected = json(&reference)["kv"]["tokenizer.ggml.pre"]["value"].clone();
+            assert_eq!(expected, tokenizer.vocab().pre.as_str(), "{}", path.display());
+            compared += 1;
+        }
+    }
+    assert!(compared > 25, "{compared} compared");
 }
