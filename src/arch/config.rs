@@ -8,6 +8,23 @@ use crate::gguf::{Array, Metadata, Value};
 /// Names that frameworks have for one setting are tried in turn.
 type Names<'a> = &'a [&'a str];
 
+const HEAD_NAMES: Names<'static> = &["num_attention_heads", "n_head", "n_heads"];
+
+/// Counts and the names of the settings that they come from.
+const COUNTS: [(&str, Names<'static>); 5] = [
+    (keys::CONTEXT_LENGTH, &["max_position_embeddings", "n_ctx", "n_positions", "max_length", "model_max_length"]),
+    (keys::EMBEDDING_LENGTH, &["hidden_size", "n_embd", "dim"]),
+    (keys::FEED_FORWARD_LENGTH, &["dense_intermediate_size", "intermediate_size", "n_inner", "hidden_dim"]),
+    (keys::HEAD_COUNT, HEAD_NAMES),
+    (keys::HEAD_COUNT_KV, &["num_key_value_heads", "n_kv_heads"]),
+];
+
+/// Floats and the names of the settings that they come from.
+const FLOATS: [(&str, Names<'static>); 2] = [
+    (keys::LAYER_NORM_RMS_EPSILON, &["rms_norm_eps", "norm_eps"]),
+    (keys::LAYER_NORM_EPSILON, &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"]),
+];
+
 /// The settings of a model: `text_config` laid over the root.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -137,9 +154,68 @@ impl Config {
         if let Some(length) = self.count(&["head_dim"])? {
             return Ok(length);
         }
-        let heads = self.required_count(&["num_attention_heads", "n_head", "n_heads"])?;
+        let heads = self.required_count(HEAD_NAMES)?;
         let embedding = self.required_count(&["hidden_size", "n_embd"])?;
         embedding.checked_div(heads).ok_or_else(|| bad(&["num_attention_heads"], &Json::from(0), "more than 0"))
+    }
+
+    /// Length of a head's rotated part; `default` is the share of the head where no setting says it.
+    ///
+    /// # Errors
+    /// When that share is not within the head, or what the head's length follows from is missing.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a length below 2^32"
+    )]
+    pub fn rotary_length(&self, default: f64) -> Result<usize, Error> {
+        let share = self.rope_number("partial_rotary_factor").unwrap_or(default);
+        if !(0.0..=1.0).contains(&share) {
+            return Err(self.bad("partial_rotary_factor", "0 to 1"));
+        }
+        Ok((share * self.head_length()? as f64) as usize)
+    }
+
+    /// For each block whether its attention slides: what the checkpoint says, else all but every `period`-th.
+    ///
+    /// # Errors
+    /// When it says it in a way that is not known.
+    pub fn sliding_blocks(&self, period: usize) -> Result<Vec<bool>, Error> {
+        let blocks = self.block_count()?;
+        if let Some(types) = self.layer_types() {
+            if types.len() != blocks || types.iter().any(|ty| !matches!(*ty, "sliding_attention" | "full_attention")) {
+                return Err(self.bad("layer_types", "sliding_attention or full_attention for each block"));
+            }
+            return Ok(types.into_iter().map(|ty| ty == "sliding_attention").collect());
+        }
+        let name = "sliding_window_pattern";
+        match self.get(name) {
+            Some(Json::String(letters)) if !letters.is_empty() => {
+                Ok(letters.bytes().cycle().take(blocks).map(|letter| letter == b'L').collect())
+            }
+            value => match value.map_or(Some(period as u64), Json::as_u64) {
+                Some(period @ 1..) => Ok((1..=blocks as u64).map(|i| !i.is_multiple_of(period)).collect()),
+                _ => Err(self.bad(name, "a count or a word of L and G")),
+            },
+        }
+    }
+
+    /// Fills in settings that the checkpoint leaves out because its class has defaults for them.
+    pub fn set_defaults(&mut self, defaults: &[(&str, Json)]) {
+        for (name, value) in defaults {
+            if self.get(name).is_none() {
+                self.settings.insert((*name).to_owned(), value.clone());
+            }
+        }
+        self.rope = self.rope_settings();
+    }
+
+    /// An error that says what stands at the setting `name` and what may stand there.
+    #[must_use]
+    pub fn bad(&self, name: &str, expected: &'static str) -> Error {
+        let found = self.get(name).or_else(|| self.rope().get(name)).unwrap_or(&Json::Null);
+        bad(&[name], found, expected)
     }
 
     /// What each block is (`full_attention`, `sliding_attention` ...), where the checkpoint says it.
@@ -164,6 +240,13 @@ impl Config {
     #[must_use]
     pub fn rope_number(&self, name: &str) -> Option<f64> {
         self.rope().get(name).and_then(Json::as_f64)
+    }
+
+    /// Numbers of the rotary settings, where the setting is a list of nothing else.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "the file holds single precision")]
+    pub fn rope_list(&self, name: &str) -> Option<Vec<f32>> {
+        self.rope().get(name)?.as_array()?.iter().map(|number| number.as_f64().map(|number| number as f32)).collect()
     }
 
     /// How the rotary embedding is scaled; `default` where it is not.
@@ -240,7 +323,7 @@ impl Keys {
     }
 
     /// What most tensors are stored as.
-    fn file_type(&mut self) {
+    pub fn file_type(&mut self) {
         self.metadata.set("general.file_type", Value::U32(self.file_type));
     }
 
@@ -250,27 +333,13 @@ impl Keys {
     /// When a setting is of a wrong kind.
     pub fn shared(&mut self, config: &Config) -> Result<(), Error> {
         self.count(keys::BLOCK_COUNT, config.block_count()?);
-        let counts: [(&str, Names<'_>); 5] = [
-            (
-                keys::CONTEXT_LENGTH,
-                &["max_position_embeddings", "n_ctx", "n_positions", "max_length", "model_max_length"],
-            ),
-            (keys::EMBEDDING_LENGTH, &["hidden_size", "n_embd", "dim"]),
-            (keys::FEED_FORWARD_LENGTH, &["dense_intermediate_size", "intermediate_size", "n_inner", "hidden_dim"]),
-            (keys::HEAD_COUNT, &["num_attention_heads", "n_head", "n_heads"]),
-            (keys::HEAD_COUNT_KV, &["num_key_value_heads", "n_kv_heads"]),
-        ];
-        for (key, names) in counts {
+        for (key, names) in COUNTS {
             if let Some(count) = config.count(names)? {
                 self.count(key, count);
             }
         }
         self.rope_scaling(config);
-        let floats: [(&str, Names<'_>); 2] = [
-            (keys::LAYER_NORM_RMS_EPSILON, &["rms_norm_eps", "norm_eps"]),
-            (keys::LAYER_NORM_EPSILON, &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"]),
-        ];
-        for (key, names) in floats {
+        for (key, names) in FLOATS {
             if let Some(number) = config.number(names)? {
                 self.float(key, number);
             }
@@ -281,6 +350,67 @@ impl Keys {
             self.count(keys::VALUE_LENGTH, length);
         }
         self.file_type();
+        Ok(())
+    }
+
+    /// These keys in this order, for the families whose files have an order of their own.
+    ///
+    /// # Errors
+    /// When the setting that one comes from is missing or of a wrong kind.
+    ///
+    /// # Panics
+    /// When it is not known which setting a key comes from.
+    pub fn these(&mut self, config: &Config, wanted: &[&str]) -> Result<(), Error> {
+        for &key in wanted {
+            let names = COUNTS.iter().find(|(known, _)| *known == key).map(|(_, names)| *names);
+            match (key, names) {
+                (keys::BLOCK_COUNT, _) => self.count(key, config.block_count()?),
+                (keys::KEY_LENGTH | keys::VALUE_LENGTH, _) => self.count(key, config.head_length()?),
+                (keys::ROPE_DIMENSION_COUNT, _) => self.count(key, config.rotary_length(1.0)?),
+                (keys::VOCAB_SIZE, _) => self.count(key, config.required_count(&["vocab_size"])?),
+                (keys::HEAD_COUNT_KV, Some(names)) => {
+                    let heads = config.count(names)?.map_or_else(|| config.required_count(HEAD_NAMES), Ok)?;
+                    self.count(key, heads);
+                }
+                (_, Some(names)) => self.count(key, config.required_count(names)?),
+                (_, None) => {
+                    let known = FLOATS.iter().find(|(known, _)| *known == key);
+                    let (_, names) = known.unwrap_or_else(|| panic!("{key}: no setting is known"));
+                    let number = config.number(names)?;
+                    self.float(key, number.ok_or_else(|| Error::MissingSetting { name: names.join(" or ") })?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rotary base, where it is not the one that everybody assumes.
+    pub fn unusual_rope_base(&mut self, config: &Config) {
+        if let Some(theta) = config.rope_number("rope_theta").filter(|&theta| theta != 10_000.0) {
+            self.float(keys::ROPE_FREQ_BASE, theta);
+        }
+    }
+
+    /// The sliding window, where there is one.
+    ///
+    /// # Errors
+    /// When it is no count.
+    pub fn sliding_window(&mut self, config: &Config) -> Result<(), Error> {
+        if let Some(window) = config.count(&["sliding_window"])? {
+            self.count(keys::SLIDING_WINDOW, window);
+        }
+        Ok(())
+    }
+
+    /// Which blocks slide, where these are not all but every `period`-th, as everybody assumes.
+    ///
+    /// # Errors
+    /// When the checkpoint says it in a way that is not known.
+    pub fn unusual_pattern(&mut self, config: &Config, period: usize) -> Result<(), Error> {
+        let pattern = config.sliding_blocks(period)?;
+        if pattern.iter().enumerate().any(|(i, &slides)| slides == (i + 1).is_multiple_of(period)) {
+            self.flags(keys::SLIDING_WINDOW_PATTERN, pattern);
+        }
         Ok(())
     }
 
@@ -350,7 +480,7 @@ impl Keys {
     }
 }
 
-/// The factors that divide rotary frequencies, for the checkpoints that scale them as Llama 3 does.
+/// The factors that divide rotary frequencies, for the checkpoints that list them or scale as Llama 3 does.
 #[must_use]
 #[allow(
     clippy::cast_possible_truncation,
@@ -358,8 +488,11 @@ impl Keys {
     reason = "computed in f32, as the reference does"
 )]
 pub fn rope_factors(config: &Config, hparams: &super::Hparams, name: &str) -> Option<Vec<f32>> {
-    if config.rope_type().to_lowercase() != "llama3" || name != "rope_freqs.weight" {
-        return None;
+    match name {
+        "rope_factors_long.weight" => return config.rope_list("long_factor"),
+        "rope_factors_short.weight" => return config.rope_list("short_factor"),
+        _ if config.rope_type().to_lowercase() != "llama3" => return None,
+        _ => {}
     }
     let number = |name: &str, default: f64| config.rope_number(name).unwrap_or(default) as f32;
     let (base, factor) = (number("rope_theta", 10_000.0), number("factor", 8.0));

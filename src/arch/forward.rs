@@ -32,6 +32,11 @@ pub(super) fn gated(activation: Activation) -> FeedForward {
     FeedForward::Dense(Dense { activation, gate: Gate::Separate })
 }
 
+/// `down(act(up(x)))`.
+pub(super) fn plain(activation: Activation) -> FeedForward {
+    FeedForward::Dense(Dense { activation, gate: Gate::None })
+}
+
 /// Attention of block `index` over all positions, scaled by the root of the head's length.
 #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
 pub(super) fn attention(h: &Hparams, index: usize, rope: Option<RopeSpec>) -> AttentionMixer {
@@ -58,17 +63,72 @@ pub(super) fn attention(h: &Hparams, index: usize, rope: Option<RopeSpec>) -> At
 /// # Errors
 /// When a key or the tensor is unfit.
 pub(super) fn rope(h: &Hparams, weights: &Weights, style: RopeStyle) -> Result<RopeSpec, Error> {
-    let dims = h.count_or(keys::ROPE_DIMENSION_COUNT, h.key_length)?;
+    let dims = rotary_length(h)?;
     let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
-    if dims > h.key_length || !dims.is_multiple_of(2) {
-        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT, "an even number up to attention.key_length"));
-    }
     let mut frequencies = frequencies(base, dims);
     if let Some(factors) = weights.vector("rope_freqs.weight", dims / 2).map_err(Error::from)? {
         frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= f64::from(factor));
     }
     let magnitude = scale(h, &mut frequencies, base)?;
     Ok(RopeSpec::new(style, &frequencies, magnitude))
+}
+
+/// The rotary embedding of the blocks whose attention slides: their own base, and never any scaling.
+///
+/// # Errors
+/// When a key is unfit.
+pub(super) fn sliding_rope(h: &Hparams, style: RopeStyle) -> Result<RopeSpec, Error> {
+    let dims = rotary_length(h)?;
+    let base = h.f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?;
+    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE_SWA, base)?);
+    Ok(RopeSpec::new(style, &frequencies(base, dims), 1.0))
+}
+
+/// The window of each block: of those that the file says, else of all but every `period`-th.
+///
+/// # Errors
+/// When a key is unfit.
+pub(super) fn windows(h: &Hparams, period: Option<usize>) -> Result<Vec<Option<usize>>, Error> {
+    let window = Some(h.count_or(keys::SLIDING_WINDOW, 0)?).filter(|&n| n > 0);
+    let usual = |i: usize| period.is_none_or(|period| !(i + 1).is_multiple_of(period));
+    let slides = h.bools_per_block(keys::SLIDING_WINDOW_PATTERN)?;
+    let slides = slides.unwrap_or_else(|| (0..h.block_count).map(usual).collect());
+    Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
+}
+
+fn rotary_length(h: &Hparams) -> Result<usize, Error> {
+    let dims = h.count_or(keys::ROPE_DIMENSION_COUNT, h.key_length)?;
+    if dims > h.key_length || !dims.is_multiple_of(2) {
+        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT, "an even number up to attention.key_length"));
+    }
+    Ok(dims)
+}
+
+/// As [`rope`], or with the factors of `rope_factors_short.weight` up to the context that the model was first trained
+/// on, and those of `rope_factors_long.weight` from there on.
+///
+/// # Errors
+/// When a key or a tensor is unfit.
+pub(super) fn long_rope(h: &Hparams, weights: &Weights, style: RopeStyle) -> Result<RopeSpec, Error> {
+    let dims = rotary_length(h)?;
+    let factors = |name: &str| weights.vector(name, dims / 2).map_err(Error::from);
+    let (short, long) = (factors("rope_factors_short.weight")?, factors("rope_factors_long.weight")?);
+    let (Some(short), Some(long)) = (short, long) else { return rope(h, weights, style) };
+    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
+    let divided = |factors: Vec<f32>| -> Vec<f64> {
+        frequencies(base, dims).into_iter().zip(factors).map(|(f, factor)| f / f64::from(factor)).collect()
+    };
+    let magnitude = f64::from(h.f32_or(keys::ROPE_SCALING_ATTN_FACTOR, 1.0)?);
+    let from = h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?;
+    Ok(RopeSpec::new(style, &divided(short), magnitude).with_later(from, &divided(long)))
+}
+
+/// The factor of the architecture's `key`; none where it is missing or 0, which files have for none.
+///
+/// # Errors
+/// When it is no number.
+pub(super) fn factor(h: &Hparams, key: &str) -> Result<Option<f32>, Error> {
+    Ok(Some(h.f32_or(key, 0.0)?).filter(|&factor| factor != 0.0))
 }
 
 /// Applies linear or YaRN scaling and returns the factor of the rotated elements.

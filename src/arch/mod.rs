@@ -6,11 +6,22 @@
 
 mod config;
 mod error;
+mod falcon;
+mod family;
 mod forward;
+mod gemma;
+mod glm4;
+mod granite;
 mod hparams;
 pub mod keys;
 mod llama;
+mod phi3;
+mod qwen;
+mod stablelm;
+mod starcoder2;
 mod tensor_rule;
+mod token_key;
+mod usual;
 
 use crate::nn::{ModelSpec, Weights};
 
@@ -18,6 +29,7 @@ pub use config::{Config, Keys, rope_factors};
 pub use error::Error;
 pub use hparams::Hparams;
 pub use tensor_rule::{BlockRules, Rules, Source, Step, TensorRule};
+pub use token_key::TokenKey;
 
 /// What a family says about itself.
 pub trait Architecture: Sync {
@@ -27,11 +39,19 @@ pub trait Architecture: Sync {
     /// Class names in a checkpoint's `config.json` (`architectures`) that this family converts.
     fn classes(&self) -> &'static [&'static str];
 
+    /// Fills in settings that the family's checkpoints leave out.
+    fn complete(&self, _config: &mut Config) {}
+
     /// Adds the family's metadata keys for a checkpoint, in their order.
     ///
     /// # Errors
     /// When a setting is missing or of a wrong kind.
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error>;
+
+    /// What is special about the tokens of the family's checkpoints.
+    fn token_keys(&self, _config: &Config) -> Vec<TokenKey> {
+        Vec::new()
+    }
 
     /// Every tensor that a model with these hyper-parameters has, or may have.
     ///
@@ -47,7 +67,20 @@ pub trait Architecture: Sync {
 }
 
 /// All families.
-pub static FAMILIES: &[&dyn Architecture] = &[&llama::Llama];
+pub static FAMILIES: &[&dyn Architecture] = &[
+    &llama::Llama,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &phi3::PHI3,
+    &glm4::GLM4,
+    &granite::GRANITE,
+    &starcoder2::STARCODER2,
+    &falcon::FALCON,
+    &stablelm::STABLELM,
+];
 
 /// The family of a file's `general.architecture`.
 ///

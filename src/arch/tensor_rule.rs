@@ -1,5 +1,7 @@
 //! One tensor of an architecture: what it is called, its shape, and how a checkpoint makes it.
 
+use std::ops::Range;
+
 use super::Hparams;
 
 /// A tensor that a model of the family has.
@@ -11,8 +13,8 @@ pub struct TensorRule {
     pub shape: Vec<usize>,
     /// Whether a model without it is refused.
     pub required: bool,
-    /// Where conversion takes it from.
-    pub source: Source,
+    /// Where conversion takes it from: the first of these that the checkpoint has.
+    pub sources: Vec<Source>,
 }
 
 /// Where a tensor comes from at conversion.
@@ -45,6 +47,13 @@ pub enum Step {
         /// Number of rows.
         count: usize,
     },
+    /// Of every `of` rows only some: all that are in the first range, then all in the second, and so on.
+    RowsOfEach {
+        /// Rows of a group.
+        of: usize,
+        /// Rows within each group.
+        ranges: Vec<Range<usize>>,
+    },
     /// Adds a constant to every element (norms stored as an offset from one).
     Add(f32),
     /// `-exp(x)` of every element (state-space decay).
@@ -62,9 +71,15 @@ impl TensorRule {
 
     /// Adds a step to its making.
     pub fn step(&mut self, step: Step) -> &mut Self {
-        if let Source::Checkpoint { steps, .. } = &mut self.source {
+        if let Some(Source::Checkpoint { steps, .. }) = self.sources.last_mut() {
             steps.push(step);
         }
+        self
+    }
+
+    /// Other checkpoints hold it as the tensor `name`; steps that follow act on that.
+    pub fn or(&mut self, name: impl Into<String>) -> &mut Self {
+        self.sources.push(Source::Checkpoint { names: vec![name.into()], steps: Vec::new() });
         self
     }
 }
@@ -90,6 +105,12 @@ impl Rules {
         rules
     }
 
+    /// A norm of `len` elements: `name.weight`, and `name.bias`, which may be missing.
+    pub fn norm(&mut self, name: &str, len: usize, source: &str) {
+        self.add(format!("{name}.weight"), &[len], format!("{source}.weight"));
+        self.add(format!("{name}.bias"), &[len], format!("{source}.bias")).optional();
+    }
+
     /// No rules yet; blocks are under the prefix `blocks`.
     #[must_use]
     pub fn with_blocks(blocks: &'static str) -> Self {
@@ -103,16 +124,16 @@ impl Rules {
 
     /// A tensor of several in the checkpoint, stacked.
     pub fn add_stack(&mut self, name: impl Into<String>, shape: &[usize], names: Vec<String>) -> &mut TensorRule {
-        let source = Source::Checkpoint { names, steps: Vec::new() };
-        self.rules.push(TensorRule { name: name.into(), shape: shape.to_vec(), required: true, source });
+        let sources = vec![Source::Checkpoint { names, steps: Vec::new() }];
+        self.rules.push(TensorRule { name: name.into(), shape: shape.to_vec(), required: true, sources });
         let last = self.rules.len() - 1;
         &mut self.rules[last]
     }
 
     /// Factors of the rotary frequencies, made from the configuration; a model may have none.
     pub fn add_rope_factors(&mut self, name: &str, pairs: usize) {
-        let source = Source::RopeFactors;
-        self.rules.push(TensorRule { name: name.to_owned(), shape: vec![pairs], required: false, source });
+        let sources = vec![Source::RopeFactors];
+        self.rules.push(TensorRule { name: name.to_owned(), shape: vec![pairs], required: false, sources });
     }
 
     /// The tensors of block `index`.
@@ -146,6 +167,18 @@ impl BlockRules<'_> {
     pub fn tensor(&mut self, name: &str, shape: &[usize], source: &str) -> &mut TensorRule {
         let (name, source) = (format!("{}{name}", self.prefix), format!("{}{source}", self.source));
         self.rules.add(name, shape, source)
+    }
+
+    /// A norm of `len` elements: `name.weight`, and `name.bias`, which may be missing.
+    pub fn norm(&mut self, name: &str, len: usize, source: &str) {
+        let (name, source) = (format!("{}{name}", self.prefix), format!("{}{source}", self.source));
+        self.rules.norm(&name, len, &source);
+    }
+
+    /// `name.weight`, stacked from `count` tensors `source.N.weight`.
+    pub fn stack(&mut self, name: &str, shape: &[usize], count: usize, source: &str) -> &mut TensorRule {
+        let sources = (0..count).map(|n| format!("{}{source}.{n}.weight", self.source)).collect();
+        self.rules.add_stack(format!("{}{name}.weight", self.prefix), shape, sources)
     }
 
     /// `name.weight`, `[cols, rows]`, and `name.bias`, which may be missing; `steps` act on both.
@@ -186,5 +219,11 @@ impl BlockRules<'_> {
             let sources = (0..count).map(|e| format!("{}{source}.{e}.{name}.weight", self.source)).collect();
             self.rules.add_stack(format!("{}{part}.weight", self.prefix), &[cols, rows, count], sources);
         }
+    }
+
+    /// The norms of query and key heads, where a family has them.
+    pub fn head_norms(&mut self, h: &Hparams, query: &str, key: &str) {
+        self.weight("attn_q_norm", &[h.key_length], query);
+        self.weight("attn_k_norm", &[h.key_length], key);
     }
 }

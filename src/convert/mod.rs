@@ -26,18 +26,18 @@ use crate::model::tokenizer::from_metadata;
 use crate::quantize::{self, FileType, Plan, Progress, Source};
 use crate::safetensors::{Checkpoint, Dtype};
 use crate::tokenizer::Tokenizer;
-use tensors::Making;
+use tensors::{Making, Target};
 
 /// The type that weights are converted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OutputType {
     /// Single precision.
     F32,
-    /// Half precision.
+    /// Half precision: byte for byte the reference's file, which also adds to half-precision weights in half precision.
     F16,
     /// bfloat16.
     BF16,
-    /// Half precision for a checkpoint that begins with it, else bfloat16.
+    /// Half precision for a checkpoint that begins with it, else bfloat16; sums are not rounded to it.
     #[default]
     Auto,
 }
@@ -61,11 +61,17 @@ pub struct Options {
 pub fn tokenizer(folder: &Folder, pre: Option<&str>) -> Result<Tokenizer, Error> {
     let config_path = folder.path("config.json");
     let json = folder.json("config.json")?.ok_or_else(|| Error::MissingFile { path: config_path })?;
-    let config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
+    let mut config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
+    // The tokenizer of a model that cannot be converted may well be a usual one.
+    let family = arch::by_class(config.class()).ok();
+    if let Some(family) = family {
+        family.complete(&mut config);
+    }
+    let changes = family.map(|family| family.token_keys(&config)).unwrap_or_default();
     let mut metadata = Metadata::new();
     // Some tokenizers behave as the model's name says.
     metadata.set(keys::GENERAL_NAME, folder.name());
-    tokenizer::write(folder, &config, pre, &mut metadata)?;
+    tokenizer::write(folder, &config, &changes, pre, &mut metadata)?;
     from_metadata(&metadata).map_err(|source| Error::Vocabulary { path: folder.path(""), source })
 }
 
@@ -91,8 +97,9 @@ impl Conversion {
         let config_path = folder.path("config.json");
         let json = folder.json("config.json")?.ok_or_else(|| Error::MissingFile { path: config_path.clone() })?;
         let failed = |source| Error::Architecture { path: folder.path(""), source };
-        let config = Config::new(json).map_err(failed)?;
+        let mut config = Config::new(json).map_err(failed)?;
         let family = arch::by_class(config.class()).map_err(failed)?;
+        family.complete(&mut config);
         let checkpoint = folder.checkpoint()?;
         let file_type = match options.output_type {
             OutputType::F32 => FileType::F32,
@@ -109,12 +116,13 @@ impl Conversion {
         family.keys(&config, &mut own).map_err(failed)?;
         let own = own.finish();
         let mut tokens = Metadata::new();
-        tokenizer::write(&folder, &config, options.pre.as_deref(), &mut tokens)?;
+        tokenizer::write(&folder, &config, &family.token_keys(&config), options.pre.as_deref(), &mut tokens)?;
         let described: Metadata =
             own.iter().chain(tokens.iter()).map(|(key, value)| (key.to_owned(), value.clone())).collect();
         let hparams = Hparams::from_metadata(&described).map_err(failed)?;
         let rules = family.tensors(&hparams).map_err(failed)?;
-        let made = tensors::plan(&folder.path(""), &config, &hparams, &checkpoint, &rules, file_type)?;
+        let target = Target { file_type, half_sums: options.output_type == OutputType::F16 };
+        let made = tensors::plan(&folder.path(""), &config, &hparams, &checkpoint, &rules, target)?;
         let specs: Vec<TensorSpec> = made.making.iter().map(|making| making.spec.clone()).collect();
         let mut metadata = Metadata::new();
         general::write(&folder, family.name(), options.name.as_deref(), &specs, &mut metadata)?;

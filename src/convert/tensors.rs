@@ -1,7 +1,10 @@
 //! Each tensor of the output: where its rows come from, what is done to them, and in which type they are written.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
+
+use half::f16;
 
 use super::Error;
 use crate::TensorType;
@@ -12,10 +15,19 @@ use crate::quant;
 use crate::quantize::FileType;
 use crate::safetensors::{self, Checkpoint, Dtype, TensorInfo};
 
+/// How weights are to be written.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) file_type: FileType,
+    /// Whether sums with half-precision weights are rounded to half precision, as the reference does.
+    pub(super) half_sums: bool,
+}
+
 /// How one tensor is made.
 pub(super) struct Making {
     pub(super) spec: TensorSpec,
     rows: u64,
+    half_sums: bool,
     from: From,
 }
 
@@ -36,8 +48,9 @@ pub(super) struct Made {
     pub(super) skipped: usize,
 }
 
-/// Prefixes of the text model within multimodal checkpoints.
-const TEXT_PREFIXES: [(&str, &str); 4] = [
+/// Prefixes of the text model within multimodal checkpoints, and one that some checkpoints of a family lack.
+const TEXT_PREFIXES: [(&str, &str); 5] = [
+    ("transformer.", ""),
     ("model.language_model.", "model."),
     ("language_model.model.", "model."),
     ("language_model.", ""),
@@ -45,7 +58,7 @@ const TEXT_PREFIXES: [(&str, &str); 4] = [
 ];
 
 /// Parts of names of tensors that belong to images, sound or training, not to text.
-const NOT_TEXT: [&str; 9] = [
+const NOT_TEXT: [&str; 10] = [
     "visual.",
     "vision",
     "audio",
@@ -55,12 +68,14 @@ const NOT_TEXT: [&str; 9] = [
     "mtp.",
     ".rotary_emb.inv_freq",
     ".attention.masked_bias",
+    ".attn.masked_bias",
 ];
 
 /// The name of a checkpoint's tensor as rules call it; none for what is no part of the text model.
 fn text_name(name: &str) -> Option<String> {
     if NOT_TEXT.iter().any(|part| name.contains(part))
         || name.ends_with(".attention.bias") && !name.contains("self_attn")
+        || name.ends_with(".attn.bias")
     {
         return None;
     }
@@ -74,7 +89,7 @@ pub(super) fn plan(
     hparams: &Hparams,
     checkpoint: &Checkpoint,
     rules: &[TensorRule],
-    file_type: FileType,
+    target: Target,
 ) -> Result<Made, Error> {
     let mut by_name: HashMap<String, (usize, &TensorInfo)> = HashMap::new();
     let mut ordered: Vec<&TensorInfo> = checkpoint.tensors().iter().collect();
@@ -90,27 +105,27 @@ pub(super) fn plan(
     let mut missing = Vec::new();
     let mut making: Vec<(usize, Making)> = Vec::new();
     for rule in rules {
-        match &rule.source {
-            Source::RopeFactors => {
+        let has = |source: &&Source| match source {
+            Source::RopeFactors => true,
+            Source::Checkpoint { names, .. } => names.iter().all(|name| by_name.contains_key(name)),
+        };
+        match rule.sources.iter().find(has) {
+            Some(Source::RopeFactors) => {
                 if let Some(values) = rope_factors(config, hparams, &rule.name) {
                     let spec = spec(&rule.name, &rule.shape, TensorType::F32);
-                    making.push((0, Making { spec, rows: 1, from: From::Values(values) }));
+                    making.push((0, Making { spec, rows: 1, half_sums: false, from: From::Values(values) }));
                 }
             }
-            Source::Checkpoint { names, steps } => {
-                let found: Vec<_> = names.iter().map(|name| by_name.get(name)).collect();
-                if let Some(at) = found.iter().position(Option::is_none) {
-                    if rule.required {
-                        missing.push(names[at].clone());
-                    }
-                    continue;
-                }
-                let found: Vec<(usize, &TensorInfo)> = found.into_iter().flatten().copied().collect();
+            Some(Source::Checkpoint { names, steps }) => {
+                let found: Vec<(usize, &TensorInfo)> =
+                    names.iter().filter_map(|name| by_name.get(name)).copied().collect();
                 let place = found.iter().map(|(place, _)| place + 1).max().unwrap_or(0);
                 let parts: Vec<TensorInfo> = found.into_iter().map(|(_, tensor)| tensor.clone()).collect();
-                making.push((place, Making::new(path, rule, parts, steps, file_type)?));
+                making.push((place, Making::new(path, rule, parts, steps, target)?));
                 used.extend(names.iter().map(|name| (name.as_str(), ())));
             }
+            None if rule.required => missing.extend(first_missing(&rule.sources, &by_name)),
+            None => {}
         }
     }
     if let Some(name) = missing.first() {
@@ -126,6 +141,12 @@ pub(super) fn plan(
     // The order of the checkpoint; what is made of several tensors comes with the last of them.
     making.sort_by_key(|(place, _)| *place);
     Ok(Made { making: making.into_iter().map(|(_, making)| making).collect(), skipped })
+}
+
+/// The first tensor that the first source lacks.
+fn first_missing(sources: &[Source], by_name: &HashMap<String, (usize, &TensorInfo)>) -> Option<String> {
+    let Some(Source::Checkpoint { names, .. }) = sources.first() else { return None };
+    names.iter().find(|name| !by_name.contains_key(*name)).cloned()
 }
 
 fn spec(name: &str, shape: &[usize], ty: TensorType) -> TensorSpec {
@@ -151,7 +172,7 @@ impl Making {
         rule: &TensorRule,
         parts: Vec<TensorInfo>,
         steps: &[Step],
-        file_type: FileType,
+        target: Target,
     ) -> Result<Self, Error> {
         let mut expected: Vec<u64> = rule.shape.iter().rev().map(|&n| n as u64).collect();
         if parts.len() > 1 {
@@ -178,10 +199,10 @@ impl Making {
             }
         }
         let rows: u64 = rule.shape.iter().skip(1).map(|&n| n as u64).product();
-        let ty = output_type(&rule.name, &rule.shape, file_type);
+        let ty = output_type(&rule.name, &rule.shape, target.file_type);
         let part_rows = rows / parts.len().max(1) as u64;
         let from = From::Parts { parts, part_rows, steps: steps.to_vec() };
-        Ok(Self { spec: spec(&rule.name, &rule.shape, ty), rows, from })
+        Ok(Self { spec: spec(&rule.name, &rule.shape, ty), rows, half_sums: target.half_sums, from })
     }
 
     fn cols(&self) -> usize {
@@ -264,7 +285,10 @@ impl Making {
             match step {
                 Step::Add(offset) => numbers.iter_mut().for_each(|x| *x += offset),
                 Step::NegExp => numbers.iter_mut().for_each(|x| *x = -x.exp()),
-                _ => {}
+                _ => continue,
+            }
+            if self.half_sums && from == TensorType::F16 {
+                numbers.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32());
             }
         }
         kernels::encode(self.spec.ty, &numbers, out);
@@ -287,6 +311,11 @@ fn read_rows(
         steps.iter().map(|step| if let Step::Rows { start, .. } = step { *start as u64 } else { 0 }).sum::<u64>();
     let heads =
         steps.iter().find_map(|step| if let Step::InterleaveHalves { heads } = step { Some(*heads) } else { None });
+    for step in steps {
+        if let Step::RowsOfEach { of, ranges } = step {
+            return read_ranges(checkpoint, part, (*of, ranges), part_rows, first, row_bytes, bytes);
+        }
+    }
     let Some(heads) = heads else {
         return checkpoint.read_at(part, (offset + first) * row_bytes as u64, bytes);
     };
@@ -302,6 +331,38 @@ fn read_rows(
         let source = row - within + within / 2 + within % 2 * (head / 2);
         let at = index(source - from) * row_bytes;
         out.copy_from_slice(&block[at..at + row_bytes]);
+    }
+    Ok(())
+}
+
+/// Reads rows of each group, range by range.
+fn read_ranges(
+    checkpoint: &Checkpoint,
+    part: &TensorInfo,
+    (of, ranges): (usize, &[Range<usize>]),
+    part_rows: u64,
+    first: u64,
+    row_bytes: usize,
+    bytes: &mut [u8],
+) -> Result<(), safetensors::Error> {
+    let kept: u64 = ranges.iter().map(|range| range.len() as u64).sum();
+    let groups = part_rows / kept.max(1);
+    let end = first + (bytes.len() / row_bytes) as u64;
+    let mut rest = bytes;
+    let mut row = 0;
+    for range in ranges {
+        for group in 0..groups {
+            // The part of this run that is wanted.
+            let (from, to) = (row.max(first), (row + range.len() as u64).min(end));
+            if from < to {
+                let len = usize::try_from(to - from).unwrap_or(usize::MAX) * row_bytes;
+                let (now, later) = std::mem::take(&mut rest).split_at_mut(len);
+                let source = group * of as u64 + range.start as u64 + (from - row);
+                checkpoint.read_at(part, source * row_bytes as u64, now)?;
+                rest = later;
+            }
+            row += range.len() as u64;
+        }
     }
     Ok(())
 }

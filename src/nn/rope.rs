@@ -25,6 +25,8 @@ pub struct RopeSpec {
     pub style: RopeStyle,
     /// Radians a position, for each pair.
     pub frequencies: Arc<[f32]>,
+    /// Other frequencies, from this position on.
+    pub later: Option<(usize, Arc<[f32]>)>,
     /// Factor of the rotated elements.
     pub magnitude: f32,
 }
@@ -76,7 +78,23 @@ impl RopeSpec {
     #[allow(clippy::cast_possible_truncation, reason = "angles are computed in f32, as everywhere in the field")]
     pub fn new(style: RopeStyle, frequencies: &[f64], magnitude: f64) -> Self {
         let frequencies = frequencies.iter().map(|&f| f as f32).collect();
-        Self { style, frequencies, magnitude: magnitude as f32 }
+        Self { style, frequencies, later: None, magnitude: magnitude as f32 }
+    }
+
+    /// The same embedding, but of other frequencies from `position` on: a position is embedded in one way however a
+    /// sequence comes to it.
+    ///
+    /// # Panics
+    /// When there are not as many of them.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "angles are computed in f32, as everywhere in the field")]
+    pub fn with_later(self, position: usize, frequencies: &[f64]) -> Self {
+        assert_eq!(self.frequencies.len(), frequencies.len());
+        Self { later: Some((position, frequencies.iter().map(|&f| f as f32).collect())), ..self }
+    }
+
+    fn frequencies_at(&self, position: usize) -> &[f32] {
+        self.later.as_ref().filter(|(from, _)| position >= *from).map_or(&self.frequencies, |(_, later)| later)
     }
 }
 
@@ -138,7 +156,7 @@ impl RopeTables {
     reason = "angles are f32, their functions exact to it"
 )]
 fn table(spec: &RopeSpec, positions: &[usize]) -> Vec<(f32, f32)> {
-    let pairs = positions.iter().flat_map(|&position| spec.frequencies.iter().map(move |f| position as f32 * f));
+    let pairs = positions.iter().flat_map(|&at| spec.frequencies_at(at).iter().map(move |f| at as f32 * f));
     pairs
         .map(|angle| {
             let (sin, cos) = f64::from(angle).sin_cos();
@@ -180,6 +198,14 @@ mod tests {
         RopeTables::new(vec![3]).apply(&pool, &spec(RopeStyle::Halves), 1, &mut x);
         let expected = [2.0 * a.cos(), -2.0 * b.sin(), 2.0 * a.sin(), 2.0 * b.cos(), 7.0];
         assert!(x.iter().zip(expected).all(|(x, e)| (x - e).abs() < 1e-6), "{x:?}");
+    }
+
+    #[test]
+    fn later_positions_have_other_frequencies() {
+        let first = RopeSpec::new(RopeStyle::Pairs, &[0.5], 1.0);
+        let other = RopeSpec::new(RopeStyle::Pairs, &[0.25], 1.0);
+        let both = first.clone().with_later(4, &[0.25]);
+        assert_eq!(table(&both, &[3, 4]), [table(&first, &[3]), table(&other, &[4])].concat());
     }
 
     #[test]

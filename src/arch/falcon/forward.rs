@@ -1,0 +1,20 @@
+//! The graph: layer norms (a second one for attention in some models), rotary embedding of halves, GELU.
+
+use crate::arch::forward::{attention, block, model, plain, rope};
+use crate::arch::{Error, Hparams};
+use crate::kernels::Activation;
+use crate::nn::{BlockNorms, Mixer, ModelSpec, NormKind, RopeStyle, Weights, Wiring};
+
+pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+    let rope = rope(h, weights, RopeStyle::Halves)?;
+    let blocks = (0..h.block_count).map(|i| {
+        let mixer = attention(h, i, Some(rope.clone()));
+        let mut block = block(Mixer::Attention(mixer), plain(Activation::GeluErf));
+        block.wiring = Wiring::Parallel;
+        let two = weights.has(&format!("blk.{i}.attn_norm_2.weight"));
+        let mixer_in = Some(if two { "attn_norm_2" } else { "attn_norm" });
+        block.norms = BlockNorms { mixer_in, feed_forward_in: Some("attn_norm"), ..BlockNorms::PRE };
+        block
+    });
+    Ok(model(h, NormKind::Layer, blocks.collect()))
+}

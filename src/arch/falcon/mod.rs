@@ -1,0 +1,14 @@
+//! Falcon: both parts of a block in parallel, behind one layer norm or two; few key-value heads.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::family::Family;
+
+/// The family.
+pub(super) static FALCON: Family = Family {
+    complete: config::complete,
+    keys: config::keys,
+    ..Family::new("falcon", &["FalconForCausalLM", "RWForCausalLM"], tensors::rules, forward::spec)
+};

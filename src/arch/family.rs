@@ -1,0 +1,61 @@
+//! A family as data: for those that need no state of their own.
+
+use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey};
+use crate::nn::{ModelSpec, Weights};
+
+/// Name, classes, and the functions of a family's folder.
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) classes: &'static [&'static str],
+    pub(super) complete: fn(&mut Config),
+    pub(super) keys: fn(&Config, &mut Keys) -> Result<(), Error>,
+    pub(super) token_keys: fn(&Config) -> Vec<TokenKey>,
+    pub(super) tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
+    pub(super) spec: fn(&Hparams, &Weights) -> Result<ModelSpec, Error>,
+}
+
+impl Family {
+    /// A family with the keys that all share, and nothing special about its tokens.
+    pub(super) const fn new(
+        name: &'static str,
+        classes: &'static [&'static str],
+        tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
+        spec: fn(&Hparams, &Weights) -> Result<ModelSpec, Error>,
+    ) -> Self {
+        Self { name, classes, complete: |_| {}, keys: shared, token_keys: |_| Vec::new(), tensors, spec }
+    }
+}
+
+fn shared(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+    keys.shared(config)
+}
+
+impl Architecture for Family {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn classes(&self) -> &'static [&'static str] {
+        self.classes
+    }
+
+    fn complete(&self, config: &mut Config) {
+        (self.complete)(config);
+    }
+
+    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
+        (self.keys)(config, keys)
+    }
+
+    fn token_keys(&self, config: &Config) -> Vec<TokenKey> {
+        (self.token_keys)(config)
+    }
+
+    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
+        (self.tensors)(hparams)
+    }
+
+    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+        (self.spec)(hparams, weights)
+    }
+}

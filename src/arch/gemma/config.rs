@@ -1,0 +1,90 @@
+//! `config.json` to keys.
+
+use serde_json::json;
+
+use super::forward::{PERIOD2, PERIOD3, usual_scale};
+use crate::arch::{Config, Error, Keys, keys as key};
+
+/// What the classes of Gemma 1 and 2 assume.
+pub(super) fn complete(config: &mut Config) {
+    config.set_defaults(&[("head_dim", json!(256)), ("rms_norm_eps", json!(1e-6))]);
+}
+
+/// What the class of Gemma 3 assumes; multimodal checkpoints leave most of it out.
+pub(super) fn complete3(config: &mut Config) {
+    config.set_defaults(&[
+        ("vocab_size", json!(262_208)),
+        ("max_position_embeddings", json!(131_072)),
+        ("num_attention_heads", json!(8)),
+        ("num_key_value_heads", json!(4)),
+        ("head_dim", json!(256)),
+        ("rms_norm_eps", json!(1e-6)),
+        ("rope_theta", json!(1e6)),
+        ("rope_local_base_freq", json!(1e4)),
+    ]);
+}
+
+pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+    keys.these(
+        config,
+        &[
+            key::CONTEXT_LENGTH,
+            key::EMBEDDING_LENGTH,
+            key::BLOCK_COUNT,
+            key::FEED_FORWARD_LENGTH,
+            key::HEAD_COUNT,
+            key::HEAD_COUNT_KV,
+            key::LAYER_NORM_RMS_EPSILON,
+            key::KEY_LENGTH,
+            key::VALUE_LENGTH,
+        ],
+    )?;
+    keys.unusual_rope_base(config);
+    keys.file_type();
+    Ok(())
+}
+
+pub(super) fn keys2(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+    self::keys(config, keys)?;
+    if let Some(cap) = config.number(&["attn_logit_softcapping"])? {
+        keys.float(key::ATTN_LOGIT_SOFTCAPPING, cap);
+    }
+    if let Some(cap) = config.number(&["final_logit_softcapping"])? {
+        keys.float(key::FINAL_LOGIT_SOFTCAPPING, cap);
+    }
+    keys.sliding_window(config)?;
+    keys.unusual_pattern(config, PERIOD2)?;
+    unusual_scale(config, keys, 46)
+}
+
+pub(super) fn keys3(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+    keys.shared(config)?;
+    if config.flag("use_bidirectional_attention") {
+        return Err(config.bad("use_bidirectional_attention", "false: this is an embedding model"));
+    }
+    if let Some(cap) = config.number(&["attn_logit_softcapping"])? {
+        keys.float(key::ATTN_LOGIT_SOFTCAPPING, cap);
+    }
+    if let Some(cap) = config.number(&["final_logit_softcapping"])? {
+        keys.float(key::FINAL_LOGIT_SOFTCAPPING, cap);
+    }
+    keys.sliding_window(config)?;
+    keys.unusual_pattern(config, PERIOD3)?;
+    unusual_scale(config, keys, 62)
+}
+
+/// The factor of the scores, where it is not the one that follows from the other keys.
+fn unusual_scale(config: &Config, keys: &mut Keys, blocks_of_27b: usize) -> Result<(), Error> {
+    let Some(scalar) = config.number(&["query_pre_attn_scalar"])? else { return Ok(()) };
+    if scalar <= 0.0 {
+        return Err(config.bad("query_pre_attn_scalar", "more than 0"));
+    }
+    let heads = config.required_count(&["num_attention_heads"])?.max(1);
+    let share = config.required_count(&["hidden_size"])? / heads;
+    let usual = usual_scale(config.block_count()?, blocks_of_27b, share, config.head_length()?);
+    let scale = scalar.powf(-0.5);
+    if (scale - f64::from(usual)).abs() > 1e-6 {
+        keys.float(key::ATTENTION_SCALE, scale);
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! Gemma 1, 2 and 3: norms stored as an offset from one, embeddings scaled, GELU gates; 2 and 3 also norm after each
+//! part and let most blocks see a window alone.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::TokenKey;
+use super::family::Family;
+
+/// Gemma 1.
+pub(super) static GEMMA: Family = Family {
+    complete: config::complete,
+    keys: config::keys,
+    token_keys: |_| vec![TokenKey::Id("eot", 107), TokenKey::SpacePrefix(false)],
+    ..Family::new("gemma", &["GemmaForCausalLM"], |h| Ok(tensors::rules(h, tensors::Norms::Before)), forward::gemma)
+};
+
+/// Gemma 2.
+pub(super) static GEMMA2: Family = Family {
+    complete: config::complete,
+    keys: config::keys2,
+    token_keys: |_| vec![TokenKey::SpacePrefix(false)],
+    ..Family::new("gemma2", &["Gemma2ForCausalLM"], |h| Ok(tensors::rules(h, tensors::Norms::Around)), forward::gemma2)
+};
+
+/// Gemma 3, the text part of its multimodal checkpoints too.
+pub(super) static GEMMA3: Family = Family {
+    complete: config::complete3,
+    keys: config::keys3,
+    token_keys: |_| vec![TokenKey::SpacePrefix(false)],
+    ..Family::new(
+        "gemma3",
+        &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
+        |h| Ok(tensors::rules(h, tensors::Norms::AroundAndHeads)),
+        forward::gemma3,
+    )
+};

@@ -1,0 +1,14 @@
+//! Phi 3, 3.5 and 4: llama with halves for pairs and fused projections; two sets of rotary factors for long contexts.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::family::Family;
+
+/// The family.
+pub(super) static PHI3: Family = Family {
+    complete: config::complete,
+    keys: config::keys,
+    ..Family::new("phi3", &["Phi3ForCausalLM"], tensors::rules, forward::spec)
+};

@@ -1,0 +1,18 @@
+//! StableLM: layer norms, part of each head rotated; the 12B model has its parts in parallel and normed heads.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::family::Family;
+
+/// The family.
+pub(super) static STABLELM: Family = Family {
+    keys: config::keys,
+    ..Family::new(
+        "stablelm",
+        &["StableLmForCausalLM", "StableLMEpochForCausalLM"],
+        |h| Ok(tensors::rules(h)),
+        forward::spec,
+    )
+};

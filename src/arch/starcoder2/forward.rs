@@ -1,0 +1,16 @@
+//! The graph: layer norms, rotary embedding of halves, GELU.
+
+use crate::arch::forward::{attention, block, model, plain, rope, windows};
+use crate::arch::{Error, Hparams};
+use crate::kernels::Activation;
+use crate::nn::{Mixer, ModelSpec, NormKind, RopeStyle, Weights};
+
+pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+    let rope = rope(h, weights, RopeStyle::Halves)?;
+    let blocks = windows(h, None)?.into_iter().enumerate().map(|(i, window)| {
+        let mut mixer = attention(h, i, Some(rope.clone()));
+        mixer.window = window;
+        block(Mixer::Attention(mixer), plain(Activation::GeluTanh))
+    });
+    Ok(model(h, NormKind::Layer, blocks.collect()))
+}

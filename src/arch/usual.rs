@@ -1,0 +1,66 @@
+//! The model that most families are variations of: RMS norm before each part, separate projections, a gated SiLU
+//! feed-forward part.
+
+use super::forward::{attention, block, gated, model, rope};
+use super::tensor_rule::BlockRules;
+use super::{Error, Hparams, Rules, TensorRule, keys};
+use crate::kernels::Activation;
+use crate::nn::{AttentionMixer, Mixer, ModelSpec, NormKind, RopeStyle, Weights};
+
+/// Its tensors. `interleave` where checkpoints have the halves of a head for pairs, and files neighbours.
+///
+/// # Errors
+/// When a hyper-parameter is impossible.
+pub(super) fn tensors(h: &Hparams, interleave: bool) -> Result<Vec<TensorRule>, Error> {
+    tensors_and(h, interleave, |_| {})
+}
+
+/// As [`tensors`], and `more` in each block.
+///
+/// # Errors
+/// When a hyper-parameter is impossible.
+pub(super) fn tensors_and(
+    h: &Hparams,
+    interleave: bool,
+    more: impl Fn(&mut BlockRules<'_>),
+) -> Result<Vec<TensorRule>, Error> {
+    let d = h.embedding_length;
+    let mut rules = Rules::new(h);
+    rules.add_rope_factors("rope_freqs.weight", h.count_or(keys::ROPE_DIMENSION_COUNT, h.key_length)? / 2);
+    for i in 0..h.block_count {
+        let mut block = rules.block(i);
+        block.weight("attn_norm", &[d], "input_layernorm");
+        block.attention(h, i, interleave);
+        block.weight("ffn_norm", &[d], "post_attention_layernorm");
+        block.gated_ffn(d, h.feed_forward_length[i], "mlp");
+        more(&mut block);
+    }
+    Ok(rules.finish())
+}
+
+/// Its graph.
+///
+/// # Errors
+/// When a hyper-parameter is missing or impossible.
+pub(super) fn spec(h: &Hparams, weights: &Weights, style: RopeStyle) -> Result<ModelSpec, Error> {
+    spec_with(h, weights, style, |_, _| {})
+}
+
+/// As [`spec`], with `change` made to the attention of each block.
+///
+/// # Errors
+/// When a hyper-parameter is missing or impossible.
+pub(super) fn spec_with(
+    h: &Hparams,
+    weights: &Weights,
+    style: RopeStyle,
+    change: impl Fn(usize, &mut AttentionMixer),
+) -> Result<ModelSpec, Error> {
+    let rope = rope(h, weights, style)?;
+    let blocks = (0..h.block_count).map(|i| {
+        let mut mixer = attention(h, i, Some(rope.clone()));
+        change(i, &mut mixer);
+        block(Mixer::Attention(mixer), gated(Activation::Silu))
+    });
+    Ok(model(h, NormKind::Rms, blocks.collect()))
+}
