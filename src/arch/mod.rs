@@ -15,6 +15,7 @@ mod granite;
 mod hparams;
 pub mod keys;
 mod llama;
+mod olmo2;
 mod phi3;
 mod qwen;
 mod stablelm;
@@ -76,6 +77,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &gemma::GEMMA3,
     &phi3::PHI3,
     &glm4::GLM4,
+    &olmo2::OLMO2,
     &granite::GRANITE,
     &starcoder2::STARCODER2,
     &falcon::FALCON,
