@@ -18,6 +18,7 @@ mod llama;
 mod olmo2;
 mod phi3;
 mod qwen;
+mod smollm3;
 mod stablelm;
 mod starcoder2;
 mod tensor_rule;
@@ -79,6 +80,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &glm4::GLM4,
     &olmo2::OLMO2,
     &granite::GRANITE,
+    &smollm3::SMOLLM3,
     &starcoder2::STARCODER2,
     &falcon::FALCON,
     &stablelm::STABLELM,
