@@ -4,6 +4,7 @@
 //! tensors there are, in which shape and from where (`tensors.rs`: conversion and loading read the same table),
 //! and how they are computed with (`forward.rs`).
 
+mod cohere2;
 mod config;
 mod error;
 mod falcon;
@@ -81,6 +82,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &olmo2::OLMO2,
     &granite::GRANITE,
     &smollm3::SMOLLM3,
+    &cohere2::COHERE2,
     &starcoder2::STARCODER2,
     &falcon::FALCON,
     &stablelm::STABLELM,

@@ -1,0 +1,14 @@
+//! Cohere's Command R7B and its like: both parts of a block in parallel behind one norm; blocks that slide rotate,
+//! those that see everything do not.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::family::Family;
+
+/// The family.
+pub(super) static COHERE2: Family = Family {
+    keys: config::keys,
+    ..Family::new("cohere2", &["Cohere2ForCausalLM"], |h| Ok(tensors::rules(h)), forward::spec)
+};
