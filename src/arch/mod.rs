@@ -6,6 +6,7 @@
 
 mod cohere2;
 mod config;
+mod ernie4_5;
 mod error;
 mod falcon;
 mod family;
@@ -83,6 +84,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &granite::GRANITE,
     &smollm3::SMOLLM3,
     &cohere2::COHERE2,
+    &ernie4_5::ERNIE4_5,
     &starcoder2::STARCODER2,
     &falcon::FALCON,
     &stablelm::STABLELM,
