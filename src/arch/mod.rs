@@ -20,6 +20,7 @@ mod llama;
 mod olmo2;
 mod phi3;
 mod qwen;
+mod seed_oss;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
@@ -85,6 +86,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &smollm3::SMOLLM3,
     &cohere2::COHERE2,
     &ernie4_5::ERNIE4_5,
+    &seed_oss::SEED_OSS,
     &starcoder2::STARCODER2,
     &falcon::FALCON,
     &stablelm::STABLELM,
