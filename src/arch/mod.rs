@@ -15,6 +15,7 @@ mod gemma;
 mod glm4;
 mod granite;
 mod hparams;
+mod hunyuan;
 pub mod keys;
 mod llama;
 mod olmo2;
@@ -87,6 +88,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &cohere2::COHERE2,
     &ernie4_5::ERNIE4_5,
     &seed_oss::SEED_OSS,
+    &hunyuan::HUNYUAN,
     &starcoder2::STARCODER2,
     &falcon::FALCON,
     &stablelm::STABLELM,
