@@ -8,6 +8,7 @@ mod cohere2;
 mod config;
 mod ernie4_5;
 mod error;
+mod exaone4;
 mod falcon;
 mod family;
 mod forward;
@@ -89,6 +90,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &ernie4_5::ERNIE4_5,
     &seed_oss::SEED_OSS,
     &hunyuan::HUNYUAN,
+    &exaone4::EXAONE4,
     &starcoder2::STARCODER2,
     &falcon::FALCON,
     &stablelm::STABLELM,
