@@ -14,6 +14,7 @@ mod family;
 mod forward;
 mod gemma;
 mod glm4;
+mod gpt2;
 mod granite;
 mod hparams;
 mod hunyuan;
@@ -92,6 +93,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &hunyuan::HUNYUAN,
     &exaone4::EXAONE4,
     &starcoder2::STARCODER2,
+    &gpt2::GPT2,
     &falcon::FALCON,
     &stablelm::STABLELM,
 ];

@@ -1,0 +1,34 @@
+//! `config.json` to keys.
+
+use serde_json::json;
+
+use crate::arch::{Config, Error, Keys, keys as key};
+
+/// What the class assumes.
+pub(super) fn complete(config: &mut Config) {
+    if let Ok(Some(embedding)) = config.count(&["n_embd"]) {
+        config.set_defaults(&[("n_inner", json!(4 * embedding))]);
+    }
+}
+
+pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+    if config.flag("scale_attn_by_inverse_layer_idx") {
+        return Err(config.bad("scale_attn_by_inverse_layer_idx", "false"));
+    }
+    if !matches!(config.text("activation_function"), None | Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast")) {
+        return Err(config.bad("activation_function", "gelu_new"));
+    }
+    keys.these(
+        config,
+        &[
+            key::BLOCK_COUNT,
+            key::CONTEXT_LENGTH,
+            key::EMBEDDING_LENGTH,
+            key::FEED_FORWARD_LENGTH,
+            key::HEAD_COUNT,
+            key::LAYER_NORM_EPSILON,
+        ],
+    )?;
+    keys.file_type();
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! The graph: layer norms, no rotary embedding, GELU.
+
+use crate::arch::forward::{attention, block, model, plain};
+use crate::arch::{Error, Hparams};
+use crate::kernels::Activation;
+use crate::nn::{Mixer, ModelSpec, NormKind, Weights};
+
+pub(super) fn spec(h: &Hparams, _weights: &Weights) -> Result<ModelSpec, Error> {
+    let blocks = (0..h.block_count)
+        .map(|i| block(Mixer::Attention(attention(h, i, None)), plain(Activation::GeluTanh)))
+        .collect();
+    Ok(model(h, NormKind::Layer, blocks))
+}

@@ -1,0 +1,14 @@
+//! GPT-2: learned positions, layer norms, biases everywhere, matrices stored the other way round.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::family::Family;
+
+/// The family.
+pub(super) static GPT2: Family = Family {
+    complete: config::complete,
+    keys: config::keys,
+    ..Family::new("gpt2", &["GPT2LMHeadModel"], |h| Ok(tensors::rules(h)), forward::spec)
+};
