@@ -15,6 +15,7 @@ mod forward;
 mod gemma;
 mod glm4;
 mod gpt2;
+mod gptneox;
 mod granite;
 mod hparams;
 mod hunyuan;
@@ -94,6 +95,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &exaone4::EXAONE4,
     &starcoder2::STARCODER2,
     &gpt2::GPT2,
+    &gptneox::GPTNEOX,
     &falcon::FALCON,
     &stablelm::STABLELM,
 ];

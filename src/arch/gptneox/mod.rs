@@ -1,0 +1,14 @@
+//! GPT-NeoX, Pythia and their like: both parts of a block in parallel, each behind a layer norm of its own; part of
+//! each head rotated.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::family::Family;
+
+/// The family.
+pub(super) static GPTNEOX: Family = Family {
+    keys: config::keys,
+    ..Family::new("gptneox", &["GPTNeoXForCausalLM"], |h| Ok(tensors::rules(h)), forward::spec)
+};
