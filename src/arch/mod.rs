@@ -21,6 +21,7 @@ mod hparams;
 mod hunyuan;
 pub mod keys;
 mod llama;
+mod mistral3;
 mod olmo2;
 mod phi3;
 mod qwen;
@@ -98,6 +99,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &gptneox::GPTNEOX,
     &falcon::FALCON,
     &stablelm::STABLELM,
+    &mistral3::MISTRAL3,
 ];
 
 /// The family of a file's `general.architecture`.
