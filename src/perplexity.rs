@@ -85,6 +85,14 @@ pub enum Error {
         /// Tokens of a chunk.
         context: usize,
     },
+    /// A chunk longer than the positions that the model has learned.
+    #[error("the model has learned {limit} positions, a context of {context} is too long")]
+    ContextTooLarge {
+        /// Tokens of a chunk.
+        context: usize,
+        /// Positions of the model.
+        limit: usize,
+    },
     /// A logit that is no number.
     #[error("the model computes what is no number at position {position} of chunk {chunk}")]
     NotFinite {
@@ -133,6 +141,9 @@ pub fn perplexity(
     let context = options.context;
     if context < 4 {
         return Err(Error::ContextTooSmall { context });
+    }
+    if let Some(limit) = model.decoder().learned_positions().filter(|&limit| limit < context) {
+        return Err(Error::ContextTooLarge { context, limit });
     }
     let text = text.strip_suffix('\n').unwrap_or(text);
     let encode = EncodeOptions { add_special: true, parse_special: false };

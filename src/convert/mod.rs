@@ -71,12 +71,16 @@ pub struct Options {
 pub fn tokenizer(folder: &Folder, pre: Option<&str>) -> Result<Tokenizer, Error> {
     let config_path = folder.path("config.json");
     let json = folder.json("config.json")?.ok_or_else(|| Error::MissingFile { path: config_path })?;
-    let config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
+    let mut config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
+    // The tokenizer of a model that cannot be converted may well be a usual one.
+    let family = arch::by_class(config.class()).ok();
+    if let Some(family) = family {
+        family.complete(&mut config);
+    }
+    let changes = family.map(|family| family.token_keys(&config)).unwrap_or_default();
     let mut metadata = Metadata::new();
     // Some tokenizers behave as the model's name says.
     metadata.set(keys::GENERAL_NAME, folder.name());
-    // A model of an unknown class has a tokenizer all the same.
-    let changes = arch::by_class(config.class()).map_or_else(|_| Vec::new(), |family| family.token_keys(&config));
     tokenizer::write(folder, &config, &changes, pre, &mut metadata)?;
     from_metadata(&metadata).map_err(|source| Error::Vocabulary { path: folder.path(""), source })
 }

@@ -10,7 +10,8 @@ use crate::nn::{KvType, Part, Rows, Sequence, SequenceOptions};
 /// Settings of a [`Session`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// Most tokens that the session may hold; the model's own context length when `None`.
+    /// Most tokens that the session may hold; the model's own context length when `None`. Never more than the
+    /// positions that the model has learned, where it has learned each by itself.
     pub context_length: Option<usize>,
     /// Most tokens a forward pass; longer prompts are split.
     pub batch_size: usize,
@@ -39,7 +40,8 @@ impl Session {
     #[must_use]
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: SessionOptions) -> Self {
         let sequence = model.decoder().sequence(SequenceOptions { kv_type: options.kv_type });
-        let context_length = options.context_length.unwrap_or_else(|| model.hparams().context_length);
+        let wanted = options.context_length.unwrap_or_else(|| model.hparams().context_length);
+        let context_length = model.decoder().learned_positions().map_or(wanted, |limit| wanted.min(limit));
         Self { model, pool, sequence, tokens: Vec::new(), context_length, options }
     }
 

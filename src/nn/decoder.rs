@@ -80,6 +80,12 @@ impl Decoder {
         self.spec.vocab_size
     }
 
+    /// Positions that the model has an embedding for, where it has learned one for each.
+    #[must_use]
+    pub fn learned_positions(&self) -> Option<usize> {
+        self.position_embedding.as_ref().map(Matrix::rows)
+    }
+
     /// An empty sequence.
     #[must_use]
     pub fn sequence(&self, options: SequenceOptions) -> Sequence {
@@ -91,7 +97,7 @@ impl Decoder {
     /// The numbers are the same however a sequence is split into calls, parts and threads.
     ///
     /// # Panics
-    /// When a part is empty or a token is outside the vocabulary.
+    /// When a part is empty, a token is outside the vocabulary, or a position outside [`Self::learned_positions`].
     pub fn forward(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Vec<f32> {
         let mut starts = vec![0];
         let mut positions = Vec::new();

@@ -40,5 +40,7 @@ mod tokenize_command;
 mod tokenizers;
 // The embedded model, from checkpoint to answer.
 mod storyteller;
+// Checkpoints as other versions hold them.
+mod variants;
 // The published vocabularies.
 mod vocabularies;

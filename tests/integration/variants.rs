@@ -1,0 +1,161 @@
+//! The tiny checkpoints as other versions of transformers, and multimodal models, hold them: the same logits; and with
+//! settings that no file can express: refused by name.
+
+use std::fs;
+use std::path::Path;
+
+use gguf::convert::{Conversion, Folder as Checkpoint, Options};
+use gguf::kernels::Pool;
+use gguf::model::Model;
+use gguf::nn::{KvType, Part, Rows, SequenceOptions};
+use serde_json::{Map, Value as Json, json};
+
+use super::folder::Folder;
+use super::goldens::{checkpoint, expected};
+use super::shared::json as read_json;
+
+fn write_json(path: &Path, value: &Json) {
+    fs::write(path, value.to_string()).expect("written");
+}
+
+fn settings(folder: &Path) -> Map<String, Json> {
+    read_json(&folder.join("config.json")).as_object().expect("settings").clone()
+}
+
+/// Renames the tensors of a folder; their bytes stay.
+fn rename(folder: &Path, to: impl Fn(&str) -> String) {
+    let path = folder.join("model.safetensors");
+    let bytes = fs::read(&path).expect("a file");
+    let (len, rest) = bytes.split_at(8);
+    let len = u64::from_le_bytes(len.try_into().expect("8")).try_into().expect("small");
+    let (header, data) = rest.split_at(len);
+    let header: Map<String, Json> = serde_json::from_slice(header).expect("a header");
+    let header: Map<String, Json> = header.into_iter().map(|(name, info)| (to(&name), info)).collect();
+    let header = Json::Object(header).to_string();
+    fs::write(path, [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()).expect("written");
+}
+
+fn conversion(folder: &Path) -> Result<Conversion, String> {
+    Conversion::new(Checkpoint::open(folder).expect("a folder"), &Options::default()).map_err(|e| e.to_string())
+}
+
+/// Fails unless the changed checkpoint still computes the golden's logits.
+fn assert_same_logits(folder: &Folder, name: &str, case: &str, change: impl Fn(&Path)) {
+    let from = checkpoint(folder, name);
+    change(&from);
+    let to = folder.path(&format!("{case}.gguf"));
+    let conversion = conversion(&from).unwrap_or_else(|e| panic!("{case}: {e}"));
+    conversion.write(&conversion.plan().expect("a plan"), &to, false, &|_| true).expect("written");
+    let model = Model::load(&to).unwrap_or_else(|e| panic!("{case}: {e}"));
+    let (tokens, expected) = expected(name);
+    let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F32 });
+    let part = Part { sequence: &mut sequence, tokens: &tokens, logits: Rows::From(0) };
+    let found = model.decoder().forward(&Pool::new(1), &mut [part]);
+    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= 2e-3 && found.len() == expected.len(), "{case}: {worst} from the expected logits");
+}
+
+/// Settings as transformers 4 writes them: the rotary ones at the top, no kinds of layers.
+fn old_spelling(settings: &mut Map<String, Json>, rope: &[(&str, Json)]) {
+    for name in ["rope_parameters", "layer_types"] {
+        settings.remove(name);
+    }
+    let dtype = settings.remove("dtype").expect("a type");
+    settings.insert("torch_dtype".into(), dtype);
+    settings.extend(rope.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+}
+
+#[test]
+fn the_spelling_of_transformers_4_is_understood() {
+    let folder = Folder::new("variants-spelling");
+    let cases: [(&str, &[(&str, Json)]); 8] = [
+        ("qwen2", &[("rope_theta", json!(10000.0))]),
+        ("gemma3", &[("rope_theta", json!(1e6)), ("rope_local_base_freq", json!(1e4))]),
+        ("olmo3", &[("rope_theta", json!(5e5))]),
+        ("cohere2", &[("rope_theta", json!(10000.0))]),
+        ("exaone4", &[("rope_theta", json!(10000.0)), ("sliding_window_pattern", json!("LLLG"))]),
+        ("gptneox", &[]),
+        ("stablelm", &[("rope_theta", json!(10000)), ("partial_rotary_factor", json!(0.25))]),
+        ("glm4", &[("partial_rotary_factor", json!(0.5))]),
+    ];
+    for (name, rope) in cases {
+        assert_same_logits(&folder, name, name, |path| {
+            let mut settings = settings(path);
+            old_spelling(&mut settings, rope);
+            write_json(&path.join("config.json"), &Json::Object(settings));
+        });
+    }
+}
+
+#[test]
+fn the_text_part_of_multimodal_checkpoints_is_converted() {
+    let folder = Folder::new("variants-multimodal");
+    let cases = [
+        ("gemma3", "Gemma3ForConditionalGeneration", "language_model."),
+        ("ministral3", "Mistral3ForConditionalGeneration", "language_model."),
+    ];
+    for (name, class, prefix) in cases {
+        assert_same_logits(&folder, name, name, |path| {
+            let mut text = settings(path);
+            text.remove("architectures");
+            let config = json!({
+                "architectures": [class], "model_type": "multimodal", "text_config": text,
+                "vision_config": { "hidden_size": 7, "num_hidden_layers": 1 }
+            });
+            write_json(&path.join("config.json"), &config);
+            rename(path, |tensor| format!("{prefix}{tensor}"));
+        });
+    }
+}
+
+#[test]
+fn names_without_their_prefix_are_understood() {
+    let folder = Folder::new("variants-prefix");
+    for name in ["gpt2", "falcon"] {
+        assert_same_logits(&folder, name, name, |path| {
+            rename(path, |tensor| tensor.strip_prefix("transformer.").expect("a prefix").to_owned());
+        });
+    }
+}
+
+#[test]
+fn factors_for_long_contexts_are_carried_over() {
+    let folder = Folder::new("variants-long");
+    // The golden's positions are all among the first: their factors count, which change nothing.
+    assert_same_logits(&folder, "phi3", "phi3", |path| {
+        let mut settings = settings(path);
+        let scaling = json!({ "type": "longrope", "short_factor": vec![1.0; 8], "long_factor": vec![64.0; 8] });
+        old_spelling(&mut settings, &[("rope_theta", json!(10000.0)), ("rope_scaling", scaling)]);
+        write_json(&path.join("config.json"), &Json::Object(settings));
+    });
+}
+
+#[test]
+fn settings_that_files_cannot_express_are_refused() {
+    let folder = Folder::new("variants-refused");
+    let cases: [(&str, &str, Json); 15] = [
+        ("qwen2", "num_attention_heads", json!(0)),
+        ("qwen2", "hidden_size", json!("64")),
+        ("gemma2", "query_pre_attn_scalar", json!(0)),
+        ("gemma3", "layer_types", json!(["full_attention"])),
+        ("phi3", "rope_parameters", json!({ "rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0] })),
+        ("glm4", "rope_parameters", json!({ "partial_rotary_factor": 2.0 })),
+        ("olmo3", "layer_types", json!(vec!["recurrent"; 4])),
+        ("smollm3", "no_rope_layers", json!([0, 1, 1, 1])),
+        ("cohere2", "rope_parameters", json!({ "rope_type": "linear", "factor": 2.0 })),
+        ("hunyuan", "rope_parameters", json!({ "rope_type": "dynamic", "alpha": -1.0 })),
+        ("gpt2", "scale_attn_by_inverse_layer_idx", json!(true)),
+        ("falcon", "alibi", json!(true)),
+        ("falcon", "num_kv_heads", json!(0)),
+        ("ministral3", "rope_parameters", json!({ "rope_type": "default", "rope_theta": 1e6 })),
+        ("ministral3", "model_type", json!("mistral4")),
+    ];
+    for (name, setting, value) in cases {
+        let from = checkpoint(&folder, name);
+        assert!(conversion(&from).is_ok(), "{name}");
+        let mut settings = settings(&from);
+        settings.insert(setting.into(), value.clone());
+        write_json(&from.join("config.json"), &Json::Object(settings));
+        assert!(conversion(&from).is_err(), "{name}: {setting} = {value} is accepted");
+    }
+}
