@@ -8,6 +8,7 @@ use gguf::convert::{Conversion, Folder as Checkpoint, Options};
 use gguf::kernels::Pool;
 use gguf::model::Model;
 use gguf::nn::{KvType, Part, Rows, SequenceOptions};
+use gguf::quantize::RunOptions;
 use serde_json::{Map, Value as Json, json};
 
 use super::folder::Folder;
@@ -45,7 +46,7 @@ fn assert_same_logits(folder: &Folder, name: &str, case: &str, change: impl Fn(&
     change(&from);
     let to = folder.path(&format!("{case}.gguf"));
     let conversion = conversion(&from).unwrap_or_else(|e| panic!("{case}: {e}"));
-    conversion.write(&conversion.plan().expect("a plan"), &to, false, &|_| true).expect("written");
+    conversion.write(&conversion.plan(&[]).expect("a plan"), &to, &RunOptions::default(), &|_| true).expect("written");
     let model = Model::load(&to).unwrap_or_else(|e| panic!("{case}: {e}"));
     let (tokens, expected) = expected(name);
     let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F32 });
