@@ -26,6 +26,12 @@ static SHAPES: &[Shape] = shapes! {
         "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 512, "vocab_size": 512,
         "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true
     };
+    "mixtral-tiny", "a mixture of experts for tests", {
+        "architectures": ["MixtralForCausalLM"], "hidden_size": 256, "num_hidden_layers": 2,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 256, "vocab_size": 512,
+        "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 1000000.0,
+        "num_local_experts": 6, "num_experts_per_tok": 2, "tie_word_embeddings": false
+    };
     "llama-1b", "Llama-3.2-1B", {
         "architectures": ["LlamaForCausalLM"], "hidden_size": 2048, "num_hidden_layers": 16, "head_dim": 64,
         "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 8192, "vocab_size": 128256,

@@ -1,4 +1,6 @@
 //! A block of cached positions: how keys and values lie in it, in each type.
+//!
+//! A head's positions lie side by side in long runs: one token's attention reads them as fast as memory gives them.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -9,7 +11,12 @@ use crate::kernels::attention::{Numbers, TILE};
 use crate::kernels::q8_tile::{Q8_BLOCK, Q8Tile};
 use crate::kernels::{Isa, LANES, encode};
 
-/// 64 positions of all heads: keys as `[head, 4, k_dim, 16]`, values as `[head, 64, width]`.
+/// Positions of a block, a multiple of a tile's.
+pub(super) const POSITIONS: usize = TILES * TILE;
+/// Tiles of a block.
+const TILES: usize = 8;
+
+/// Positions of all heads: keys as `[head, POSITIONS / 16, k_dim, 16]`, values as `[head, POSITIONS, width]`.
 #[derive(Clone)]
 pub(super) enum Block {
     F32 {
@@ -21,7 +28,7 @@ pub(super) enum Block {
         values: Vec<u16>,
     },
     /// Bytes with a scale (half precision) for each 32 elements of a position: keys' as
-    /// `[head, 4, ceil(k_dim / 32), 16]`, values' as `[head, 64, ceil(width / 32)]`.
+    /// `[head, POSITIONS / 16, ceil(k_dim / 32), 16]`, values' as `[head, POSITIONS, ceil(width / 32)]`.
     Q8 {
         keys: Vec<i8>,
         key_scales: Vec<u16>,
@@ -59,12 +66,12 @@ impl Layout {
 
     /// Where the key at `slot` of `head` begins, among rows of `len` elements; the next ones follow at steps of 16.
     fn key_at(head: usize, slot: usize, len: usize) -> usize {
-        (head * TILE + slot / LANES * LANES) * len + slot % LANES
+        (head * POSITIONS + slot / LANES * LANES) * len + slot % LANES
     }
 
     /// Where the row at `slot` of `head` begins, among rows of `len` elements.
     fn row_at(head: usize, slot: usize, len: usize) -> usize {
-        (head * TILE + slot) * len
+        (head * POSITIONS + slot) * len
     }
 }
 
@@ -72,7 +79,7 @@ impl Block {
     /// A block of zeros.
     pub(super) fn new(spec: &KvSpec) -> Self {
         let layout = Layout::new(spec);
-        let positions = spec.heads * TILE;
+        let positions = spec.heads * POSITIONS;
         let (keys, values) = (positions * layout.k_dim, positions * layout.width);
         match spec.ty {
             KvType::F32 => Self::F32 { keys: vec![0.0; keys], values: vec![0.0; values] },
@@ -139,10 +146,11 @@ impl Block {
         }
     }
 
-    /// Keys and values of head `head`, where they can be computed with as they lie.
-    pub(super) fn numbers(&self, spec: &KvSpec, head: usize) -> Option<(Numbers<'_>, Numbers<'_>)> {
+    /// Keys and values of head `head` in tile `tile`, counted from any block's first, where they can be computed with as they lie.
+    pub(super) fn numbers(&self, spec: &KvSpec, tile: usize, head: usize) -> Option<(Numbers<'_>, Numbers<'_>)> {
         let Layout { k_dim, width, .. } = Layout::new(spec);
-        let of = |len: usize| head * TILE * len..(head + 1) * TILE * len;
+        let start = head * POSITIONS + tile % TILES * TILE;
+        let of = |len: usize| start * len..(start + TILE) * len;
         match self {
             Self::F32 { keys, values } => Some((Numbers::F32(&keys[of(k_dim)]), Numbers::F32(&values[of(width)]))),
             Self::F16 { keys, values } => Some((Numbers::F16(&keys[of(k_dim)]), Numbers::F16(&values[of(width)]))),
@@ -150,16 +158,18 @@ impl Block {
         }
     }
 
-    /// Keys and values of head `head`, as floats in `buffer` or as they lie.
+    /// Keys and values of head `head` in tile `tile`, counted from any block's first, as floats in `buffer` or as they lie.
     pub(super) fn tile<'a>(
         &'a self,
         isa: Isa,
         spec: &KvSpec,
+        tile: usize,
         head: usize,
         buffer: &'a mut TileBuffer,
     ) -> (Numbers<'a>, Numbers<'a>) {
         let Layout { k_dim, width, k_scales, v_scales, .. } = Layout::new(spec);
-        let of = |len: usize| head * TILE * len..(head + 1) * TILE * len;
+        let start = head * POSITIONS + tile % TILES * TILE;
+        let of = |len: usize| start * len..(start + TILE) * len;
         match self {
             Self::F32 { keys, values } => (Numbers::F32(&keys[of(k_dim)]), Numbers::F32(&values[of(width)])),
             Self::F16 { keys, values } => (Numbers::F16(&keys[of(k_dim)]), Numbers::F16(&values[of(width)])),

@@ -1,11 +1,11 @@
-//! Keys and values of one layer of one sequence, in blocks of 64 positions.
+//! Keys and values of one layer of one sequence, in blocks of some hundred positions.
 //!
 //! Blocks are shared: a clone of a cache holds the same blocks, and whoever writes to a shared one first takes a copy
 //! of it. So sequences grow without moving, share a prefix, and go back to any position that is still held.
 
 use std::sync::Arc;
 
-use super::kv_block::{Block, TileBuffer};
+use super::kv_block::{Block, POSITIONS, TileBuffer};
 use crate::kernels::Isa;
 use crate::kernels::attention::{Numbers, TILE};
 
@@ -39,7 +39,7 @@ pub struct KvSpec {
 #[derive(Clone)]
 pub struct KvCache {
     spec: KvSpec,
-    /// Block `i` holds the positions from `64 i` on; `None` when a window has left it behind.
+    /// Block `i` holds the positions from `POSITIONS * i` on; `None` when a window has left it behind.
     blocks: Vec<Option<Arc<Block>>>,
     len: usize,
 }
@@ -83,7 +83,7 @@ impl KvCache {
         let (k, v) = (self.spec.heads * self.spec.k_dim, self.spec.heads * self.spec.v_dim);
         assert!(keys.len().is_multiple_of(k) && keys.len() / k * v == values.len(), "keys and values do not agree");
         for (key, value) in keys.chunks_exact(k).zip(values.chunks_exact(v)) {
-            let (block, slot) = (self.len / TILE, self.len % TILE);
+            let (block, slot) = (self.len / POSITIONS, self.len % POSITIONS);
             if block == self.blocks.len() {
                 self.blocks.push(Some(Arc::new(Block::new(&self.spec))));
             }
@@ -98,7 +98,7 @@ impl KvCache {
     pub(super) fn drop_unseen(&mut self) {
         let Some(window) = self.spec.window else { return };
         // The next query stands at `len` and sees `window` positions.
-        let first = (self.len + 1).saturating_sub(window) / TILE;
+        let first = (self.len + 1).saturating_sub(window) / POSITIONS;
         for block in self.blocks.iter_mut().take(first).rev() {
             if block.take().is_none() {
                 break;
@@ -112,8 +112,8 @@ impl KvCache {
         if len >= self.len {
             return true;
         }
-        let first = self.spec.window.map_or(0, |window| (len + 1).saturating_sub(window) / TILE);
-        let blocks = len.div_ceil(TILE);
+        let first = self.spec.window.map_or(0, |window| (len + 1).saturating_sub(window) / POSITIONS);
+        let blocks = len.div_ceil(POSITIONS);
         if self.blocks[first..blocks.max(first)].iter().any(Option::is_none) {
             return false;
         }
@@ -125,7 +125,7 @@ impl KvCache {
     /// Keys and values of head `head` in tile `tile`, where there is one whose numbers can be computed with as they
     /// lie.
     pub(super) fn numbers(&self, tile: usize, head: usize) -> Option<(Numbers<'_>, Numbers<'_>)> {
-        self.blocks.get(tile)?.as_deref()?.numbers(&self.spec, head)
+        self.blocks.get(tile * TILE / POSITIONS)?.as_deref()?.numbers(&self.spec, tile, head)
     }
 
     /// Keys and values of head `head` in tile `tile`, as floats in `buffer` or as they lie.
@@ -139,8 +139,10 @@ impl KvCache {
         head: usize,
         buffer: &'a mut TileBuffer,
     ) -> (Numbers<'a>, Numbers<'a>) {
-        let block = self.blocks[tile].as_deref().unwrap_or_else(|| panic!("tile {tile} has left the window"));
-        block.tile(isa, &self.spec, head, buffer)
+        let block = self.blocks[tile * TILE / POSITIONS]
+            .as_deref()
+            .unwrap_or_else(|| panic!("tile {tile} has left the window"));
+        block.tile(isa, &self.spec, tile, head, buffer)
     }
 }
 
@@ -178,8 +180,8 @@ mod tests {
     fn positions_come_back() {
         for ty in [KvType::F32, KvType::F16, KvType::Q8_0] {
             let mut cache = KvCache::new(spec(ty, None));
-            fill(&mut cache, 100);
-            for position in [0, 15, 16, 63, 64, 99] {
+            fill(&mut cache, POSITIONS + 100);
+            for position in [0, 15, 16, 63, 64, 99, POSITIONS - 1, POSITIONS, POSITIONS + 99] {
                 let expected = position as f32 + 3.0 + 2.0;
                 assert!((key(&cache, position, 1, 2) - expected).abs() <= expected * 0.005, "{ty:?} {position}");
             }
@@ -201,12 +203,12 @@ mod tests {
     #[test]
     fn a_window_drops_blocks_and_refuses_to_go_back_to_them() {
         let mut cache = KvCache::new(spec(KvType::F16, Some(10)));
-        fill(&mut cache, 300);
+        fill(&mut cache, POSITIONS + 300);
         cache.drop_unseen();
         let whole = Block::new(&spec(KvType::F16, None)).bytes();
-        assert_eq!(cache.bytes(), whole, "positions 291 and later lie in one block");
+        assert_eq!(cache.bytes(), whole, "the positions that are seen lie in one block");
         assert!(!cache.truncate(100));
-        assert_eq!(cache.len(), 300);
-        assert!(cache.truncate(299));
+        assert_eq!(cache.len(), POSITIONS + 300);
+        assert!(cache.truncate(POSITIONS + 299));
     }
 }

@@ -20,6 +20,8 @@ mod logits;
 mod folder;
 // Crafted and broken files.
 mod hostile;
+// The same bits for every split, thread and CPU; regions a token.
+mod invariants;
 // Layers, sizes of files, unsafe code.
 mod house;
 // `gguf inspect`.
