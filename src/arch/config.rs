@@ -142,6 +142,42 @@ impl Config {
         embedding.checked_div(heads).ok_or_else(|| bad(&["num_attention_heads"], &Json::from(0), "more than 0"))
     }
 
+    /// Length of a head's rotated part; `default` is the share of the head where no setting says it.
+    ///
+    /// # Errors
+    /// When that share is not within the head, or what the head's length follows from is missing.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a length below 2^32"
+    )]
+    pub fn rotary_length(&self, default: f64) -> Result<usize, Error> {
+        let share = self.rope_number("partial_rotary_factor").unwrap_or(default);
+        if !(0.0..=1.0).contains(&share) {
+            return Err(self.bad("partial_rotary_factor", "0 to 1"));
+        }
+        Ok((share * self.head_length()? as f64) as usize)
+    }
+
+    /// Refuses a setting that is there and is not `expected`.
+    ///
+    /// # Errors
+    /// When it is another.
+    pub fn expect(&self, name: &str, expected: &Json, described: &'static str) -> Result<(), Error> {
+        match self.get(name) {
+            Some(value) if value != expected => Err(bad(&[name], value, described)),
+            _ => Ok(()),
+        }
+    }
+
+    /// An error that says what stands at the setting `name` and what may stand there.
+    #[must_use]
+    pub fn bad(&self, name: &str, expected: &'static str) -> Error {
+        let found = self.get(name).or_else(|| self.rope().get(name)).unwrap_or(&Json::Null);
+        bad(&[name], found, expected)
+    }
+
     /// What each block is (`full_attention`, `sliding_attention` ...), where the checkpoint says it.
     #[must_use]
     pub fn layer_types(&self) -> Option<Vec<&str>> {
@@ -284,6 +320,20 @@ impl Keys {
         Ok(())
     }
 
+    /// Hidden lengths of experts and of what all tokens share, where the checkpoint says them.
+    ///
+    /// # Errors
+    /// When a setting is of a wrong kind.
+    pub fn expert_lengths(&mut self, config: &Config) -> Result<(), Error> {
+        if let Some(length) = config.count(&["moe_intermediate_size"])? {
+            self.count(keys::EXPERT_FEED_FORWARD_LENGTH, length);
+        }
+        if let Some(length) = config.count(&["shared_expert_intermediate_size"])? {
+            self.count(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH, length);
+        }
+        Ok(())
+    }
+
     fn rope_scaling(&mut self, config: &Config) {
         let rope = config.rope();
         let number = |name: &str| rope.get(name).and_then(Json::as_f64);
@@ -358,6 +408,9 @@ impl Keys {
     reason = "computed in f32, as the reference does"
 )]
 pub fn rope_factors(config: &Config, hparams: &super::Hparams, name: &str) -> Option<Vec<f32>> {
+    if config.rope_type() == "proportional" && name == "rope_freqs.weight" {
+        return still_pairs(config, hparams);
+    }
     if config.rope_type().to_lowercase() != "llama3" || name != "rope_freqs.weight" {
         return None;
     }
@@ -379,4 +432,18 @@ pub fn rope_factors(config: &Config, hparams: &super::Hparams, name: &str) -> Op
         }
     });
     Some(factors.collect())
+}
+
+/// Factors under which all but a share of the pairs, the first, stand still.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a share of a length, rounded down"
+)]
+fn still_pairs(config: &Config, hparams: &super::Hparams) -> Option<Vec<f32>> {
+    let dims = hparams.count_or(keys::ROPE_DIMENSION_COUNT, hparams.key_length).ok()?;
+    let share = config.rope_number("partial_rotary_factor").unwrap_or(1.0).clamp(0.0, 1.0);
+    let turning = (dims as f64 * share / 2.0) as usize;
+    Some((0..dims / 2).map(|i| if i < turning { 1.0 } else { 1e30 }).collect())
 }

@@ -5,19 +5,29 @@
 //! and how they are computed with (`forward.rs`).
 
 mod config;
+mod deepseek2;
 mod error;
 mod forward;
+mod gemma4;
+mod glm4_moe;
+mod gpt_oss;
+mod granite_hybrid;
 mod hparams;
 pub mod keys;
+mod lfm2;
 mod llama;
+mod qwen_moe;
+mod qwen_next;
 mod tensor_rule;
+mod token_key;
 
 use crate::nn::{ModelSpec, Weights};
 
 pub use config::{Config, Keys, rope_factors};
 pub use error::Error;
 pub use hparams::Hparams;
-pub use tensor_rule::{BlockRules, Rules, Source, Step, TensorRule};
+pub use tensor_rule::{BlockRules, Names, Rules, Source, Step, TensorRule};
+pub use token_key::TokenKey;
 
 /// What a family says about itself.
 pub trait Architecture: Sync {
@@ -33,6 +43,11 @@ pub trait Architecture: Sync {
     /// When a setting is missing or of a wrong kind.
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error>;
 
+    /// What is special about the tokens of the family's checkpoints.
+    fn token_keys(&self, _config: &Config) -> Vec<TokenKey> {
+        Vec::new()
+    }
+
     /// Every tensor that a model with these hyper-parameters has, or may have.
     ///
     /// # Errors
@@ -47,7 +62,20 @@ pub trait Architecture: Sync {
 }
 
 /// All families.
-pub static FAMILIES: &[&dyn Architecture] = &[&llama::Llama];
+pub static FAMILIES: &[&dyn Architecture] = &[
+    &llama::Llama,
+    &qwen_moe::QwenMoe::Qwen2,
+    &qwen_moe::QwenMoe::Qwen3,
+    &deepseek2::DeepSeek2,
+    &gpt_oss::GptOss,
+    &glm4_moe::Glm4Moe,
+    &lfm2::Lfm2,
+    &qwen_next::QwenNext::Qwen3Next,
+    &qwen_next::QwenNext::Qwen35,
+    &qwen_next::QwenNext::Qwen35Moe,
+    &gemma4::Gemma4,
+    &granite_hybrid::GraniteHybrid,
+];
 
 /// The family of a file's `general.architecture`.
 ///

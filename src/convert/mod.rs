@@ -7,10 +7,13 @@
 mod error;
 mod folder;
 mod general;
+mod layout;
 mod model_card;
 mod model_name;
+mod part;
 mod pre_tokenizer;
 mod sentencepiece;
+mod stored;
 mod tensors;
 mod tokenizer;
 
@@ -24,18 +27,18 @@ use crate::gguf::{Metadata, TensorSpec, Value, keys};
 use crate::input_file::FileId;
 use crate::quantize::{self, FileType, Plan, Progress, Source};
 use crate::safetensors::{Checkpoint, Dtype};
-use tensors::Making;
+use tensors::{Making, Target};
 
 /// The type that weights are converted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OutputType {
     /// Single precision.
     F32,
-    /// Half precision.
+    /// Half precision: byte for byte the reference's file, which also adds to half-precision weights in half precision.
     F16,
     /// bfloat16.
     BF16,
-    /// Half precision for a checkpoint that begins with it, else bfloat16.
+    /// Half precision for a checkpoint that begins with it, else bfloat16; sums are not rounded to it.
     #[default]
     Auto,
 }
@@ -91,12 +94,13 @@ impl Conversion {
         family.keys(&config, &mut own).map_err(failed)?;
         let own = own.finish();
         let mut tokens = Metadata::new();
-        tokenizer::write(&folder, &config, options.pre.as_deref(), &mut tokens)?;
+        tokenizer::write(&folder, &config, &family.token_keys(&config), options.pre.as_deref(), &mut tokens)?;
         let described: Metadata =
             own.iter().chain(tokens.iter()).map(|(key, value)| (key.to_owned(), value.clone())).collect();
         let hparams = Hparams::from_metadata(&described).map_err(failed)?;
         let rules = family.tensors(&hparams).map_err(failed)?;
-        let made = tensors::plan(&folder.path(""), &config, &hparams, &checkpoint, &rules, file_type)?;
+        let target = Target { file_type, half_sums: options.output_type == OutputType::F16 };
+        let made = tensors::plan(&folder.path(""), &config, &hparams, &checkpoint, &rules, target)?;
         let specs: Vec<TensorSpec> = made.making.iter().map(|making| making.spec.clone()).collect();
         let mut metadata = Metadata::new();
         general::write(&folder, family.name(), options.name.as_deref(), &specs, &mut metadata)?;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 use super::error::{Error, TokenizerProblem};
 use super::sentencepiece::Sentencepiece;
 use super::{Folder, pre_tokenizer};
-use crate::arch::Config;
+use crate::arch::{Config, TokenKey};
 use crate::gguf::{Array, Metadata, Value, keys};
 use crate::tokenizer::TokenKind;
 
@@ -43,11 +43,18 @@ impl Tokens {
     }
 }
 
-/// Adds the tokenizer of `folder` to `metadata`. `pre` names a pre-tokenizer where it shall not be recognized.
+/// Adds the tokenizer of `folder` to `metadata`, with the `changes` of its family. `pre` names a pre-tokenizer where
+/// it shall not be recognized.
 ///
 /// # Errors
 /// When there is none, or it cannot be expressed.
-pub(super) fn write(folder: &Folder, config: &Config, pre: Option<&str>, metadata: &mut Metadata) -> Result<(), Error> {
+pub(super) fn write(
+    folder: &Folder,
+    config: &Config,
+    changes: &[TokenKey],
+    pre: Option<&str>,
+    metadata: &mut Metadata,
+) -> Result<(), Error> {
     let settings = folder.json("tokenizer_config.json")?;
     let settings = settings.as_ref().and_then(Json::as_object).cloned().unwrap_or_default();
     let vocab_size = vocab_size(config)?;
@@ -62,7 +69,7 @@ pub(super) fn write(folder: &Folder, config: &Config, pre: Option<&str>, metadat
         metadata.set(keys::TOKENIZER_MODEL, "llama");
         metadata.set(keys::TOKENIZER_PRE, "default");
         tokens.write(metadata, Some(&scores));
-        return special(folder, &settings, None, count, metadata);
+        return special(folder, &settings, None, count, changes, metadata);
     }
     let Some(json) = folder.json("tokenizer.json")? else {
         return Err(Error::Tokenizer { path: folder.path(""), problem: TokenizerProblem::NoFile });
@@ -77,7 +84,7 @@ pub(super) fn write(folder: &Folder, config: &Config, pre: Option<&str>, metadat
     metadata.set(keys::TOKENIZER_PRE, pre);
     tokens.write(metadata, None);
     metadata.set(keys::TOKENIZER_MERGES, Value::Array(Array::strings(&merges)));
-    special(folder, &settings, Some(&json), tokens.texts.len(), metadata)
+    special(folder, &settings, Some(&json), tokens.texts.len(), changes, metadata)
 }
 
 fn vocab_size(config: &Config) -> Result<Option<usize>, Error> {
@@ -188,6 +195,7 @@ fn special(
     settings: &Map<String, Json>,
     json: Option<&Json>,
     count: usize,
+    changes: &[TokenKey],
     metadata: &mut Metadata,
 ) -> Result<(), Error> {
     const KINDS: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
@@ -197,6 +205,10 @@ fn special(
         post_processor(json, settings, &mut adds);
     }
     let added = json.and_then(|json| json.get("added_tokens")).and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+    let id_of = |text: &str| {
+        let token = added.iter().find(|token| token.get("content").and_then(Json::as_str) == Some(text))?;
+        token.get("id")?.as_u64()
+    };
     for kind in KINDS {
         let add = settings.get(&format!("add_{kind}_token")).and_then(Json::as_bool);
         if let Some(add) = add.filter(|_| adds.iter().all(|(known, _)| *known != kind)) {
@@ -204,9 +216,7 @@ fn special(
         }
         let entry = settings.get(&format!("{kind}_token"));
         let text = entry.and_then(|entry| entry.as_str().or_else(|| entry.get("content")?.as_str()));
-        let id =
-            text.and_then(|text| added.iter().find(|token| token.get("content").and_then(Json::as_str) == Some(text)));
-        if let Some(id) = id.and_then(|token| token.get("id")).and_then(Json::as_u64) {
+        if let Some(id) = text.and_then(id_of) {
             ids.push((kind, id));
         }
     }
@@ -219,14 +229,18 @@ fn special(
             ids.push((kind, id));
         }
     }
+    for change in changes {
+        if let TokenKey::Text(kind, text) = change
+            && let Some(id) = id_of(text)
+        {
+            match ids.iter_mut().find(|(known, _)| known == kind) {
+                Some(entry) => entry.1 = id,
+                None => ids.push((kind, id)),
+            }
+        }
+    }
     for (kind, id) in ids {
-        let name = match kind {
-            "unk" => "unknown",
-            "sep" => "seperator",
-            "pad" => "padding",
-            other => other,
-        };
-        metadata.set(format!("tokenizer.ggml.{name}_token_id"), Value::U32(u32::try_from(id).unwrap_or(u32::MAX)));
+        set_id(kind, u32::try_from(id).unwrap_or(u32::MAX), metadata);
     }
     for (kind, add) in adds {
         if matches!(kind, "bos" | "eos" | "sep") {
@@ -236,7 +250,24 @@ fn special(
     if let Some(template) = chat_template(folder, settings)? {
         metadata.set(keys::TOKENIZER_CHAT_TEMPLATE, template);
     }
+    for change in changes {
+        match change {
+            TokenKey::Id(kind, id) if (*id as usize) < count => set_id(kind, *id, metadata),
+            TokenKey::SpacePrefix(prefix) => metadata.set(keys::TOKENIZER_ADD_SPACE_PREFIX, *prefix),
+            TokenKey::Id(..) | TokenKey::Text(..) => {}
+        }
+    }
     Ok(())
+}
+
+fn set_id(kind: &str, id: u32, metadata: &mut Metadata) {
+    let name = match kind {
+        "unk" => "unknown",
+        "sep" => "seperator",
+        "pad" => "padding",
+        other => other,
+    };
+    metadata.set(format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
 }
 
 /// What the post-processor of a `tokenizer.json` adds to texts.

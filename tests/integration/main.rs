@@ -30,6 +30,8 @@ mod round_trip;
 mod shared;
 // Tokenizers of published vocabularies.
 mod tokenizers;
+// Quantized, multimodal and older checkpoints.
+mod sources;
 // The embedded model, from checkpoint to answer.
 mod storyteller;
 // The published vocabularies.

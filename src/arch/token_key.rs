@@ -1,0 +1,13 @@
+//! What a family changes in the tokenizer's keys of its checkpoints. Conversion alone reads this.
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenKey {
+    /// The special token of this kind (`eos`, `eot` ...) is the added token with this text, whatever the tokenizer's
+    /// settings say.
+    Text(&'static str, &'static str),
+    /// The special token of this kind has this id; written after all others.
+    Id(&'static str, u32),
+    /// Whether texts get a space in front; written last.
+    SpacePrefix(bool),
+}
