@@ -211,6 +211,17 @@ impl Config {
         self.rope = self.rope_settings();
     }
 
+    /// Refuses a setting that is there and is not `expected`.
+    ///
+    /// # Errors
+    /// When it is another.
+    pub fn expect(&self, name: &str, expected: &Json, described: &'static str) -> Result<(), Error> {
+        match self.get(name) {
+            Some(value) if value != expected => Err(bad(&[name], value, described)),
+            _ => Ok(()),
+        }
+    }
+
     /// An error that says what stands at the setting `name` and what may stand there.
     #[must_use]
     pub fn bad(&self, name: &str, expected: &'static str) -> Error {
@@ -414,6 +425,20 @@ impl Keys {
         Ok(())
     }
 
+    /// Hidden lengths of experts and of what all tokens share, where the checkpoint says them.
+    ///
+    /// # Errors
+    /// When a setting is of a wrong kind.
+    pub fn expert_lengths(&mut self, config: &Config) -> Result<(), Error> {
+        if let Some(length) = config.count(&["moe_intermediate_size"])? {
+            self.count(keys::EXPERT_FEED_FORWARD_LENGTH, length);
+        }
+        if let Some(length) = config.count(&["shared_expert_intermediate_size"])? {
+            self.count(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH, length);
+        }
+        Ok(())
+    }
+
     fn rope_scaling(&mut self, config: &Config) {
         let rope = config.rope();
         let number = |name: &str| rope.get(name).and_then(Json::as_f64);
@@ -488,6 +513,9 @@ impl Keys {
     reason = "computed in f32, as the reference does"
 )]
 pub fn rope_factors(config: &Config, hparams: &super::Hparams, name: &str) -> Option<Vec<f32>> {
+    if config.rope_type() == "proportional" && name == "rope_freqs.weight" {
+        return still_pairs(config, hparams);
+    }
     match name {
         "rope_factors_long.weight" => return config.rope_list("long_factor"),
         "rope_factors_short.weight" => return config.rope_list("short_factor"),
@@ -512,4 +540,18 @@ pub fn rope_factors(config: &Config, hparams: &super::Hparams, name: &str) -> Op
         }
     });
     Some(factors.collect())
+}
+
+/// Factors under which all but a share of the pairs, the first, stand still.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a share of a length, rounded down"
+)]
+fn still_pairs(config: &Config, hparams: &super::Hparams) -> Option<Vec<f32>> {
+    let dims = hparams.count_or(keys::ROPE_DIMENSION_COUNT, hparams.key_length).ok()?;
+    let share = config.rope_number("partial_rotary_factor").unwrap_or(1.0).clamp(0.0, 1.0);
+    let turning = (dims as f64 * share / 2.0) as usize;
+    Some((0..dims / 2).map(|i| if i < turning { 1.0 } else { 1e30 }).collect())
 }

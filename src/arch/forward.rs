@@ -3,8 +3,8 @@
 use super::{Error, Hparams, keys};
 use crate::kernels::Activation;
 use crate::nn::{
-    AttentionMixer, BlockNorms, BlockSpec, Dense, FeedForward, Gate, Mixer, ModelSpec, NormKind, NormSpec, RopeSpec,
-    RopeStyle, Weights, Wiring, Yarn, frequencies,
+    AttentionMixer, BlockNorms, BlockSpec, Dense, Experts, FeedForward, Gate, Gating, Groups, Mixer, ModelSpec,
+    NormKind, NormSpec, RopeSpec, RopeStyle, Weights, Wiring, Yarn, YarnEdges, frequencies,
 };
 
 /// A model of the given blocks, without any scale or cap.
@@ -37,6 +37,55 @@ pub(super) fn plain(activation: Activation) -> FeedForward {
     FeedForward::Dense(Dense { activation, gate: Gate::None })
 }
 
+/// Experts as the keys describe them; `gating`, and whether weights are normalized, where no key says it.
+///
+/// # Errors
+/// When a key is missing or impossible.
+pub(super) fn experts(
+    h: &Hparams,
+    activation: Activation,
+    gating: Gating,
+    normalize: bool,
+) -> Result<FeedForward, Error> {
+    let count = h.positive(keys::EXPERT_COUNT)?;
+    let used = h.positive(keys::EXPERT_USED_COUNT)?;
+    if used > count {
+        return Err(h.bad_key(keys::EXPERT_USED_COUNT, "at most expert_count"));
+    }
+    let gating = match h.count_or(keys::EXPERT_GATING_FUNC, 0)? {
+        0 => gating,
+        1 => Gating::Softmax,
+        2 => Gating::Sigmoid,
+        3 => Gating::SoftmaxOfChosen,
+        _ => return Err(h.bad_key(keys::EXPERT_GATING_FUNC, "1 to 3")),
+    };
+    let weight_scale = match h.f32_or(keys::EXPERT_WEIGHTS_SCALE, 1.0)? {
+        0.0 => 1.0,
+        scale => scale,
+    };
+    let normalize = h.bool_or(keys::EXPERT_WEIGHTS_NORM, normalize)?;
+    let groups = groups(h, count, used, gating)?;
+    Ok(FeedForward::Experts(Experts { count, used, activation, gating, normalize, weight_scale, groups }))
+}
+
+/// The choice by groups that the keys describe. A group is as good as its best expert where a softmax weighs them, as
+/// its two best together where sigmoids do.
+fn groups(h: &Hparams, experts: usize, used: usize, gating: Gating) -> Result<Option<Groups>, Error> {
+    let count = h.count_or(keys::EXPERT_GROUP_COUNT, 1)?;
+    if count <= 1 {
+        return Ok(None);
+    }
+    if !experts.is_multiple_of(count) {
+        return Err(h.bad_key(keys::EXPERT_GROUP_COUNT, "a divisor of expert_count"));
+    }
+    let used_groups = h.positive(keys::EXPERT_GROUP_USED_COUNT)?;
+    if used_groups > count || used_groups * (experts / count) < used {
+        return Err(h.bad_key(keys::EXPERT_GROUP_USED_COUNT, "up to expert_group_count, with experts enough"));
+    }
+    let best = if gating == Gating::Sigmoid { 2 } else { 1 };
+    Ok(Some(Groups { count, used: used_groups, best }))
+}
+
 /// Attention of block `index` over all positions, scaled by the root of the head's length.
 #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
 pub(super) fn attention(h: &Hparams, index: usize, rope: Option<RopeSpec>) -> AttentionMixer {
@@ -63,13 +112,26 @@ pub(super) fn attention(h: &Hparams, index: usize, rope: Option<RopeSpec>) -> At
 /// # Errors
 /// When a key or the tensor is unfit.
 pub(super) fn rope(h: &Hparams, weights: &Weights, style: RopeStyle) -> Result<RopeSpec, Error> {
+    rope_with_edges(h, weights, style, YarnEdges::Whole)
+}
+
+/// As [`rope`], where YaRN's edges are those of the family.
+///
+/// # Errors
+/// As [`rope`].
+pub(super) fn rope_with_edges(
+    h: &Hparams,
+    weights: &Weights,
+    style: RopeStyle,
+    edges: YarnEdges,
+) -> Result<RopeSpec, Error> {
     let dims = rotary_length(h)?;
     let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
     let mut frequencies = frequencies(base, dims);
     if let Some(factors) = weights.vector("rope_freqs.weight", dims / 2).map_err(Error::from)? {
         frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= f64::from(factor));
     }
-    let magnitude = scale(h, &mut frequencies, base)?;
+    let magnitude = scale(h, &mut frequencies, base, edges)?;
     Ok(RopeSpec::new(style, &frequencies, magnitude))
 }
 
@@ -132,7 +194,7 @@ pub(super) fn factor(h: &Hparams, key: &str) -> Result<Option<f32>, Error> {
 }
 
 /// Applies linear or YaRN scaling and returns the factor of the rotated elements.
-fn scale(h: &Hparams, frequencies: &mut [f64], base: f64) -> Result<f64, Error> {
+fn scale(h: &Hparams, frequencies: &mut [f64], base: f64, edges: YarnEdges) -> Result<f64, Error> {
     let factor = f64::from(h.f32_or(keys::ROPE_SCALING_FACTOR, 1.0)?);
     if factor <= 0.0 {
         return Err(h.bad_key(keys::ROPE_SCALING_FACTOR, "more than 0"));
@@ -148,6 +210,7 @@ fn scale(h: &Hparams, frequencies: &mut [f64], base: f64) -> Result<f64, Error> 
                 original_context_length: h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?,
                 beta_fast: f64::from(h.f32_or(keys::ROPE_SCALING_YARN_BETA_FAST, 32.0)?),
                 beta_slow: f64::from(h.f32_or(keys::ROPE_SCALING_YARN_BETA_SLOW, 1.0)?),
+                edges,
             };
             yarn.stretch(frequencies, base);
             let own = f64::from(h.f32_or(keys::ROPE_SCALING_YARN_ATTN_FACTOR, 0.0)?);

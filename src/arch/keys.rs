@@ -41,6 +41,7 @@ pub const ROPE_FREQ_BASE: &str = "rope.freq_base";
 pub const ROPE_FREQ_BASE_SWA: &str = "rope.freq_base_swa";
 pub const ROPE_SCALING_TYPE: &str = "rope.scaling.type";
 pub const ROPE_SCALING_FACTOR: &str = "rope.scaling.factor";
+pub const ROPE_SCALING_FINETUNED: &str = "rope.scaling.finetuned";
 pub const ROPE_SCALING_ATTN_FACTOR: &str = "rope.scaling.attn_factor";
 pub const ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH: &str = "rope.scaling.original_context_length";
 pub const ROPE_SCALING_YARN_LOG_MULTIPLIER: &str = "rope.scaling.yarn_log_multiplier";

@@ -6,6 +6,7 @@
 
 mod cohere2;
 mod config;
+mod deepseek2;
 mod ernie4_5;
 mod error;
 mod exaone4;
@@ -13,18 +14,25 @@ mod falcon;
 mod family;
 mod forward;
 mod gemma;
+mod gemma4;
 mod glm4;
+mod glm4_moe;
 mod gpt2;
+mod gpt_oss;
 mod gptneox;
 mod granite;
+mod granite_hybrid;
 mod hparams;
 mod hunyuan;
 pub mod keys;
+mod lfm2;
 mod llama;
 mod mistral3;
 mod olmo2;
 mod phi3;
 mod qwen;
+mod qwen_moe;
+mod qwen_next;
 mod seed_oss;
 mod smollm3;
 mod stablelm;
@@ -38,7 +46,7 @@ use crate::nn::{ModelSpec, Weights};
 pub use config::{Config, Keys, rope_factors};
 pub use error::Error;
 pub use hparams::Hparams;
-pub use tensor_rule::{BlockRules, Rules, Source, Step, TensorRule};
+pub use tensor_rule::{BlockRules, Names, Rules, Source, Step, TensorRule};
 pub use token_key::TokenKey;
 
 /// What a family says about itself.
@@ -100,6 +108,17 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &falcon::FALCON,
     &stablelm::STABLELM,
     &mistral3::MISTRAL3,
+    &qwen_moe::QwenMoe::Qwen2,
+    &qwen_moe::QwenMoe::Qwen3,
+    &deepseek2::DeepSeek2,
+    &gpt_oss::GptOss,
+    &glm4_moe::Glm4Moe,
+    &lfm2::Lfm2,
+    &qwen_next::QwenNext::Qwen3Next,
+    &qwen_next::QwenNext::Qwen35,
+    &qwen_next::QwenNext::Qwen35Moe,
+    &gemma4::Gemma4,
+    &granite_hybrid::GraniteHybrid,
 ];
 
 /// The family of a file's `general.architecture`.

@@ -24,12 +24,39 @@ pub enum Source {
     /// step is applied in turn.
     Checkpoint {
         /// Names in the checkpoint, without any multimodal prefix.
-        names: Vec<String>,
+        names: Names,
         /// Changes, in order.
         steps: Vec<Step>,
     },
     /// From `config.json` alone: the factors of the rotary frequencies.
     RopeFactors,
+}
+
+/// Names of a checkpoint's tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Names {
+    /// One.
+    One(String),
+    /// Several, that are numbered: each is `before`, its number and `after`.
+    Numbered {
+        /// What stands before the number.
+        before: String,
+        /// How many there are.
+        count: usize,
+        /// What stands after the number.
+        after: String,
+    },
+}
+
+impl Names {
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = String> + '_ {
+        let count = if let Self::Numbered { count, .. } = self { *count } else { 1 };
+        (0..count).map(move |i| match self {
+            Self::One(name) => name.clone(),
+            Self::Numbered { before, after, .. } => format!("{before}{i}{after}"),
+        })
+    }
 }
 
 /// A change of a checkpoint's tensor on its way into a file. Rows count along the slowest dimension.
@@ -54,12 +81,32 @@ pub enum Step {
         /// Rows within each group.
         ranges: Vec<Range<usize>>,
     },
+    /// Every second row.
+    EverySecond {
+        /// First row.
+        start: usize,
+    },
+    /// Pieces that lie group by group are dealt: the first piece of every group, then the second of every group.
+    Deal {
+        /// Rows before the first piece, which stay where they are.
+        start: usize,
+        /// Number of groups.
+        groups: usize,
+        /// Pieces of a group.
+        each: usize,
+        /// Rows of a piece.
+        len: usize,
+    },
+    /// The step, on columns in place of rows.
+    Columns(Box<Step>),
     /// Adds a constant to every element (norms stored as an offset from one).
     Add(f32),
     /// `-exp(x)` of every element (state-space decay).
     NegExp,
     /// Swaps the last two dimensions.
     Transpose,
+    /// The same elements in another shape.
+    Reshape,
 }
 
 impl TensorRule {
@@ -77,9 +124,14 @@ impl TensorRule {
         self
     }
 
+    /// Adds steps to its making.
+    pub fn steps(&mut self, steps: &[Step]) -> &mut Self {
+        steps.iter().cloned().fold(self, Self::step)
+    }
+
     /// Other checkpoints hold it as the tensor `name`; steps that follow act on that.
     pub fn or(&mut self, name: impl Into<String>) -> &mut Self {
-        self.sources.push(Source::Checkpoint { names: vec![name.into()], steps: Vec::new() });
+        self.sources.push(Source::Checkpoint { names: Names::One(name.into()), steps: Vec::new() });
         self
     }
 }
@@ -119,11 +171,11 @@ impl Rules {
 
     /// A tensor of one in the checkpoint.
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize], source: impl Into<String>) -> &mut TensorRule {
-        self.add_stack(name, shape, vec![source.into()])
+        self.add_named(name, shape, Names::One(source.into()))
     }
 
-    /// A tensor of several in the checkpoint, stacked.
-    pub fn add_stack(&mut self, name: impl Into<String>, shape: &[usize], names: Vec<String>) -> &mut TensorRule {
+    /// A tensor of those in the checkpoint that `names` says, stacked.
+    pub fn add_named(&mut self, name: impl Into<String>, shape: &[usize], names: Names) -> &mut TensorRule {
         let sources = vec![Source::Checkpoint { names, steps: Vec::new() }];
         self.rules.push(TensorRule { name: name.into(), shape: shape.to_vec(), required: true, sources });
         let last = self.rules.len() - 1;
@@ -134,6 +186,13 @@ impl Rules {
     pub fn add_rope_factors(&mut self, name: &str, pairs: usize) {
         let sources = vec![Source::RopeFactors];
         self.rules.push(TensorRule { name: name.to_owned(), shape: vec![pairs], required: false, sources });
+    }
+
+    /// Adds steps to the making of a tensor that is there already.
+    pub fn steps_of(&mut self, name: &str, steps: &[Step]) {
+        if let Some(rule) = self.rules.iter_mut().find(|rule| rule.name == name) {
+            rule.steps(steps);
+        }
     }
 
     /// The tensors of block `index`.
@@ -177,8 +236,9 @@ impl BlockRules<'_> {
 
     /// `name.weight`, stacked from `count` tensors `source.N.weight`.
     pub fn stack(&mut self, name: &str, shape: &[usize], count: usize, source: &str) -> &mut TensorRule {
-        let sources = (0..count).map(|n| format!("{}{source}.{n}.weight", self.source)).collect();
-        self.rules.add_stack(format!("{}{name}.weight", self.prefix), shape, sources)
+        let before = format!("{}{source}.", self.source);
+        let names = Names::Numbered { before, count, after: ".weight".into() };
+        self.rules.add_named(format!("{}{name}.weight", self.prefix), shape, names)
     }
 
     /// `name.weight`, `[cols, rows]`, and `name.bias`, which may be missing; `steps` act on both.
@@ -186,9 +246,7 @@ impl BlockRules<'_> {
         for (part, shape, required) in [("weight", &shape[..], true), ("bias", &shape[1..], false)] {
             let rule = self.tensor(&format!("{name}.{part}"), shape, &format!("{source}.{part}"));
             rule.required = required;
-            for step in steps {
-                rule.step(step.clone());
-            }
+            rule.steps(steps);
         }
     }
 
@@ -210,15 +268,43 @@ impl BlockRules<'_> {
         self.linear("ffn_down", [hidden, embedding], &format!("{source}.down_proj"), &[]);
     }
 
-    /// Gate, up and down of `count` experts, each a tensor of its own in the checkpoint:
-    /// `source.N.gate.weight` and so on, with the given names of the three.
+    /// Gate, up and down of `count` experts, each a tensor of its own in the checkpoint
+    /// (`source.N.gate.weight` and so on, with the given names of the three), or all of them in the two tensors
+    /// `source.gate_up_proj` and `source.down_proj`.
     pub fn experts(&mut self, embedding: usize, hidden: usize, count: usize, source: &str, names: [&str; 3]) {
         let parts = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
         let shapes = [[embedding, hidden], [embedding, hidden], [hidden, embedding]];
-        for ((part, name), [cols, rows]) in parts.into_iter().zip(names).zip(shapes) {
-            let sources = (0..count).map(|e| format!("{}{source}.{e}.{name}.weight", self.source)).collect();
-            self.rules.add_stack(format!("{}{part}.weight", self.prefix), &[cols, rows, count], sources);
+        for (i, ((part, name), [cols, rows])) in parts.into_iter().zip(names).zip(shapes).enumerate() {
+            let before = format!("{}{source}.", self.source);
+            let names = Names::Numbered { before, count, after: format!(".{name}.weight") };
+            let fused = format!("{}{source}.{}", self.source, ["gate_up_proj", "gate_up_proj", "down_proj"][i]);
+            let rule = self.rules.add_named(format!("{}{part}.weight", self.prefix), &[cols, rows, count], names);
+            rule.or(fused);
+            if i < 2 {
+                let half = i * hidden..(i + 1) * hidden;
+                rule.step(Step::RowsOfEach { of: 2 * hidden, ranges: vec![half] });
+            }
         }
+    }
+
+    /// The router `source.gate` and the experts `source.experts`.
+    pub fn routed_experts(&mut self, embedding: usize, hidden: usize, count: usize, source: &str) {
+        self.weight("ffn_gate_inp", &[embedding, count], &format!("{source}.gate"));
+        let names = ["gate_proj", "up_proj", "down_proj"];
+        self.experts(embedding, hidden, count, &format!("{source}.experts"), names);
+    }
+
+    /// `source.shared_expert`, and the gate that weighs it.
+    pub fn gated_shared_expert(&mut self, embedding: usize, hidden: usize, source: &str) {
+        self.shared_expert(embedding, hidden, &format!("{source}.shared_expert"));
+        self.weight("ffn_gate_inp_shexp", &[embedding, 1], &format!("{source}.shared_expert_gate"));
+    }
+
+    /// Gate, up and down of a part that all tokens share, beside experts.
+    pub fn shared_expert(&mut self, embedding: usize, hidden: usize, source: &str) {
+        self.linear("ffn_gate_shexp", [embedding, hidden], &format!("{source}.gate_proj"), &[]);
+        self.linear("ffn_up_shexp", [embedding, hidden], &format!("{source}.up_proj"), &[]);
+        self.linear("ffn_down_shexp", [hidden, embedding], &format!("{source}.down_proj"), &[]);
     }
 
     /// The norms of query and key heads, where a family has them.

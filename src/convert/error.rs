@@ -91,6 +91,24 @@ pub enum Error {
         /// Its type.
         dtype: Dtype,
     },
+    /// Weights in a form that cannot be read.
+    #[error("{}: quantization {} is not known (known: {known})", printable_path(path), printable(method).limit(80))]
+    UnknownQuantization {
+        /// The folder.
+        path: PathBuf,
+        /// What `quantization_config` names.
+        method: String,
+        /// What can be read.
+        known: &'static str,
+    },
+    /// Tensors of one quantized weight that do not belong together.
+    #[error("{}: tensor {}: its scales, zeros or shapes do not fit it", printable_path(path), printable(name))]
+    BadQuantization {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
     /// A tokenizer that cannot be converted.
     #[error("{}: {problem}", printable_path(path))]
     Tokenizer {

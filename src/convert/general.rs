@@ -121,7 +121,7 @@ impl Counts {
         for spec in tensors {
             let size: u64 = spec.shape.iter().product();
             counts.total += size;
-            if spec.name.contains("_exps.") {
+            if spec.name.contains("_exps.") && spec.shape.len() > 2 {
                 let bias = usize::from(spec.name.contains(".bias"));
                 let experts = spec.shape.get(2 - bias).copied().unwrap_or(1).max(1);
                 counts.expert += size / experts;

@@ -7,10 +7,13 @@
 mod error;
 mod folder;
 mod general;
+mod layout;
 mod model_card;
 mod model_name;
+mod part;
 mod pre_tokenizer;
 mod sentencepiece;
+mod stored;
 mod tensors;
 mod tokenizer;
 

@@ -1,19 +1,21 @@
 //! Each tensor of the output: where its rows come from, what is done to them, and in which type they are written.
 
-use std::collections::HashMap;
-use std::ops::Range;
+use std::collections::HashSet;
 use std::path::Path;
 
 use half::f16;
 
 use super::Error;
+use super::layout::Layout;
+use super::part::{Part, index};
+use super::stored::{Found, Scheme, Stored, Tensors};
 use crate::TensorType;
-use crate::arch::{Config, Hparams, Source, Step, TensorRule, rope_factors};
+use crate::arch::{Config, Hparams, Names, Source, Step, TensorRule, rope_factors};
 use crate::gguf::TensorSpec;
 use crate::kernels;
 use crate::quant;
 use crate::quantize::FileType;
-use crate::safetensors::{self, Checkpoint, Dtype, TensorInfo};
+use crate::safetensors::{self, Checkpoint, TensorInfo};
 
 /// How weights are to be written.
 #[derive(Clone, Copy)]
@@ -32,11 +34,13 @@ pub(super) struct Making {
 }
 
 enum From {
-    /// Tensors of the checkpoint, of `part_rows` rows each.
+    /// Weights of the checkpoint, each of which makes `part_rows` rows.
     Parts {
-        parts: Vec<TensorInfo>,
+        parts: Vec<Stored>,
         part_rows: u64,
-        steps: Vec<Step>,
+        layout: Layout,
+        /// The steps that change numbers.
+        arithmetic: Vec<Step>,
     },
     Values(Vec<f32>),
 }
@@ -71,8 +75,9 @@ const NOT_TEXT: [&str; 10] = [
     ".attn.masked_bias",
 ];
 
-/// The name of a checkpoint's tensor as rules call it; none for what is no part of the text model.
-fn text_name(name: &str) -> Option<String> {
+/// The name of a checkpoint's tensor as rules call it; none for what is no part of the text model, or of one of its
+/// first `blocks` blocks (further ones predict further tokens).
+fn text_name(name: &str, blocks: usize) -> Option<String> {
     if NOT_TEXT.iter().any(|part| name.contains(part))
         || name.ends_with(".attention.bias") && !name.contains("self_attn")
         || name.ends_with(".attn.bias")
@@ -80,7 +85,9 @@ fn text_name(name: &str) -> Option<String> {
         return None;
     }
     let renamed = TEXT_PREFIXES.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
-    Some(renamed.unwrap_or_else(|| name.to_owned()))
+    let name = renamed.unwrap_or_else(|| name.to_owned());
+    let block = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
+    (block.is_none_or(|block: usize| block < blocks)).then_some(name)
 }
 
 pub(super) fn plan(
@@ -91,62 +98,83 @@ pub(super) fn plan(
     rules: &[TensorRule],
     target: Target,
 ) -> Result<Made, Error> {
-    let mut by_name: HashMap<String, (usize, &TensorInfo)> = HashMap::new();
+    let scheme = Scheme::of(path, config)?;
+    let mut by_name = Tensors::new();
     let mut ordered: Vec<&TensorInfo> = checkpoint.tensors().iter().collect();
     ordered.sort_by_key(|tensor| checkpoint.file_number(tensor));
     let mut skipped = 0;
     for (place, tensor) in ordered.into_iter().enumerate() {
-        match text_name(&tensor.name) {
+        match text_name(&tensor.name, hparams.block_count) {
             Some(name) => drop(by_name.insert(name, (place, tensor))),
             None => skipped += 1,
         }
     }
-    let mut used: HashMap<&str, ()> = HashMap::new();
+    let mut used: HashSet<String> = HashSet::new();
     let mut missing = Vec::new();
     let mut making: Vec<(usize, Making)> = Vec::new();
     for rule in rules {
-        let has = |source: &&Source| match source {
-            Source::RopeFactors => true,
-            Source::Checkpoint { names, .. } => names.iter().all(|name| by_name.contains_key(name)),
-        };
-        match rule.sources.iter().find(has) {
-            Some(Source::RopeFactors) => {
-                if let Some(values) = rope_factors(config, hparams, &rule.name) {
-                    let spec = spec(&rule.name, &rule.shape, TensorType::F32);
-                    making.push((0, Making { spec, rows: 1, half_sums: false, from: From::Values(values) }));
+        let mut lacking = None;
+        let mut made = None;
+        for source in &rule.sources {
+            match source {
+                Source::RopeFactors => {
+                    let values = rope_factors(config, hparams, &rule.name);
+                    made = values.map(|values| {
+                        let spec = spec(&rule.name, &rule.shape, TensorType::F32);
+                        (0, Making { spec, rows: 1, half_sums: false, from: From::Values(values) })
+                    });
                 }
+                Source::Checkpoint { names, steps } => match find_all(path, scheme, &by_name, names)? {
+                    Ok(found) => {
+                        let place = found.iter().map(|found| found.place + 1).max().unwrap_or(0);
+                        used.extend(found.iter().flat_map(|found| found.names.clone()));
+                        let parts: Vec<Stored> = found.into_iter().map(|found| found.stored).collect();
+                        made = Some((place, Making::new(path, rule, parts, steps, target)?));
+                    }
+                    Err(name) => lacking = lacking.or(Some(name)),
+                },
             }
-            Some(Source::Checkpoint { names, steps }) => {
-                let found: Vec<(usize, &TensorInfo)> =
-                    names.iter().filter_map(|name| by_name.get(name)).copied().collect();
-                let place = found.iter().map(|(place, _)| place + 1).max().unwrap_or(0);
-                let parts: Vec<TensorInfo> = found.into_iter().map(|(_, tensor)| tensor.clone()).collect();
-                making.push((place, Making::new(path, rule, parts, steps, target)?));
-                used.extend(names.iter().map(|name| (name.as_str(), ())));
+            if made.is_some() {
+                break;
             }
-            None if rule.required => missing.extend(first_missing(&rule.sources, &by_name)),
+        }
+        match made {
+            Some(made) => making.push(made),
+            None if rule.required => missing.extend(lacking),
             None => {}
         }
     }
     if let Some(name) = missing.first() {
         return Err(Error::MissingTensor { path: path.to_owned(), name: name.clone(), more: missing.len() - 1 });
     }
-    let mut left: Vec<&String> = by_name.keys().filter(|name| !used.contains_key(name.as_str())).collect();
+    let mut left: Vec<&String> = by_name.keys().filter(|name| !used.contains(name.as_str())).collect();
     // An output matrix that repeats the embedding may be left out, and tied models often carry it.
     left.retain(|name| *name != "lm_head.weight");
     left.sort();
     if let Some(name) = left.first() {
         return Err(Error::LeftOver { path: path.to_owned(), name: (*name).clone(), more: left.len() - 1 });
     }
-    // The order of the checkpoint; what is made of several tensors comes with the last of them.
-    making.sort_by_key(|(place, _)| *place);
+    // The order of the checkpoint, after what is of a format of files already; what is made of several tensors comes
+    // with the last of them.
+    making.sort_by_key(|(place, making)| (!making.is_native(), *place));
     Ok(Made { making: making.into_iter().map(|(_, making)| making).collect(), skipped })
 }
 
-/// The first tensor that the first source lacks.
-fn first_missing(sources: &[Source], by_name: &HashMap<String, (usize, &TensorInfo)>) -> Option<String> {
-    let Some(Source::Checkpoint { names, .. }) = sources.first() else { return None };
-    names.iter().find(|name| !by_name.contains_key(*name)).cloned()
+/// The weights of these names, or the first name that is not there.
+fn find_all(
+    path: &Path,
+    scheme: Scheme,
+    tensors: &Tensors<'_>,
+    names: &Names,
+) -> Result<Result<Vec<Found>, String>, Error> {
+    let mut all = Vec::new();
+    for name in names.iter() {
+        match scheme.find(path, tensors, &name)? {
+            Some(found) => all.push(found),
+            None => return Ok(Err(name)),
+        }
+    }
+    Ok(Ok(all))
 }
 
 fn spec(name: &str, shape: &[usize], ty: TensorType) -> TensorSpec {
@@ -167,62 +195,52 @@ fn output_type(name: &str, shape: &[usize], file_type: FileType) -> TensorType {
 }
 
 impl Making {
-    fn new(
-        path: &Path,
-        rule: &TensorRule,
-        parts: Vec<TensorInfo>,
-        steps: &[Step],
-        target: Target,
-    ) -> Result<Self, Error> {
-        let mut expected: Vec<u64> = rule.shape.iter().rev().map(|&n| n as u64).collect();
-        if parts.len() > 1 {
-            expected.remove(0);
-        }
-        if steps.contains(&Step::Transpose) {
-            let n = expected.len();
-            expected.swap(n - 1, n - 2);
-        }
-        let rows_of_fused = steps.iter().any(|step| matches!(step, Step::Rows { .. }));
-        for part in &parts {
-            let plain = |shape: &[u64]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
-            let fits = if rows_of_fused {
-                part.shape.get(1..) == expected.get(1..) && part.shape.first() >= expected.first()
-            } else {
-                plain(&part.shape) == plain(&expected)
-            };
-            if !fits {
-                let (name, found) = (part.name.clone(), part.shape.clone());
-                return Err(Error::BadShape { path: path.to_owned(), name, found, expected });
-            }
-            if number_type(part.dtype).is_none() {
-                return Err(Error::BadType { path: path.to_owned(), name: part.name.clone(), dtype: part.dtype });
-            }
-        }
+    fn new(path: &Path, rule: &TensorRule, parts: Vec<Stored>, steps: &[Step], target: Target) -> Result<Self, Error> {
+        let count = parts.len().max(1) as u64;
         let rows: u64 = rule.shape.iter().skip(1).map(|&n| n as u64).product();
-        let ty = output_type(&rule.name, &rule.shape, target.file_type);
-        let part_rows = rows / parts.len().max(1) as u64;
-        let from = From::Parts { parts, part_rows, steps: steps.to_vec() };
+        let cols = rule.shape.first().map_or(1, |&n| n as u64);
+        // Steps take the elements of a vector for rows.
+        let layout = match rule.shape.get(1) {
+            None => Layout::new(steps, cols, 1, cols),
+            Some(&matrix) => Layout::new(steps, rows / count, cols, matrix as u64),
+        };
+        let mut ty = output_type(&rule.name, &rule.shape, target.file_type);
+        for part in &parts {
+            check_shape(path, rule, part, &layout, parts.len() > 1)?;
+            match part.ty() {
+                // What is a format of files already stays as it is.
+                Some(TensorType::MXFP4) if layout.keeps_rows_whole() => ty = TensorType::MXFP4,
+                None | Some(TensorType::MXFP4) => {
+                    let (name, dtype) = (part.tensor().name.clone(), part.tensor().dtype);
+                    return Err(Error::BadType { path: path.to_owned(), name, dtype });
+                }
+                Some(_) => {}
+            }
+        }
+        let arithmetic = steps.iter().filter(|step| matches!(step, Step::Add(_) | Step::NegExp)).cloned().collect();
+        let from = From::Parts { parts, part_rows: rows / count, layout, arithmetic };
         Ok(Self { spec: spec(&rule.name, &rule.shape, ty), rows, half_sums: target.half_sums, from })
     }
 
     fn cols(&self) -> usize {
-        self.spec.shape.first().map_or(1, |&n| usize::try_from(n).unwrap_or(usize::MAX))
+        self.spec.shape.first().map_or(1, |&n| index(n))
     }
 
-    /// Elements that are read together: rows, those of a head where rows move within heads, and many where the whole
-    /// tensor is read for each piece.
+    /// Whether it is of a quantized format that goes into the file as it is.
+    fn is_native(&self) -> bool {
+        self.spec.ty == TensorType::MXFP4
+    }
+
+    /// Elements that are read together: rows, and many where the whole tensor is read for each piece.
     pub(super) fn granule(&self) -> u64 {
         const TRANSPOSED: u64 = 1 << 20;
-        let cols = self.cols() as u64;
-        let From::Parts { part_rows, steps, .. } = &self.from else { return cols };
-        let rows = steps.iter().map(|step| match step {
-            Step::InterleaveHalves { heads } => part_rows / (*heads).max(1) as u64,
-            Step::Transpose => TRANSPOSED / cols.max(1),
-            _ => 1,
-        });
-        // A vector is one row, whatever its steps take for rows.
-        let rows = if self.spec.shape.len() == 1 { 1 } else { rows.max().unwrap_or(1).max(1) };
-        rows * cols.max(1)
+        let cols = (self.cols() as u64).max(1);
+        match &self.from {
+            From::Parts { layout, .. } if layout.transposes() && self.spec.shape.len() > 1 => {
+                (TRANSPOSED / cols).max(1) * cols
+            }
+            _ => cols,
+        }
     }
 
     /// Fills `buffer` with whole rows of the output from `offset_bytes` on.
@@ -241,15 +259,15 @@ impl Making {
                 kernels::encode(self.spec.ty, values, buffer);
                 Ok(())
             }
-            From::Parts { parts, part_rows, steps } => {
+            From::Parts { parts, part_rows, layout, arithmetic } => {
                 let mut done = 0;
                 while done < rows {
                     let row = first + done;
                     let (part, at) = (row / part_rows, row % part_rows);
                     let count = (part_rows - at).min(rows - done);
-                    let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
                     let out = &mut buffer[index(done) * row_bytes..index(done + count) * row_bytes];
-                    self.read_part(checkpoint, &parts[index(part)], *part_rows, steps, at, out)?;
+                    let part = Part { stored: &parts[index(part)], layout, checkpoint };
+                    self.read_part(&part, arithmetic, at, out)?;
                     done += count;
                 }
                 Ok(())
@@ -260,44 +278,26 @@ impl Making {
     /// Rows of one part, from row `first` on.
     fn read_part(
         &self,
-        checkpoint: &Checkpoint,
-        part: &TensorInfo,
-        part_rows: u64,
-        steps: &[Step],
+        part: &Part<'_>,
+        arithmetic: &[Step],
         first: u64,
         out: &mut [u8],
     ) -> Result<(), safetensors::Error> {
-        let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let cols = self.cols();
-        let from = number_type(part.dtype).unwrap_or(TensorType::F32);
-        // Vectors are one row; their steps take its elements for rows.
-        let (cols, part_rows, first, rows) = if self.spec.shape.len() == 1 {
-            (1, cols as u64, 0, cols)
+        let from = part.stored.ty().unwrap_or(TensorType::F32);
+        let (cols, first, rows) = if self.spec.shape.len() == 1 {
+            (1, 0, cols)
         } else {
-            (cols, part_rows, first, out.len() / self.spec.ty.row_bytes(cols))
+            (cols, first, out.len() / self.spec.ty.row_bytes(cols))
         };
-        let row_bytes = from.row_bytes(cols);
-        let mut bytes = vec![0; rows * row_bytes];
-        if steps.contains(&Step::Transpose) {
-            let mut whole = vec![0; index(part.bytes())];
-            checkpoint.read_at(part, 0, &mut whole)?;
-            let size = from.block_bytes();
-            for (i, out) in bytes.chunks_exact_mut(size).enumerate() {
-                let (row, col) = (index(first) + i / cols, i % cols);
-                let at = (col * index(part_rows) + row) * size;
-                out.copy_from_slice(&whole[at..at + size]);
-            }
-        } else {
-            read_rows(checkpoint, part, steps, part_rows, first, row_bytes, &mut bytes)?;
+        if from == self.spec.ty && arithmetic.is_empty() {
+            return part.read(first, cols, out);
         }
-        let arithmetic = steps.iter().any(|step| matches!(step, Step::Add(_) | Step::NegExp));
-        if from == self.spec.ty && !arithmetic {
-            out.copy_from_slice(&bytes);
-            return Ok(());
-        }
+        let mut bytes = vec![0; rows * from.row_bytes(cols)];
+        part.read(first, cols, &mut bytes)?;
         let mut numbers = vec![0.0; rows * cols];
         quant::decode(from, &bytes, &mut numbers);
-        for step in steps {
+        for step in arithmetic {
             match step {
                 Step::Add(offset) => numbers.iter_mut().for_each(|x| *x += offset),
                 Step::NegExp => numbers.iter_mut().for_each(|x| *x = -x.exp()),
@@ -312,83 +312,24 @@ impl Making {
     }
 }
 
-/// Reads rows in the order that the steps ask for.
-fn read_rows(
-    checkpoint: &Checkpoint,
-    part: &TensorInfo,
-    steps: &[Step],
-    part_rows: u64,
-    first: u64,
-    row_bytes: usize,
-    bytes: &mut [u8],
-) -> Result<(), safetensors::Error> {
-    let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let offset =
-        steps.iter().map(|step| if let Step::Rows { start, .. } = step { *start as u64 } else { 0 }).sum::<u64>();
-    let heads =
-        steps.iter().find_map(|step| if let Step::InterleaveHalves { heads } = step { Some(*heads) } else { None });
-    for step in steps {
-        if let Step::RowsOfEach { of, ranges } = step {
-            return read_ranges(checkpoint, part, (*of, ranges), part_rows, first, row_bytes, bytes);
-        }
-    }
-    let Some(heads) = heads else {
-        return checkpoint.read_at(part, (offset + first) * row_bytes as u64, bytes);
+/// Refuses a weight of another shape than the rule's, or than the one that the rule's steps begin with.
+fn check_shape(path: &Path, rule: &TensorRule, part: &Stored, layout: &Layout, stacked: bool) -> Result<(), Error> {
+    let shape = part.shape();
+    let mut expected: Vec<u64> = rule.shape.iter().rev().map(|&n| n as u64).skip(usize::from(stacked)).collect();
+    let fits = if layout.reshaped {
+        shape.iter().product::<u64>() == layout.source_rows * layout.source_cols
+    } else if layout.same_shape {
+        let plain = |shape: &[u64]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+        plain(&shape) == plain(&expected)
+    } else {
+        expected = vec![layout.source_rows, layout.source_cols];
+        let cols = if rule.shape.len() == 1 { 1 } else { shape.last().copied().unwrap_or(1) };
+        let rows = shape.iter().product::<u64>() / cols.max(1);
+        cols == layout.source_cols && (rows == layout.source_rows || layout.at_least && rows > layout.source_rows)
     };
-    let head = part_rows / heads as u64;
-    let rows = (bytes.len() / row_bytes) as u64;
-    // Rows move within their head: whole heads are read, and dealt out.
-    let (from, to) = (first / head * head, (first + rows).div_ceil(head) * head);
-    let mut block = vec![0; index(to - from) * row_bytes];
-    checkpoint.read_at(part, (offset + from) * row_bytes as u64, &mut block)?;
-    for (i, out) in bytes.chunks_exact_mut(row_bytes).enumerate() {
-        let row = first + i as u64;
-        let within = row % head;
-        let source = row - within + within / 2 + within % 2 * (head / 2);
-        let at = index(source - from) * row_bytes;
-        out.copy_from_slice(&block[at..at + row_bytes]);
+    if fits {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Reads rows of each group, range by range.
-fn read_ranges(
-    checkpoint: &Checkpoint,
-    part: &TensorInfo,
-    (of, ranges): (usize, &[Range<usize>]),
-    part_rows: u64,
-    first: u64,
-    row_bytes: usize,
-    bytes: &mut [u8],
-) -> Result<(), safetensors::Error> {
-    let kept: u64 = ranges.iter().map(|range| range.len() as u64).sum();
-    let groups = part_rows / kept.max(1);
-    let end = first + (bytes.len() / row_bytes) as u64;
-    let mut rest = bytes;
-    let mut row = 0;
-    for range in ranges {
-        for group in 0..groups {
-            // The part of this run that is wanted.
-            let (from, to) = (row.max(first), (row + range.len() as u64).min(end));
-            if from < to {
-                let len = usize::try_from(to - from).unwrap_or(usize::MAX) * row_bytes;
-                let (now, later) = std::mem::take(&mut rest).split_at_mut(len);
-                let source = group * of as u64 + range.start as u64 + (from - row);
-                checkpoint.read_at(part, source * row_bytes as u64, now)?;
-                rest = later;
-            }
-            row += range.len() as u64;
-        }
-    }
-    Ok(())
-}
-
-/// The tensor type with the layout of `dtype`, for types that hold weights.
-fn number_type(dtype: Dtype) -> Option<TensorType> {
-    match dtype {
-        Dtype::F32 => Some(TensorType::F32),
-        Dtype::F16 => Some(TensorType::F16),
-        Dtype::BF16 => Some(TensorType::BF16),
-        _ => None,
-    }
+    let name = part.tensor().name.clone();
+    Err(Error::BadShape { path: path.to_owned(), name, found: shape, expected })
 }

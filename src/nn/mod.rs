@@ -27,7 +27,7 @@ pub use kv_cache::{KvCache, KvSpec, KvType};
 pub use linear::Linear;
 pub use norm::Norm;
 pub use recurrence::{KeySharing, RecurrenceInput, RecurrenceSpec, recurrence};
-pub use rope::{LengthScale, RopeSpec, RopeStyle, Yarn, frequencies};
+pub use rope::{LengthScale, RopeSpec, RopeStyle, Yarn, YarnEdges, frequencies};
 pub use sequence::{Part, Rows, Sequence, SequenceOptions};
 pub use spec::*;
 pub use weights::Weights;

@@ -220,22 +220,16 @@ impl Shared {
     }
 }
 
-/// Shuts out the experts of all groups but the best, a group being as good as its two best experts together.
+/// Shuts out the experts of all groups but the best, a group being as good as its best experts together.
 fn keep_best_groups(scores: &mut [f32], groups: Groups) {
     let len = scores.len() / groups.count;
     let mut ranked: Vec<(f32, usize)> = scores
         .chunks_exact(len)
         .enumerate()
         .map(|(g, group)| {
-            let mut best = [f32::NEG_INFINITY; 2];
-            for &s in group {
-                if s > best[0] {
-                    best = [s, best[0]];
-                } else if s > best[1] {
-                    best[1] = s;
-                }
-            }
-            (if len > 1 { best[0] + best[1] } else { best[0] }, g)
+            let mut group = group.to_vec();
+            group.sort_unstable_by(|a, b| b.partial_cmp(a).unwrap_or(Ordering::Equal));
+            (group.iter().take(groups.best).sum(), g)
         })
         .collect();
     ranked.sort_unstable_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1)));

@@ -42,6 +42,17 @@ pub struct Yarn {
     pub beta_fast: f64,
     /// Turns up to which a pair's frequency is divided by the factor.
     pub beta_slow: f64,
+    /// Where the stretch between the two begins and ends.
+    pub edges: YarnEdges,
+}
+
+/// Edges of the pairs that YaRN stretches in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum YarnEdges {
+    /// At whole pairs.
+    Whole,
+    /// Between pairs too.
+    Exact,
 }
 
 /// `base^(-2i/dims)` for each pair.
@@ -57,8 +68,12 @@ impl Yarn {
     pub fn stretch(&self, frequencies: &mut [f64], base: f64) {
         let dims = 2.0 * frequencies.len() as f64;
         let pair = |turns: f64| dims * (self.original_context_length as f64 / (turns * TAU)).ln() / (2.0 * base.ln());
-        let low = pair(self.beta_fast).floor().max(0.0);
-        let high = pair(self.beta_slow).ceil().min(dims - 1.0);
+        let (low, high) = (pair(self.beta_fast), pair(self.beta_slow));
+        let (low, high) = match self.edges {
+            YarnEdges::Whole => (low.floor(), high.ceil()),
+            YarnEdges::Exact => (low, high),
+        };
+        let (low, high) = (low.max(0.0), high.min(dims - 1.0));
         for (i, frequency) in frequencies.iter_mut().enumerate() {
             let own = 1.0 - ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
             *frequency = *frequency / self.factor * (1.0 - own) + *frequency * own;
@@ -210,7 +225,13 @@ mod tests {
 
     #[test]
     fn yarn_keeps_fast_pairs_and_divides_slow_ones() {
-        let yarn = Yarn { factor: 4.0, original_context_length: 4096, beta_fast: 32.0, beta_slow: 1.0 };
+        let yarn = Yarn {
+            factor: 4.0,
+            original_context_length: 4096,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            edges: YarnEdges::Whole,
+        };
         let own = frequencies(10_000.0, 128);
         let mut stretched = own.clone();
         yarn.stretch(&mut stretched, 10_000.0);

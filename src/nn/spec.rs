@@ -287,4 +287,6 @@ pub struct Groups {
     pub count: usize,
     /// Groups that take part.
     pub used: usize,
+    /// Experts whose scores together are a group's.
+    pub best: usize,
 }

@@ -40,6 +40,8 @@ mod shared;
 mod tokenize_command;
 // Tokenizers of published vocabularies.
 mod tokenizers;
+// Quantized, multimodal and older checkpoints.
+mod sources;
 // The embedded model, from checkpoint to answer.
 mod storyteller;
 // Checkpoints as other versions hold them.

@@ -1,0 +1,45 @@
+//! `config.json` to keys.
+
+use serde_json::json;
+
+use crate::arch::{Config, Error, Keys, keys as key};
+
+pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+    config.expect("moe_layer_freq", &json!(1), "1: experts in every block after the dense ones")?;
+    config.expect("rope_interleave", &json!(true), "true")?;
+    keys.shared(config)?;
+    // In its absorbed form the attention has one key head, which all query heads share.
+    keys.count(key::HEAD_COUNT_KV, 1);
+    let experts = config.count(&["n_routed_experts"])?;
+    let dense = if experts.is_some() { 0 } else { config.block_count()? };
+    keys.count(key::LEADING_DENSE_BLOCK_COUNT, config.count(&["first_k_dense_replace"])?.unwrap_or(dense));
+    keys.count(key::VOCAB_SIZE, config.required_count(&["vocab_size"])?);
+    if let Some(rank) = config.count(&["q_lora_rank"])? {
+        keys.count(key::Q_LORA_RANK, rank);
+    }
+    let rank = config.required_count(&["kv_lora_rank"])?;
+    let (plain, rope) = (config.required_count(&["qk_nope_head_dim"])?, config.required_count(&["qk_rope_head_dim"])?);
+    keys.count(key::KV_LORA_RANK, rank);
+    keys.count(key::KEY_LENGTH, rank + rope);
+    keys.count(key::VALUE_LENGTH, rank);
+    keys.count(key::KEY_LENGTH_MLA, plain + rope);
+    keys.count(key::VALUE_LENGTH_MLA, config.required_count(&["v_head_dim"])?);
+    let hidden = config.required_count(&["moe_intermediate_size", "intermediate_size"])?;
+    keys.count(key::EXPERT_FEED_FORWARD_LENGTH, hidden);
+    keys.count(key::EXPERT_SHARED_COUNT, config.count(&["n_shared_experts"])?.unwrap_or(0));
+    if let Some(scale) = config.number(&["routed_scaling_factor"])? {
+        keys.float(key::EXPERT_WEIGHTS_SCALE, scale);
+    }
+    if config.flag("norm_topk_prob") {
+        keys.flag(key::EXPERT_WEIGHTS_NORM, true);
+    }
+    keys.count(key::ROPE_DIMENSION_COUNT, rope);
+    if let Some(scale) = config.rope_number("mscale_all_dim") {
+        keys.float(key::ROPE_SCALING_YARN_LOG_MULTIPLIER, 0.1 * scale);
+    }
+    // V3 has sigmoids even where its configuration does not say so.
+    if config.class() == "DeepseekV3ForCausalLM" && config.get("scoring_func").is_none() {
+        keys.count(key::EXPERT_GATING_FUNC, 2);
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! DeepSeek V2, V3 and R1, and what is built like them (Kimi K2, Moonlight): latent attention, and experts after a
+//! few dense blocks.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, keys};
+use crate::nn::{ModelSpec, Weights};
+
+/// The family.
+pub(super) struct DeepSeek2;
+
+/// Lengths of the latent attention.
+struct Latent {
+    /// Of the compressed query, where there is one.
+    query_rank: Option<usize>,
+    /// Of the compressed key and value.
+    rank: usize,
+    /// Of a head's rotated part.
+    rope: usize,
+    /// Of a head's part without position.
+    plain: usize,
+    /// Of a value head.
+    value: usize,
+}
+
+impl Latent {
+    fn new(h: &Hparams) -> Result<Self, Error> {
+        let query_rank = h.count_or(keys::Q_LORA_RANK, 0)?;
+        let (rope, key) = (h.positive(keys::ROPE_DIMENSION_COUNT)?, h.positive(keys::KEY_LENGTH_MLA)?);
+        let plain = key.checked_sub(rope).filter(|&n| n > 0);
+        Ok(Self {
+            query_rank: (query_rank > 0).then_some(query_rank),
+            rank: h.positive(keys::KV_LORA_RANK)?,
+            rope,
+            plain: plain.ok_or_else(|| h.bad_key(keys::KEY_LENGTH_MLA, "more than rope.dimension_count"))?,
+            value: h.positive(keys::VALUE_LENGTH_MLA)?,
+        })
+    }
+}
+
+impl Architecture for DeepSeek2 {
+    fn name(&self) -> &'static str {
+        "deepseek2"
+    }
+
+    fn classes(&self) -> &'static [&'static str] {
+        &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"]
+    }
+
+    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
+        config::keys(config, keys)
+    }
+
+    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
+        tensors::rules(hparams)
+    }
+
+    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+        forward::spec(hparams, weights)
+    }
+}

@@ -1,0 +1,47 @@
+//! The graph: norms around both parts, scores without a factor, rotary embeddings of halves: of few pairs in full
+//! attention (the factors of the others stand still), of all in windows.
+
+use super::Blocks;
+use crate::arch::forward::{attention, block, gated, model, rope};
+use crate::arch::{Error, Hparams, keys};
+use crate::kernels::Activation;
+use crate::nn::{
+    BlockInputs, BlockNorms, BlockSpec, Mixer, ModelSpec, NormKind, RopeSpec, RopeStyle, Weights, frequencies,
+};
+
+#[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
+pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+    let kinds = Blocks::new(h)?;
+    let full = rope(h, weights, RopeStyle::Halves)?;
+    let sliding = sliding_rope(h)?;
+    let window = h.positive(keys::SLIDING_WINDOW)?;
+    let blocks = (0..h.block_count).map(|i| {
+        let slides = kinds.slides[i];
+        let mut mixer = attention(h, i, Some(if slides { sliding.clone() } else { full.clone() }));
+        (mixer.k_dim, mixer.v_dim) = (kinds.head[i], kinds.head[i]);
+        mixer.scale = 1.0;
+        mixer.window = slides.then_some(window);
+        mixer.value_norm = true;
+        mixer.shares_kv_of = kinds.shares[i];
+        let block = block(Mixer::Attention(mixer), gated(Activation::GeluTanh));
+        BlockSpec { norms: BlockNorms::SANDWICH, ..block }
+    });
+    let cap = h.f32_or(keys::FINAL_LOGIT_SOFTCAPPING, 0.0)?;
+    let own = h.count_or(keys::EMBEDDING_LENGTH_PER_LAYER_INPUT, 0)?;
+    Ok(ModelSpec {
+        embedding_scale: (h.embedding_length as f32).sqrt(),
+        logit_softcap: (cap > 0.0).then_some(cap),
+        block_inputs: (own > 0).then_some(BlockInputs { length: own }),
+        ..model(h, NormKind::Rms, blocks.collect())
+    })
+}
+
+fn sliding_rope(h: &Hparams) -> Result<RopeSpec, Error> {
+    let length = h.positive(keys::KEY_LENGTH_SWA)?;
+    let dims = h.count_or(keys::ROPE_DIMENSION_COUNT_SWA, length)?;
+    if dims > length || !dims.is_multiple_of(2) {
+        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT_SWA, "an even number up to attention.key_length_swa"));
+    }
+    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE_SWA, 10_000.0)?);
+    Ok(RopeSpec::new(RopeStyle::Halves, &frequencies(base, dims), 1.0))
+}

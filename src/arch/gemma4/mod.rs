@@ -1,0 +1,68 @@
+//! Gemma 4: windows with heads of their own length, values normed, keys and values shared by later blocks, and a token
+//! embedding for every block. The models with experts are not among those that run.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey, keys};
+use crate::nn::{ModelSpec, Weights};
+
+/// The family.
+pub(super) struct Gemma4;
+
+/// What differs from block to block.
+struct Blocks {
+    /// Whether the block sees a window only.
+    slides: Vec<bool>,
+    /// Length of a head.
+    head: Vec<usize>,
+    /// The earlier block whose keys and values it reads.
+    shares: Vec<Option<usize>>,
+}
+
+impl Blocks {
+    fn new(h: &Hparams) -> Result<Self, Error> {
+        let slides = h.bools_per_block(keys::SLIDING_WINDOW_PATTERN)?;
+        let slides = slides.ok_or_else(|| h.bad_key(keys::SLIDING_WINDOW_PATTERN, "a boolean for each block"))?;
+        let (sliding, full) = (h.positive(keys::KEY_LENGTH_SWA)?, h.positive(keys::KEY_LENGTH)?);
+        let head = slides.iter().map(|&slides| if slides { sliding } else { full }).collect();
+        let shared = h.count_or(keys::SHARED_KV_LAYERS, 0)?;
+        let own = h.block_count.checked_sub(shared).filter(|&own| own > 0);
+        let own = own.ok_or_else(|| h.bad_key(keys::SHARED_KV_LAYERS, "less than block_count"))?;
+        let mut shares = vec![None; own];
+        for block in own..h.block_count {
+            let last = (0..own).rev().find(|&other| slides[other] == slides[block]);
+            let last = last.filter(|&last| h.head_count_kv[last] == h.head_count_kv[block]);
+            let last = last.ok_or_else(|| h.bad_key(keys::SHARED_KV_LAYERS, "blocks after one of each kind"))?;
+            shares.push(Some(last));
+        }
+        Ok(Self { slides, head, shares })
+    }
+}
+
+impl Architecture for Gemma4 {
+    fn name(&self) -> &'static str {
+        "gemma4"
+    }
+
+    fn classes(&self) -> &'static [&'static str] {
+        &["Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"]
+    }
+
+    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
+        config::keys(config, keys)
+    }
+
+    fn token_keys(&self, _config: &Config) -> Vec<TokenKey> {
+        vec![TokenKey::SpacePrefix(false)]
+    }
+
+    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
+        tensors::rules(hparams)
+    }
+
+    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+        forward::spec(hparams, weights)
+    }
+}

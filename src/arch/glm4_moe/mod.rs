@@ -1,0 +1,42 @@
+//! GLM 4.5 to 4.7: partial rotary embedding, dense blocks first, then experts chosen by sigmoids.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey};
+use crate::nn::{ModelSpec, Weights};
+
+/// The family.
+pub(super) struct Glm4Moe;
+
+impl Architecture for Glm4Moe {
+    fn name(&self) -> &'static str {
+        "glm4moe"
+    }
+
+    fn classes(&self) -> &'static [&'static str] {
+        &["Glm4MoeForCausalLM"]
+    }
+
+    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
+        config::keys(config, keys)
+    }
+
+    fn token_keys(&self, _config: &Config) -> Vec<TokenKey> {
+        vec![
+            TokenKey::Text("bos", "[gMASK]"),
+            TokenKey::Text("eot", "<|user|>"),
+            TokenKey::Text("unk", "<|endoftext|>"),
+            TokenKey::Text("eom", "<|observation|>"),
+        ]
+    }
+
+    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
+        tensors::rules(hparams)
+    }
+
+    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+        forward::spec(hparams, weights)
+    }
+}

@@ -1,0 +1,31 @@
+//! Tensors: separate projections with or without biases and head norms, dense blocks first, then experts with a
+//! shared part.
+
+use crate::arch::{Error, Hparams, Rules, TensorRule, keys};
+
+pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
+    let d = h.embedding_length;
+    let dense = h.count_or(keys::LEADING_DENSE_BLOCK_COUNT, 0)?;
+    let shared = h.count_or(keys::EXPERT_SHARED_COUNT, 0)?;
+    let mut rules = Rules::new(h);
+    for i in 0..h.block_count {
+        let mut block = rules.block(i);
+        block.weight("attn_norm", &[d], "input_layernorm");
+        block.attention(h, i, false);
+        block.weight("attn_q_norm", &[h.key_length], "self_attn.q_norm").optional();
+        block.weight("attn_k_norm", &[h.key_length], "self_attn.k_norm").optional();
+        block.weight("post_attention_norm", &[d], "post_attention_layernorm");
+        if i < dense {
+            block.gated_ffn(d, h.feed_forward_length[i], "mlp");
+            continue;
+        }
+        let hidden = h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?;
+        let experts = h.positive(keys::EXPERT_COUNT)?;
+        block.routed_experts(d, hidden, experts, "mlp");
+        block.tensor("exp_probs_b.bias", &[experts], "mlp.gate.e_score_correction_bias").optional();
+        if shared > 0 {
+            block.shared_expert(d, hidden * shared, "mlp.shared_experts");
+        }
+    }
+    Ok(rules.finish())
+}

@@ -1,0 +1,22 @@
+//! The graph: rotary embedding of halves, windows in turn, experts weighed by a softmax over the chosen.
+
+use crate::arch::forward::{attention, block, experts, model, rope_with_edges};
+use crate::arch::{Error, Hparams, keys};
+use crate::kernels::Activation;
+use crate::nn::{BlockNorms, BlockSpec, Gating, Mixer, ModelSpec, NormKind, RopeStyle, Weights, YarnEdges};
+
+/// The experts' activation; no key holds these.
+const ACTIVATION: Activation = Activation::SwigluOai { alpha: 1.702, limit: 7.0 };
+
+pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+    let rope = rope_with_edges(h, weights, RopeStyle::Halves, YarnEdges::Exact)?;
+    let feed_forward = experts(h, ACTIVATION, Gating::SoftmaxOfChosen, false)?;
+    let window = h.positive(keys::SLIDING_WINDOW)?;
+    let blocks = (0..h.block_count).map(|i| {
+        let mut mixer = attention(h, i, Some(rope.clone()));
+        mixer.window = i.is_multiple_of(2).then_some(window);
+        let block = block(Mixer::Attention(mixer), feed_forward.clone());
+        BlockSpec { norms: BlockNorms::PRE_POST_NAMED, ..block }
+    });
+    Ok(model(h, NormKind::Rms, blocks.collect()))
+}

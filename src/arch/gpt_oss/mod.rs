@@ -1,0 +1,33 @@
+//! gpt-oss: attention with sinks, every second block over a window, experts with a clamped activation.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::{Architecture, Config, Error, Hparams, Keys, TensorRule};
+use crate::nn::{ModelSpec, Weights};
+
+/// The family.
+pub(super) struct GptOss;
+
+impl Architecture for GptOss {
+    fn name(&self) -> &'static str {
+        "gpt-oss"
+    }
+
+    fn classes(&self) -> &'static [&'static str] {
+        &["GptOssForCausalLM"]
+    }
+
+    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
+        config::keys(config, keys)
+    }
+
+    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
+        tensors::rules(hparams)
+    }
+
+    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+        forward::spec(hparams, weights)
+    }
+}

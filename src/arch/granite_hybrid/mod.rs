@@ -1,0 +1,47 @@
+//! Granite 4 hybrids: Mamba 2, and attention in some blocks; dense or with experts and a shared part.
+
+mod config;
+mod forward;
+mod tensors;
+
+use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, keys};
+use crate::nn::{Mamba2Mixer, ModelSpec, Weights};
+
+/// The family.
+pub(super) struct GraniteHybrid;
+
+/// The Mamba 2 mixers, as the keys describe them.
+fn mamba(h: &Hparams) -> Result<Mamba2Mixer, Error> {
+    let (groups, heads) = (h.positive(keys::SSM_GROUP_COUNT)?, h.positive(keys::SSM_TIME_STEP_RANK)?);
+    if !heads.is_multiple_of(groups) {
+        return Err(h.bad_key(keys::SSM_GROUP_COUNT, "a divisor of ssm.time_step_rank"));
+    }
+    let inner = h.positive(keys::SSM_INNER_SIZE)?;
+    if !inner.is_multiple_of(heads) {
+        return Err(h.bad_key(keys::SSM_INNER_SIZE, "a multiple of ssm.time_step_rank"));
+    }
+    let (k_dim, taps) = (h.positive(keys::SSM_STATE_SIZE)?, h.positive(keys::SSM_CONV_KERNEL)?);
+    Ok(Mamba2Mixer { heads, groups, k_dim, v_dim: inner / heads, taps })
+}
+
+impl Architecture for GraniteHybrid {
+    fn name(&self) -> &'static str {
+        "granitehybrid"
+    }
+
+    fn classes(&self) -> &'static [&'static str] {
+        &["GraniteMoeHybridForCausalLM"]
+    }
+
+    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
+        config::keys(config, keys)
+    }
+
+    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
+        tensors::rules(hparams)
+    }
+
+    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+        forward::spec(hparams, weights)
+    }
+}

@@ -1,0 +1,19 @@
+//! The graph: norm before each part, short convolutions, attention with a rotary embedding of halves, SiLU.
+
+use crate::arch::forward::{attention, block, gated, model, rope};
+use crate::arch::{Error, Hparams, keys};
+use crate::kernels::Activation;
+use crate::nn::{Mixer, ModelSpec, NormKind, RopeStyle, ShortConvMixer, Weights};
+
+pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+    let taps = h.positive(keys::SHORTCONV_L_CACHE)?;
+    let rope = rope(h, weights, RopeStyle::Halves)?;
+    let blocks = (0..h.block_count).map(|i| {
+        let mixer = match h.head_count_kv[i] {
+            0 => Mixer::ShortConv(ShortConvMixer { taps }),
+            _ => Mixer::Attention(attention(h, i, Some(rope.clone()))),
+        };
+        block(mixer, gated(Activation::Silu))
+    });
+    Ok(ModelSpec { output_norm: "token_embd_norm", ..model(h, NormKind::Rms, blocks.collect()) })
+}

@@ -1,0 +1,70 @@
+//! Tensors: delta nets and gated attention, with dense or expert feed-forward parts. Norms are stored as an offset
+//! from one. Checkpoints keep value heads by key head; the files of Qwen 3.5 deal them.
+
+use super::{DeltaNets, QwenNext};
+use crate::arch::{BlockRules, Error, Hparams, Rules, Step, TensorRule, keys};
+
+pub(super) fn rules(family: QwenNext, h: &Hparams) -> Result<Vec<TensorRule>, Error> {
+    let d = h.embedding_length;
+    let nets = DeltaNets::new(h)?;
+    let mut rules = Rules::new(h);
+    rules.steps_of("output_norm.weight", &[Step::Add(1.0)]);
+    for i in 0..h.block_count {
+        let mut block = rules.block(i);
+        block.weight("attn_norm", &[d], "input_layernorm").step(Step::Add(1.0));
+        if nets.recurrent[i] {
+            delta_net(family, d, &nets, &mut block);
+        } else {
+            let (heads, kv_heads) = (h.head_count[i], h.head_count_kv[i]);
+            block.linear("attn_q", [d, 2 * heads * h.key_length], "self_attn.q_proj", &[]);
+            block.linear("attn_k", [d, kv_heads * h.key_length], "self_attn.k_proj", &[]);
+            block.linear("attn_v", [d, kv_heads * h.value_length], "self_attn.v_proj", &[]);
+            block.linear("attn_output", [heads * h.value_length, d], "self_attn.o_proj", &[]);
+            block.weight("attn_q_norm", &[h.key_length], "self_attn.q_norm").step(Step::Add(1.0));
+            block.weight("attn_k_norm", &[h.key_length], "self_attn.k_norm").step(Step::Add(1.0));
+        }
+        block.weight("post_attention_norm", &[d], "post_attention_layernorm").step(Step::Add(1.0));
+        if family.has_experts() {
+            let hidden = h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?;
+            block.routed_experts(d, hidden, h.positive(keys::EXPERT_COUNT)?, "mlp");
+            block.gated_shared_expert(d, h.positive(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH)?, "mlp");
+        } else {
+            block.gated_ffn(d, h.feed_forward_length[i], "mlp");
+        }
+    }
+    Ok(rules.finish())
+}
+
+fn delta_net(family: QwenNext, d: usize, nets: &DeltaNets, block: &mut BlockRules<'_>) {
+    let (heads, each) = (nets.heads, nets.heads / nets.key_heads);
+    let (keys, values) = (nets.key_heads * nets.k_dim, heads * nets.v_dim);
+    let deal = |start: usize, len: usize| match family {
+        QwenNext::Qwen3Next => Vec::new(),
+        _ => vec![Step::Deal { start, groups: nets.key_heads, each, len }],
+    };
+    block.tensor("ssm_a", &[heads], "linear_attn.A_log").steps(&deal(0, 1)).step(Step::NegExp);
+    let conv = block.weight("ssm_conv1d", &[nets.taps, 2 * keys + values], "linear_attn.conv1d");
+    conv.steps(&deal(2 * keys, nets.v_dim));
+    block.tensor("ssm_dt.bias", &[heads], "linear_attn.dt_bias").steps(&deal(0, 1));
+    if family == QwenNext::Qwen3Next {
+        block.weight("ssm_ba", &[d, 2 * heads], "linear_attn.in_proj_ba");
+        // Each key head stands with its query, and with the values and gates that go with it.
+        let (key, value) = (nets.k_dim, each * nets.v_dim);
+        let starts = [0, key, 2 * key, 2 * key + value, 2 * key + 2 * value];
+        let ranges: Vec<_> = starts.windows(2).map(|pair| pair[0]..pair[1]).collect();
+        let of = starts[4];
+        let both = "linear_attn.in_proj_qkvz";
+        let part = |ranges: &[std::ops::Range<usize>]| Step::RowsOfEach { of, ranges: ranges.to_vec() };
+        block.weight("attn_qkv", &[d, 2 * keys + values], both).step(part(&ranges[..3]));
+        block.weight("attn_gate", &[d, values], both).step(part(&ranges[3..]));
+    } else {
+        block.weight("ssm_alpha", &[d, heads], "linear_attn.in_proj_a").steps(&deal(0, 1));
+        block.weight("ssm_beta", &[d, heads], "linear_attn.in_proj_b").steps(&deal(0, 1));
+        let qkv = block.weight("attn_qkv", &[d, 2 * keys + values], "linear_attn.in_proj_qkv");
+        qkv.steps(&deal(2 * keys, nets.v_dim));
+        block.weight("attn_gate", &[d, values], "linear_attn.in_proj_z").steps(&deal(0, nets.v_dim));
+    }
+    block.weight("ssm_norm", &[nets.v_dim], "linear_attn.norm");
+    let columns: Vec<Step> = deal(0, nets.v_dim).into_iter().map(|step| Step::Columns(Box::new(step))).collect();
+    block.weight("ssm_out", &[values, d], "linear_attn.out_proj").steps(&columns);
+}

@@ -1,0 +1,105 @@
+//! Rows of an output tensor, read from one stored weight through the layout that relates the two. Memory is a few
+//! times that of the rows asked for, whatever the size of the weight.
+
+use super::layout::Layout;
+use super::stored::Stored;
+use crate::TensorType;
+use crate::safetensors::{Checkpoint, Error};
+
+/// Bytes of source rows that are held while columns become rows.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Rows that are read in vain are at most this many for each that is wanted.
+const MAX_SPREAD: u64 = 4;
+
+/// A stored weight and how the output's rows lie in it.
+pub(super) struct Part<'a> {
+    pub(super) stored: &'a Stored,
+    pub(super) layout: &'a Layout,
+    pub(super) checkpoint: &'a Checkpoint,
+}
+
+impl Part<'_> {
+    fn ty(&self) -> TensorType {
+        self.stored.ty().unwrap_or(TensorType::F32)
+    }
+
+    /// Fills `out` with rows of `cols` elements of the output, from row `first` on, in the stored type.
+    pub(super) fn read(&self, first: u64, cols: usize, out: &mut [u8]) -> Result<(), Error> {
+        if self.layout.transposes() {
+            return self.read_turned(first, cols, out);
+        }
+        let row_bytes = self.ty().row_bytes(cols);
+        let rows: Vec<u64> = (first..).take(out.len() / row_bytes).map(|row| self.layout.source(row, 0).0).collect();
+        if self.layout.keeps_rows_whole() {
+            return self.gather(&rows, cols, out);
+        }
+        let from = index(self.layout.source_cols);
+        let size = self.ty().row_bytes(1);
+        let columns: Vec<usize> = (0..cols as u64).map(|col| index(self.layout.source(first, col).1)).collect();
+        let mut whole = vec![0; rows.len() * from * size];
+        self.gather(&rows, from, &mut whole)?;
+        for (row, out) in whole.chunks_exact(from * size).zip(out.chunks_exact_mut(row_bytes)) {
+            for (&col, out) in columns.iter().zip(out.chunks_exact_mut(size)) {
+                out.copy_from_slice(&row[col * size..(col + 1) * size]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads these rows of the stored weight, one after the other.
+    fn gather(&self, rows: &[u64], cols: usize, out: &mut [u8]) -> Result<(), Error> {
+        let row_bytes = self.ty().row_bytes(cols);
+        let (Some(&low), Some(&high)) = (rows.iter().min(), rows.iter().max()) else { return Ok(()) };
+        let span = high - low + 1;
+        if rows.windows(2).any(|pair| pair[1] != pair[0] + 1) && span <= MAX_SPREAD * rows.len() as u64 {
+            let mut block = vec![0; index(span) * row_bytes];
+            self.stored.read(self.checkpoint, low, cols, &mut block)?;
+            for (&row, out) in rows.iter().zip(out.chunks_exact_mut(row_bytes)) {
+                let at = index(row - low) * row_bytes;
+                out.copy_from_slice(&block[at..at + row_bytes]);
+            }
+            return Ok(());
+        }
+        let mut done = 0;
+        for run in rows.chunk_by(|a, b| *b == a + 1) {
+            let out = &mut out[done * row_bytes..(done + run.len()) * row_bytes];
+            self.stored.read(self.checkpoint, run[0], cols, out)?;
+            done += run.len();
+        }
+        Ok(())
+    }
+
+    /// Rows that are columns of the stored weight.
+    fn read_turned(&self, first: u64, cols: usize, out: &mut [u8]) -> Result<(), Error> {
+        let size = self.ty().row_bytes(1);
+        let from = index(self.layout.source_cols);
+        let count = out.len() / (cols * size);
+        // First source row of the matrix that a row is of, and its column there.
+        let places: Vec<(u64, u64)> = (first..).take(count).map(|row| self.layout.source(row, 0)).collect();
+        let per_chunk = (CHUNK_BYTES / (from * size).max(1)).max(1);
+        let mut done = 0;
+        for matrix in places.chunk_by(|a, b| a.0 == b.0) {
+            let rows: Vec<u64> = (0..cols as u64).map(|col| self.layout.source(first + done as u64, col).0).collect();
+            let out = &mut out[done * cols * size..(done + matrix.len()) * cols * size];
+            for (chunk, rows) in rows.chunks(per_chunk).enumerate() {
+                let mut block = vec![0; rows.len() * from * size];
+                self.gather(rows, from, &mut block)?;
+                for (&(_, col), out) in matrix.iter().zip(out.chunks_exact_mut(cols * size)) {
+                    let at = index(col) * size;
+                    let elements = block.chunks_exact(from * size).map(|row| &row[at..at + size]);
+                    let start = chunk * per_chunk * size;
+                    for (out, element) in out[start..].chunks_exact_mut(size).zip(elements) {
+                        out.copy_from_slice(element);
+                    }
+                }
+            }
+            done += matrix.len();
+        }
+        Ok(())
+    }
+}
+
+/// A size as an index; what does not fit is refused by whatever is indexed.
+pub(super) fn index(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,100 @@
+//! How a checkpoint stores a weight: plain numbers, or a quantized form of several tensors that is decoded as its
+//! rows are read. One file a form; `quantization_config` of `config.json` says which to look for.
+
+mod fp8;
+mod mxfp4;
+mod packed;
+mod scheme;
+
+use crate::TensorType;
+use crate::safetensors::{Checkpoint, Dtype, Error, TensorInfo};
+
+pub(super) use scheme::{Found, Scheme, Tensors};
+
+/// A weight of a checkpoint.
+pub(super) enum Stored {
+    /// Numbers, as they are.
+    Plain(TensorInfo),
+    /// Eight-bit floats with scales.
+    Fp8(fp8::Fp8),
+    /// Blocks of four-bit floats that share an exponent.
+    Mxfp4(mxfp4::Mxfp4),
+    /// Integers in words along the inputs (GPTQ) or the outputs (AWQ), with scales and zeros a group of inputs.
+    Packed(Box<packed::Packed>),
+}
+
+impl Stored {
+    /// The type of the rows that [`Self::read`] gives; none for what holds no weights.
+    pub(super) fn ty(&self) -> Option<TensorType> {
+        match self {
+            Self::Plain(tensor) => number_type(tensor.dtype),
+            Self::Mxfp4(_) => Some(TensorType::MXFP4),
+            Self::Fp8(_) | Self::Packed(_) => Some(TensorType::F32),
+        }
+    }
+
+    /// Its shape, slowest dimension first.
+    pub(super) fn shape(&self) -> Vec<u64> {
+        match self {
+            Self::Plain(tensor) => tensor.shape.clone(),
+            Self::Fp8(fp8) => fp8.shape(),
+            Self::Mxfp4(mxfp4) => mxfp4.shape(),
+            Self::Packed(packed) => packed.shape(),
+        }
+    }
+
+    /// The tensor that stands for it in messages.
+    pub(super) fn tensor(&self) -> &TensorInfo {
+        match self {
+            Self::Plain(tensor) => tensor,
+            Self::Fp8(fp8) => fp8.tensor(),
+            Self::Mxfp4(mxfp4) => mxfp4.tensor(),
+            Self::Packed(packed) => packed.tensor(),
+        }
+    }
+
+    /// Fills `out` with rows of `cols` elements, from row `first` on.
+    pub(super) fn read(&self, checkpoint: &Checkpoint, first: u64, cols: usize, out: &mut [u8]) -> Result<(), Error> {
+        match self {
+            Self::Plain(tensor) => {
+                let row_bytes = tensor.dtype.bytes() * cols as u64;
+                checkpoint.read_at(tensor, first * row_bytes, out)
+            }
+            Self::Fp8(fp8) => fp8.read(checkpoint, first, cols, out),
+            Self::Mxfp4(mxfp4) => mxfp4.read(checkpoint, first, cols, out),
+            Self::Packed(packed) => packed.read(checkpoint, first, cols, out),
+        }
+    }
+}
+
+/// The tensor type with the layout of `dtype`, for types that hold weights.
+pub(super) fn number_type(dtype: Dtype) -> Option<TensorType> {
+    match dtype {
+        Dtype::F32 => Some(TensorType::F32),
+        Dtype::F16 => Some(TensorType::F16),
+        Dtype::BF16 => Some(TensorType::BF16),
+        _ => None,
+    }
+}
+
+/// `count` numbers of a tensor, from element `first` on.
+fn numbers(checkpoint: &Checkpoint, tensor: &TensorInfo, first: u64, count: usize) -> Result<Vec<f32>, Error> {
+    let ty = number_type(tensor.dtype).unwrap_or(TensorType::F32);
+    let mut bytes = vec![0; ty.row_bytes(count)];
+    checkpoint.read_at(tensor, first * tensor.dtype.bytes(), &mut bytes)?;
+    let mut numbers = vec![0.0; count];
+    crate::quant::decode(ty, &bytes, &mut numbers);
+    Ok(numbers)
+}
+
+/// Writes single precision numbers.
+fn write_numbers(numbers: impl IntoIterator<Item = f32>, out: &mut [u8]) {
+    for (bytes, number) in out.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
+        *bytes = number.to_le_bytes();
+    }
+}
+
+/// A size as an index; what does not fit is refused by whatever is indexed.
+fn index(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
