@@ -8,6 +8,7 @@ use gguf::TensorType;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
 use gguf::gguf::Reader;
 use gguf::quant;
+use gguf::quantize::RunOptions;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize_to_file};
