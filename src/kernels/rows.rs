@@ -17,6 +17,9 @@ use crate::TensorType;
 /// Most tokens for which blocks are unpacked once.
 const TOKENS: usize = 2;
 
+/// Bytes of weights that are asked for before they are read.
+const AHEAD: usize = 2048;
+
 /// The rows of the input that take part.
 #[derive(Clone, Copy)]
 pub(super) enum Tokens<'a> {
@@ -135,6 +138,7 @@ impl RowsProduct<'_> {
                 let (mut product, mut min) = ([[l.splat_int(0); LANES]; T], [[l.splat_int(0); LANES]; T]);
                 let mut factors = [[0; LANES]; 2];
                 for (i, block) in region.chunks_exact(F::BYTES).enumerate() {
+                    fetch_ahead(l, block);
                     let (w, scales) = (F::codes(l, block), F::scales(l, block));
                     for t in 0..T {
                         let offsets = l.dot_words(&scales.offsets, &input_sums[b * T + t]);
@@ -223,6 +227,7 @@ impl RowsProduct<'_> {
                     let count = if 2 * pair + 1 == blocks { 1 } else { 2 };
                     let both = &region[at..at + count * F::BYTES];
                     at += count * F::BYTES;
+                    fetch_ahead(l, both);
                     let two = [&both[..F::BYTES], &both[both.len() - F::BYTES..]];
                     let w = F::codes(l, two);
                     for t in 0..T {
@@ -282,6 +287,14 @@ impl RowsProduct<'_> {
         for (t, sum) in sums.iter().enumerate() {
             self.out[(token + t) * stride + at..][..rows].copy_from_slice(&l.to_array(*sum)[..rows]);
         }
+    }
+}
+
+/// Asks for what lies as far behind `block` as is read while memory answers.
+#[inline(always)]
+fn fetch_ahead<L: Lanes>(l: L, block: &[u8]) {
+    for line in (0..block.len()).step_by(64) {
+        l.prefetch(block.as_ptr().wrapping_add(AHEAD + line));
     }
 }
 
