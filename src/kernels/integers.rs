@@ -72,6 +72,26 @@ pub(crate) trait Integers: Copy {
     /// Lanes that add up to the products of words.
     fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> Self::Int;
 
+    /// Four numbers that add up to the products of the first eight words.
+    #[inline(always)]
+    fn dot_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
+        std::array::from_fn(|i| {
+            let product = |j: usize| i32::from(a[j]) * i32::from(b[j]);
+            product(2 * i) + product(2 * i + 1)
+        })
+    }
+
+    /// The sum of each four numbers.
+    #[inline(always)]
+    fn sum_fours(self, fours: &[[i32; 4]; LANES]) -> Self::Int {
+        let mut sums = [0; LANES];
+        for (sum, [a, b, c, d]) in sums.iter_mut().zip(fours) {
+            *sum = a + b + c + d;
+        }
+        // SAFETY: the array holds 16 integers.
+        unsafe { self.load_int(sums.as_ptr()) }
+    }
+
     /// Columns of sixteen rows.
     #[inline(always)]
     fn transpose_words(self, rows: [Self::Int; LANES]) -> [Self::Int; LANES] {

@@ -136,20 +136,25 @@ impl RowsProduct<'_> {
             let mut b = 0;
             for (step, region) in region.chunks(LANES * F::BYTES).enumerate() {
                 let (mut product, mut min) = ([[l.splat_int(0); LANES]; T], [[l.splat_int(0); LANES]; T]);
+                // Eight mins are summed in a shorter way than sixteen.
+                let mut fours = [[[0; 4]; LANES]; T];
                 let mut factors = [[0; LANES]; 2];
                 for (i, block) in region.chunks_exact(F::BYTES).enumerate() {
                     fetch_ahead(l, block);
                     let (w, scales) = (F::codes(l, block), F::scales(l, block));
                     for t in 0..T {
-                        let offsets = l.dot_words(&scales.offsets, &input_sums[b * T + t]);
-                        let mut sum = if F::ZERO != 0 { offsets } else { l.splat_int(0) };
+                        let mut sum = l.splat_int(0);
+                        if F::ZERO != 0 {
+                            sum = l.dot_words(&scales.offsets, &input_sums[b * T + t]);
+                        } else if F::SUB_LEN == 32 {
+                            fours[t][i] = l.dot_eight(&scales.offsets, &input_sums[b * T + t]);
+                        } else {
+                            min[t][i] = l.dot_words(&scales.offsets, &input_sums[b * T + t]);
+                        }
                         for v in 0..4 {
                             sum = l.dot_scaled(sum, w[v], codes[b * T + t][v], &scales.scales, &F::SPREAD[v]);
                         }
                         product[t][i] = sum;
-                        if F::MINS {
-                            min[t][i] = offsets;
-                        }
                     }
                     let [d, dmin] = F::factors(block);
                     (factors[0][i], factors[1][i]) = (d, dmin);
@@ -158,7 +163,8 @@ impl RowsProduct<'_> {
                 for t in 0..T {
                     products[t].put(l, step, l.sum_each(&product[t]));
                     if F::MINS {
-                        mins[t].put(l, step, l.sum_each(&min[t]));
+                        let sums = if F::SUB_LEN == 32 { l.sum_fours(&fours[t]) } else { l.sum_each(&min[t]) };
+                        mins[t].put(l, step, sums);
                     }
                 }
                 d.put_floats(l, step, l.halves(&factors[0]));

@@ -480,6 +480,17 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
+    fn dot_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
+        let mut four = [0; 4];
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read and written.
+        unsafe {
+            let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
+            _mm_storeu_si128(four.as_mut_ptr().cast(), _mm_madd_epi16(a, b));
+        }
+        four
+    }
+
+    #[inline(always)]
     fn transpose_words(self, rows: [IntPair; LANES]) -> [IntPair; LANES] {
         // SAFETY: a value of this type proves the instruction set.
         unsafe {

@@ -407,6 +407,32 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn dot_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
+        let mut four = [0; 4];
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read and written.
+        unsafe {
+            let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
+            _mm_storeu_si128(four.as_mut_ptr().cast(), _mm_madd_epi16(a, b));
+        }
+        four
+    }
+
+    #[inline(always)]
+    fn sum_fours(self, fours: &[[i32; 4]; LANES]) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set; there are four vectors of four fours.
+        unsafe {
+            let at = |i: usize| _mm512_loadu_si512(fours[4 * i..].as_ptr().cast());
+            let (a, b, c, d) = (at(0), at(1), at(2), at(3));
+            let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            // Four vectors in each quarter, a quarter for each place in a vector.
+            let sums = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            _mm512_permutexvar_epi32(order, sums)
+        }
+    }
+
+    #[inline(always)]
     fn transpose_words(self, rows: [__m512i; LANES]) -> [__m512i; LANES] {
         // SAFETY: a value of this type proves the instruction set; both kinds of vectors are 64 bytes of any value.
         unsafe { std::mem::transmute(transpose(std::mem::transmute::<[__m512i; LANES], [__m512; LANES]>(rows))) }
