@@ -42,9 +42,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", value_parser = parse_pre)]
     pre: Option<String>,
     #[command(flatten)]
-    types: TypeArgs,
-    #[command(flatten)]
     write: WriteArgs,
+    #[command(flatten)]
+    types: TypeArgs,
 }
 
 #[derive(Clone, Copy, Debug)]

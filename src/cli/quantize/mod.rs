@@ -20,13 +20,16 @@ use args::{TypeArgs, WriteArgs};
 /// The file is the one that llama-quantize writes, byte for byte. It appears under its name when it is complete and has
 /// been read back; until then nothing of it is there, and an older file stays as it was.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    override_usage = "gguf quantize [OPTIONS] --type <TYPE> <MODEL>",
+    after_help = "Examples:
   gguf quantize llama-F16.gguf -t Q4_K_M
-  gguf quantize llama-F16.gguf -t Q4_K_M --dry-run                  # which tensor becomes what, and the file's size
-  gguf quantize llama-F16.gguf -t Q4_K_M --stats                    # and how much it costs, tensor by tensor
-  gguf quantize llama-F16.gguf -t Q4_K_M --tensor-type 'attn_v=q8_0' --tensor-type 'blk\\.[0-3]\\.ffn_down=q6_k'
+  gguf quantize llama-F16.gguf -t Q4_K_M --dry-run      # which tensor becomes what, the file's size
+  gguf quantize llama-F16.gguf -t Q4_K_M --stats        # what it costs, tensor by tensor
+  gguf quantize llama-F16.gguf -t Q4_K_M --tensor-type 'blk\\.[0-3]\\.ffn_down=q6_k'
   gguf quantize llama-F16-00001-of-00003.gguf -t Q8_0 --keep-split
-  gguf quantize --list-types")]
+  gguf quantize --list-types"
+)]
 pub(crate) struct Args {
     /// GGUF file, or any shard of a split model
     #[arg(value_name = "MODEL", required_unless_present = "list_types")]
@@ -38,15 +41,9 @@ pub(crate) struct Args {
         value_name = "TYPE",
         required_unless_present = "list_types",
         value_parser = args::file_types(),
-        ignore_case = true,
-        hide_possible_values = false
+        ignore_case = true
     )]
     file_type: Option<FileType>,
-    #[command(flatten)]
-    types: TypeArgs,
-    /// Quantize what is quantized already; that loses more than quantizing from F16 or F32
-    #[arg(long, help_heading = "Types")]
-    allow_requantize: bool,
     /// Write as many files as the model has, with the same tensors in each
     #[arg(long)]
     keep_split: bool,
@@ -55,6 +52,11 @@ pub(crate) struct Args {
     /// Show the types, with the bits that a weight takes
     #[arg(long)]
     list_types: bool,
+    #[command(flatten)]
+    types: TypeArgs,
+    /// Quantize what is quantized already; that loses more than quantizing from F16 or F32
+    #[arg(long, help_heading = "Types")]
+    allow_requantize: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
