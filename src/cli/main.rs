@@ -40,7 +40,7 @@ const FAILURE: u8 = 2;
 const INTERNAL: u8 = 70;
 const INTERRUPTED: i32 = 130;
 
-/// The toolkit for GGUF model files: inspect, convert, quantize, measure and chat.
+/// The toolkit for GGUF model files: inspect, convert, quantize, measure and chat
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, disable_help_subcommand = true, after_help = AFTER_HELP)]
 struct Cli {
@@ -50,27 +50,27 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch a checkpoint go all the way: convert, inspect, quantize, measure, chat
+    #[command(about = "Watch a checkpoint go all the way: convert, inspect, quantize, measure, chat")]
     Demo(demo::Args),
-    /// Convert a Hugging Face folder to a GGUF file
+    #[command(about = "Convert a Hugging Face folder to a GGUF file")]
     Convert(convert::Args),
-    /// Show what is inside GGUF files: metadata, tensors, totals
+    #[command(about = "Show what is inside GGUF files: metadata, tensors, totals")]
     Inspect(inspect::Args),
-    /// Make a model smaller: weights of fewer bits
+    #[command(about = "Make a model smaller: weights of fewer bits")]
     Quantize(quantize::Args),
-    /// Measure how well models predict a text
+    #[command(about = "Measure how well models predict a text")]
     Perplexity(perplexity::Args),
-    /// Measure how fast a model runs, beside what the machine can do
+    #[command(about = "Measure how fast a model runs, beside what the machine can do")]
     Bench(bench::Args),
-    /// Chat with a model, or get one answer
+    #[command(about = "Chat with a model, or get one answer")]
     Chat(chat::Args),
-    /// Show the likeliest next tokens, or write logits for programs
+    #[command(about = "Show the likeliest next tokens, or write logits for programs")]
     Logits(logits::Args),
-    /// Show how a text becomes tokens
+    #[command(about = "Show how a text becomes tokens")]
     Tokenize(tokenize::Args),
-    /// Turn tokens back to text
+    #[command(about = "Turn tokens back to text")]
     Detokenize(detokenize::Args),
-    /// Print a completion script for a shell
+    #[command(about = "Print a completion script for a shell")]
     Completions(completions::Args),
 }
 
