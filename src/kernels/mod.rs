@@ -1,6 +1,6 @@
 //! Everything that is computed often, for one CPU: products of matrices, attention, vector functions, threads.
 //!
-//! Each kernel is written once over [`lanes::Lanes`] and compiled for every instruction set; a few have a version of
+//! Each kernel is written once over `lanes::Lanes` and compiled for every instruction set; a few have a version of
 //! their own for one. All of them give the same bits: what differs is speed.
 
 #![allow(

@@ -1,4 +1,4 @@
-//! Tensor formats: how blocks of numbers become bytes and back. One file a format, one row in [`CODECS`].
+//! Tensor formats: how blocks of numbers become bytes and back. One file a format, one row in `CODECS`.
 //!
 //! What `encode` writes is what llama.cpp's `quantize_row_*_ref` writes, bit for bit: the same operations on `f32`
 //! in the same order, never fused. This is the reference that faster versions are held against.

@@ -69,17 +69,24 @@ fn merge_short(symbols: &mut Vec<Symbol>, pairs: &impl Pairs) {
 
 /// A pair in the heap, valid while both symbols are as long as they were.
 struct Candidate {
-    rank: Rank,
-    left: u32,
+    /// Rank, then place: the lowest goes first.
+    order: u64,
     right: u32,
     len: u32,
     token: u32,
 }
 
+impl Candidate {
+    #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    fn left(&self) -> u32 {
+        self.order as u32
+    }
+}
+
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {
         // The heap gives the greatest first.
-        other.rank.0.total_cmp(&self.rank.0).then(other.left.cmp(&self.left))
+        other.order.cmp(&self.order)
     }
 }
 
@@ -91,11 +98,20 @@ impl PartialOrd for Candidate {
 
 impl PartialEq for Candidate {
     fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
+        self.order == other.order
     }
 }
 
 impl Eq for Candidate {}
+
+impl Rank {
+    /// A number that is in the order of ranks.
+    fn ordinal(self) -> u32 {
+        // Positive floats are in the order of their bits, negative ones in the opposite order below them.
+        let bits = self.0.to_bits();
+        if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
+    }
+}
 
 fn merge_long(symbols: &mut Vec<Symbol>, pairs: &impl Pairs) {
     let count = u32::try_from(symbols.len()).unwrap_or(NONE);
@@ -103,10 +119,14 @@ fn merge_long(symbols: &mut Vec<Symbol>, pairs: &impl Pairs) {
     let mut next: Vec<u32> = (1..=count).map(|i| if i == count { NONE } else { i }).collect();
     let candidate = |symbols: &[Symbol], left: u32, right: u32| {
         let (a, b) = (&symbols[left as usize], &symbols[right as usize]);
-        pairs.join(a, b).map(|(rank, token)| Candidate { rank, left, right, len: a.len + b.len, token })
+        pairs.join(a, b).map(|(rank, token)| {
+            let order = u64::from(rank.ordinal()) << 32 | u64::from(left);
+            Candidate { order, right, len: a.len + b.len, token }
+        })
     };
     let mut heap: BinaryHeap<Candidate> = (1..count).filter_map(|i| candidate(symbols, i - 1, i)).collect();
-    while let Some(Candidate { left, right, len, token, .. }) = heap.pop() {
+    while let Some(best) = heap.pop() {
+        let (left, Candidate { right, len, token, .. }) = (best.left(), best);
         let (l, r) = (left as usize, right as usize);
         if symbols[l].len + symbols[r].len != len || symbols[l].len == 0 || symbols[r].len == 0 || next[l] != right {
             continue;
@@ -124,4 +144,15 @@ fn merge_long(symbols: &mut Vec<Symbol>, pairs: &impl Pairs) {
         }
     }
     symbols.retain(|symbol| symbol.len > 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rank;
+
+    #[test]
+    fn ordinals_are_in_the_order_of_ranks() {
+        let ranks = [f32::NEG_INFINITY, -1e9, -3.5, -1.0, 0.0, 1e-3, 2.0, 1e9, f32::INFINITY];
+        assert!(ranks.windows(2).all(|pair| Rank(pair[0]).ordinal() < Rank(pair[1]).ordinal()));
+    }
 }

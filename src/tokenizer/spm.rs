@@ -10,7 +10,16 @@ pub(super) struct Spm {
     scores: Vec<f32>,
     bytes: Vec<Option<u32>>,
     unknown: Option<u32>,
+    /// Whether no token has a space behind another character: words are then encoded one by one.
+    by_words: bool,
 }
+
+/// What spaces are written as.
+const SPACE: char = '▁';
+/// Words whose tokens are remembered within one text.
+const CACHED_WORDS: usize = 1 << 16;
+/// Bytes of a word up to which it is worth remembering.
+const CACHED_LEN: usize = 48;
 
 struct Texts<'a> {
     spm: &'a Spm,
@@ -33,11 +42,32 @@ impl Spm {
             by_text.insert(text.clone().into_boxed_slice(), id);
         }
         let bytes = (0..=255u8).map(|b| by_text.get(format!("<0x{b:02X}>").as_bytes()).copied()).collect();
-        Self { by_text, scores: vocab.scores.clone(), bytes, unknown: vocab.special.unknown }
+        let by_words = vocab.tokens.iter().all(|text| str::from_utf8(text).is_ok_and(|text| words(text).count() <= 1));
+        Self { by_text, scores: vocab.scores.clone(), bytes, unknown: vocab.special.unknown, by_words }
     }
 
     /// Appends the tokens of `text`, whose spaces are written as `▁`.
     pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
+        if !self.by_words {
+            return self.encode_word(text, tokens);
+        }
+        let mut cache = PieceMap::<(usize, usize)>::default();
+        for word in words(text) {
+            let small = word.len() <= CACHED_LEN;
+            if let Some(&(start, end)) = small.then(|| cache.get(word.as_bytes())).flatten() {
+                tokens.extend_from_within(start..end);
+                continue;
+            }
+            let start = tokens.len();
+            self.encode_word(word, tokens)?;
+            if small && cache.len() < CACHED_WORDS {
+                cache.insert(word.as_bytes().into(), (start, tokens.len()));
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_word(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
         let bytes = text.as_bytes();
         let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let mut symbols: Vec<Symbol> = text
@@ -59,5 +89,29 @@ impl Spm {
             }
         }
         Ok(())
+    }
+}
+
+/// The words of a text, each with the spaces before it: no token that begins in one ends in another.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let spaces = rest.len() - rest.trim_start_matches(SPACE).len();
+        let end = rest[spaces..].find(SPACE).map_or(rest.len(), |at| spaces + at);
+        let (word, later) = rest.split_at(end);
+        rest = later;
+        (!word.is_empty()).then_some(word)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn words_have_the_spaces_before_them() {
+        let found: Vec<&str> = words("a▁▁b▁c▁").collect();
+        assert_eq!(found, ["a", "▁▁b", "▁c", "▁"]);
+        assert_eq!(words("").count(), 0);
     }
 }
