@@ -1,4 +1,40 @@
 //! `gguf`: the toolkit for GGUF model files.
+//!
+//! From a checkpoint to an answer:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use gguf::convert::{Conversion, Folder, Options};
+//! use gguf::engine::{Generation, Sampler, SamplerOptions, Session, SessionOptions};
+//! use gguf::kernels::Pool;
+//! use gguf::model::Model;
+//! use gguf::quantize::RunOptions;
+//! use gguf::tokenizer::EncodeOptions;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let path = std::env::temp_dir().join(format!("storyteller-{}.gguf", std::process::id()));
+//! // Everything is checked before a weight is read.
+//! let conversion = Conversion::new(Folder::open("testdata/storyteller".as_ref())?, &Options::default())?;
+//! conversion.write(&conversion.plan(&[])?, &path, &RunOptions::default(), &|progress| {
+//!     assert!(progress.done <= progress.total);
+//!     true // go on
+//! })?;
+//!
+//! let model = Arc::new(Model::load(&path)?);
+//! let prompt = model.tokenizer().encode("Once upon a time", EncodeOptions { add_special: true, parse_special: false })?;
+//! let mut session = Session::new(model, Arc::new(Pool::new(2)), SessionOptions::default());
+//! let mut sampler = Sampler::new(SamplerOptions::greedy());
+//! let limits = Generation { max_tokens: Some(8), ignore_end: false };
+//! let answer = session.generate(&prompt, &mut sampler, limits, &mut |piece| {
+//!     print!("{piece}");
+//!     true // go on
+//! })?;
+//! assert_eq!(answer.tokens.len(), 8);
+//! # std::fs::remove_file(path)?;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod arch;
 pub mod bench;

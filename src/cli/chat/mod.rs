@@ -13,8 +13,9 @@ use anyhow::bail;
 use gguf::engine::{Answer, SamplerOptions, SessionOptions, Stop};
 use gguf::gguf::{Metadata, Value};
 use gguf::model::Model;
-use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{Config, DefaultEditor};
 
 use crate::interrupt::Catching;
 use crate::model_args::{self, RunArgs, short_name};
@@ -157,9 +158,9 @@ fn once(args: &Args, conversation: &mut Conversation, piped: bool) -> anyhow::Re
 
 fn interactive(args: &Args, conversation: &mut Conversation) -> anyhow::Result<ExitCode> {
     eprintln!("{} - /help for commands, Ctrl-C stops an answer, Ctrl-D ends", short_name(args.model.as_ref()));
-    let mut editor = DefaultEditor::new()?;
+    let mut history = FileHistory::new();
     loop {
-        let message = match read_message(&mut editor) {
+        let message = match read_message(&mut history) {
             Ok(message) if message.trim().is_empty() => continue,
             Ok(message) => message,
             Err(ReadlineError::Interrupted) => {
@@ -169,7 +170,6 @@ fn interactive(args: &Args, conversation: &mut Conversation) -> anyhow::Result<E
             Err(ReadlineError::Eof) => return Ok(ExitCode::SUCCESS),
             Err(error) => return Err(error.into()),
         };
-        let _ = editor.add_history_entry(&message);
         let message = match commands::run(&message, conversation) {
             Next::Quit => return Ok(ExitCode::SUCCESS),
             Next::Ask => continue,
@@ -193,8 +193,20 @@ fn interactive(args: &Args, conversation: &mut Conversation) -> anyhow::Result<E
     }
 }
 
-/// A message: one line, several that end in a backslash, or all between two lines of `"""`.
-fn read_message(editor: &mut DefaultEditor) -> Result<String, ReadlineError> {
+/// A message, which is added to `history`. The editor lives no longer than that: while it does, it takes Ctrl-C away
+/// from everybody else.
+fn read_message(history: &mut FileHistory) -> Result<String, ReadlineError> {
+    let mut editor = DefaultEditor::with_history(Config::default(), std::mem::take(history))?;
+    let message = edit_message(&mut editor);
+    if let Ok(message) = &message {
+        let _ = editor.add_history_entry(message);
+    }
+    *history = std::mem::take(editor.history_mut());
+    message
+}
+
+/// One line, several that end in a backslash, or all between two lines of `"""`.
+fn edit_message(editor: &mut DefaultEditor) -> Result<String, ReadlineError> {
     let first = editor.readline("> ")?;
     if let Some(rest) = first.trim_start().strip_prefix("\"\"\"") {
         let mut lines = vec![rest.to_owned()];
