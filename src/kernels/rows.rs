@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::activations::Activations;
+use super::activations::{Activations, Quantized};
 use super::blocks::{self, BlockFormat, SuperBlockFormat};
 use super::floats::{self, FloatFormat};
 use super::lanes::{Kernel, LANES, Lanes};
@@ -203,81 +203,52 @@ impl RowsProduct<'_> {
         }
     }
 
-    /// All rows of blocks, for `T` tokens from `token` on: as super-blocks, but in pairs.
+    /// All rows of blocks, for `T` tokens from `token` on: as super-blocks, but in pairs, some of which span two rows if
+    /// rows have an odd number of blocks.
     #[inline(always)]
     fn blocks_of<L: Lanes, F: BlockFormat, const T: usize>(&mut self, l: L, token: usize) {
         let x = self.x.blocks();
         let (blocks, bytes) = (self.weights.cols() / 32, self.weights.bytes());
-        let pairs = blocks.div_ceil(2);
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
-        let x_codes = x.codes.as_chunks::<32>().0;
-        let mut codes = Vec::with_capacity(pairs * T);
-        for b in (0..blocks).step_by(2) {
-            for first in first_blocks {
-                // The last of an odd number of blocks is paired with itself.
-                let (low, high) = (&x_codes[first + b], &x_codes[first + (b + 1).min(blocks - 1)]);
-                // SAFETY: both blocks have 32 codes.
-                codes.push(unsafe { l.join(low.as_ptr().cast(), high.as_ptr().cast()) });
-            }
-        }
-        let mut products: [[Waiting; 2]; T] = std::array::from_fn(|_| [Waiting::new(pairs), Waiting::new(pairs)]);
-        let (mut d, mut m) = ([Waiting::new(pairs), Waiting::new(pairs)], [Waiting::new(pairs), Waiting::new(pairs)]);
+        let period = if blocks.is_multiple_of(2) { blocks / 2 } else { blocks };
+        let codes = pairs_of_codes(l, x, first_blocks, blocks, period + LANES);
+        // What is added to the products, or multiplied by the weights' offsets.
+        let added: [Vec<i32>; T] = std::array::from_fn(|t| {
+            let sums = x.sums.as_chunks::<2>().0[first_blocks[t]..][..blocks].iter();
+            let factor = if F::OFFSET { 1 } else { -i32::from(F::ZERO) };
+            sums.map(|&[a, b]| factor * (i32::from(a) + i32::from(b))).collect()
+        });
+        let mut products: [Waiting; T] = std::array::from_fn(|_| Waiting::new(blocks));
+        let mut factors = WaitingFactors::new(blocks, if F::OFFSET { 2 } else { 1 });
+        let mut last = vec![0; 2 * LANES * F::BYTES];
         for first in self.rows.clone().step_by(LANES) {
             let rows = LANES.min(self.rows.end - first);
             let region = &bytes[first * blocks * F::BYTES..(first + rows) * blocks * F::BYTES];
-            let (mut pair, mut at) = (0, 0);
-            for step in 0..(rows * pairs).div_ceil(LANES) {
-                let mut product = [[l.splat_int(0); LANES]; T];
-                let mut factors = [[[0; LANES]; 2]; 2];
-                for i in 0..LANES.min(rows * pairs - step * LANES) {
-                    let count = if 2 * pair + 1 == blocks { 1 } else { 2 };
-                    let both = &region[at..at + count * F::BYTES];
-                    at += count * F::BYTES;
-                    fetch_ahead(l, both);
-                    let two = [&both[..F::BYTES], &both[both.len() - F::BYTES..]];
-                    let w = F::codes(l, two);
-                    for t in 0..T {
-                        let x = codes[pair * T + t];
-                        product[t][i] = if F::ZERO == 128 {
-                            l.dot_bytes::<true>(l.splat_int(0), w, x)
-                        } else {
-                            l.dot_bytes::<false>(l.splat_int(0), w, x)
-                        };
-                    }
-                    for (factors, block) in factors.iter_mut().zip(two) {
-                        let [d, m] = F::factors(block);
-                        (factors[0][i], factors[1][i]) = (d, m);
-                    }
-                    pair = if pair + 1 == pairs { 0 } else { pair + 1 };
-                }
+            let mut pair = 0;
+            for (step, region) in region.chunks(2 * LANES * F::BYTES).enumerate() {
+                let region = whole(region, &mut last);
+                let codes = &codes[pair * T..][..LANES * T];
+                let product = block_products::<L, F, T>(l, region, codes, factors.step(step));
                 for t in 0..T {
-                    for (waiting, sum) in products[t].iter_mut().zip(l.sum_halves_each(&product[t])) {
-                        waiting.put(l, step, sum);
-                    }
+                    let [low, high] = l.sum_halves_each(&product[t]);
+                    let [first, second] = l.interleave(low, high);
+                    products[t].put(l, 2 * step, first);
+                    products[t].put(l, 2 * step + 1, second);
                 }
-                for half in 0..2 {
-                    d[half].put_floats(l, step, F::scales(l, &factors[half][0]));
-                    if F::OFFSET {
-                        m[half].put_floats(l, step, l.halves(&factors[half][1]));
-                    }
-                }
+                pair = (pair + LANES) % period;
             }
             let mut sums = [l.splat(0.0); T];
-            for start in (0..pairs).step_by(LANES) {
-                let d = [d[0].columns(l, pairs, start), d[1].columns(l, pairs, start)];
-                let m = [m[0].columns(l, pairs, start), m[1].columns(l, pairs, start)];
+            for start in (0..blocks).step_by(LANES) {
+                let [d, m] = factors.columns::<L, F>(l, blocks, start);
                 for t in 0..T {
-                    let products = [products[t][0].columns(l, pairs, start), products[t][1].columns(l, pairs, start)];
-                    for b in 2 * start..blocks.min(2 * (start + LANES)) {
-                        let (half, j, at) = (b % 2, b / 2 - start, first_blocks[t] + b);
-                        let total = i32::from(x.sums[2 * at]) + i32::from(x.sums[2 * at + 1]);
-                        let scale = l.splat(x.scales[at]);
-                        let product = l.add_int(products[half][j], l.splat_int(-i32::from(F::ZERO) * total));
-                        let d = l.float_of_bits(d[half][j]);
-                        sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(product), sums[t]);
+                    let products = products[t].columns(l, blocks, start);
+                    for j in 0..LANES.min(blocks - start) {
+                        let scale = l.splat(x.scales[first_blocks[t] + start + j]);
+                        let added = added[t][start + j];
+                        let product = if F::OFFSET { products[j] } else { l.add_int(products[j], l.splat_int(added)) };
+                        sums[t] = l.mul_add(l.mul(d[j], scale), l.int_to_float(product), sums[t]);
                         if F::OFFSET {
-                            let m = l.float_of_bits(m[half][j]);
-                            sums[t] = l.mul_add(l.mul(m, scale), l.splat(total as f32), sums[t]);
+                            sums[t] = l.mul_add(l.mul(m[j], scale), l.splat(added as f32), sums[t]);
                         }
                     }
                 }
@@ -304,12 +275,77 @@ fn fetch_ahead<L: Lanes>(l: L, block: &[u8]) {
     }
 }
 
-/// Numbers of sixteen rows, as they were come upon: `[rows, blocks]`, and room for a vector more.
+/// `part`, or a copy of it with more behind it of any value.
+#[inline(always)]
+fn whole<'a>(part: &'a [u8], room: &'a mut [u8]) -> &'a [u8] {
+    if part.len() == room.len() {
+        return part;
+    }
+    room[..part.len()].copy_from_slice(part);
+    room
+}
+
+/// The codes of `count` pairs of neighbouring blocks of each token's input, starting over where a row ends.
+#[inline(always)]
+fn pairs_of_codes<L: Lanes, const T: usize>(
+    l: L,
+    x: &Quantized,
+    first_blocks: [usize; T],
+    blocks: usize,
+    count: usize,
+) -> Vec<L::Int> {
+    let x = x.codes.as_chunks::<32>().0;
+    let mut codes = Vec::with_capacity(count * T);
+    for pair in 0..count {
+        for first in first_blocks {
+            let (low, high) = (&x[first + 2 * pair % blocks], &x[first + (2 * pair + 1) % blocks]);
+            // SAFETY: both blocks have 32 codes.
+            codes.push(unsafe { l.join(low.as_ptr().cast(), high.as_ptr().cast()) });
+        }
+    }
+    codes
+}
+
+/// The products of sixteen pairs of blocks, whose factors are put down in their order.
+#[inline(always)]
+fn block_products<L: Lanes, F: BlockFormat, const T: usize>(
+    l: L,
+    region: &[u8],
+    codes: &[L::Int],
+    factors: &mut [u16],
+) -> [[L::Int; LANES]; T] {
+    let each = if F::OFFSET { 2 } else { 1 };
+    assert!(region.len() == 2 * LANES * F::BYTES && codes.len() == LANES * T && factors.len() == 2 * LANES * each);
+    let lines = region.len().div_ceil(64);
+    let mut products = [[l.splat_int(0); LANES]; T];
+    for i in 0..LANES {
+        for line in (i..lines).step_by(LANES) {
+            l.prefetch(region.as_ptr().wrapping_add(AHEAD + 64 * line));
+        }
+        let two = &region[2 * i * F::BYTES..][..2 * F::BYTES];
+        let two = [&two[..F::BYTES], &two[F::BYTES..]];
+        let w = F::codes(l, two);
+        for t in 0..T {
+            let x = codes[i * T + t];
+            products[t][i] = if F::ZERO == 128 {
+                l.dot_bytes::<true>(l.splat_int(0), w, x)
+            } else {
+                l.dot_bytes::<false>(l.splat_int(0), w, x)
+            };
+        }
+        for (half, block) in two.into_iter().enumerate() {
+            factors[(2 * i + half) * each..][..each].copy_from_slice(&F::factors(block)[..each]);
+        }
+    }
+    products
+}
+
+/// Numbers of sixteen rows, as they were come upon: `[rows, blocks]`, and room for two vectors more.
 struct Waiting(Vec<i32>);
 
 impl Waiting {
     fn new(blocks: usize) -> Self {
-        Self(vec![0; (blocks + 1) * LANES])
+        Self(vec![0; (blocks + 2) * LANES])
     }
 
     /// Sixteen numbers.
@@ -336,6 +372,48 @@ impl Waiting {
             *row = unsafe { l.load_int(from.as_ptr()) };
         }
         l.transpose_words(rows)
+    }
+}
+
+/// The bits of the factors of sixteen rows, one or two a block, likewise.
+struct WaitingFactors {
+    bits: Vec<u16>,
+    each: usize,
+}
+
+impl WaitingFactors {
+    fn new(blocks: usize, each: usize) -> Self {
+        Self { bits: vec![0; (blocks + 2) * LANES * each], each }
+    }
+
+    /// Room for those of 32 blocks.
+    #[inline(always)]
+    fn step(&mut self, step: usize) -> &mut [u16] {
+        let len = 2 * LANES * self.each;
+        &mut self.bits[step * len..][..len]
+    }
+
+    /// Those of sixteen blocks from `start` on, with a row in each lane.
+    #[inline(always)]
+    fn columns<L: Lanes, F: BlockFormat>(&self, l: L, blocks: usize, start: usize) -> [[L::Float; LANES]; 2] {
+        let mut rows = [l.splat_int(0); LANES];
+        for (r, row) in rows.iter_mut().enumerate() {
+            let from = &self.bits[(r * blocks + start) * self.each..][..LANES * self.each];
+            // SAFETY: the slice has 16 numbers of two bytes, or 32.
+            *row =
+                unsafe { if self.each == 2 { l.load_int(from.as_ptr().cast()) } else { l.load_words(from.as_ptr()) } };
+        }
+        let columns = l.transpose_words(rows);
+        let (mut d, mut m) = ([l.splat(0.0); LANES], [l.splat(0.0); LANES]);
+        for j in 0..LANES {
+            if self.each == 2 {
+                let [first, second] = l.words(columns[j]);
+                (d[j], m[j]) = (F::scales(l, &first), l.halves(&second));
+            } else {
+                d[j] = F::scales(l, &l.words(columns[j])[0]);
+            }
+        }
+        [d, m]
     }
 }
 
