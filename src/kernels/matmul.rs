@@ -283,7 +283,7 @@ mod tests {
     fn bits_do_not_depend_on_cpu_threads_or_batch() {
         let scalar = Pool::with_isa(1, Isa::Scalar);
         for ty in TYPES {
-            for (rows, blocks, tokens) in [(1, 1, 1), (37, 2, 3), (16, 1, 17), (83, 3, 41)] {
+            for (rows, blocks, tokens) in [(1, 1, 1), (37, 2, 3), (16, 1, 17), (83, 3, 41), (37, 35, 3)] {
                 let cols = blocks * ty.block_len().max(24);
                 let weights = matrix(ty, rows, cols);
                 let x = numbers(1, tokens * cols);
