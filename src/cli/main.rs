@@ -36,6 +36,9 @@ From a checkpoint to a chat:
   gguf chat llama-q4_k_m.gguf
 A command that gets no model takes the small one inside this program. `gguf COMMAND --help` tells more.
 Exit codes: 0 done, 1 a negative finding, 2 failure or wrong usage, 130 interrupted.";
+#[global_allocator]
+static ALLOCATOR: gguf::gguf::ExitWhenFull = gguf::gguf::ExitWhenFull;
+
 const FAILURE: u8 = 2;
 const INTERNAL: u8 = 70;
 const INTERRUPTED: i32 = 130;

@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code, reason = "mapping a file and handling signals are system calls")]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
@@ -116,6 +117,54 @@ pub fn install_fault_handlers() {
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
         libc::sigaction(libc::SIGBUS, action, ptr::null_mut());
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+/// For programs: an allocator that ends the process with one line and exit code 2 where there is no memory left, in place
+/// of an abort. Unfinished outputs are removed.
+pub struct ExitWhenFull;
+
+/// Ends the process unless there is memory at `pointer`.
+fn require(pointer: *mut u8, bytes: usize) -> *mut u8 {
+    if pointer.is_null() {
+        output::try_remove_temporaries();
+        // Decimal digits, without asking for memory.
+        let (mut digits, mut first, mut rest) = ([b'0'; 20], 20, bytes);
+        while rest > 0 && first > 0 {
+            first -= 1;
+            digits[first] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            rest /= 10;
+        }
+        for part in [&b"error: not enough memory: "[..], &digits[first..], b" bytes more were needed\n"] {
+            // SAFETY: pointer and length are those of a live slice.
+            unsafe { libc::write(libc::STDERR_FILENO, part.as_ptr().cast(), part.len()) };
+        }
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(2) };
+    }
+    pointer
+}
+
+// SAFETY: everything is left to the system's allocator; what it cannot give ends the process.
+unsafe impl GlobalAlloc for ExitWhenFull {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the same contract.
+        require(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the same contract.
+        require(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the same contract.
+        require(unsafe { System.realloc(pointer, layout, size) }, size)
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the same contract.
+        unsafe { System.dealloc(pointer, layout) }
     }
 }
 
