@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Hparams;
+use super::{Error, Hparams, keys};
 
 /// A tensor that a model of the family has.
 #[derive(Clone, Debug, PartialEq)]
@@ -292,6 +292,22 @@ impl BlockRules<'_> {
         self.weight("ffn_gate_inp", &[embedding, count], &format!("{source}.gate"));
         let names = ["gate_proj", "up_proj", "down_proj"];
         self.experts(embedding, hidden, count, &format!("{source}.experts"), names);
+    }
+
+    /// What DeepSeek's kind has behind its dense blocks: routed experts, whose choice a bias may correct, and `shared`
+    /// experts that all tokens pass, all under `mlp`.
+    ///
+    /// # Errors
+    /// When a hyper-parameter is missing or impossible.
+    pub fn corrected_experts(&mut self, h: &Hparams, shared: usize) -> Result<(), Error> {
+        let (d, hidden) = (h.embedding_length, h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?);
+        let experts = h.positive(keys::EXPERT_COUNT)?;
+        self.routed_experts(d, hidden, experts, "mlp");
+        self.tensor("exp_probs_b.bias", &[experts], "mlp.gate.e_score_correction_bias").optional();
+        if shared > 0 {
+            self.shared_expert(d, hidden * shared, "mlp.shared_experts");
+        }
+        Ok(())
     }
 
     /// `source.shared_expert`, and the gate that weighs it.

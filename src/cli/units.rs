@@ -10,6 +10,12 @@ pub(crate) fn count(count: u64) -> String {
     scaled(count, 1000, &["", "K", "M", "B", "T", "P", "E"])
 }
 
+/// Dimensions without spaces, so that they are one column for other programs.
+pub(crate) fn shape(dims: &[u64]) -> String {
+    let dims: Vec<String> = dims.iter().map(u64::to_string).collect();
+    format!("[{}]", dims.join(","))
+}
+
 /// Three digits and the unit in which there are no more than four before the point.
 fn scaled(value: u64, step: u32, units: &[&str]) -> String {
     #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]

@@ -36,13 +36,7 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
             block.gated_ffn(d, h.feed_forward_length[i], "mlp");
             continue;
         }
-        let hidden = h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?;
-        let experts = h.positive(keys::EXPERT_COUNT)?;
-        block.routed_experts(d, hidden, experts, "mlp");
-        block.tensor("exp_probs_b.bias", &[experts], "mlp.gate.e_score_correction_bias").optional();
-        if shared > 0 {
-            block.shared_expert(d, hidden * shared, "mlp.shared_experts");
-        }
+        block.corrected_experts(h, shared)?;
     }
     Ok(rules.finish())
 }

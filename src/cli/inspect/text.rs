@@ -139,7 +139,7 @@ fn write_tensors(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
         for tensor in reader.tensors().iter().filter(|tensor| tensor.shard() == number) {
             table.row([
                 printable(&tensor.name).to_string(),
-                shape_text(&tensor.shape),
+                units::shape(&tensor.shape),
                 tensor.ty.to_string(),
                 tensor.bytes().to_string(),
                 reader.offset_in_file(tensor).to_string(),
@@ -148,12 +148,6 @@ fn write_tensors(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
         table.write(out)?;
     }
     Ok(())
-}
-
-/// Without spaces, so that it is one column for other programs.
-fn shape_text(shape: &[u64]) -> String {
-    let dims: Vec<String> = shape.iter().map(u64::to_string).collect();
-    format!("[{}]", dims.join(","))
 }
 
 fn write_totals(out: &mut impl Write, reader: &Reader) -> io::Result<()> {

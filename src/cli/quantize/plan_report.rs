@@ -23,10 +23,9 @@ pub(super) fn write(out: &mut impl Write, plan: &Plan, source_bytes: u64) -> io:
         ("bytes", Align::Right),
     ]);
     for tensor in &plan.tensors {
-        let shape: Vec<String> = tensor.spec.shape.iter().map(u64::to_string).collect();
         table.row([
             printable(&tensor.spec.name).to_string(),
-            format!("[{}]", shape.join(",")),
+            units::shape(&tensor.spec.shape),
             tensor.source_type.to_string(),
             tensor.spec.ty.to_string(),
             tensor.reason.describe(),
