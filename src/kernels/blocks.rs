@@ -371,12 +371,12 @@ block_format! {
 
 pub(super) struct Mxfp4;
 
-/// Twice the values, with 12 added.
-const MXFP4_CODES: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
+/// Twice the values, with 16 added.
+const MXFP4_CODES: [u8; 16] = [16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4];
 
 impl BlockFormat for Mxfp4 {
     const BYTES: usize = 17;
-    const ZERO: i16 = 12;
+    const ZERO: i16 = 16;
     const OFFSET: bool = false;
 
     #[inline(always)]

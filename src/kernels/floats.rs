@@ -215,10 +215,10 @@ impl<'a> RowsProduct<'a> {
         tokens: usize,
         sums: &Sums<L::Float, R, T>,
     ) {
-        let stride = self.rows.len();
+        let rows = self.rows.len();
         for t in 0..T.min(tokens) {
-            for r in 0..R.min(stride - row) {
-                self.out[(token + t) * stride + row + r] = l.sum(sums[t][r]);
+            for r in 0..R.min(rows - row) {
+                self.out[(token + t) * self.stride + row + r] = l.sum(sums[t][r]);
             }
         }
     }

@@ -7,6 +7,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::activations::{Arranged, Input};
+use super::groups::GROUP;
+use super::lanes::LANES;
 use super::panels::{self, PanelProduct};
 use super::rows::{RowsProduct, Tokens};
 use super::scratch::Scratch;
@@ -183,43 +185,49 @@ impl Work<'_> {
         input != Input::Floats && self.tokens.len() >= enough
     }
 
-    /// `out[token][row] = weights[row] . x[token]`, for some rows.
-    fn multiply(&self, pool: &Pool, x: &Activations<'_>, weights: &Matrix, rows: Range<usize>, out: &mut [f32]) {
+    /// The products of some rows, and their bias: `[tokens, stride]`, with padding.
+    fn multiply(
+        &self,
+        pool: &Pool,
+        x: &Activations<'_>,
+        (weights, bias): (&Matrix, Option<&[f32]>),
+        rows: &Range<usize>,
+        stride: usize,
+    ) -> Scratch {
         let input = Input::of(weights.ty());
+        let mut tile = Scratch::new(self.tokens.len().next_multiple_of(GROUP) * stride);
+        let (range, out) = (rows.clone(), &mut *tile);
         if self.is_arranged(pool, input) {
             let listed = self.arranged.iter().find(|(found, _)| *found == input);
             match listed.map_or_else(|| x.arranged(pool, input), |(_, arranged)| arranged) {
-                Arranged::Tiles(x) => pool.isa().run_tiles(TileProduct { weights, rows, x, out }),
-                Arranged::Groups(x) => pool.isa().run(PanelProduct { weights, rows, x, out }),
+                Arranged::Tiles(x) => pool.isa().run_tiles(TileProduct { weights, rows: range, x, out, stride }),
+                Arranged::Groups(x) => pool.isa().run(PanelProduct { weights, rows: range, x, out, stride }),
             }
         } else {
-            pool.isa().run(RowsProduct { weights, rows, x, tokens: self.tokens, out });
+            pool.isa().run(RowsProduct { weights, rows: range, x, tokens: self.tokens, out, stride });
         }
+        if let Some(bias) = bias {
+            for row in tile.chunks_exact_mut(stride) {
+                row.iter_mut().zip(&bias[rows.clone()]).for_each(|(v, b)| *v += b);
+            }
+        }
+        tile
     }
 
     fn strip(&self, pool: &Pool, x: &Activations<'_>, rows: &Range<usize>) {
-        let (tokens, width) = (self.tokens.len(), rows.len());
-        let product = |weights: &Matrix, bias: Option<&[f32]>| {
-            let mut tile = Scratch::new(tokens * width);
-            self.multiply(pool, x, weights, rows.clone(), &mut tile);
-            if let Some(bias) = bias {
-                for row in tile.chunks_exact_mut(width) {
-                    row.iter_mut().zip(&bias[rows.clone()]).for_each(|(v, b)| *v += b);
-                }
-            }
-            tile
-        };
-        let mut tile = product(self.weights, self.bias);
+        let stride = rows.len().next_multiple_of(LANES);
+        let mut tile = self.multiply(pool, x, (self.weights, self.bias), rows, stride);
         if let Some((gate, bias, activation)) = self.gate {
-            let mut gates = product(gate, bias);
-            activation.apply_gated(&mut gates, &tile);
+            let mut gates = self.multiply(pool, x, (gate, bias), rows, stride);
+            let len = self.tokens.len() * stride;
+            activation.apply_gated(&mut gates[..len], &tile[..len]);
             tile = gates;
         }
-        for (t, row) in tile.chunks_exact(width).enumerate() {
+        for (t, row) in tile.chunks_exact(stride).enumerate().take(self.tokens.len()) {
             // SAFETY: strips of one output are disjoint ranges of rows, and each is one task.
             let out = unsafe { self.out.columns(t, rows) };
             match self.store {
-                Store::Set => out.copy_from_slice(row),
+                Store::Set => out.copy_from_slice(&row[..rows.len()]),
                 Store::Add => out.iter_mut().zip(row).for_each(|(o, v)| *o += v),
             }
         }

@@ -9,11 +9,10 @@ use std::ops::Range;
 use std::thread::LocalKey;
 
 use super::activations::Input;
-use super::blocks::{self, BlockFormat, SuperBlockFormat};
+use super::blocks::{self, BlockFormat, SUBS, SuperBlockFormat};
 use super::groups::{GROUP, Group, Groups, pair};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::matrix::Matrix;
-use super::scratch::Scratch;
 use crate::TensorType;
 
 /// Products with fewer tokens read the weights row by row.
@@ -28,11 +27,11 @@ struct SuperPanel {
     /// Four codes of each row a word.
     codes: [[i32; LANES]; 64],
     /// Of each sub-block.
-    scales: [[i32; LANES]; blocks::SUBS],
-    /// Zeros or mins, those of two sub-blocks a word.
-    offsets: [[i32; LANES]; blocks::SUBS / 2],
+    scales: [[i32; LANES]; SUBS],
+    /// Mins, those of two sub-blocks a word.
+    mins: [[i32; LANES]; SUBS / 2],
     d: [f32; LANES],
-    /// What the offsets are multiplied by, where they are mins.
+    /// What the mins are multiplied by.
     dmin: [f32; LANES],
 }
 
@@ -42,34 +41,31 @@ struct SuperPanel {
 struct BlockPanel {
     codes: [[i32; LANES]; 8],
     d: [f32; LANES],
-    m: [f32; LANES],
+    /// What is taken from each element.
+    minus_m: [f32; LANES],
 }
 
 impl Default for SuperPanel {
     fn default() -> Self {
         let zeros = [0; LANES];
-        Self {
-            codes: [zeros; 64],
-            scales: [zeros; blocks::SUBS],
-            offsets: [zeros; blocks::SUBS / 2],
-            d: [0.0; LANES],
-            dmin: [0.0; LANES],
-        }
+        Self { codes: [zeros; 64], scales: [zeros; SUBS], mins: [zeros; SUBS / 2], d: [0.0; LANES], dmin: [0.0; LANES] }
     }
 }
 
 impl Default for BlockPanel {
     fn default() -> Self {
-        Self { codes: [[0; LANES]; 8], d: [0.0; LANES], m: [0.0; LANES] }
+        Self { codes: [[0; LANES]; 8], d: [0.0; LANES], minus_m: [0.0; LANES] }
     }
 }
 
-/// `out[token][row] = weights[row] . x[token]` for a range of rows: `out` is `[tokens, rows.len()]`.
+/// `out[token][row] = weights[row] . x[token]` for a range of rows: `out` is `[tokens, stride]`, with room for whole
+/// groups of tokens, and for whole vectors of rows in each of its rows.
 pub(super) struct PanelProduct<'a> {
     pub(super) weights: &'a Matrix,
     pub(super) rows: Range<usize>,
     pub(super) x: &'a Groups,
     pub(super) out: &'a mut [f32],
+    pub(super) stride: usize,
 }
 
 impl Kernel for PanelProduct<'_> {
@@ -110,16 +106,17 @@ trait Panels {
     /// Decodes sixteen blocks; rows that are missing are zeros.
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut Self::Panel);
 
-    /// Adds the products of `panels` and `TOKENS` tokens of `x` from `token` on to `sums`, one a token.
+    /// Adds the products of `panels` and `TOKENS` tokens of `x` from `token` on to `sums`.
     ///
     /// # Safety
-    /// `x` must have as many blocks as there are panels, and `token + TOKENS` must be at most [`GROUP`].
+    /// `x` must have as many blocks as there are panels, `token + TOKENS` must be at most [`GROUP`], and `sums` must
+    /// have a vector for each token.
     unsafe fn multiply<L: Lanes, const TOKENS: usize>(
         l: L,
         panels: &[Self::Panel],
         x: Group<'_>,
         token: usize,
-        sums: &mut [[f32; LANES]],
+        sums: Sums,
     );
 }
 
@@ -128,42 +125,44 @@ impl PanelProduct<'_> {
     fn slabs<L: Lanes, P: Panels>(self, l: L) {
         let (cols, len) = (self.weights.cols(), P::INPUT.block_len());
         let (all, most) = (cols / len, SLAB / len);
-        let (width, stripes, groups) = (self.rows.len(), self.rows.len().div_ceil(LANES), self.x.len());
-        let mut sums = Scratch::zeros(groups * stripes * GROUP * LANES);
-        let sums = sums.as_chunks_mut::<LANES>().0;
+        let (stripes, groups) = (self.rows.len().div_ceil(LANES), self.x.count());
+        assert!(stripes * LANES <= self.stride && groups * GROUP * self.stride <= self.out.len());
+        self.out.fill(0.0);
         let mut kept = P::kept().take();
         if kept.len() < stripes * most {
             kept.resize(stripes * most, P::Panel::default());
         }
         for first in (0..all).step_by(most) {
             let count = most.min(all - first);
+            // What is decoded next: more of these rows, or the first blocks of those behind them.
+            let ahead = if first + most < all { most } else { self.rows.len() * all - first };
             for (stripe, panels) in kept.chunks_exact_mut(most).enumerate().take(stripes) {
                 for (b, panel) in panels[..count].iter_mut().enumerate() {
-                    P::decode(l, self.blocks::<P>(stripe, first + b, all), panel);
+                    let blocks = self.blocks::<P>(stripe, first + b, all);
+                    for block in blocks.into_iter().flatten() {
+                        prefetch(l, block.as_ptr().wrapping_add(ahead * P::BYTES), P::BYTES);
+                    }
+                    P::decode(l, blocks, panel);
                 }
             }
-            for (group, sums) in sums.chunks_exact_mut(stripes * GROUP).enumerate() {
+            for (group, sums) in self.out.chunks_exact_mut(GROUP * self.stride).enumerate().take(groups) {
                 let x = self.x.blocks(group, first, count);
-                for (panels, sums) in kept.chunks_exact(most).zip(sums.chunks_exact_mut(GROUP)) {
+                for (stripe, panels) in kept.chunks_exact(most).enumerate().take(stripes) {
+                    let mut sums = Sums { to: sums[stripe * LANES..].as_mut_ptr(), stride: self.stride };
                     if L::WIDE {
-                        // SAFETY: `x` has `count` blocks, and these are all tokens of a group.
+                        // SAFETY: `x` has `count` blocks, and these are all tokens of a group, with room for each.
                         unsafe { P::multiply::<L, GROUP>(l, &panels[..count], x, 0, sums) };
                     } else {
                         for token in (0..GROUP).step_by(2) {
-                            // SAFETY: `x` has `count` blocks, and these are two tokens of a group.
-                            unsafe { P::multiply::<L, 2>(l, &panels[..count], x, token, &mut sums[token..]) };
+                            // SAFETY: `x` has `count` blocks, and these are two tokens of a group, with room for each.
+                            unsafe { P::multiply::<L, 2>(l, &panels[..count], x, token, sums) };
+                            sums.to = sums.to.wrapping_add(2 * self.stride);
                         }
                     }
                 }
             }
         }
         P::kept().set(kept);
-        for (token, row) in self.out.chunks_exact_mut(width).enumerate() {
-            let sums = &sums[token / GROUP * stripes * GROUP + token % GROUP..];
-            for (to, sums) in row.chunks_mut(LANES).zip(sums.iter().step_by(GROUP)) {
-                to.copy_from_slice(&sums[..to.len()]);
-            }
-        }
     }
 
     /// Block `block`, of `all` in a row, of sixteen rows.
@@ -175,6 +174,40 @@ impl PanelProduct<'_> {
             *to = Some(&bytes[(row * all + block) * P::BYTES..][..P::BYTES]);
         }
         rows
+    }
+}
+
+/// Where the sums of tokens are, a vector each.
+#[derive(Clone, Copy)]
+struct Sums {
+    to: *mut f32,
+    /// From one token to the next.
+    stride: usize,
+}
+
+impl Sums {
+    /// # Safety
+    /// There must be a vector for token `t`.
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(self, l: L, t: usize) -> L::Float {
+        // SAFETY: the caller vouches for it.
+        unsafe { l.load(self.to.add(t * self.stride)) }
+    }
+
+    /// # Safety
+    /// As [`Self::load`].
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(self, l: L, t: usize, sum: L::Float) {
+        // SAFETY: the caller vouches for it.
+        unsafe { l.store(self.to.add(t * self.stride), sum) }
+    }
+}
+
+/// Asks for `len` bytes, readable or not.
+#[inline(always)]
+fn prefetch<L: Lanes>(l: L, from: *const u8, len: usize) {
+    for line in (0..len).step_by(64) {
+        l.prefetch(from.wrapping_add(line));
     }
 }
 
@@ -216,6 +249,51 @@ unsafe fn multiply_words<L: Lanes, const EIGHT_BITS: bool, const WORDS: usize, c
     sums
 }
 
+/// What the zero point `zero` adds to the products of tokens, from their negative sums.
+///
+/// # Safety
+/// `sums` must have a word for each token.
+#[inline(always)]
+unsafe fn zeros<L: Lanes, const TOKENS: usize>(l: L, zero: i16, sums: *const i32) -> [L::Int; TOKENS] {
+    let mut products = nothing(l);
+    for t in 0..TOKENS {
+        // SAFETY: the caller vouches for the words.
+        let sum = l.splat_int(unsafe { *sums.add(t) });
+        products[t] = match zero {
+            0 => products[t],
+            4 => l.shl_int::<2>(sum),
+            8 => l.shl_int::<3>(sum),
+            16 => l.shl_int::<4>(sum),
+            32 => l.shl_int::<5>(sum),
+            128 => l.shl_int::<7>(sum),
+            _ => l.mul_int(sum, l.splat_int(zero.into())),
+        };
+    }
+    products
+}
+
+/// Adds `factor * scale * product` to the sum of each token.
+///
+/// # Safety
+/// There must be a scale and a sum for each token.
+#[inline(always)]
+unsafe fn add_scaled<L: Lanes, const TOKENS: usize>(
+    l: L,
+    factor: &[f32; LANES],
+    scales: *const f32,
+    products: [L::Int; TOKENS],
+    sums: Sums,
+) {
+    let factor = l.array(factor);
+    for t in 0..TOKENS {
+        // SAFETY: the caller vouches for scales and sums.
+        unsafe {
+            let factor = l.mul(factor, l.splat(*scales.add(t)));
+            sums.store(l, t, l.mul_add(factor, l.int_to_float(products[t]), sums.load(l, t)));
+        }
+    }
+}
+
 /// The super-blocks of format `F`.
 struct SuperBlocks<F>(std::marker::PhantomData<F>);
 
@@ -235,7 +313,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
 
     #[inline(always)]
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut SuperPanel) {
-        let (mut words, mut scales, mut offsets) = ([[l.splat_int(0); LANES]; 4], nothing(l), nothing(l));
+        let (mut words, mut scales, mut mins) = ([[l.splat_int(0); LANES]; 4], nothing(l), nothing(l));
         let mut factors = [[0; LANES]; 2];
         for (lane, row) in rows.into_iter().enumerate() {
             let Some(row) = row else { continue };
@@ -243,17 +321,19 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 words[lane] = codes;
             }
             let sub = F::scales(l, row);
-            let sixteen: [i32; LANES] = sub.scales.map(i32::from);
+            let mut sixteen: [i32; LANES] = sub.scales.map(i32::from);
             let mut pairs = [0; LANES];
-            for j in 0..blocks::SUBS / 2 {
-                // Input is summed by sixteens.
-                let [a, b] = [2 * j, 2 * j + 1].map(|sixteen| sub.offsets[sixteen * 16 / F::SUB_LEN]);
-                pairs[j] = pair(a, b);
+            for (to, [a, b]) in pairs.iter_mut().zip(sub.offsets.as_chunks::<2>().0) {
+                *to = pair(*a, *b);
+            }
+            if F::SUB_LEN == 32 {
+                // There is room for them behind eight scales.
+                sixteen[8..12].copy_from_slice(&pairs[..4]);
             }
             // SAFETY: arrays of 16 integers.
             unsafe {
                 scales[lane] = l.load_int(sixteen.as_ptr());
-                offsets[lane] = l.load_int(pairs.as_ptr());
+                mins[lane] = l.load_int(pairs.as_ptr());
             }
             let [d, dmin] = F::factors(row);
             (factors[0][lane], factors[1][lane]) = (d, dmin);
@@ -265,10 +345,17 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 put(l, columns, &mut to.codes[8 * half..]);
             }
         }
-        put(l, &l.transpose_words(scales), &mut to.scales);
-        put(l, &l.transpose_words(offsets), &mut to.offsets);
+        let scales = l.transpose_words(scales);
+        put(l, &scales, &mut to.scales);
         to.d = l.to_array(l.halves(&factors[0]));
-        to.dmin = l.to_array(l.sub(l.splat(0.0), l.halves(&factors[1])));
+        if F::MINS {
+            if F::SUB_LEN == 32 {
+                put(l, &scales[8..12], &mut to.mins);
+            } else {
+                put(l, &l.transpose_words(mins), &mut to.mins);
+            }
+            to.dmin = l.to_array(l.sub(l.splat(0.0), l.halves(&factors[1])));
+        }
     }
 
     #[inline(always)]
@@ -277,40 +364,26 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
         panels: &[SuperPanel],
         x: Group<'_>,
         token: usize,
-        sums: &mut [[f32; LANES]],
+        sums: Sums,
     ) {
-        let mut totals = [l.splat(0.0); TOKENS];
-        for t in 0..TOKENS {
-            totals[t] = l.array(&sums[t]);
-        }
         for (b, panel) in panels.iter().enumerate() {
-            // SAFETY: `x` has as many blocks as there are panels.
-            let (codes, scales, offsets) = unsafe {
-                let offsets = x.sums.as_ptr().add(b * panel.offsets.len()).cast::<i32>().add(token);
-                (x.codes.as_ptr().add(b * 64 * GROUP + token), x.scales.get_unchecked(b), offsets)
+            // SAFETY: `x` has as many blocks as there are panels, with 64 words and 16 sums for each of the group's tokens.
+            let (codes, code_sums) = unsafe {
+                (x.codes.as_ptr().add(b * 64 * GROUP + token), x.sums.as_ptr().add(b * SUBS * GROUP + token))
             };
-            let mut offset = nothing::<L, TOKENS>(l);
-            if F::ZERO != 0 || F::MINS {
-                for (j, pairs) in panel.offsets.iter().enumerate() {
-                    // SAFETY: an array of 16 integers; the sums of a group have a word for each.
-                    let pairs = unsafe { l.load_int(pairs.as_ptr()) };
-                    for t in 0..TOKENS {
-                        // SAFETY: as above.
-                        let sums = unsafe { *offsets.add(j * GROUP + t) };
-                        offset[t] = l.dot_pairs(offset[t], pairs, l.splat_int(sums));
-                    }
-                }
-            }
-            let mut products = if F::ZERO != 0 { offset } else { nothing(l) };
+            let scales = x.scales[b][token..].as_ptr();
+            let mut products = nothing::<L, TOKENS>(l);
             for sub in 0..256 / F::SUB_LEN {
                 let word = sub * F::SUB_LEN / 4;
                 let (w, x) = (&panel.codes[word..], codes.wrapping_add(word * GROUP));
-                // SAFETY: a sub-block has four or eight words, in the panel and in the group.
+                // SAFETY: a sub-block has four or eight words, in the panel and in the group. Where there is a zero
+                // point, there are 16.
                 let dots = unsafe {
+                    let start = zeros::<L, TOKENS>(l, F::ZERO, code_sums.wrapping_add(sub * GROUP));
                     if F::SUB_LEN == 32 {
-                        multiply_words::<L, false, 8, TOKENS>(l, w.as_ptr(), x, nothing(l))
+                        multiply_words::<L, false, 8, TOKENS>(l, w.as_ptr(), x, start)
                     } else {
-                        multiply_words::<L, false, 4, TOKENS>(l, w.as_ptr(), x, nothing(l))
+                        multiply_words::<L, false, 4, TOKENS>(l, w.as_ptr(), x, start)
                     }
                 };
                 // SAFETY: an array of 16 integers.
@@ -319,17 +392,25 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                     products[t] = l.add_int(products[t], l.mul_int(dots[t], scale));
                 }
             }
-            let (d, dmin) = (l.array(&panel.d), l.array(&panel.dmin));
-            for t in 0..TOKENS {
-                let scale = l.splat(scales[token + t]);
-                totals[t] = l.mul_add(l.mul(d, scale), l.int_to_float(products[t]), totals[t]);
-                if F::MINS {
-                    totals[t] = l.mul_add(l.mul(dmin, scale), l.int_to_float(offset[t]), totals[t]);
+            // SAFETY: the caller vouches for the tokens.
+            unsafe { add_scaled::<L, TOKENS>(l, &panel.d, scales, products, sums) };
+            if F::MINS {
+                let pairs = if F::SUB_LEN == 32 { x.pairs_of_32 } else { x.pairs_of_16 };
+                let count = 128 / F::SUB_LEN;
+                let pairs = pairs[b * count * GROUP + token..].as_ptr();
+                let mut products = nothing::<L, TOKENS>(l);
+                for (j, mins) in panel.mins[..count].iter().enumerate() {
+                    // SAFETY: an array of 16 integers; a group has a word for each of its tokens.
+                    let mins = unsafe { l.load_int(mins.as_ptr()) };
+                    for t in 0..TOKENS {
+                        // SAFETY: as above.
+                        let sums = unsafe { *pairs.add(j * GROUP + t) };
+                        products[t] = l.dot_pairs(products[t], mins, l.splat_int(sums));
+                    }
                 }
+                // SAFETY: as above.
+                unsafe { add_scaled::<L, TOKENS>(l, &panel.dmin, scales, products, sums) };
             }
-        }
-        for t in 0..TOKENS {
-            sums[t] = l.to_array(totals[t]);
         }
     }
 }
@@ -358,7 +439,9 @@ impl<F: BlockFormat> Panels for Blocks<F> {
         }
         put(l, &l.transpose_words(words), &mut to.codes);
         to.d = l.to_array(F::scales(l, &factors[0]));
-        to.m = l.to_array(l.halves(&factors[1]));
+        if F::OFFSET {
+            to.minus_m = l.to_array(l.sub(l.splat(0.0), l.halves(&factors[1])));
+        }
     }
 
     #[inline(always)]
@@ -367,46 +450,42 @@ impl<F: BlockFormat> Panels for Blocks<F> {
         panels: &[BlockPanel],
         x: Group<'_>,
         token: usize,
-        sums: &mut [[f32; LANES]],
+        sums: Sums,
     ) {
         let mut totals = [l.splat(0.0); TOKENS];
         for t in 0..TOKENS {
-            totals[t] = l.array(&sums[t]);
+            // SAFETY: the caller vouches for the sums.
+            totals[t] = unsafe { sums.load(l, t) };
         }
-        let zero = l.splat_int(pair(-F::ZERO, -F::ZERO));
         for (b, panel) in panels.iter().enumerate() {
-            // SAFETY: `x` has as many blocks as there are panels.
-            let (codes, scales, total) = unsafe {
+            // SAFETY: `x` has as many blocks as there are panels, with 8 words and a sum for each of the group's tokens.
+            let (codes, code_sums, scales) = unsafe {
                 let codes = x.codes.as_ptr().add(b * 8 * GROUP + token);
-                (codes, x.scales.get_unchecked(b), x.sums.get_unchecked(b))
+                (codes, x.sums.as_ptr().add(b * GROUP + token), x.scales.get_unchecked(b))
             };
-            let mut products = nothing::<L, TOKENS>(l);
-            if F::ZERO != 0 {
-                for t in 0..TOKENS {
-                    products[t] = l.dot_pairs(products[t], zero, l.splat_int(total[token + t]));
-                }
-            }
             // SAFETY: a block has eight words, in the panel and in the group.
             let products = unsafe {
+                let start = zeros::<L, TOKENS>(l, F::ZERO, code_sums);
                 if F::ZERO == 128 {
-                    multiply_words::<L, true, 8, TOKENS>(l, panel.codes.as_ptr(), codes, products)
+                    multiply_words::<L, true, 8, TOKENS>(l, panel.codes.as_ptr(), codes, start)
                 } else {
-                    multiply_words::<L, false, 8, TOKENS>(l, panel.codes.as_ptr(), codes, products)
+                    multiply_words::<L, false, 8, TOKENS>(l, panel.codes.as_ptr(), codes, start)
                 }
             };
-            let (d, m) = (l.array(&panel.d), l.array(&panel.m));
+            let (d, minus_m) = (l.array(&panel.d), l.array(&panel.minus_m));
             for t in 0..TOKENS {
                 let scale = l.splat(scales[token + t]);
                 totals[t] = l.mul_add(l.mul(d, scale), l.int_to_float(products[t]), totals[t]);
                 if F::OFFSET {
-                    let ones = l.splat_int(pair(1, 1));
-                    let total = l.int_to_float(l.dot_pairs(l.splat_int(0), ones, l.splat_int(total[token + t])));
-                    totals[t] = l.mul_add(l.mul(m, scale), total, totals[t]);
+                    // SAFETY: as above.
+                    let sum = l.int_to_float(l.splat_int(unsafe { *code_sums.add(t) }));
+                    totals[t] = l.mul_add(l.mul(minus_m, scale), sum, totals[t]);
                 }
             }
         }
         for t in 0..TOKENS {
-            sums[t] = l.to_array(totals[t]);
+            // SAFETY: as above.
+            unsafe { sums.store(l, t, totals[t]) };
         }
     }
 }

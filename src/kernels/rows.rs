@@ -46,13 +46,14 @@ impl Tokens<'_> {
     }
 }
 
-/// `out[token][row] = weights[row] . x[token]`, for a range of rows: `out` is `[tokens, rows.len()]`.
+/// `out[token][row] = weights[row] . x[token]`, for a range of rows: `out` is `[tokens, stride]`.
 pub(super) struct RowsProduct<'a> {
     pub(super) weights: &'a Matrix,
     pub(super) rows: Range<usize>,
     pub(super) x: &'a Activations<'a>,
     pub(super) tokens: Tokens<'a>,
     pub(super) out: &'a mut [f32],
+    pub(super) stride: usize,
 }
 
 impl Kernel for RowsProduct<'_> {
@@ -260,7 +261,7 @@ impl RowsProduct<'_> {
     /// Writes the sums of `rows` rows from row `first` on, a vector for each token from `token` on.
     #[inline(always)]
     fn put_lanes<L: Lanes>(&mut self, l: L, first: usize, rows: usize, token: usize, sums: &[L::Float]) {
-        let (stride, at) = (self.rows.len(), first - self.rows.start);
+        let (stride, at) = (self.stride, first - self.rows.start);
         for (t, sum) in sums.iter().enumerate() {
             self.out[(token + t) * stride + at..][..rows].copy_from_slice(&l.to_array(*sum)[..rows]);
         }

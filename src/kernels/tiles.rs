@@ -157,10 +157,11 @@ pub(super) fn bf16(x: i16) -> u16 {
     (f32::from(x).to_bits() >> 16) as u16
 }
 
-/// `out[token][row] = weights[row] . x[token]` for a range of rows: `out` is `[tokens, rows.len()]`.
+/// `out[token][row] = weights[row] . x[token]` for a range of rows: `out` is `[tokens, stride]`.
 pub(super) struct TileProduct<'a> {
     pub(super) weights: &'a Matrix,
     pub(super) rows: Range<usize>,
     pub(super) x: &'a Tiles,
     pub(super) out: &'a mut [f32],
+    pub(super) stride: usize,
 }

@@ -1,14 +1,14 @@
 //! Products with every weight type, for one token (bound by memory) and for many (bound by arithmetic).
 //!
 //! `cargo bench --bench matmul [-- TYPE...]`; `THREADS` and `GGUF_CPU` choose threads and instruction set. Prints
-//! bytes of weights and multiply-adds a second, beside what a plain read of the same memory gives.
+//! bytes of weights and multiply-adds a second, and how much that is of the machine's limits in the same moments.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use gguf::TensorType;
 use gguf::bytes::Bytes;
-use gguf::kernels::{Activations, Matrix, Pool, Product, Store, matmul};
+use gguf::kernels::{Activations, Limits, Matrix, Pool, Product, Store, matmul};
 
 /// The types that models are stored in.
 const TYPES: [TensorType; 14] = [
@@ -32,43 +32,50 @@ const ROWS: usize = 8192;
 const COLS: usize = 2048;
 /// Weights that one token passes, so that no cache holds them.
 const WEIGHTS: usize = 512 << 20;
-const BUDGET: Duration = Duration::from_millis(600);
+/// Times that everything is measured, limits beside products: machines are fast one moment and slow the next.
+const ROUNDS: usize = 5;
+const BUDGET: Duration = Duration::from_millis(150);
 
 fn main() {
     let threads = std::env::var("THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let pool = Pool::new(threads);
-    println!("{} threads, {}", pool.threads(), pool.isa());
-    println!(
-        "{:6} {:>12} {:>12} {:>8} {:>14} {:>14}",
-        "type", "1 token GB/s", "read GB/s", "share", "16: GMAC/s", "512: GMAC/s"
-    );
+    println!("{} threads, {}; medians, and shares of what the machine does at most", pool.threads(), pool.isa());
+    println!("{:6} {:>16} {:>18} {:>18}", "type", "1 token: GB/s", "16: GMAC/s", "512: GMAC/s");
     for ty in TYPES.into_iter().filter(|ty| wanted.is_empty() || wanted.iter().any(|w| ty.to_string() == *w)) {
-        let matrices = matrices(ty);
-        let bytes: usize = matrices.iter().map(|m| m.bytes().len()).sum();
-        let read = bytes as f64 / 1e9 / seconds(|| read(&pool, &matrices));
-        let one = bytes as f64 / 1e9 / products(&pool, &matrices, 1);
-        let macs = |tokens: usize| (ROWS * COLS * tokens) as f64 / 1e9 / products(&pool, &matrices[..1], tokens);
-        println!(
-            "{:6} {one:12.1} {read:12.1} {:7.0}% {:14.0} {:14.0}",
-            ty.to_string(),
-            100.0 * one / read,
-            macs(16),
-            macs(512)
-        );
+        let memory = weights(ty);
+        let matrix = |bytes: &Bytes| Matrix::new(ty, ROWS, COLS, bytes.clone()).expect("whole rows");
+        let matrices: Vec<Matrix> = memory.iter().map(matrix).collect();
+        let bytes: usize = memory.iter().map(|m| m.len()).sum();
+        let mut rounds = [const { Vec::new() }; 3];
+        for _ in 0..ROUNDS {
+            let limits = Limits::measure(&pool, &memory);
+            let macs = if ty.block_len() == 1 { limits.float_products } else { limits.byte_products };
+            let one = bytes as f64 / products(&pool, &matrices, 1);
+            rounds[0].push([one, one / limits.bytes_read]);
+            for (round, tokens) in rounds[1..].iter_mut().zip([16, 512]) {
+                let rate = (ROWS * COLS * tokens) as f64 / products(&pool, &matrices[..1], tokens);
+                round.push([rate, rate / macs]);
+            }
+        }
+        print!("{:6}", ty.to_string());
+        for (mut round, width) in rounds.into_iter().zip([10, 12, 12]) {
+            round.sort_by(|a, b| a[1].total_cmp(&b[1]));
+            let [rate, share] = round[ROUNDS / 2];
+            print!(" {:width$.1} {:4.0}%", rate / 1e9, 100.0 * share);
+        }
+        println!();
     }
 }
 
-/// Matrices of arbitrary weights, of about [`WEIGHTS`] in all.
-fn matrices(ty: TensorType) -> Vec<Matrix> {
+/// Arbitrary weights of matrices, about [`WEIGHTS`] in all.
+fn weights(ty: TensorType) -> Vec<Bytes> {
     let mut row = vec![0; ty.row_bytes(COLS)];
     let values: Vec<f32> =
         (0_u32..).take(COLS).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 65536.0 - 0.5).collect();
     (gguf::quant::codec(ty).expect("a type with a codec").encode)(&values, &mut row);
     let one = row.repeat(ROWS);
-    let count = WEIGHTS / (ROWS * COLS);
-    let matrix = || Matrix::new(ty, ROWS, COLS, Bytes::new(one.clone())).expect("whole rows");
-    (0..count).map(|_| matrix()).collect()
+    (0..WEIGHTS / (ROWS * COLS)).map(|_| Bytes::new(one.clone())).collect()
 }
 
 /// Seconds that products with all matrices take.
@@ -82,22 +89,6 @@ fn products(pool: &Pool, matrices: &[Matrix], tokens: usize) -> f64 {
         }
         black_box(&out);
     })
-}
-
-/// Reads all weights, and does nothing with them.
-fn read(pool: &Pool, matrices: &[Matrix]) {
-    const PART: usize = 1 << 20;
-    let parts: Vec<&[u8]> = matrices.iter().flat_map(|m| m.bytes().chunks(PART)).collect();
-    pool.run(parts.len(), &|i| {
-        let words = parts[i].as_chunks::<64>().0;
-        let mut sums = [0u64; 8];
-        for word in words {
-            for (sum, bytes) in sums.iter_mut().zip(word.as_chunks::<8>().0) {
-                *sum ^= u64::from_le_bytes(*bytes);
-            }
-        }
-        black_box(sums);
-    });
 }
 
 /// The shortest time of a call.

@@ -203,7 +203,7 @@ fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: 
                     // SAFETY: sixteen floats are there.
                     *vector = unsafe { _mm512_loadu_ps(from.as_ptr()) };
                 }
-                put(vectors, (pair * PAIR + half) * LANES, strip * LANES, p.rows.len(), x.tokens, p.out);
+                p.put(vectors, (pair * PAIR + half) * LANES, strip * LANES);
             }
         }
     }
@@ -460,7 +460,7 @@ fn all_blocks<F: BlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: &mut Pa
                     add_block::<F>(step, products, x.scales(tile + i), x.totals(tile + i), &mut sums);
                 }
             }
-            put(sums, group * LANES, first - p.rows.start, p.rows.len(), x.tokens, p.out);
+            p.put(sums, group * LANES, first - p.rows.start);
         }
     }
     drop(configured);
@@ -554,15 +554,17 @@ fn add_block<F: BlockFormat>(
     }
 }
 
-/// Writes vectors of sixteen tokens from `token` on, for each of sixteen rows from `row` on, to `out`,
-/// `[tokens, rows]`, as far as there are tokens and rows.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn put(vectors: [__m512; LANES], token: usize, row: usize, rows: usize, tokens: usize, out: &mut [f32]) {
-    let count = LANES.min(rows - row);
-    for (i, vector) in transpose(vectors).into_iter().enumerate().take(tokens.saturating_sub(token)) {
-        let to = &mut out[(token + i) * rows + row..][..count];
-        // SAFETY: as many floats as the mask lets through.
-        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), u16::MAX >> (LANES - count), vector) };
+impl TileProduct<'_> {
+    /// Writes vectors of sixteen tokens from `token` on, for each of sixteen rows from `row` on, as far as there are
+    /// tokens and rows.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn put(&mut self, vectors: [__m512; LANES], token: usize, row: usize) {
+        let count = LANES.min(self.rows.len() - row);
+        for (i, vector) in transpose(vectors).into_iter().enumerate().take(self.x.tokens.saturating_sub(token)) {
+            let to = &mut self.out[(token + i) * self.stride + row..][..count];
+            // SAFETY: as many floats as the mask lets through.
+            unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), u16::MAX >> (LANES - count), vector) };
+        }
     }
 }
