@@ -12,11 +12,13 @@ use super::lanes::{LANES, Lanes};
 /// Sub-blocks of 16 elements in a super-block.
 pub(super) const SUBS: usize = 16;
 
-/// The integers of a super-block besides its codes, one a sub-block: sixteen, or eight and as many zeros.
+/// The integers of a super-block besides its codes, one a sub-block.
 #[derive(Clone, Copy)]
 pub(super) struct SubScales {
+    /// Sixteen, or eight and the mins.
     pub(super) scales: [i16; SUBS],
-    /// Times the sum of the input's codes: mins, or what zero points add to the products (`-zero * scale`).
+    /// Times the sum of the input's codes: mins, or what zero points add to the products (`-zero * scale`). Sixteen, or
+    /// eight and as many zeros.
     pub(super) offsets: [i16; SUBS],
 }
 
@@ -42,10 +44,10 @@ pub(super) trait SuperBlockFormat {
     /// The codes, in vectors of 64.
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4];
 
-    /// A byte for each scale.
-    fn scale_bytes(block: &[u8]) -> [u64; 2];
+    /// A byte for each of sixteen scales, or for each of eight and of as many mins.
+    fn scale_bytes<L: Lanes>(l: L, block: &[u8]) -> [u64; 2];
 
-    /// A byte for each min.
+    /// A byte for each of sixteen mins.
     #[inline(always)]
     fn min_bytes(_block: &[u8]) -> [u64; 2] {
         [0; 2]
@@ -54,12 +56,16 @@ pub(super) trait SuperBlockFormat {
     /// Scales, and mins or zeros.
     #[inline(always)]
     fn scales<L: Lanes>(l: L, block: &[u8]) -> SubScales {
-        let mut scales = l.widen(Self::scale_bytes(block));
+        let mut scales = l.widen(Self::scale_bytes(l, block));
         for scale in &mut scales {
             *scale -= Self::SCALE_BIAS;
         }
-        let mut offsets = l.widen(Self::min_bytes(block));
-        if !Self::MINS {
+        let mut offsets = [0; SUBS];
+        if Self::SUB_LEN == 32 {
+            offsets[..8].copy_from_slice(&scales[8..]);
+        } else if Self::MINS {
+            offsets = l.widen(Self::min_bytes(block));
+        } else {
             for (offset, scale) in offsets.iter_mut().zip(scales) {
                 *offset = -Self::ZERO * scale;
             }
@@ -174,7 +180,7 @@ impl SuperBlockFormat for Q2K {
     }
 
     #[inline(always)]
-    fn scale_bytes(block: &[u8]) -> [u64; 2] {
+    fn scale_bytes<L: Lanes>(_: L, block: &[u8]) -> [u64; 2] {
         [word64(block, 0) & NIBBLES, word64(block, 8) & NIBBLES]
     }
 
@@ -205,7 +211,7 @@ impl SuperBlockFormat for Q3K {
     }
 
     #[inline(always)]
-    fn scale_bytes(block: &[u8]) -> [u64; 2] {
+    fn scale_bytes<L: Lanes>(_: L, block: &[u8]) -> [u64; 2] {
         // Eight bytes of nibbles, low ones first; four bytes with two more bits of scales i, i + 4, i + 8 and i + 12.
         let (low, high) = (word64(block, 96), word32(block, 104));
         let two = |shift: u32| u64::from(high >> shift & 0x0303_0303);
@@ -213,20 +219,10 @@ impl SuperBlockFormat for Q3K {
     }
 }
 
-/// The scales of Q4_K and Q5_K: six bits each of 0 to 3, low bits of 4 to 7, whose high bits lie above the former.
+/// The scales and mins of Q4_K and Q5_K, which follow their two factors.
 #[inline(always)]
-fn six_bit_scales(block: &[u8]) -> [u64; 2] {
-    let (a, c) = (word32(block, 4), word32(block, 12));
-    let high = c & 0x0f0f_0f0f | (a >> 6 & 0x0303_0303) << 4;
-    [u64::from(a & 0x3f3f_3f3f) | u64::from(high) << 32, 0]
-}
-
-/// Their mins, likewise.
-#[inline(always)]
-fn six_bit_mins(block: &[u8]) -> [u64; 2] {
-    let (b, c) = (word32(block, 8), word32(block, 12));
-    let high = c >> 4 & 0x0f0f_0f0f | (b >> 6 & 0x0303_0303) << 4;
-    [u64::from(b & 0x3f3f_3f3f) | u64::from(high) << 32, 0]
+fn six_bits<L: Lanes>(l: L, block: &[u8]) -> [u64; 2] {
+    l.six_bits(&block.as_chunks::<16>().0[0])
 }
 
 impl SuperBlockFormat for Q4K {
@@ -245,13 +241,8 @@ impl SuperBlockFormat for Q4K {
     }
 
     #[inline(always)]
-    fn scale_bytes(block: &[u8]) -> [u64; 2] {
-        six_bit_scales(block)
-    }
-
-    #[inline(always)]
-    fn min_bytes(block: &[u8]) -> [u64; 2] {
-        six_bit_mins(block)
+    fn scale_bytes<L: Lanes>(l: L, block: &[u8]) -> [u64; 2] {
+        six_bits(l, block)
     }
 }
 
@@ -278,13 +269,8 @@ impl SuperBlockFormat for Q5K {
     }
 
     #[inline(always)]
-    fn scale_bytes(block: &[u8]) -> [u64; 2] {
-        six_bit_scales(block)
-    }
-
-    #[inline(always)]
-    fn min_bytes(block: &[u8]) -> [u64; 2] {
-        six_bit_mins(block)
+    fn scale_bytes<L: Lanes>(l: L, block: &[u8]) -> [u64; 2] {
+        six_bits(l, block)
     }
 }
 
@@ -310,7 +296,7 @@ impl SuperBlockFormat for Q6K {
     }
 
     #[inline(always)]
-    fn scale_bytes(block: &[u8]) -> [u64; 2] {
+    fn scale_bytes<L: Lanes>(_: L, block: &[u8]) -> [u64; 2] {
         // From signed bytes to unsigned ones.
         [word64(block, 192), word64(block, 200)].map(|bytes| bytes ^ 0x8080_8080_8080_8080)
     }

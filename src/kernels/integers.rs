@@ -72,12 +72,25 @@ pub(crate) trait Integers: Copy {
     /// Lanes that add up to the products of words.
     fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> Self::Int;
 
-    /// Four numbers that add up to the products of the first eight words.
+    /// Eight scales and eight mins of six bits each from the last three words of four, four bytes a word: the first has
+    /// scales 0 to 3, the second mins 0 to 3, the third the low bits of scales 4 to 7 below those of the mins; their high
+    /// bits lie above those of the first and of the second.
     #[inline(always)]
-    fn dot_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
+    fn six_bits(self, words: &[u8; 16]) -> [u64; 2] {
+        let [a, b, c] = [4, 8, 12].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|i| words[at + i])));
+        let both = |first: u32, low: u32| {
+            let high = low & 0x0f0f_0f0f | (first >> 6 & 0x0303_0303) << 4;
+            u64::from(first & 0x3f3f_3f3f) | u64::from(high) << 32
+        };
+        [both(a, c), both(b, c >> 4)]
+    }
+
+    /// Four numbers that add up to the products of the last eight words.
+    #[inline(always)]
+    fn dot_last_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
         std::array::from_fn(|i| {
             let product = |j: usize| i32::from(a[j]) * i32::from(b[j]);
-            product(2 * i) + product(2 * i + 1)
+            product(8 + 2 * i) + product(9 + 2 * i)
         })
     }
 

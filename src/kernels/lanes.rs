@@ -140,8 +140,6 @@ pub(crate) trait Lanes: Integers {
 
     /// The nearest floats.
     fn int_to_float(self, x: Self::Int) -> Self::Float;
-    /// The floats that have these bits.
-    fn float_of_bits(self, x: Self::Int) -> Self::Float;
 
     /// Sixteen floats of any bits.
     #[inline(always)]
@@ -167,6 +165,9 @@ pub(crate) trait Lanes: Integers {
     /// Asks for the cache line at `at`, which may be anywhere.
     #[inline(always)]
     fn prefetch<T>(self, _at: *const T) {}
+    /// Likewise, for later: into the second-level cache.
+    #[inline(always)]
+    fn prefetch_far<T>(self, _at: *const T) {}
 
     /// Sum of `rows` x `vectors` dot products, see [`multiply`].
     ///
@@ -393,11 +394,6 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn int_to_float(self, x: Self::Int) -> Self::Float {
         x.map(|x| x as f32)
-    }
-
-    #[inline(always)]
-    fn float_of_bits(self, x: Self::Int) -> Self::Float {
-        x.map(|x| f32::from_bits(x.cast_unsigned()))
     }
 
     unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(

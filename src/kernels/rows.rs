@@ -17,8 +17,8 @@ use crate::TensorType;
 /// Most tokens for which blocks are unpacked once.
 const TOKENS: usize = 2;
 
-/// Bytes of weights that are asked for before they are read.
-const AHEAD: usize = 2048;
+/// How many bytes before they are read weights are asked for.
+const AHEAD: usize = 8192;
 
 /// The rows of the input that take part.
 #[derive(Clone, Copy)]
@@ -121,71 +121,39 @@ impl RowsProduct<'_> {
         let x = self.x.super_blocks();
         let (blocks, bytes) = (self.weights.cols() / 256, self.weights.bytes());
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
-        let (mut codes, mut input_sums) = (Vec::with_capacity(blocks * T), Vec::with_capacity(blocks * T));
-        for b in 0..blocks {
-            for first in first_blocks {
-                codes.push(input_codes::<L, F>(l, &x.codes.as_chunks::<256>().0[first + b]));
-                input_sums.push(sub_sums::<F>(&x.sums.as_chunks::<16>().0[first + b]));
-            }
-        }
+        let inputs = super_inputs::<L, F, T>(l, x, first_blocks, blocks);
         let mut products: [Waiting; T] = std::array::from_fn(|_| Waiting::new(blocks));
         let mut mins: [Waiting; T] = std::array::from_fn(|_| Waiting::new(blocks));
-        let (mut d, mut dmin) = (Waiting::new(blocks), Waiting::new(blocks));
+        let mut factors = WaitingFactors::new(blocks, if F::MINS { 2 } else { 1 });
+        let mut last = vec![0; LANES * F::BYTES];
         for first in self.rows.clone().step_by(LANES) {
             let rows = LANES.min(self.rows.end - first);
             let region = &bytes[first * blocks * F::BYTES..(first + rows) * blocks * F::BYTES];
             let mut b = 0;
             for (step, region) in region.chunks(LANES * F::BYTES).enumerate() {
-                let (mut product, mut min) = ([[l.splat_int(0); LANES]; T], [[l.splat_int(0); LANES]; T]);
-                // Eight mins are summed in a shorter way than sixteen.
-                let mut fours = [[[0; 4]; LANES]; T];
-                let mut factors = [[0; LANES]; 2];
-                for (i, block) in region.chunks_exact(F::BYTES).enumerate() {
-                    fetch_ahead(l, block);
-                    let (w, scales) = (F::codes(l, block), F::scales(l, block));
-                    for t in 0..T {
-                        let mut sum = l.splat_int(0);
-                        if F::ZERO != 0 {
-                            sum = l.dot_words(&scales.offsets, &input_sums[b * T + t]);
-                        } else if F::SUB_LEN == 32 {
-                            fours[t][i] = l.dot_eight(&scales.offsets, &input_sums[b * T + t]);
-                        } else {
-                            min[t][i] = l.dot_words(&scales.offsets, &input_sums[b * T + t]);
-                        }
-                        for v in 0..4 {
-                            sum = l.dot_scaled(sum, w[v], codes[b * T + t][v], &scales.scales, &F::SPREAD[v]);
-                        }
-                        product[t][i] = sum;
-                    }
-                    let [d, dmin] = F::factors(block);
-                    (factors[0][i], factors[1][i]) = (d, dmin);
-                    b = if b + 1 == blocks { 0 } else { b + 1 };
-                }
+                let region = whole(region, &mut last);
+                let factors = factors.blocks(step * LANES, LANES);
+                let [product, min] = super_products::<L, F, T>(l, region, &inputs[b * T..][..LANES * T], factors);
                 for t in 0..T {
-                    products[t].put(l, step, l.sum_each(&product[t]));
-                    if F::MINS {
-                        let sums = if F::SUB_LEN == 32 { l.sum_fours(&fours[t]) } else { l.sum_each(&min[t]) };
-                        mins[t].put(l, step, sums);
-                    }
+                    products[t].put(l, step, product[t]);
+                    mins[t].put(l, step, min[t]);
                 }
-                d.put_floats(l, step, l.halves(&factors[0]));
-                if F::MINS {
-                    dmin.put_floats(l, step, l.sub(l.splat(0.0), l.halves(&factors[1])));
-                }
+                b = (b + LANES) % blocks;
             }
             let mut sums = [l.splat(0.0); T];
             for start in (0..blocks).step_by(LANES) {
-                let (d, dmin) = (d.columns(l, blocks, start), dmin.columns(l, blocks, start));
+                let factors = factors.columns(l, blocks, start);
                 for t in 0..T {
                     let products = products[t].columns(l, blocks, start);
                     let mins = mins[t].columns(l, blocks, start);
                     for j in 0..LANES.min(blocks - start) {
                         let scale = l.splat(x.scales[first_blocks[t] + start + j]);
+                        let [d, dmin] = &factors[j];
                         let product = l.int_to_float(products[j]);
-                        sums[t] = l.mul_add(l.mul(l.float_of_bits(d[j]), scale), product, sums[t]);
+                        sums[t] = l.mul_add(l.mul(l.halves(d), scale), product, sums[t]);
                         if F::MINS {
-                            let min = l.int_to_float(mins[j]);
-                            sums[t] = l.mul_add(l.mul(l.float_of_bits(dmin[j]), scale), min, sums[t]);
+                            let dmin = l.sub(l.splat(0.0), l.halves(dmin));
+                            sums[t] = l.mul_add(l.mul(dmin, scale), l.int_to_float(mins[j]), sums[t]);
                         }
                     }
                 }
@@ -229,7 +197,8 @@ impl RowsProduct<'_> {
             for (step, region) in region.chunks(2 * LANES * F::BYTES).enumerate() {
                 let region = whole(region, &mut last);
                 let codes = &codes[pair * T..][..LANES * T];
-                let product = block_products::<L, F, T>(l, region, codes, factors.step(step));
+                let factors = factors.blocks(2 * step * LANES, 2 * LANES);
+                let product = block_products::<L, F, T>(l, region, codes, factors);
                 for t in 0..T {
                     let [low, high] = l.sum_halves_each(&product[t]);
                     let [first, second] = l.interleave(low, high);
@@ -240,16 +209,17 @@ impl RowsProduct<'_> {
             }
             let mut sums = [l.splat(0.0); T];
             for start in (0..blocks).step_by(LANES) {
-                let [d, m] = factors.columns::<L, F>(l, blocks, start);
+                let factors = factors.columns(l, blocks, start);
                 for t in 0..T {
                     let products = products[t].columns(l, blocks, start);
                     for j in 0..LANES.min(blocks - start) {
                         let scale = l.splat(x.scales[first_blocks[t] + start + j]);
+                        let [d, m] = &factors[j];
                         let added = added[t][start + j];
                         let product = if F::OFFSET { products[j] } else { l.add_int(products[j], l.splat_int(added)) };
-                        sums[t] = l.mul_add(l.mul(d[j], scale), l.int_to_float(product), sums[t]);
+                        sums[t] = l.mul_add(l.mul(F::scales(l, d), scale), l.int_to_float(product), sums[t]);
                         if F::OFFSET {
-                            sums[t] = l.mul_add(l.mul(m[j], scale), l.splat(added as f32), sums[t]);
+                            sums[t] = l.mul_add(l.mul(l.halves(m), scale), l.splat(added as f32), sums[t]);
                         }
                     }
                 }
@@ -268,11 +238,22 @@ impl RowsProduct<'_> {
     }
 }
 
-/// Asks for what lies as far behind `block` as is read while memory answers.
+/// Asks for the `i`th of sixteen shares of what lies [`AHEAD`] of `region`.
 #[inline(always)]
-fn fetch_ahead<L: Lanes>(l: L, block: &[u8]) {
-    for line in (0..block.len()).step_by(64) {
-        l.prefetch(block.as_ptr().wrapping_add(AHEAD + line));
+fn fetch_ahead<L: Lanes>(l: L, region: &[u8], i: usize) {
+    let ahead = region.as_ptr().wrapping_add(AHEAD);
+    let share = region.len() / (64 * LANES);
+    for line in i * share..(i + 1) * share {
+        l.prefetch_far(ahead.wrapping_add(64 * line));
+    }
+}
+
+/// Asks for the lines that [`fetch_ahead`] leaves out.
+#[inline(always)]
+fn fetch_rest_ahead<L: Lanes>(l: L, region: &[u8]) {
+    let ahead = region.as_ptr().wrapping_add(AHEAD);
+    for line in region.len() / (64 * LANES) * LANES..region.len().div_ceil(64) {
+        l.prefetch_far(ahead.wrapping_add(64 * line));
     }
 }
 
@@ -284,6 +265,76 @@ fn whole<'a>(part: &'a [u8], room: &'a mut [u8]) -> &'a [u8] {
     }
     room[..part.len()].copy_from_slice(part);
     room
+}
+
+/// What a super-block of weights meets of one token.
+struct SuperInput<L: Lanes> {
+    codes: [L::Int; 4],
+    /// Of the codes of a sub-block; where there are eight, they lie behind eight zeros, as mins do behind scales.
+    sums: [i16; 16],
+}
+
+/// The input of each block for `T` tokens, starting over where a row ends, and of sixteen blocks more.
+#[inline(always)]
+fn super_inputs<L: Lanes, F: SuperBlockFormat, const T: usize>(
+    l: L,
+    x: &Quantized,
+    first_blocks: [usize; T],
+    blocks: usize,
+) -> Vec<SuperInput<L>> {
+    let mut inputs = Vec::with_capacity((blocks + LANES) * T);
+    for b in 0..blocks + LANES {
+        for first in first_blocks {
+            let block = first + b % blocks;
+            let codes = input_codes::<L, F>(l, &x.codes.as_chunks::<256>().0[block]);
+            inputs.push(SuperInput { codes, sums: sub_sums::<F>(&x.sums.as_chunks::<16>().0[block]) });
+        }
+    }
+    inputs
+}
+
+/// The products of sixteen super-blocks and `T` tokens, and those of their mins. Factors are put down in their order.
+#[inline(always)]
+fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
+    l: L,
+    region: &[u8],
+    inputs: &[SuperInput<L>],
+    factors: &mut [u16],
+) -> [[L::Int; T]; 2] {
+    let each = if F::MINS { 2 } else { 1 };
+    assert!(region.len() == LANES * F::BYTES && inputs.len() == LANES * T && factors.len() == LANES * each);
+    let (mut product, mut min) = ([[l.splat_int(0); LANES]; T], [[l.splat_int(0); LANES]; T]);
+    // Eight mins are summed in a shorter way than sixteen.
+    let mut fours = [[[0; 4]; LANES]; T];
+    fetch_rest_ahead(l, region);
+    for (i, block) in region.chunks_exact(F::BYTES).enumerate() {
+        fetch_ahead(l, region, i);
+        let (w, scales) = (F::codes(l, block), F::scales(l, block));
+        for t in 0..T {
+            let x = &inputs[i * T + t];
+            let mut sum = l.splat_int(0);
+            if F::ZERO != 0 {
+                sum = l.dot_words(&scales.offsets, &x.sums);
+            } else if F::SUB_LEN == 32 {
+                fours[t][i] = l.dot_last_eight(&scales.scales, &x.sums);
+            } else {
+                min[t][i] = l.dot_words(&scales.offsets, &x.sums);
+            }
+            for v in 0..4 {
+                sum = l.dot_scaled(sum, w[v], x.codes[v], &scales.scales, &F::SPREAD[v]);
+            }
+            product[t][i] = sum;
+        }
+        factors[i * each..][..each].copy_from_slice(&F::factors(block)[..each]);
+    }
+    let (mut products, mut mins) = ([l.splat_int(0); T], [l.splat_int(0); T]);
+    for t in 0..T {
+        products[t] = l.sum_each(&product[t]);
+        if F::MINS {
+            mins[t] = if F::SUB_LEN == 32 { l.sum_fours(&fours[t]) } else { l.sum_each(&min[t]) };
+        }
+    }
+    [products, mins]
 }
 
 /// The codes of `count` pairs of neighbouring blocks of each token's input, starting over where a row ends.
@@ -317,12 +368,10 @@ fn block_products<L: Lanes, F: BlockFormat, const T: usize>(
 ) -> [[L::Int; LANES]; T] {
     let each = if F::OFFSET { 2 } else { 1 };
     assert!(region.len() == 2 * LANES * F::BYTES && codes.len() == LANES * T && factors.len() == 2 * LANES * each);
-    let lines = region.len().div_ceil(64);
     let mut products = [[l.splat_int(0); LANES]; T];
+    fetch_rest_ahead(l, region);
     for i in 0..LANES {
-        for line in (i..lines).step_by(LANES) {
-            l.prefetch(region.as_ptr().wrapping_add(AHEAD + 64 * line));
-        }
+        fetch_ahead(l, region, i);
         let two = &region[2 * i * F::BYTES..][..2 * F::BYTES];
         let two = [&two[..F::BYTES], &two[F::BYTES..]];
         let w = F::codes(l, two);
@@ -356,13 +405,6 @@ impl Waiting {
         unsafe { l.store_int(self.0.as_chunks_mut::<LANES>().0[step].as_mut_ptr(), x) };
     }
 
-    /// The bits of sixteen floats.
-    #[inline(always)]
-    fn put_floats<L: Lanes>(&mut self, l: L, step: usize, x: L::Float) {
-        // SAFETY: the array holds 16 numbers.
-        unsafe { l.store(self.0.as_chunks_mut::<LANES>().0[step].as_mut_ptr().cast(), x) };
-    }
-
     /// Sixteen columns from `start` on, with a row in each lane. What there is not is of any value.
     #[inline(always)]
     fn columns<L: Lanes>(&self, l: L, blocks: usize, start: usize) -> [L::Int; LANES] {
@@ -387,16 +429,15 @@ impl WaitingFactors {
         Self { bits: vec![0; (blocks + 2) * LANES * each], each }
     }
 
-    /// Room for those of 32 blocks.
+    /// Room for those of `count` blocks from block `first` on, counted over all rows.
     #[inline(always)]
-    fn step(&mut self, step: usize) -> &mut [u16] {
-        let len = 2 * LANES * self.each;
-        &mut self.bits[step * len..][..len]
+    fn blocks(&mut self, first: usize, count: usize) -> &mut [u16] {
+        &mut self.bits[first * self.each..][..count * self.each]
     }
 
-    /// Those of sixteen blocks from `start` on, with a row in each lane.
+    /// Those of sixteen blocks from `start` on, with a row in each lane: first factors, and second ones if there are.
     #[inline(always)]
-    fn columns<L: Lanes, F: BlockFormat>(&self, l: L, blocks: usize, start: usize) -> [[L::Float; LANES]; 2] {
+    fn columns<L: Lanes>(&self, l: L, blocks: usize, start: usize) -> [[[u16; LANES]; 2]; LANES] {
         let mut rows = [l.splat_int(0); LANES];
         for (r, row) in rows.iter_mut().enumerate() {
             let from = &self.bits[(r * blocks + start) * self.each..][..LANES * self.each];
@@ -405,16 +446,11 @@ impl WaitingFactors {
                 unsafe { if self.each == 2 { l.load_int(from.as_ptr().cast()) } else { l.load_words(from.as_ptr()) } };
         }
         let columns = l.transpose_words(rows);
-        let (mut d, mut m) = ([l.splat(0.0); LANES], [l.splat(0.0); LANES]);
+        let mut words = [[[0; LANES]; 2]; LANES];
         for j in 0..LANES {
-            if self.each == 2 {
-                let [first, second] = l.words(columns[j]);
-                (d[j], m[j]) = (F::scales(l, &first), l.halves(&second));
-            } else {
-                d[j] = F::scales(l, &l.words(columns[j])[0]);
-            }
+            words[j] = l.words(columns[j]);
         }
-        [d, m]
+        words
     }
 }
 
@@ -429,14 +465,14 @@ fn input_codes<L: Lanes, F: SuperBlockFormat>(l: L, x: &[i8; 256]) -> [L::Int; 4
     codes
 }
 
-/// The sums of a super-block's input, one a sub-block of `F`, from those of 16 elements each.
+/// The sums of a super-block's input, one a sub-block of `F` as [`SuperInput`] has them, from those of 16 elements each.
 #[inline(always)]
 fn sub_sums<F: SuperBlockFormat>(sums: &[i16; 16]) -> [i16; 16] {
     if F::SUB_LEN == 16 {
         return *sums;
     }
     let mut sub_sums = [0; 16];
-    for (to, [a, b]) in sub_sums.iter_mut().zip(sums.as_chunks::<2>().0) {
+    for (to, [a, b]) in sub_sums[8..].iter_mut().zip(sums.as_chunks::<2>().0) {
         *to = a + b;
     }
     sub_sums

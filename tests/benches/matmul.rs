@@ -32,6 +32,8 @@ const ROWS: usize = 8192;
 const COLS: usize = 2048;
 /// Weights that one token passes, so that no cache holds them.
 const WEIGHTS: usize = 512 << 20;
+/// Bytes of weights of a thread that stay in its cache.
+const CACHED: usize = 256 << 10;
 /// Times that everything is measured, limits beside products: machines are fast one moment and slow the next.
 const ROUNDS: usize = 5;
 const BUDGET: Duration = Duration::from_millis(150);
@@ -41,25 +43,33 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let pool = Pool::new(threads);
     println!("{} threads, {}; medians, and shares of what the machine does at most", pool.threads(), pool.isa());
-    println!("{:6} {:>16} {:>18} {:>18}", "type", "1 token: GB/s", "16: GMAC/s", "512: GMAC/s");
+    println!(
+        "{:6} {:>16} {:>18} {:>18} {:>18}",
+        "type", "1 token: GB/s", "in cache: GB/s", "16: GMAC/s", "512: GMAC/s"
+    );
     for ty in TYPES.into_iter().filter(|ty| wanted.is_empty() || wanted.iter().any(|w| ty.to_string() == *w)) {
         let memory = weights(ty);
         let matrix = |bytes: &Bytes| Matrix::new(ty, ROWS, COLS, bytes.clone()).expect("whole rows");
         let matrices: Vec<Matrix> = memory.iter().map(matrix).collect();
         let bytes: usize = memory.iter().map(|m| m.len()).sum();
-        let mut rounds = [const { Vec::new() }; 3];
+        let few_rows = (threads * CACHED / ty.row_bytes(COLS)).next_multiple_of(64);
+        let few = Bytes::new(memory[0][..few_rows * ty.row_bytes(COLS)].to_vec());
+        let few = [Matrix::new(ty, few_rows, COLS, few).expect("whole rows")];
+        let mut rounds = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
             let limits = Limits::measure(&pool, &memory);
             let macs = if ty.block_len() == 1 { limits.float_products } else { limits.byte_products };
             let one = bytes as f64 / products(&pool, &matrices, 1);
             rounds[0].push([one, one / limits.bytes_read]);
-            for (round, tokens) in rounds[1..].iter_mut().zip([16, 512]) {
+            let cached = few[0].bytes().len() as f64 / products(&pool, &few, 1);
+            rounds[1].push([cached, cached / limits.bytes_read]);
+            for (round, tokens) in rounds[2..].iter_mut().zip([16, 512]) {
                 let rate = (ROWS * COLS * tokens) as f64 / products(&pool, &matrices[..1], tokens);
                 round.push([rate, rate / macs]);
             }
         }
         print!("{:6}", ty.to_string());
-        for (mut round, width) in rounds.into_iter().zip([10, 12, 12]) {
+        for (mut round, width) in rounds.into_iter().zip([10, 12, 12, 12]) {
             round.sort_by(|a, b| a[1].total_cmp(&b[1]));
             let [rate, share] = round[ROUNDS / 2];
             print!(" {:width$.1} {:4.0}%", rate / 1e9, 100.0 * share);
@@ -81,7 +91,7 @@ fn weights(ty: TensorType) -> Vec<Bytes> {
 /// Seconds that products with all matrices take.
 fn products(pool: &Pool, matrices: &[Matrix], tokens: usize) -> f64 {
     let x: Vec<f32> = (0..tokens * COLS).map(|i| ((i * 37) % 101) as f32 * 0.01 - 0.5).collect();
-    let mut out = vec![0.0; tokens * ROWS];
+    let mut out = vec![0.0; tokens * matrices[0].rows()];
     seconds(|| {
         for weights in matrices {
             let x = Activations::new(&x, COLS);

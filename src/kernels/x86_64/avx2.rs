@@ -247,6 +247,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch_far<T>(self, at: *const T) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
+    #[inline(always)]
     fn max_lane(self, x: Pair) -> f32 {
         // SAFETY: a value of this type proves the instruction set.
         unsafe {
@@ -273,12 +279,6 @@ impl Lanes for Avx2 {
     fn int_to_float(self, x: IntPair) -> Pair {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { Pair(_mm256_cvtepi32_ps(x.0), _mm256_cvtepi32_ps(x.1)) }
-    }
-
-    #[inline(always)]
-    fn float_of_bits(self, x: IntPair) -> Pair {
-        // SAFETY: a value of this type proves the instruction set.
-        unsafe { Pair(_mm256_castsi256_ps(x.0), _mm256_castsi256_ps(x.1)) }
     }
 
     #[inline(always)]
@@ -480,11 +480,18 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
+    fn six_bits(self, words: &[u8; 16]) -> [u64; 2] {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { six_bits(words) }
+    }
+
+    #[inline(always)]
+    fn dot_last_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
         let mut four = [0; 4];
         // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read and written.
         unsafe {
-            let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
+            let (a, b) = (_mm256_loadu_si256(a.as_ptr().cast()), _mm256_loadu_si256(b.as_ptr().cast()));
+            let (a, b) = (_mm256_extracti128_si256::<1>(a), _mm256_extracti128_si256::<1>(b));
             _mm_storeu_si128(four.as_mut_ptr().cast(), _mm_madd_epi16(a, b));
         }
         four
@@ -529,4 +536,19 @@ unsafe fn multiply_tile<C: Columns<Avx2>, const ROWS: usize, const VECTORS: usiz
 ) {
     // SAFETY: the same contract.
     unsafe { multiply::<Avx2, C, ROWS, VECTORS>(lanes, product, columns, depth) }
+}
+
+/// [`Integers::six_bits`].
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn six_bits(words: &[u8; 16]) -> [u64; 2] {
+    // SAFETY: the array has 16 bytes; both types are 16 bytes of any value.
+    unsafe {
+        let words = _mm_loadu_si128(words.as_ptr().cast());
+        let low = _mm_srlv_epi32(_mm_shuffle_epi32::<0b11_10_11_01>(words), _mm_setr_epi32(0, 0, 0, 4));
+        let low = _mm_and_si128(low, _mm_setr_epi32(0x3f3f_3f3f, 0x0f0f_0f0f, 0x3f3f_3f3f, 0x0f0f_0f0f));
+        let high = _mm_srli_epi32::<2>(_mm_shuffle_epi32::<0b10_10_01_01>(words));
+        let high = _mm_and_si128(high, _mm_setr_epi32(0, 0x3030_3030, 0, 0x3030_3030));
+        std::mem::transmute(_mm_or_si128(low, high))
+    }
 }

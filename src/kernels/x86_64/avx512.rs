@@ -201,6 +201,12 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn prefetch_far<T>(self, at: *const T) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
+    #[inline(always)]
     fn max_lane(self, x: __m512) -> f32 {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { _mm512_reduce_max_ps(x) }
@@ -225,12 +231,6 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     fn int_to_float(self, x: __m512i) -> __m512 {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { _mm512_cvtepi32_ps(x) }
-    }
-
-    #[inline(always)]
-    fn float_of_bits(self, x: __m512i) -> __m512 {
-        // SAFETY: a value of this type proves the instruction set.
-        unsafe { _mm512_castsi512_ps(x) }
     }
 
     #[inline(always)]
@@ -407,11 +407,18 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn dot_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
+    fn six_bits(self, words: &[u8; 16]) -> [u64; 2] {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { super::avx2::six_bits(words) }
+    }
+
+    #[inline(always)]
+    fn dot_last_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
         let mut four = [0; 4];
         // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read and written.
         unsafe {
-            let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
+            let (a, b) = (_mm256_loadu_si256(a.as_ptr().cast()), _mm256_loadu_si256(b.as_ptr().cast()));
+            let (a, b) = (_mm256_extracti128_si256::<1>(a), _mm256_extracti128_si256::<1>(b));
             _mm_storeu_si128(four.as_mut_ptr().cast(), _mm_madd_epi16(a, b));
         }
         four
