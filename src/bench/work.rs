@@ -13,12 +13,14 @@ use crate::nn::KvType;
 pub struct Work {
     /// Products a token with quantized weights, without the output matrix.
     pub byte_products: f64,
+    /// Products a token with weights in bf16, without the output matrix.
+    pub bf16_products: f64,
     /// Products a token with other weights, without the output matrix.
     pub float_products: f64,
     /// Products with the output matrix; a prompt needs them once.
     pub output_products: f64,
-    /// Whether the output matrix is quantized.
-    pub output_quantized: bool,
+    /// The type of the output matrix.
+    pub output_type: TensorType,
     /// Bytes of weights that one token reads.
     pub weight_bytes: f64,
     /// Products of attention for a token and a position that it sees.
@@ -38,9 +40,10 @@ impl Work {
             .find_map(|name| model.tensors().iter().find(|(found, _)| found == name));
         let mut work = Self {
             byte_products: 0.0,
+            bf16_products: 0.0,
             float_products: 0.0,
             output_products: output.map_or(0.0, |(_, m)| (m.rows() * m.cols()) as f64),
-            output_quantized: output.is_some_and(|(_, m)| m.ty().is_quantized()),
+            output_type: output.map_or(TensorType::F32, |(_, m)| m.ty()),
             weight_bytes: output.map_or(0.0, |(_, m)| m.bytes().len() as f64),
             attention_products: 0.0,
             cache_bytes: 0.0,
@@ -51,6 +54,7 @@ impl Work {
             let products = share * (matrix.rows() * matrix.cols()) as f64;
             match matrix.ty() {
                 _ if matrix.rows() <= 1 => {}
+                TensorType::BF16 => work.bf16_products += products,
                 ty if ty.is_quantized() => work.byte_products += products,
                 _ => work.float_products += products,
             }
@@ -73,10 +77,10 @@ impl Work {
     pub fn prompt_seconds(&self, tokens: usize, depth: usize, limits: &Limits) -> f64 {
         let n = tokens as f64;
         let seen = n * depth as f64 + n * (n + 1.0) / 2.0;
-        let output_rate = if self.output_quantized { limits.byte_products } else { limits.float_products };
         n * self.byte_products / limits.byte_products
+            + n * self.bf16_products / limits.bf16_products
             + (n * self.float_products + seen * self.attention_products) / limits.float_products
-            + self.output_products / output_rate
+            + self.output_products / limits.products(self.output_type)
     }
 
     /// The least seconds for `tokens` one after the other after `depth` others: all bytes at the rate of `limits`.

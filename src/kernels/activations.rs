@@ -18,6 +18,7 @@ pub struct Activations<'a> {
     cols: usize,
     super_blocks: OnceLock<Quantized>,
     blocks: OnceLock<Quantized>,
+    bf16: OnceLock<Vec<u16>>,
     arranged_super_blocks: OnceLock<Arranged>,
     arranged_blocks: OnceLock<Arranged>,
 }
@@ -45,6 +46,8 @@ pub(super) struct Quantized {
 pub(super) enum Input {
     /// As floats.
     Floats,
+    /// As floats rounded to bf16.
+    Bf16,
     /// One scale for 32 elements.
     Blocks,
     /// One scale for 256 elements.
@@ -57,14 +60,20 @@ impl Input {
         match ty {
             T::Q2_K | T::Q3_K | T::Q4_K | T::Q5_K | T::Q6_K => Self::SuperBlocks,
             T::Q4_0 | T::Q4_1 | T::Q5_0 | T::Q5_1 | T::Q8_0 | T::MXFP4 => Self::Blocks,
+            T::BF16 => Self::Bf16,
             _ => Self::Floats,
         }
+    }
+
+    /// Whether it is eight-bit codes.
+    pub(super) fn is_quantized(self) -> bool {
+        matches!(self, Self::Blocks | Self::SuperBlocks)
     }
 
     /// Elements that share a scale.
     pub(super) fn block_len(self) -> usize {
         match self {
-            Self::Floats => 1,
+            Self::Floats | Self::Bf16 => 1,
             Self::Blocks => 32,
             Self::SuperBlocks => 256,
         }
@@ -84,6 +93,7 @@ impl<'a> Activations<'a> {
             cols,
             super_blocks: OnceLock::new(),
             blocks: OnceLock::new(),
+            bf16: OnceLock::new(),
             arranged_super_blocks: OnceLock::new(),
             arranged_blocks: OnceLock::new(),
         }
@@ -106,10 +116,19 @@ impl<'a> Activations<'a> {
         &self.x[row * self.cols..(row + 1) * self.cols]
     }
 
+    /// Row `row` rounded to bf16.
+    ///
+    /// # Panics
+    /// If it has not been prepared.
+    pub(super) fn bf16_row(&self, row: usize) -> &[u16] {
+        &self.bf16.get().expect("prepared before the product")[row * self.cols..(row + 1) * self.cols]
+    }
+
     /// Makes the form that `ty` wants, on all threads, unless it is there.
     pub(super) fn prepare(&self, pool: &Pool, ty: TensorType) {
         match Input::of(ty) {
             Input::Floats => {}
+            Input::Bf16 => drop(self.bf16.get_or_init(|| self.round(pool))),
             Input::Blocks => drop(self.blocks.get_or_init(|| self.quantize(pool, 32))),
             Input::SuperBlocks => drop(self.super_blocks.get_or_init(|| self.quantize(pool, 256))),
         }
@@ -147,14 +166,26 @@ impl<'a> Activations<'a> {
         self.super_blocks.get().expect("prepared before the product")
     }
 
+    /// Elements of a task of all threads.
+    fn share(&self, pool: &Pool) -> usize {
+        let rows = self.rows();
+        // Few rows are worked on by the caller alone: that is done before another thread has woken.
+        self.cols * if rows < 8 { rows.max(1) } else { rows.div_ceil(pool.threads() * 2) }
+    }
+
+    fn round(&self, pool: &Pool) -> Vec<u16> {
+        let mut rounded = vec![0; self.x.len()];
+        let len = self.share(pool);
+        let parts = self.x.chunks(len).zip(rounded.chunks_mut(len)).map(|(x, to)| Round { x, to }).collect();
+        pool.run_each(parts, &|part| pool.isa().run(part));
+        rounded
+    }
+
     fn quantize(&self, pool: &Pool, block_len: usize) -> Quantized {
         let n = self.x.len();
         let mut quantized =
             Quantized { codes: vec![0; n], scales: vec![0.0; n / block_len], sums: vec![0; n / SUM_LEN] };
-        let rows = self.rows();
-        // Few rows are quantized by the caller alone: that is done before another thread has woken.
-        let per_task = if rows < 8 { rows } else { rows.div_ceil(pool.threads() * 2) };
-        let len = per_task * self.cols;
+        let len = self.share(pool);
         let parts = self
             .x
             .chunks(len)
@@ -164,6 +195,25 @@ impl<'a> Activations<'a> {
             .collect();
         pool.run_each(parts, &|part| pool.isa().run(part));
         quantized
+    }
+}
+
+/// Floats to be rounded to bf16.
+struct Round<'a> {
+    x: &'a [f32],
+    to: &'a mut [u16],
+}
+
+impl Kernel for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (to, x) in self.to.iter_mut().zip(self.x) {
+            let bits = x.to_bits();
+            let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+            *to = (if x.is_nan() { bits >> 16 | 0x40 } else { nearest }) as u16;
+        }
     }
 }
 

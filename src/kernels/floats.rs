@@ -1,12 +1,14 @@
 //! Products with weights that are floats: sixteen partial sums over the columns, then one tree.
 //!
-//! Few tokens stream the weights as they are. For many, slabs of some rows and columns are widened to `f32` once, and
-//! meet all tokens; the partial sums wait in memory from slab to slab.
+//! Few tokens stream the weights as they are. For many, slabs of some rows and columns are put side by side once,
+//! widened to `f32` if they are halves, and meet all tokens; the partial sums wait in memory from slab to slab.
+//!
+//! Weights in bf16 meet input that is rounded to bf16, as the CPU's products of bf16 want it: see [`Lanes::dot_bf16`].
 
 #![allow(unsafe_code, reason = "vector loads in the innermost loop")]
 
 use super::activations::Activations;
-use super::lanes::{LANES, Lanes};
+use super::lanes::{LANES, Lanes, Sums, load_sums, store_sums};
 use super::rows::RowsProduct;
 use super::scratch::Scratch;
 
@@ -14,6 +16,8 @@ use super::scratch::Scratch;
 const MANY_TOKENS: usize = 8;
 /// Vectors of a slab: 2 KiB of each row and token.
 const SLAB: usize = 32;
+/// Bytes of a vector in a slab, and of one of input.
+const VECTOR: usize = 4 * LANES;
 /// Tokens whose partial sums wait together.
 const CHUNK: usize = 96;
 /// Rows of a tile.
@@ -23,78 +27,120 @@ const ROWS: usize = 4;
 pub(super) trait FloatFormat {
     /// Bytes of a number.
     const BYTES: usize;
+    /// Numbers of a vector.
+    const LEN: usize;
+    /// The form that slabs have: vectors of [`VECTOR`] bytes, of as many numbers.
+    type Wide: FloatFormat;
 
-    /// Sixteen numbers.
+    /// A vector in the form of slabs.
     ///
     /// # Safety
-    /// `from` points to that many.
-    unsafe fn load<L: Lanes>(l: L, from: *const u8) -> L::Float;
+    /// `from` points to [`Self::LEN`] numbers, `to` to room for [`VECTOR`] bytes.
+    unsafe fn widen<L: Lanes>(l: L, from: *const u8, to: *mut u8);
+
+    /// A token's input in the form that these weights meet.
+    fn input<'a>(x: &'a Activations<'_>, row: usize) -> &'a [u8];
+
+    /// Adds the products of `vectors` vectors, from `w` and `x` on.
+    ///
+    /// # Safety
+    /// Every pointer must be to that many vectors.
+    unsafe fn accumulate<L: Lanes, const R: usize, const T: usize>(
+        l: L,
+        w: [*const u8; R],
+        x: [*const u8; T],
+        vectors: usize,
+        sums: &mut Sums<R, T>,
+    );
 }
 
-pub(super) struct F32;
-pub(super) struct F16;
+macro_rules! float_format {
+    ($($name:ident, $bytes:literal bytes, $load:ident;)*) => {$(
+        pub(super) struct $name;
+
+        impl FloatFormat for $name {
+            const BYTES: usize = $bytes;
+            const LEN: usize = LANES;
+            type Wide = F32;
+
+            #[inline(always)]
+            unsafe fn widen<L: Lanes>(l: L, from: *const u8, to: *mut u8) {
+                // SAFETY: the caller vouches for the numbers; loads and stores need no alignment.
+                unsafe { l.store(to.cast(), l.$load(from.cast())) }
+            }
+
+            #[inline(always)]
+            fn input<'a>(x: &'a Activations<'_>, row: usize) -> &'a [u8] {
+                let row = x.row(row);
+                // SAFETY: floats are bytes of any value.
+                unsafe { std::slice::from_raw_parts(row.as_ptr().cast(), size_of_val(row)) }
+            }
+
+            #[inline(always)]
+            unsafe fn accumulate<L: Lanes, const R: usize, const T: usize>(
+                l: L,
+                w: [*const u8; R],
+                x: [*const u8; T],
+                vectors: usize,
+                waiting: &mut Sums<R, T>,
+            ) {
+                let mut sums = load_sums(l, waiting);
+                for k in 0..vectors {
+                    let mut weights = [l.splat(0.0); R];
+                    for r in 0..R {
+                        // SAFETY: the caller vouches for `vectors` vectors.
+                        weights[r] = unsafe { l.$load(w[r].add(k * LANES * $bytes).cast()) };
+                    }
+                    for t in 0..T {
+                        // SAFETY: as above.
+                        let x = unsafe { l.load(x[t].add(k * VECTOR).cast()) };
+                        for r in 0..R {
+                            sums[t][r] = l.mul_add(weights[r], x, sums[t][r]);
+                        }
+                    }
+                }
+                store_sums(l, &sums, waiting);
+            }
+        }
+    )*};
+}
+
+float_format! {
+    F32, 4 bytes, load;
+    F16, 2 bytes, load_half;
+}
+
 pub(super) struct Bf16;
-
-impl FloatFormat for F32 {
-    const BYTES: usize = 4;
-
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(l: L, from: *const u8) -> L::Float {
-        // SAFETY: the caller vouches for the numbers; loads need no alignment.
-        unsafe { l.load(from.cast()) }
-    }
-}
-
-impl FloatFormat for F16 {
-    const BYTES: usize = 2;
-
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(l: L, from: *const u8) -> L::Float {
-        // SAFETY: the caller vouches for the numbers; loads need no alignment.
-        unsafe { l.load_half(from.cast()) }
-    }
-}
 
 impl FloatFormat for Bf16 {
     const BYTES: usize = 2;
+    const LEN: usize = 2 * LANES;
+    type Wide = Self;
 
     #[inline(always)]
-    unsafe fn load<L: Lanes>(l: L, from: *const u8) -> L::Float {
-        // SAFETY: the caller vouches for the numbers; loads need no alignment.
-        unsafe { l.load_bf16(from.cast()) }
+    unsafe fn widen<L: Lanes>(l: L, from: *const u8, to: *mut u8) {
+        // SAFETY: the caller vouches for the numbers; loads and stores need no alignment.
+        unsafe { l.store_int(to.cast(), l.load_int(from.cast())) }
     }
-}
 
-/// A tile of partial sums.
-type Sums<F, const R: usize, const T: usize> = [[F; R]; T];
-
-/// `vectors` vectors further, from `w` and `x` on.
-///
-/// # Safety
-/// Every pointer must be to that many vectors, those of `w` of numbers of type `W`.
-#[inline(always)]
-unsafe fn accumulate<L: Lanes, W: FloatFormat, const R: usize, const T: usize>(
-    l: L,
-    w: [*const u8; R],
-    x: [*const f32; T],
-    vectors: usize,
-    mut sums: Sums<L::Float, R, T>,
-) -> Sums<L::Float, R, T> {
-    for k in 0..vectors {
-        let mut weights = [l.splat(0.0); R];
-        for r in 0..R {
-            // SAFETY: the caller vouches for `vectors` vectors.
-            weights[r] = unsafe { W::load(l, w[r].add(k * LANES * W::BYTES)) };
-        }
-        for t in 0..T {
-            // SAFETY: as above.
-            let x = unsafe { l.load(x[t].add(k * LANES)) };
-            for r in 0..R {
-                sums[t][r] = l.mul_add(weights[r], x, sums[t][r]);
-            }
-        }
+    #[inline(always)]
+    fn input<'a>(x: &'a Activations<'_>, row: usize) -> &'a [u8] {
+        let row = x.bf16_row(row);
+        // SAFETY: numbers of two bytes are bytes of any value.
+        unsafe { std::slice::from_raw_parts(row.as_ptr().cast(), size_of_val(row)) }
     }
-    sums
+
+    #[inline(always)]
+    unsafe fn accumulate<L: Lanes, const R: usize, const T: usize>(
+        l: L,
+        w: [*const u8; R],
+        x: [*const u8; T],
+        vectors: usize,
+        sums: &mut Sums<R, T>,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { l.accumulate_bf16(w, x, vectors, sums) };
+    }
 }
 
 impl<'a> RowsProduct<'a> {
@@ -131,13 +177,13 @@ impl<'a> RowsProduct<'a> {
         token: usize,
     ) -> usize {
         let (cols, rows) = (self.weights.cols(), self.rows.len());
-        let x = self.token_rows::<T>(token);
+        let x = self.token_rows::<W, T>(token);
         for first in (0..rows).step_by(R) {
             let w = weight_rows::<R>(bytes, rows, first);
-            let mut sums = [[l.splat(0.0); R]; T];
+            let mut sums = [[[0.0; LANES]; R]; T];
             // SAFETY: rows of weights and of input have `cols` numbers each.
-            sums = unsafe { accumulate::<L, W, R, T>(l, pointers(&w), pointers(&x), cols / LANES, sums) };
-            sums = add_tail::<L, W, R, T>(l, &w, &x, sums);
+            unsafe { W::accumulate(l, pointers(&w), pointers(&x), cols / W::LEN, &mut sums) };
+            add_tail::<L, W, R, T>(l, &w, &x, &mut sums);
             self.put(l, first, token, T, &sums);
         }
         T
@@ -146,61 +192,59 @@ impl<'a> RowsProduct<'a> {
     #[inline(always)]
     fn slabs<L: Lanes, W: FloatFormat, const R: usize, const T: usize>(&mut self, l: L, bytes: &[u8]) {
         let (cols, rows, tokens) = (self.weights.cols(), self.rows.len(), self.tokens.len());
-        let (vectors, tiles) = (cols / LANES, rows.div_ceil(R));
+        let (vectors, tiles) = (cols / W::LEN, rows.div_ceil(R));
         let mut slab = Scratch::new(tiles * R * SLAB * LANES);
         let mut waiting = Scratch::new(CHUNK.div_ceil(T) * tiles * R * T * LANES);
+        let waiting = waiting.as_chunks_mut::<LANES>().0.as_chunks_mut::<R>().0.as_chunks_mut::<T>().0;
         for chunk in (0..tokens).step_by(CHUNK) {
             let groups = CHUNK.min(tokens - chunk).div_ceil(T);
-            waiting.fill(0.0);
+            waiting.fill([[[0.0; LANES]; R]; T]);
             for start in (0..vectors).step_by(SLAB) {
                 let n = SLAB.min(vectors - start);
                 for (row, to) in bytes.chunks_exact(cols * W::BYTES).zip(slab.chunks_exact_mut(SLAB * LANES)) {
                     for k in 0..n {
                         // SAFETY: `start + n` vectors are in a row, and `n` in a slab's row.
                         unsafe {
-                            let x = W::load(l, row.as_ptr().add((start + k) * LANES * W::BYTES));
-                            l.store(to.as_mut_ptr().add(k * LANES), x);
+                            let from = row.as_ptr().add((start + k) * W::LEN * W::BYTES);
+                            W::widen(l, from, to.as_mut_ptr().add(k * LANES).cast());
                         }
                     }
                 }
                 for group in 0..groups {
-                    let x = self.token_rows::<T>(chunk + group * T);
-                    let waiting = waiting[group * tiles * R * T * LANES..].chunks_exact_mut(R * T * LANES);
-                    for (w, waiting) in slab.chunks_exact(R * SLAB * LANES).zip(waiting) {
+                    let x = self.token_rows::<W, T>(chunk + group * T);
+                    let waiting = &mut waiting[group * tiles..][..tiles];
+                    for (w, sums) in slab.chunks_exact(R * SLAB * LANES).zip(waiting) {
                         let (mut from_w, mut from_x) = ([w.as_ptr().cast(); R], [x[0].as_ptr(); T]);
                         for r in 0..R {
                             from_w[r] = w[r * SLAB * LANES..].as_ptr().cast();
                         }
                         for t in 0..T {
-                            from_x[t] = x[t][start * LANES..].as_ptr();
+                            from_x[t] = x[t][start * VECTOR..].as_ptr();
                         }
-                        let sums = load_sums::<L, R, T>(l, waiting);
                         // SAFETY: `n` vectors are in each row of the slab and follow in each row of input.
-                        let sums = unsafe { accumulate::<L, F32, R, T>(l, from_w, from_x, n, sums) };
-                        store_sums(l, &sums, waiting);
+                        unsafe { W::Wide::accumulate(l, from_w, from_x, n, sums) };
                     }
                 }
             }
             for group in 0..groups {
                 let token = chunk + group * T;
-                let x = self.token_rows::<T>(token);
-                let waiting = waiting[group * tiles * R * T * LANES..].chunks_exact(R * T * LANES);
-                for (tile, waiting) in waiting.enumerate().take(tiles) {
+                let x = self.token_rows::<W, T>(token);
+                for (tile, sums) in waiting[group * tiles..][..tiles].iter_mut().enumerate() {
                     let w = weight_rows::<R>(bytes, rows, tile * R);
-                    let sums = add_tail::<L, W, R, T>(l, &w, &x, load_sums::<L, R, T>(l, waiting));
-                    self.put(l, tile * R, token, (tokens - token).min(CHUNK.min(tokens - chunk) - group * T), &sums);
+                    add_tail::<L, W, R, T>(l, &w, &x, sums);
+                    self.put(l, tile * R, token, (tokens - token).min(CHUNK.min(tokens - chunk) - group * T), sums);
                 }
             }
         }
     }
 
-    /// The input of `T` tokens from `token` on; tokens beyond the last one repeat it.
+    /// The input of `T` tokens from `token` on, as `W` meets it; tokens beyond the last one repeat it.
     #[inline(always)]
-    fn token_rows<const T: usize>(&self, token: usize) -> [&'a [f32]; T] {
+    fn token_rows<W: FloatFormat, const T: usize>(&self, token: usize) -> [&'a [u8]; T] {
         let x: &'a Activations<'a> = self.x;
-        let mut rows = [x.row(self.tokens.row(token)); T];
+        let mut rows = [W::input(x, self.tokens.row(token)); T];
         for t in 1..T {
-            rows[t] = x.row(self.tokens.row((token + t).min(self.tokens.len() - 1)));
+            rows[t] = W::input(x, self.tokens.row((token + t).min(self.tokens.len() - 1)));
         }
         rows
     }
@@ -213,12 +257,24 @@ impl<'a> RowsProduct<'a> {
         row: usize,
         token: usize,
         tokens: usize,
-        sums: &Sums<L::Float, R, T>,
+        sums: &Sums<R, T>,
     ) {
-        let rows = self.rows.len();
-        for t in 0..T.min(tokens) {
-            for r in 0..R.min(rows - row) {
-                self.out[(token + t) * self.stride + row + r] = l.sum(sums[t][r]);
+        let mut totals = [[0.0; R]; T];
+        let (flat, sums) = (totals.as_flattened_mut(), sums.as_flattened());
+        for (to, sums) in flat.chunks_mut(LANES).zip(sums.chunks(LANES)) {
+            let mut sixteen = [l.splat(0.0); LANES];
+            for i in 0..sums.len() {
+                sixteen[i] = l.array(&sums[i]);
+            }
+            to.copy_from_slice(&l.to_array(l.sums(&sixteen))[..to.len()]);
+        }
+        let rows = self.rows.len() - row;
+        for (t, totals) in totals.iter().enumerate().take(tokens) {
+            let to = &mut self.out[(token + t) * self.stride + row..];
+            match to.first_chunk_mut() {
+                // All at once, where there are so many rows.
+                Some(to) if rows >= R => *to = *totals,
+                _ => to[..rows.min(R)].copy_from_slice(&totals[..rows.min(R)]),
             }
         }
     }
@@ -249,20 +305,21 @@ fn pointers<T, const N: usize>(slices: &[&[T]; N]) -> [*const T; N] {
 fn add_tail<L: Lanes, W: FloatFormat, const R: usize, const T: usize>(
     l: L,
     w: &[&[u8]; R],
-    x: &[&[f32]; T],
-    sums: Sums<L::Float, R, T>,
-) -> Sums<L::Float, R, T> {
-    let whole = x[0].len() / LANES * LANES;
-    let rest = x[0].len() - whole;
-    if rest == 0 {
-        return sums;
+    x: &[&[u8]; T],
+    sums: &mut Sums<R, T>,
+) {
+    let vectors = x[0].len() / VECTOR;
+    if x[0].len() == vectors * VECTOR {
+        return;
     }
-    let (mut w_tails, mut x_tails) = ([[0; 4 * LANES]; R], [[0.0; LANES]; T]);
+    let (mut w_tails, mut x_tails) = ([[0; VECTOR]; R], [[0; VECTOR]; T]);
     for (tail, w) in w_tails.iter_mut().zip(w) {
-        tail[..rest * W::BYTES].copy_from_slice(&w[whole * W::BYTES..]);
+        let rest = &w[vectors * W::LEN * W::BYTES..];
+        tail[..rest.len()].copy_from_slice(rest);
     }
     for (tail, x) in x_tails.iter_mut().zip(x) {
-        tail[..rest].copy_from_slice(&x[whole..]);
+        let rest = &x[vectors * VECTOR..];
+        tail[..rest.len()].copy_from_slice(rest);
     }
     let (mut w, mut x) = ([w_tails[0].as_ptr(); R], [x_tails[0].as_ptr(); T]);
     for r in 1..R {
@@ -271,28 +328,6 @@ fn add_tail<L: Lanes, W: FloatFormat, const R: usize, const T: usize>(
     for t in 1..T {
         x[t] = x_tails[t].as_ptr();
     }
-    // SAFETY: every tail has room for sixteen numbers.
-    unsafe { accumulate::<L, W, R, T>(l, w, x, 1, sums) }
-}
-
-#[inline(always)]
-fn load_sums<L: Lanes, const R: usize, const T: usize>(l: L, from: &[f32]) -> Sums<L::Float, R, T> {
-    let from = from.as_chunks::<LANES>().0;
-    let mut sums = [[l.splat(0.0); R]; T];
-    for t in 0..T {
-        for r in 0..R {
-            sums[t][r] = l.array(&from[t * R + r]);
-        }
-    }
-    sums
-}
-
-#[inline(always)]
-fn store_sums<L: Lanes, const R: usize, const T: usize>(l: L, sums: &Sums<L::Float, R, T>, to: &mut [f32]) {
-    let to = to.as_chunks_mut::<LANES>().0;
-    for t in 0..T {
-        for r in 0..R {
-            to[t * R + r] = l.to_array(sums[t][r]);
-        }
-    }
+    // SAFETY: every tail has room for a vector.
+    unsafe { W::accumulate(l, w, x, 1, sums) };
 }

@@ -16,6 +16,65 @@ use super::vector::tree_sum;
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
 
+/// Partial sums of `T` tokens and `R` rows, which wait in memory.
+pub(crate) type Sums<const R: usize, const T: usize> = [[[f32; LANES]; R]; T];
+
+/// [`Lanes::accumulate_bf16`] for any instruction set.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn accumulate_bf16<L: Lanes, const R: usize, const T: usize>(
+    l: L,
+    w: [*const u8; R],
+    x: [*const u8; T],
+    vectors: usize,
+    waiting: &mut Sums<R, T>,
+) {
+    let mut sums = load_sums(l, waiting);
+    for k in 0..vectors {
+        let mut weights = [l.splat_int(0); R];
+        for r in 0..R {
+            // SAFETY: the caller vouches for `vectors` vectors.
+            weights[r] = unsafe { l.load_int(w[r].add(k * 4 * LANES).cast()) };
+        }
+        for t in 0..T {
+            // SAFETY: as above.
+            let x = unsafe { l.load_int(x[t].add(k * 4 * LANES).cast()) };
+            for r in 0..R {
+                sums[t][r] = l.dot_bf16(sums[t][r], weights[r], x);
+            }
+        }
+    }
+    store_sums(l, &sums, waiting);
+}
+
+/// Partial sums from memory.
+#[inline(always)]
+pub(crate) fn load_sums<L: Lanes, const R: usize, const T: usize>(l: L, from: &Sums<R, T>) -> [[L::Float; R]; T] {
+    let mut sums = [[l.splat(0.0); R]; T];
+    for t in 0..T {
+        for r in 0..R {
+            sums[t][r] = l.array(&from[t][r]);
+        }
+    }
+    sums
+}
+
+/// Partial sums to memory.
+#[inline(always)]
+pub(crate) fn store_sums<L: Lanes, const R: usize, const T: usize>(
+    l: L,
+    sums: &[[L::Float; R]; T],
+    to: &mut Sums<R, T>,
+) {
+    for t in 0..T {
+        for r in 0..R {
+            to[t][r] = l.to_array(sums[t][r]);
+        }
+    }
+}
+
 /// A function that is compiled for every instruction set: [`super::Isa::run`] calls it for one.
 pub(crate) trait Kernel {
     /// What it returns.
@@ -74,9 +133,6 @@ pub(crate) trait Lanes: Integers {
     /// `from` points to 16 readable half-precision numbers.
     unsafe fn load_half(self, from: *const u16) -> Self::Float;
     /// # Safety
-    /// `from` points to 16 readable bf16 numbers.
-    unsafe fn load_bf16(self, from: *const u16) -> Self::Float;
-    /// # Safety
     /// `to` points to 16 writable floats.
     unsafe fn store(self, to: *mut f32, x: Self::Float);
     fn add(self, a: Self::Float, b: Self::Float) -> Self::Float;
@@ -130,6 +186,54 @@ pub(crate) trait Lanes: Integers {
     #[inline(always)]
     fn sum(self, x: Self::Float) -> f32 {
         tree_sum(&self.to_array(x))
+    }
+
+    /// [`Self::sum`] of each of sixteen vectors.
+    #[inline(always)]
+    fn sums(self, vectors: &[Self::Float; LANES]) -> Self::Float {
+        let mut sums = [0.0; LANES];
+        for (sum, vector) in sums.iter_mut().zip(vectors) {
+            *sum = self.sum(*vector);
+        }
+        self.array(&sums)
+    }
+
+    /// `sum` plus the products of pairs of bf16 numbers, a pair a lane: first that of the odd ones (the high halves), then
+    /// that of the even ones, each rounded once. That is what the CPU's own instruction does, except that it takes numbers
+    /// below 2^-126 for zero; sums above 1e-27 have the same bits.
+    #[inline(always)]
+    fn dot_bf16(self, sum: Self::Float, a: Self::Int, b: Self::Int) -> Self::Float {
+        let ([a_even, a_odd], [b_even, b_odd]) = (self.bf16_pairs(a), self.bf16_pairs(b));
+        self.mul_add(a_even, b_even, self.mul_add(a_odd, b_odd, sum))
+    }
+
+    /// The even and the odd ones of 32 bf16 numbers.
+    #[inline(always)]
+    fn bf16_pairs(self, x: Self::Int) -> [Self::Float; 2] {
+        let mut bits = [0_u32; LANES];
+        // SAFETY: the array holds 16 integers.
+        unsafe { self.store_int(bits.as_mut_ptr().cast(), x) };
+        let (mut even, mut odd) = ([0.0; LANES], [0.0; LANES]);
+        for i in 0..LANES {
+            (even[i], odd[i]) = (f32::from_bits(bits[i] << 16), f32::from_bits(bits[i] & 0xffff_0000));
+        }
+        [self.array(&even), self.array(&odd)]
+    }
+
+    /// Adds to `sums` the products of `vectors` vectors of 32 bf16 numbers, from each of `w` and of `x` on.
+    ///
+    /// # Safety
+    /// Every pointer must be to that many vectors.
+    #[inline(always)]
+    unsafe fn accumulate_bf16<const R: usize, const T: usize>(
+        self,
+        w: [*const u8; R],
+        x: [*const u8; T],
+        vectors: usize,
+        sums: &mut Sums<R, T>,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { accumulate_bf16(self, w, x, vectors, sums) };
     }
 
     /// A half-precision number.
@@ -372,12 +476,6 @@ impl Lanes for Scalar {
     unsafe fn load_half(self, from: *const u16) -> Self::Float {
         // SAFETY: the caller vouches for 16 numbers of two bytes.
         unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(|bits| f16::from_bits(bits).to_f32())
-    }
-
-    #[inline(always)]
-    unsafe fn load_bf16(self, from: *const u16) -> Self::Float {
-        // SAFETY: the caller vouches for 16 numbers of two bytes.
-        unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(|bits| f32::from_bits(u32::from(bits) << 16))
     }
 
     #[inline(always)]

@@ -1,10 +1,13 @@
 //! What this machine does at most: multiply-adds out of registers, and reading memory. Speeds are held against these.
 
+#![allow(unsafe_code, reason = "vector loads of a tile of products")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use super::Pool;
 use super::lanes::{Kernel, LANES, Lanes};
+use crate::TensorType;
 use crate::bytes::Bytes;
 
 /// How long each measurement takes.
@@ -21,6 +24,8 @@ const PART: usize = 1 << 20;
 pub struct Limits {
     /// Products of bytes, added up, a second.
     pub byte_products: f64,
+    /// Products of bf16 numbers, added up, a second.
+    pub bf16_products: f64,
     /// Fused multiply-adds of `f32` a second.
     pub float_products: f64,
     /// Bytes read a second.
@@ -40,8 +45,19 @@ impl Limits {
         };
         Self {
             byte_products: rate(|| products(pool, &|| pool.isa().byte_products(ROUNDS))),
+            bf16_products: rate(|| products(pool, &|| pool.isa().run(Bf16Products))),
             float_products: rate(|| products(pool, &|| pool.isa().run(FloatProducts))),
             bytes_read: rate(read),
+        }
+    }
+
+    /// Products a second with weights of type `ty`.
+    #[must_use]
+    pub fn products(&self, ty: TensorType) -> f64 {
+        match ty {
+            TensorType::BF16 => self.bf16_products,
+            _ if ty.is_quantized() => self.byte_products,
+            _ => self.float_products,
         }
     }
 
@@ -50,6 +66,7 @@ impl Limits {
     pub fn max(self, other: Self) -> Self {
         Self {
             byte_products: self.byte_products.max(other.byte_products),
+            bf16_products: self.bf16_products.max(other.bf16_products),
             float_products: self.float_products.max(other.float_products),
             bytes_read: self.bytes_read.max(other.bytes_read),
         }
@@ -75,6 +92,32 @@ fn rate(mut call: impl FnMut() -> usize) -> f64 {
         calls += 1;
     }
     best
+}
+
+/// A tile of products of bf16 numbers, out of the first-level cache.
+struct Bf16Products;
+
+impl Kernel for Bf16Products {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> usize {
+        if L::WIDE { bf16_tile::<L, 4, 6>(l) } else { bf16_tile::<L, 2, 2>(l) }
+    }
+}
+
+#[inline(always)]
+fn bf16_tile<L: Lanes, const R: usize, const T: usize>(l: L) -> usize {
+    const VECTORS: usize = 64;
+    let numbers = black_box([[0x3f80_u16; 2 * LANES]; VECTORS]);
+    let from = numbers.as_ptr().cast();
+    let mut sums = [[[0.0; LANES]; R]; T];
+    for _ in 0..ROUNDS / VECTORS {
+        // SAFETY: there are as many vectors.
+        unsafe { l.accumulate_bf16([from; R], [from; T], VECTORS, black_box(&mut sums)) };
+    }
+    black_box(sums);
+    R * T * 2 * LANES * (ROUNDS / VECTORS * VECTORS)
 }
 
 /// Independent chains of fused multiply-adds.
@@ -130,7 +173,8 @@ mod tests {
     fn every_cpu_has_limits() {
         for &isa in Isa::ALL.iter().filter(|isa| isa.available()) {
             let limits = Limits::measure(&Pool::with_isa(2, isa), &[Bytes::from(vec![1; 1 << 20])]);
-            for rate in [limits.byte_products, limits.float_products, limits.bytes_read] {
+            let rates = [limits.byte_products, limits.bf16_products, limits.float_products, limits.bytes_read];
+            for rate in rates {
                 assert!(rate.is_finite() && rate > 1e5, "{isa}: {limits:?}");
             }
         }

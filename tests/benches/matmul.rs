@@ -58,7 +58,7 @@ fn main() {
         let mut rounds = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
             let limits = Limits::measure(&pool, &memory);
-            let macs = if ty.block_len() == 1 { limits.float_products } else { limits.byte_products };
+            let macs = limits.products(ty);
             let one = bytes as f64 / products(&pool, &matrices, 1);
             rounds[0].push([one, one / limits.bytes_read]);
             let cached = few[0].bytes().len() as f64 / products(&pool, &few, 1);

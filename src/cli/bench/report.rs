@@ -61,8 +61,9 @@ impl Shown<'_> {
             (
                 "limits",
                 format!(
-                    "{:.0} G products of bytes/s, {:.0} G of floats/s, {:.1} GB/s read",
+                    "{:.0} G products of bytes/s, {:.0} G of bf16/s, {:.0} G of floats/s, {:.1} GB/s read",
                     limits.byte_products / 1e9,
+                    limits.bf16_products / 1e9,
                     limits.float_products / 1e9,
                     limits.bytes_read / 1e9
                 ),
@@ -109,6 +110,7 @@ impl Shown<'_> {
             "loading": self.loading(),
             "limits": {
                 "byte_products_per_second": limits.byte_products,
+                "bf16_products_per_second": limits.bf16_products,
                 "float_products_per_second": limits.float_products,
                 "bytes_read_per_second": limits.bytes_read,
             },

@@ -210,16 +210,6 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16(self, from: *const u16) -> Pair {
-        // SAFETY: the caller vouches for 16 numbers of two bytes.
-        unsafe {
-            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(8).cast()));
-            Pair(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)), _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)))
-        }
-    }
-
-    #[inline(always)]
     unsafe fn store(self, to: *mut f32, x: Pair) {
         // SAFETY: the caller vouches for 16 floats.
         unsafe {
@@ -267,6 +257,24 @@ impl Lanes for Avx2 {
     fn sum(self, x: Pair) -> f32 {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { sum(_mm256_add_ps(x.0, x.1)) }
+    }
+
+    #[inline(always)]
+    fn bf16_pairs(self, x: IntPair) -> [Pair; 2] {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let high = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+            [
+                Pair(
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(x.0)),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(x.1)),
+                ),
+                Pair(
+                    _mm256_castsi256_ps(_mm256_and_si256(x.0, high)),
+                    _mm256_castsi256_ps(_mm256_and_si256(x.1, high)),
+                ),
+            ]
+        }
     }
 
     #[inline(always)]

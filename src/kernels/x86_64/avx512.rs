@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::kernels::integers::{Integers, Spread};
-use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, multiply};
+use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, Sums, accumulate_bf16, multiply};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, and what [`super::avx2`] asks for; also VNNI if so marked.
 #[derive(Clone, Copy)]
@@ -174,15 +174,6 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16(self, from: *const u16) -> __m512 {
-        // SAFETY: the caller vouches for 16 numbers of two bytes.
-        unsafe {
-            let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
-        }
-    }
-
-    #[inline(always)]
     unsafe fn store(self, to: *mut f32, x: __m512) {
         // SAFETY: the caller vouches for 16 floats.
         unsafe { _mm512_storeu_ps(to, x) }
@@ -218,6 +209,39 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         unsafe {
             let eight = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
             super::avx2::sum(eight)
+        }
+    }
+
+    #[inline(always)]
+    fn sums(self, vectors: &[__m512; LANES]) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { sums(vectors) }
+    }
+
+    #[inline(always)]
+    fn bf16_pairs(self, x: __m512i) -> [__m512; 2] {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let odd = _mm512_and_si512(x, _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(x)), _mm512_castsi512_ps(odd)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn accumulate_bf16<const R: usize, const T: usize>(
+        self,
+        w: [*const u8; R],
+        x: [*const u8; T],
+        vectors: usize,
+        sums: &mut Sums<R, T>,
+    ) {
+        // SAFETY: the same contract; the CPU has been asked.
+        unsafe {
+            if VNNI && is_x86_feature_detected!("avx512bf16") {
+                dot_bf16(w, x, vectors, sums)
+            } else {
+                accumulate_bf16(self, w, x, vectors, sums)
+            }
         }
     }
 
@@ -489,6 +513,82 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
             [_mm512_shuffle_i32x4::<0x88>(ab, cd), _mm512_shuffle_i32x4::<0xdd>(ab, cd)]
         }
     }
+}
+
+/// [`Lanes::accumulate_bf16`] with the instruction that is made for it.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn dot_bf16<const R: usize, const T: usize>(
+    w: [*const u8; R],
+    x: [*const u8; T],
+    vectors: usize,
+    waiting: &mut Sums<R, T>,
+) {
+    #[inline(always)]
+    fn numbers(x: __m512i) -> __m512bh {
+        // SAFETY: both types are 64 bytes of any value.
+        unsafe { std::mem::transmute::<__m512i, __m512bh>(x) }
+    }
+    let mut sums = [[_mm512_setzero_ps(); R]; T];
+    for t in 0..T {
+        for r in 0..R {
+            // SAFETY: the array holds 16 floats.
+            sums[t][r] = unsafe { _mm512_loadu_ps(waiting[t][r].as_ptr()) };
+        }
+    }
+    for k in 0..vectors {
+        let mut weights = [_mm512_setzero_si512(); R];
+        for r in 0..R {
+            // SAFETY: the caller vouches for `vectors` vectors.
+            weights[r] = unsafe { _mm512_loadu_si512(w[r].add(k * 64).cast()) };
+        }
+        for t in 0..T {
+            // SAFETY: as above.
+            let x = unsafe { _mm512_loadu_si512(x[t].add(k * 64).cast()) };
+            for r in 0..R {
+                sums[t][r] = _mm512_dpbf16_ps(sums[t][r], numbers(weights[r]), numbers(x));
+            }
+        }
+    }
+    for t in 0..T {
+        for r in 0..R {
+            // SAFETY: the array holds 16 floats.
+            unsafe { _mm512_storeu_ps(waiting[t][r].as_mut_ptr(), sums[t][r]) };
+        }
+    }
+}
+
+/// The sum of the lanes of each of sixteen vectors, by halves as [`Lanes::sum`] adds them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn sums(vectors: &[__m512; LANES]) -> __m512 {
+    // Sums of eight lanes, of vectors i and i + 8 in the halves of a register.
+    let mut eights = [_mm512_setzero_ps(); 8];
+    for i in 0..8 {
+        let (a, b) = (vectors[i], vectors[i + 8]);
+        eights[i] = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+    }
+    // Sums of four lanes, of vectors i, i + 4, i + 8 and i + 12 in its quarters.
+    let mut fours = [_mm512_setzero_ps(); 4];
+    for i in 0..4 {
+        let (a, b) = (eights[i], eights[i + 4]);
+        let even = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        // From i, i + 8, i + 4, i + 12.
+        fours[i] = _mm512_shuffle_f32x4::<0xd8>(even, even);
+    }
+    let mut twos = [_mm512_setzero_ps(); 2];
+    for i in 0..2 {
+        let (a, b) = (_mm512_castps_pd(fours[i]), _mm512_castps_pd(fours[i + 2]));
+        let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+        twos[i] = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+    }
+    // Each quarter of the first has vectors 0, 0, 2, 2 of its four, each of the second 1, 1, 3, 3.
+    let [a, b] = twos;
+    let sums = _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xdd>(a, b));
+    // From 0, 2, 1, 3.
+    _mm512_permute_ps::<0xd8>(sums)
 }
 
 /// Columns of sixteen rows.
