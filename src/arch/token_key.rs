@@ -10,4 +10,8 @@ pub enum TokenKey {
     Id(&'static str, u32),
     /// Whether texts get a space in front; written last.
     SpacePrefix(bool),
+    /// A byte-pair encoding of characters keeps its merges, as files with the tokenizer `gemma4` do.
+    MergesOfCharacters,
+    /// The control token with this text is shown where it is generated.
+    Shown(&'static str),
 }

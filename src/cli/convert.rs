@@ -8,6 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gguf::convert::{Conversion, Folder, Options, OutputType};
 use gguf::quantize::{FileType, Plan};
 
+use crate::model_args;
 use crate::quantize::args::{TypeArgs, WriteArgs, possible_value};
 use crate::quantize::carry_out::carry_out;
 
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Pre-tokenizer, where it is not recognized
-    #[arg(long, value_name = "NAME", value_parser = parse_pre)]
+    #[arg(long, value_name = "NAME", value_parser = model_args::pre_tokenizers(), hide_possible_values = true)]
     pre: Option<String>,
     #[command(flatten)]
     write: WriteArgs,
@@ -70,11 +71,6 @@ fn parse_type(text: &str) -> Option<Type> {
         FileType::BF16 => Type::Plain(OutputType::BF16),
         quantized => Type::Quantized(quantized),
     })
-}
-
-fn parse_pre(text: &str) -> Result<String, String> {
-    let mut names = gguf::tokenizer::pre_tokenizer_names();
-    if names.any(|name| name == text) { Ok(text.to_owned()) } else { Err("not known".into()) }
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {

@@ -23,14 +23,17 @@ use crate::model_args;
   gguf detokenize 1,403,2501                                # the embedded model's")]
 pub(crate) struct Args {
     /// GGUF file or checkpoint folder; the embedded model when only ids are given
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", allow_negative_numbers = true)]
     first: Option<String>,
     /// Ids (standard input when none are given)
-    #[arg(value_name = "IDS")]
+    #[arg(value_name = "IDS", allow_negative_numbers = true)]
     rest: Vec<String>,
     /// Show control tokens by their names
     #[arg(long)]
     special: bool,
+    /// Pre-tokenizer of a checkpoint's folder, where it is not recognized
+    #[arg(long, value_name = "NAME", value_parser = model_args::pre_tokenizers(), hide_possible_values = true)]
+    pre: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -39,13 +42,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut words = args.rest.clone();
     let path = match &args.first {
-        Some(first) if !Path::new(first).exists() && ids(first).is_ok() => {
+        Some(first) if !Path::new(first).exists() && looks_like_ids(first) => {
             words.insert(0, first.clone());
             None
         }
         first => first.as_ref().map(PathBuf::from),
     };
-    let tokenizer = model_args::tokenizer(path.as_deref())?;
+    let tokenizer = model_args::tokenizer(path.as_deref(), args.pre.as_deref())?;
     let text = if words.is_empty() { model_args::read_text(Path::new("-"))? } else { words.join(" ") };
     let tokens = known(&ids(&text)?, &tokenizer).with_context(|| model_args::short_name(path.as_ref()))?;
     let bytes = tokenizer.decode_bytes(&tokens, args.special);
@@ -62,6 +65,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether `text` begins as ids do.
+fn looks_like_ids(text: &str) -> bool {
+    let first = text.trim_start_matches(['[', ' ']).split([',', ' ', ']']).next();
+    first.is_some_and(|word| word.parse::<i128>().is_ok())
 }
 
 /// The numbers in `text`.

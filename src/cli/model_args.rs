@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
 use gguf::bytes::Bytes;
 use gguf::convert::{Conversion, Folder, Options, OutputType};
 use gguf::gguf::Reader;
@@ -85,14 +86,21 @@ pub(crate) fn embedded() -> anyhow::Result<Reader> {
     anyhow::bail!("no model given, and none is embedded in this build")
 }
 
-/// The tokenizer of a GGUF file, of a checkpoint's folder, or of the embedded model.
-pub(crate) fn tokenizer(path: Option<&Path>) -> anyhow::Result<Tokenizer> {
+/// The tokenizer of a GGUF file, of a checkpoint's folder, or of the embedded model. `pre` names the pre-tokenizer of a
+/// folder's where it is not recognized.
+pub(crate) fn tokenizer(path: Option<&Path>, pre: Option<&str>) -> anyhow::Result<Tokenizer> {
     let reader = match path {
-        Some(path) if path.is_dir() => return Ok(gguf::convert::tokenizer(&Folder::open(path)?, None)?),
+        Some(path) if path.is_dir() => return Ok(gguf::convert::tokenizer(&Folder::open(path)?, pre)?),
+        _ if pre.is_some() => anyhow::bail!("--pre is for a checkpoint's folder: a GGUF file names its pre-tokenizer"),
         Some(path) => Reader::open(path)?,
         None => embedded()?,
     };
     Tokenizer::from_gguf(&reader).with_context(|| short_name(path.map(Path::to_owned).as_ref()))
+}
+
+/// A parser of pre-tokenizers' names.
+pub(crate) fn pre_tokenizers() -> PossibleValuesParser {
+    PossibleValuesParser::new(gguf::tokenizer::pre_tokenizer_names())
 }
 
 /// Whether an argument that may be a model's path or a text is a path.
@@ -111,7 +119,8 @@ pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
     };
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        anyhow::anyhow!("{}: byte {at} is no UTF-8", gguf::printable::printable_path(path))
+        let name = if path == Path::new("-") { Path::new("standard input") } else { path };
+        anyhow::anyhow!("{}: byte {at} is no UTF-8", gguf::printable::printable_path(name))
     })
 }
 

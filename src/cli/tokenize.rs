@@ -25,14 +25,17 @@ use crate::model_args;
   gguf tokenize \"Once upon a time\"                          # the embedded model's")]
 pub(crate) struct Args {
     /// GGUF file or checkpoint folder; the embedded model when only a text is given
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", allow_negative_numbers = true)]
     first: Option<String>,
     /// The text (standard input when neither it nor --file is given)
-    #[arg(value_name = "TEXT")]
+    #[arg(value_name = "TEXT", allow_negative_numbers = true)]
     second: Option<String>,
     /// Text file, - for standard input
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// A second text, for models that compare two
+    #[arg(long, value_name = "TEXT")]
+    pair: Option<String>,
     /// Print the ids alone, in one line
     #[arg(long, conflicts_with_all = ["count", "json"])]
     ids: bool,
@@ -45,6 +48,9 @@ pub(crate) struct Args {
     /// Take control tokens that are spelled out in the text for what they spell
     #[arg(long)]
     special: bool,
+    /// Pre-tokenizer of a checkpoint's folder, where it is not recognized
+    #[arg(long, value_name = "NAME", value_parser = model_args::pre_tokenizers(), hide_possible_values = true)]
+    pre: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -55,7 +61,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (Some(only), None) if args.file.is_none() && !model_args::is_model(only) => (None, Some(only.clone())),
         (first, second) => (first.as_ref().map(PathBuf::from), second.clone()),
     };
-    let tokenizer = model_args::tokenizer(path.as_deref())?;
+    let tokenizer = model_args::tokenizer(path.as_deref(), args.pre.as_deref())?;
     let text = match (text, &args.file) {
         (Some(_), Some(_)) => bail!("a text or --file, not both"),
         (Some(text), None) => text,
@@ -63,7 +69,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let options = EncodeOptions { add_special: !args.no_bos, parse_special: args.special };
     let name = model_args::short_name(path.as_ref());
-    let tokens = tokenizer.encode(&text, options).with_context(|| format!("{name}: tokenizer"))?;
+    let tokens = match &args.pair {
+        None => tokenizer.encode(&text, options),
+        Some(second) => tokenizer.encode_pair(&text, second, options),
+    };
+    let tokens = tokens.with_context(|| format!("{name}: tokenizer"))?;
     let mut out = BufWriter::new(io::stdout().lock());
     if args.count {
         writeln!(out, "{}", tokens.len())?;
@@ -75,7 +85,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         show(&tokenizer, &tokens, &mut out)?;
         out.flush()?;
-        eprintln!("{name}: {} tokens, {} bytes", tokens.len(), text.len());
+        let bytes = text.len() + args.pair.as_ref().map_or(0, String::len);
+        eprintln!("{name}: {} tokens, {bytes} bytes", tokens.len());
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

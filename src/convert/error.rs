@@ -177,17 +177,86 @@ pub enum TokenizerProblem {
         /// The word in its place, as the nearest one cuts it.
         known: String,
     },
-    /// A part of a pre-tokenizer that cannot be compared.
-    #[error("pre_tokenizer: {} cannot be read (--pre NAME chooses a known one)", printable(part).limit(200))]
+    /// A pattern of a pre-tokenizer that cannot be compared with those that are known.
+    #[error(
+        "pre_tokenizer: the pattern `{}` uses what cannot be compared (--pre NAME takes a known one)",
+        printable(pattern).limit(400)
+    )]
+    UnreadablePattern {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A part of a pre-tokenizer that no GGUF file can express.
+    #[error("pre_tokenizer: {} cannot be expressed (--pre {anyway} takes it all the same)", printable(part).limit(200))]
     UnreadablePre {
         /// The part, as it stands in the file.
         part: String,
+        /// What to give for a pre-tokenizer.
+        anyway: &'static str,
     },
     /// A normalizer that no GGUF file can express.
-    #[error("normalizer: {} cannot be expressed (--pre NAME converts without it)", printable(part).limit(200))]
+    #[error("normalizer: {} cannot be expressed (--pre {anyway} converts without it)", printable(part).limit(200))]
     Normalizer {
         /// The part, as it stands in the file.
         part: String,
+        /// What to give for a pre-tokenizer.
+        anyway: &'static str,
+    },
+    /// A kind of tokenizer that no GGUF file can express.
+    #[error("model: a tokenizer {} cannot be expressed (BPE, Unigram and WordPiece can)", printable(name).limit(80))]
+    UnknownModel {
+        /// Its type.
+        name: String,
+    },
+    /// Merges of characters without a way to say other characters.
+    #[error(
+        "model: merges of characters, {tokens} tokens for bytes: a GGUF file needs all 256, and byte_fallback (--pre \
+         default takes it all the same)"
+    )]
+    NoBytes {
+        /// Tokens of bytes found.
+        tokens: usize,
+    },
+    /// A token that the pre-tokenizer would never let come about, and that would where a file is run.
+    #[error(
+        "token `{}` goes beyond a word, which a GGUF file cannot forbid (--pre default takes it all the same)",
+        printable(token)
+    )]
+    AcrossWords {
+        /// Its text.
+        token: String,
+    },
+    /// A pre-tokenizer of bytes for a tokenizer of characters.
+    #[error("--pre {}: cuts for merges of bytes; these are of characters (gemma4, default)", printable(name))]
+    PreOfBytes {
+        /// Its name.
+        name: String,
+    },
+    /// Merges that scores of tokens cannot tell.
+    #[error(
+        "model.merges: those that make `{}` stand between others; a GGUF file has one score for all of them (a \
+         tokenizer.model beside it is taken in its place; --pre default takes the first one's)",
+        printable(token)
+    )]
+    MixedMerges {
+        /// The token's text.
+        token: String,
+    },
+    /// A pair that is not merged, but would be where a file is run.
+    #[error(
+        "model.merges: `{}` is not made of `{}` and `{}`; in a GGUF file, whatever makes a token is merged (a \
+         tokenizer.model beside it is taken in its place; --pre default takes it all the same)",
+        printable(token),
+        printable(left),
+        printable(right)
+    )]
+    MissingMerge {
+        /// The token's text.
+        token: String,
+        /// The first part.
+        left: String,
+        /// The second part.
+        right: String,
     },
 }
 

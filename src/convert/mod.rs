@@ -8,14 +8,17 @@ mod error;
 mod folder;
 mod general;
 mod layout;
+mod metaspace;
 mod model_card;
 mod model_name;
 mod part;
 mod pre_tokenizer;
 mod sentencepiece;
+mod special_tokens;
 mod stored;
 mod tensors;
 mod tokenizer;
+mod tokenizer_json;
 
 use std::path::{Path, PathBuf};
 
@@ -222,7 +225,7 @@ impl Source for Conversion {
     }
 
     fn file_ids(&self) -> Vec<FileId> {
-        let others = ["config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json"];
+        let others = ["config.json", "tokenizer.model", "spiece.model", "tokenizer.json", "tokenizer_config.json"];
         let others = others.iter().filter_map(|name| self.folder.file_id(name));
         self.checkpoint.file_ids().into_iter().chain(others).collect()
     }

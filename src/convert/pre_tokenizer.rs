@@ -3,6 +3,7 @@
 use serde_json::Value as Json;
 
 use super::error::TokenizerProblem;
+use super::metaspace::parts;
 use crate::tokenizer::{Recognized, recognize_pre_tokenizer};
 
 /// The words that byte-level pre-tokenizers with `use_regex` cut.
@@ -11,61 +12,40 @@ const DIGIT: &str = r"\p{N}";
 const DIGITS: &str = r"\p{N}+";
 /// What the tokenizers library takes for punctuation: Unicode's, and ASCII's symbols.
 const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|`]";
-/// Characters are merged only up to the ends of lines.
-const LINES: &str = r"[^\n]+|[\n]+";
+
+/// What a message says in place of a pre-tokenizer's name.
+const NAME: &str = "NAME";
 
 /// The name of the pre-tokenizer that `json` describes.
 pub(super) fn recognize(json: &Json) -> Result<&'static str, TokenizerProblem> {
-    let mut characters = false;
-    normalizer(&json["normalizer"], &mut characters)?;
-    let mut patterns = Vec::new();
-    let pre = &json["pre_tokenizer"];
-    if characters {
-        // Spaces are written as `▁` before this cuts, so that cutting at spaces does nothing.
-        if !(pre.is_null() || pre["type"] == "Split" && pre["pattern"]["String"] == " ") {
-            return Err(unreadable(pre));
+    for part in parts(&json["normalizer"], "normalizers") {
+        // Unicode's normal forms are left to whoever writes the text: no GGUF file can ask for them.
+        if !matches!(part["type"].as_str(), Some("NFC" | "NFD" | "NFKC" | "NFKD")) {
+            return Err(TokenizerProblem::Normalizer { part: part.to_string(), anyway: NAME });
         }
-        patterns.push(LINES.into());
-    } else {
-        collect(pre, &mut patterns)?;
     }
-    match recognize_pre_tokenizer(&patterns, characters) {
+    let mut patterns = Vec::new();
+    for part in parts(&json["pre_tokenizer"], "pretokenizers") {
+        patterns.extend(pattern(part)?);
+    }
+    let vocab = json["model"]["vocab"].as_object();
+    let tokens: Vec<&str> = vocab.into_iter().flat_map(|vocab| vocab.keys().map(String::as_str)).collect();
+    match recognize_pre_tokenizer(&patterns, &tokens) {
         Recognized::Known(name) => Ok(name),
         Recognized::Nearest { name, text, found, known } => {
             Err(TokenizerProblem::UnknownPre { nearest: name, text, found, known })
         }
-        Recognized::Unreadable => Err(unreadable(pre)),
+        Recognized::Unreadable { pattern } => Err(TokenizerProblem::UnreadablePattern { pattern }),
     }
 }
 
 fn unreadable(part: &Json) -> TokenizerProblem {
-    TokenizerProblem::UnreadablePre { part: part.to_string() }
+    TokenizerProblem::UnreadablePre { part: part.to_string(), anyway: NAME }
 }
 
-/// Unicode's normal forms are left to whoever writes the text: no GGUF file can ask for them. `characters` becomes true
-/// where spaces are written as `▁`.
-fn normalizer(part: &Json, characters: &mut bool) -> Result<(), TokenizerProblem> {
-    match part["type"].as_str() {
-        None | Some("NFC" | "NFD" | "NFKC" | "NFKD") => Ok(()),
-        Some("Sequence") => {
-            let parts = part["normalizers"].as_array().map_or(&[][..], Vec::as_slice);
-            parts.iter().try_for_each(|part| normalizer(part, characters))
-        }
-        Some("Replace") if part["pattern"]["String"] == " " && part["content"] == "▁" => {
-            *characters = true;
-            Ok(())
-        }
-        Some(_) => Err(TokenizerProblem::Normalizer { part: part.to_string() }),
-    }
-}
-
-/// The patterns of a pre-tokenizer, in the order in which they cut.
-fn collect(pre: &Json, patterns: &mut Vec<String>) -> Result<(), TokenizerProblem> {
-    match pre["type"].as_str() {
-        Some("Sequence") => {
-            let parts = pre["pretokenizers"].as_array().map_or(&[][..], Vec::as_slice);
-            return parts.iter().try_for_each(|part| collect(part, patterns));
-        }
+/// The pattern that a part of a pre-tokenizer cuts by.
+fn pattern(pre: &Json) -> Result<Option<String>, TokenizerProblem> {
+    Ok(Some(match pre["type"].as_str() {
         Some("Split") => {
             // Matches that are kept and stretches between them that are removed are the same words, where a pattern
             // leaves nothing between.
@@ -77,27 +57,20 @@ fn collect(pre: &Json, patterns: &mut Vec<String>) -> Result<(), TokenizerProble
             let pattern = &pre["pattern"];
             let literal = pattern["String"].as_str().map(escape);
             let source = pattern["Regex"].as_str().map(str::to_owned).or(literal);
-            patterns.push(source.filter(|_| kept).ok_or_else(|| unreadable(pre))?);
+            source.filter(|_| kept).ok_or_else(|| unreadable(pre))?
         }
-        Some("ByteLevel") => {
-            if pre["use_regex"].as_bool().unwrap_or(true) {
-                patterns.push(GPT2.into());
-            }
-        }
-        Some("Digits") => {
-            let single = pre["individual_digits"].as_bool().unwrap_or(false);
-            patterns.push(if single { DIGIT } else { DIGITS }.into());
-        }
-        Some("Punctuation") => {
-            patterns.push(match pre["behavior"].as_str() {
-                None | Some("Isolated") => PUNCTUATION.into(),
-                Some("Contiguous") => format!("{PUNCTUATION}+"),
-                Some(_) => return Err(unreadable(pre)),
-            });
-        }
+        Some("ByteLevel") if pre["add_prefix_space"] == true => return Err(unreadable(pre)),
+        Some("ByteLevel") if pre["use_regex"] == false => return Ok(None),
+        Some("ByteLevel") => GPT2.into(),
+        Some("Digits") if pre["individual_digits"] == true => DIGIT.into(),
+        Some("Digits") => DIGITS.into(),
+        Some("Punctuation") => match pre["behavior"].as_str() {
+            None | Some("Isolated") => PUNCTUATION.into(),
+            Some("Contiguous") => format!("{PUNCTUATION}+"),
+            Some(_) => return Err(unreadable(pre)),
+        },
         _ => return Err(unreadable(pre)),
-    }
-    Ok(())
+    }))
 }
 
 /// A literal as a pattern.

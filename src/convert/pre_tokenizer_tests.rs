@@ -132,11 +132,21 @@ fn gpt_2_and_its_relatives() {
 }
 
 #[test]
-fn characters_with_escaped_spaces() {
-    let normalizer = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
-    let pre =
-        json!({ "type": "Split", "pattern": { "String": " " }, "behavior": "MergedWithPrevious", "invert": false });
-    assert_eq!(name_with(&pre, &normalizer), "gemma4");
+fn other_cuts_count_where_no_token_tells_them_apart() {
+    let digits = json!({ "type": "Digits", "individual_digits": true });
+    let parts = published("deepseek-llm");
+    let with = |token: &str| recognize(&json!({ "pre_tokenizer": parts, "model": { "vocab": { "1": 0, token: 1 } } }));
+    assert!(parts["pretokenizers"].as_array().is_some_and(|parts| parts.contains(&digits)));
+    assert_eq!(with("2").expect("known"), "deepseek-llm");
+    let message = with("12").expect_err("refused").to_string();
+    assert!(message.contains("nearest is deepseek-llm, which cuts `2024` where this one cuts `2`"), "{message}");
+}
+
+/// The pre-tokenizer of published models.
+fn published(name: &str) -> Json {
+    let list: Json = serde_json::from_str(include_str!("../../testdata/tokenizers/pre_tokenizers.json")).expect("JSON");
+    let found = list.as_array().and_then(|list| list.iter().find(|entry| entry["name"] == name));
+    found.unwrap_or_else(|| panic!("{name}"))["pre_tokenizer"].clone()
 }
 
 #[test]
@@ -147,7 +157,13 @@ fn what_fits_none_is_refused_with_a_reason() {
     assert!(message.contains("nearest is llama-bpe") || message.contains("nearest is qwen2"), "{message}");
     assert!(message.contains("where this one cuts `20` (in `Hello, world!") && message.contains("--pre"), "{message}");
     let message = refused(&json!({ "pre_tokenizer": { "type": "WhitespaceSplit" } }));
-    assert_eq!(message, r#"pre_tokenizer: {"type":"WhitespaceSplit"} cannot be read (--pre NAME chooses a known one)"#);
+    let expected =
+        r#"pre_tokenizer: {"type":"WhitespaceSplit"} cannot be expressed (--pre NAME takes it all the same)"#;
+    assert_eq!(message, expected);
+    let message = refused(&json!({ "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": true } }));
+    assert!(message.contains("cannot be expressed (--pre NAME"), "{message}");
+    let message = refused(&json!({ "pre_tokenizer": split(r"(?<=a)\s+|\S+") }));
+    assert!(message.contains(r"the pattern `(?<=a)\s+|\S+` uses what cannot be compared (--pre NAME"), "{message}");
     let lower = json!({ "normalizer": { "type": "Lowercase" }, "pre_tokenizer": { "type": "ByteLevel" } });
     assert!(matches!(recognize(&lower), Err(TokenizerProblem::Normalizer { .. })));
 }

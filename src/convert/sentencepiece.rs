@@ -1,15 +1,28 @@
 //! The parts of a sentencepiece model file (`tokenizer.model`) that a tokenizer needs.
 //!
 //! The file is a protocol buffer, `sentencepiece_model.proto` of github.com/google/sentencepiece: field 1 is a piece
-//! (text, score, type), field 3 the normalizer.
+//! (text, score, type), field 2 says how the model was trained, field 3 is the normalizer.
 
 use super::error::TokenizerProblem;
+use super::metaspace::Metaspace;
 use crate::tokenizer::TokenKind;
 
 /// What a `tokenizer.model` holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sentencepiece {
     pub(super) pieces: Vec<Piece>,
+    pub(super) model_type: ModelType,
+    /// What is done to a text.
+    pub(super) spaces: Metaspace,
+}
+
+/// How a text is cut into pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ModelType {
+    /// By joining pairs.
+    BytePairs,
+    /// By the likeliest sequence.
+    Unigram,
 }
 
 /// A token.
@@ -88,14 +101,51 @@ impl<'a> Message<'a> {
 impl Sentencepiece {
     /// Reads a model file.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, TokenizerProblem> {
-        let mut model = Self::default();
+        let spaces = Metaspace { prefix: true, escaped: true, merge_spaces: true, ..Metaspace::default() };
+        let mut model = Self { pieces: Vec::new(), model_type: ModelType::BytePairs, spaces };
         let mut message = Message { bytes, at: 0, start: 0 };
         while let Some(field) = message.next()? {
-            if let Field::Bytes(1, piece) = field {
-                model.pieces.push(Piece::parse(piece, message.at - piece.len())?);
+            let Field::Bytes(number, part) = field else { continue };
+            let start = message.at - part.len();
+            match number {
+                1 => model.pieces.push(Piece::parse(part, start)?),
+                2 => model.trainer(part, start)?,
+                3 => model.normalizer(part, start)?,
+                _ => {}
             }
         }
         if model.pieces.is_empty() { Err(message.fault()) } else { Ok(model) }
+    }
+
+    fn trainer(&mut self, bytes: &[u8], start: usize) -> Result<(), TokenizerProblem> {
+        const UNIGRAM: u64 = 1;
+        const BYTE_PAIRS: u64 = 2;
+        let mut message = Message { bytes, at: 0, start };
+        let mut model_type = UNIGRAM;
+        while let Some(field) = message.next()? {
+            if let Field::Number(3, number) = field {
+                model_type = number;
+            }
+        }
+        self.model_type = match model_type {
+            UNIGRAM => ModelType::Unigram,
+            BYTE_PAIRS => ModelType::BytePairs,
+            _ => return Err(TokenizerProblem::UnknownModel { name: "of whole words or single characters".into() }),
+        };
+        Ok(())
+    }
+
+    fn normalizer(&mut self, bytes: &[u8], start: usize) -> Result<(), TokenizerProblem> {
+        let mut message = Message { bytes, at: 0, start };
+        while let Some(field) = message.next()? {
+            match field {
+                Field::Bytes(2, map) => self.spaces.character_map = map.to_vec(),
+                Field::Number(3, prefix) => self.spaces.prefix = prefix != 0,
+                Field::Number(4, merge) => self.spaces.merge_spaces = merge != 0,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,43 +3,112 @@
 use serde_json::{Map, Value as Json};
 
 use super::error::{Error, TokenizerProblem};
-use super::sentencepiece::Sentencepiece;
-use super::{Folder, pre_tokenizer};
+use super::metaspace::Metaspace;
+use super::sentencepiece::{ModelType, Sentencepiece};
+use super::{Folder, special_tokens, tokenizer_json};
 use crate::arch::{Config, TokenKey};
 use crate::gguf::{Array, Metadata, Value, keys};
 use crate::tokenizer::TokenKind;
 
 /// Score of tokens that were added to a sentencepiece model.
-const ADDED_SCORE: f32 = -1000.0;
+pub(super) const ADDED_SCORE: f32 = -1000.0;
 /// Score of places without a token.
-const EMPTY_SCORE: f32 = -10000.0;
+pub(super) const EMPTY_SCORE: f32 = -10000.0;
 
 /// The tokens of a vocabulary, before they are metadata.
-struct Tokens {
-    texts: Vec<Vec<u8>>,
-    kinds: Vec<TokenKind>,
+pub(super) struct Tokens {
+    pub(super) texts: Vec<Vec<u8>>,
+    pub(super) kinds: Vec<TokenKind>,
 }
 
 impl Tokens {
-    fn empty(count: usize) -> Self {
+    pub(super) fn empty(count: usize) -> Self {
         Self {
             texts: (0..count).map(|i| format!("[PAD{i}]").into_bytes()).collect(),
             kinds: vec![TokenKind::Unused; count],
         }
     }
 
-    fn set(&mut self, id: usize, text: Vec<u8>, kind: TokenKind) {
+    pub(super) fn set(&mut self, id: usize, text: Vec<u8>, kind: TokenKind) {
         self.texts[id] = text;
         self.kinds[id] = kind;
     }
 
-    fn write(&self, metadata: &mut Metadata, scores: Option<&[f32]>) {
-        metadata.set(keys::TOKENIZER_TOKENS, Value::Array(Array::strings(&self.texts)));
-        if let Some(scores) = scores {
-            metadata.set(keys::TOKENIZER_SCORES, Value::Array(Array::from(scores)));
+    /// Makes the control token `text` one that is shown.
+    pub(super) fn show(&mut self, text: &str) {
+        for (_, kind) in self.texts.iter().zip(&mut self.kinds).filter(|(token, _)| token.as_slice() == text.as_bytes())
+        {
+            *kind = TokenKind::UserDefined;
         }
-        let kinds: Vec<i32> = self.kinds.iter().map(|kind| kind.number()).collect();
+    }
+
+    pub(super) fn text(&self, id: usize) -> String {
+        String::from_utf8_lossy(&self.texts[id]).into_owned()
+    }
+
+    /// Texts of the tokens that are pieces of text.
+    pub(super) fn normal(&self) -> impl Iterator<Item = &str> {
+        let normal = self.texts.iter().zip(&self.kinds).filter(|(_, kind)| **kind == TokenKind::Normal);
+        normal.filter_map(|(text, _)| std::str::from_utf8(text).ok())
+    }
+}
+
+/// A tokenizer without its special tokens.
+pub(super) struct Vocabulary {
+    /// Which tokenizer, as files name it.
+    pub(super) model: &'static str,
+    pub(super) pre: Option<String>,
+    pub(super) tokens: Tokens,
+    /// Scores of the tokens, where they have some.
+    pub(super) scores: Vec<f32>,
+    pub(super) merges: Option<Vec<String>>,
+    /// Whether a space is put before texts, where the folder's settings do not decide it.
+    pub(super) space_prefix: Option<bool>,
+    /// What a unigram tokenizer does to texts.
+    pub(super) unigram: Option<Metaspace>,
+    /// The token for what is unknown, where no setting names it.
+    pub(super) unknown: Option<usize>,
+    /// Keys that come last.
+    pub(super) last: Vec<(&'static str, Value)>,
+}
+
+impl Vocabulary {
+    pub(super) fn new(model: &'static str, pre: Option<String>, tokens: Tokens) -> Self {
+        Self {
+            model,
+            pre,
+            tokens,
+            scores: Vec::new(),
+            merges: None,
+            space_prefix: None,
+            unigram: None,
+            unknown: None,
+            last: Vec::new(),
+        }
+    }
+
+    /// Writes all keys up to those of special tokens.
+    fn write(&self, metadata: &mut Metadata) {
+        metadata.set(keys::TOKENIZER_MODEL, self.model);
+        if let Some(pre) = &self.pre {
+            metadata.set(keys::TOKENIZER_PRE, pre.as_str());
+        }
+        metadata.set(keys::TOKENIZER_TOKENS, Value::Array(Array::strings(&self.tokens.texts)));
+        if !self.scores.is_empty() {
+            metadata.set(keys::TOKENIZER_SCORES, Value::Array(Array::from(&self.scores[..])));
+        }
+        let kinds: Vec<i32> = self.tokens.kinds.iter().map(|kind| kind.number()).collect();
         metadata.set(keys::TOKENIZER_TOKEN_TYPE, Value::Array(Array::from(&kinds[..])));
+        if let Some(spaces) = &self.unigram {
+            metadata.set(keys::TOKENIZER_ADD_SPACE_PREFIX, spaces.prefix);
+            metadata.set(keys::TOKENIZER_REMOVE_EXTRA_SPACES, spaces.merge_spaces);
+            if !spaces.character_map.is_empty() {
+                metadata.set(keys::TOKENIZER_CHARACTER_MAP, Value::Array(Array::from(&spaces.character_map[..])));
+            }
+        }
+        if let Some(merges) = &self.merges {
+            metadata.set(keys::TOKENIZER_MERGES, Value::Array(Array::strings(merges)));
+        }
     }
 }
 
@@ -58,33 +127,65 @@ pub(super) fn write(
     let settings = folder.json("tokenizer_config.json")?;
     let settings = settings.as_ref().and_then(Json::as_object).cloned().unwrap_or_default();
     let vocab_size = vocab_size(config)?;
-    if let Some(model) = folder.read("tokenizer.model")? {
-        let fault = |problem| Error::Tokenizer { path: folder.path("tokenizer.model"), problem };
-        if let Some(prefix) = settings.get("add_prefix_space").and_then(Json::as_bool) {
+    let json = folder.json("tokenizer.json")?;
+    // Where merges are listed, they are in the other file alone.
+    let listed_merges = json.is_some() && changes.contains(&TokenKey::MergesOfCharacters);
+    let sentencepiece = if listed_merges { None } else { read_sentencepiece(folder)? };
+    let vocabulary = match (&sentencepiece, &json) {
+        (Some(model), _) => from_sentencepiece(folder, &settings, model, vocab_size)?,
+        (None, Some(json)) => tokenizer_json::read(json, vocab_size, changes, pre)
+            .map_err(|problem| Error::Tokenizer { path: folder.path("tokenizer.json"), problem })?,
+        (None, None) => return Err(Error::Tokenizer { path: folder.path(""), problem: TokenizerProblem::NoFile }),
+    };
+    if vocabulary.model == "llama" {
+        let set = settings.get("add_prefix_space").and_then(Json::as_bool);
+        let prefix = match vocabulary.space_prefix {
+            // What the tokenizer does counts; one that puts a space there needs no word.
+            Some(own) => Some(own).filter(|own| set.is_some() || !own),
+            None => set,
+        };
+        if let Some(prefix) = prefix {
             metadata.set(keys::TOKENIZER_ADD_SPACE_PREFIX, prefix);
         }
-        let model = Sentencepiece::parse(&model).map_err(fault)?;
-        let count = vocab_size.unwrap_or(model.pieces.len());
-        let (tokens, scores) = sentencepiece_tokens(folder, &settings, &model, count)?;
-        metadata.set(keys::TOKENIZER_MODEL, "llama");
-        metadata.set(keys::TOKENIZER_PRE, "default");
-        tokens.write(metadata, Some(&scores));
-        return special(folder, &settings, None, count, changes, metadata);
     }
-    let Some(json) = folder.json("tokenizer.json")? else {
-        return Err(Error::Tokenizer { path: folder.path(""), problem: TokenizerProblem::NoFile });
-    };
-    let fault = |problem| Error::Tokenizer { path: folder.path("tokenizer.json"), problem };
-    let (tokens, merges) = byte_pair_tokens(&json, vocab_size).map_err(fault)?;
-    let pre = match pre {
-        Some(name) => name.to_owned(),
-        None => pre_tokenizer::recognize(&json).map_err(fault)?.to_owned(),
-    };
-    metadata.set(keys::TOKENIZER_MODEL, "gpt2");
-    metadata.set(keys::TOKENIZER_PRE, pre);
-    tokens.write(metadata, None);
-    metadata.set(keys::TOKENIZER_MERGES, Value::Array(Array::strings(&merges)));
-    special(folder, &settings, Some(&json), tokens.texts.len(), changes, metadata)
+    vocabulary.write(metadata);
+    special_tokens::write(folder, &settings, json.as_ref(), &vocabulary.tokens, changes, metadata)?;
+    if let Some(id) = vocabulary.unknown.and_then(|id| u32::try_from(id).ok())
+        && metadata.get(keys::TOKENIZER_UNKNOWN_ID).is_none()
+    {
+        metadata.set(keys::TOKENIZER_UNKNOWN_ID, Value::U32(id));
+    }
+    for (key, value) in vocabulary.last {
+        metadata.set(key, value);
+    }
+    Ok(())
+}
+
+fn read_sentencepiece(folder: &Folder) -> Result<Option<Sentencepiece>, Error> {
+    for name in ["tokenizer.model", "spiece.model"] {
+        if let Some(bytes) = folder.read(name)? {
+            let fault = |problem| Error::Tokenizer { path: folder.path(name), problem };
+            return Sentencepiece::parse(&bytes).map(Some).map_err(fault);
+        }
+    }
+    Ok(None)
+}
+
+fn from_sentencepiece(
+    folder: &Folder,
+    settings: &Map<String, Json>,
+    model: &Sentencepiece,
+    vocab_size: Option<usize>,
+) -> Result<Vocabulary, Error> {
+    let count = vocab_size.unwrap_or(model.pieces.len());
+    let (tokens, scores) = sentencepiece_tokens(folder, settings, model, count)?;
+    let default = Some("default".to_owned());
+    if model.model_type == ModelType::Unigram {
+        let unigram = Some(model.spaces.clone());
+        let unknown = tokens.kinds.iter().position(|kind| *kind == TokenKind::Unknown);
+        return Ok(Vocabulary { scores, unigram, unknown, ..Vocabulary::new("t5", default, tokens) });
+    }
+    Ok(Vocabulary { scores, ..Vocabulary::new("llama", default, tokens) })
 }
 
 fn vocab_size(config: &Config) -> Result<Option<usize>, Error> {
@@ -127,12 +228,12 @@ fn sentencepiece_tokens(
     Ok((tokens, scores))
 }
 
-fn index(id: Option<u64>, count: usize) -> Option<usize> {
+pub(super) fn index(id: Option<u64>, count: usize) -> Option<usize> {
     id.and_then(|id| usize::try_from(id).ok()).filter(|&id| id < count)
 }
 
 /// Text and kind of a token that was added to a vocabulary.
-fn added_token(text: &str, special: bool) -> (String, TokenKind) {
+pub(super) fn added_token(text: &str, special: bool) -> (String, TokenKind) {
     let bracketed = |start: &str, end: &str| text.starts_with(start) && text.ends_with(end);
     let looks_special = matches!(text, "<pad>" | "<mask>" | "<2mass>" | "[@BOS@]")
         || bracketed("<|", "|>")
@@ -145,185 +246,6 @@ fn added_token(text: &str, special: bool) -> (String, TokenKind) {
     }
 }
 
-/// Tokens and merges of a `tokenizer.json`.
-fn byte_pair_tokens(json: &Json, vocab_size: Option<usize>) -> Result<(Tokens, Vec<String>), TokenizerProblem> {
-    let structure = |path, expected| TokenizerProblem::Structure { path, expected };
-    let model = json.get("model").ok_or(structure("model", "a model"))?;
-    if !matches!(model.get("type").and_then(Json::as_str), None | Some("BPE")) {
-        return Err(structure("model.type", "BPE"));
-    }
-    let vocab =
-        model.get("vocab").and_then(Json::as_object).ok_or(structure("model.vocab", "tokens with their ids"))?;
-    let added = json.get("added_tokens").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-    let ids = vocab.values().chain(added.iter().filter_map(|token| token.get("id"))).filter_map(Json::as_u64);
-    let highest = ids.max().ok_or(structure("model.vocab", "at least one token"))?;
-    let count = vocab_size.unwrap_or_else(|| usize::try_from(highest + 1).unwrap_or(usize::MAX));
-    if highest >= count as u64 {
-        return Err(TokenizerProblem::Vocabulary { token: highest, vocab_size: count });
-    }
-    let mut tokens = Tokens::empty(count);
-    for (text, id) in vocab {
-        if let Some(id) = index(id.as_u64(), count) {
-            tokens.set(id, text.clone().into_bytes(), TokenKind::Normal);
-        }
-    }
-    for token in added {
-        let text = token.get("content").and_then(Json::as_str).ok_or(structure("added_tokens", "a content each"))?;
-        let special = token.get("special").and_then(Json::as_bool).unwrap_or(false);
-        if let Some(id) = index(token.get("id").and_then(Json::as_u64), count) {
-            let (text, kind) = added_token(text, special);
-            tokens.set(id, text.into_bytes(), kind);
-        }
-    }
-    let merges = model.get("merges").and_then(Json::as_array).ok_or(structure("model.merges", "a list"))?;
-    let merges = merges.iter().map(merge).collect::<Option<Vec<_>>>().ok_or(structure("model.merges", "pairs"))?;
-    Ok((tokens, merges))
-}
-
-/// A merge as one string, from one or from a pair; spaces within a part are written as the byte-level alphabet does.
-fn merge(json: &Json) -> Option<String> {
-    if let Some(text) = json.as_str() {
-        return Some(text.to_owned());
-    }
-    let part = |i: usize| Some(json.get(i)?.as_str()?.replace(' ', "Ġ"));
-    Some(format!("{} {}", part(0)?, part(1)?))
-}
-
-/// Special tokens' ids, whether they are added, and the chat template.
-fn special(
-    folder: &Folder,
-    settings: &Map<String, Json>,
-    json: Option<&Json>,
-    count: usize,
-    changes: &[TokenKey],
-    metadata: &mut Metadata,
-) -> Result<(), Error> {
-    const KINDS: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
-    let mut ids: Vec<(&str, u64)> = Vec::new();
-    let mut adds: Vec<(&str, bool)> = Vec::new();
-    if let Some(json) = json {
-        post_processor(json, settings, &mut adds);
-    }
-    let added = json.and_then(|json| json.get("added_tokens")).and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-    let id_of = |text: &str| {
-        let token = added.iter().find(|token| token.get("content").and_then(Json::as_str) == Some(text))?;
-        token.get("id")?.as_u64()
-    };
-    for kind in KINDS {
-        let add = settings.get(&format!("add_{kind}_token")).and_then(Json::as_bool);
-        if let Some(add) = add.filter(|_| adds.iter().all(|(known, _)| *known != kind)) {
-            adds.push((kind, add));
-        }
-        let entry = settings.get(&format!("{kind}_token"));
-        let text = entry.and_then(|entry| entry.as_str().or_else(|| entry.get("content")?.as_str()));
-        if let Some(id) = text.and_then(id_of) {
-            ids.push((kind, id));
-        }
-    }
-    let config = folder.json("config.json")?.unwrap_or_default();
-    for kind in KINDS {
-        let name = format!("{kind}_token_id");
-        let found = config.get(&name).filter(|id| !id.is_null());
-        let id = found.or_else(|| config.get("text_config")?.get(&name)).and_then(Json::as_u64);
-        if let Some(id) = id.filter(|&id| id < count as u64 && ids.iter().all(|(known, _)| *known != kind)) {
-            ids.push((kind, id));
-        }
-    }
-    for change in changes {
-        if let TokenKey::Text(kind, text) = change
-            && let Some(id) = id_of(text)
-        {
-            match ids.iter_mut().find(|(known, _)| known == kind) {
-                Some(entry) => entry.1 = id,
-                None => ids.push((kind, id)),
-            }
-        }
-    }
-    for (kind, id) in ids {
-        set_id(kind, u32::try_from(id).unwrap_or(u32::MAX), metadata);
-    }
-    for (kind, add) in adds {
-        if matches!(kind, "bos" | "eos" | "sep") {
-            metadata.set(format!("tokenizer.ggml.add_{kind}_token"), add);
-        }
-    }
-    if let Some(template) = chat_template(folder, settings)? {
-        metadata.set(keys::TOKENIZER_CHAT_TEMPLATE, template);
-    }
-    for change in changes {
-        match change {
-            TokenKey::Id(kind, id) if (*id as usize) < count => set_id(kind, *id, metadata),
-            TokenKey::SpacePrefix(prefix) => metadata.set(keys::TOKENIZER_ADD_SPACE_PREFIX, *prefix),
-            TokenKey::Id(..) | TokenKey::Text(..) => {}
-        }
-    }
-    Ok(())
-}
-
-fn set_id(kind: &str, id: u32, metadata: &mut Metadata) {
-    let name = match kind {
-        "unk" => "unknown",
-        "sep" => "seperator",
-        "pad" => "padding",
-        other => other,
-    };
-    metadata.set(format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
-}
-
-/// What the post-processor of a `tokenizer.json` adds to texts.
-fn post_processor(json: &Json, settings: &Map<String, Json>, adds: &mut Vec<(&'static str, bool)>) {
-    let Some(processor) = json.get("post_processor").filter(|p| !p.is_null()) else { return };
-    let single = std::slice::from_ref(processor);
-    let all = processor.get("processors").and_then(Json::as_array).map_or(single, Vec::as_slice);
-    let mut put = |kind: &'static str, value: bool, force: bool| match adds.iter_mut().find(|(known, _)| *known == kind)
-    {
-        Some(entry) if force => entry.1 = value,
-        Some(_) => {}
-        None => adds.push((kind, value)),
-    };
-    let name = |key: &str| settings.get(key).and_then(|t| t.as_str().or_else(|| t.get("content")?.as_str()));
-    for processor in all {
-        match processor.get("type").and_then(Json::as_str) {
-            Some("ByteLevel") => {
-                put("bos", false, false);
-                put("eos", false, false);
-            }
-            Some("RobertaProcessing") => ["bos", "eos", "sep"].into_iter().for_each(|kind| put(kind, true, true)),
-            Some("TemplateProcessing") => {
-                let parts = processor.get("single").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-                if parts.len() < 2 {
-                    continue;
-                }
-                if let Some(first) = special_id(parts.first()) {
-                    let known = [name("bos_token"), name("cls_token")];
-                    put("bos", known.contains(&Some(first)) || known == [None, None], true);
-                }
-                if special_id(parts.last()).is_some() {
-                    put("eos", true, true);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn special_id(part: Option<&Json>) -> Option<&str> {
-    part?.get("SpecialToken")?.get("id")?.as_str()
-}
-
-fn chat_template(folder: &Folder, settings: &Map<String, Json>) -> Result<Option<String>, Error> {
-    match settings.get("chat_template") {
-        Some(Json::String(template)) => return Ok(Some(template.clone())),
-        Some(Json::Array(named)) => {
-            let name = |t: &&Json| t.get("name").and_then(Json::as_str) == Some("default");
-            let template = named.iter().find(name).or(named.first()).and_then(|t| t.get("template"));
-            return Ok(template.and_then(Json::as_str).map(str::to_owned));
-        }
-        _ => {}
-    }
-    if let Some(template) = folder.text("chat_template.jinja")? {
-        return Ok(Some(template));
-    }
-    let json = folder.json("chat_template.json")?;
-    Ok(json.and_then(|json| json.get("chat_template")?.as_str().map(str::to_owned)))
-}
+#[cfg(test)]
+#[path = "tokenizer_tests.rs"]
+mod tests;

@@ -60,6 +60,8 @@ keys! {
     TOKENIZER_EOS_ID = "tokenizer.ggml.eos_token_id";
     /// Id of the token that ends a turn.
     TOKENIZER_EOT_ID = "tokenizer.ggml.eot_token_id";
+    /// Id of the token that ends a message to a tool.
+    TOKENIZER_EOM_ID = "tokenizer.ggml.eom_token_id";
     /// Id of the token for what is unknown.
     TOKENIZER_UNKNOWN_ID = "tokenizer.ggml.unknown_token_id";
     /// Id of the token that fills up.
@@ -68,8 +70,18 @@ keys! {
     TOKENIZER_ADD_BOS = "tokenizer.ggml.add_bos_token";
     /// Whether a text ends with the token that ends a text.
     TOKENIZER_ADD_EOS = "tokenizer.ggml.add_eos_token";
+    /// Whether the separator divides two texts.
+    TOKENIZER_ADD_SEPARATOR = "tokenizer.ggml.add_sep_token";
     /// Whether a space is put before a text.
     TOKENIZER_ADD_SPACE_PREFIX = "tokenizer.ggml.add_space_prefix";
+    /// Whether runs of spaces count as one.
+    TOKENIZER_REMOVE_EXTRA_SPACES = "tokenizer.ggml.remove_extra_whitespaces";
+    /// Character map of a sentencepiece normalizer.
+    TOKENIZER_CHARACTER_MAP = "tokenizer.ggml.precompiled_charsmap";
+    /// Whether words are taken in lower case.
+    TOKENIZER_LOWERCASE = "tokenizer.ggml.normalizer.lowercase";
+    /// Whether words are taken without accents.
+    TOKENIZER_STRIP_ACCENTS = "tokenizer.ggml.normalizer.strip_accents";
     /// Jinja template of a chat.
     TOKENIZER_CHAT_TEMPLATE = "tokenizer.chat_template";
 }

@@ -1,7 +1,7 @@
 //! A tokenizer from a file's metadata.
 
 use crate::gguf::{Metadata, Reader, Value, keys};
-use crate::tokenizer::{Error, Model, SpecialIds, TokenKind, Tokenizer, Vocab, pre_tokenizer_adds_bos};
+use crate::tokenizer::{Error, Model, SpecialIds, TokenKind, Tokenizer, Vocab, pre_tokenizer_flags};
 
 impl Tokenizer {
     /// The tokenizer of an opened file.
@@ -52,11 +52,19 @@ pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
         None => Ok(default),
         Some(value) => value.as_bool().ok_or(Error::BadKey { key, expected: "a boolean" }),
     };
+    let pre_flags = pre_tokenizer_flags(pre);
     let add_bos = match model {
         Model::Spm | Model::WordPiece => true,
-        Model::Bpe => pre_tokenizer_adds_bos(pre).unwrap_or(false),
+        Model::Bpe => pre_flags.and_then(|flags| flags.add_bos).unwrap_or(false),
         Model::Unigram => false,
     };
+    // Some of Gemma 4's files say that there is none, and mean one.
+    let always_bos = model == Model::Bpe && matches!(pre, "gemma4" | "granite-embed-multi-311m");
+    let add_separator = match model {
+        Model::Bpe => pre_flags.is_some_and(|flags| flags.add_separator),
+        model => model == Model::WordPiece,
+    };
+    let lowercase = flag(keys::TOKENIZER_LOWERCASE, true)?;
     let vocab = Vocab {
         model,
         pre: pre.to_owned(),
@@ -65,11 +73,14 @@ pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
         special: special(metadata, &defaults, tokens.len())?,
         tokens,
         merges,
-        add_bos: flag(keys::TOKENIZER_ADD_BOS, add_bos)?,
+        add_bos: flag(keys::TOKENIZER_ADD_BOS, add_bos)? || always_bos,
         add_eos: flag(keys::TOKENIZER_ADD_EOS, model == Model::Unigram)?,
+        add_separator: flag(keys::TOKENIZER_ADD_SEPARATOR, add_separator)?,
         add_space_prefix: flag(keys::TOKENIZER_ADD_SPACE_PREFIX, matches!(model, Model::Spm | Model::Unigram))?,
-        remove_extra_spaces: flag("tokenizer.ggml.remove_extra_whitespaces", false)?,
-        character_map: bytes(metadata, "tokenizer.ggml.precompiled_charsmap")?,
+        remove_extra_spaces: flag(keys::TOKENIZER_REMOVE_EXTRA_SPACES, false)?,
+        character_map: bytes(metadata, keys::TOKENIZER_CHARACTER_MAP)?,
+        lowercase,
+        strip_accents: flag(keys::TOKENIZER_STRIP_ACCENTS, lowercase)?,
     };
     let mut tokenizer = Tokenizer::new(vocab)?;
     swallow_spaces(metadata, &mut tokenizer);
@@ -117,10 +128,13 @@ fn special(metadata: &Metadata, defaults: &SpecialIds, tokens: usize) -> Result<
         bos: id(keys::TOKENIZER_BOS_ID, defaults.bos)?,
         eos: id(keys::TOKENIZER_EOS_ID, defaults.eos)?,
         eot: id(keys::TOKENIZER_EOT_ID, None)?,
-        eom: id("tokenizer.ggml.eom_token_id", None)?,
+        eom: id(keys::TOKENIZER_EOM_ID, None)?,
         unknown: id(keys::TOKENIZER_UNKNOWN_ID, defaults.unknown)?,
         separator: id("tokenizer.ggml.seperator_token_id", defaults.separator)?,
         padding: id(keys::TOKENIZER_PADDING_ID, None)?,
+        fim_padding: id("tokenizer.ggml.fim_pad_token_id", None)?,
+        fim_repository: id("tokenizer.ggml.fim_rep_token_id", None)?,
+        fim_separator: id("tokenizer.ggml.fim_sep_token_id", None)?,
     })
 }
 

@@ -3,6 +3,7 @@
 mod ascii_words;
 mod bpe;
 mod bytes_as_text;
+mod end_tokens;
 mod error;
 mod merge;
 mod pattern;
@@ -18,8 +19,9 @@ mod vocab;
 mod wordpiece;
 
 pub use bytes_as_text::character as byte_character;
+pub use end_tokens::end_tokens;
 pub use error::Error;
-pub use pre_tokenizer::Recognized;
+pub use pre_tokenizer::{Flags as PreTokenizerFlags, Recognized};
 pub use stream::StreamDecoder;
 pub use vocab::{Model, SpecialIds, TokenKind, Vocab};
 
@@ -41,7 +43,8 @@ pub struct Tokenizer {
     /// Bytes that each token stands for.
     pieces: Vec<Vec<u8>>,
     vocab: Vocab,
-    add_separator: bool,
+    /// Tokens that end a generation, in ascending order.
+    ends: Vec<u32>,
 }
 
 enum Encoder {
@@ -50,28 +53,6 @@ enum Encoder {
     Unigram(unigram::Unigram),
     WordPiece(wordpiece::WordPiece),
 }
-
-/// Texts of tokens that end a model's turn, whatever its metadata say.
-const END_OF_TURN: &[&str] = &[
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<end_of_turn>",
-    "<turn|>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|eom_id|>",
-    "<|END_OF_TURN_TOKEN|>",
-    "<｜end▁of▁sentence｜>",
-    "<|end_of_role|>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "<end_of_utterance>",
-    "<|user|>",
-];
 
 impl Tokenizer {
     /// Puts a tokenizer together.
@@ -92,7 +73,6 @@ impl Tokenizer {
         if let Some(id) = ids.into_iter().flatten().find(|&id| id as usize >= count) {
             return Err(Error::UnknownToken { token: u64::from(id), tokens: count });
         }
-        let mut add_separator = vocab.model == Model::WordPiece;
         let (encoder, pieces) = match vocab.model {
             Model::Spm => (Encoder::Spm(spm::Spm::new(&vocab)), sentencepiece_bytes(&vocab)),
             Model::Unigram => (Encoder::Unigram(unigram::Unigram::new(&vocab)?), sentencepiece_bytes(&vocab)),
@@ -100,14 +80,14 @@ impl Tokenizer {
             Model::Bpe => {
                 let pre = pre_tokenizer::named(&vocab.pre)
                     .ok_or_else(|| Error::UnknownPre { name: vocab.pre.clone(), nearest: nearest_pre(&vocab.pre) })?;
-                add_separator = pre.flags.add_separator;
                 let pieces = bpe::token_bytes(&vocab, pre.flags.characters);
                 let bpe = Box::new(bpe::Bpe::new(&vocab, pre));
                 (Encoder::Bpe { bpe, escape_spaces: pre.flags.escape_spaces }, pieces)
             }
         };
         let specials = Specials::new(&vocab, Vec::new());
-        Ok(Self { encoder, specials, pieces, vocab, add_separator })
+        let ends = end_tokens(&vocab.tokens, &vocab.kinds, &vocab.special);
+        Ok(Self { encoder, specials, pieces, vocab, ends })
     }
 
     /// Lets these tokens, when they are spelled out in a text, swallow the spaces after them.
@@ -139,10 +119,50 @@ impl Tokenizer {
     /// When the vocabulary has no way to say one of its bytes.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, Error> {
         let mut tokens = Vec::with_capacity(text.len() / 3 + 2);
-        let special = &self.vocab.special;
-        if options.add_special && (self.vocab.add_bos || self.vocab.model == Model::WordPiece) {
-            tokens.extend(special.bos);
+        self.begin(options, &mut tokens);
+        self.encode_parts(text, options, &mut tokens)?;
+        if options.add_special {
+            let word_piece = self.vocab.model == Model::WordPiece;
+            tokens.extend(if word_piece { self.vocab.special.separator } else { self.end_of_text() });
         }
+        Ok(tokens)
+    }
+
+    /// The tokens of two texts as one, as models that compare texts read them.
+    ///
+    /// # Errors
+    /// When the vocabulary has no way to say one of their bytes.
+    pub fn encode_pair(&self, first: &str, second: &str, options: EncodeOptions) -> Result<Vec<u32>, Error> {
+        let mut tokens = Vec::with_capacity((first.len() + second.len()) / 3 + 4);
+        self.begin(options, &mut tokens);
+        self.encode_parts(first, options, &mut tokens)?;
+        let separator = self.vocab.special.separator;
+        if options.add_special {
+            tokens.extend(self.end_of_text());
+            tokens.extend(separator.filter(|_| self.vocab.add_separator));
+        }
+        self.encode_parts(second, options, &mut tokens)?;
+        if options.add_special {
+            let word_piece = separator.filter(|_| self.vocab.model == Model::WordPiece);
+            tokens.extend(self.end_of_text().or(word_piece));
+        }
+        Ok(tokens)
+    }
+
+    fn begin(&self, options: EncodeOptions, tokens: &mut Vec<u32>) {
+        if options.add_special && (self.vocab.add_bos || self.vocab.model == Model::WordPiece) {
+            tokens.extend(self.vocab.special.bos);
+        }
+    }
+
+    /// The token that ends a text, where texts have one.
+    fn end_of_text(&self) -> Option<u32> {
+        let special = &self.vocab.special;
+        if self.vocab.add_eos { special.eos.or(special.separator) } else { None }
+    }
+
+    /// Appends the tokens of `text`, those that it spells out among them.
+    fn encode_parts(&self, text: &str, options: EncodeOptions, tokens: &mut Vec<u32>) -> Result<(), Error> {
         let mut failed = Ok(());
         let mut after_special = true;
         self.specials.split(text, options.parse_special, |part| match part {
@@ -151,21 +171,12 @@ impl Tokenizer {
                 after_special = true;
             }
             Part::Text(text) if failed.is_ok() => {
-                failed = self.encode_text(text, after_special, &mut tokens);
+                failed = self.encode_text(text, after_special, tokens);
                 after_special = false;
             }
             Part::Text(_) => {}
         });
-        failed?;
-        if options.add_special {
-            if self.vocab.add_eos {
-                tokens.extend(special.eos);
-            }
-            if self.add_separator {
-                tokens.extend(special.separator);
-            }
-        }
-        Ok(tokens)
+        failed
     }
 
     fn encode_text(&self, text: &str, after_special: bool, tokens: &mut Vec<u32>) -> Result<(), Error> {
@@ -222,16 +233,10 @@ impl Tokenizer {
         bytes
     }
 
-    /// Whether `token` ends a model's turn.
+    /// Whether `token` ends a generation.
     #[must_use]
     pub fn ends_turn(&self, token: u32) -> bool {
-        let special = &self.vocab.special;
-        if [special.eos, special.eot, special.eom].contains(&Some(token)) {
-            return true;
-        }
-        let text = self.vocab.tokens.get(token as usize).map_or(&[][..], Vec::as_slice);
-        matches!(self.kind(token), TokenKind::Control | TokenKind::UserDefined)
-            && END_OF_TURN.iter().any(|end| end.as_bytes() == text)
+        self.ends.binary_search(&token).is_ok()
     }
 }
 
@@ -251,11 +256,11 @@ fn byte_of(text: &[u8]) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
-/// Finds the known pre-tokenizer that cuts texts as these regular expressions do, one after the other. `characters` asks
-/// for one whose merges begin with characters (spaces written as `▁`), not with bytes.
+/// Finds the known pre-tokenizer of bytes that cuts texts as these regular expressions do, one after the other, or as
+/// makes no difference for these `tokens`, which are written as in vocabularies.
 #[must_use]
-pub fn recognize_pre_tokenizer(patterns: &[String], characters: bool) -> Recognized {
-    pre_tokenizer::recognize(patterns, characters)
+pub fn recognize_pre_tokenizer(patterns: &[String], tokens: &[&str]) -> Recognized {
+    pre_tokenizer::recognize(patterns, tokens)
 }
 
 /// Every known pre-tokenizer's name.
@@ -263,10 +268,10 @@ pub fn pre_tokenizer_names() -> impl Iterator<Item = &'static str> {
     pre_tokenizer::names()
 }
 
-/// Whether texts begin with the begin-of-text token by the pre-tokenizer's name alone.
+/// Settings that go with a pre-tokenizer's name.
 #[must_use]
-pub fn pre_tokenizer_adds_bos(name: &str) -> Option<bool> {
-    pre_tokenizer::named(name)?.flags.add_bos
+pub fn pre_tokenizer_flags(name: &str) -> Option<PreTokenizerFlags> {
+    Some(pre_tokenizer::named(name)?.flags)
 }
 
 fn nearest_pre(name: &str) -> &'static str {

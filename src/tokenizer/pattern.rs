@@ -174,7 +174,9 @@ fn match_nodes(nodes: &[Node], text: &str, at: usize) -> Option<usize> {
         }
         Node::End => (at == text.len()).then_some(at).and_then(|at| match_nodes(rest, text, at)),
         Node::WordBoundary => {
-            let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+            // Oniguruma's word characters, which are those that published tokenizers run with.
+            let word = named("L") | named("M") | named("N") | named("Pc");
+            let is_word = |c: Option<char>| c.is_some_and(|c| category(c) & word != 0 || c.is_alphabetic());
             let boundary = is_word(text[..at].chars().next_back()) != is_word(text[at..].chars().next());
             if boundary { match_nodes(rest, text, at) } else { None }
         }

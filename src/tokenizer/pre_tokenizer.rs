@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::ascii_words::AsciiWords;
+use super::bytes_as_text;
 use super::pattern::Pattern;
 
 #[path = "pre_tokenizer_table.rs"]
@@ -14,24 +15,24 @@ pub(super) struct PreTokenizer {
     pub(super) names: &'static [&'static str],
     /// Each cuts the pieces that the one before has left.
     patterns: &'static [&'static str],
-    /// Other cuts that models with this name describe: their vocabularies hold nothing that could tell them apart.
+    /// Other cuts that models with this name describe: their vocabularies hold no token that could tell them apart.
     spellings: &'static [&'static [&'static str]],
     pub(super) flags: Flags,
 }
 
 /// Settings that go with a pre-tokenizer's name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Flags {
+pub struct Flags {
     /// A word that is a token is not merged from its bytes.
-    pub(super) whole_words: bool,
+    pub whole_words: bool,
     /// Whether texts begin with the begin-of-text token, where the file does not say it.
-    pub(super) add_bos: Option<bool>,
-    /// Texts end with the separator.
-    pub(super) add_separator: bool,
+    pub add_bos: Option<bool>,
+    /// The separator divides two texts, where the file does not say it.
+    pub add_separator: bool,
     /// Merges begin with characters, not with bytes.
-    pub(super) characters: bool,
+    pub characters: bool,
     /// Spaces become `▁` first.
-    pub(super) escape_spaces: bool,
+    pub escape_spaces: bool,
 }
 
 /// The pre-tokenizer called `name`.
@@ -60,8 +61,11 @@ pub enum Recognized {
         /// The word in its place, as the known one cuts it.
         known: String,
     },
-    /// They use what this crate's matcher does not know.
-    Unreadable,
+    /// One uses what this crate's matcher does not know.
+    Unreadable {
+        /// The pattern.
+        pattern: String,
+    },
 }
 
 /// Texts that tell pre-tokenizers apart: each stands for something that some of them treat in their own way.
@@ -76,28 +80,51 @@ const PROBES: &[&str] = &[
     "🙂🙂 👩‍👩‍👧 🇩🇪 … — “quoted” ‘single’ «guillemets»",
     "<|im_start|>user\nHi<|im_end|> !important ?query .dot ,comma 'S 's' ''",
     "    indented\n        more\n\n\n\n  end  ",
+    "a  1  2b  34.  5678\n9\n\n10\r\n11\t12\t\t13  ½  ५  x1  y",
+    "a  中  文b  あ  カ  한  글.  。  ，  ไ  א  …",
+    "a  !b  !!  -c  _d  (e  \"f  🙂g  <h  $i  `j  ^k",
+    "1a 1A 1é 1中 1! 1_ ½1 1½ ²3 a1b ⅷ9 ①2 1\u{301}2 12,34",
+    "ßC Éd ñE ʰf ªg ǅh ⅷi ②j Ωk жЖл ქᲥ \u{301}m n\u{301}N o\u{94d}p",
+    "x\u{a0}y \u{a0}z\u{3000}1\u{2028}2\u{85}3\u{200b}4\u{feff}5\u{a0}\u{a0}!",
+    "l'sair it'still o'revoir don'tcha D'MELLO '70s 'quoted' rock'n'roll",
+    "x's X'S 1's é's 中's !'s 's's 'll'Ll'LL 'ſ 'rex 'vee 'd1 'm!",
+    "!a !A !1 !é !中 ?!b /a //b /\n//\n\n./ ==\n\n== !\r\n\r\n!",
+    "\n\n\n  a\r\n\r\n\tb \r c\x0b\x0cd\n \n\t\n e\n\n中\n\n1\n\n! \n\n",
 ];
 
-/// Finds the pre-tokenizer that cuts texts as `patterns` do, one after the other. `characters` asks for one whose merges
-/// begin with characters, not with bytes.
-pub(super) fn recognize(patterns: &[String], characters: bool) -> Recognized {
-    let Some(foreign) = Splitter::foreign(patterns) else { return Recognized::Unreadable };
+/// Finds the pre-tokenizer of bytes that cuts texts as `patterns` do, one after the other, or as makes no difference for
+/// these `tokens`.
+pub(super) fn recognize(patterns: &[String], tokens: &[&str]) -> Recognized {
+    let foreign = match Splitter::foreign(patterns) {
+        Ok(foreign) => foreign,
+        Err(pattern) => return Recognized::Unreadable { pattern: pattern.to_owned() },
+    };
     let expected: Vec<_> = PROBES.iter().map(|text| foreign.words(text)).collect();
-    let mut nearest = (0, Recognized::Unreadable);
-    for pre in table::TABLE.iter().filter(|pre| pre.flags.characters == characters) {
+    let mut nearest: Option<(usize, Recognized)> = None;
+    for pre in table::TABLE.iter().filter(|pre| !pre.flags.characters) {
         for spelling in [pre.patterns].iter().chain(pre.spellings) {
             let splitter = Splitter::compiled(spelling);
             let different: Vec<usize> =
                 (0..PROBES.len()).filter(|&i| splitter.words(PROBES[i]) != expected[i]).collect();
-            let Some(&first) = different.first() else { return Recognized::Known(pre.names[0]) };
+            let Some(&first) = different.first() else {
+                let own = Splitter::compiled(pre.patterns);
+                let told_apart = |token: &&str| {
+                    let bytes = bytes_as_text::decode(token.as_bytes()).unwrap_or_default();
+                    str::from_utf8(&bytes).is_ok_and(|text| splitter.words(text) != own.words(text))
+                };
+                if spelling == &pre.patterns || !tokens.iter().any(told_apart) {
+                    return Recognized::Known(pre.names[0]);
+                }
+                continue;
+            };
             let equal = PROBES.len() - different.len();
-            if equal > nearest.0 || nearest.1 == Recognized::Unreadable {
+            if nearest.as_ref().is_none_or(|(most, _)| equal > *most) {
                 let (known, found) = first_difference(&splitter.words(PROBES[first]), &expected[first]);
-                nearest = (equal, Recognized::Nearest { name: pre.names[0], text: PROBES[first], found, known });
+                nearest = Some((equal, Recognized::Nearest { name: pre.names[0], text: PROBES[first], found, known }));
             }
         }
     }
-    nearest.1
+    nearest.map_or_else(|| Recognized::Unreadable { pattern: patterns.join("") }, |(_, nearest)| nearest)
 }
 
 /// The first words that differ.
@@ -126,9 +153,13 @@ impl Splitter {
         Self { patterns: patterns.iter().map(compile).collect(), quick: table::quick(patterns) }
     }
 
-    /// A splitter by foreign patterns, when this crate's matcher knows all that they use.
-    fn foreign(patterns: &[String]) -> Option<Self> {
-        Some(Self { patterns: patterns.iter().map(|source| Pattern::new(source)).collect::<Option<_>>()?, quick: None })
+    /// A splitter by foreign patterns; the first that this crate's matcher does not know, if there is one.
+    fn foreign(patterns: &[String]) -> Result<Self, &str> {
+        let mut compiled = Vec::with_capacity(patterns.len());
+        for source in patterns {
+            compiled.push(Pattern::new(source).ok_or(source.as_str())?);
+        }
+        Ok(Self { patterns: compiled, quick: None })
     }
 
     fn words<'t>(&self, text: &'t str) -> Vec<&'t str> {
@@ -172,9 +203,10 @@ mod tests {
     #[test]
     fn the_nearest_is_named_with_what_differs() {
         let other = r"\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+".to_owned();
-        let Recognized::Nearest { found, known, text, .. } = recognize(&[other], false) else { panic!("like none") };
+        let Recognized::Nearest { found, known, text, .. } = recognize(&[other], &[]) else { panic!("like none") };
         assert!(found != known && text.contains(&found) && text.contains(&known), "{found:?} {known:?}");
-        assert_eq!(recognize(&[r"\w+".to_owned()], false), Recognized::Unreadable);
+        let pattern = r"\w+".to_owned();
+        assert_eq!(recognize(std::slice::from_ref(&pattern), &[]), Recognized::Unreadable { pattern });
     }
 
     #[test]

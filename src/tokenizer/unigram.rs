@@ -14,6 +14,8 @@ pub(super) struct Unigram {
     scores: Vec<f64>,
     unknown: u32,
     unknown_score: f64,
+    /// Tokens of single bytes, in place of the unknown one where the vocabulary has them all.
+    bytes: Option<Vec<u32>>,
     map: CharacterMap,
     add_space_prefix: bool,
     merge_spaces: bool,
@@ -68,6 +70,7 @@ impl Unigram {
         let (mut tokens, mut user_defined) = (Trie::default(), Trie::default());
         let mut scores = Vec::with_capacity(vocab.tokens.len());
         let mut least = f32::MAX;
+        let mut bytes = vec![None; 256];
         for ((id, text), kind) in (0..).zip(&vocab.tokens).zip(&vocab.kinds) {
             let score = vocab.scores.get(id as usize).copied().unwrap_or(0.0);
             if *kind == TokenKind::Normal {
@@ -79,6 +82,9 @@ impl Unigram {
             if *kind == TokenKind::UserDefined {
                 user_defined.insert(text, id);
             }
+            if let (TokenKind::Byte, Some(byte)) = (kind, super::byte_of(text)) {
+                bytes[usize::from(byte)] = Some(id);
+            }
             scores.push(if *kind == TokenKind::UserDefined { 0.0 } else { f64::from(score) });
         }
         Ok(Self {
@@ -87,6 +93,7 @@ impl Unigram {
             scores,
             unknown: vocab.special.unknown.unwrap_or(2),
             unknown_score: f64::from(least - UNKNOWN_PENALTY),
+            bytes: bytes.into_iter().collect(),
             map: CharacterMap::new(&vocab.character_map)?,
             add_space_prefix: vocab.add_space_prefix,
             merge_spaces: vocab.remove_extra_spaces,
@@ -119,8 +126,10 @@ impl Unigram {
         let mut at = bytes.len();
         while at > 0 {
             let (_, token, start) = best[at];
-            // Neighbouring unknowns are one.
-            if token != self.unknown || tokens.len() == first || tokens.last() != Some(&token) {
+            if let (true, Some(ids)) = (token == self.unknown, &self.bytes) {
+                tokens.extend(bytes[start..at].iter().rev().map(|&byte| ids[usize::from(byte)]));
+            } else if token != self.unknown || tokens.len() == first || tokens.last() != Some(&token) {
+                // Neighbouring unknowns are one.
                 tokens.push(token);
             }
             at = start;

@@ -65,6 +65,12 @@ pub struct SpecialIds {
     pub separator: Option<u32>,
     /// Fills up.
     pub padding: Option<u32>,
+    /// Fills up where a model fills in the middle of a file.
+    pub fim_padding: Option<u32>,
+    /// Begins another repository there.
+    pub fim_repository: Option<u32>,
+    /// Begins another file there.
+    pub fim_separator: Option<u32>,
 }
 
 /// Which tokenizer a vocabulary is for.
@@ -101,12 +107,18 @@ pub struct Vocab {
     pub add_bos: bool,
     /// Whether texts end with [`SpecialIds::eos`].
     pub add_eos: bool,
+    /// Whether [`SpecialIds::separator`] divides two texts, after what ends the first.
+    pub add_separator: bool,
     /// Whether a space is put before texts.
     pub add_space_prefix: bool,
     /// Whether runs of spaces count as one (unigram only).
     pub remove_extra_spaces: bool,
     /// Character map of a sentencepiece normalizer (unigram only).
     pub character_map: Vec<u8>,
+    /// Whether words are taken in lower case (WordPiece only).
+    pub lowercase: bool,
+    /// Whether words are taken without accents (WordPiece only).
+    pub strip_accents: bool,
 }
 
 /// A map keyed by pieces of text.

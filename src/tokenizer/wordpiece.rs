@@ -1,4 +1,4 @@
-//! WordPiece: words without accents and case, each from the longest tokens that it is made of.
+//! WordPiece: words, mostly without accents and case, each from the longest tokens that it is made of.
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -10,6 +10,8 @@ pub(super) struct WordPiece {
     by_text: PieceMap<u32>,
     longest: usize,
     unknown: u32,
+    lowercase: bool,
+    strip_accents: bool,
 }
 
 impl WordPiece {
@@ -19,12 +21,13 @@ impl WordPiece {
             by_text.insert(text.clone().into_boxed_slice(), id);
         }
         let longest = vocab.tokens.iter().map(Vec::len).max().unwrap_or(0);
-        Self { by_text, longest, unknown: vocab.special.unknown.unwrap_or(100) }
+        let unknown = vocab.special.unknown.unwrap_or(100);
+        Self { by_text, longest, unknown, lowercase: vocab.lowercase, strip_accents: vocab.strip_accents }
     }
 
     /// Appends the tokens of `text`.
     pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) {
-        for word in words(text) {
+        for word in self.words(text) {
             // A word begins with a space that only the vocabulary knows.
             let word = format!("▁{word}");
             let first = tokens.len();
@@ -45,27 +48,39 @@ impl WordPiece {
             }
         }
     }
-}
 
-/// Words in lower case without accents; punctuation and Chinese characters stand alone.
-fn words(text: &str) -> Vec<String> {
-    let (marks, controls) = (named("Mn"), named("C"));
-    let (punctuation, symbols) = (named("P"), named("S"));
-    let mut words = vec![String::new()];
-    for c in text.nfd() {
-        let kind = category(c);
-        if c.is_whitespace() {
-            words.push(String::new());
-        } else if c == '\0' || c == char::REPLACEMENT_CHARACTER || kind & (controls | marks) != 0 {
-        } else if kind & punctuation != 0 || c.is_ascii() && kind & symbols != 0 || is_chinese(c) {
-            words.push(c.to_lowercase().collect());
-            words.push(String::new());
-        } else if let Some(word) = words.last_mut() {
-            word.extend(c.to_lowercase());
+    /// The words of a text; punctuation and Chinese characters stand alone.
+    fn words(&self, text: &str) -> Vec<String> {
+        // Unassigned characters are kept.
+        let controls = named("C") & !named("Cn");
+        let left_out = if self.strip_accents { named("Mn") | controls } else { controls };
+        let (punctuation, symbols) = (named("P"), named("S"));
+        let mut words = vec![String::new()];
+        let push = |c: char| {
+            let kind = category(c);
+            let alone = kind & punctuation != 0 || c.is_ascii() && kind & symbols != 0 || is_chinese(c);
+            if c.is_whitespace() {
+                words.push(String::new());
+            } else if c != '\0' && c != char::REPLACEMENT_CHARACTER && kind & left_out == 0 {
+                if alone {
+                    words.push(String::new());
+                }
+                if let Some(word) = words.last_mut() {
+                    if self.lowercase { word.extend(c.to_lowercase()) } else { word.push(c) }
+                }
+                if alone {
+                    words.push(String::new());
+                }
+            }
+        };
+        if self.strip_accents {
+            text.nfd().for_each(push)
+        } else {
+            text.chars().for_each(push)
         }
+        words.retain(|word| !word.is_empty());
+        words
     }
-    words.retain(|word| !word.is_empty());
-    words
 }
 
 /// The blocks that BERT takes for Chinese; the fourth extension ends as in its own code.

@@ -34,6 +34,8 @@ mod quantize_options;
 mod outputs;
 // Files of the reference programs, written again.
 mod round_trip;
+// Tokenizers against the `tokenizers` crate.
+mod reference_tokenizers;
 // Files shared by tests.
 mod shared;
 // `gguf tokenize` and `gguf detokenize`.

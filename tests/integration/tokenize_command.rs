@@ -96,6 +96,48 @@ fn control_tokens_are_shown_on_demand_and_unknown_ids_refused() {
 }
 
 #[test]
+fn two_texts_are_one_for_models_that_compare() {
+    let model = golden("llama3");
+    let model = model.to_str().expect("UTF-8");
+    let pair = out(&["tokenize", model, "--ids", "a", "--pair", "b"], b"");
+    let single = |text| out(&["tokenize", model, "--ids", "--no-bos", text], b"");
+    assert!(pair.trim_end().ends_with(&format!("{} {}", single("a").trim_end(), single("b").trim_end())), "{pair}");
+}
+
+/// Numbers are texts; what begins like ids is not taken for a file.
+#[test]
+fn numbers_are_no_options_and_no_files() {
+    assert!(out(&["tokenize", "-5", "--count"], b"").trim_end().parse::<usize>().is_ok_and(|count| count > 1));
+    for (ids, message) in [("1,2,x", "x is no token id"), ("-1", "-1 is no token id"), ("[1, -2]", "-2 is no token id")]
+    {
+        let output = gguf(&["detokenize", ids], b"");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && stderr.contains(message), "{stderr}");
+    }
+    let output = gguf(&["tokenize", testdata("storyteller").to_str().expect("UTF-8")], b"a\xff");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "error: standard input: byte 1 is no UTF-8\n");
+}
+
+/// A tokenizer that is like none can be looked at all the same.
+#[test]
+fn a_pre_tokenizer_can_be_chosen() {
+    let folder = Folder::new("tokenize-pre");
+    for file in ["config.json", "tokenizer_config.json"] {
+        std::fs::copy(golden("llama3").join(file), folder.path(file)).expect("copied");
+    }
+    let json = std::fs::read_to_string(golden("llama3").join("tokenizer.json")).expect("readable");
+    std::fs::write(folder.path("tokenizer.json"), json.replace("{1,3}", "{1,2}")).expect("written");
+    let model = folder.root().to_str().expect("UTF-8");
+    let output = gguf(&["tokenize", model, "1234"], b"");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && stderr.contains("nearest is llama-bpe"), "{stderr}");
+    let expected = out(&["tokenize", golden("llama3").to_str().expect("UTF-8"), "--ids", "1234"], b"");
+    assert_eq!(out(&["tokenize", model, "--pre", "llama-bpe", "--ids", "1234"], b""), expected);
+    let output = gguf(&["tokenize", "--pre", "llama-bpe", "1234"], b"");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--pre is for a checkpoint's folder"), "{output:?}");
+}
+
+#[test]
 fn a_reader_may_stop_early() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gguf"));
     let mut child = command

@@ -11,6 +11,10 @@ use crate::nn::{ModelSpec, Weights};
 /// The family.
 pub(super) struct Gemma4;
 
+/// Control tokens of which programs read channels and tools' calls.
+const SHOWN_TOKENS: [&str; 7] =
+    ["<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>"];
+
 /// What differs from block to block.
 struct Blocks {
     /// Whether the block sees a window only.
@@ -55,7 +59,8 @@ impl Architecture for Gemma4 {
     }
 
     fn token_keys(&self, _config: &Config) -> Vec<TokenKey> {
-        vec![TokenKey::SpacePrefix(false)]
+        let shown = SHOWN_TOKENS.iter().map(|text| TokenKey::Shown(text));
+        [TokenKey::MergesOfCharacters, TokenKey::SpacePrefix(false)].into_iter().chain(shown).collect()
     }
 
     fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {

@@ -1,0 +1,174 @@
+//! What the normalizer and the pre-tokenizer of a `tokenizer.json` do in sentencepiece's manner: spaces are written as
+//! `▁`, one is put before a text, runs of them are merged, characters are mapped.
+
+use serde_json::Value as Json;
+
+use super::error::TokenizerProblem;
+
+/// What is done to a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Metaspace {
+    /// A space is put before it.
+    pub(super) prefix: bool,
+    /// Its spaces are written as `▁`.
+    pub(super) escaped: bool,
+    /// Runs of spaces count as one, and those at its ends as none.
+    pub(super) merge_spaces: bool,
+    /// It is cut before every space.
+    pub(super) split: bool,
+    /// Sentencepiece's map of characters.
+    pub(super) character_map: Vec<u8>,
+    /// The first part that cannot be expressed.
+    pub(super) foreign: Option<Foreign>,
+}
+
+/// A part that cannot be expressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Foreign {
+    /// Of the normalizer.
+    Normalizer(String),
+    /// Of the pre-tokenizer.
+    PreTokenizer(String),
+}
+
+impl Metaspace {
+    /// Reads the normalizer and the pre-tokenizer of `json`.
+    pub(super) fn read(json: &Json) -> Self {
+        let mut found = Self::default();
+        let normalizers = parts(&json["normalizer"], "normalizers");
+        for part in &normalizers {
+            if found.normalizer(part).is_none() {
+                found.foreign.get_or_insert_with(|| Foreign::Normalizer(part.to_string()));
+            }
+        }
+        // Spaces at the end are left out with those that are merged, or not at all.
+        if let (false, Some(part)) = (found.merge_spaces, normalizers.iter().find(|part| part["type"] == "Strip")) {
+            found.foreign.get_or_insert_with(|| Foreign::Normalizer(part.to_string()));
+        }
+        for part in parts(&json["pre_tokenizer"], "pretokenizers") {
+            if found.pre_tokenizer(part).is_none() {
+                found.foreign.get_or_insert_with(|| Foreign::PreTokenizer(part.to_string()));
+            }
+        }
+        found
+    }
+
+    /// Fails for what no GGUF file can express.
+    pub(super) fn expressible(&self) -> Result<(), TokenizerProblem> {
+        match self.foreign.clone() {
+            Some(Foreign::Normalizer(part)) => Err(TokenizerProblem::Normalizer { part, anyway: "default" }),
+            Some(Foreign::PreTokenizer(part)) => Err(TokenizerProblem::UnreadablePre { part, anyway: "default" }),
+            None => Ok(()),
+        }
+    }
+
+    fn normalizer(&mut self, part: &Json) -> Option<()> {
+        let (pattern, content) = (&part["pattern"], part["content"].as_str());
+        match part["type"].as_str()? {
+            // No GGUF file can ask for Unicode's normal forms; texts mostly are in them.
+            "NFC" | "NFKC" => {}
+            "Prepend" if part["prepend"] == "▁" => self.prefix = true,
+            "Replace" if pattern["String"] == " " && content == Some("▁") => self.escaped = true,
+            // The spellings of T5's and mBART's converters.
+            "Replace" if pattern["Regex"] == " {2,}" && matches!(content, Some(" " | "▁")) => {
+                self.merge_spaces = true
+            }
+            "Strip" if part["strip_right"] == true => {}
+            "Precompiled" => self.character_map = base64(part["precompiled_charsmap"].as_str()?)?,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn pre_tokenizer(&mut self, part: &Json) -> Option<()> {
+        match part["type"].as_str()? {
+            "Metaspace" if part["replacement"] == "▁" => {
+                self.escaped = true;
+                let prefix = part["add_prefix_space"].as_bool().unwrap_or(true);
+                self.prefix |= prefix && part["prepend_scheme"] != "never";
+                self.split |= part["split"].as_bool().unwrap_or(true);
+            }
+            // Spaces are written as `▁` before this cuts, so that cutting at spaces does nothing.
+            "Split" if self.escaped && part["pattern"]["String"] == " " => {}
+            // The map makes a space of every kind of white space.
+            "WhitespaceSplit" if !self.character_map.is_empty() => self.merge_spaces = true,
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+/// The parts of a sequence in `list`, however deep, or the part itself.
+pub(super) fn parts<'a>(part: &'a Json, list: &str) -> Vec<&'a Json> {
+    match part[list].as_array() {
+        Some(inner) => inner.iter().flat_map(|part| parts(part, list)).collect(),
+        None if part.is_null() => Vec::new(),
+        None => vec![part],
+    }
+}
+
+/// The bytes that `text` writes in base64.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut word, mut bits) = (0u32, 0);
+    for c in text.trim_end_matches('=').bytes() {
+        let digit = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        word = word << 6 | u32::from(digit);
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from(word >> bits & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn published_spellings_are_read() {
+        let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
+        let prepend = json!({ "type": "Prepend", "prepend": "▁" });
+        let llama2 = json!({ "normalizer": { "type": "Sequence", "normalizers": [prepend, replace] } });
+        let expected = Metaspace { prefix: true, escaped: true, ..Metaspace::default() };
+        assert_eq!(Metaspace::read(&llama2), expected);
+        let metaspace =
+            |scheme| json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false });
+        assert_eq!(Metaspace::read(&json!({ "normalizer": null, "pre_tokenizer": metaspace("first") })), expected);
+        let gemma = Metaspace::read(&json!({ "normalizer": replace, "pre_tokenizer":
+            { "type": "Split", "pattern": { "String": " " }, "behavior": "MergedWithPrevious", "invert": false } }));
+        assert_eq!(gemma, Metaspace { prefix: false, ..expected.clone() });
+        assert_eq!(Metaspace::read(&json!({ "pre_tokenizer": metaspace("never") })), gemma);
+        let xlm_roberta = json!({
+            "normalizer": { "type": "Precompiled", "precompiled_charsmap": "AAEC/w==" },
+            "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+                { "type": "WhitespaceSplit" },
+                { "type": "Metaspace", "replacement": "▁", "add_prefix_space": true }
+            ] },
+        });
+        let expected = Metaspace { merge_spaces: true, split: true, character_map: vec![0, 1, 2, 255], ..expected };
+        assert_eq!(Metaspace::read(&xlm_roberta), expected);
+        assert_eq!(expected.expressible().map_err(|e| e.to_string()), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_be_expressed_is_named() {
+        let read = |json: &Json| Metaspace::read(json).expressible().expect_err("foreign").to_string();
+        let lower = read(&json!({ "normalizer": { "type": "Lowercase" } }));
+        assert!(lower.contains(r#"normalizer: {"type":"Lowercase"}"#) && lower.contains("--pre default"), "{lower}");
+        let digits = read(&json!({ "pre_tokenizer": { "type": "Digits" } }));
+        assert!(digits.contains(r#"pre_tokenizer: {"type":"Digits"}"#) && digits.contains("--pre default"), "{digits}");
+        assert_eq!(base64("a-b"), None);
+    }
+}

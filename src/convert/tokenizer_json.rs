@@ -1,0 +1,346 @@
+//! The vocabulary of a `tokenizer.json`: byte-pair encodings of bytes and of characters, unigram, WordPiece.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value as Json;
+
+use super::error::TokenizerProblem;
+use super::metaspace::{Metaspace, parts};
+use super::pre_tokenizer;
+use super::tokenizer::{ADDED_SCORE, EMPTY_SCORE, Tokens, Vocabulary, added_token, index};
+use crate::arch::TokenKey;
+use crate::gguf::{Value, keys};
+use crate::tokenizer::{TokenKind, pre_tokenizer_flags};
+
+/// Takes a tokenizer as it is nearest to what a file can express.
+const ANYWAY: &str = "default";
+/// Score of every token whose merges are listed.
+const UNSCORED: f32 = -1000.0;
+
+/// Reads `json`. `pre` names a pre-tokenizer where it shall not be recognized.
+///
+/// # Errors
+/// When it is no valid tokenizer, or none that a GGUF file can express.
+pub(super) fn read(
+    json: &Json,
+    vocab_size: Option<usize>,
+    changes: &[TokenKey],
+    pre: Option<&str>,
+) -> Result<Vocabulary, TokenizerProblem> {
+    let model = json.get("model").ok_or(structure("model", "a model"))?;
+    match kind(model) {
+        "BPE" => byte_pairs(json, model, vocab_size, changes, pre),
+        "Unigram" => unigram(json, model, vocab_size, pre),
+        "WordPiece" => word_piece(json, model, vocab_size, pre),
+        other => Err(TokenizerProblem::UnknownModel { name: other.to_owned() }),
+    }
+}
+
+fn structure(path: &'static str, expected: &'static str) -> TokenizerProblem {
+    TokenizerProblem::Structure { path, expected }
+}
+
+/// The model's type, which older files leave to be told from its parts.
+fn kind(model: &Json) -> &str {
+    match model["type"].as_str() {
+        Some(kind) => kind,
+        None if model["merges"].is_array() => "BPE",
+        None if model["vocab"].is_array() => "Unigram",
+        None if model["continuing_subword_prefix"].is_string() => "WordPiece",
+        None => "",
+    }
+}
+
+fn added(json: &Json) -> &[Json] {
+    json["added_tokens"].as_array().map_or(&[][..], Vec::as_slice)
+}
+
+/// The tokens of a vocabulary and those that were added to it. `kind` says what a token of the vocabulary is.
+fn tokens<'a>(
+    json: &'a Json,
+    vocab: impl Iterator<Item = (&'a str, u64)> + Clone,
+    vocab_size: Option<usize>,
+    kind: impl Fn(&str) -> TokenKind,
+) -> Result<Tokens, TokenizerProblem> {
+    let added = added(json);
+    let ids = vocab.clone().map(|(_, id)| id).chain(added.iter().filter_map(|token| token["id"].as_u64()));
+    let highest = ids.max().ok_or(structure("model.vocab", "at least one token"))?;
+    let count = vocab_size.unwrap_or_else(|| usize::try_from(highest + 1).unwrap_or(usize::MAX));
+    if highest >= count as u64 {
+        return Err(TokenizerProblem::Vocabulary { token: highest, vocab_size: count });
+    }
+    let mut tokens = Tokens::empty(count);
+    for (text, id) in vocab {
+        if let Some(id) = index(Some(id), count) {
+            tokens.set(id, text.as_bytes().to_vec(), kind(text));
+        }
+    }
+    for token in added {
+        let text = token["content"].as_str().ok_or(structure("added_tokens", "a content each"))?;
+        if let Some(id) = index(token["id"].as_u64(), count) {
+            let (text, kind) = added_token(text, token["special"].as_bool().unwrap_or(false));
+            tokens.set(id, text.into_bytes(), kind);
+        }
+    }
+    Ok(tokens)
+}
+
+/// Texts and ids of a vocabulary that is written as an object.
+fn object_vocab(model: &Json) -> Result<impl Iterator<Item = (&str, u64)> + Clone, TokenizerProblem> {
+    let vocab = model["vocab"].as_object().ok_or(structure("model.vocab", "tokens with their ids"))?;
+    Ok(vocab.iter().filter_map(|(text, id)| Some((text.as_str(), id.as_u64()?))))
+}
+
+/// Whether `<0xNN>` is what `text` looks like.
+fn is_byte(text: &str) -> bool {
+    let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
+}
+
+fn byte_pairs(
+    json: &Json,
+    model: &Json,
+    vocab_size: Option<usize>,
+    changes: &[TokenKey],
+    pre: Option<&str>,
+) -> Result<Vocabulary, TokenizerProblem> {
+    for (part, path) in [
+        ("continuing_subword_prefix", "model.continuing_subword_prefix"),
+        ("end_of_word_suffix", "model.end_of_word_suffix"),
+    ] {
+        if model[part].as_str().is_some_and(|text| !text.is_empty()) {
+            return Err(structure(path, "none: no GGUF file can express marks of words' parts"));
+        }
+    }
+    let merges = model["merges"].as_array().ok_or(structure("model.merges", "a list"))?;
+    let merges = merges.iter().map(merge).collect::<Option<Vec<_>>>().ok_or(structure("model.merges", "pairs"))?;
+    let of_bytes = |list, name| parts(&json[list], name).iter().any(|part| part["type"] == "ByteLevel");
+    if of_bytes("pre_tokenizer", "pretokenizers")
+        || of_bytes("normalizer", "normalizers")
+        || of_bytes("decoder", "decoders")
+    {
+        let tokens = tokens(json, object_vocab(model)?, vocab_size, |_| TokenKind::Normal)?;
+        let pre = match pre {
+            Some(name) => name.to_owned(),
+            None => pre_tokenizer::recognize(json)?.to_owned(),
+        };
+        return Ok(Vocabulary { merges: Some(merges), ..Vocabulary::new("gpt2", Some(pre), tokens) });
+    }
+    characters(json, model, merges, vocab_size, changes, pre)
+}
+
+/// Byte-pair encoding of characters, as sentencepiece has it: with scores, or with merges for Gemma 4.
+fn characters(
+    json: &Json,
+    model: &Json,
+    merges: Vec<String>,
+    vocab_size: Option<usize>,
+    changes: &[TokenKey],
+    pre: Option<&str>,
+) -> Result<Vocabulary, TokenizerProblem> {
+    let mut tokens = tokens(json, object_vocab(model)?, vocab_size, |text| {
+        if is_byte(text) { TokenKind::Byte } else { TokenKind::Normal }
+    })?;
+    let spaces = Metaspace::read(json);
+    let anyway = pre == Some(ANYWAY);
+    if !anyway {
+        spaces.expressible()?;
+        let bytes = tokens.kinds.iter().filter(|kind| **kind == TokenKind::Byte).count();
+        if model["byte_fallback"] != true || bytes < 256 {
+            return Err(TokenizerProblem::NoBytes { tokens: bytes });
+        }
+        if !spaces.escaped {
+            return Err(structure("normalizer", "spaces to be written as `▁`"));
+        }
+        if !spaces.character_map.is_empty() {
+            let part = "{\"type\":\"Precompiled\",...}".to_owned();
+            return Err(TokenizerProblem::Normalizer { part, anyway: ANYWAY });
+        }
+        if spaces.split
+            && let Some(token) = tokens.normal().find(|text| text.chars().skip(1).any(|c| c == '▁'))
+        {
+            return Err(TokenizerProblem::AcrossWords { token: token.to_owned() });
+        }
+    }
+    let flags = pre.filter(|_| !anyway).and_then(pre_tokenizer_flags);
+    match pre {
+        Some(name) if flags.is_some_and(|flags| flags.escape_spaces) => {
+            return Ok(Vocabulary { merges: Some(merges), ..Vocabulary::new("gpt2", Some(name.to_owned()), tokens) });
+        }
+        Some(name) if !anyway => return Err(TokenizerProblem::PreOfBytes { name: name.to_owned() }),
+        _ => {}
+    }
+    if changes.contains(&TokenKey::MergesOfCharacters) {
+        if !anyway && spaces.prefix {
+            return Err(structure(
+                "pre_tokenizer",
+                "no space before a text: this model's GGUF files cannot ask for one",
+            ));
+        }
+        if let Some(token) = tokens.normal().find(|text| text.contains('\n') && text.chars().any(|c| c != '\n')) {
+            return Err(TokenizerProblem::AcrossWords { token: token.to_owned() });
+        }
+        for change in changes {
+            if let TokenKey::Shown(text) = change {
+                tokens.show(text);
+            }
+        }
+        let scores = vec![UNSCORED; tokens.texts.len()];
+        let last = vec![(keys::TOKENIZER_ADD_BOS, Value::Bool(true))];
+        return Ok(Vocabulary { scores, merges: Some(merges), last, ..Vocabulary::new("gemma4", None, tokens) });
+    }
+    let scores = scores(json, &tokens, &merges, anyway)?;
+    let space_prefix = Some(spaces.prefix);
+    Ok(Vocabulary { scores, space_prefix, ..Vocabulary::new("llama", Some("default".into()), tokens) })
+}
+
+/// Scores by which pairs are joined in the order of the `merges`: the sooner, the higher. Sentencepiece joins whatever
+/// makes a token, so that the merges must be all there are.
+fn scores(json: &Json, tokens: &Tokens, merges: &[String], anyway: bool) -> Result<Vec<f32>, TokenizerProblem> {
+    let ids: HashMap<&[u8], usize> = tokens.texts.iter().enumerate().map(|(id, text)| (text.as_slice(), id)).collect();
+    let mut first = vec![None; tokens.texts.len()];
+    let mut pairs = HashSet::new();
+    let mut last = None;
+    for (rank, merge) in merges.iter().enumerate() {
+        let Some(space) = merge.char_indices().skip(1).find(|(_, c)| *c == ' ').map(|(at, _)| at) else { continue };
+        let (left, right) = (&merge.as_bytes()[..space], &merge.as_bytes()[space + 1..]);
+        let Some(&joined) = ids.get([left, right].concat().as_slice()) else { continue };
+        // Runs of one character grow from the left in any order.
+        if first[joined].is_some() && last != Some(joined) && !anyway && !is_run(&tokens.texts[joined]) {
+            return Err(TokenizerProblem::MixedMerges { token: tokens.text(joined) });
+        }
+        first[joined].get_or_insert(rank);
+        last = Some(joined);
+        pairs.insert((left, right));
+    }
+    let is_part = |text: &[u8]| {
+        let id = ids.get(text).filter(|&&id| tokens.kinds[id] == TokenKind::Normal);
+        id.is_some_and(|&id| first[id].is_some() || tokens.text(id).chars().count() == 1)
+    };
+    let mut order: Vec<usize> = (0..tokens.texts.len()).filter(|&id| tokens.kinds[id] == TokenKind::Normal).collect();
+    for &id in order.iter().filter(|_| !anyway) {
+        let text = tokens.text(id);
+        for (at, _) in text.char_indices().skip(1) {
+            let (left, right) = (&tokens.texts[id][..at], &tokens.texts[id][at..]);
+            if is_part(left) && is_part(right) && !pairs.contains(&(left, right)) {
+                let (left, right) = (text[..at].to_owned(), text[at..].to_owned());
+                return Err(TokenizerProblem::MissingMerge { token: text, left, right });
+            }
+        }
+    }
+    order.sort_by_key(|&id| (first[id].unwrap_or(usize::MAX), id));
+    let mut scores: Vec<f32> =
+        tokens.kinds.iter().map(|kind| if *kind == TokenKind::Unused { EMPTY_SCORE } else { 0.0 }).collect();
+    for (place, id) in order.into_iter().enumerate() {
+        #[allow(clippy::cast_precision_loss, reason = "vocabularies have fewer than 2^24 tokens")]
+        let place = place as f32;
+        scores[id] = 0.0 - place;
+    }
+    for token in added(json) {
+        if let Some(id) = index(token["id"].as_u64(), scores.len()) {
+            scores[id] = ADDED_SCORE;
+        }
+    }
+    Ok(scores)
+}
+
+fn is_run(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let mut chars = text.chars();
+    chars.next().is_some_and(|first| chars.all(|c| c == first))
+}
+
+/// A merge as one string, from one or from a pair; spaces within a part are written as the byte-level alphabet does.
+fn merge(json: &Json) -> Option<String> {
+    if let Some(text) = json.as_str() {
+        return Some(text.to_owned());
+    }
+    let part = |i: usize| Some(json.get(i)?.as_str()?.replace(' ', "Ġ"));
+    Some(format!("{} {}", part(0)?, part(1)?))
+}
+
+fn unigram(
+    json: &Json,
+    model: &Json,
+    vocab_size: Option<usize>,
+    pre: Option<&str>,
+) -> Result<Vocabulary, TokenizerProblem> {
+    let vocab = model["vocab"].as_array().ok_or(structure("model.vocab", "tokens with their scores"))?;
+    let pairs = vocab.iter().map(|entry| Some((entry[0].as_str()?, entry[1].as_f64()?)));
+    let pairs = pairs.collect::<Option<Vec<_>>>().ok_or(structure("model.vocab", "tokens with their scores"))?;
+    let spaces = Metaspace::read(json);
+    if pre != Some(ANYWAY) {
+        spaces.expressible()?;
+        if !spaces.escaped {
+            return Err(structure("pre_tokenizer", "spaces to be written as `▁`"));
+        }
+    }
+    let fallback = model["byte_fallback"] == true;
+    let texts = (0..).zip(&pairs).map(|(id, (text, _))| (*text, id));
+    let mut tokens =
+        tokens(
+            json,
+            texts,
+            vocab_size,
+            |text| {
+                if fallback && is_byte(text) { TokenKind::Byte } else { TokenKind::Normal }
+            },
+        )?;
+    let unknown = model["unk_id"].as_u64().and_then(|id| index(Some(id), pairs.len()));
+    let unknown = unknown.ok_or(structure("model.unk_id", "a token"))?;
+    tokens.kinds[unknown] = TokenKind::Unknown;
+    let kept = |kind: &TokenKind| if *kind == TokenKind::Unused { EMPTY_SCORE } else { ADDED_SCORE };
+    let mut scores: Vec<f32> = tokens.kinds.iter().map(kept).collect();
+    for (score, (_, of_token)) in scores.iter_mut().zip(&pairs) {
+        #[allow(clippy::cast_possible_truncation, reason = "scores are single numbers in sentencepiece")]
+        let of_token = *of_token as f32;
+        *score = of_token;
+    }
+    Ok(Vocabulary {
+        scores,
+        unigram: Some(spaces),
+        unknown: Some(unknown),
+        ..Vocabulary::new("t5", Some("default".into()), tokens)
+    })
+}
+
+fn word_piece(
+    json: &Json,
+    model: &Json,
+    vocab_size: Option<usize>,
+    pre: Option<&str>,
+) -> Result<Vocabulary, TokenizerProblem> {
+    let normalizer = &json["normalizer"];
+    let bert = normalizer["type"] == "BertNormalizer";
+    let pre_tokenizer = &json["pre_tokenizer"];
+    if pre != Some(ANYWAY) {
+        let on = |option: &str| normalizer[option].as_bool().unwrap_or(true);
+        if !bert || !on("clean_text") || !on("handle_chinese_chars") {
+            return Err(TokenizerProblem::Normalizer { part: normalizer.to_string(), anyway: ANYWAY });
+        }
+        if pre_tokenizer["type"] != "BertPreTokenizer" {
+            return Err(TokenizerProblem::UnreadablePre { part: pre_tokenizer.to_string(), anyway: ANYWAY });
+        }
+    }
+    let inner = model["continuing_subword_prefix"].as_str().unwrap_or("##");
+    let mut tokens = tokens(json, object_vocab(model)?, vocab_size, |_| TokenKind::Normal)?;
+    for (text, kind) in tokens.texts.iter_mut().zip(&tokens.kinds) {
+        // Words begin with a space that only the vocabulary knows.
+        if !matches!(kind, TokenKind::Control | TokenKind::UserDefined) {
+            match text.strip_prefix(inner.as_bytes()).filter(|_| !inner.is_empty()) {
+                Some(rest) => *text = rest.to_vec(),
+                None => *text = ["▁".as_bytes(), text].concat(),
+            }
+        }
+    }
+    let unknown = model["unk_token"].as_str().and_then(|text| model["vocab"][text].as_u64());
+    let mut last = vec![(keys::TOKENIZER_LOWERCASE, Value::Bool(normalizer["lowercase"].as_bool().unwrap_or(bert)))];
+    if let Some(strip) = normalizer["strip_accents"].as_bool() {
+        last.push((keys::TOKENIZER_STRIP_ACCENTS, Value::Bool(strip)));
+    }
+    Ok(Vocabulary {
+        last,
+        unknown: index(unknown, tokens.texts.len()),
+        ..Vocabulary::new("bert", Some("default".into()), tokens)
+    })
+}
