@@ -18,8 +18,8 @@ const MANY_TOKENS: usize = 8;
 const SLAB: usize = 32;
 /// Bytes of a vector in a slab, and of one of input.
 const VECTOR: usize = 4 * LANES;
-/// Tokens whose partial sums wait together.
-const CHUNK: usize = 96;
+/// Tokens whose partial sums wait together, in the second-level cache; slabs are made anew for each so many.
+const CHUNK: usize = 174;
 /// Rows of a tile.
 const ROWS: usize = 4;
 
