@@ -280,6 +280,7 @@ fn bad(names: Names<'_>, value: &Json, expected: &'static str) -> Error {
 pub struct Keys {
     architecture: String,
     metadata: Metadata,
+    ahead: Metadata,
     file_type: u32,
 }
 
@@ -287,18 +288,33 @@ impl Keys {
     /// Continues `metadata` with the keys of `architecture`.
     #[must_use]
     pub fn new(architecture: &str, metadata: Metadata, file_type: u32) -> Self {
-        Self { architecture: architecture.to_owned(), metadata, file_type }
+        Self { architecture: architecture.to_owned(), metadata, ahead: Metadata::new(), file_type }
     }
 
-    /// What has been collected.
+    /// What has been collected, but for what stands ahead.
     #[must_use]
     pub fn finish(self) -> Metadata {
         self.metadata
     }
 
+    /// Keys that stand ahead of all general ones.
+    #[must_use]
+    pub fn ahead(&self) -> &Metadata {
+        &self.ahead
+    }
+
     fn set(&mut self, key: &str, value: Value) {
-        let full = format!("{}.{key}", self.architecture);
-        self.metadata.set(full, value);
+        self.metadata.set(self.full(key), value);
+    }
+
+    fn full(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+
+    /// A float ahead of all general keys, where the reference writes what it learns while it makes tensors.
+    #[allow(clippy::cast_possible_truncation, reason = "the file holds single precision")]
+    pub fn float_ahead(&mut self, key: &str, value: f64) {
+        self.ahead.set(self.full(key), Value::F32(value as f32));
     }
 
     /// A count.

@@ -166,8 +166,8 @@ fn rotary_length(h: &Hparams) -> Result<usize, Error> {
     Ok(dims)
 }
 
-/// As [`rope`], or with the factors of `rope_factors_short.weight` up to the context that the model was first trained
-/// on, and those of `rope_factors_long.weight` from there on.
+/// As [`rope`], or with the factors of `rope_factors_short.weight` in sequences whose context is no longer than the one
+/// that the model was first trained on, and with those of `rope_factors_long.weight` in all others.
 ///
 /// # Errors
 /// When a key or a tensor is unfit.
@@ -181,8 +181,8 @@ pub(super) fn long_rope(h: &Hparams, weights: &Weights, style: RopeStyle) -> Res
         frequencies(base, dims).into_iter().zip(factors).map(|(f, factor)| f / f64::from(factor)).collect()
     };
     let magnitude = f64::from(h.f32_or(keys::ROPE_SCALING_ATTN_FACTOR, 1.0)?);
-    let from = h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?;
-    Ok(RopeSpec::new(style, &divided(short), magnitude).with_later(from, &divided(long)))
+    let most = h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?;
+    Ok(RopeSpec::new(style, &divided(short), magnitude).with_long(most, &divided(long)))
 }
 
 /// The factor of the architecture's `key`; none where it is missing or 0, which files have for none.

@@ -130,18 +130,27 @@ impl Conversion {
         own.set(keys::GENERAL_ARCHITECTURE, family.name());
         let mut own = Keys::new(family.name(), own, file_type.id());
         family.keys(&config, &mut own).map_err(failed)?;
+        let ahead = own.ahead().clone();
         let own = own.finish();
         let mut tokens = Metadata::new();
         tokenizer::write(&folder, &config, &family.token_keys(&config), options.pre.as_deref(), &mut tokens)?;
-        let described: Metadata =
-            own.iter().chain(tokens.iter()).map(|(key, value)| (key.to_owned(), value.clone())).collect();
+        let described: Metadata = own
+            .iter()
+            .chain(ahead.iter())
+            .chain(tokens.iter())
+            .map(|(key, value)| (key.to_owned(), value.clone()))
+            .collect();
         let hparams = Hparams::from_metadata(&described).map_err(failed)?;
         let rules = family.tensors(&hparams).map_err(failed)?;
         let target = Target { file_type, half_sums: options.output_type == OutputType::F16 };
         let made = tensors::plan(&folder.path(""), &config, &hparams, &checkpoint, &rules, target)?;
         let specs: Vec<TensorSpec> = made.making.iter().map(|making| making.spec.clone()).collect();
         let mut metadata = Metadata::new();
-        general::write(&folder, family.name(), options.name.as_deref(), &specs, &mut metadata)?;
+        metadata.set(keys::GENERAL_ARCHITECTURE, family.name());
+        for (key, value) in ahead.iter() {
+            metadata.set(key, value.clone());
+        }
+        general::write(&folder, options.name.as_deref(), &specs, &mut metadata)?;
         for (key, value) in own.iter().filter(|(key, _)| *key != keys::GENERAL_ARCHITECTURE) {
             metadata.set(key, value.clone());
         }

@@ -42,10 +42,10 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
         "default" => {}
         "su" | "longrope" => {
             let usual = (1.0 + growth.ln() / (original as f64).ln()).sqrt();
-            keys.float(key::ROPE_SCALING_ATTN_FACTOR, config.rope_number("attention_factor").unwrap_or(usual));
+            keys.float_ahead(key::ROPE_SCALING_ATTN_FACTOR, config.rope_number("attention_factor").unwrap_or(usual));
         }
         "yarn" => {
-            keys.float(key::ROPE_SCALING_ATTN_FACTOR, 0.1 * growth.ln() + 1.0);
+            keys.float_ahead(key::ROPE_SCALING_ATTN_FACTOR, 0.1 * growth.ln() + 1.0);
         }
         _ => return Err(config.bad("rope_type", "default, su, longrope or yarn")),
     }
