@@ -1,5 +1,6 @@
 //! What the families' computations share: hyper-parameters to the parts of a [`ModelSpec`].
 
+use super::config::{GELU, GELU_TANH};
 use super::{Error, Hparams, keys};
 use crate::kernels::Activation;
 use crate::nn::{
@@ -191,6 +192,19 @@ pub(super) fn long_rope(h: &Hparams, weights: &Weights, style: RopeStyle) -> Res
 /// When it is no number.
 pub(super) fn factor(h: &Hparams, key: &str) -> Result<Option<f32>, Error> {
     Ok(Some(h.f32_or(key, 0.0)?).filter(|&factor| factor != 0.0))
+}
+
+/// The form of GELU that a file names; `own`, the family's, where it names none.
+///
+/// # Errors
+/// When it names another function.
+pub(super) fn gelu(h: &Hparams, own: Activation) -> Result<Activation, Error> {
+    match h.str(keys::HIDDEN_ACTIVATION)? {
+        None => Ok(own),
+        Some(GELU) => Ok(Activation::GeluErf),
+        Some(GELU_TANH) => Ok(Activation::GeluTanh),
+        Some(_) => Err(h.bad_key(keys::HIDDEN_ACTIVATION, "gelu or gelu_pytorch_tanh")),
+    }
 }
 
 /// Applies linear or YaRN scaling and returns the factor of the rotated elements.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gguf::convert::{Conversion, Folder, Options, OutputType};
+use gguf::printable::printable;
 use gguf::quantize::{FileType, Plan};
 
 use crate::model_args;
@@ -94,6 +95,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             conversion.class(),
             conversion.skipped()
         );
+    }
+    let not_read = conversion.settings_not_read();
+    if !not_read.is_empty() {
+        let names: Vec<String> = not_read.iter().map(|name| printable(name).limit(60).to_string()).collect();
+        eprintln!("config.json: not known, and not looked at: {}", names.join(", "));
     }
     let output = args.write.output(|| default_output(&args.folder, &plan));
     carry_out(&conversion, &plan, &args.write, &output, "converting", conversion.checkpoint_bytes())

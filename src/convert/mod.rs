@@ -101,6 +101,8 @@ pub struct Conversion {
     making: Vec<Making>,
     class: String,
     skipped: usize,
+    read: Vec<String>,
+    not_read: Vec<String>,
 }
 
 impl Conversion {
@@ -142,8 +144,10 @@ impl Conversion {
             .collect();
         let hparams = Hparams::from_metadata(&described).map_err(failed)?;
         let rules = family.tensors(&hparams).map_err(failed)?;
+        let not_read = arch::check_settings(&config, family.settings(), &rules).map_err(failed)?;
         let target = Target { file_type, half_sums: options.output_type == OutputType::F16 };
         let made = tensors::plan(&folder.path(""), &config, &hparams, &checkpoint, &rules, target)?;
+        config.check_kinds().map_err(failed)?;
         let specs: Vec<TensorSpec> = made.making.iter().map(|making| making.spec.clone()).collect();
         let mut metadata = Metadata::new();
         metadata.set(keys::GENERAL_ARCHITECTURE, family.name());
@@ -160,7 +164,18 @@ impl Conversion {
         }
         let path = folder.path("");
         let class = config.class().to_owned();
-        Ok(Self { folder, path, checkpoint, metadata, specs, making: made.making, class, skipped: made.skipped })
+        Ok(Self {
+            folder,
+            path,
+            checkpoint,
+            metadata,
+            specs,
+            making: made.making,
+            class,
+            skipped: made.skipped,
+            read: config.names_read(),
+            not_read,
+        })
     }
 
     /// The checkpoint's class.
@@ -173,6 +188,18 @@ impl Conversion {
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
+    }
+
+    /// Settings of `config.json` that were read, those of the rotary embedding as `rope_parameters.NAME`.
+    #[must_use]
+    pub fn settings_read(&self) -> &[String] {
+        &self.read
+    }
+
+    /// Settings of `config.json` that are neither read nor known to change nothing.
+    #[must_use]
+    pub fn settings_not_read(&self) -> &[String] {
+        &self.not_read
     }
 
     /// Bytes of the checkpoint's tensors.

@@ -52,6 +52,9 @@ pub(super) struct Made {
     pub(super) skipped: usize,
 }
 
+/// The output matrix in most checkpoints.
+const OUTPUT: &str = "lm_head.weight";
+
 /// Prefixes of the text model within multimodal checkpoints, and one that some checkpoints of a family lack.
 const TEXT_PREFIXES: [(&str, &str); 5] = [
     ("transformer.", ""),
@@ -109,6 +112,15 @@ pub(super) fn plan(
             None => skipped += 1,
         }
     }
+    // The output matrix of a tied model is its embedding, whatever else its checkpoint carries.
+    let outputs = rules.iter().filter(|rule| rule.name == "output.weight").flat_map(|rule| &rule.sources);
+    let outputs = outputs.filter_map(|source| match source {
+        Source::Checkpoint { names, .. } => Some(names.iter()),
+        Source::RopeFactors => None,
+    });
+    if config.tied() == Some(true) {
+        skipped += outputs.flatten().filter(|name| by_name.remove(name).is_some()).count();
+    }
     let mut used: HashSet<String> = HashSet::new();
     let mut missing = Vec::new();
     let mut making: Vec<(usize, Making)> = Vec::new();
@@ -140,7 +152,9 @@ pub(super) fn plan(
         }
         match made {
             Some(made) => making.push(made),
-            None if rule.required => missing.extend(lacking),
+            None if rule.required || rule.name == "output.weight" && config.tied() == Some(false) => {
+                missing.extend(lacking)
+            }
             None => {}
         }
     }
@@ -149,7 +163,7 @@ pub(super) fn plan(
     }
     let mut left: Vec<&String> = by_name.keys().filter(|name| !used.contains(name.as_str())).collect();
     // An output matrix that repeats the embedding may be left out, and tied models often carry it.
-    left.retain(|name| *name != "lm_head.weight");
+    left.retain(|name| *name != OUTPUT);
     left.sort();
     if let Some(name) = left.first() {
         return Err(Error::LeftOver { path: path.to_owned(), name: (*name).clone(), more: left.len() - 1 });

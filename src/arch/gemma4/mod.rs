@@ -5,6 +5,7 @@ mod config;
 mod forward;
 mod tensors;
 
+use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey, keys};
 use crate::nn::{ModelSpec, Weights};
 
@@ -52,6 +53,16 @@ impl Architecture for Gemma4 {
 
     fn classes(&self) -> &'static [&'static str] {
         &["Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"]
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        &[
+            ("hidden_activation", r#"["gelu_pytorch_tanh", "gelu_new"]"#),
+            ("layer_types", r#"["sliding_attention", "full_attention"]"#),
+            ("rope_type", r#"["default", "proportional"]"#),
+            // Images alone are seen in both directions.
+            ("use_bidirectional_attention", r#"[false, "vision"]"#),
+        ]
     }
 
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
