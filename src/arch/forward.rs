@@ -127,7 +127,7 @@ pub(super) fn rope_with_edges(
     edges: YarnEdges,
 ) -> Result<RopeSpec, Error> {
     let dims = rotary_length(h)?;
-    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
+    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
     let mut frequencies = frequencies(base, dims);
     if let Some(factors) = weights.vector("rope_freqs.weight", dims / 2).map_err(Error::from)? {
         frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= f64::from(factor));
@@ -142,8 +142,8 @@ pub(super) fn rope_with_edges(
 /// When a key is unfit.
 pub(super) fn sliding_rope(h: &Hparams, style: RopeStyle) -> Result<RopeSpec, Error> {
     let dims = rotary_length(h)?;
-    let base = h.f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?;
-    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE_SWA, base)?);
+    let base = h.positive_f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?;
+    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE_SWA, base)?);
     Ok(RopeSpec::new(style, &frequencies(base, dims), 1.0))
 }
 
@@ -161,8 +161,8 @@ pub(super) fn windows(h: &Hparams, period: Option<usize>) -> Result<Vec<Option<u
 
 fn rotary_length(h: &Hparams) -> Result<usize, Error> {
     let dims = h.count_or(keys::ROPE_DIMENSION_COUNT, h.key_length)?;
-    if dims > h.key_length || !dims.is_multiple_of(2) {
-        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT, "an even number up to attention.key_length"));
+    if dims == 0 || dims > h.key_length || !dims.is_multiple_of(2) {
+        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT, "an even number from 2 to attention.key_length"));
     }
     Ok(dims)
 }
@@ -177,11 +177,14 @@ pub(super) fn long_rope(h: &Hparams, weights: &Weights, style: RopeStyle) -> Res
     let factors = |name: &str| weights.vector(name, dims / 2).map_err(Error::from);
     let (short, long) = (factors("rope_factors_short.weight")?, factors("rope_factors_long.weight")?);
     let (Some(short), Some(long)) = (short, long) else { return rope(h, weights, style) };
-    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
+    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
     let divided = |factors: Vec<f32>| -> Vec<f64> {
         frequencies(base, dims).into_iter().zip(factors).map(|(f, factor)| f / f64::from(factor)).collect()
     };
     let magnitude = f64::from(h.f32_or(keys::ROPE_SCALING_ATTN_FACTOR, 1.0)?);
+    if !matches!(h.str(keys::ROPE_SCALING_TYPE)?, None | Some("none" | "longrope")) {
+        return Err(h.bad_key(keys::ROPE_SCALING_TYPE, "none or longrope"));
+    }
     let most = h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?;
     Ok(RopeSpec::new(style, &divided(short), magnitude).with_long(most, &divided(long)))
 }
@@ -209,10 +212,7 @@ pub(super) fn gelu(h: &Hparams, own: Activation) -> Result<Activation, Error> {
 
 /// Applies linear or YaRN scaling and returns the factor of the rotated elements.
 fn scale(h: &Hparams, frequencies: &mut [f64], base: f64, edges: YarnEdges) -> Result<f64, Error> {
-    let factor = f64::from(h.f32_or(keys::ROPE_SCALING_FACTOR, 1.0)?);
-    if factor <= 0.0 {
-        return Err(h.bad_key(keys::ROPE_SCALING_FACTOR, "more than 0"));
-    }
+    let factor = f64::from(h.positive_f32_or(keys::ROPE_SCALING_FACTOR, 1.0)?);
     match h.str(keys::ROPE_SCALING_TYPE)? {
         Some("linear") => {
             frequencies.iter_mut().for_each(|f| *f /= factor);
@@ -221,15 +221,21 @@ fn scale(h: &Hparams, frequencies: &mut [f64], base: f64, edges: YarnEdges) -> R
         Some("yarn") => {
             let yarn = Yarn {
                 factor,
-                original_context_length: h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?,
-                beta_fast: f64::from(h.f32_or(keys::ROPE_SCALING_YARN_BETA_FAST, 32.0)?),
-                beta_slow: f64::from(h.f32_or(keys::ROPE_SCALING_YARN_BETA_SLOW, 1.0)?),
+                original_context_length: match h
+                    .count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?
+                {
+                    0 => return Err(h.bad_key(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, "more than 0")),
+                    length => length,
+                },
+                beta_fast: f64::from(h.positive_f32_or(keys::ROPE_SCALING_YARN_BETA_FAST, 32.0)?),
+                beta_slow: f64::from(h.positive_f32_or(keys::ROPE_SCALING_YARN_BETA_SLOW, 1.0)?),
                 edges,
             };
             yarn.stretch(frequencies, base);
             let own = f64::from(h.f32_or(keys::ROPE_SCALING_YARN_ATTN_FACTOR, 0.0)?);
             Ok(if own > 0.0 { own } else { yarn.magnitude() })
         }
-        _ => Ok(1.0),
+        None | Some("none") => Ok(1.0),
+        Some(_) => Err(h.bad_key(keys::ROPE_SCALING_TYPE, "none, linear or yarn")),
     }
 }

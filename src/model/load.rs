@@ -130,7 +130,7 @@ fn matrices(
     let mut wanted = Vec::new();
     for info in reader.tensors() {
         let Some(rule) = by_name.get(info.name.as_str()) else {
-            if block_of(&info.name).is_some_and(|block| block >= h.block_count) {
+            if block_of(&info.name).is_some_and(|block| (h.block_count..h.block_count + h.next_n).contains(&block)) {
                 continue;
             }
             let (name, architecture) = (info.name.clone(), h.architecture.clone());

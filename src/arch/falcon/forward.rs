@@ -2,11 +2,14 @@
 
 use super::GELU;
 use crate::arch::forward::{attention, block, gelu, model, plain, rope};
-use crate::arch::{Error, Hparams};
+use crate::arch::{Error, Hparams, keys};
 use crate::nn::{BlockNorms, Mixer, ModelSpec, NormKind, RopeStyle, Weights, Wiring};
 
 pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
     let activation = gelu(h, GELU)?;
+    if !matches!(h.str(keys::TENSOR_DATA_LAYOUT)?, None | Some("jploski")) {
+        return Err(h.bad_key(keys::TENSOR_DATA_LAYOUT, "jploski"));
+    }
     let rope = rope(h, weights, RopeStyle::Halves)?;
     let blocks = (0..h.block_count).map(|i| {
         let mixer = attention(h, i, Some(rope.clone()));

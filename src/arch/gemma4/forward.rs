@@ -39,9 +39,9 @@ pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
 fn sliding_rope(h: &Hparams) -> Result<RopeSpec, Error> {
     let length = h.positive(keys::KEY_LENGTH_SWA)?;
     let dims = h.count_or(keys::ROPE_DIMENSION_COUNT_SWA, length)?;
-    if dims > length || !dims.is_multiple_of(2) {
-        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT_SWA, "an even number up to attention.key_length_swa"));
+    if dims == 0 || dims > length || !dims.is_multiple_of(2) {
+        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT_SWA, "an even number from 2 to attention.key_length_swa"));
     }
-    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE_SWA, 10_000.0)?);
+    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE_SWA, 10_000.0)?);
     Ok(RopeSpec::new(RopeStyle::Halves, &frequencies(base, dims), 1.0))
 }

@@ -31,6 +31,11 @@ impl Blocks {
         let slides = h.bools_per_block(keys::SLIDING_WINDOW_PATTERN)?;
         let slides = slides.ok_or_else(|| h.bad_key(keys::SLIDING_WINDOW_PATTERN, "a boolean for each block"))?;
         let (sliding, full) = (h.positive(keys::KEY_LENGTH_SWA)?, h.positive(keys::KEY_LENGTH)?);
+        for (key, length) in [(keys::VALUE_LENGTH_SWA, sliding), (keys::VALUE_LENGTH, full)] {
+            if h.count_or(key, length)? != length {
+                return Err(h.bad_key(key, "the length of keys"));
+            }
+        }
         let head = slides.iter().map(|&slides| if slides { sliding } else { full }).collect();
         let shared = h.count_or(keys::SHARED_KV_LAYERS, 0)?;
         let own = h.block_count.checked_sub(shared).filter(|&own| own > 0);
