@@ -48,6 +48,14 @@ pub(super) fn experts(
     gating: Gating,
     normalize: bool,
 ) -> Result<FeedForward, Error> {
+    routed(h, activation, gating, normalize).map(FeedForward::Experts)
+}
+
+/// As [`experts`], for a feed-forward part that is not of experts alone.
+///
+/// # Errors
+/// When a key is missing or impossible.
+pub(super) fn routed(h: &Hparams, activation: Activation, gating: Gating, normalize: bool) -> Result<Experts, Error> {
     let count = h.positive(keys::EXPERT_COUNT)?;
     let used = h.positive(keys::EXPERT_USED_COUNT)?;
     if used > count {
@@ -66,7 +74,7 @@ pub(super) fn experts(
     };
     let normalize = h.bool_or(keys::EXPERT_WEIGHTS_NORM, normalize)?;
     let groups = groups(h, count, used, gating)?;
-    Ok(FeedForward::Experts(Experts { count, used, activation, gating, normalize, weight_scale, groups }))
+    Ok(Experts { count, used, activation, gating, normalize, weight_scale, groups })
 }
 
 /// The choice by groups that the keys describe. A group is as good as its best expert where a softmax weighs them, as

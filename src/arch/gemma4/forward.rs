@@ -2,11 +2,12 @@
 //! attention (the factors of the others stand still), of all in windows.
 
 use super::Blocks;
-use crate::arch::forward::{attention, block, gated, model, rope};
+use crate::arch::forward::{attention, block, model, rope, routed};
 use crate::arch::{Error, Hparams, keys};
 use crate::kernels::Activation;
 use crate::nn::{
-    BlockInputs, BlockNorms, BlockSpec, Mixer, ModelSpec, NormKind, RopeSpec, RopeStyle, Weights, frequencies,
+    BlockInputs, BlockNorms, BlockSpec, Dense, FeedForward, Gate, Gating, Mixer, ModelSpec, NormKind, RopeSpec,
+    RopeStyle, Weights, frequencies,
 };
 
 #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
@@ -15,6 +16,12 @@ pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
     let full = rope(h, weights, RopeStyle::Halves)?;
     let sliding = sliding_rope(h)?;
     let window = h.positive(keys::SLIDING_WINDOW)?;
+    let dense = Dense { activation: Activation::GeluTanh, gate: Gate::Separate };
+    let feed_forward = if kinds.experts == 0 {
+        FeedForward::Dense(dense)
+    } else {
+        FeedForward::DenseAndExperts(dense, routed(h, Activation::GeluTanh, Gating::Softmax, true)?)
+    };
     let blocks = (0..h.block_count).map(|i| {
         let slides = kinds.slides[i];
         let mut mixer = attention(h, i, Some(if slides { sliding.clone() } else { full.clone() }));
@@ -23,7 +30,7 @@ pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
         mixer.window = slides.then_some(window);
         mixer.value_norm = true;
         mixer.shares_kv_of = kinds.shares[i];
-        let block = block(Mixer::Attention(mixer), gated(Activation::GeluTanh));
+        let block = block(Mixer::Attention(mixer), feed_forward.clone());
         BlockSpec { norms: BlockNorms::SANDWICH, ..block }
     });
     let cap = h.f32_or(keys::FINAL_LOGIT_SOFTCAPPING, 0.0)?;

@@ -1,5 +1,5 @@
-//! Gemma 4: windows with heads of their own length, values normed, keys and values shared by later blocks, and a token
-//! embedding for every block. The models with experts are not among those that run.
+//! Gemma 4: windows with heads of their own length, values normed, keys and values shared by later blocks, a token
+//! embedding for every block, or experts beside the dense parts.
 
 mod config;
 mod forward;
@@ -24,6 +24,8 @@ struct Blocks {
     head: Vec<usize>,
     /// The earlier block whose keys and values it reads.
     shares: Vec<Option<usize>>,
+    /// Experts beside each dense part.
+    experts: usize,
 }
 
 impl Blocks {
@@ -47,7 +49,7 @@ impl Blocks {
             let last = last.ok_or_else(|| h.bad_key(keys::SHARED_KV_LAYERS, "blocks after one of each kind"))?;
             shares.push(Some(last));
         }
-        Ok(Self { slides, head, shares })
+        Ok(Self { slides, head, shares, experts: h.count_or(keys::EXPERT_COUNT, 0)? })
     }
 }
 
