@@ -43,6 +43,8 @@ pub struct Config {
     settings: Map<String, Json>,
     rope: Map<String, Json>,
     class: String,
+    /// Blocks behind these that predict further tokens and go into the file; none where they are left out by wish.
+    predicting: Option<usize>,
     read: RefCell<BTreeSet<String>>,
     read_rotary: RefCell<BTreeSet<String>>,
     /// The first setting that was of another kind than it was read as, and that kind.
@@ -68,7 +70,7 @@ impl Config {
             }
         }
         let (read, read_rotary, misread) = Default::default();
-        let mut config = Self { settings, rope: Map::new(), class, read, read_rotary, misread };
+        let mut config = Self { settings, rope: Map::new(), class, predicting: Some(0), read, read_rotary, misread };
         config.rope = config.rope_settings();
         Ok(config)
     }
@@ -234,6 +236,18 @@ impl Config {
             1..=4096 => Ok(count),
             _ => Err(bad(names[0], &Json::from(count), "1 to 4096")),
         }
+    }
+
+    /// Says how many blocks behind the model's own predict further tokens and go into the file; none where they are left
+    /// out by wish.
+    pub fn set_predicting_blocks(&mut self, count: Option<usize>) {
+        self.predicting = count;
+    }
+
+    /// What [`Self::set_predicting_blocks`] said; 0 where it said nothing.
+    #[must_use]
+    pub fn predicting_blocks(&self) -> Option<usize> {
+        self.predicting
     }
 
     /// Length of a head: `head_dim`, or an equal share of the embedding.
@@ -466,7 +480,7 @@ impl Keys {
     /// # Errors
     /// When a setting is of a wrong kind.
     pub fn shared(&mut self, config: &Config) -> Result<(), Error> {
-        self.count(keys::BLOCK_COUNT, config.block_count()?);
+        self.count(keys::BLOCK_COUNT, config.block_count()? + config.predicting.unwrap_or(0));
         for (key, names) in COUNTS {
             if let Some(count) = config.count(names)? {
                 self.count(key, count);

@@ -240,6 +240,13 @@ impl Hparams {
             .map(Some)
     }
 
+    /// All blocks of a file, those that predict further tokens included; each with the number of the block whose lengths
+    /// it has.
+    pub fn all_blocks(&self) -> impl Iterator<Item = (usize, usize)> {
+        let last = self.block_count - 1;
+        (0..self.block_count + self.next_n).map(move |block| (block, block.min(last)))
+    }
+
     /// An error that says what stands at the architecture's `key` and what may stand there.
     #[must_use]
     pub fn bad_key(&self, key: &str, expected: &'static str) -> Error {

@@ -73,6 +73,15 @@ pub trait Architecture: Sync {
         &[]
     }
 
+    /// How many blocks of a checkpoint behind the model's own predict further tokens and go into the file, where its
+    /// tensors are those that `has` knows. The engine does not run them.
+    ///
+    /// # Errors
+    /// When a setting is missing or of a wrong kind.
+    fn predicting_blocks(&self, _config: &Config, _has: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
+        Ok(0)
+    }
+
     /// What is special about the tokens of the family's checkpoints.
     fn token_keys(&self, _config: &Config) -> Vec<TokenKey> {
         Vec::new()

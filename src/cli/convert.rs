@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Pre-tokenizer, where it is not recognized
     #[arg(long, value_name = "NAME", value_parser = model_args::pre_tokenizers(), hide_possible_values = true)]
     pre: Option<String>,
+    /// Leave out the blocks that predict further tokens
+    #[arg(long)]
+    no_mtp: bool,
     #[command(flatten)]
     write: WriteArgs,
     #[command(flatten)]
@@ -80,7 +83,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // What is quantized is what a file in half precision would hold: the bytes are those of two steps.
         Type::Quantized(ty) => (OutputType::F16, Some(ty)),
     };
-    let options = Options { output_type: plain, name: args.name.clone(), pre: args.pre.clone() };
+    let (name, pre) = (args.name.clone(), args.pre.clone());
+    let options = Options { output_type: plain, name, no_mtp: args.no_mtp, pre };
     if let (None, Some(option)) = (quantized, args.types.for_quantizing()) {
         bail!("{option} needs a quantized type (-t Q4_K_M, say)");
     }
@@ -94,6 +98,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "{}: the text model is converted; {} other tensors are left out",
             conversion.class(),
             conversion.skipped()
+        );
+    }
+    if conversion.predicting_left_out() > 0 {
+        eprintln!("{} tensors that predict further tokens (MTP) are left out", conversion.predicting_left_out());
+    }
+    if conversion.predicting_blocks() > 0 {
+        eprintln!(
+            "{} blocks that predict further tokens (MTP) are kept, as the reference keeps them; they are not run \
+             (--no-mtp leaves them out)",
+            conversion.predicting_blocks()
         );
     }
     let not_read = conversion.settings_not_read();

@@ -20,6 +20,7 @@ mod tensors;
 mod tokenizer;
 mod tokenizer_json;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub use error::{Error, TokenizerProblem};
@@ -55,6 +56,8 @@ pub struct Options {
     pub output_type: OutputType,
     /// Name of the model, in place of what the folder tells.
     pub name: Option<String>,
+    /// Leaves out the blocks that predict further tokens, where the reference converter keeps them.
+    pub no_mtp: bool,
     /// Name of the pre-tokenizer, in place of the recognized one.
     pub pre: Option<String>,
 }
@@ -101,6 +104,8 @@ pub struct Conversion {
     making: Vec<Making>,
     class: String,
     skipped: usize,
+    predicting: usize,
+    predicting_blocks: usize,
     read: Vec<String>,
     not_read: Vec<String>,
 }
@@ -119,6 +124,10 @@ impl Conversion {
         let family = arch::by_class(config.class()).map_err(failed)?;
         family.complete(&mut config);
         let checkpoint = folder.checkpoint()?;
+        let names: HashSet<String> =
+            checkpoint.tensors().iter().filter_map(|tensor| tensors::text_name(&tensor.name)).collect();
+        let predicting = family.predicting_blocks(&config, &|name| names.contains(name)).map_err(failed)?;
+        config.set_predicting_blocks((!options.no_mtp).then_some(predicting));
         let file_type = match options.output_type {
             OutputType::F32 => FileType::F32,
             OutputType::F16 => FileType::F16,
@@ -173,6 +182,8 @@ impl Conversion {
             making: made.making,
             class,
             skipped: made.skipped,
+            predicting: made.predicting,
+            predicting_blocks: hparams.next_n,
             read: config.names_read(),
             not_read,
         })
@@ -188,6 +199,18 @@ impl Conversion {
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
+    }
+
+    /// Tensors of the checkpoint that predict further tokens and are left out, as the reference leaves them out.
+    #[must_use]
+    pub fn predicting_left_out(&self) -> usize {
+        self.predicting
+    }
+
+    /// Blocks in the file that predict further tokens; the engine does not run them.
+    #[must_use]
+    pub fn predicting_blocks(&self) -> usize {
+        self.predicting_blocks
     }
 
     /// Settings of `config.json` that were read, those of the rotary embedding as `rope_parameters.NAME`.

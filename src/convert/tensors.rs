@@ -50,13 +50,16 @@ pub(super) struct Made {
     pub(super) making: Vec<Making>,
     /// Tensors of the checkpoint that belong to no text.
     pub(super) skipped: usize,
+    /// Tensors of the checkpoint that predict further tokens and are left out.
+    pub(super) predicting: usize,
 }
 
 /// The output matrix in most checkpoints.
 const OUTPUT: &str = "lm_head.weight";
 
 /// Prefixes of the text model within multimodal checkpoints, and one that some checkpoints of a family lack.
-const TEXT_PREFIXES: [(&str, &str); 5] = [
+const TEXT_PREFIXES: [(&str, &str); 6] = [
+    ("model.mtp.", "mtp."),
     ("transformer.", ""),
     ("model.language_model.", "model."),
     ("language_model.model.", "model."),
@@ -65,22 +68,20 @@ const TEXT_PREFIXES: [(&str, &str); 5] = [
 ];
 
 /// Parts of names of tensors that belong to images, sound or training, not to text.
-const NOT_TEXT: [&str; 10] = [
+const NOT_TEXT: [&str; 9] = [
     "visual.",
     "vision",
     "audio",
     "multi_modal_projector.",
     "mm_projector",
     "image_newline",
-    "mtp.",
     ".rotary_emb.inv_freq",
     ".attention.masked_bias",
     ".attn.masked_bias",
 ];
 
-/// The name of a checkpoint's tensor as rules call it; none for what is no part of the text model, or of one of its
-/// first `blocks` blocks (further ones predict further tokens).
-fn text_name(name: &str, blocks: usize) -> Option<String> {
+/// The name of a checkpoint's tensor as rules call it; none for what is no part of the text model.
+pub(super) fn text_name(name: &str) -> Option<String> {
     if NOT_TEXT.iter().any(|part| name.contains(part))
         || name.ends_with(".attention.bias") && !name.contains("self_attn")
         || name.ends_with(".attn.bias")
@@ -88,9 +89,16 @@ fn text_name(name: &str, blocks: usize) -> Option<String> {
         return None;
     }
     let renamed = TEXT_PREFIXES.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
-    let name = renamed.unwrap_or_else(|| name.to_owned());
-    let block = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
-    (block.is_none_or(|block: usize| block < blocks)).then_some(name)
+    Some(renamed.unwrap_or_else(|| name.to_owned()))
+}
+
+/// Whether a tensor, as rules call it, predicts further tokens in a way that the file has no place for.
+fn is_left_out(name: &str, hparams: &Hparams) -> bool {
+    if name.starts_with("mtp.") || name.starts_with("model.mtp_") {
+        return hparams.next_n == 0;
+    }
+    let block = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+    block.is_some_and(|block| block >= hparams.block_count + hparams.next_n)
 }
 
 pub(super) fn plan(
@@ -105,9 +113,10 @@ pub(super) fn plan(
     let mut by_name = Tensors::new();
     let mut ordered: Vec<&TensorInfo> = checkpoint.tensors().iter().collect();
     ordered.sort_by_key(|tensor| checkpoint.file_number(tensor));
-    let mut skipped = 0;
+    let (mut skipped, mut predicting) = (0, 0);
     for (place, tensor) in ordered.into_iter().enumerate() {
-        match text_name(&tensor.name, hparams.block_count) {
+        match text_name(&tensor.name) {
+            Some(name) if is_left_out(&name, hparams) => predicting += 1,
             Some(name) => drop(by_name.insert(name, (place, tensor))),
             None => skipped += 1,
         }
@@ -171,7 +180,7 @@ pub(super) fn plan(
     // The order of the checkpoint, after what is of a format of files already; what is made of several tensors comes
     // with the last of them.
     making.sort_by_key(|(place, making)| (!making.is_native(), *place));
-    Ok(Made { making: making.into_iter().map(|(_, making)| making).collect(), skipped })
+    Ok(Made { making: making.into_iter().map(|(_, making)| making).collect(), skipped, predicting })
 }
 
 /// The weights of these names, or the first name that is not there.

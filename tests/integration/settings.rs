@@ -28,6 +28,8 @@ const IDLE: &[&str] = &[
     "mamba_chunk_size",
     "max_window_layers",
     "model_type",
+    "mtp_num_hidden_layers",
+    "num_nextn_predict_layers",
     "output_router_logits",
     "pad_token_id",
     "pretraining_tp",
@@ -69,7 +71,6 @@ const SHOWN_BY_TENSORS: &[&str] = &[
 /// Settings that mean nothing beside another one of the golden.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("deepseek2", "head_dim"),
-    ("deepseek2", "num_nextn_predict_layers"),
     ("deepseekv2lite", "head_dim"),
     ("exaone4", "sliding_window_pattern"),
     ("falcon", "multi_query"),
@@ -77,7 +78,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("gptneox", "rotary_emb_base"),
     ("gptneox", "rotary_pct"),
     ("gpt2", "n_positions"),
-    ("glm4moe", "num_nextn_predict_layers"),
     ("granitehybrid", "intermediate_size"),
     ("granitehybrid", "max_position_embeddings"),
     ("lfm2", "block_ffn_dim_multiplier"),

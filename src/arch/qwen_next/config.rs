@@ -11,6 +11,10 @@ pub(super) fn keys(family: QwenNext, config: &Config, keys: &mut Keys) -> Result
     if family.has_experts() {
         keys.expert_lengths(config)?;
     }
+    let predicting = config.predicting_blocks().unwrap_or(0);
+    if predicting > 0 {
+        keys.count(key::NEXTN_PREDICT_LAYERS, predicting);
+    }
     let value_heads = config.required_count(&["linear_num_value_heads"])?;
     keys.count(key::SSM_CONV_KERNEL, config.required_count(&["linear_conv_kernel_dim"])?);
     keys.count(key::SSM_STATE_SIZE, config.required_count(&["linear_key_head_dim"])?);
@@ -18,7 +22,8 @@ pub(super) fn keys(family: QwenNext, config: &Config, keys: &mut Keys) -> Result
     keys.count(key::SSM_TIME_STEP_RANK, value_heads);
     keys.count(key::SSM_INNER_SIZE, config.required_count(&["linear_value_head_dim"])?.saturating_mul(value_heads));
     if let Some(types) = config.layer_types() {
-        keys.flags(key::RECURRENT_LAYERS, types.into_iter().map(|ty| ty == "linear_attention"));
+        let recurrent = types.into_iter().map(|ty| ty == "linear_attention");
+        keys.flags(key::RECURRENT_LAYERS, recurrent.chain(std::iter::repeat_n(false, predicting)));
     }
     keys.count(key::FULL_ATTENTION_INTERVAL, config.count(&["full_attention_interval"])?.unwrap_or(4));
     keys.count(key::ROPE_DIMENSION_COUNT, config.rotary_length(0.25)?);

@@ -35,6 +35,7 @@ const UNREAD: &[(&str, &str)] = &[
 ];
 
 fn is_unread(golden: &str, key: &str) -> bool {
+    let golden = golden.strip_suffix("mtp").unwrap_or(golden);
     UNREAD.iter().any(|(of, unread)| (of.is_empty() || *of == golden) && key.ends_with(unread))
 }
 
@@ -182,7 +183,9 @@ fn every_broken_tensor_is_refused_by_name() {
     let (mut faults, mut refused) = (Vec::new(), 0);
     for (name, reader) in goldens(&folder) {
         let all = specs(&reader);
-        for (i, tensor) in all.iter().enumerate() {
+        // Blocks that predict further tokens are not looked at.
+        let run_blocks = |tensor: &TensorSpec| !(name.ends_with("mtp") && tensor.name.starts_with("blk.3."));
+        for (i, tensor) in all.iter().enumerate().filter(|(_, tensor)| run_blocks(tensor)) {
             let changed = |change: &dyn Fn(&mut TensorSpec)| {
                 let mut all = all.clone();
                 change(&mut all[i]);
