@@ -389,6 +389,28 @@ fn blocks_that_predict_further_tokens_may_be_left_out() {
 }
 
 #[test]
+fn tensors_read_in_pieces_are_the_same() {
+    let folder = Folder::new("sources-pieces");
+    for name in ["llama2", "falcon", "gptneox", "gptoss", "deepseek2", "qwen35", "granitehybrid", "gpt2"] {
+        let from = Checkpoint::open(&checkpoint(&folder, name)).expect("a folder");
+        let source = Conversion::new(from, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+        for (i, tensor) in source.tensors().iter().enumerate().filter(|(_, tensor)| tensor.shape.len() > 1) {
+            let bytes = |elements: u64| usize::try_from(tensor.ty.bytes_for(elements).expect("rows")).expect("small");
+            let mut whole = vec![0; bytes(tensor.shape.iter().product())];
+            source.read(i, 0, &mut whole).expect("readable");
+            let granule = bytes(source.granule(i).min(tensor.shape.iter().product()));
+            for pieces in [1, 2, 3, 7] {
+                for (piece, expected) in whole.chunks(granule * pieces).enumerate() {
+                    let mut found = vec![0; expected.len()];
+                    source.read(i, (piece * pieces * granule) as u64, &mut found).expect("readable");
+                    assert!(found == expected, "{name}: {} in pieces of {pieces}", tensor.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn older_configurations_mean_the_same() {
     let folder = Folder::new("sources-older");
     for name in ["qwen3moe", "qwen2moe", "deepseek2", "gptoss", "glm4moe", "lfm2", "qwen3next"] {
