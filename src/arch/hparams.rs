@@ -49,6 +49,8 @@ impl Hparams {
             Some(other) => return Err(bad("general.architecture".into(), other, "a string")),
             None => return Err(Error::NoArchitecture),
         };
+        // Else an unknown one would be said to lack keys that it may never have.
+        super::by_name(&architecture)?;
         let mut hparams = Self {
             architecture,
             block_count: 0,

@@ -167,13 +167,27 @@ pub(super) fn plan(
             None => {}
         }
     }
-    if let Some(name) = missing.first() {
-        return Err(Error::MissingTensor { path: path.to_owned(), name: name.clone(), more: missing.len() - 1 });
-    }
     let mut left: Vec<&String> = by_name.keys().filter(|name| !used.contains(name.as_str())).collect();
     // An output matrix that repeats the embedding may be left out, and tied models often carry it.
     left.retain(|name| *name != OUTPUT);
     left.sort();
+    if let Some(name) = missing.first() {
+        // Experts whose siblings are missing have a place.
+        let known = |name: &str| {
+            rules.iter().flat_map(|rule| &rule.sources).any(|source| match source {
+                Source::Checkpoint { names, .. } => names.iter().any(|known| known == name),
+                Source::RopeFactors => false,
+            })
+        };
+        left.retain(|name| !known(name));
+        let (name, more) = (name.clone(), missing.len() - 1);
+        return Err(Error::MissingTensor {
+            path: path.to_owned(),
+            name,
+            more,
+            left: left.first().map(|s| (*s).clone()),
+        });
+    }
     if let Some(name) = left.first() {
         return Err(Error::LeftOver { path: path.to_owned(), name: (*name).clone(), more: left.len() - 1 });
     }

@@ -184,3 +184,18 @@ fn settings_that_files_cannot_express_are_refused() {
         assert!(conversion(&from).is_err(), "{name}: {setting} = {value} is accepted");
     }
 }
+
+#[test]
+fn a_renamed_tensor_is_told_with_the_one_that_is_missing() {
+    let folder = Folder::new("variants-renamed");
+    let (name, other) = ("model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.up.weight");
+    let from = checkpoint(&folder, "llama2");
+    rename(&from, |tensor| if tensor == name { other } else { tensor }.to_owned());
+    let error = conversion(&from).err().expect("refused");
+    assert!(error.contains(&format!("{name} is missing; it has no place for {other}")), "{error}");
+    let expert = "model.layers.0.block_sparse_moe.experts.1.w1.weight";
+    let from = checkpoint(&folder, "mixtral");
+    rename(&from, |tensor| if tensor == expert { "visual.x" } else { tensor }.to_owned());
+    let error = conversion(&from).err().expect("refused");
+    assert!(error.ends_with(&format!("{expert} is missing")), "{error}");
+}
