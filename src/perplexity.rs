@@ -192,7 +192,7 @@ pub fn perplexity(
 /// Logits of the scored rows of each chunk, `[context - first, vocab]`.
 fn evaluate(model: &Model, pool: &Pool, group: &[Vec<u32>], first: usize, options: &Options) -> Vec<Vec<f32>> {
     let decoder = model.decoder();
-    let fresh = || decoder.sequence(SequenceOptions { kv_type: options.kv_type });
+    let fresh = || decoder.sequence(SequenceOptions { kv_type: options.kv_type, context_length: options.context });
     let mut sequences: Vec<Sequence> = group.iter().map(|_| fresh()).collect();
     let mut rows: Vec<Vec<f32>> = vec![Vec::new(); group.len()];
     // A context longer than a batch is evaluated in steps.

@@ -1,12 +1,24 @@
 //! A checkpoint's `config.json`, as transformers 4 and 5 write it, and the metadata keys that it becomes.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json};
 
 use super::{Error, keys};
 use crate::gguf::{Array, Metadata, Value};
+use crate::kernels::Activation;
 
 /// Names that frameworks have for one setting are tried in turn.
 type Names<'a> = &'a [&'a str];
+
+const LAYER_TYPES: &str = "layer_types";
+const TIED: &str = "tie_word_embeddings";
+
+/// GELU with the error function, as [`keys::HIDDEN_ACTIVATION`] calls it.
+pub(super) const GELU: &str = "gelu";
+/// GELU with the hyperbolic tangent.
+pub(super) const GELU_TANH: &str = "gelu_pytorch_tanh";
 
 const HEAD_NAMES: Names<'static> = &["num_attention_heads", "n_head", "n_heads"];
 
@@ -25,12 +37,18 @@ const FLOATS: [(&str, Names<'static>); 2] = [
     (keys::LAYER_NORM_EPSILON, &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"]),
 ];
 
-/// The settings of a model: `text_config` laid over the root.
+/// The settings of a model: `text_config` laid over the root. Which of them have been read is kept account of.
 #[derive(Clone, Debug)]
 pub struct Config {
     settings: Map<String, Json>,
     rope: Map<String, Json>,
     class: String,
+    /// Blocks behind these that predict further tokens and go into the file; none where they are left out by wish.
+    predicting: Option<usize>,
+    read: RefCell<BTreeSet<String>>,
+    read_rotary: RefCell<BTreeSet<String>>,
+    /// The first setting that was of another kind than it was read as, and that kind.
+    misread: RefCell<Option<(String, &'static str)>>,
 }
 
 impl Config {
@@ -43,18 +61,24 @@ impl Config {
         let class = settings.get("architectures").and_then(|classes| classes.get(0)).and_then(Json::as_str);
         let class = class.ok_or(Error::NoClass)?.to_owned();
         for nested in ["text_config", "llm_config", "language_config"] {
-            if let Some(Json::Object(text)) = settings.get(nested).cloned() {
+            if let Some(Json::Object(mut text)) = settings.get(nested).cloned() {
+                // Where both say it, and differ, the tensors decide.
+                if settings.get(TIED).is_some_and(|tied| text.get(TIED).is_some_and(|own| own != tied)) {
+                    text.insert(TIED.into(), Json::Null);
+                }
                 settings.extend(text);
             }
         }
-        let mut config = Self { settings, rope: Map::new(), class };
+        let (read, read_rotary, misread) = Default::default();
+        let mut config = Self { settings, rope: Map::new(), class, predicting: Some(0), read, read_rotary, misread };
         config.rope = config.rope_settings();
         Ok(config)
     }
 
     /// The rotary embedding's settings, those of transformers 4 brought to the place where 5 has them.
     fn rope_settings(&self) -> Map<String, Json> {
-        let found = self.find(&["rope_parameters", "rope_scaling"]).and_then(Json::as_object);
+        let first = |names: Names<'_>| names.iter().find_map(|name| self.peek(name));
+        let found = first(&["rope_parameters", "rope_scaling"]).and_then(Json::as_object);
         let mut rope = found.cloned().unwrap_or_default();
         if rope.contains_key("full_attention") || rope.contains_key("sliding_attention") {
             return rope;
@@ -64,11 +88,11 @@ impl Config {
                 rope.insert(name.to_owned(), value);
             }
         };
-        let local = self.find(&["local_rope_theta", "swa_rope_theta", "rope_local_base_freq"]);
+        let local = first(&["local_rope_theta", "swa_rope_theta", "rope_local_base_freq"]);
         mirror("sliding_attention", local.map(|theta| serde_json::json!({ "rope_theta": theta })));
-        mirror("rope_theta", self.find(&["global_rope_theta", "rope_theta", "rotary_emb_base"]).cloned());
-        mirror("partial_rotary_factor", self.find(&["partial_rotary_factor", "rotary_pct", "rope_pct"]).cloned());
-        mirror("original_max_position_embeddings", self.get("original_max_position_embeddings").cloned());
+        mirror("rope_theta", first(&["global_rope_theta", "rope_theta", "rotary_emb_base"]).cloned());
+        mirror("partial_rotary_factor", first(&["partial_rotary_factor", "rotary_pct", "rope_pct"]).cloned());
+        mirror("original_max_position_embeddings", self.peek("original_max_position_embeddings").cloned());
         let ty = rope.get("type").cloned();
         if let (false, Some(ty)) = (rope.contains_key("rope_type"), ty) {
             rope.insert("rope_type".into(), ty);
@@ -85,13 +109,53 @@ impl Config {
     /// The setting `name`, unless it is missing or null.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Json> {
+        self.read.borrow_mut().insert(name.to_owned());
+        self.peek(name)
+    }
+
+    /// As [`Self::get`], of no account.
+    pub(super) fn peek(&self, name: &str) -> Option<&Json> {
         self.settings.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Whether the setting `name` has been read.
+    pub(super) fn has_read(&self, name: &str) -> bool {
+        self.read.borrow().contains(name)
+    }
+
+    /// The settings that are there and have been read, those of the rotary embedding as `rope_parameters.NAME`.
+    #[must_use]
+    pub fn names_read(&self) -> Vec<String> {
+        let names = self.names().filter(|name| self.has_read(name)).map(str::to_owned);
+        let rotary = self.rope().keys().filter(|name| self.has_read_rotary(name));
+        names.chain(rotary.map(|name| format!("rope_parameters.{name}"))).collect()
+    }
+
+    /// Whether the rotary setting `name` has been read.
+    pub(super) fn has_read_rotary(&self, name: &str) -> bool {
+        self.read_rotary.borrow().contains(name)
+    }
+
+    /// Names of all settings that are not null.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.settings.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
+    }
+
+    /// A rotary setting of full attention.
+    #[must_use]
+    pub fn rotary(&self, name: &str) -> Option<&Json> {
+        self.read_rotary.borrow_mut().insert(name.to_owned());
+        self.rope().get(name).filter(|value| !value.is_null())
     }
 
     /// The first of these settings that is there.
     #[must_use]
     pub fn find(&self, names: Names<'_>) -> Option<&Json> {
-        names.iter().find_map(|name| self.get(name))
+        self.find_named(names).map(|(_, value)| value)
+    }
+
+    fn find_named<'a>(&self, names: Names<'a>) -> Option<(&'a str, &Json)> {
+        names.iter().find_map(|name| Some((*name, self.get(name)?)))
     }
 
     /// A count, when one of these settings is there.
@@ -99,9 +163,9 @@ impl Config {
     /// # Errors
     /// When it is no count.
     pub fn count(&self, names: Names<'_>) -> Result<Option<usize>, Error> {
-        let Some(value) = self.find(names) else { return Ok(None) };
+        let Some((name, value)) = self.find_named(names) else { return Ok(None) };
         let count = value.as_u64().filter(|&n| n <= u64::from(u32::MAX)).and_then(|n| usize::try_from(n).ok());
-        count.map(Some).ok_or_else(|| bad(names, value, "a count"))
+        count.map(Some).ok_or_else(|| bad(name, value, "a count"))
     }
 
     /// A count that must be there.
@@ -117,20 +181,48 @@ impl Config {
     /// # Errors
     /// When it is no number.
     pub fn number(&self, names: Names<'_>) -> Result<Option<f64>, Error> {
-        let Some(value) = self.find(names) else { return Ok(None) };
-        value.as_f64().map(Some).ok_or_else(|| bad(names, value, "a number"))
+        let Some((name, value)) = self.find_named(names) else { return Ok(None) };
+        value.as_f64().map(Some).ok_or_else(|| bad(name, value, "a number"))
     }
 
     /// A boolean, or false.
     #[must_use]
     pub fn flag(&self, name: &str) -> bool {
-        self.get(name).and_then(Json::as_bool).unwrap_or(false)
+        self.flag_or(name, false)
+    }
+
+    /// A boolean, or `default`.
+    #[must_use]
+    pub fn flag_or(&self, name: &str, default: bool) -> bool {
+        self.get(name).map_or(default, |value| self.of_kind(name, value.as_bool(), "true or false").unwrap_or(default))
+    }
+
+    /// What a setting was read as, where it is of that kind; else [`Self::check_kinds`] says so later.
+    fn of_kind<T>(&self, name: &str, value: Option<T>, kind: &'static str) -> Option<T> {
+        if value.is_none() {
+            self.misread.borrow_mut().get_or_insert_with(|| (name.to_owned(), kind));
+        }
+        value
+    }
+
+    /// An error for the first setting that was of another kind than it was read as.
+    ///
+    /// # Errors
+    /// That one.
+    pub fn check_kinds(&self) -> Result<(), Error> {
+        self.misread.borrow().as_ref().map_or(Ok(()), |(name, kind)| Err(self.bad(name, kind)))
     }
 
     /// A string, when the setting is there and one.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.get(name).and_then(Json::as_str)
+        self.get(name).and_then(|value| self.of_kind(name, value.as_str(), "a text"))
+    }
+
+    /// Whether the embedding is the output matrix too, where the checkpoint says it.
+    #[must_use]
+    pub fn tied(&self) -> Option<bool> {
+        self.get(TIED).and_then(|value| self.of_kind(TIED, value.as_bool(), "true or false"))
     }
 
     /// Number of blocks.
@@ -142,8 +234,20 @@ impl Config {
         let count = self.required_count(&names)?;
         match count {
             1..=4096 => Ok(count),
-            _ => Err(bad(&names, &Json::from(count), "1 to 4096")),
+            _ => Err(bad(names[0], &Json::from(count), "1 to 4096")),
         }
+    }
+
+    /// Says how many blocks behind the model's own predict further tokens and go into the file; none where they are left
+    /// out by wish.
+    pub fn set_predicting_blocks(&mut self, count: Option<usize>) {
+        self.predicting = count;
+    }
+
+    /// What [`Self::set_predicting_blocks`] said; 0 where it said nothing.
+    #[must_use]
+    pub fn predicting_blocks(&self) -> Option<usize> {
+        self.predicting
     }
 
     /// Length of a head: `head_dim`, or an equal share of the embedding.
@@ -156,7 +260,7 @@ impl Config {
         }
         let heads = self.required_count(HEAD_NAMES)?;
         let embedding = self.required_count(&["hidden_size", "n_embd"])?;
-        embedding.checked_div(heads).ok_or_else(|| bad(&["num_attention_heads"], &Json::from(0), "more than 0"))
+        embedding.checked_div(heads).ok_or_else(|| bad("num_attention_heads", &Json::from(0), "more than 0"))
     }
 
     /// Length of a head's rotated part; `default` is the share of the head where no setting says it.
@@ -204,7 +308,7 @@ impl Config {
     /// Fills in settings that the checkpoint leaves out because its class has defaults for them.
     pub fn set_defaults(&mut self, defaults: &[(&str, Json)]) {
         for (name, value) in defaults {
-            if self.get(name).is_none() {
+            if self.peek(name).is_none() {
                 self.settings.insert((*name).to_owned(), value.clone());
             }
         }
@@ -217,7 +321,18 @@ impl Config {
     /// When it is another.
     pub fn expect(&self, name: &str, expected: &Json, described: &'static str) -> Result<(), Error> {
         match self.get(name) {
-            Some(value) if value != expected => Err(bad(&[name], value, described)),
+            Some(value) if value != expected => Err(bad(name, value, described)),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Self::expect`], for a number of the rotary settings.
+    ///
+    /// # Errors
+    /// When it is another.
+    pub fn expect_rotary(&self, name: &str, expected: f64) -> Result<(), Error> {
+        match self.rope_number(name) {
+            Some(number) if number != expected => Err(self.bad(name, "what the other rotary settings say")),
             _ => Ok(()),
         }
     }
@@ -225,54 +340,60 @@ impl Config {
     /// An error that says what stands at the setting `name` and what may stand there.
     #[must_use]
     pub fn bad(&self, name: &str, expected: &'static str) -> Error {
-        let found = self.get(name).or_else(|| self.rope().get(name)).unwrap_or(&Json::Null);
-        bad(&[name], found, expected)
+        let found = self.peek(name).or_else(|| self.rope().get(name)).unwrap_or(&Json::Null);
+        bad(name, found, expected)
+    }
+
+    /// As [`Self::bad`], of a value that stands elsewhere.
+    pub(super) fn unfit(&self, name: &str, found: &Json, expected: &'static str) -> Error {
+        bad(name, found, expected)
     }
 
     /// What each block is (`full_attention`, `sliding_attention` ...), where the checkpoint says it.
     #[must_use]
     pub fn layer_types(&self) -> Option<Vec<&str>> {
-        self.get("layer_types")?.as_array()?.iter().map(Json::as_str).collect()
+        let types = self.get(LAYER_TYPES)?;
+        let texts = types.as_array().and_then(|types| types.iter().map(Json::as_str).collect());
+        self.of_kind(LAYER_TYPES, texts, "a list of texts")
     }
 
     /// The rotary settings of full attention.
-    #[must_use]
-    pub fn rope(&self) -> &Map<String, Json> {
+    pub(super) fn rope(&self) -> &Map<String, Json> {
         self.rope.get("full_attention").and_then(Json::as_object).unwrap_or(&self.rope)
     }
 
     /// The rotary settings of sliding attention, where they differ.
-    #[must_use]
-    pub fn sliding_rope(&self) -> Option<&Map<String, Json>> {
+    pub(super) fn sliding_rope(&self) -> Option<&Map<String, Json>> {
         self.rope.get("sliding_attention").and_then(Json::as_object)
     }
 
     /// A number of the rotary settings.
     #[must_use]
     pub fn rope_number(&self, name: &str) -> Option<f64> {
-        self.rope().get(name).and_then(Json::as_f64)
+        self.rotary(name).and_then(|value| self.of_kind(name, value.as_f64(), "a number"))
     }
 
     /// Numbers of the rotary settings, where the setting is a list of nothing else.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "the file holds single precision")]
     pub fn rope_list(&self, name: &str) -> Option<Vec<f32>> {
-        self.rope().get(name)?.as_array()?.iter().map(|number| number.as_f64().map(|number| number as f32)).collect()
+        self.rotary(name)?.as_array()?.iter().map(|number| number.as_f64().map(|number| number as f32)).collect()
     }
 
     /// How the rotary embedding is scaled; `default` where it is not.
     #[must_use]
     pub fn rope_type(&self) -> &str {
-        self.rope().get("rope_type").and_then(Json::as_str).unwrap_or("default")
+        let name = "rope_type";
+        self.rotary(name).and_then(|value| self.of_kind(name, value.as_str(), "a text")).unwrap_or("default")
     }
 }
 
-fn bad(names: Names<'_>, value: &Json, expected: &'static str) -> Error {
+fn bad(name: &str, value: &Json, expected: &'static str) -> Error {
     let mut found = value.to_string();
     if let Some((at, _)) = found.char_indices().nth(40) {
         found.truncate(at);
     }
-    Error::BadSetting { name: names.first().copied().unwrap_or_default().to_owned(), found, expected }
+    Error::BadSetting { name: name.to_owned(), found, expected }
 }
 
 /// Collects the metadata of a checkpoint, in the order in which it will stand in the file.
@@ -280,6 +401,7 @@ fn bad(names: Names<'_>, value: &Json, expected: &'static str) -> Error {
 pub struct Keys {
     architecture: String,
     metadata: Metadata,
+    ahead: Metadata,
     file_type: u32,
 }
 
@@ -287,18 +409,33 @@ impl Keys {
     /// Continues `metadata` with the keys of `architecture`.
     #[must_use]
     pub fn new(architecture: &str, metadata: Metadata, file_type: u32) -> Self {
-        Self { architecture: architecture.to_owned(), metadata, file_type }
+        Self { architecture: architecture.to_owned(), metadata, ahead: Metadata::new(), file_type }
     }
 
-    /// What has been collected.
+    /// What has been collected, but for what stands ahead.
     #[must_use]
     pub fn finish(self) -> Metadata {
         self.metadata
     }
 
+    /// Keys that stand ahead of all general ones.
+    #[must_use]
+    pub fn ahead(&self) -> &Metadata {
+        &self.ahead
+    }
+
     fn set(&mut self, key: &str, value: Value) {
-        let full = format!("{}.{key}", self.architecture);
-        self.metadata.set(full, value);
+        self.metadata.set(self.full(key), value);
+    }
+
+    fn full(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+
+    /// A float ahead of all general keys, where the reference writes what it learns while it makes tensors.
+    #[allow(clippy::cast_possible_truncation, reason = "the file holds single precision")]
+    pub fn float_ahead(&mut self, key: &str, value: f64) {
+        self.ahead.set(self.full(key), Value::F32(value as f32));
     }
 
     /// A count.
@@ -343,13 +480,13 @@ impl Keys {
     /// # Errors
     /// When a setting is of a wrong kind.
     pub fn shared(&mut self, config: &Config) -> Result<(), Error> {
-        self.count(keys::BLOCK_COUNT, config.block_count()?);
+        self.count(keys::BLOCK_COUNT, config.block_count()? + config.predicting.unwrap_or(0));
         for (key, names) in COUNTS {
             if let Some(count) = config.count(names)? {
                 self.count(key, count);
             }
         }
-        self.rope_scaling(config);
+        self.rope_scaling(config)?;
         for (key, names) in FLOATS {
             if let Some(number) = config.number(names)? {
                 self.float(key, number);
@@ -391,6 +528,25 @@ impl Keys {
                     self.float(key, number.ok_or_else(|| Error::MissingSetting { name: names.join(" or ") })?);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The form of GELU that one of these settings names, where it is not the family's own.
+    ///
+    /// # Errors
+    /// When it names another function.
+    pub fn unusual_gelu(&mut self, config: &Config, name: &str, own: Activation) -> Result<(), Error> {
+        let found = match config.text(name) {
+            None => own,
+            Some("gelu" | "gelu_python") => Activation::GeluErf,
+            Some("gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_accurate" | "gelu_python_tanh") => {
+                Activation::GeluTanh
+            }
+            Some(_) => return Err(config.bad(name, "a form of gelu")),
+        };
+        if found != own {
+            self.text(keys::HIDDEN_ACTIVATION, if found == Activation::GeluErf { GELU } else { GELU_TANH });
         }
         Ok(())
     }
@@ -439,18 +595,19 @@ impl Keys {
         Ok(())
     }
 
-    fn rope_scaling(&mut self, config: &Config) {
-        let rope = config.rope();
-        let number = |name: &str| rope.get(name).and_then(Json::as_f64);
-        match (config.rope_type(), number("factor")) {
-            ("linear", Some(factor)) => {
+    fn rope_scaling(&mut self, config: &Config) -> Result<(), Error> {
+        let number = |name: &str| config.rope_number(name);
+        match config.rope_type() {
+            "linear" => {
+                let factor = number("factor").ok_or_else(|| config.bad("factor", "a number"))?;
                 self.text(keys::ROPE_SCALING_TYPE, "linear");
                 self.float(keys::ROPE_SCALING_FACTOR, factor);
             }
-            ("yarn", Some(factor)) => {
+            "yarn" => {
+                let factor = number("factor").ok_or_else(|| config.bad("factor", "a number"))?;
                 self.text(keys::ROPE_SCALING_TYPE, "yarn");
                 self.float(keys::ROPE_SCALING_FACTOR, factor);
-                if let Some(length) = rope.get("original_max_position_embeddings").and_then(Json::as_u64) {
+                if let Some(length) = config.rotary("original_max_position_embeddings").and_then(Json::as_u64) {
                     self.count(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, usize::try_from(length).unwrap_or(0));
                 }
                 let optional = [
@@ -465,10 +622,9 @@ impl Keys {
                     }
                 }
             }
-            ("su" | "longrope", _) => self.text(keys::ROPE_SCALING_TYPE, "longrope"),
             _ => {}
         }
-        if let Some(sections) = config.rope.get("mrope_section").and_then(Json::as_array) {
+        if let Some(sections) = config.rotary("mrope_section").and_then(Json::as_array) {
             let sections = sections.iter().map(|n| n.as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(0));
             self.integers(keys::ROPE_DIMENSION_SECTIONS, sections.chain([0; 4]).take(4));
         }
@@ -479,6 +635,7 @@ impl Keys {
         if let Some(theta) = sliding.and_then(Json::as_f64) {
             self.float(keys::ROPE_FREQ_BASE_SWA, theta);
         }
+        Ok(())
     }
 
     fn experts(&mut self, config: &Config) -> Result<(), Error> {
@@ -499,7 +656,7 @@ impl Keys {
             None => {}
             Some((_, Some("softmax"))) => self.count(keys::EXPERT_GATING_FUNC, 1),
             Some((_, Some("sigmoid"))) => self.count(keys::EXPERT_GATING_FUNC, 2),
-            Some((value, _)) => return Err(bad(&names, value, "softmax or sigmoid")),
+            Some((value, _)) => return Err(bad(names[0], value, "softmax or sigmoid")),
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! A family as data: for those that need no state of their own.
 
+use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey};
 use crate::nn::{ModelSpec, Weights};
 
@@ -9,6 +10,7 @@ pub(super) struct Family {
     pub(super) classes: &'static [&'static str],
     pub(super) complete: fn(&mut Config),
     pub(super) keys: fn(&Config, &mut Keys) -> Result<(), Error>,
+    pub(super) settings: &'static [Setting],
     pub(super) token_keys: fn(&Config) -> Vec<TokenKey>,
     pub(super) tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
     pub(super) spec: fn(&Hparams, &Weights) -> Result<ModelSpec, Error>,
@@ -22,7 +24,7 @@ impl Family {
         tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
         spec: fn(&Hparams, &Weights) -> Result<ModelSpec, Error>,
     ) -> Self {
-        Self { name, classes, complete: |_| {}, keys: shared, token_keys: |_| Vec::new(), tensors, spec }
+        Self { name, classes, complete: |_| {}, keys: shared, settings: &[], token_keys: |_| Vec::new(), tensors, spec }
     }
 }
 
@@ -45,6 +47,10 @@ impl Architecture for Family {
 
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
         (self.keys)(config, keys)
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        self.settings
     }
 
     fn token_keys(&self, config: &Config) -> Vec<TokenKey> {

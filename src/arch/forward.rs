@@ -1,5 +1,6 @@
 //! What the families' computations share: hyper-parameters to the parts of a [`ModelSpec`].
 
+use super::config::{GELU, GELU_TANH};
 use super::{Error, Hparams, keys};
 use crate::kernels::Activation;
 use crate::nn::{
@@ -47,6 +48,14 @@ pub(super) fn experts(
     gating: Gating,
     normalize: bool,
 ) -> Result<FeedForward, Error> {
+    routed(h, activation, gating, normalize).map(FeedForward::Experts)
+}
+
+/// As [`experts`], for a feed-forward part that is not of experts alone.
+///
+/// # Errors
+/// When a key is missing or impossible.
+pub(super) fn routed(h: &Hparams, activation: Activation, gating: Gating, normalize: bool) -> Result<Experts, Error> {
     let count = h.positive(keys::EXPERT_COUNT)?;
     let used = h.positive(keys::EXPERT_USED_COUNT)?;
     if used > count {
@@ -65,7 +74,7 @@ pub(super) fn experts(
     };
     let normalize = h.bool_or(keys::EXPERT_WEIGHTS_NORM, normalize)?;
     let groups = groups(h, count, used, gating)?;
-    Ok(FeedForward::Experts(Experts { count, used, activation, gating, normalize, weight_scale, groups }))
+    Ok(Experts { count, used, activation, gating, normalize, weight_scale, groups })
 }
 
 /// The choice by groups that the keys describe. A group is as good as its best expert where a softmax weighs them, as
@@ -126,7 +135,7 @@ pub(super) fn rope_with_edges(
     edges: YarnEdges,
 ) -> Result<RopeSpec, Error> {
     let dims = rotary_length(h)?;
-    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
+    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
     let mut frequencies = frequencies(base, dims);
     if let Some(factors) = weights.vector("rope_freqs.weight", dims / 2).map_err(Error::from)? {
         frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= f64::from(factor));
@@ -141,8 +150,8 @@ pub(super) fn rope_with_edges(
 /// When a key is unfit.
 pub(super) fn sliding_rope(h: &Hparams, style: RopeStyle) -> Result<RopeSpec, Error> {
     let dims = rotary_length(h)?;
-    let base = h.f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?;
-    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE_SWA, base)?);
+    let base = h.positive_f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?;
+    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE_SWA, base)?);
     Ok(RopeSpec::new(style, &frequencies(base, dims), 1.0))
 }
 
@@ -160,14 +169,14 @@ pub(super) fn windows(h: &Hparams, period: Option<usize>) -> Result<Vec<Option<u
 
 fn rotary_length(h: &Hparams) -> Result<usize, Error> {
     let dims = h.count_or(keys::ROPE_DIMENSION_COUNT, h.key_length)?;
-    if dims > h.key_length || !dims.is_multiple_of(2) {
-        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT, "an even number up to attention.key_length"));
+    if dims == 0 || dims > h.key_length || !dims.is_multiple_of(2) {
+        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT, "an even number from 2 to attention.key_length"));
     }
     Ok(dims)
 }
 
-/// As [`rope`], or with the factors of `rope_factors_short.weight` up to the context that the model was first trained
-/// on, and those of `rope_factors_long.weight` from there on.
+/// As [`rope`], or with the factors of `rope_factors_short.weight` in sequences whose context is no longer than the one
+/// that the model was first trained on, and with those of `rope_factors_long.weight` in all others.
 ///
 /// # Errors
 /// When a key or a tensor is unfit.
@@ -176,13 +185,16 @@ pub(super) fn long_rope(h: &Hparams, weights: &Weights, style: RopeStyle) -> Res
     let factors = |name: &str| weights.vector(name, dims / 2).map_err(Error::from);
     let (short, long) = (factors("rope_factors_short.weight")?, factors("rope_factors_long.weight")?);
     let (Some(short), Some(long)) = (short, long) else { return rope(h, weights, style) };
-    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
+    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
     let divided = |factors: Vec<f32>| -> Vec<f64> {
         frequencies(base, dims).into_iter().zip(factors).map(|(f, factor)| f / f64::from(factor)).collect()
     };
     let magnitude = f64::from(h.f32_or(keys::ROPE_SCALING_ATTN_FACTOR, 1.0)?);
-    let from = h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?;
-    Ok(RopeSpec::new(style, &divided(short), magnitude).with_later(from, &divided(long)))
+    if !matches!(h.str(keys::ROPE_SCALING_TYPE)?, None | Some("none" | "longrope")) {
+        return Err(h.bad_key(keys::ROPE_SCALING_TYPE, "none or longrope"));
+    }
+    let most = h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?;
+    Ok(RopeSpec::new(style, &divided(short), magnitude).with_long(most, &divided(long)))
 }
 
 /// The factor of the architecture's `key`; none where it is missing or 0, which files have for none.
@@ -193,12 +205,22 @@ pub(super) fn factor(h: &Hparams, key: &str) -> Result<Option<f32>, Error> {
     Ok(Some(h.f32_or(key, 0.0)?).filter(|&factor| factor != 0.0))
 }
 
+/// The form of GELU that a file names; `own`, the family's, where it names none.
+///
+/// # Errors
+/// When it names another function.
+pub(super) fn gelu(h: &Hparams, own: Activation) -> Result<Activation, Error> {
+    match h.str(keys::HIDDEN_ACTIVATION)? {
+        None => Ok(own),
+        Some(GELU) => Ok(Activation::GeluErf),
+        Some(GELU_TANH) => Ok(Activation::GeluTanh),
+        Some(_) => Err(h.bad_key(keys::HIDDEN_ACTIVATION, "gelu or gelu_pytorch_tanh")),
+    }
+}
+
 /// Applies linear or YaRN scaling and returns the factor of the rotated elements.
 fn scale(h: &Hparams, frequencies: &mut [f64], base: f64, edges: YarnEdges) -> Result<f64, Error> {
-    let factor = f64::from(h.f32_or(keys::ROPE_SCALING_FACTOR, 1.0)?);
-    if factor <= 0.0 {
-        return Err(h.bad_key(keys::ROPE_SCALING_FACTOR, "more than 0"));
-    }
+    let factor = f64::from(h.positive_f32_or(keys::ROPE_SCALING_FACTOR, 1.0)?);
     match h.str(keys::ROPE_SCALING_TYPE)? {
         Some("linear") => {
             frequencies.iter_mut().for_each(|f| *f /= factor);
@@ -207,15 +229,21 @@ fn scale(h: &Hparams, frequencies: &mut [f64], base: f64, edges: YarnEdges) -> R
         Some("yarn") => {
             let yarn = Yarn {
                 factor,
-                original_context_length: h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?,
-                beta_fast: f64::from(h.f32_or(keys::ROPE_SCALING_YARN_BETA_FAST, 32.0)?),
-                beta_slow: f64::from(h.f32_or(keys::ROPE_SCALING_YARN_BETA_SLOW, 1.0)?),
+                original_context_length: match h
+                    .count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?
+                {
+                    0 => return Err(h.bad_key(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, "more than 0")),
+                    length => length,
+                },
+                beta_fast: f64::from(h.positive_f32_or(keys::ROPE_SCALING_YARN_BETA_FAST, 32.0)?),
+                beta_slow: f64::from(h.positive_f32_or(keys::ROPE_SCALING_YARN_BETA_SLOW, 1.0)?),
                 edges,
             };
             yarn.stretch(frequencies, base);
             let own = f64::from(h.f32_or(keys::ROPE_SCALING_YARN_ATTN_FACTOR, 0.0)?);
             Ok(if own > 0.0 { own } else { yarn.magnitude() })
         }
-        _ => Ok(1.0),
+        None | Some("none") => Ok(1.0),
+        Some(_) => Err(h.bad_key(keys::ROPE_SCALING_TYPE, "none, linear or yarn")),
     }
 }

@@ -15,6 +15,8 @@ pub struct Hparams {
     pub architecture: String,
     /// Number of blocks (layers) that are run: NextN prediction layers are not counted.
     pub block_count: usize,
+    /// Number of blocks behind these that predict further tokens.
+    pub next_n: usize,
     /// Length of the residual stream.
     pub embedding_length: usize,
     /// Number of tokens of the vocabulary.
@@ -47,9 +49,12 @@ impl Hparams {
             Some(other) => return Err(bad("general.architecture".into(), other, "a string")),
             None => return Err(Error::NoArchitecture),
         };
+        // Else an unknown one would be said to lack keys that it may never have.
+        super::by_name(&architecture)?;
         let mut hparams = Self {
             architecture,
             block_count: 0,
+            next_n: 0,
             embedding_length: 0,
             vocab_size: 0,
             context_length: 0,
@@ -71,9 +76,11 @@ impl Hparams {
         if blocks as u64 > MAX_BLOCKS || next_n >= blocks {
             return Err(self.bad_key(keys::BLOCK_COUNT, "1 to 4096, more than nextn_predict_layers"));
         }
-        self.block_count = blocks - next_n;
+        (self.block_count, self.next_n) = (blocks - next_n, next_n);
         self.embedding_length = self.positive(keys::EMBEDDING_LENGTH)?;
         self.context_length = self.positive(keys::CONTEXT_LENGTH)?;
+        // Where there are tokens, they count; but what stands there is no number, or none.
+        self.count_or(keys::VOCAB_SIZE, 0)?;
         self.vocab_size = match self.metadata.get("tokenizer.ggml.tokens") {
             Some(Value::Array(tokens)) if !tokens.is_empty() && tokens.len() as u64 <= MAX_DIMENSION => tokens.len(),
             Some(other) => return Err(bad("tokenizer.ggml.tokens".into(), other, "an array of tokens")),
@@ -172,6 +179,17 @@ impl Hparams {
         if self.has(key) { self.f32(key) } else { Ok(default) }
     }
 
+    /// As [`Self::f32_or`], and more than zero.
+    ///
+    /// # Errors
+    /// When the key is there and no such number.
+    pub fn positive_f32_or(&self, key: &str, default: f32) -> Result<f32, Error> {
+        match self.f32_or(key, default)? {
+            number if number > 0.0 => Ok(number),
+            _ => Err(self.bad_key(key, "more than 0")),
+        }
+    }
+
     /// A boolean, or `default` when the key is missing.
     ///
     /// # Errors
@@ -222,6 +240,13 @@ impl Hparams {
             .map(|item| item.as_bool().ok_or_else(|| bad(self.full(key), &item, "booleans")))
             .collect::<Result<_, _>>()
             .map(Some)
+    }
+
+    /// All blocks of a file, those that predict further tokens included; each with the number of the block whose lengths
+    /// it has.
+    pub fn all_blocks(&self) -> impl Iterator<Item = (usize, usize)> {
+        let last = self.block_count - 1;
+        (0..self.block_count + self.next_n).map(move |block| (block, block.min(last)))
     }
 
     /// An error that says what stands at the architecture's `key` and what may stand there.

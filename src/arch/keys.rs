@@ -67,6 +67,7 @@ pub const NEXTN_PREDICT_LAYERS: &str = "nextn_predict_layers";
 pub const ATTN_LOGIT_SOFTCAPPING: &str = "attn_logit_softcapping";
 pub const FINAL_LOGIT_SOFTCAPPING: &str = "final_logit_softcapping";
 pub const LOGIT_SCALE: &str = "logit_scale";
+pub const HIDDEN_ACTIVATION: &str = "hidden_activation";
 pub const RESIDUAL_SCALE: &str = "residual_scale";
 pub const EMBEDDING_SCALE: &str = "embedding_scale";
 pub const EMBEDDING_LENGTH_PER_LAYER_INPUT: &str = "embedding_length_per_layer_input";

@@ -34,6 +34,7 @@ mod qwen;
 mod qwen_moe;
 mod qwen_next;
 mod seed_oss;
+mod settings;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
@@ -46,6 +47,7 @@ use crate::nn::{ModelSpec, Weights};
 pub use config::{Config, Keys, rope_factors};
 pub use error::Error;
 pub use hparams::Hparams;
+pub use settings::check as check_settings;
 pub use tensor_rule::{BlockRules, Names, Rules, Source, Step, TensorRule};
 pub use token_key::TokenKey;
 
@@ -65,6 +67,20 @@ pub trait Architecture: Sync {
     /// # Errors
     /// When a setting is missing or of a wrong kind.
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error>;
+
+    /// Settings that the family computes with in one way: the values that say so, as a JSON list.
+    fn settings(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// How many blocks of a checkpoint behind the model's own predict further tokens and go into the file, where its
+    /// tensors are those that `has` knows. The engine does not run them.
+    ///
+    /// # Errors
+    /// When a setting is missing or of a wrong kind.
+    fn predicting_blocks(&self, _config: &Config, _has: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
+        Ok(0)
+    }
 
     /// What is special about the tokens of the family's checkpoints.
     fn token_keys(&self, _config: &Config) -> Vec<TokenKey> {

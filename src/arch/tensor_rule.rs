@@ -201,6 +201,11 @@ impl Rules {
         BlockRules { rules: self, prefix: format!("blk.{index}."), source }
     }
 
+    /// The tensors of block `index`, which a checkpoint has under the prefix `source`.
+    pub fn block_from(&mut self, index: usize, source: &str) -> BlockRules<'_> {
+        BlockRules { rules: self, prefix: format!("blk.{index}."), source: source.to_owned() }
+    }
+
     /// All rules.
     #[must_use]
     pub fn finish(self) -> Vec<TensorRule> {
@@ -321,6 +326,23 @@ impl BlockRules<'_> {
         self.linear("ffn_gate_shexp", [embedding, hidden], &format!("{source}.gate_proj"), &[]);
         self.linear("ffn_up_shexp", [embedding, hidden], &format!("{source}.up_proj"), &[]);
         self.linear("ffn_down_shexp", [hidden, embedding], &format!("{source}.down_proj"), &[]);
+    }
+
+    /// What joins a block that predicts further tokens to the model: for each tensor its full name in the checkpoint.
+    /// `steps` are those of norms.
+    pub fn prediction(&mut self, h: &Hparams, name: impl Fn(&str) -> String, steps: &[Step]) {
+        let d = h.embedding_length;
+        let prefix = format!("{}nextn.", self.prefix);
+        let mut add = |part: &str, shape: &[usize]| {
+            self.rules.add(format!("{prefix}{part}.weight"), shape, format!("{}.weight", name(part))).optional();
+        };
+        add("eh_proj", &[2 * d, d]);
+        add("embed_tokens", &[d, h.vocab_size]);
+        add("shared_head_head", &[d, h.vocab_size]);
+        for norm in ["enorm", "hnorm", "shared_head_norm"] {
+            let rule = format!("{prefix}{norm}.weight");
+            self.rules.add(rule, &[d], format!("{}.weight", name(norm))).optional().steps(steps);
+        }
     }
 
     /// The norms of query and key heads, where a family has them.

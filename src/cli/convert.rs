@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gguf::convert::{Conversion, Folder, Options, OutputType};
+use gguf::printable::printable;
 use gguf::quantize::{FileType, Plan};
 
 use crate::model_args;
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// Pre-tokenizer, where it is not recognized
     #[arg(long, value_name = "NAME", value_parser = model_args::pre_tokenizers(), hide_possible_values = true)]
     pre: Option<String>,
+    /// Leave out the blocks that predict further tokens
+    #[arg(long)]
+    no_mtp: bool,
     #[command(flatten)]
     write: WriteArgs,
     #[command(flatten)]
@@ -79,7 +83,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // What is quantized is what a file in half precision would hold: the bytes are those of two steps.
         Type::Quantized(ty) => (OutputType::F16, Some(ty)),
     };
-    let options = Options { output_type: plain, name: args.name.clone(), pre: args.pre.clone() };
+    let (name, pre) = (args.name.clone(), args.pre.clone());
+    let options = Options { output_type: plain, name, no_mtp: args.no_mtp, pre };
     if let (None, Some(option)) = (quantized, args.types.for_quantizing()) {
         bail!("{option} needs a quantized type (-t Q4_K_M, say)");
     }
@@ -94,6 +99,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             conversion.class(),
             conversion.skipped()
         );
+    }
+    if conversion.predicting_left_out() > 0 {
+        eprintln!("{} tensors that predict further tokens (MTP) are left out", conversion.predicting_left_out());
+    }
+    if conversion.predicting_blocks() > 0 {
+        eprintln!(
+            "{} blocks that predict further tokens (MTP) are kept, as the reference keeps them; they are not run \
+             (--no-mtp leaves them out)",
+            conversion.predicting_blocks()
+        );
+    }
+    let not_read = conversion.settings_not_read();
+    if !not_read.is_empty() {
+        let names: Vec<String> = not_read.iter().map(|name| printable(name).limit(60).to_string()).collect();
+        eprintln!("config.json: not known, and not looked at: {}", names.join(", "));
     }
     let output = args.write.output(|| default_output(&args.folder, &plan));
     carry_out(&conversion, &plan, &args.write, &output, "converting", conversion.checkpoint_bytes())

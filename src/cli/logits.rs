@@ -70,7 +70,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             model.tokenizer().encode(&text, options).with_context(|| format!("{name}: tokenizer"))?
         }
     };
-    let options = SessionOptions { kv_type: args.run.kv_type, ..SessionOptions::default() };
+    // What comes after these tokens is not asked for: models with other frequencies for long contexts take those of
+    // this length.
+    let context_length = Some(tokens.len().min(model.hparams().context_length));
+    let options = SessionOptions { context_length, kv_type: args.run.kv_type, ..SessionOptions::default() };
     let mut session = Session::new(model.clone(), args.run.pool()?, options);
     let logits = match &args.output {
         Some(output) => {

@@ -50,7 +50,7 @@ pub enum Error {
         source: arch::Error,
     },
     /// Tensors that the model needs.
-    #[error("{}: tensor {} is missing{}", printable_path(path), printable(name), and_more(*more))]
+    #[error("{}: tensor {} is missing{}{}", printable_path(path), printable(name), and_more(*more), and_left(left.as_deref()))]
     MissingTensor {
         /// The folder.
         path: PathBuf,
@@ -58,6 +58,8 @@ pub enum Error {
         name: String,
         /// How many more.
         more: usize,
+        /// The first that the model has no place for: perhaps the same under another name.
+        left: Option<String>,
     },
     /// Tensors that the model has no place for.
     #[error("{}: tensor {}: the model has no place for it{}", printable_path(path), printable(name), and_more(*more))]
@@ -258,6 +260,10 @@ pub enum TokenizerProblem {
         /// The second part.
         right: String,
     },
+}
+
+fn and_left(left: Option<&str>) -> String {
+    left.map(|name| format!("; it has no place for {}", printable(name))).unwrap_or_default()
 }
 
 fn and_more(more: usize) -> String {

@@ -84,7 +84,11 @@ impl Folder {
     /// When it cannot be read or is no JSON.
     pub fn json(&self, name: &str) -> Result<Option<Json>, Error> {
         let Some(bytes) = self.read(name)? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::Json {
+        let json = serde_json::from_slice(&bytes).or_else(|e| match quote_numbers(&bytes) {
+            Some(quoted) => serde_json::from_slice(&quoted).map_err(|_| e),
+            None => Err(e),
+        });
+        json.map(Some).map_err(|e| Error::Json {
             path: self.path(name),
             line: e.line(),
             column: e.column(),
@@ -121,5 +125,38 @@ impl Folder {
             Self::Directory(path) => InputFile::open(&path.join(name)).ok().map(|file| file.id()),
             Self::Memory { .. } => None,
         }
+    }
+}
+
+/// The text with the numbers that Python writes and JSON does not know in quotes; none where it has none of them.
+fn quote_numbers(json: &[u8]) -> Option<Vec<u8>> {
+    const NUMBERS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+    let mut quoted = Vec::with_capacity(json.len() + 2);
+    let (mut at, mut in_text) = (0, false);
+    while let Some(&byte) = json.get(at) {
+        let number = NUMBERS.into_iter().find(|number| !in_text && json[at..].starts_with(number));
+        let len = match (number, in_text && byte == b'\\') {
+            (Some(number), _) => number.len(),
+            (None, escape) => 1 + usize::from(escape),
+        };
+        in_text ^= byte == b'"';
+        let end = (at + len).min(json.len());
+        let quote: &[u8] = if number.is_some() { b"\"" } else { b"" };
+        quoted.extend([quote, &json[at..end], quote].concat());
+        at = end;
+    }
+    (quoted.len() > json.len()).then_some(quoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote_numbers;
+
+    #[test]
+    fn numbers_of_python_are_quoted_outside_of_texts() {
+        let quoted = |text: &str| quote_numbers(text.as_bytes()).map(|text| String::from_utf8(text).expect("text"));
+        let expected = r#"{"a\"NaN": [0.0, "Infinity", "-Infinity", "NaN"]}"#;
+        assert_eq!(quoted(r#"{"a\"NaN": [0.0, Infinity, -Infinity, NaN]}"#).as_deref(), Some(expected));
+        assert_eq!(quoted(r#"{"a": "NaN"}"#), None);
     }
 }

@@ -8,15 +8,13 @@ use super::model_card::ModelCard;
 use super::{Error, Folder, model_name};
 use crate::gguf::{Array, Metadata, TensorSpec, Value, keys};
 
-/// Adds the keys that stand before the architecture's own. `name` replaces the model's name.
+/// Adds the keys that stand before most of the architecture's own. `name` replaces the model's name.
 pub(super) fn write(
     folder: &Folder,
-    architecture: &str,
     name: Option<&str>,
     tensors: &[TensorSpec],
     metadata: &mut Metadata,
 ) -> Result<(), Error> {
-    metadata.set(keys::GENERAL_ARCHITECTURE, architecture);
     metadata.set(keys::GENERAL_TYPE, "model");
     sampling(folder, metadata);
     let card = ModelCard::parse(&folder.text("README.md")?.unwrap_or_default());

@@ -20,6 +20,7 @@ mod tensors;
 mod tokenizer;
 mod tokenizer_json;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub use error::{Error, TokenizerProblem};
@@ -55,6 +56,8 @@ pub struct Options {
     pub output_type: OutputType,
     /// Name of the model, in place of what the folder tells.
     pub name: Option<String>,
+    /// Leaves out the blocks that predict further tokens, where the reference converter keeps them.
+    pub no_mtp: bool,
     /// Name of the pre-tokenizer, in place of the recognized one.
     pub pre: Option<String>,
 }
@@ -101,6 +104,10 @@ pub struct Conversion {
     making: Vec<Making>,
     class: String,
     skipped: usize,
+    predicting: usize,
+    predicting_blocks: usize,
+    read: Vec<String>,
+    not_read: Vec<String>,
 }
 
 impl Conversion {
@@ -117,6 +124,10 @@ impl Conversion {
         let family = arch::by_class(config.class()).map_err(failed)?;
         family.complete(&mut config);
         let checkpoint = folder.checkpoint()?;
+        let names: HashSet<String> =
+            checkpoint.tensors().iter().filter_map(|tensor| tensors::text_name(&tensor.name)).collect();
+        let predicting = family.predicting_blocks(&config, &|name| names.contains(name)).map_err(failed)?;
+        config.set_predicting_blocks((!options.no_mtp).then_some(predicting));
         let file_type = match options.output_type {
             OutputType::F32 => FileType::F32,
             OutputType::F16 => FileType::F16,
@@ -130,18 +141,29 @@ impl Conversion {
         own.set(keys::GENERAL_ARCHITECTURE, family.name());
         let mut own = Keys::new(family.name(), own, file_type.id());
         family.keys(&config, &mut own).map_err(failed)?;
+        let ahead = own.ahead().clone();
         let own = own.finish();
         let mut tokens = Metadata::new();
         tokenizer::write(&folder, &config, &family.token_keys(&config), options.pre.as_deref(), &mut tokens)?;
-        let described: Metadata =
-            own.iter().chain(tokens.iter()).map(|(key, value)| (key.to_owned(), value.clone())).collect();
+        let described: Metadata = own
+            .iter()
+            .chain(ahead.iter())
+            .chain(tokens.iter())
+            .map(|(key, value)| (key.to_owned(), value.clone()))
+            .collect();
         let hparams = Hparams::from_metadata(&described).map_err(failed)?;
         let rules = family.tensors(&hparams).map_err(failed)?;
+        let not_read = arch::check_settings(&config, family.settings(), &rules).map_err(failed)?;
         let target = Target { file_type, half_sums: options.output_type == OutputType::F16 };
         let made = tensors::plan(&folder.path(""), &config, &hparams, &checkpoint, &rules, target)?;
+        config.check_kinds().map_err(failed)?;
         let specs: Vec<TensorSpec> = made.making.iter().map(|making| making.spec.clone()).collect();
         let mut metadata = Metadata::new();
-        general::write(&folder, family.name(), options.name.as_deref(), &specs, &mut metadata)?;
+        metadata.set(keys::GENERAL_ARCHITECTURE, family.name());
+        for (key, value) in ahead.iter() {
+            metadata.set(key, value.clone());
+        }
+        general::write(&folder, options.name.as_deref(), &specs, &mut metadata)?;
         for (key, value) in own.iter().filter(|(key, _)| *key != keys::GENERAL_ARCHITECTURE) {
             metadata.set(key, value.clone());
         }
@@ -151,7 +173,20 @@ impl Conversion {
         }
         let path = folder.path("");
         let class = config.class().to_owned();
-        Ok(Self { folder, path, checkpoint, metadata, specs, making: made.making, class, skipped: made.skipped })
+        Ok(Self {
+            folder,
+            path,
+            checkpoint,
+            metadata,
+            specs,
+            making: made.making,
+            class,
+            skipped: made.skipped,
+            predicting: made.predicting,
+            predicting_blocks: hparams.next_n,
+            read: config.names_read(),
+            not_read,
+        })
     }
 
     /// The checkpoint's class.
@@ -164,6 +199,30 @@ impl Conversion {
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
+    }
+
+    /// Tensors of the checkpoint that predict further tokens and are left out, as the reference leaves them out.
+    #[must_use]
+    pub fn predicting_left_out(&self) -> usize {
+        self.predicting
+    }
+
+    /// Blocks in the file that predict further tokens; the engine does not run them.
+    #[must_use]
+    pub fn predicting_blocks(&self) -> usize {
+        self.predicting_blocks
+    }
+
+    /// Settings of `config.json` that were read, those of the rotary embedding as `rope_parameters.NAME`.
+    #[must_use]
+    pub fn settings_read(&self) -> &[String] {
+        &self.read
+    }
+
+    /// Settings of `config.json` that are neither read nor known to change nothing.
+    #[must_use]
+    pub fn settings_not_read(&self) -> &[String] {
+        &self.not_read
     }
 
     /// Bytes of the checkpoint's tensors.

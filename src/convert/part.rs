@@ -60,11 +60,21 @@ impl Part<'_> {
             }
             return Ok(());
         }
-        let mut done = 0;
-        for run in rows.chunk_by(|a, b| *b == a + 1) {
-            let out = &mut out[done * row_bytes..(done + run.len()) * row_bytes];
-            self.stored.read(self.checkpoint, run[0], cols, out)?;
-            done += run.len();
+        // Places in the output, in the order of the source: rows that take turns there lie in few pieces here.
+        let mut places: Vec<usize> = (0..rows.len()).collect();
+        places.sort_unstable_by_key(|&place| rows[place]);
+        for run in places.chunk_by(|&a, &b| rows[b] == rows[a] + 1) {
+            let first = run[0];
+            if run.windows(2).all(|pair| pair[1] == pair[0] + 1) {
+                let out = &mut out[first * row_bytes..(first + run.len()) * row_bytes];
+                self.stored.read(self.checkpoint, rows[first], cols, out)?;
+                continue;
+            }
+            let mut block = vec![0; run.len() * row_bytes];
+            self.stored.read(self.checkpoint, rows[first], cols, &mut block)?;
+            for (&place, row) in run.iter().zip(block.chunks_exact(row_bytes)) {
+                out[place * row_bytes..(place + 1) * row_bytes].copy_from_slice(row);
+            }
         }
         Ok(())
     }

@@ -50,10 +50,16 @@ pub(super) struct Made {
     pub(super) making: Vec<Making>,
     /// Tensors of the checkpoint that belong to no text.
     pub(super) skipped: usize,
+    /// Tensors of the checkpoint that predict further tokens and are left out.
+    pub(super) predicting: usize,
 }
 
+/// The output matrix in most checkpoints.
+const OUTPUT: &str = "lm_head.weight";
+
 /// Prefixes of the text model within multimodal checkpoints, and one that some checkpoints of a family lack.
-const TEXT_PREFIXES: [(&str, &str); 5] = [
+const TEXT_PREFIXES: [(&str, &str); 6] = [
+    ("model.mtp.", "mtp."),
     ("transformer.", ""),
     ("model.language_model.", "model."),
     ("language_model.model.", "model."),
@@ -62,22 +68,20 @@ const TEXT_PREFIXES: [(&str, &str); 5] = [
 ];
 
 /// Parts of names of tensors that belong to images, sound or training, not to text.
-const NOT_TEXT: [&str; 10] = [
+const NOT_TEXT: [&str; 9] = [
     "visual.",
     "vision",
     "audio",
     "multi_modal_projector.",
     "mm_projector",
     "image_newline",
-    "mtp.",
     ".rotary_emb.inv_freq",
     ".attention.masked_bias",
     ".attn.masked_bias",
 ];
 
-/// The name of a checkpoint's tensor as rules call it; none for what is no part of the text model, or of one of its
-/// first `blocks` blocks (further ones predict further tokens).
-fn text_name(name: &str, blocks: usize) -> Option<String> {
+/// The name of a checkpoint's tensor as rules call it; none for what is no part of the text model.
+pub(super) fn text_name(name: &str) -> Option<String> {
     if NOT_TEXT.iter().any(|part| name.contains(part))
         || name.ends_with(".attention.bias") && !name.contains("self_attn")
         || name.ends_with(".attn.bias")
@@ -85,9 +89,16 @@ fn text_name(name: &str, blocks: usize) -> Option<String> {
         return None;
     }
     let renamed = TEXT_PREFIXES.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
-    let name = renamed.unwrap_or_else(|| name.to_owned());
-    let block = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
-    (block.is_none_or(|block: usize| block < blocks)).then_some(name)
+    Some(renamed.unwrap_or_else(|| name.to_owned()))
+}
+
+/// Whether a tensor, as rules call it, predicts further tokens in a way that the file has no place for.
+fn is_left_out(name: &str, hparams: &Hparams) -> bool {
+    if name.starts_with("mtp.") || name.starts_with("model.mtp_") {
+        return hparams.next_n == 0;
+    }
+    let block = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+    block.is_some_and(|block| block >= hparams.block_count + hparams.next_n)
 }
 
 pub(super) fn plan(
@@ -102,12 +113,22 @@ pub(super) fn plan(
     let mut by_name = Tensors::new();
     let mut ordered: Vec<&TensorInfo> = checkpoint.tensors().iter().collect();
     ordered.sort_by_key(|tensor| checkpoint.file_number(tensor));
-    let mut skipped = 0;
+    let (mut skipped, mut predicting) = (0, 0);
     for (place, tensor) in ordered.into_iter().enumerate() {
-        match text_name(&tensor.name, hparams.block_count) {
+        match text_name(&tensor.name) {
+            Some(name) if is_left_out(&name, hparams) => predicting += 1,
             Some(name) => drop(by_name.insert(name, (place, tensor))),
             None => skipped += 1,
         }
+    }
+    // The output matrix of a tied model is its embedding, whatever else its checkpoint carries.
+    let outputs = rules.iter().filter(|rule| rule.name == "output.weight").flat_map(|rule| &rule.sources);
+    let outputs = outputs.filter_map(|source| match source {
+        Source::Checkpoint { names, .. } => Some(names.iter()),
+        Source::RopeFactors => None,
+    });
+    if config.tied() == Some(true) {
+        skipped += outputs.flatten().filter(|name| by_name.remove(name).is_some()).count();
     }
     let mut used: HashSet<String> = HashSet::new();
     let mut missing = Vec::new();
@@ -140,24 +161,40 @@ pub(super) fn plan(
         }
         match made {
             Some(made) => making.push(made),
-            None if rule.required => missing.extend(lacking),
+            None if rule.required || rule.name == "output.weight" && config.tied() == Some(false) => {
+                missing.extend(lacking)
+            }
             None => {}
         }
     }
-    if let Some(name) = missing.first() {
-        return Err(Error::MissingTensor { path: path.to_owned(), name: name.clone(), more: missing.len() - 1 });
-    }
     let mut left: Vec<&String> = by_name.keys().filter(|name| !used.contains(name.as_str())).collect();
     // An output matrix that repeats the embedding may be left out, and tied models often carry it.
-    left.retain(|name| *name != "lm_head.weight");
+    left.retain(|name| *name != OUTPUT);
     left.sort();
+    if let Some(name) = missing.first() {
+        // Experts whose siblings are missing have a place.
+        let known = |name: &str| {
+            rules.iter().flat_map(|rule| &rule.sources).any(|source| match source {
+                Source::Checkpoint { names, .. } => names.iter().any(|known| known == name),
+                Source::RopeFactors => false,
+            })
+        };
+        left.retain(|name| !known(name));
+        let (name, more) = (name.clone(), missing.len() - 1);
+        return Err(Error::MissingTensor {
+            path: path.to_owned(),
+            name,
+            more,
+            left: left.first().map(|s| (*s).clone()),
+        });
+    }
     if let Some(name) = left.first() {
         return Err(Error::LeftOver { path: path.to_owned(), name: (*name).clone(), more: left.len() - 1 });
     }
     // The order of the checkpoint, after what is of a format of files already; what is made of several tensors comes
     // with the last of them.
     making.sort_by_key(|(place, making)| (!making.is_native(), *place));
-    Ok(Made { making: making.into_iter().map(|(_, making)| making).collect(), skipped })
+    Ok(Made { making: making.into_iter().map(|(_, making)| making).collect(), skipped, predicting })
 }
 
 /// The weights of these names, or the first name that is not there.

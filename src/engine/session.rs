@@ -11,7 +11,8 @@ use crate::nn::{KvType, Part, Rows, Sequence, SequenceOptions};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
     /// Most tokens that the session may hold; the model's own context length when `None`. Never more than the
-    /// positions that the model has learned, where it has learned each by itself.
+    /// positions that the model has learned, where it has learned each by itself. In models with other rotary
+    /// frequencies for long contexts, this says which are taken.
     pub context_length: Option<usize>,
     /// Most tokens a forward pass; longer prompts are split.
     pub batch_size: usize,
@@ -39,9 +40,9 @@ impl Session {
     /// An empty session.
     #[must_use]
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: SessionOptions) -> Self {
-        let sequence = model.decoder().sequence(SequenceOptions { kv_type: options.kv_type });
         let wanted = options.context_length.unwrap_or_else(|| model.hparams().context_length);
         let context_length = model.decoder().learned_positions().map_or(wanted, |limit| wanted.min(limit));
+        let sequence = model.decoder().sequence(SequenceOptions { kv_type: options.kv_type, context_length });
         Self { model, pool, sequence, tokens: Vec::new(), context_length, options }
     }
 
@@ -142,7 +143,8 @@ impl Session {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.sequence = self.model.decoder().sequence(SequenceOptions { kv_type: self.options.kv_type });
+        let options = SequenceOptions { kv_type: self.options.kv_type, context_length: self.context_length };
+        self.sequence = self.model.decoder().sequence(options);
         self.tokens.clear();
     }
 

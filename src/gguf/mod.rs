@@ -21,7 +21,7 @@ mod writer;
 pub use error::{Error, FormatError, Place, Problem, ShardProblem};
 pub use header::DEFAULT_ALIGNMENT;
 pub use mmap::{ExitWhenFull, install_fault_handlers};
-pub use output::{OutputError, OutputFile, Overwrite, remove_temporaries};
+pub use output::{OutputError, OutputFile, Overwrite, check_room, remove_temporaries};
 pub use reader::{Reader, Shard};
 pub use shards::shard_file_name;
 pub use split_writer::{CompleteModel, SplitWriter, split_file_sizes};

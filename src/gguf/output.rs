@@ -87,6 +87,20 @@ pub struct OutputFile {
     reserved: u64,
 }
 
+/// Checks, without making anything, that the disk has room for `bytes` bytes at `path`.
+///
+/// # Errors
+/// [`OutputError::NoRoom`] when it has not; [`OutputError::Create`] when the folder cannot be opened.
+pub fn check_room(path: &Path, bytes: u64) -> Result<(), OutputError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let failed = |source| OutputError::Create { path: path.into(), source };
+    let free = mmap::free_bytes(&File::open(folder).map_err(failed)?).map_err(failed)?;
+    if bytes <= free {
+        return Ok(());
+    }
+    Err(OutputError::NoRoom { path: path.into(), bytes, free, source: io::ErrorKind::StorageFull.into() })
+}
+
 impl OutputFile {
     /// Begins the file `path`. Room on the disk is reserved for `bytes` bytes where the file system can do so.
     ///

@@ -61,7 +61,9 @@ impl Model {
         let tensors = matrices(reader, &hparams, &rules, loading)?;
         let mut weights = Weights::default();
         tensors.iter().for_each(|(name, matrix)| weights.insert(name, matrix.clone()));
-        if let Some(rule) = rules.iter().find(|rule| rule.required && !weights.has(&rule.name)) {
+        if let Some(rule) =
+            rules.iter().find(|rule| rule.required && !is_prediction(&rule.name, &hparams) && !weights.has(&rule.name))
+        {
             return Err(arch_error(arch::Error::MissingTensor { name: rule.name.clone() }));
         }
         let spec = family.decoder(&hparams, &weights).map_err(arch_error)?;
@@ -129,10 +131,10 @@ fn matrices(
     let by_name: HashMap<&str, &TensorRule> = rules.iter().map(|rule| (rule.name.as_str(), rule)).collect();
     let mut wanted = Vec::new();
     for info in reader.tensors() {
+        if is_prediction(&info.name, h) {
+            continue;
+        }
         let Some(rule) = by_name.get(info.name.as_str()) else {
-            if block_of(&info.name).is_some_and(|block| block >= h.block_count) {
-                continue;
-            }
             let (name, architecture) = (info.name.clone(), h.architecture.clone());
             return Err(failed(arch::Error::UnexpectedTensor { name, architecture }));
         };
@@ -155,9 +157,10 @@ fn matrices(
     Ok(matrices)
 }
 
-/// The number in `blk.N.`.
-fn block_of(name: &str) -> Option<usize> {
-    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+/// Whether a tensor is of a block that predicts further tokens.
+fn is_prediction(name: &str, h: &Hparams) -> bool {
+    let block = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+    block.is_some_and(|block| (h.block_count..h.block_count + h.next_n).contains(&block))
 }
 
 fn check_shape(rule: &TensorRule, info: &TensorInfo) -> Result<(), arch::Error> {

@@ -120,7 +120,7 @@ fn special(metadata: &Metadata, defaults: &SpecialIds, tokens: usize) -> Result<
             }
             match u32::try_from(token) {
                 Ok(id) if (id as usize) < tokens => Ok(Some(id)),
-                _ => Err(Error::UnknownToken { token, tokens }),
+                _ => Err(Error::BadKey { key, expected: "a token of the vocabulary" }),
             }
         }
     };

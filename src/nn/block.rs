@@ -1,6 +1,7 @@
 //! One block of a decoder: mixer, feed-forward part, and the residual stream around them.
 
 use super::decoder::Batch;
+use super::dense_and_experts::DenseAndExperts;
 use super::ffn::Ffn;
 use super::mixer::MixerWeights;
 use super::moe::Moe;
@@ -32,6 +33,7 @@ enum FeedForwardWeights {
     None,
     Dense(Box<Ffn>),
     Experts(Box<Moe>),
+    DenseAndExperts(Box<DenseAndExperts>),
 }
 
 /// The gate that lets a block's own token embedding in.
@@ -58,6 +60,9 @@ impl Block {
             FeedForward::Experts(experts) => {
                 FeedForwardWeights::Experts(Box::new(Moe::load(w, &prefix, cols, experts)?))
             }
+            FeedForward::DenseAndExperts(dense, experts) => FeedForwardWeights::DenseAndExperts(Box::new(
+                DenseAndExperts::load(w, &prefix, model, *dense, experts)?,
+            )),
         };
         let block_input = model.block_inputs.map(|inputs| {
             Ok(BlockInput {
@@ -152,6 +157,11 @@ impl Block {
             FeedForwardWeights::Experts(moe) => {
                 let mut out = vec![0.0; x.len()];
                 moe.apply(pool, &input, rows, &mut out);
+                self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
+            }
+            FeedForwardWeights::DenseAndExperts(both) => {
+                let mut out = vec![0.0; x.len()];
+                both.apply(pool, x, &input, &mut out);
                 self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
         }

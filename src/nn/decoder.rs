@@ -89,7 +89,7 @@ impl Decoder {
     /// An empty sequence.
     #[must_use]
     pub fn sequence(&self, options: SequenceOptions) -> Sequence {
-        Sequence::new(self.blocks.iter().map(|block| block.state(options)))
+        Sequence::new(options, self.blocks.iter().map(|block| block.state(options)))
     }
 
     /// Runs the parts' tokens and returns the wanted logits, `[rows, vocab]`, part after part.
@@ -100,14 +100,16 @@ impl Decoder {
     /// When a part is empty, a token is outside the vocabulary, or a position outside [`Self::learned_positions`].
     pub fn forward(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Vec<f32> {
         let mut starts = vec![0];
-        let mut positions = Vec::new();
+        let (mut positions, mut contexts) = (Vec::new(), Vec::new());
         for part in parts.iter() {
             assert!(!part.tokens.is_empty(), "a part without tokens");
             positions.extend(part.sequence.len..part.sequence.len + part.tokens.len());
+            contexts.resize(positions.len(), part.sequence.context_length);
             starts.push(positions.len());
         }
         let mut x = self.embed(pool, parts, &positions);
-        let mut batch = Batch { pool, rope: RopeTables::new(positions), starts, block_inputs: Vec::new(), parts };
+        let mut batch =
+            Batch { pool, rope: RopeTables::new(positions, contexts), starts, block_inputs: Vec::new(), parts };
         if let Some(inputs) = &self.block_inputs {
             batch.block_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
         }

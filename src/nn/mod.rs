@@ -4,6 +4,7 @@ mod attention;
 mod block;
 mod causal_conv;
 mod decoder;
+mod dense_and_experts;
 mod error;
 mod ffn;
 mod kv_block;

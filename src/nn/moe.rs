@@ -89,12 +89,18 @@ impl Moe {
 
     /// Sets `out`, `[tokens, embedding]`, from `x`, `[tokens, embedding]`.
     pub(super) fn apply(&self, pool: &Pool, x: &Activations<'_>, tokens: usize, out: &mut [f32]) {
-        let mut logits = vec![0.0; tokens * self.spec.count];
-        self.router.apply(pool, x, Store::Set, &mut logits);
+        let mut logits = self.logits(pool, x, tokens);
         self.apply_routed(pool, x, &mut logits, out);
         if let Some(shared) = &self.shared {
             shared.add(pool, x, tokens, out);
         }
+    }
+
+    /// Router logits, `[tokens, experts]`, from `x`, `[tokens, embedding]`.
+    pub(super) fn logits(&self, pool: &Pool, x: &Activations<'_>, tokens: usize) -> Vec<f32> {
+        let mut logits = vec![0.0; tokens * self.spec.count];
+        self.router.apply(pool, x, Store::Set, &mut logits);
+        logits
     }
 
     /// As [`Self::apply`], for given router logits `[tokens, experts]` and without the shared part.

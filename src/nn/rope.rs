@@ -25,8 +25,8 @@ pub struct RopeSpec {
     pub style: RopeStyle,
     /// Radians a position, for each pair.
     pub frequencies: Arc<[f32]>,
-    /// Other frequencies, from this position on.
-    pub later: Option<(usize, Arc<[f32]>)>,
+    /// Other frequencies, of sequences whose context is longer than so many positions.
+    pub long: Option<(usize, Arc<[f32]>)>,
     /// Factor of the rotated elements.
     pub magnitude: f32,
 }
@@ -93,23 +93,24 @@ impl RopeSpec {
     #[allow(clippy::cast_possible_truncation, reason = "angles are computed in f32, as everywhere in the field")]
     pub fn new(style: RopeStyle, frequencies: &[f64], magnitude: f64) -> Self {
         let frequencies = frequencies.iter().map(|&f| f as f32).collect();
-        Self { style, frequencies, later: None, magnitude: magnitude as f32 }
+        Self { style, frequencies, long: None, magnitude: magnitude as f32 }
     }
 
-    /// The same embedding, but of other frequencies from `position` on: a position is embedded in one way however a
-    /// sequence comes to it.
+    /// The same embedding, but of other frequencies in sequences whose context is longer than `context` positions. A
+    /// sequence is of one kind from its first position to its last, so its numbers do not depend on how it is split.
     ///
     /// # Panics
     /// When there are not as many of them.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "angles are computed in f32, as everywhere in the field")]
-    pub fn with_later(self, position: usize, frequencies: &[f64]) -> Self {
+    pub fn with_long(self, context: usize, frequencies: &[f64]) -> Self {
         assert_eq!(self.frequencies.len(), frequencies.len());
-        Self { later: Some((position, frequencies.iter().map(|&f| f as f32).collect())), ..self }
+        Self { long: Some((context, frequencies.iter().map(|&f| f as f32).collect())), ..self }
     }
 
-    fn frequencies_at(&self, position: usize) -> &[f32] {
-        self.later.as_ref().filter(|(from, _)| position >= *from).map_or(&self.frequencies, |(_, later)| later)
+    /// The frequencies of a sequence with a context of so many positions.
+    fn frequencies_within(&self, context_length: usize) -> &[f32] {
+        self.long.as_ref().filter(|(most, _)| context_length > *most).map_or(&self.frequencies, |(_, long)| long)
     }
 }
 
@@ -134,12 +135,16 @@ impl LengthScale {
 /// Cosines and sines of a batch's positions, made once for all layers that share an embedding.
 pub(super) struct RopeTables {
     positions: Vec<usize>,
+    /// Context length of each row's sequence.
+    contexts: Vec<usize>,
     tables: Vec<(RopeSpec, Vec<(f32, f32)>)>,
 }
 
 impl RopeTables {
-    pub(super) fn new(positions: Vec<usize>) -> Self {
-        Self { positions, tables: Vec::new() }
+    /// Of rows at these positions, in sequences with contexts of these lengths.
+    pub(super) fn new(positions: Vec<usize>, contexts: Vec<usize>) -> Self {
+        debug_assert_eq!(positions.len(), contexts.len());
+        Self { positions, contexts, tables: Vec::new() }
     }
 
     /// Position of each row.
@@ -151,7 +156,7 @@ impl RopeTables {
     pub(super) fn apply(&mut self, pool: &Pool, spec: &RopeSpec, heads: usize, x: &mut [f32]) {
         let found = self.tables.iter().position(|(key, _)| key == spec);
         let index = found.unwrap_or_else(|| {
-            self.tables.push((spec.clone(), table(spec, &self.positions)));
+            self.tables.push((spec.clone(), table(spec, &self.positions, &self.contexts)));
             self.tables.len() - 1
         });
         let (pairs, table) = (spec.frequencies.len(), &self.tables[index].1);
@@ -170,8 +175,9 @@ impl RopeTables {
     clippy::cast_possible_truncation,
     reason = "angles are f32, their functions exact to it"
 )]
-fn table(spec: &RopeSpec, positions: &[usize]) -> Vec<(f32, f32)> {
-    let pairs = positions.iter().flat_map(|&at| spec.frequencies_at(at).iter().map(move |f| at as f32 * f));
+fn table(spec: &RopeSpec, positions: &[usize], contexts: &[usize]) -> Vec<(f32, f32)> {
+    let rows = positions.iter().zip(contexts);
+    let pairs = rows.flat_map(|(&at, &context)| spec.frequencies_within(context).iter().map(move |f| at as f32 * f));
     pairs
         .map(|angle| {
             let (sin, cos) = f64::from(angle).sin_cos();
@@ -205,22 +211,23 @@ mod tests {
         let pool = Pool::new(1);
         let spec = |style| RopeSpec::new(style, &frequencies(100.0, 4), 2.0);
         let mut x = [1.0, 0.0, 0.0, 1.0, 7.0];
-        RopeTables::new(vec![3]).apply(&pool, &spec(RopeStyle::Pairs), 1, &mut x);
+        RopeTables::new(vec![3], vec![8]).apply(&pool, &spec(RopeStyle::Pairs), 1, &mut x);
         let (a, b) = (3.0f32, 0.3f32);
         let expected = [2.0 * a.cos(), 2.0 * a.sin(), -2.0 * b.sin(), 2.0 * b.cos(), 7.0];
         assert!(x.iter().zip(expected).all(|(x, e)| (x - e).abs() < 1e-6), "{x:?}");
         let mut x = [1.0, 0.0, 0.0, 1.0, 7.0];
-        RopeTables::new(vec![3]).apply(&pool, &spec(RopeStyle::Halves), 1, &mut x);
+        RopeTables::new(vec![3], vec![8]).apply(&pool, &spec(RopeStyle::Halves), 1, &mut x);
         let expected = [2.0 * a.cos(), -2.0 * b.sin(), 2.0 * a.sin(), 2.0 * b.cos(), 7.0];
         assert!(x.iter().zip(expected).all(|(x, e)| (x - e).abs() < 1e-6), "{x:?}");
     }
 
     #[test]
-    fn later_positions_have_other_frequencies() {
+    fn sequences_with_long_contexts_have_other_frequencies() {
         let first = RopeSpec::new(RopeStyle::Pairs, &[0.5], 1.0);
         let other = RopeSpec::new(RopeStyle::Pairs, &[0.25], 1.0);
-        let both = first.clone().with_later(4, &[0.25]);
-        assert_eq!(table(&both, &[3, 4]), [table(&first, &[3]), table(&other, &[4])].concat());
+        let both = first.clone().with_long(4, &[0.25]);
+        let (all, row) = (table(&both, &[3, 3, 9], &[4, 5, 5]), |spec, at| table(spec, &[at], &[0]));
+        assert_eq!(all, [row(&first, 3), row(&other, 3), row(&other, 9)].concat());
     }
 
     #[test]

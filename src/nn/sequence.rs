@@ -10,6 +10,7 @@ use super::{KvCache, KvSpec, KvType};
 #[derive(Clone)]
 pub struct Sequence {
     pub(super) len: usize,
+    pub(super) context_length: usize,
     pub(super) blocks: Vec<BlockState>,
 }
 
@@ -70,8 +71,8 @@ impl StateSpec {
 }
 
 impl Sequence {
-    pub(super) fn new(blocks: impl Iterator<Item = StateSpec>) -> Self {
-        Self { len: 0, blocks: blocks.map(|spec| spec.start()).collect() }
+    pub(super) fn new(options: SequenceOptions, blocks: impl Iterator<Item = StateSpec>) -> Self {
+        Self { len: 0, context_length: options.context_length, blocks: blocks.map(|spec| spec.start()).collect() }
     }
 
     /// Counts `n` tokens as seen, and drops what no later one can see.
@@ -168,4 +169,7 @@ impl Rows {
 pub struct SequenceOptions {
     /// Type of cached keys and values.
     pub kv_type: KvType,
+    /// Positions that the sequence may come to hold. No limit: it says which frequencies rotate the sequence, in
+    /// models that have others for long contexts, and those of the whole sequence are the same.
+    pub context_length: usize,
 }

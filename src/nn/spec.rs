@@ -228,6 +228,8 @@ pub enum FeedForward {
     Dense(Dense),
     /// A mixture of experts, with a dense shared part where its tensors are there.
     Experts(Experts),
+    /// A dense part and experts beside it, each between norms of its own.
+    DenseAndExperts(Dense, Experts),
 }
 
 /// A dense feed-forward part.

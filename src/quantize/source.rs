@@ -23,8 +23,11 @@ pub trait Source: Sync {
         (0, tensor as u64)
     }
 
-    /// Elements that are best read together: reads begin at multiples of them, and end there or with the tensor.
-    fn granule(&self, tensor: usize) -> u64;
+    /// Elements that are best read together: reads begin at multiples of them, and end there or with the tensor. A row,
+    /// unless the source knows better.
+    fn granule(&self, tensor: usize) -> u64 {
+        self.tensors()[tensor].shape.first().copied().unwrap_or(1)
+    }
 
     /// Fills `buffer` with the bytes of a tensor from `offset_bytes` on, in whole granules.
     ///

@@ -82,7 +82,13 @@ fn weights(name: &str, dims: &[usize], offset_norms: bool) -> impl Iterator<Item
 
 /// The tokens and the logits `[tokens, vocab]` that a golden expects.
 pub(crate) fn expected(name: &str) -> (Vec<u32>, Vec<f32>) {
+    expected_of(name, "logits")
+}
+
+/// The first tokens of a golden, as many as the logits `[tokens, vocab]` that it calls `logits` are for, and these.
+pub(crate) fn expected_of(name: &str, logits: &str) -> (Vec<u32>, Vec<f32>) {
     let file = Checkpoint::open(&golden(name).join("expected.safetensors")).expect("expected numbers");
+    let tokens = file.tensor(logits).expect("logits").shape[0].try_into().expect("few");
     let read = |name: &str| {
         let tensor = file.tensor(name).expect("a tensor");
         let mut bytes = vec![0; usize::try_from(tensor.bytes()).expect("small")];
@@ -92,7 +98,8 @@ pub(crate) fn expected(name: &str) -> (Vec<u32>, Vec<f32>) {
     let ids = read("input_ids")
         .chunks_exact(8)
         .map(|b| u32::try_from(i64::from_le_bytes(b.try_into().expect("8"))).expect("id"))
+        .take(tokens)
         .collect();
-    let logits = read("logits").chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("4"))).collect();
+    let logits = read(logits).chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("4"))).collect();
     (ids, logits)
 }

@@ -20,7 +20,7 @@ fn model(shape: &str, file_type: FileType) -> Model {
 }
 
 fn sequence(model: &Model, kv_type: KvType) -> Sequence {
-    model.decoder().sequence(SequenceOptions { kv_type })
+    model.decoder().sequence(SequenceOptions { kv_type, context_length: TOKENS })
 }
 
 /// Bits of the logits of all positions, when tokens come in steps of this many.

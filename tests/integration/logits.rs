@@ -1,13 +1,16 @@
 //! Logits of the tiny checkpoints against transformers' numbers, from prefill, from decode and from splits between.
 
+use std::sync::Arc;
+
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
+use gguf::engine::{Session, SessionOptions};
 use gguf::kernels::Pool;
 use gguf::model::Model;
 use gguf::nn::{KvType, Part, Rows, SequenceOptions};
 use gguf::quantize::RunOptions;
 
 use super::folder::Folder;
-use super::goldens::{checkpoint, expected, golden};
+use super::goldens::{checkpoint, expected, expected_of, golden};
 use super::shared::testdata;
 
 /// Largest difference from the expected logits.
@@ -24,9 +27,9 @@ fn load(folder: &Folder, name: &str) -> Model {
     Model::load(&to).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Logits of all positions when tokens come in these steps.
+/// Logits of all positions when tokens come in these steps, in a context as long as they are.
 fn logits(model: &Model, pool: &Pool, tokens: &[u32], steps: &[usize]) -> Vec<f32> {
-    let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F32 });
+    let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F32, context_length: tokens.len() });
     let mut logits = Vec::new();
     let mut rest = tokens;
     for &step in steps {
@@ -41,16 +44,18 @@ fn logits(model: &Model, pool: &Pool, tokens: &[u32], steps: &[usize]) -> Vec<f3
 }
 
 fn check(folder: &Folder, pool: &Pool, name: &str) {
-    let model = load(folder, name);
-    let (tokens, expected) = expected(name);
+    compare(pool, name, &load(folder, name), expected(name));
+}
+
+fn compare(pool: &Pool, name: &str, model: &Model, (tokens, expected): (Vec<u32>, Vec<f32>)) {
     let n = tokens.len();
-    let prefill = logits(&model, pool, &tokens, &[n]);
+    let prefill = logits(model, pool, &tokens, &[n]);
     assert_eq!(prefill.len(), expected.len(), "{name}: shape");
     let worst = prefill.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     println!("{name}: {worst}");
     assert!(worst <= TOLERANCE, "{name}: {worst} from the expected logits");
     for steps in [vec![1; n], vec![n / 2, n], vec![3, 1, 5, 2, n]] {
-        assert!(logits(&model, pool, &tokens, &steps) == prefill, "{name}: steps {:?}", &steps[..2]);
+        assert!(logits(model, pool, &tokens, &steps) == prefill, "{name}: steps {:?}", &steps[..2]);
     }
 }
 
@@ -69,4 +74,29 @@ fn every_family_computes_the_expected_logits() {
     }
     failures.sort();
     assert!(failures.is_empty(), "{} families differ: {failures:?}", failures.len());
+}
+
+#[test]
+fn the_context_says_which_factors_rotate() {
+    let folder = Folder::new("logits-long");
+    let pool = Arc::new(Pool::new(2));
+    let model = Arc::new(load(&folder, "phi3long"));
+    // As many tokens as the model was first trained on: other numbers than the same tokens have in a longer context.
+    let (tokens, expected) = expected_of("phi3long", "logits_short");
+    compare(&pool, "phi3long, short", &model, (tokens.clone(), expected.clone()));
+    let far = |context_length: Option<usize>| {
+        let options = SessionOptions { context_length, kv_type: KvType::F32, ..SessionOptions::default() };
+        let mut session = Session::new(model.clone(), pool.clone(), options);
+        let worst = |session: &mut Session| {
+            let found = session.evaluate_all(&tokens).expect("fits");
+            found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        let first = worst(&mut session);
+        session.clear();
+        assert_eq!(worst(&mut session), first, "a session that begins anew is of the same kind");
+        first
+    };
+    assert!(far(Some(tokens.len())) <= TOLERANCE);
+    assert!(far(Some(tokens.len() + 1)) > 0.1);
+    assert!(far(None) > 0.1, "the model's own context is a long one");
 }

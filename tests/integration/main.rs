@@ -44,6 +44,8 @@ mod tokenize_command;
 mod tokenizers;
 // Quantized, multimodal and older checkpoints.
 mod sources;
+// Settings of checkpoints.
+mod settings;
 // The embedded model, from checkpoint to answer.
 mod storyteller;
 // Checkpoints as other versions hold them.

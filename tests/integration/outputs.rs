@@ -42,3 +42,13 @@ fn write_two_shards(path: &Path) -> ! {
     eprintln!("{}", result.map_or_else(|error| error.to_string(), |_| "created".to_owned()));
     std::process::exit(0);
 }
+
+#[test]
+fn a_disk_without_room_is_told_before_anything_is_made() {
+    let folder = Folder::new("outputs-room");
+    let path = folder.path("out.gguf");
+    assert!(gguf::gguf::check_room(&path, 1).is_ok());
+    let error = gguf::gguf::check_room(&path, u64::MAX).expect_err("no disk is so large").to_string();
+    assert!(error.contains("out.gguf: no room: needs 18446744073709551615 bytes, the disk has "), "{error}");
+    assert!(!path.exists());
+}

@@ -8,7 +8,7 @@ use gguf::TensorType;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
 use gguf::gguf::Reader;
 use gguf::quant;
-use gguf::quantize::RunOptions;
+use gguf::quantize::{RunOptions, Source};
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize_to_file};
@@ -360,6 +360,53 @@ fn multimodal_checkpoints_give_their_text_part() {
         }
         write(&to, &tensors, &config);
         assert_same(&plain, &converted(&folder, &to, &format!("{name}-multimodal")), name);
+    }
+}
+
+#[test]
+fn blocks_that_predict_further_tokens_may_be_left_out() {
+    let folder = Folder::new("sources-mtp");
+    for name in ["glm4moe", "qwen35", "qwen35moe", "qwen3next"] {
+        let plain = converted(&folder, &checkpoint(&folder, name), name);
+        let from = checkpoint(&folder, &format!("{name}mtp"));
+        let conversion = |no_mtp| {
+            let options = Options { output_type: OutputType::F16, no_mtp, ..Options::default() };
+            Conversion::new(Checkpoint::open(&from).expect("a folder"), &options).unwrap_or_else(|e| panic!("{e}"))
+        };
+        let with = conversion(false);
+        assert_eq!((with.predicting_blocks(), with.predicting_left_out()), (1, 0), "{name}");
+        let without = conversion(true);
+        let left_out = with.tensors().len() - plain.tensors().len();
+        assert_eq!(without.predicting_blocks(), 0, "{name}");
+        assert!(without.predicting_left_out() >= left_out, "{name}");
+        let to = folder.path(&format!("{name}-without.gguf"));
+        without.write(&without.plan(&[]).expect("a plan"), &to, &RunOptions::default(), &|_| true).expect("written");
+        let data = |file: &Reader| -> BTreeMap<String, Vec<u8>> {
+            file.tensors().iter().map(|t| (t.name.clone(), file.data(t).expect("data").to_vec())).collect()
+        };
+        assert!(data(&Reader::open(&to).expect("opens")) == data(&plain), "{name}");
+    }
+}
+
+#[test]
+fn tensors_read_in_pieces_are_the_same() {
+    let folder = Folder::new("sources-pieces");
+    for name in ["llama2", "falcon", "gptneox", "gptoss", "deepseek2", "qwen35", "granitehybrid", "gpt2"] {
+        let from = Checkpoint::open(&checkpoint(&folder, name)).expect("a folder");
+        let source = Conversion::new(from, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+        for (i, tensor) in source.tensors().iter().enumerate().filter(|(_, tensor)| tensor.shape.len() > 1) {
+            let bytes = |elements: u64| usize::try_from(tensor.ty.bytes_for(elements).expect("rows")).expect("small");
+            let mut whole = vec![0; bytes(tensor.shape.iter().product())];
+            source.read(i, 0, &mut whole).expect("readable");
+            let granule = bytes(source.granule(i).min(tensor.shape.iter().product()));
+            for pieces in [1, 2, 3, 7] {
+                for (piece, expected) in whole.chunks(granule * pieces).enumerate() {
+                    let mut found = vec![0; expected.len()];
+                    source.read(i, (piece * pieces * granule) as u64, &mut found).expect("readable");
+                    assert!(found == expected, "{name}: {} in pieces of {pieces}", tensor.name);
+                }
+            }
+        }
     }
 }
 

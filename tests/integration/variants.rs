@@ -12,7 +12,7 @@ use gguf::quantize::RunOptions;
 use serde_json::{Map, Value as Json, json};
 
 use super::folder::Folder;
-use super::goldens::{checkpoint, expected};
+use super::goldens::{checkpoint, expected_of};
 use super::shared::json as read_json;
 
 fn write_json(path: &Path, value: &Json) {
@@ -42,18 +42,23 @@ fn conversion(folder: &Path) -> Result<Conversion, String> {
 
 /// Fails unless the changed checkpoint still computes the golden's logits.
 fn assert_same_logits(folder: &Folder, name: &str, case: &str, change: impl Fn(&Path)) {
+    assert_logits(folder, name, ("logits", 2e-3), case, change);
+}
+
+/// Fails unless the changed checkpoint computes what the golden calls `logits`, within `tolerance`.
+fn assert_logits(folder: &Folder, name: &str, (logits, tolerance): (&str, f32), case: &str, change: impl Fn(&Path)) {
     let from = checkpoint(folder, name);
     change(&from);
     let to = folder.path(&format!("{case}.gguf"));
     let conversion = conversion(&from).unwrap_or_else(|e| panic!("{case}: {e}"));
     conversion.write(&conversion.plan(&[]).expect("a plan"), &to, &RunOptions::default(), &|_| true).expect("written");
     let model = Model::load(&to).unwrap_or_else(|e| panic!("{case}: {e}"));
-    let (tokens, expected) = expected(name);
-    let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F32 });
+    let (tokens, expected) = expected_of(name, logits);
+    let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F32, context_length: tokens.len() });
     let part = Part { sequence: &mut sequence, tokens: &tokens, logits: Rows::From(0) };
     let found = model.decoder().forward(&Pool::new(1), &mut [part]);
     let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(worst <= 2e-3 && found.len() == expected.len(), "{case}: {worst} from the expected logits");
+    assert!(worst <= tolerance && found.len() == expected.len(), "{case}: {worst} from the expected logits");
 }
 
 /// Settings as transformers 4 writes them: the rotary ones at the top, no kinds of layers.
@@ -83,6 +88,25 @@ fn the_spelling_of_transformers_4_is_understood() {
         assert_same_logits(&folder, name, name, |path| {
             let mut settings = settings(path);
             old_spelling(&mut settings, rope);
+            write_json(&path.join("config.json"), &Json::Object(settings));
+        });
+    }
+}
+
+#[test]
+fn settings_that_the_reference_leaves_out_are_carried_over() {
+    let folder = Folder::new("variants-carried");
+    let cases = [
+        ("gptneox", "hidden_act", json!("gelu_fast"), "logits_gelu_fast"),
+        ("falcon", "activation", json!("gelu_new"), "logits_gelu_new"),
+        ("gpt2", "activation_function", json!("gelu"), "logits_gelu"),
+        ("mistral", "sliding_window", json!(8), "logits_window"),
+    ];
+    for (name, setting, value, logits) in cases {
+        // Forms of GELU differ by a thousandth.
+        assert_logits(&folder, name, (logits, 2e-4), name, |path| {
+            let mut settings = settings(path);
+            settings.insert(setting.into(), value.clone());
             write_json(&path.join("config.json"), &Json::Object(settings));
         });
     }
@@ -122,7 +146,7 @@ fn names_without_their_prefix_are_understood() {
 #[test]
 fn factors_for_long_contexts_are_carried_over() {
     let folder = Folder::new("variants-long");
-    // The golden's positions are all among the first: their factors count, which change nothing.
+    // The golden's tokens are no more than the model was first trained on: the short factors count, and change nothing.
     assert_same_logits(&folder, "phi3", "phi3", |path| {
         let mut settings = settings(path);
         let scaling = json!({ "type": "longrope", "short_factor": vec![1.0; 8], "long_factor": vec![64.0; 8] });
@@ -159,4 +183,19 @@ fn settings_that_files_cannot_express_are_refused() {
         write_json(&from.join("config.json"), &Json::Object(settings));
         assert!(conversion(&from).is_err(), "{name}: {setting} = {value} is accepted");
     }
+}
+
+#[test]
+fn a_renamed_tensor_is_told_with_the_one_that_is_missing() {
+    let folder = Folder::new("variants-renamed");
+    let (name, other) = ("model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.up.weight");
+    let from = checkpoint(&folder, "llama2");
+    rename(&from, |tensor| if tensor == name { other } else { tensor }.to_owned());
+    let error = conversion(&from).err().expect("refused");
+    assert!(error.contains(&format!("{name} is missing; it has no place for {other}")), "{error}");
+    let expert = "model.layers.0.block_sparse_moe.experts.1.w1.weight";
+    let from = checkpoint(&folder, "mixtral");
+    rename(&from, |tensor| if tensor == expert { "visual.x" } else { tensor }.to_owned());
+    let error = conversion(&from).err().expect("refused");
+    assert!(error.ends_with(&format!("{expert} is missing")), "{error}");
 }

@@ -4,9 +4,6 @@ use super::forward::PERIOD;
 use crate::arch::{Config, Error, Keys, keys as key};
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
-    if config.rope_type() != "default" {
-        return Err(config.bad("rope_type", "default"));
-    }
     keys.shared(config)?;
     let scale = config.number(&["logit_scale"])?.ok_or_else(|| config.bad("logit_scale", "a number"))?;
     keys.float(key::LOGIT_SCALE, scale);

@@ -5,8 +5,12 @@ use serde_json::json;
 use crate::arch::{Config, Error, Keys, keys as key};
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
-    config.expect("moe_layer_freq", &json!(1), "1: experts in every block after the dense ones")?;
     config.expect("rope_interleave", &json!(true), "true")?;
+    let heads = config.required_count(&["num_attention_heads"])?;
+    config.expect("num_key_value_heads", &json!(heads), "num_attention_heads")?;
+    routing(config)?;
+    let scale = config.rope_number("mscale_all_dim");
+    config.expect_rotary("mscale", scale.unwrap_or(1.0))?;
     keys.shared(config)?;
     // In its absorbed form the attention has one key head, which all query heads share.
     keys.count(key::HEAD_COUNT_KV, 1);
@@ -34,7 +38,7 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
         keys.flag(key::EXPERT_WEIGHTS_NORM, true);
     }
     keys.count(key::ROPE_DIMENSION_COUNT, rope);
-    if let Some(scale) = config.rope_number("mscale_all_dim") {
+    if let Some(scale) = scale {
         keys.float(key::ROPE_SCALING_YARN_LOG_MULTIPLIER, 0.1 * scale);
     }
     // V3 has sigmoids even where its configuration does not say so.
@@ -42,4 +46,21 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
         keys.count(key::EXPERT_GATING_FUNC, 2);
     }
     Ok(())
+}
+
+/// Refuses ways to choose experts that the other settings, which alone are in files, do not say.
+fn routing(config: &Config) -> Result<(), Error> {
+    let groups = config.count(&["n_group"])?.unwrap_or(1);
+    let (known, described) = match (config.class(), groups) {
+        ("DeepseekV3ForCausalLM", _) => (&["noaux_tc"][..], "noaux_tc"),
+        (_, 0 | 1) => (&["greedy", "group_limited_greedy"][..], "greedy or group_limited_greedy"),
+        _ => (&["group_limited_greedy"][..], "group_limited_greedy"),
+    };
+    // What the classes do; other checkpoints of this kind say it.
+    let scores = if config.class() == "DeepseekV3ForCausalLM" { "sigmoid" } else { "softmax" };
+    config.expect("scoring_func", &json!(scores), scores)?;
+    match config.text("topk_method") {
+        Some(method) if !known.contains(&method) => Err(config.bad("topk_method", described)),
+        _ => Ok(()),
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::GELU;
 use crate::arch::{Config, Error, Keys, keys as key};
 
 /// What the class assumes, and the first checkpoints leave out.
@@ -17,11 +18,8 @@ pub(super) fn complete(config: &mut Config) {
 }
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
-    let new_decoder = config.flag("new_decoder_architecture");
-    if config.flag("alibi") {
-        return Err(config.bad("alibi", "false"));
-    }
-    if !new_decoder && !config.flag("parallel_attn") {
+    let (new_decoder, multi_query) = (config.flag("new_decoder_architecture"), config.flag("multi_query"));
+    if !config.flag("parallel_attn") && !new_decoder {
         return Err(config.bad("parallel_attn", "true"));
     }
     keys.these(config, &[key::CONTEXT_LENGTH])?;
@@ -30,7 +28,7 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.these(config, &[key::EMBEDDING_LENGTH])?;
     keys.count(key::FEED_FORWARD_LENGTH, config.required_count(&["ffn_hidden_size"])?);
     keys.these(config, &[key::BLOCK_COUNT, key::HEAD_COUNT])?;
-    let kv_heads = if new_decoder || !config.flag("multi_query") {
+    let kv_heads = if new_decoder || !multi_query {
         config.count(&["num_kv_heads", "n_head_kv"])?
     } else {
         Some(config.count(&["n_head_kv"])?.unwrap_or(1))
@@ -40,5 +38,5 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.these(config, &[key::LAYER_NORM_EPSILON])?;
     keys.unusual_rope_base(config);
     keys.file_type();
-    Ok(())
+    keys.unusual_gelu(config, "activation", GELU)
 }

@@ -7,12 +7,21 @@ mod tensors;
 
 use super::TokenKey;
 use super::family::Family;
+use super::settings::Setting;
+
+/// GELU with the hyperbolic tangent, which early configurations call `gelu`; files have no output matrix.
+const SETTINGS: &[Setting] = &[
+    ("hidden_act", r#"["gelu_pytorch_tanh", "gelu_new", "gelu"]"#),
+    ("hidden_activation", r#"["gelu_pytorch_tanh", "gelu_new"]"#),
+    ("tie_word_embeddings", "[true]"),
+];
 
 /// Gemma 1.
 pub(super) static GEMMA: Family = Family {
     complete: config::complete,
     keys: config::keys,
     token_keys: |_| vec![TokenKey::Id("eot", 107), TokenKey::SpacePrefix(false)],
+    settings: SETTINGS,
     ..Family::new("gemma", &["GemmaForCausalLM"], |h| Ok(tensors::rules(h, tensors::Norms::Before)), forward::gemma)
 };
 
@@ -21,6 +30,7 @@ pub(super) static GEMMA2: Family = Family {
     complete: config::complete,
     keys: config::keys2,
     token_keys: |_| vec![TokenKey::SpacePrefix(false)],
+    settings: SETTINGS,
     ..Family::new("gemma2", &["Gemma2ForCausalLM"], |h| Ok(tensors::rules(h, tensors::Norms::Around)), forward::gemma2)
 };
 
@@ -29,6 +39,7 @@ pub(super) static GEMMA3: Family = Family {
     complete: config::complete3,
     keys: config::keys3,
     token_keys: |_| vec![TokenKey::SpacePrefix(false)],
+    settings: SETTINGS,
     ..Family::new(
         "gemma3",
         &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],

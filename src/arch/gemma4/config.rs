@@ -1,11 +1,14 @@
 //! `config.json` to keys.
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use crate::arch::{Config, Error, Keys, keys as key};
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
-    config.expect("enable_moe_block", &json!(false), "false: blocks with experts are not known")?;
+    let experts = config.count(&["num_experts"])?.unwrap_or(0);
+    if config.flag("enable_moe_block") != (experts > 0) {
+        return Err(config.bad("enable_moe_block", "true with num_experts, false without"));
+    }
     keys.shared(config)?;
     let blocks = config.block_count()?;
     let types = config.layer_types().filter(|types| types.len() == blocks);
@@ -21,6 +24,9 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     let head = config.head_length()?;
     let full_head = own("global_head_dim", "head_dim").unwrap_or(head);
     let shared = config.count(&["num_kv_shared_layers"])?.unwrap_or(0);
+    if let Some(cap) = config.number(&["final_logit_softcapping"])? {
+        keys.float(key::FINAL_LOGIT_SOFTCAPPING, cap);
+    }
     keys.count(key::SLIDING_WINDOW, config.required_count(&["sliding_window"])?);
     keys.count(key::SHARED_KV_LAYERS, shared);
     let per_block = config.count(&["hidden_size_per_layer_input"])?.unwrap_or(0);
@@ -30,6 +36,9 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.count(key::VALUE_LENGTH, full_head);
     keys.count(key::KEY_LENGTH_SWA, head);
     keys.count(key::VALUE_LENGTH_SWA, head);
+    if let Some(length) = config.count(&["moe_intermediate_size"])? {
+        keys.count(key::EXPERT_FEED_FORWARD_LENGTH, length);
+    }
     let integer = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     if config.flag("use_double_wide_mlp") {
         let hidden = config.required_count(&["intermediate_size"])?;
@@ -43,8 +52,5 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     }
     keys.count(key::ROPE_DIMENSION_COUNT, full_head);
     keys.count(key::ROPE_DIMENSION_COUNT_SWA, head);
-    if let Some(cap) = config.number(&["final_logit_softcapping"])? {
-        keys.float(key::FINAL_LOGIT_SOFTCAPPING, cap);
-    }
     Ok(())
 }

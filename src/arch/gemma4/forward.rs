@@ -2,11 +2,12 @@
 //! attention (the factors of the others stand still), of all in windows.
 
 use super::Blocks;
-use crate::arch::forward::{attention, block, gated, model, rope};
+use crate::arch::forward::{attention, block, model, rope, routed};
 use crate::arch::{Error, Hparams, keys};
 use crate::kernels::Activation;
 use crate::nn::{
-    BlockInputs, BlockNorms, BlockSpec, Mixer, ModelSpec, NormKind, RopeSpec, RopeStyle, Weights, frequencies,
+    BlockInputs, BlockNorms, BlockSpec, Dense, FeedForward, Gate, Gating, Mixer, ModelSpec, NormKind, RopeSpec,
+    RopeStyle, Weights, frequencies,
 };
 
 #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
@@ -15,6 +16,12 @@ pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
     let full = rope(h, weights, RopeStyle::Halves)?;
     let sliding = sliding_rope(h)?;
     let window = h.positive(keys::SLIDING_WINDOW)?;
+    let dense = Dense { activation: Activation::GeluTanh, gate: Gate::Separate };
+    let feed_forward = if kinds.experts == 0 {
+        FeedForward::Dense(dense)
+    } else {
+        FeedForward::DenseAndExperts(dense, routed(h, Activation::GeluTanh, Gating::Softmax, true)?)
+    };
     let blocks = (0..h.block_count).map(|i| {
         let slides = kinds.slides[i];
         let mut mixer = attention(h, i, Some(if slides { sliding.clone() } else { full.clone() }));
@@ -23,7 +30,7 @@ pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
         mixer.window = slides.then_some(window);
         mixer.value_norm = true;
         mixer.shares_kv_of = kinds.shares[i];
-        let block = block(Mixer::Attention(mixer), gated(Activation::GeluTanh));
+        let block = block(Mixer::Attention(mixer), feed_forward.clone());
         BlockSpec { norms: BlockNorms::SANDWICH, ..block }
     });
     let cap = h.f32_or(keys::FINAL_LOGIT_SOFTCAPPING, 0.0)?;
@@ -39,9 +46,9 @@ pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
 fn sliding_rope(h: &Hparams) -> Result<RopeSpec, Error> {
     let length = h.positive(keys::KEY_LENGTH_SWA)?;
     let dims = h.count_or(keys::ROPE_DIMENSION_COUNT_SWA, length)?;
-    if dims > length || !dims.is_multiple_of(2) {
-        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT_SWA, "an even number up to attention.key_length_swa"));
+    if dims == 0 || dims > length || !dims.is_multiple_of(2) {
+        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT_SWA, "an even number from 2 to attention.key_length_swa"));
     }
-    let base = f64::from(h.f32_or(keys::ROPE_FREQ_BASE_SWA, 10_000.0)?);
+    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE_SWA, 10_000.0)?);
     Ok(RopeSpec::new(RopeStyle::Halves, &frequencies(base, dims), 1.0))
 }

@@ -1,10 +1,11 @@
-//! Gemma 4: windows with heads of their own length, values normed, keys and values shared by later blocks, and a token
-//! embedding for every block. The models with experts are not among those that run.
+//! Gemma 4: windows with heads of their own length, values normed, keys and values shared by later blocks, a token
+//! embedding for every block, or experts beside the dense parts.
 
 mod config;
 mod forward;
 mod tensors;
 
+use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey, keys};
 use crate::nn::{ModelSpec, Weights};
 
@@ -23,6 +24,8 @@ struct Blocks {
     head: Vec<usize>,
     /// The earlier block whose keys and values it reads.
     shares: Vec<Option<usize>>,
+    /// Experts beside each dense part.
+    experts: usize,
 }
 
 impl Blocks {
@@ -30,6 +33,11 @@ impl Blocks {
         let slides = h.bools_per_block(keys::SLIDING_WINDOW_PATTERN)?;
         let slides = slides.ok_or_else(|| h.bad_key(keys::SLIDING_WINDOW_PATTERN, "a boolean for each block"))?;
         let (sliding, full) = (h.positive(keys::KEY_LENGTH_SWA)?, h.positive(keys::KEY_LENGTH)?);
+        for (key, length) in [(keys::VALUE_LENGTH_SWA, sliding), (keys::VALUE_LENGTH, full)] {
+            if h.count_or(key, length)? != length {
+                return Err(h.bad_key(key, "the length of keys"));
+            }
+        }
         let head = slides.iter().map(|&slides| if slides { sliding } else { full }).collect();
         let shared = h.count_or(keys::SHARED_KV_LAYERS, 0)?;
         let own = h.block_count.checked_sub(shared).filter(|&own| own > 0);
@@ -41,7 +49,7 @@ impl Blocks {
             let last = last.ok_or_else(|| h.bad_key(keys::SHARED_KV_LAYERS, "blocks after one of each kind"))?;
             shares.push(Some(last));
         }
-        Ok(Self { slides, head, shares })
+        Ok(Self { slides, head, shares, experts: h.count_or(keys::EXPERT_COUNT, 0)? })
     }
 }
 
@@ -52,6 +60,16 @@ impl Architecture for Gemma4 {
 
     fn classes(&self) -> &'static [&'static str] {
         &["Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"]
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        &[
+            ("hidden_activation", r#"["gelu_pytorch_tanh", "gelu_new"]"#),
+            ("layer_types", r#"["sliding_attention", "full_attention"]"#),
+            ("rope_type", r#"["default", "proportional"]"#),
+            // Images alone are seen in both directions.
+            ("use_bidirectional_attention", r#"[false, "vision"]"#),
+        ]
     }
 
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {

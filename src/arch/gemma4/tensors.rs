@@ -1,7 +1,7 @@
 //! Tensors: norms around both parts, heads of two lengths, and where the family has them, embeddings for every block.
 
 use super::Blocks;
-use crate::arch::{Error, Hparams, Rules, TensorRule, keys};
+use crate::arch::{BlockRules, Error, Hparams, Rules, TensorRule, keys};
 
 pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     let d = h.embedding_length;
@@ -30,6 +30,9 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
         block.weight("ffn_norm", &[d], "pre_feedforward_layernorm");
         block.gated_ffn(d, h.feed_forward_length[i], "mlp");
         block.weight("post_ffw_norm", &[d], "post_feedforward_layernorm");
+        if blocks.experts > 0 {
+            experts(&mut block, d, h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?, blocks.experts);
+        }
         block.tensor("layer_output_scale.weight", &[1], "layer_scalar").optional();
         if own > 0 {
             block.weight("inp_gate", &[d, own], "per_layer_input_gate");
@@ -38,4 +41,16 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
         }
     }
     Ok(rules.finish())
+}
+
+/// Experts beside the dense part, with norms of both; files hold gate and up in one.
+fn experts(block: &mut BlockRules<'_>, d: usize, hidden: usize, experts: usize) {
+    block.tensor("ffn_gate_up_exps.weight", &[d, 2 * hidden, experts], "experts.gate_up_proj");
+    block.tensor("ffn_down_exps.weight", &[hidden, d, experts], "experts.down_proj");
+    block.weight("post_ffw_norm_1", &[d], "post_feedforward_layernorm_1");
+    block.weight("post_ffw_norm_2", &[d], "post_feedforward_layernorm_2");
+    block.weight("pre_ffw_norm_2", &[d], "pre_feedforward_layernorm_2");
+    block.tensor("ffn_down_exps.scale", &[experts], "router.per_expert_scale");
+    block.weight("ffn_gate_inp", &[d, experts], "router.proj");
+    block.tensor("ffn_gate_inp.scale", &[d], "router.scale");
 }

@@ -23,6 +23,10 @@ impl Architecture for Glm4Moe {
         config::keys(config, keys)
     }
 
+    fn predicting_blocks(&self, config: &Config, has: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
+        config::predicting_blocks(config, has)
+    }
+
     fn token_keys(&self, _config: &Config) -> Vec<TokenKey> {
         vec![
             TokenKey::Text("bos", "[gMASK]"),

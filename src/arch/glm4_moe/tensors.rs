@@ -8,10 +8,10 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     let dense = h.count_or(keys::LEADING_DENSE_BLOCK_COUNT, 0)?;
     let shared = h.count_or(keys::EXPERT_SHARED_COUNT, 0)?;
     let mut rules = Rules::new(h);
-    for i in 0..h.block_count {
+    for (i, like) in h.all_blocks() {
         let mut block = rules.block(i);
         block.weight("attn_norm", &[d], "input_layernorm");
-        block.attention(h, i, false);
+        block.attention(h, like, false);
         block.weight("attn_q_norm", &[h.key_length], "self_attn.q_norm").optional();
         block.weight("attn_k_norm", &[h.key_length], "self_attn.k_norm").optional();
         block.weight("post_attention_norm", &[d], "post_attention_layernorm");
@@ -20,6 +20,9 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
             continue;
         }
         block.corrected_experts(h, shared)?;
+        if i >= h.block_count {
+            block.prediction(h, |part| format!("model.layers.{i}.{}", part.replace("head_", "head.")), &[]);
+        }
     }
     Ok(rules.finish())
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::GELU;
 use crate::arch::{Config, Error, Keys, keys as key};
 
 /// What the class assumes.
@@ -12,12 +13,6 @@ pub(super) fn complete(config: &mut Config) {
 }
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
-    if config.flag("scale_attn_by_inverse_layer_idx") {
-        return Err(config.bad("scale_attn_by_inverse_layer_idx", "false"));
-    }
-    if !matches!(config.text("activation_function"), None | Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast")) {
-        return Err(config.bad("activation_function", "gelu_new"));
-    }
     keys.these(
         config,
         &[
@@ -30,5 +25,5 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
         ],
     )?;
     keys.file_type();
-    Ok(())
+    keys.unusual_gelu(config, "activation_function", GELU)
 }

@@ -5,6 +5,10 @@ mod forward;
 mod tensors;
 
 use super::family::Family;
+use crate::kernels::Activation;
+
+/// The family's own form of GELU.
+const GELU: Activation = Activation::GeluTanh;
 
 /// The family.
 pub(super) static GPT2: Family = Family {

@@ -4,6 +4,7 @@ mod config;
 mod forward;
 mod tensors;
 
+use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule};
 use crate::nn::{ModelSpec, Weights};
 
@@ -17,6 +18,10 @@ impl Architecture for GptOss {
 
     fn classes(&self) -> &'static [&'static str] {
         &["GptOssForCausalLM"]
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        &[("swiglu_alpha", "[1.702]"), ("swiglu_limit", "[7]"), ("truncate", "[false]")]
     }
 
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {

@@ -4,6 +4,7 @@ mod config;
 mod forward;
 mod tensors;
 
+use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, keys};
 use crate::nn::{Mamba2Mixer, ModelSpec, Weights};
 
@@ -31,6 +32,13 @@ impl Architecture for GraniteHybrid {
 
     fn classes(&self) -> &'static [&'static str] {
         &["GraniteMoeHybridForCausalLM"]
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        &[
+            ("layer_types", r#"["attention", "full_attention", "linear_attention", "mamba"]"#),
+            ("position_embedding_type", r#"["nope", "rope"]"#),
+        ]
     }
 
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {

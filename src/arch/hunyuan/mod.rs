@@ -14,6 +14,11 @@ pub(super) static HUNYUAN: Family = Family {
         let end = config.count(&["eod_token_id"]).ok().flatten().and_then(|id| u32::try_from(id).ok());
         end.map(|id| TokenKey::Id("eos", id)).into_iter().collect()
     },
+    settings: &[
+        ("mscale", "[1]"),
+        ("mscale_all_dim", "[1]"),
+        ("rope_type", r#"["default", "dynamic", "linear", "llama3"]"#),
+    ],
     ..Family::new(
         "hunyuan-dense",
         &["HunYuanDenseV1ForCausalLM"],

@@ -4,6 +4,7 @@ mod config;
 mod forward;
 mod tensors;
 
+use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule};
 use crate::nn::{ModelSpec, Weights};
 
@@ -17,6 +18,10 @@ impl Architecture for Lfm2 {
 
     fn classes(&self) -> &'static [&'static str] {
         &["Lfm2ForCausalLM", "LFM2ForCausalLM", "Lfm2VlForConditionalGeneration"]
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        &[("layer_types", r#"["conv", "full_attention"]"#)]
     }
 
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {

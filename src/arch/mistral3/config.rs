@@ -9,6 +9,7 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     match config.text("model_type") {
         Some("mistral") => Ok(()),
         Some("ministral3") => {
+            config.expect_rotary("mscale", 1.0)?;
             if config.rope_type() != "yarn" {
                 return Err(config.bad("rope_type", "yarn"));
             }

@@ -30,6 +30,9 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.float(key::ROPE_FREQ_BASE, config.rope_number("rope_theta").unwrap_or(10_000.0));
     keys.file_type();
     keys.count(key::SLIDING_WINDOW, config.count(&["sliding_window"])?.unwrap_or(0));
+    if !matches!(config.rope_type(), "default" | "su" | "longrope" | "yarn") {
+        return Err(config.bad("rope_type", "default, su, longrope or yarn"));
+    }
     let pairs = config.rotary_length(1.0)? / 2;
     for name in ["long_factor", "short_factor"] {
         let fits = |list: Vec<f32>| list.len() == pairs && list.iter().all(|&factor| factor > 0.0);
@@ -39,22 +42,21 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     }
     let growth = (context as f64 / original as f64).max(1.0);
     match config.rope_type() {
-        "default" => {}
         "su" | "longrope" => {
             let usual = (1.0 + growth.ln() / (original as f64).ln()).sqrt();
-            keys.float(key::ROPE_SCALING_ATTN_FACTOR, config.rope_number("attention_factor").unwrap_or(usual));
+            keys.float_ahead(key::ROPE_SCALING_ATTN_FACTOR, config.rope_number("attention_factor").unwrap_or(usual));
         }
         "yarn" => {
-            keys.float(key::ROPE_SCALING_ATTN_FACTOR, 0.1 * growth.ln() + 1.0);
+            keys.float_ahead(key::ROPE_SCALING_ATTN_FACTOR, 0.1 * growth.ln() + 1.0);
         }
-        _ => return Err(config.bad("rope_type", "default, su, longrope or yarn")),
+        _ => {}
     }
     Ok(())
 }
 
 fn original_length(config: &Config) -> Result<usize, Error> {
     let name = "original_max_position_embeddings";
-    let length = config.rope().get(name).and_then(serde_json::Value::as_u64);
+    let length = config.rotary(name).and_then(serde_json::Value::as_u64);
     // The logarithm of one is nothing to divide by.
     let length = length.filter(|n| (2..=1 << 27).contains(n)).and_then(|n| usize::try_from(n).ok());
     length.ok_or_else(|| config.bad(name, "a count of positions"))

@@ -1,4 +1,4 @@
-//! The graph: rotary embedding of halves, whose factors change after the first positions; fused projections, SiLU.
+//! The graph: rotary embedding of halves, of other factors in long contexts; fused projections, SiLU.
 
 use crate::arch::forward::{attention, block, long_rope, model, windows};
 use crate::arch::{Error, Hparams};

@@ -8,6 +8,7 @@ use crate::nn::RopeStyle;
 
 /// Qwen 2 and 2.5.
 pub(super) static QWEN2: Family = Family {
+    complete: config::complete,
     keys: config::keys,
     ..Family::new(
         "qwen2",
@@ -19,6 +20,7 @@ pub(super) static QWEN2: Family = Family {
 
 /// Qwen 3.
 pub(super) static QWEN3: Family = Family {
+    complete: config::complete,
     keys: config::keys,
     ..Family::new(
         "qwen3",

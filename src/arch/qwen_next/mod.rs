@@ -4,6 +4,7 @@ mod config;
 mod forward;
 mod tensors;
 
+use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, keys};
 use crate::nn::{ModelSpec, Weights};
 
@@ -73,6 +74,18 @@ impl Architecture for QwenNext {
             Self::Qwen35 => &["Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"],
             Self::Qwen35Moe => &["Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"],
         }
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        &[
+            ("attn_output_gate", "[true]"),
+            ("layer_types", r#"["full_attention", "linear_attention"]"#),
+            ("norm_topk_prob", "[true]"),
+        ]
+    }
+
+    fn predicting_blocks(&self, _config: &Config, has: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
+        Ok((0..).take_while(|i| has(&format!("mtp.layers.{i}.input_layernorm.weight"))).count())
     }
 
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {

@@ -9,13 +9,17 @@ pub(super) fn rules(family: QwenNext, h: &Hparams) -> Result<Vec<TensorRule>, Er
     let nets = DeltaNets::new(h)?;
     let mut rules = Rules::new(h);
     rules.steps_of("output_norm.weight", &[Step::Add(1.0)]);
-    for i in 0..h.block_count {
-        let mut block = rules.block(i);
+    for (i, like) in h.all_blocks() {
+        let source = match i.checked_sub(h.block_count) {
+            None => format!("model.layers.{i}."),
+            Some(number) => format!("mtp.layers.{number}."),
+        };
+        let mut block = rules.block_from(i, &source);
         block.weight("attn_norm", &[d], "input_layernorm").step(Step::Add(1.0));
-        if nets.recurrent[i] {
+        if i == like && nets.recurrent[i] {
             delta_net(family, d, &nets, &mut block);
         } else {
-            let (heads, kv_heads) = (h.head_count[i], h.head_count_kv[i]);
+            let (heads, kv_heads) = (h.head_count[like], h.head_count_kv[like]);
             block.linear("attn_q", [d, 2 * heads * h.key_length], "self_attn.q_proj", &[]);
             block.linear("attn_k", [d, kv_heads * h.key_length], "self_attn.k_proj", &[]);
             block.linear("attn_v", [d, kv_heads * h.value_length], "self_attn.v_proj", &[]);
@@ -29,7 +33,10 @@ pub(super) fn rules(family: QwenNext, h: &Hparams) -> Result<Vec<TensorRule>, Er
             block.routed_experts(d, hidden, h.positive(keys::EXPERT_COUNT)?, "mlp");
             block.gated_shared_expert(d, h.positive(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH)?, "mlp");
         } else {
-            block.gated_ffn(d, h.feed_forward_length[i], "mlp");
+            block.gated_ffn(d, h.feed_forward_length[like], "mlp");
+        }
+        if i == h.block_count {
+            block.prediction(h, |part| format!("mtp.{}", prediction_name(part)), &[Step::Add(1.0)]);
         }
     }
     Ok(rules.finish())
@@ -67,4 +74,15 @@ fn delta_net(family: QwenNext, d: usize, nets: &DeltaNets, block: &mut BlockRule
     block.weight("ssm_norm", &[nets.v_dim], "linear_attn.norm");
     let columns: Vec<Step> = deal(0, nets.v_dim).into_iter().map(|step| Step::Columns(Box::new(step))).collect();
     block.weight("ssm_out", &[values, d], "linear_attn.out_proj").steps(&columns);
+}
+
+/// What checkpoints call the tensors that join the first block of predictions to the model.
+fn prediction_name(part: &str) -> &str {
+    match part {
+        "eh_proj" => "fc",
+        "enorm" => "pre_fc_norm_embedding",
+        "hnorm" => "pre_fc_norm_hidden",
+        "shared_head_norm" => "norm",
+        other => other,
+    }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::bail;
+use gguf::gguf::check_room;
 use gguf::printable::printable_path;
 use gguf::quantize::{self, Outcome, Phase, Plan, Source};
 use serde_json::Value as Json;
@@ -32,6 +33,7 @@ pub(crate) fn carry_out(
             plan_report::write(&mut out, plan, source_bytes)?;
         }
         out.flush()?;
+        check_room(output, plan.file_bytes)?;
         return Ok(ExitCode::SUCCESS);
     }
     if output.is_dir() {

@@ -107,3 +107,11 @@ fn any_mixture_of_values_is_read_or_refused() {
         }
     }
 }
+
+#[test]
+fn an_unknown_architecture_is_named_before_its_keys() {
+    let mut metadata = Metadata::new();
+    metadata.set("general.architecture", "qwen-3");
+    let message = Hparams::from_metadata(&metadata).expect_err("unknown").to_string();
+    assert!(message.starts_with("architecture qwen-3 is not known (nearest: qwen3; known: llama, "), "{message}");
+}

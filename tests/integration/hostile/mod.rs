@@ -2,6 +2,7 @@
 //! program panic, hang, or take much memory.
 
 mod crafted;
+mod families;
 mod files;
 mod hparams;
 mod mutated;

@@ -1,0 +1,296 @@
+//! Settings of `config.json`: each is computed with, or refused by name, or known to change nothing; none is passed over.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use gguf::convert::{Conversion, Folder as Checkpoint, Options};
+use gguf::quantize::Source;
+use serde_json::{Value as Json, json};
+
+use super::folder::Folder;
+use super::goldens::checkpoint;
+use super::shared::{json as read_json, testdata};
+
+/// Settings that may have any value: of training, of generation, of names, and spellings that a later one replaces.
+const IDLE: &[&str] = &[
+    "_sliding_window_pattern",
+    "attention_dropout",
+    "attn_pdrop",
+    "bos_token_id",
+    "classifier_dropout",
+    "dtype",
+    "embd_pdrop",
+    "embedding_dropout",
+    "eos_token_id",
+    "hidden_dropout",
+    "initializer_range",
+    "is_decoder",
+    "mamba_chunk_size",
+    "max_window_layers",
+    "model_type",
+    "mtp_num_hidden_layers",
+    "num_nextn_predict_layers",
+    "output_router_logits",
+    "pad_token_id",
+    "pretraining_tp",
+    "reorder_and_upcast_attn",
+    "resid_pdrop",
+    "residual_dropout",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "transformers_version",
+    "use_cache",
+];
+
+/// Settings that the tensors of a checkpoint answer for.
+const SHOWN_BY_TENSORS: &[&str] = &[
+    "attention_bias",
+    "attention_k_eq_v",
+    "attention_out_bias",
+    "bias",
+    "conv_bias",
+    "mamba_conv_bias",
+    "mamba_d_head",
+    "mamba_proj_bias",
+    "mlp_bias",
+    "num_ln_in_parallel_attn",
+    "qk_head_dim",
+    "qk_layernorm",
+    "qkv_bias",
+    "use_bias",
+    "use_qk_norm",
+    "use_qkv_bias",
+    "vocab_size_per_layer_input",
+];
+
+/// Settings that mean nothing beside another one of the golden.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("deepseek2", "head_dim"),
+    ("deepseekv2lite", "head_dim"),
+    ("exaone4", "sliding_window_pattern"),
+    ("falcon", "multi_query"),
+    ("falcon", "parallel_attn"),
+    ("gptneox", "rotary_emb_base"),
+    ("gptneox", "rotary_pct"),
+    ("gpt2", "n_positions"),
+    ("granitehybrid", "intermediate_size"),
+    ("granitehybrid", "max_position_embeddings"),
+    ("lfm2", "block_ffn_dim_multiplier"),
+    ("lfm2", "block_multiple_of"),
+    ("lfm2", "full_attn_idxs"),
+    ("ministral3", "rope_parameters/max_position_embeddings"),
+    ("ministral3", "rope_parameters/type"),
+    ("qwen2", "layer_types"),
+    ("qwen2", "sliding_window"),
+    ("qwen2", "use_sliding_window"),
+    ("qwen2moe", "layer_types"),
+    ("qwen2moe", "sliding_window"),
+    ("qwen3", "layer_types"),
+    ("qwen3", "sliding_window"),
+    ("qwen3", "use_sliding_window"),
+    ("qwen3moe", "sliding_window"),
+    ("smollm3", "layer_types"),
+    ("smollm3", "no_rope_layer_interval"),
+    ("smollm3", "sliding_window"),
+];
+
+/// A setting and a value.
+type Foreign = (&'static str, fn() -> Json);
+
+/// A value of each setting that a family may not know, in which it would compute something else.
+const FOREIGN: &[Foreign] = &[
+    ("alibi", || json!(true)),
+    ("attention_multiplier", || json!(0.5)),
+    ("attn_logit_softcapping", || json!(20.0)),
+    ("attn_output_gate", || json!("other")),
+    ("clip_qkv", || json!(8.0)),
+    ("compression_ratio", || json!(2.0)),
+    ("decoder_sparse_step", || json!(2)),
+    ("embedding_multiplier", || json!(11.5)),
+    ("enable_moe_block", || json!(true)),
+    ("final_logit_softcapping", || json!(20.0)),
+    ("layer_types", || json!(["chunked_attention", "full_attention", "recurrent"])),
+    ("logit_scale", || json!(0.35)),
+    ("logits_scaling", || json!(7.5)),
+    ("mlp_only_layers", || json!([0])),
+    ("moe_layer_freq", || json!(2)),
+    ("no_rope_layers", || json!([1, 0, 0, 1])),
+    ("position_embedding_type", || json!("alibi")),
+    ("query_pre_attn_scalar", || json!(77)),
+    ("residual_multiplier", || json!(0.33)),
+    ("routed_scaling_factor", || json!(2.5)),
+    ("scale_attn_by_inverse_layer_idx", || json!(true)),
+    ("sliding_window", || json!(5)),
+    ("use_bidirectional_attention", || json!("all")),
+    ("use_parallel_residual", || json!("other")),
+    ("use_rmsnorm", || json!(false)),
+];
+
+/// The same of rotary settings.
+const FOREIGN_ROTARY: &[Foreign] = &[
+    ("attention_factor", || json!(3.5)),
+    ("partial_rotary_factor", || json!(0.75)),
+    ("rope_type", || json!("dynamic-ntk")),
+    ("short_mscale", || json!(1.1)),
+    ("truncate", || json!("other")),
+];
+
+/// What a checkpoint converts to, but for most weights; or why it does not.
+fn outcome(folder: &Path, settings: &Json) -> Result<String, String> {
+    std::fs::write(folder.join("config.json"), settings.to_string()).expect("written");
+    let conversion = Conversion::new(Checkpoint::open(folder).expect("a folder"), &Options::default());
+    let conversion = conversion.map_err(|e| e.to_string())?;
+    let mut text = format!("{:?} {:?}", conversion.metadata(), conversion.tensors());
+    for (i, tensor) in conversion.tensors().iter().enumerate().filter(|(_, tensor)| tensor.name.starts_with("rope")) {
+        let mut factors = vec![0; tensor.shape.iter().product::<u64>().try_into().map(|n: usize| 4 * n).expect("few")];
+        conversion.read(i, 0, &mut factors).expect("readable");
+        text += &format!("{factors:?}");
+    }
+    Ok(text)
+}
+
+/// All goldens, with their settings.
+fn goldens(folder: &Folder) -> impl Iterator<Item = (String, std::path::PathBuf, Json)> + '_ {
+    let entries = std::fs::read_dir(testdata("arch")).expect("goldens");
+    entries.map(|entry| {
+        let name = entry.expect("an entry").file_name().into_string().expect("a name");
+        let from = checkpoint(folder, &name);
+        let settings = read_json(&from.join("config.json"));
+        (name, from, settings)
+    })
+}
+
+/// Other values than this one, some of another kind.
+fn others(value: &Json) -> Vec<Json> {
+    let mut others = match value {
+        Json::Null => vec![json!(3), json!(true), json!("other")],
+        Json::Bool(value) => vec![json!(!value)],
+        Json::Number(n) if n.is_f64() => vec![json!(n.as_f64().expect("a float") * 2.0 + 1.0), json!("other")],
+        Json::Number(n) => vec![json!(n.as_u64().expect("a count") + 1), json!("other")],
+        Json::String(_) => vec![json!("other"), json!(3)],
+        Json::Array(items) => vec![json!(items.iter().skip(1).collect::<Vec<_>>()), json!("other")],
+        Json::Object(_) => vec![json!("other")],
+    };
+    others.retain(|other| other != value);
+    others
+}
+
+/// JSON pointers of all values of these settings, those of objects within included.
+fn places(settings: &Json, at: &str) -> Vec<String> {
+    let inner = settings.as_object().expect("an object").iter();
+    inner
+        .flat_map(|(name, value)| {
+            let place = format!("{at}/{name}");
+            let within = if value.is_object() { places(value, &place) } else { Vec::new() };
+            std::iter::once(place).chain(within)
+        })
+        .collect()
+}
+
+#[test]
+fn no_setting_of_a_golden_is_passed_over() {
+    let folder = Folder::new("settings");
+    let mut faults = Vec::new();
+    let mut without_effect: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for (name, from, settings) in goldens(&folder) {
+        let conversion = Conversion::new(Checkpoint::open(&from).expect("a folder"), &Options::default());
+        let conversion = conversion.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(conversion.settings_not_read(), [""; 0], "{name}");
+        let plain = outcome(&from, &settings).expect("converts");
+        for place in places(&settings, "") {
+            let setting = place.trim_start_matches('/').to_owned();
+            for other in others(settings.pointer(&place).expect("a value")) {
+                let mut changed = settings.clone();
+                *changed.pointer_mut(&place).expect("a value") = other.clone();
+                if outcome(&from, &changed).is_ok_and(|found| found == plain) {
+                    let known = IDLE.contains(&&*setting) || SHOWN_BY_TENSORS.contains(&&*setting);
+                    let beside = WITHOUT_EFFECT.iter().find(|(golden, known)| *golden == name && *known == setting);
+                    without_effect.extend(beside);
+                    if !known && beside.is_none() {
+                        faults.push(format!("{name}: {setting} = {other} changes nothing"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert_eq!(without_effect.len(), WITHOUT_EFFECT.len(), "{without_effect:?}");
+}
+
+#[test]
+fn settings_that_a_family_does_not_know_are_refused_by_name() {
+    let folder = Folder::new("settings-foreign");
+    let mut faults = Vec::new();
+    for (name, from, settings) in goldens(&folder) {
+        let plain = outcome(&from, &settings).expect("converts");
+        let mut check = |setting: &str, changed: &Json| match outcome(&from, changed) {
+            Ok(found) if found == plain => faults.push(format!("{name}: {setting} is passed over")),
+            Ok(_) => {}
+            Err(error) if error.contains(setting) => {}
+            // Of fewer pairs, there are too many factors.
+            Err(error) if setting == "partial_rotary_factor" && error.contains("long_factor") => {}
+            Err(error) => faults.push(format!("{name}: {setting}: {error}")),
+        };
+        for (setting, value) in FOREIGN.iter().filter(|(setting, value)| settings.get(*setting) != Some(&value())) {
+            let mut changed = settings.clone();
+            changed[setting] = value();
+            // What is switched off means nothing.
+            if *setting == "sliding_window" && changed.get("use_sliding_window").is_some() {
+                changed["use_sliding_window"] = json!(true);
+                changed["max_window_layers"] = json!(0);
+            }
+            check(setting, &changed);
+        }
+        let Some(rope) = settings.get("rope_parameters") else { continue };
+        let kinds: Vec<&str> =
+            if rope.get("full_attention").is_some() { vec!["full_attention", "sliding_attention"] } else { vec![""] };
+        for kind in kinds {
+            for (setting, value) in FOREIGN_ROTARY {
+                let mut changed = settings.clone();
+                let rope = &mut changed["rope_parameters"];
+                let rope = if kind.is_empty() { rope } else { &mut rope[kind] };
+                rope[setting] = value();
+                check(setting, &changed);
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// `docs/settings.md` has a row for each golden, with the settings that are read of it.
+#[test]
+fn what_is_read_is_written_down() {
+    let folder = Folder::new("settings-read");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+    let written = std::fs::read_to_string(path).expect("readable");
+    let mut rows: Vec<String> = goldens(&folder)
+        .map(|(name, from, _)| {
+            let conversion = Conversion::new(Checkpoint::open(&from).expect("a folder"), &Options::default());
+            let conversion = conversion.unwrap_or_else(|e| panic!("{name}: {e}"));
+            let read = conversion.settings_read().iter().filter(|setting| !setting.ends_with("_token_id"));
+            let read: Vec<String> = read.map(|setting| format!("`{setting}`")).collect();
+            format!("| {name} | {} |", read.join(", "))
+        })
+        .collect();
+    rows.sort();
+    let found: Vec<&str> =
+        written.lines().filter(|line| line.contains("`hidden_size`") || line.contains("`n_embd`")).collect();
+    assert!(found == rows, "docs/settings.md should say:\n{}", rows.join("\n"));
+}
+
+#[test]
+fn what_nobody_knows_is_told() {
+    let folder = Folder::new("settings-unknown");
+    let from = checkpoint(&folder, "llama2");
+    let mut settings = read_json(&from.join("config.json"));
+    settings["attention_temperature"] = json!(0.5);
+    settings["image_token_id"] = json!(7);
+    std::fs::write(from.join("config.json"), settings.to_string()).expect("written");
+    let conversion = Conversion::new(Checkpoint::open(&from).expect("a folder"), &Options::default());
+    assert_eq!(conversion.expect("converts").settings_not_read(), ["attention_temperature"]);
+}
