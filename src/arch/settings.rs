@@ -18,6 +18,7 @@ const COMPUTING: &[Setting] = &[
     ("activation_function", r#"["silu", "swish"]"#),
     ("add_cross_attention", "[false]"),
     ("alibi", "[false]"),
+    ("apply_residual_connection_post_layernorm", "[false]"),
     ("attention_multiplier", "[1]"),
     ("attn_logit_softcapping", "[]"),
     ("attn_output_gate", "[false]"),
@@ -101,14 +102,17 @@ const IDLE_ROTARY: &[&str] = &[
 /// Settings that the names and shapes of tensors answer for: a checkpoint that has others is refused by tensor.
 const SHOWN_BY_TENSORS: &[&str] = &[
     "attention_bias",
+    "attention_head_dim",
     "attention_k_eq_v",
     "attention_out_bias",
     "bias",
+    "block_dim",
     "conv_bias",
     "conv_dim",
     "conv_dim_out",
     "ffn_hidden_size",
     "head_dim",
+    "lm_head_bias",
     "mamba_conv_bias",
     "mamba_d_head",
     "mamba_proj_bias",
@@ -116,6 +120,7 @@ const SHOWN_BY_TENSORS: &[&str] = &[
     "n_ctx",
     "n_positions",
     "num_experts",
+    "num_heads",
     "num_kv_heads",
     "num_key_value_heads",
     "num_ln_in_parallel_attn",
@@ -123,6 +128,7 @@ const SHOWN_BY_TENSORS: &[&str] = &[
     "qk_layernorm",
     "qkv_bias",
     "shared_expert_intermediate_size",
+    "tie_embedding",
     "tie_word_embeddings",
     "use_bias",
     "use_embedding_sharing",
@@ -158,6 +164,7 @@ const IDLE: &[&str] = &[
     "conv_use_xavier_init",
     "dtype",
     "ep_size",
+    "experts_per_token",
     "eoi_token_index",
     "first_k_dense_replace",
     "full_attn_idxs",
@@ -166,6 +173,7 @@ const IDLE: &[&str] = &[
     "id2label",
     "im_end_id",
     "init_method",
+    "initial_context_length",
     "initializer_range",
     "is_decoder",
     "is_encoder_decoder",
@@ -181,6 +189,7 @@ const IDLE: &[&str] = &[
     "model_type",
     "mtp_num_hidden_layers",
     "mtp_use_dedicated_embeddings",
+    "multimodal_projector_bias",
     "num_nextn_predict_layers",
     "original_max_position_embeddings",
     "output_attentions",
@@ -189,6 +198,7 @@ const IDLE: &[&str] = &[
     "partial_rotary_factor",
     "per_layer_config",
     "pretraining_tp",
+    "projector_hidden_act",
     "problem_type",
     "quantization_config",
     "reorder_and_upcast_attn",
@@ -204,6 +214,7 @@ const IDLE: &[&str] = &[
     "router_jitter_noise",
     "scale_attention_softmax_in_fp32",
     "seq_aux",
+    "spatial_merge_size",
     "sliding_window_pattern",
     "summary_activation",
     "summary_first_dropout",
@@ -220,12 +231,14 @@ const IDLE: &[&str] = &[
     "unsloth_version",
     "use_cache",
     "use_flash_attn",
+    "use_mrope",
     "use_parallel_embedding",
 ];
 
 /// Beginnings and ends of names of settings that belong to training, or to images and sound.
 const IDLE_PREFIXES: &[&str] = &["audio_", "image_", "video_", "vision_"];
-const IDLE_SUFFIXES: &[&str] = &["_dropout", "_pdrop", "_token_id", "_token_index", "audio_config", "vision_config"];
+const IDLE_SUFFIXES: &[&str] =
+    &["_dropout", "_dropout_prob", "_pdrop", "_token_id", "_token_index", "audio_config", "vision_config"];
 
 /// Refuses a checkpoint whose settings the family cannot honour. `own` are those that it computes with in one way,
 /// whether it reads them or not; `rules` its tensors. Returns the settings that nobody has looked at.

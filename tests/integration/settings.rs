@@ -99,7 +99,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("smollm3", "sliding_window"),
 ];
 
-/// A setting and a value.
+/// A name and a value.
 type Foreign = (&'static str, fn() -> Json);
 
 /// A value of each setting that a family may not know, in which it would compute something else.
@@ -260,6 +260,53 @@ fn settings_that_a_family_does_not_know_are_refused_by_name() {
         }
     }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Settings that published checkpoints have beside those that transformers writes today.
+const PUBLISHED: &[Foreign] = &[
+    ("cohere2", || {
+        json!({ "cache_implementation": "hybrid", "layer_switch": 4, "order_of_interleaved_layers": "local_attn_first",
+            "position_embedding_type": "rope_gptj", "rotary_pct": 1.0, "use_embedding_sharing": true,
+            "use_gated_activation": true, "use_parallel_block": true, "use_parallel_embedding": true })
+    }),
+    ("deepseek2", || json!({ "aux_loss_alpha": 0.001, "ep_size": 1, "moe_layer_freq": 1, "seq_aux": true })),
+    ("ernie45", || json!({ "compression_ratio": 1.0, "use_cache": false })),
+    ("falcon", || json!({ "apply_residual_connection_post_layernorm": false, "alibi": false })),
+    ("gemma2", || json!({ "hidden_act": "gelu_pytorch_tanh", "cache_implementation": "hybrid" })),
+    ("gptneox", || json!({ "attention_probs_dropout_prob": 0, "hidden_dropout_prob": 0 })),
+    ("gptoss", || json!({ "experts_per_token": 4, "initial_context_length": 4096 })),
+    (
+        "granitehybrid",
+        || json!({ "normalization_function": "rmsnorm", "position_embedding_type": "nope", "init_method": "mup" }),
+    ),
+    ("hunyuan", || {
+        json!({ "attention_head_dim": 16, "cla_share_factor": 1, "norm_type": "rms", "position_embedding_xdrope": false,
+            "use_cla": false, "use_qk_norm": true, "use_rotary_pos_emb": true })
+    }),
+    ("lfm2", || {
+        json!({ "block_dim": 64, "block_norm_eps": 1e-5, "block_use_swiglu": true, "conv_dim": 64, "theta": 1e6,
+            "tie_embedding": true, "use_pos_enc": true })
+    }),
+    ("llama3", || json!({ "_name_or_path": "a/b", "pretraining_tp": 1, "torch_dtype": "bfloat16" })),
+    ("qwen2", || json!({ "sliding_window": 131_072, "max_window_layers": 28, "use_sliding_window": false })),
+    ("starcoder2", || {
+        json!({ "activation_function": "gelu", "attention_softmax_in_fp32": true, "mlp_type": "default",
+            "norm_type": "layer_norm", "scale_attention_softmax_in_fp32": true, "scale_attn_weights": true })
+    }),
+];
+
+#[test]
+fn published_settings_are_known() {
+    let folder = Folder::new("settings-published");
+    for (name, settings) in PUBLISHED {
+        let from = checkpoint(&folder, name);
+        let mut changed = read_json(&from.join("config.json"));
+        changed.as_object_mut().expect("settings").extend(settings().as_object().expect("settings").clone());
+        std::fs::write(from.join("config.json"), changed.to_string()).expect("written");
+        let conversion = Conversion::new(Checkpoint::open(&from).expect("a folder"), &Options::default());
+        let conversion = conversion.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(conversion.settings_not_read(), [""; 0], "{name}");
+    }
 }
 
 /// `docs/settings.md` has a row for each golden, with the settings that are read of it.

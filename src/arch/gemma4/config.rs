@@ -36,7 +36,7 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.count(key::VALUE_LENGTH, full_head);
     keys.count(key::KEY_LENGTH_SWA, head);
     keys.count(key::VALUE_LENGTH_SWA, head);
-    if let Some(length) = config.count(&["moe_intermediate_size"])? {
+    if let Some(length) = config.count(&["expert_intermediate_size", "moe_intermediate_size"])? {
         keys.count(key::EXPERT_FEED_FORWARD_LENGTH, length);
     }
     let integer = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);

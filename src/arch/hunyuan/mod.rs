@@ -15,8 +15,8 @@ pub(super) static HUNYUAN: Family = Family {
         end.map(|id| TokenKey::Id("eos", id)).into_iter().collect()
     },
     settings: &[
-        ("mscale", "[1]"),
-        ("mscale_all_dim", "[1]"),
+        ("mscale", "[0, 1]"),
+        ("mscale_all_dim", "[0, 1]"),
         ("rope_type", r#"["default", "dynamic", "linear", "llama3"]"#),
     ],
     ..Family::new(
