@@ -121,15 +121,8 @@ pub(super) fn plan(
             None => skipped += 1,
         }
     }
-    // The output matrix of a tied model is its embedding, whatever else its checkpoint carries.
-    let outputs = rules.iter().filter(|rule| rule.name == "output.weight").flat_map(|rule| &rule.sources);
-    let outputs = outputs.filter_map(|source| match source {
-        Source::Checkpoint { names, .. } => Some(names.iter()),
-        Source::RopeFactors => None,
-    });
-    if config.tied() == Some(true) {
-        skipped += outputs.flatten().filter(|name| by_name.remove(name).is_some()).count();
-    }
+    // A tied model that carries an output matrix all the same keeps it, as the reference converter does.
+    let untied = config.tied() == Some(false);
     let mut used: HashSet<String> = HashSet::new();
     let mut missing = Vec::new();
     let mut making: Vec<(usize, Making)> = Vec::new();
@@ -161,9 +154,7 @@ pub(super) fn plan(
         }
         match made {
             Some(made) => making.push(made),
-            None if rule.required || rule.name == "output.weight" && config.tied() == Some(false) => {
-                missing.extend(lacking)
-            }
+            None if rule.required || rule.name == "output.weight" && untied => missing.extend(lacking),
             None => {}
         }
     }

@@ -66,6 +66,7 @@ const SHOWN_BY_TENSORS: &[&str] = &[
     "use_qk_norm",
     "use_qkv_bias",
     "vocab_size_per_layer_input",
+    "tie_word_embeddings",
 ];
 
 /// Settings that mean nothing beside another one of the golden.
