@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use half::bf16;
+
 use super::Pool;
 use super::groups::Groups;
 use super::lanes::{Kernel, LANES, Lanes};
@@ -210,9 +212,7 @@ impl Kernel for Round<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, _: L) {
         for (to, x) in self.to.iter_mut().zip(self.x) {
-            let bits = x.to_bits();
-            let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-            *to = (if x.is_nan() { bits >> 16 | 0x40 } else { nearest }) as u16;
+            *to = bf16::from_f32(*x).to_bits();
         }
     }
 }

@@ -123,7 +123,7 @@ impl RowsProduct<'_> {
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
         let inputs = super_inputs::<L, F, T>(l, x, first_blocks, blocks);
         let mut products: [Waiting; T] = std::array::from_fn(|_| Waiting::new(blocks));
-        let mut mins: [Waiting; T] = std::array::from_fn(|_| Waiting::new(blocks));
+        let mut mins: [Waiting; T] = std::array::from_fn(|_| Waiting::new(if F::MINS { blocks } else { 0 }));
         let mut factors = WaitingFactors::new(blocks, if F::MINS { 2 } else { 1 });
         let mut last = vec![0; LANES * F::BYTES];
         for first in self.rows.clone().step_by(LANES) {
@@ -136,7 +136,9 @@ impl RowsProduct<'_> {
                 let [product, min] = super_products::<L, F, T>(l, region, &inputs[b * T..][..LANES * T], factors);
                 for t in 0..T {
                     products[t].put(l, step, product[t]);
-                    mins[t].put(l, step, min[t]);
+                    if F::MINS {
+                        mins[t].put(l, step, min[t]);
+                    }
                 }
                 b = (b + LANES) % blocks;
             }
@@ -145,7 +147,7 @@ impl RowsProduct<'_> {
                 let factors = factors.columns(l, blocks, start);
                 for t in 0..T {
                     let products = products[t].columns(l, blocks, start);
-                    let mins = mins[t].columns(l, blocks, start);
+                    let mins = if F::MINS { mins[t].columns(l, blocks, start) } else { products };
                     for j in 0..LANES.min(blocks - start) {
                         let scale = l.splat(x.scales[first_blocks[t] + start + j]);
                         let [d, dmin] = &factors[j];

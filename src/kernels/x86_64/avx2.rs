@@ -443,13 +443,8 @@ impl Integers for Avx2 {
 
     #[inline(always)]
     fn widen(self, bytes: [u64; 2]) -> [i16; 16] {
-        let mut words = [0; 16];
-        // SAFETY: a value of this type proves the instruction set; the array holds 16 words.
-        unsafe {
-            let bytes = _mm_set_epi64x(bytes[1].cast_signed(), bytes[0].cast_signed());
-            _mm256_storeu_si256(words.as_mut_ptr().cast(), _mm256_cvtepu8_epi16(bytes));
-        }
-        words
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { widen(bytes) }
     }
 
     #[inline(always)]
@@ -495,14 +490,8 @@ impl Integers for Avx2 {
 
     #[inline(always)]
     fn dot_last_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
-        let mut four = [0; 4];
-        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read and written.
-        unsafe {
-            let (a, b) = (_mm256_loadu_si256(a.as_ptr().cast()), _mm256_loadu_si256(b.as_ptr().cast()));
-            let (a, b) = (_mm256_extracti128_si256::<1>(a), _mm256_extracti128_si256::<1>(b));
-            _mm_storeu_si128(four.as_mut_ptr().cast(), _mm_madd_epi16(a, b));
-        }
-        four
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { dot_last_eight(a, b) }
     }
 
     #[inline(always)]
@@ -544,6 +533,31 @@ unsafe fn multiply_tile<C: Columns<Avx2>, const ROWS: usize, const VECTORS: usiz
 ) {
     // SAFETY: the same contract.
     unsafe { multiply::<Avx2, C, ROWS, VECTORS>(lanes, product, columns, depth) }
+}
+
+/// [`Integers::widen`].
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn widen(bytes: [u64; 2]) -> [i16; 16] {
+    let mut words = [0; 16];
+    let bytes = _mm_set_epi64x(bytes[1].cast_signed(), bytes[0].cast_signed());
+    // SAFETY: the array holds 16 words.
+    unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), _mm256_cvtepu8_epi16(bytes)) };
+    words
+}
+
+/// [`Integers::dot_last_eight`].
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn dot_last_eight(a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
+    let mut four = [0; 4];
+    // SAFETY: arrays are as long as what is read and written.
+    unsafe {
+        let (a, b) = (_mm256_loadu_si256(a.as_ptr().cast()), _mm256_loadu_si256(b.as_ptr().cast()));
+        let (a, b) = (_mm256_extracti128_si256::<1>(a), _mm256_extracti128_si256::<1>(b));
+        _mm_storeu_si128(four.as_mut_ptr().cast(), _mm_madd_epi16(a, b));
+    }
+    four
 }
 
 /// [`Integers::six_bits`].

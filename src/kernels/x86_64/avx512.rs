@@ -377,13 +377,8 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
 
     #[inline(always)]
     fn widen(self, bytes: [u64; 2]) -> [i16; 16] {
-        let mut words = [0; 16];
-        // SAFETY: a value of this type proves the instruction set; the array holds 16 words.
-        unsafe {
-            let bytes = _mm_set_epi64x(bytes[1].cast_signed(), bytes[0].cast_signed());
-            _mm256_storeu_si256(words.as_mut_ptr().cast(), _mm256_cvtepu8_epi16(bytes));
-        }
-        words
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { super::avx2::widen(bytes) }
     }
 
     #[inline(always)]
@@ -438,14 +433,8 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
 
     #[inline(always)]
     fn dot_last_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
-        let mut four = [0; 4];
-        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read and written.
-        unsafe {
-            let (a, b) = (_mm256_loadu_si256(a.as_ptr().cast()), _mm256_loadu_si256(b.as_ptr().cast()));
-            let (a, b) = (_mm256_extracti128_si256::<1>(a), _mm256_extracti128_si256::<1>(b));
-            _mm_storeu_si128(four.as_mut_ptr().cast(), _mm_madd_epi16(a, b));
-        }
-        four
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { super::avx2::dot_last_eight(a, b) }
     }
 
     #[inline(always)]
