@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::activations::{Arranged, Input};
 use super::groups::GROUP;
-use super::lanes::LANES;
+use super::lanes::{Kernel, LANES, Lanes};
 use super::panels::{self, PanelProduct};
 use super::rows::{RowsProduct, Tokens};
 use super::scratch::Scratch;
@@ -22,6 +22,8 @@ const STRIP: usize = 64;
 const LONG_STRIP: usize = 256;
 /// Tokens from which a strip is short.
 const MANY_TOKENS: usize = 8;
+/// Elements of an output that no cache near a core holds until it is read: it is written past the caches.
+const STREAMED: usize = 1 << 21;
 
 /// What becomes of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,14 +171,12 @@ fn run(pool: &Pool, x: &Activations<'_>, work: &mut [Work<'_>]) {
 impl Work<'_> {
     /// Has the input made in the form that weights of type `ty` want.
     fn prepare(&mut self, pool: &Pool, x: &Activations<'_>, ty: TensorType) {
-        x.prepare(pool, ty);
         let input = Input::of(ty);
-        if self.is_arranged(pool, input) {
-            match self.tokens {
-                Tokens::First(_) => drop(x.arranged(pool, input)),
-                Tokens::Listed(_) if self.arranged.iter().any(|(found, _)| *found == input) => {}
-                Tokens::Listed(_) => self.arranged.push((input, x.arrange(pool, input, self.tokens))),
-            }
+        match self.tokens {
+            _ if !self.is_arranged(pool, input) => x.prepare(pool, ty),
+            Tokens::First(_) => drop(x.arranged(pool, input)),
+            Tokens::Listed(_) if self.arranged.iter().any(|(found, _)| *found == input) => {}
+            Tokens::Listed(tokens) => self.arranged.push((input, x.arrange(pool, input, tokens))),
         }
     }
 
@@ -223,14 +223,53 @@ impl Work<'_> {
             activation.apply_gated(&mut gates[..len], &tile[..len]);
             tile = gates;
         }
-        for (t, row) in tile.chunks_exact(stride).enumerate().take(self.tokens.len()) {
+        let tile = &tile[..self.tokens.len() * stride];
+        pool.isa().run(Deliver { tile, stride, store: self.store, out: self.out, columns: rows.clone() });
+    }
+}
+
+/// The products of some rows on their way to the output, of which these columns must be this task's own.
+struct Deliver<'a> {
+    /// `[tokens, stride]`.
+    tile: &'a [f32],
+    stride: usize,
+    store: Store,
+    out: Output<'a>,
+    columns: Range<usize>,
+}
+
+impl Kernel for Deliver<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let streamed = self.store == Store::Set && self.out.len >= STREAMED && self.columns_are_lines();
+        for (t, row) in self.tile.chunks_exact(self.stride).enumerate() {
             // SAFETY: strips of one output are disjoint ranges of rows, and each is one task.
-            let out = unsafe { self.out.columns(t, rows) };
+            let out = unsafe { self.out.columns(t, &self.columns) };
             match self.store {
-                Store::Set => out.copy_from_slice(&row[..rows.len()]),
+                Store::Set if streamed => {
+                    for (to, from) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(row.as_chunks::<LANES>().0) {
+                        // SAFETY: an array of 16 floats, a line of the cache, as just checked.
+                        unsafe { l.stream(to.as_mut_ptr(), l.array(from)) };
+                    }
+                }
+                Store::Set => out.copy_from_slice(&row[..self.columns.len()]),
                 Store::Add => out.iter_mut().zip(row).for_each(|(o, v)| *o += v),
             }
         }
+        l.end_stream();
+    }
+}
+
+impl Deliver<'_> {
+    /// Whether the columns are whole lines of the cache in every row.
+    fn columns_are_lines(&self) -> bool {
+        let lines = |floats: usize| floats.is_multiple_of(LANES);
+        lines(self.columns.start)
+            && lines(self.columns.len())
+            && lines(self.out.rows)
+            && self.out.start.addr().is_multiple_of(64)
     }
 }
 

@@ -180,6 +180,18 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, x: __m512) {
+        // SAFETY: the caller vouches for 16 floats at a multiple of 64 bytes.
+        unsafe { _mm512_stream_ps(to, x) }
+    }
+
+    #[inline(always)]
+    fn end_stream(self) {
+        // SAFETY: every CPU of this kind has it.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     fn bytes(self, bytes: &[i8; LANES]) -> __m512 {
         // SAFETY: a value of this type proves the instruction set; the array holds 16 bytes.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes.as_ptr().cast()))) }
@@ -195,6 +207,16 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     fn prefetch_far<T>(self, at: *const T) {
         // SAFETY: a prefetch of any address is harmless.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
+    #[inline(always)]
+    fn round_to_bytes(self, x: __m512, bytes: &mut [i8; LANES]) -> i16 {
+        // SAFETY: a value of this type proves the instruction set, and the array holds 16 bytes.
+        unsafe {
+            let rounded = _mm512_cvtps_epi32(x);
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(rounded));
+            _mm512_reduce_add_epi32(rounded) as i16
+        }
     }
 
     #[inline(always)]
