@@ -164,8 +164,16 @@ fn run(pool: &Pool, x: &Activations<'_>, work: &mut [Work<'_>]) {
     }
     pool.run(strips.len(), &|s| {
         let (i, rows) = &strips[s];
-        work[*i].strip(pool, x, rows);
+        // Threads take turns.
+        let next = strips.get(s + pool.threads());
+        let then = next.map_or(&[][..], |(i, rows)| bytes_from(work[*i].weights, rows));
+        work[*i].strip(pool, x, rows, s < pool.threads(), then);
     });
+}
+
+/// The bytes of a matrix from the first of these rows on.
+fn bytes_from<'a>(weights: &'a Matrix, rows: &Range<usize>) -> &'a [u8] {
+    &weights.bytes()[rows.start * weights.row_bytes()..]
 }
 
 impl Work<'_> {
@@ -185,15 +193,18 @@ impl Work<'_> {
         input.is_quantized() && self.tokens.len() >= enough
     }
 
-    /// The products of some rows, and their bias: `[tokens, stride]`, with padding.
+    /// The products of some rows, and their bias: `[tokens, stride]`, with padding. For `cold` and `then` see
+    /// [`RowsProduct`].
     fn multiply(
         &self,
         pool: &Pool,
         x: &Activations<'_>,
         (weights, bias): (&Matrix, Option<&[f32]>),
         rows: &Range<usize>,
-        stride: usize,
+        cold: bool,
+        then: &[u8],
     ) -> Scratch {
+        let stride = rows.len().next_multiple_of(LANES);
         let input = Input::of(weights.ty());
         let mut tile = Scratch::new(self.tokens.len().next_multiple_of(GROUP) * stride);
         let (range, out) = (rows.clone(), &mut *tile);
@@ -204,7 +215,7 @@ impl Work<'_> {
                 Arranged::Groups(x) => pool.isa().run(PanelProduct { weights, rows: range, x, out, stride }),
             }
         } else {
-            pool.isa().run(RowsProduct { weights, rows: range, x, tokens: self.tokens, out, stride });
+            pool.isa().run(RowsProduct { weights, rows: range, x, tokens: self.tokens, out, stride, cold, then });
         }
         if let Some(bias) = bias {
             for row in tile.chunks_exact_mut(stride) {
@@ -214,11 +225,13 @@ impl Work<'_> {
         tile
     }
 
-    fn strip(&self, pool: &Pool, x: &Activations<'_>, rows: &Range<usize>) {
+    /// The task of some rows. For `cold` and `then` see [`RowsProduct`].
+    fn strip(&self, pool: &Pool, x: &Activations<'_>, rows: &Range<usize>, cold: bool, then: &[u8]) {
         let stride = rows.len().next_multiple_of(LANES);
-        let mut tile = self.multiply(pool, x, (self.weights, self.bias), rows, stride);
+        let after = self.gate.map_or(then, |(gate, ..)| bytes_from(gate, rows));
+        let mut tile = self.multiply(pool, x, (self.weights, self.bias), rows, cold, after);
         if let Some((gate, bias, activation)) = self.gate {
-            let mut gates = self.multiply(pool, x, (gate, bias), rows, stride);
+            let mut gates = self.multiply(pool, x, (gate, bias), rows, false, then);
             let len = self.tokens.len() * stride;
             activation.apply_gated(&mut gates[..len], &tile[..len]);
             tile = gates;

@@ -481,33 +481,6 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn load_words(self, from: *const u16) -> __m512i {
-        // SAFETY: the caller vouches for 16 words.
-        unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())) }
-    }
-
-    #[inline(always)]
-    fn words(self, x: __m512i) -> [[u16; LANES]; 2] {
-        let mut words = [[0; LANES]; 2];
-        // SAFETY: a value of this type proves the instruction set; the arrays hold 16 words each.
-        unsafe {
-            _mm256_storeu_si256(words[0].as_mut_ptr().cast(), _mm512_cvtepi32_epi16(x));
-            _mm256_storeu_si256(words[1].as_mut_ptr().cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(x)));
-        }
-        words
-    }
-
-    #[inline(always)]
-    fn interleave(self, a: __m512i, b: __m512i) -> [__m512i; 2] {
-        // SAFETY: a value of this type proves the instruction set.
-        unsafe {
-            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
-            [_mm512_permutex2var_epi32(a, low, b), _mm512_permutex2var_epi32(a, high, b)]
-        }
-    }
-
-    #[inline(always)]
     fn sum_halves_each(self, v: &[__m512i; LANES]) -> [__m512i; 2] {
         // SAFETY: a value of this type proves the instruction set.
         unsafe {
