@@ -18,6 +18,8 @@ pub(crate) const TILE: usize = 64;
 const VECTORS: usize = TILE / LANES;
 /// Up to so many rows, a tile is waited for longer than it is computed with.
 const FEW_ROWS: usize = 8;
+/// Rows of a block up to which those that are missing are not computed with.
+const PART_OF_BLOCK: usize = 12;
 
 /// Numbers of a tile, in the type of the cache.
 #[derive(Clone, Copy)]
@@ -51,7 +53,7 @@ pub(crate) struct Softmax {
     max: Vec<[f32; LANES]>,
     /// Sum of the powers, relative to the greatest.
     sum: Vec<[f32; LANES]>,
-    /// Sum of powers times values: `[rows, width]`.
+    /// Sum of powers times values: `[blocks, 16, width]`.
     values: Vec<f32>,
     /// Elements of a row of values, a multiple of 16.
     width: usize,
@@ -62,7 +64,7 @@ impl Softmax {
     pub(crate) fn new(rows: usize, width: usize) -> Self {
         let (blocks, width) = (rows.div_ceil(LANES), width.next_multiple_of(LANES));
         let (max, sum) = (vec![[f32::NEG_INFINITY; LANES]; blocks], vec![[0.0; LANES]; blocks]);
-        Self { rows, max, sum, values: vec![0.0; rows * width], width }
+        Self { rows, max, sum, values: vec![0.0; blocks * LANES * width], width }
     }
 
     /// Forgets all keys.
@@ -107,14 +109,18 @@ impl Kernel for Merge<'_> {
             let base = finite(l, max);
             let (own, other) = (exp2(l, l.sub(own, base)), exp2(l, l.sub(other, base)));
             let sums = (l.mul(l.array(&state.sum[block]), own), l.mul(l.array(&later.sum[block]), other));
-            state.max[block] = l.to_array(max);
+            let before = std::mem::replace(&mut state.max[block], l.to_array(max));
             state.sum[block] = l.to_array(l.add(sums.0, sums.1));
             let (own, other) = (l.to_array(own), l.to_array(other));
             for row in block * LANES..((block + 1) * LANES).min(state.rows) {
+                let range = row * state.width..(row + 1) * state.width;
                 if later.max[block][row % LANES] == f32::NEG_INFINITY {
                     continue;
                 }
-                let range = row * state.width..(row + 1) * state.width;
+                if before[row % LANES] == f32::NEG_INFINITY {
+                    state.values[range.clone()].copy_from_slice(&later.values[range]);
+                    continue;
+                }
                 let values = state.values[range.clone()].as_chunks_mut::<LANES>().0;
                 for (v, later) in values.iter_mut().zip(later.values[range].as_chunks::<LANES>().0) {
                     let own = l.mul(l.array(v), l.splat(own[row % LANES]));
@@ -247,7 +253,7 @@ impl Kernel for AttendTile<'_> {
 struct Scores([[[f32; LANES]; VECTORS]; LANES]);
 
 impl AttendTile<'_> {
-    /// The scores of some rows of a block and the vectors `seen` of the tile's keys.
+    /// The scores of `rows` rows of a block and the vectors `seen` of the tile's keys.
     ///
     /// # Safety
     /// `queries` must hold the block, and `keys` must be a tile's.
@@ -328,10 +334,10 @@ impl AttendTile<'_> {
         l.to_array(keep)
     }
 
-    /// Adds the values at the positions `seen`, times the powers of some rows of a block, to those rows times `keep`.
+    /// Adds the values at the positions `seen`, times the powers of `rows` rows of a block, to those rows times `keep`.
     ///
     /// # Safety
-    /// `state` must hold these rows, and `values` must be a tile's.
+    /// `state` must hold the block, and `values` must be a tile's.
     #[inline(always)]
     unsafe fn add_values<L: Lanes>(
         &mut self,
@@ -391,10 +397,10 @@ unsafe fn tiles_ahead<L: Lanes, A: TileRows, C: TileColumns<L>>(
     }
 }
 
-/// All register tiles of a product of up to sixteen rows and the vectors `vectors` of `columns`.
+/// All register tiles of a product of `rows` rows of a block and the vectors `vectors` of `columns`.
 ///
 /// # Safety
-/// As [`Lanes::multiply`], for all rows and vectors.
+/// As [`Lanes::multiply`], for all rows of a block and all vectors.
 #[inline(always)]
 unsafe fn tiles<L: Lanes, A: TileRows, C: TileColumns<L>>(
     l: L,
@@ -404,7 +410,7 @@ unsafe fn tiles<L: Lanes, A: TileRows, C: TileColumns<L>>(
     vectors: Range<usize>,
     depth: Range<usize>,
 ) {
-    let whole = L::WIDE && rows == LANES;
+    let whole = L::WIDE && rows > PART_OF_BLOCK;
     let (mut vector, first) = (vectors.start, vectors.start);
     while vector < vectors.end {
         let wide = L::WIDE && !whole && vectors.end - vector >= 4;

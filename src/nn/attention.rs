@@ -169,12 +169,17 @@ impl<'a> Rows<'a> {
     }
 
     fn attend_in_order(&self, pool: &Pool) {
-        let (mut total, mut state) = (self.state(), self.state());
-        let mut scratch = Scratch::new(pool, self);
-        for chunk in self.chunks() {
+        let (mut total, mut scratch) = (self.state(), Scratch::new(pool, self));
+        let mut chunks = self.chunks();
+        if let Some(first) = chunks.next() {
+            self.attend_chunk(pool, first, &mut total, &mut scratch);
+        }
+        let mut state = None;
+        for chunk in chunks {
+            let state = state.get_or_insert_with(|| self.state());
             state.reset();
-            self.attend_chunk(pool, chunk, &mut state, &mut scratch);
-            total.merge(pool.isa(), &state);
+            self.attend_chunk(pool, chunk, state, &mut scratch);
+            total.merge(pool.isa(), state);
         }
         self.finish(pool, total);
     }
