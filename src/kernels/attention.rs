@@ -1,17 +1,25 @@
 //! One tile of keys and values in an online softmax: scores, running maximum and sum, weighted values.
 //!
 //! Keys lie so that lanes are positions, values so that lanes are elements; no sum runs across lanes but those of a
-//! row's probabilities. Scores are in units of `ln 2`, so that the exponential is a power of two.
+//! row's probabilities. Scores are in units of `ln 2`, so that the exponential is a power of two. Rows go in blocks of
+//! sixteen: one vector holds a number of each, and a register tile is a block with one vector of keys or values, which
+//! is then converted once and met by sixteen broadcasts from memory.
 
 #![allow(unsafe_code, reason = "register tiles read and write through raw pointers")]
 
-use super::lanes::{Columns, Kernel, LANES, Lanes, Product, exp2, tanh_half_ln2};
-use super::vector::tree_sum;
+use std::ops::Range;
+
+use super::Isa;
+use super::lanes::{Columns, Kernel, LANES, Lanes, Product, Rows, exp2, tanh_half_ln2};
 
 /// Positions of a tile.
 pub(crate) const TILE: usize = 64;
+/// Vectors of positions of a tile.
+const VECTORS: usize = TILE / LANES;
 /// Up to so many rows, a tile is waited for longer than it is computed with.
 const FEW_ROWS: usize = 8;
+/// Rows of a block up to which those that are missing are not computed with.
+const PART_OF_BLOCK: usize = 12;
 
 /// Numbers of a tile, in the type of the cache.
 #[derive(Clone, Copy)]
@@ -40,66 +48,164 @@ impl<'a> Numbers<'a> {
 
 /// Rows (a query of a head each) in the middle of their softmax.
 pub(crate) struct Softmax {
-    /// Greatest score so far.
-    pub(crate) max: Vec<f32>,
+    rows: usize,
+    /// Greatest score so far, of a block of rows each.
+    max: Vec<[f32; LANES]>,
     /// Sum of the powers, relative to the greatest.
-    pub(crate) sum: Vec<f32>,
-    /// Sum of powers times values: `[rows, width]`.
-    pub(crate) values: Vec<f32>,
+    sum: Vec<[f32; LANES]>,
+    /// Sum of powers times values: `[blocks, 16, width]`.
+    values: Vec<f32>,
     /// Elements of a row of values, a multiple of 16.
-    pub(crate) width: usize,
+    width: usize,
 }
 
 impl Softmax {
     /// Rows that have seen no key.
     pub(crate) fn new(rows: usize, width: usize) -> Self {
-        let width = width.next_multiple_of(LANES);
-        Self { max: vec![f32::NEG_INFINITY; rows], sum: vec![0.0; rows], values: vec![0.0; rows * width], width }
+        let (blocks, width) = (rows.div_ceil(LANES), width.next_multiple_of(LANES));
+        let (max, sum) = (vec![[f32::NEG_INFINITY; LANES]; blocks], vec![[0.0; LANES]; blocks]);
+        Self { rows, max, sum, values: vec![0.0; blocks * LANES * width], width }
     }
 
     /// Forgets all keys.
     pub(crate) fn reset(&mut self) {
-        self.max.fill(f32::NEG_INFINITY);
-        self.sum.fill(0.0);
+        self.max.fill([f32::NEG_INFINITY; LANES]);
+        self.sum.fill([0.0; LANES]);
         self.values.fill(0.0);
     }
 
-    /// Joins rows that have seen later keys. Rows without keys leave the others as they are.
-    pub(crate) fn merge(&mut self, later: &Self) {
-        for row in 0..self.max.len() {
-            let max = self.max[row].max(later.max[row]);
-            if later.max[row] == f32::NEG_INFINITY {
-                continue;
-            }
-            let (own, other) = (power(self.max[row] - max), power(later.max[row] - max));
-            self.max[row] = max;
-            self.sum[row] = self.sum[row] * own + later.sum[row] * other;
-            let range = row * self.width..(row + 1) * self.width;
-            for (v, l) in self.values[range.clone()].iter_mut().zip(&later.values[range]) {
-                *v = *v * own + *l * other;
-            }
-        }
+    /// Has row `row`, which has seen no key, see one with this score and without a value.
+    pub(crate) fn see_sink(&mut self, row: usize, score: f32) {
+        (self.max[row / LANES][row % LANES], self.sum[row / LANES][row % LANES]) = (score, 1.0);
     }
 
-    /// Adds the sinks' share to row `row`: a score without value.
-    pub(crate) fn add_sink(&mut self, row: usize, score: f32) {
-        let max = self.max[row].max(score);
-        let own = power(self.max[row] - max);
-        self.sum[row] = self.sum[row] * own + power(score - max);
-        self.max[row] = max;
-        self.values[row * self.width..(row + 1) * self.width].iter_mut().for_each(|v| *v *= own);
+    /// Joins rows that have seen later keys. Rows without keys leave the others as they are.
+    pub(crate) fn merge(&mut self, isa: Isa, later: &Self) {
+        isa.run(Merge { state: self, later });
+    }
+
+    /// Divides by the sums: rows of `v_dim` elements, one after the other into `out`.
+    pub(crate) fn finish(&self, isa: Isa, v_dim: usize, out: &mut [&mut [f32]]) {
+        isa.run(Finish { state: self, v_dim, out });
     }
 }
 
-/// `2^x`, with the polynomial that the lanes use.
-fn power(x: f32) -> f32 {
-    use super::lanes::Scalar;
-    exp2(Scalar, [x; LANES])[0]
+/// [`Softmax::merge`].
+struct Merge<'a> {
+    state: &'a mut Softmax,
+    later: &'a Softmax,
+}
+
+impl Kernel for Merge<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { state, later } = self;
+        assert!(state.rows == later.rows && state.width == later.width);
+        for block in 0..state.max.len() {
+            let (own, other) = (l.array(&state.max[block]), l.array(&later.max[block]));
+            let max = l.max(own, other);
+            let base = finite(l, max);
+            let (own, other) = (exp2(l, l.sub(own, base)), exp2(l, l.sub(other, base)));
+            let sums = (l.mul(l.array(&state.sum[block]), own), l.mul(l.array(&later.sum[block]), other));
+            let before = std::mem::replace(&mut state.max[block], l.to_array(max));
+            state.sum[block] = l.to_array(l.add(sums.0, sums.1));
+            let (own, other) = (l.to_array(own), l.to_array(other));
+            for row in block * LANES..((block + 1) * LANES).min(state.rows) {
+                let range = row * state.width..(row + 1) * state.width;
+                if later.max[block][row % LANES] == f32::NEG_INFINITY {
+                    continue;
+                }
+                if before[row % LANES] == f32::NEG_INFINITY {
+                    state.values[range.clone()].copy_from_slice(&later.values[range]);
+                    continue;
+                }
+                let values = state.values[range.clone()].as_chunks_mut::<LANES>().0;
+                for (v, later) in values.iter_mut().zip(later.values[range].as_chunks::<LANES>().0) {
+                    let own = l.mul(l.array(v), l.splat(own[row % LANES]));
+                    *v = l.to_array(l.add(own, l.mul(l.array(later), l.splat(other[row % LANES]))));
+                }
+            }
+        }
+    }
+}
+
+/// [`Softmax::finish`].
+struct Finish<'a, 'b> {
+    state: &'a Softmax,
+    v_dim: usize,
+    out: &'a mut [&'b mut [f32]],
+}
+
+impl Kernel for Finish<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let mut rows = self.state.values.chunks_exact(self.state.width).zip(self.state.sum.as_flattened());
+        for out in self.out {
+            for (out, (values, sum)) in out.chunks_exact_mut(self.v_dim).zip(&mut rows) {
+                let inverse = 1.0 / sum;
+                out.iter_mut().zip(values).for_each(|(out, v)| *out = v * inverse);
+            }
+        }
+    }
+}
+
+/// Zero for minus infinity, which could not be taken from itself.
+#[inline(always)]
+fn finite<L: Lanes>(l: L, max: L::Float) -> L::Float {
+    l.select_lt(l.splat(f32::NEG_INFINITY), max, max, l.splat(0.0))
+}
+
+/// Writes rows as [`AttendTile`] wants its queries: times `scale`, in blocks `[k_dim, 16]`, sixteen rows side by side.
+pub(crate) struct PackQueries<'a> {
+    /// Each of `k_dim` elements.
+    pub(crate) rows: &'a [&'a [f32]],
+    pub(crate) k_dim: usize,
+    pub(crate) scale: f32,
+    pub(crate) out: &'a mut [f32],
+}
+
+impl Kernel for PackQueries<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let blocks = self.out.as_chunks_mut::<LANES>().0.chunks_exact_mut(self.k_dim);
+        for (rows, block) in self.rows.chunks(LANES).zip(blocks) {
+            for (first, out) in (0..self.k_dim).step_by(LANES).zip(block.chunks_mut(LANES)) {
+                let columns = side_by_side(l, rows, first);
+                for (out, column) in out.iter_mut().zip(columns) {
+                    *out = l.to_array(l.mul(column, l.splat(self.scale)));
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen columns, from `first` on, of up to sixteen rows: a vector each. What there is not, is zero.
+#[inline(always)]
+fn side_by_side<L: Lanes>(l: L, rows: &[&[f32]], first: usize) -> [L::Float; LANES] {
+    let mut vectors = [l.splat(0.0); LANES];
+    for (vector, row) in vectors.iter_mut().zip(rows) {
+        let row = &row[first..];
+        *vector = match row.first_chunk() {
+            Some(row) => l.array(row),
+            None => {
+                let mut padded = [0.0; LANES];
+                padded[..row.len()].copy_from_slice(row);
+                l.array(&padded)
+            }
+        };
+    }
+    l.transpose(vectors)
 }
 
 /// A tile of up to 64 keys and values for some rows.
 pub(crate) struct AttendTile<'a> {
-    /// Scaled queries, `[rows, k_dim]`.
+    /// Scaled queries, in blocks of sixteen rows: `[blocks, k_dim, 16]`.
     pub(crate) queries: &'a [f32],
     pub(crate) k_dim: usize,
     /// `[4, k_dim, 16]`: sixteen positions side by side.
@@ -112,8 +218,6 @@ pub(crate) struct AttendTile<'a> {
     pub(crate) visible: &'a [(usize, usize)],
     /// Scores are squashed to this range (in their units of `ln 2`).
     pub(crate) softcap: Option<f32>,
-    /// `[rows, 64]`.
-    pub(crate) scores: &'a mut [f32],
     pub(crate) state: &'a mut Softmax,
 }
 
@@ -123,105 +227,149 @@ impl Kernel for AttendTile<'_> {
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) {
         let (rows, width) = (self.visible.len(), self.state.width);
-        assert!(self.queries.len() == rows * self.k_dim && self.scores.len() == rows * TILE);
+        assert!(self.queries.len() == rows.next_multiple_of(LANES) * self.k_dim && self.state.rows == rows);
         assert!(self.keys.len() == TILE * self.k_dim && self.values.len() == TILE * width);
-        assert!(self.state.max.len() == rows && self.state.sum.len() == rows);
-        assert!(self.state.values.len() == rows * width);
-        let scores = Product {
-            left: self.queries.as_ptr(),
-            left_stride: self.k_dim,
-            out: self.scores.as_mut_ptr(),
-            out_stride: TILE,
-            accumulate: false,
-        };
-        let k_dim = self.k_dim;
-        let (next_keys, next_values) = self.next.filter(|_| rows <= FEW_ROWS).unzip();
-        // SAFETY: lengths have been checked above.
-        unsafe {
-            match self.keys {
-                Numbers::F32(keys) => {
-                    let keys_at = |keys: &[f32]| Keys { start: keys.as_ptr(), k_dim };
-                    let next = next_keys.and_then(Numbers::f32).map(keys_at);
-                    tiles_ahead(l, scores, keys_at(keys), next, rows, 4, k_dim);
-                }
-                Numbers::F16(keys) => {
-                    let keys_at = |keys: &[u16]| HalfKeys { start: keys.as_ptr(), k_dim };
-                    let next = next_keys.and_then(Numbers::f16).map(keys_at);
-                    tiles_ahead(l, scores, keys_at(keys), next, rows, 4, k_dim);
-                }
+        assert!(self.visible.iter().all(|&(from, to)| from <= to && to <= TILE));
+        self.next = self.next.filter(|_| rows <= FEW_ROWS);
+        let mut scores = Scores([[[0.0; LANES]; VECTORS]; LANES]);
+        for (block, visible) in self.visible.chunks(LANES).enumerate() {
+            // The positions that any of these rows sees: no others carry weight.
+            let (from, to) = visible.iter().fold((TILE, 0), |(from, to), v| (from.min(v.0), to.max(v.1)));
+            if from >= to {
+                continue;
             }
-        }
-        // Only the positions up to the last that any row sees carry weight.
-        let depth = self.visible.iter().map(|&(_, to)| to).max().unwrap_or(0);
-        for row in 0..rows {
-            self.weigh(l, row);
-        }
-        let sums = Product {
-            left: self.scores.as_ptr(),
-            left_stride: TILE,
-            out: self.state.values.as_mut_ptr(),
-            out_stride: width,
-            accumulate: true,
-        };
-        // SAFETY: as above.
-        unsafe {
-            let vectors = width / LANES;
-            match self.values {
-                Numbers::F32(values) => {
-                    let values_at = |values: &[f32]| Values { start: values.as_ptr(), width };
-                    let next = next_values.and_then(Numbers::f32).map(values_at);
-                    tiles_ahead(l, sums, values_at(values), next, rows, vectors, depth);
-                }
-                Numbers::F16(values) => {
-                    let values_at = |values: &[u16]| HalfValues { start: values.as_ptr(), width };
-                    let next = next_values.and_then(Numbers::f16).map(values_at);
-                    tiles_ahead(l, sums, values_at(values), next, rows, vectors, depth);
-                }
-            }
+            let seen = from / LANES..to.div_ceil(LANES);
+            // SAFETY: lengths have been checked above; `visible` lies inside the tile.
+            unsafe { self.score(l, block, visible.len(), &seen, &mut scores) };
+            let keep = self.weigh(l, block, visible, seen, &mut scores.0);
+            // SAFETY: as above.
+            unsafe { self.add_values(l, block, visible.len(), from..to, &scores, &keep) };
         }
     }
 }
 
+/// Scores of a block of rows, on a cache line's boundary.
+#[repr(align(64))]
+struct Scores([[[f32; LANES]; VECTORS]; LANES]);
+
 impl AttendTile<'_> {
-    /// Turns a row's scores into powers relative to its new maximum, and moves its sums to that.
+    /// The scores of `rows` rows of a block and the vectors `seen` of the tile's keys.
+    ///
+    /// # Safety
+    /// `queries` must hold the block, and `keys` must be a tile's.
     #[inline(always)]
-    fn weigh<L: Lanes>(&mut self, l: L, row: usize) {
-        let (from, to) = self.visible[row];
-        let Some((scores, _)) = self.scores[row * TILE..].split_first_chunk_mut::<TILE>() else { return };
-        let vectors = scores.as_chunks_mut::<LANES>().0;
-        if let Some(cap) = self.softcap {
-            let inverse = 2.0 * std::f32::consts::LOG2_E / cap;
-            for v in &mut *vectors {
-                let x = l.mul(l.array(v), l.splat(inverse));
-                *v = l.to_array(l.mul(l.splat(cap), tanh_half_ln2(l, x)));
+    unsafe fn score<L: Lanes>(&self, l: L, block: usize, rows: usize, seen: &Range<usize>, scores: &mut Scores) {
+        let k_dim = self.k_dim;
+        let left = SideBySide(self.queries.as_ptr().wrapping_add(block * LANES * k_dim));
+        let out = scores.0.as_flattened_mut()[seen.start..].as_flattened_mut().as_mut_ptr();
+        let product = Product { left, out, out_stride: TILE, keep: None };
+        let next = self.next.map(|(keys, _)| keys);
+        // SAFETY: the caller vouches for queries and keys; `scores` has sixteen rows of a tile's vectors.
+        unsafe {
+            match self.keys {
+                Numbers::F32(keys) => {
+                    let keys_at = |keys: &[f32]| Keys { start: keys.as_ptr(), k_dim };
+                    let next = next.and_then(Numbers::f32).map(keys_at);
+                    tiles_ahead(l, product, keys_at(keys), next, rows, seen.clone(), 0..k_dim);
+                }
+                Numbers::F16(keys) => {
+                    let keys_at = |keys: &[u16]| HalfKeys { start: keys.as_ptr(), k_dim };
+                    let next = next.and_then(Numbers::f16).map(keys_at);
+                    tiles_ahead(l, product, keys_at(keys), next, rows, seen.clone(), 0..k_dim);
+                }
             }
         }
-        let scores = vectors.as_flattened_mut();
-        scores[..from].fill(f32::NEG_INFINITY);
-        scores[to..].fill(f32::NEG_INFINITY);
-        let vectors = scores.as_chunks_mut::<LANES>().0;
-        let mut max = l.splat(f32::NEG_INFINITY);
-        for v in &*vectors {
-            max = l.max(max, l.array(v));
+    }
+
+    /// Turns a block's scores into powers relative to their rows' new maximum, and moves the sums to that. Returns the
+    /// factors that move the values.
+    #[inline(always)]
+    fn weigh<L: Lanes>(
+        &mut self,
+        l: L,
+        block: usize,
+        visible: &[(usize, usize)],
+        seen: Range<usize>,
+        scores: &mut [[[f32; LANES]; VECTORS]; LANES],
+    ) -> [f32; LANES] {
+        if let Some(cap) = self.softcap {
+            let inverse = 2.0 * std::f32::consts::LOG2_E / cap;
+            for row in &mut scores[..visible.len()] {
+                for v in &mut row[seen.clone()] {
+                    let x = l.mul(l.array(v), l.splat(inverse));
+                    *v = l.to_array(l.mul(l.splat(cap), tanh_half_ln2(l, x)));
+                }
+            }
         }
-        let old = self.state.max[row];
-        let max = l.max_lane(max).max(old);
-        if max == f32::NEG_INFINITY {
-            vectors.as_flattened_mut().fill(0.0);
-            return;
+        if visible.iter().any(|&(from, to)| from > seen.start * LANES || to < seen.end * LANES) {
+            for (row, &(from, to)) in scores.iter_mut().zip(visible) {
+                let row = row.as_flattened_mut();
+                row[seen.start * LANES..from].fill(f32::NEG_INFINITY);
+                row[to..seen.end * LANES].fill(f32::NEG_INFINITY);
+            }
         }
-        let mut sum = l.splat(0.0);
-        for v in vectors {
-            let p = exp2(l, l.sub(l.array(v), l.splat(max)));
-            sum = l.add(sum, p);
-            *v = l.to_array(p);
+        let (rows, none) = (visible.len(), l.splat(f32::NEG_INFINITY));
+        let mut greatest = [none; LANES];
+        for (greatest, row) in greatest.iter_mut().zip(&scores[..rows]) {
+            for v in &row[seen.clone()] {
+                *greatest = l.max(*greatest, l.array(v));
+            }
         }
-        let keep = power(old - max);
-        self.state.max[row] = max;
-        self.state.sum[row] = self.state.sum[row] * keep + tree_sum(&l.to_array(sum));
-        if keep != 1.0 {
-            let width = self.state.width;
-            self.state.values[row * width..(row + 1) * width].iter_mut().for_each(|v| *v *= keep);
+        let old = l.array(&self.state.max[block]);
+        let max = l.max(l.max_lanes(&greatest), old);
+        let base = finite(l, max);
+        let keep = exp2(l, l.sub(old, base));
+        let base = l.to_array(base);
+        let mut sums = [l.splat(0.0); LANES];
+        for ((sum, row), base) in sums.iter_mut().zip(&mut scores[..rows]).zip(base) {
+            for v in &mut row[seen.clone()] {
+                let p = exp2(l, l.sub(l.array(v), l.splat(base)));
+                *sum = l.add(*sum, p);
+                *v = l.to_array(p);
+            }
+        }
+        let sum = &mut self.state.sum[block];
+        *sum = l.to_array(l.add(l.mul(l.array(sum), keep), l.sums(&sums)));
+        self.state.max[block] = l.to_array(max);
+        l.to_array(keep)
+    }
+
+    /// Adds the values at the positions `seen`, times the powers of `rows` rows of a block, to those rows times `keep`.
+    ///
+    /// # Safety
+    /// `state` must hold the block, and `values` must be a tile's.
+    #[inline(always)]
+    unsafe fn add_values<L: Lanes>(
+        &mut self,
+        l: L,
+        block: usize,
+        rows: usize,
+        seen: Range<usize>,
+        scores: &Scores,
+        keep: &[f32; LANES],
+    ) {
+        let width = self.state.width;
+        let product = Product {
+            left: OneByOne(scores.0.as_flattened().as_flattened().as_ptr()),
+            out: self.state.values[block * LANES * width..].as_mut_ptr(),
+            out_stride: width,
+            keep: Some(keep.as_ptr()),
+        };
+        let (vectors, next) = (0..width / LANES, self.next.map(|(_, values)| values));
+        // SAFETY: the caller vouches for state and values; `scores` and `keep` have sixteen rows.
+        unsafe {
+            match self.values {
+                Numbers::F32(values) => {
+                    let values_at = |values: &[f32]| Values { start: values.as_ptr(), width };
+                    let next = next.and_then(Numbers::f32).map(values_at);
+                    tiles_ahead(l, product, values_at(values), next, rows, vectors, seen);
+                }
+                Numbers::F16(values) => {
+                    let values_at = |values: &[u16]| HalfValues { start: values.as_ptr(), width };
+                    let next = next.and_then(Numbers::f16).map(values_at);
+                    tiles_ahead(l, product, values_at(values), next, rows, vectors, seen);
+                }
+            }
         }
     }
 }
@@ -231,14 +379,14 @@ impl AttendTile<'_> {
 /// # Safety
 /// As [`tiles`].
 #[inline(always)]
-unsafe fn tiles_ahead<L: Lanes, C: TileColumns<L>>(
+unsafe fn tiles_ahead<L: Lanes, A: TileRows, C: TileColumns<L>>(
     l: L,
-    p: Product,
+    p: Product<A>,
     columns: C,
     next: Option<C>,
     rows: usize,
-    vectors: usize,
-    depth: usize,
+    vectors: Range<usize>,
+    depth: Range<usize>,
 ) {
     // SAFETY: the caller vouches for it.
     unsafe {
@@ -249,36 +397,95 @@ unsafe fn tiles_ahead<L: Lanes, C: TileColumns<L>>(
     }
 }
 
-/// All register tiles of a product of `rows` rows and `vectors` vectors.
+/// All register tiles of a product of `rows` rows of a block and the vectors `vectors` of `columns`.
 ///
 /// # Safety
-/// As [`Lanes::multiply`], for all rows and vectors.
+/// As [`Lanes::multiply`], for all rows of a block and all vectors.
 #[inline(always)]
-unsafe fn tiles<L: Lanes, C: TileColumns<L>>(l: L, p: Product, columns: C, rows: usize, vectors: usize, depth: usize) {
-    let mut vector = 0;
-    while vector < vectors {
-        let wide = L::WIDE && vectors - vector >= 4;
-        let step = if wide { 4 } else { 1 };
+unsafe fn tiles<L: Lanes, A: TileRows, C: TileColumns<L>>(
+    l: L,
+    p: Product<A>,
+    columns: C,
+    rows: usize,
+    vectors: Range<usize>,
+    depth: Range<usize>,
+) {
+    let whole = L::WIDE && rows > PART_OF_BLOCK;
+    let (mut vector, first) = (vectors.start, vectors.start);
+    while vector < vectors.end {
+        let wide = L::WIDE && !whole && vectors.end - vector >= 4;
         let mut row = 0;
         while row < rows {
             // SAFETY: row and vector are inside, as the caller vouches.
             unsafe {
                 let p = Product {
-                    left: p.left.add(row * p.left_stride),
-                    out: p.out.add(row * p.out_stride + vector * LANES),
+                    left: p.left.at_row(row),
+                    out: p.out.add(row * p.out_stride + (vector - first) * LANES),
+                    keep: p.keep.map(|keep| keep.add(row)),
                     ..p
                 };
-                let columns = columns.at_vector(vector);
+                let (columns, depth) = (columns.at_vector(vector), depth.clone());
                 match (rows - row >= 4, wide) {
-                    (true, true) => l.multiply::<C, 4, 4>(p, columns, 0..depth),
-                    (true, false) => l.multiply::<C, 4, 1>(p, columns, 0..depth),
-                    (false, true) => l.multiply::<C, 1, 4>(p, columns, 0..depth),
-                    (false, false) => l.multiply::<C, 1, 1>(p, columns, 0..depth),
+                    _ if whole => l.multiply::<A, C, LANES, 1>(p, columns, depth),
+                    (true, true) => l.multiply::<A, C, 4, 4>(p, columns, depth),
+                    (true, false) => l.multiply::<A, C, 4, 1>(p, columns, depth),
+                    (false, true) => l.multiply::<A, C, 1, 4>(p, columns, depth),
+                    (false, false) => l.multiply::<A, C, 1, 1>(p, columns, depth),
                 }
             }
-            row += if rows - row >= 4 { 4 } else { 1 };
+            row += if whole {
+                LANES
+            } else if rows - row >= 4 {
+                4
+            } else {
+                1
+            };
         }
-        vector += step;
+        vector += if wide { 4 } else { 1 };
+    }
+}
+
+/// The left-hand matrix of a tile's product.
+trait TileRows: Rows {
+    /// The rows from `row` on.
+    fn at_row(self, row: usize) -> Self;
+}
+
+/// `[depth, 16]`: sixteen rows side by side.
+#[derive(Clone, Copy)]
+struct SideBySide(*const f32);
+
+/// `[rows, 64]`.
+#[derive(Clone, Copy)]
+struct OneByOne(*const f32);
+
+impl Rows for SideBySide {
+    #[inline(always)]
+    unsafe fn get(self, row: usize, depth: usize) -> f32 {
+        // SAFETY: the caller vouches for both indices.
+        unsafe { *self.0.add(depth * LANES + row) }
+    }
+}
+
+impl Rows for OneByOne {
+    #[inline(always)]
+    unsafe fn get(self, row: usize, depth: usize) -> f32 {
+        // SAFETY: the caller vouches for both indices.
+        unsafe { *self.0.add(row * TILE + depth) }
+    }
+}
+
+impl TileRows for SideBySide {
+    #[inline(always)]
+    fn at_row(self, row: usize) -> Self {
+        Self(self.0.wrapping_add(row))
+    }
+}
+
+impl TileRows for OneByOne {
+    #[inline(always)]
+    fn at_row(self, row: usize) -> Self {
+        Self(self.0.wrapping_add(row * TILE))
     }
 }
 

@@ -281,6 +281,16 @@ pub(crate) trait Lanes: Integers {
         64 * rounds
     }
 
+    /// [`Self::max_lane`] of each of sixteen vectors.
+    #[inline(always)]
+    fn max_lanes(self, vectors: &[Self::Float; LANES]) -> Self::Float {
+        let mut greatest = [0.0; LANES];
+        for (greatest, vector) in greatest.iter_mut().zip(vectors) {
+            *greatest = self.max_lane(*vector);
+        }
+        self.array(&greatest)
+    }
+
     /// Asks for the cache line at `at`, which may be anywhere.
     #[inline(always)]
     fn prefetch<T>(self, _at: *const T) {}
@@ -292,12 +302,21 @@ pub(crate) trait Lanes: Integers {
     ///
     /// # Safety
     /// As [`multiply`].
-    unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
+    unsafe fn multiply<A: Rows, C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
         self,
-        product: Product,
+        product: Product<A>,
         columns: C,
         depth: Range<usize>,
     );
+}
+
+/// The left-hand matrix of [`multiply`]: `[rows, depth]` in whatever layout.
+pub(crate) trait Rows: Copy {
+    /// An element.
+    ///
+    /// # Safety
+    /// It must lie inside the matrix.
+    unsafe fn get(self, row: usize, depth: usize) -> f32;
 }
 
 /// The right-hand matrix of [`multiply`]: `[depth, vectors * 16]` in whatever layout and type.
@@ -309,38 +328,39 @@ pub(crate) trait Columns<L: Lanes>: Copy {
     unsafe fn load(self, lanes: L, depth: usize, vector: usize) -> L::Float;
 }
 
-/// The left-hand matrix and the result of [`multiply`], row-major.
+/// The left-hand matrix and the result of [`multiply`].
 #[derive(Clone, Copy)]
-pub(crate) struct Product {
-    pub left: *const f32,
-    pub left_stride: usize,
+pub(crate) struct Product<A> {
+    pub left: A,
+    /// Row-major.
     pub out: *mut f32,
     pub out_stride: usize,
-    /// Start from what `out` holds, not from zero.
-    pub accumulate: bool,
+    /// Start from what `out` holds times a factor for each row, not from zero.
+    pub keep: Option<*const f32>,
 }
 
 /// `out[row][column] (+)= sum over depth of left[row][depth] * columns[depth][column]`, each sum one chain of
 /// fused multiply-adds in order of depth.
 ///
 /// # Safety
-/// `left` must be readable and `out` writable in `ROWS` rows, `left` to `depth.end` and `out` to `VECTORS * 16`
-/// columns; `columns` must hold `depth` and `VECTORS`.
+/// `left` must hold `ROWS` and `depth`, `columns` `depth` and `VECTORS`; `out` must be writable in `ROWS` rows of
+/// `VECTORS * 16` columns, and `keep` readable for as many rows.
 #[inline(always)]
-pub(crate) unsafe fn multiply<L: Lanes, C: Columns<L>, const ROWS: usize, const VECTORS: usize>(
+pub(crate) unsafe fn multiply<L: Lanes, A: Rows, C: Columns<L>, const ROWS: usize, const VECTORS: usize>(
     lanes: L,
-    product: Product,
+    product: Product<A>,
     columns: C,
     depth: Range<usize>,
 ) {
-    let Product { left, left_stride, out, out_stride, accumulate } = product;
+    let Product { left, out, out_stride, keep } = product;
     let mut sums = [[lanes.splat(0.0); VECTORS]; ROWS];
     // SAFETY: all offsets lie in the ranges that the caller vouches for.
     unsafe {
-        if accumulate {
+        if let Some(keep) = keep {
             for (row, sums) in sums.iter_mut().enumerate() {
+                let factor = lanes.splat(*keep.add(row));
                 for (vector, sum) in sums.iter_mut().enumerate() {
-                    *sum = lanes.load(out.add(row * out_stride + vector * LANES));
+                    *sum = lanes.mul(lanes.load(out.add(row * out_stride + vector * LANES)), factor);
                 }
             }
         }
@@ -350,7 +370,7 @@ pub(crate) unsafe fn multiply<L: Lanes, C: Columns<L>, const ROWS: usize, const 
                 *right = columns.load(lanes, k, vector);
             }
             for (row, sums) in sums.iter_mut().enumerate() {
-                let x = lanes.splat(*left.add(row * left_stride + k));
+                let x = lanes.splat(left.get(row, k));
                 for (sum, right) in sums.iter_mut().zip(right) {
                     *sum = lanes.mul_add(x, right, *sum);
                 }
@@ -509,14 +529,14 @@ impl Lanes for Scalar {
         x.map(|x| x as f32)
     }
 
-    unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
+    unsafe fn multiply<A: Rows, C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
         self,
-        product: Product,
+        product: Product<A>,
         columns: C,
         depth: Range<usize>,
     ) {
         // SAFETY: the same contract.
-        unsafe { multiply::<Self, C, ROWS, VECTORS>(self, product, columns, depth) }
+        unsafe { multiply::<Self, A, C, ROWS, VECTORS>(self, product, columns, depth) }
     }
 }
 

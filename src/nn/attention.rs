@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::KvCache;
 use super::kv_block::TileBuffer;
-use crate::kernels::Pool;
-use crate::kernels::attention::{AttendTile, Softmax, TILE};
+use crate::kernels::attention::{AttendTile, PackQueries, Softmax, TILE};
+use crate::kernels::{LANES, Pool};
 
 /// Positions of a chunk.
 const CHUNK: usize = 8 * TILE;
@@ -59,7 +59,8 @@ struct Rows<'a> {
     positions: Range<usize>,
     /// From these queries' first head on: `[.., heads, k_dim]`.
     queries: &'a [f32],
-    result: Mutex<Vec<f32>>,
+    /// Where a query's `[group, v_dim]` go.
+    out: Mutex<Vec<&'a mut [f32]>>,
 }
 
 /// Attention of all parts, each query over its sequence's positions up to its own.
@@ -67,38 +68,14 @@ struct Rows<'a> {
 /// # Panics
 /// If shapes do not agree.
 pub fn attention(pool: &Pool, spec: &AttentionSpec<'_>, parts: &mut [AttentionPart<'_>]) {
-    let group = spec.heads / spec.kv_heads;
-    let per_task = (MAX_ROWS / group).max(1);
-    let mut all = Vec::new();
-    for part in parts.iter() {
-        let n = part.queries.len() / (spec.heads * spec.k_dim);
-        assert_eq!(part.out.len(), n * spec.heads * spec.v_dim, "an output of {n} positions");
-        for kv_head in 0..spec.kv_heads {
-            for first in (0..n).step_by(per_task) {
-                let range = first..(first + per_task).min(n);
-                all.push(Rows::new(spec, part, kv_head, range));
-            }
-        }
-    }
+    let mut all: Vec<_> = parts.iter_mut().flat_map(|part| Rows::all(spec, part)).collect();
+    // Queries see more keys the later they are: the short tasks come last, and threads end together.
+    all.reverse();
+    all.sort_by_key(|rows| rows.kv_head);
     if all.len() >= 2 * pool.threads() || all.iter().all(|rows| rows.chunks().len() <= 1) {
         pool.run(all.len(), &|i| all[i].attend_in_order(pool));
     } else {
         attend_by_chunks(pool, &all);
-    }
-    let mut results = all.into_iter();
-    for part in parts {
-        let n = part.queries.len() / (spec.heads * spec.k_dim);
-        for kv_head in 0..spec.kv_heads {
-            for first in (0..n).step_by(per_task) {
-                let Some(rows) = results.next() else { return };
-                let result = rows.result.into_inner().unwrap_or_else(PoisonError::into_inner);
-                let len = group * spec.v_dim;
-                for (i, row) in result.chunks_exact(len).enumerate() {
-                    let at = (first + i) * spec.heads * spec.v_dim + kv_head * len;
-                    part.out[at..at + len].copy_from_slice(row);
-                }
-            }
-        }
     }
 }
 
@@ -110,49 +87,67 @@ fn attend_by_chunks(pool: &Pool, all: &[Rows<'_>]) {
     pool.run(tasks.len(), &|t| {
         let (i, chunk) = tasks[t];
         let mut state = all[i].state();
-        all[i].attend_chunk(pool, chunk, &mut state, &mut Scratch::new(&all[i]));
+        all[i].attend_chunk(pool, chunk, &mut state, &mut Scratch::new(pool, &all[i]));
         *states[t].lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
     });
     let mut states = states.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner));
     for rows in all {
         let mut total = rows.state();
         for state in states.by_ref().take(rows.chunks().len()).flatten() {
-            total.merge(&state);
+            total.merge(pool.isa(), &state);
         }
-        rows.finish(total);
+        rows.finish(pool, total);
     }
 }
 
 /// What a task keeps from tile to tile.
 struct Scratch {
-    /// Scaled, `[queries * group, k_dim]`.
+    /// Scaled, sixteen rows side by side.
     queries: Vec<f32>,
-    scores: Vec<f32>,
     tile: TileBuffer,
     visible: Vec<(usize, usize)>,
 }
 
 impl Scratch {
-    fn new(rows: &Rows<'_>) -> Self {
-        let queries = rows.scaled_queries();
-        Self { queries, scores: Vec::new(), tile: TileBuffer::default(), visible: Vec::new() }
+    fn new(pool: &Pool, rows: &Rows<'_>) -> Self {
+        Self { queries: rows.packed_queries(pool), tile: TileBuffer::default(), visible: Vec::new() }
     }
 }
 
 impl<'a> Rows<'a> {
-    fn new(spec: &'a AttentionSpec<'a>, part: &AttentionPart<'a>, kv_head: usize, range: Range<usize>) -> Self {
-        let group = spec.heads / spec.kv_heads;
-        let queries = &part.queries[(range.start * spec.heads + kv_head * group) * spec.k_dim..];
-        let positions = part.first_position + range.start..part.first_position + range.end;
-        Self { spec, cache: part.cache, kv_head, positions, queries, result: Mutex::new(Vec::new()) }
+    /// The rows of a part, shared out.
+    fn all(spec: &'a AttentionSpec<'a>, part: &'a mut AttentionPart<'_>) -> Vec<Self> {
+        let (group, cache) = (spec.heads / spec.kv_heads, part.cache);
+        let (k_len, v_len) = (spec.heads * spec.k_dim, spec.heads * spec.v_dim);
+        let n = part.queries.len() / k_len;
+        assert_eq!(part.out.len(), n * v_len, "an output of {n} positions");
+        let per_task = (MAX_ROWS / group).max(1);
+        let mut all = Vec::with_capacity(n.div_ceil(per_task) * spec.kv_heads);
+        for (first, out) in (0..n).step_by(per_task).zip(part.out.chunks_mut(per_task * v_len)) {
+            let positions = part.first_position + first..part.first_position + first + out.len() / v_len;
+            let start = all.len();
+            all.extend((0..spec.kv_heads).map(|kv_head| {
+                let queries = &part.queries[first * k_len + kv_head * group * spec.k_dim..];
+                let out = Mutex::new(Vec::with_capacity(positions.len()));
+                Self { spec, cache, kv_head, positions: positions.clone(), queries, out }
+            }));
+            for row in out.chunks_exact_mut(v_len) {
+                for (rows, out) in all[start..].iter_mut().zip(row.chunks_exact_mut(group * spec.v_dim)) {
+                    rows.out.get_mut().unwrap_or_else(PoisonError::into_inner).push(out);
+                }
+            }
+        }
+        all
     }
 
-    /// The queries, `[queries * group, k_dim]`, scaled: scores are in units of ln 2, because the exponential is a
-    /// power of two.
-    fn scaled_queries(&self) -> Vec<f32> {
-        let scale = self.spec.scale * std::f32::consts::LOG2_E;
-        let rows = self.queries.chunks(self.spec.heads * self.spec.k_dim).take(self.positions.len());
-        rows.flat_map(|row| &row[..self.group() * self.spec.k_dim]).map(|x| x * scale).collect()
+    /// The queries as tiles want them, scaled: scores are in units of ln 2, because the exponential is a power of two.
+    fn packed_queries(&self, pool: &Pool) -> Vec<f32> {
+        let (k_dim, scale) = (self.spec.k_dim, self.spec.scale * std::f32::consts::LOG2_E);
+        let queries = self.queries.chunks(self.spec.heads * k_dim).take(self.positions.len());
+        let rows: Vec<&[f32]> = queries.flat_map(|query| query[..self.group() * k_dim].chunks_exact(k_dim)).collect();
+        let mut packed = vec![0.0; rows.len().next_multiple_of(LANES) * k_dim];
+        pool.isa().run(PackQueries { rows: &rows, k_dim, scale, out: &mut packed });
+        packed
     }
 
     fn group(&self) -> usize {
@@ -174,14 +169,19 @@ impl<'a> Rows<'a> {
     }
 
     fn attend_in_order(&self, pool: &Pool) {
-        let (mut total, mut state) = (self.state(), self.state());
-        let mut scratch = Scratch::new(self);
-        for chunk in self.chunks() {
-            state.reset();
-            self.attend_chunk(pool, chunk, &mut state, &mut scratch);
-            total.merge(&state);
+        let (mut total, mut scratch) = (self.state(), Scratch::new(pool, self));
+        let mut chunks = self.chunks();
+        if let Some(first) = chunks.next() {
+            self.attend_chunk(pool, first, &mut total, &mut scratch);
         }
-        self.finish(total);
+        let mut state = None;
+        for chunk in chunks {
+            let state = state.get_or_insert_with(|| self.state());
+            state.reset();
+            self.attend_chunk(pool, chunk, state, &mut scratch);
+            total.merge(pool.isa(), state);
+        }
+        self.finish(pool, total);
     }
 
     fn attend_chunk(&self, pool: &Pool, chunk: usize, state: &mut Softmax, scratch: &mut Scratch) {
@@ -195,7 +195,6 @@ impl<'a> Rows<'a> {
                 let to = (position + 1).saturating_sub(start).min(TILE);
                 scratch.visible.extend(std::iter::repeat_n((from, to.max(from)), self.group()));
             }
-            scratch.scores.resize(scratch.visible.len() * TILE, 0.0);
             let next = self.cache.numbers(tile + 1, self.kv_head);
             let (keys, values) = self.cache.tile(pool.isa(), tile, self.kv_head, &mut scratch.tile);
             pool.isa().run(AttendTile {
@@ -206,25 +205,23 @@ impl<'a> Rows<'a> {
                 next,
                 visible: &scratch.visible,
                 softcap: self.spec.softcap.map(|cap| cap * std::f32::consts::LOG2_E),
-                scores: &mut scratch.scores,
                 state,
             });
         }
     }
 
-    /// Divides by the sums and keeps the result, `[queries * group, v_dim]`.
-    fn finish(&self, mut state: Softmax) {
+    /// Adds the sinks' share, divides by the sums and writes the result.
+    fn finish(&self, pool: &Pool, mut total: Softmax) {
         let group = self.group();
-        let v_dim = self.spec.v_dim;
-        let mut result = Vec::with_capacity(self.positions.len() * group * v_dim);
-        for row in 0..state.max.len() {
-            if let Some(sinks) = self.spec.sinks {
-                state.add_sink(row, sinks[self.kv_head * group + row % group] * std::f32::consts::LOG2_E);
+        if let Some(sinks) = self.spec.sinks {
+            let mut state = self.state();
+            for row in 0..self.positions.len() * group {
+                state.see_sink(row, sinks[self.kv_head * group + row % group] * std::f32::consts::LOG2_E);
             }
-            let inverse = 1.0 / state.sum[row];
-            result.extend(state.values[row * state.width..][..v_dim].iter().map(|v| v * inverse));
+            total.merge(pool.isa(), &state);
         }
-        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = result;
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        total.finish(pool.isa(), self.spec.v_dim, &mut out);
     }
 }
 

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::kernels::integers::{Integers, Spread};
-use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, multiply};
+use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, Rows, multiply};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -323,14 +323,14 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
+    unsafe fn multiply<A: Rows, C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
         self,
-        product: Product,
+        product: Product<A>,
         columns: C,
         depth: Range<usize>,
     ) {
         // SAFETY: the same contract, and a value of this type proves the instruction set.
-        unsafe { multiply_tile::<C, ROWS, VECTORS>(self, product, columns, depth) }
+        unsafe { multiply_tile::<A, C, ROWS, VECTORS>(self, product, columns, depth) }
     }
 }
 
@@ -540,14 +540,14 @@ impl Integers for Avx2 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn multiply_tile<C: Columns<Avx2>, const ROWS: usize, const VECTORS: usize>(
+unsafe fn multiply_tile<A: Rows, C: Columns<Avx2>, const ROWS: usize, const VECTORS: usize>(
     lanes: Avx2,
-    product: Product,
+    product: Product<A>,
     columns: C,
     depth: Range<usize>,
 ) {
     // SAFETY: the same contract.
-    unsafe { multiply::<Avx2, C, ROWS, VECTORS>(lanes, product, columns, depth) }
+    unsafe { multiply::<Avx2, A, C, ROWS, VECTORS>(lanes, product, columns, depth) }
 }
 
 /// [`Integers::widen`].

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::kernels::integers::{Integers, Spread};
-use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, Sums, accumulate_bf16, multiply};
+use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, Rows, Sums, accumulate_bf16, multiply};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, and what [`super::avx2`] asks for; also VNNI if so marked.
 #[derive(Clone, Copy)]
@@ -237,7 +237,13 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     #[inline(always)]
     fn sums(self, vectors: &[__m512; LANES]) -> __m512 {
         // SAFETY: a value of this type proves the instruction set.
-        unsafe { sums(vectors) }
+        unsafe { reduce::<false>(vectors) }
+    }
+
+    #[inline(always)]
+    fn max_lanes(self, vectors: &[__m512; LANES]) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { reduce::<true>(vectors) }
     }
 
     #[inline(always)]
@@ -302,14 +308,14 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn multiply<C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
+    unsafe fn multiply<A: Rows, C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
         self,
-        product: Product,
+        product: Product<A>,
         columns: C,
         depth: Range<usize>,
     ) {
         // SAFETY: the same contract, and a value of this type proves the instruction set.
-        unsafe { multiply_tile::<VNNI, C, ROWS, VECTORS>(self, product, columns, depth) }
+        unsafe { multiply_tile::<VNNI, A, C, ROWS, VECTORS>(self, product, columns, depth) }
     }
 }
 
@@ -544,21 +550,28 @@ unsafe fn dot_bf16<const R: usize, const T: usize>(
     }
 }
 
-/// The sum of the lanes of each of sixteen vectors, by halves as [`Lanes::sum`] adds them.
+/// The greater numbers or the sums.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn join<const MAX: bool>(a: __m512, b: __m512) -> __m512 {
+    if MAX { _mm512_max_ps(a, b) } else { _mm512_add_ps(a, b) }
+}
+
+/// The greatest lane of each of sixteen vectors, or the sum of its lanes, by halves as [`Lanes::sum`] adds them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-fn sums(vectors: &[__m512; LANES]) -> __m512 {
-    // Sums of eight lanes, of vectors i and i + 8 in the halves of a register.
+fn reduce<const MAX: bool>(vectors: &[__m512; LANES]) -> __m512 {
+    // Of eight lanes, of vectors i and i + 8 in the halves of a register.
     let mut eights = [_mm512_setzero_ps(); 8];
     for i in 0..8 {
         let (a, b) = (vectors[i], vectors[i + 8]);
-        eights[i] = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+        eights[i] = join::<MAX>(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
     }
-    // Sums of four lanes, of vectors i, i + 4, i + 8 and i + 12 in its quarters.
+    // Of four lanes, of vectors i, i + 4, i + 8 and i + 12 in its quarters.
     let mut fours = [_mm512_setzero_ps(); 4];
     for i in 0..4 {
         let (a, b) = (eights[i], eights[i + 4]);
-        let even = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        let even = join::<MAX>(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
         // From i, i + 8, i + 4, i + 12.
         fours[i] = _mm512_shuffle_f32x4::<0xd8>(even, even);
     }
@@ -566,13 +579,13 @@ fn sums(vectors: &[__m512; LANES]) -> __m512 {
     for i in 0..2 {
         let (a, b) = (_mm512_castps_pd(fours[i]), _mm512_castps_pd(fours[i + 2]));
         let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
-        twos[i] = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+        twos[i] = join::<MAX>(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
     }
     // Each quarter of the first has vectors 0, 0, 2, 2 of its four, each of the second 1, 1, 3, 3.
     let [a, b] = twos;
-    let sums = _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xdd>(a, b));
+    let all = join::<MAX>(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xdd>(a, b));
     // From 0, 2, 1, 3.
-    _mm512_permute_ps::<0xd8>(sums)
+    _mm512_permute_ps::<0xd8>(all)
 }
 
 /// Columns of sixteen rows.
@@ -606,12 +619,18 @@ pub(super) fn transpose(rows: [__m512; LANES]) -> [__m512; LANES] {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-unsafe fn multiply_tile<const VNNI: bool, C: Columns<Avx512<VNNI>>, const ROWS: usize, const VECTORS: usize>(
+unsafe fn multiply_tile<
+    const VNNI: bool,
+    A: Rows,
+    C: Columns<Avx512<VNNI>>,
+    const ROWS: usize,
+    const VECTORS: usize,
+>(
     lanes: Avx512<VNNI>,
-    product: Product,
+    product: Product<A>,
     columns: C,
     depth: Range<usize>,
 ) {
     // SAFETY: the same contract.
-    unsafe { multiply::<Avx512<VNNI>, C, ROWS, VECTORS>(lanes, product, columns, depth) }
+    unsafe { multiply::<Avx512<VNNI>, A, C, ROWS, VECTORS>(lanes, product, columns, depth) }
 }
