@@ -18,6 +18,7 @@ mod special_tokens;
 mod stored;
 mod tensors;
 mod tokenizer;
+mod tokenizer_file;
 mod tokenizer_json;
 
 use std::collections::HashSet;
@@ -108,6 +109,8 @@ pub struct Conversion {
     predicting_blocks: usize,
     read: Vec<String>,
     not_read: Vec<String>,
+    unnamed_ends: Vec<String>,
+    text_part: bool,
 }
 
 impl Conversion {
@@ -144,7 +147,8 @@ impl Conversion {
         let ahead = own.ahead().clone();
         let own = own.finish();
         let mut tokens = Metadata::new();
-        tokenizer::write(&folder, &config, &family.token_keys(&config), options.pre.as_deref(), &mut tokens)?;
+        let changes = family.token_keys(&config);
+        let unnamed_ends = tokenizer::write(&folder, &config, &changes, options.pre.as_deref(), &mut tokens)?;
         let described: Metadata = own
             .iter()
             .chain(ahead.iter())
@@ -186,7 +190,21 @@ impl Conversion {
             predicting_blocks: hparams.next_n,
             read: config.names_read(),
             not_read,
+            unnamed_ends,
+            text_part: config.has_other_parts(),
         })
+    }
+
+    /// Whether the checkpoint is of a model of images or sound, of which the text part is converted.
+    #[must_use]
+    pub fn is_text_part(&self) -> bool {
+        self.text_part
+    }
+
+    /// Texts of the tokens that end a generation by the checkpoint's settings and for which the file has no key.
+    #[must_use]
+    pub fn unnamed_ends(&self) -> &[String] {
+        &self.unnamed_ends
     }
 
     /// The checkpoint's class.
@@ -271,6 +289,10 @@ impl Source for Conversion {
 
     fn granule(&self, tensor: usize) -> u64 {
         self.making[tensor].granule()
+    }
+
+    fn scratch_bytes(&self, tensor: usize, elements: u64) -> u64 {
+        self.making[tensor].scratch_bytes(elements)
     }
 
     fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), quantize::Error> {
