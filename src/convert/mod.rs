@@ -21,6 +21,7 @@ mod tokenizer;
 mod tokenizer_file;
 mod tokenizer_json;
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -127,9 +128,11 @@ impl Conversion {
         let family = arch::by_class(config.class()).map_err(failed)?;
         family.complete(&mut config);
         let checkpoint = folder.checkpoint()?;
-        let names: HashSet<String> =
-            checkpoint.tensors().iter().filter_map(|tensor| tensors::text_name(&tensor.name)).collect();
-        let predicting = family.predicting_blocks(&config, &|name| names.contains(name)).map_err(failed)?;
+        // Few families ask for them.
+        let names: OnceCell<HashSet<String>> = OnceCell::new();
+        let all = || checkpoint.tensors().iter().filter_map(|tensor| tensors::text_name(&tensor.name)).collect();
+        let has = |name: &str| names.get_or_init(all).contains(name);
+        let predicting = family.predicting_blocks(&config, &has).map_err(failed)?;
         config.set_predicting_blocks((!options.no_mtp).then_some(predicting));
         let file_type = match options.output_type {
             OutputType::F32 => FileType::F32,

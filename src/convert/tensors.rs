@@ -141,8 +141,11 @@ pub(super) fn plan(
                 Source::Checkpoint { names, steps } => match find_all(path, scheme, &by_name, names)? {
                     Ok(found) => {
                         let place = found.iter().map(|found| found.place + 1).max().unwrap_or(0);
-                        used.extend(found.iter().flat_map(|found| found.names.clone()));
-                        let parts: Vec<Stored> = found.into_iter().map(|found| found.stored).collect();
+                        let take = |Found { stored, names, .. }| {
+                            used.extend(names);
+                            stored
+                        };
+                        let parts: Vec<Stored> = found.into_iter().map(take).collect();
                         made = Some((place, Making::new(path, rule, parts, steps, target)?));
                     }
                     Err(name) => lacking = lacking.or(Some(name)),
