@@ -4,11 +4,11 @@ use std::sync::OnceLock;
 
 use half::bf16;
 
-use super::Pool;
-use super::groups::Groups;
+use super::groups::{Groups, Source};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::rows::Tokens;
 use super::tiles::Tiles;
+use super::{Isa, Pool};
 use crate::TensorType;
 
 /// Elements whose sum is kept beside the codes.
@@ -34,6 +34,7 @@ pub(super) enum Arranged {
 }
 
 /// Rows as eight-bit codes: `x = scale * code`.
+#[derive(Default)]
 pub(super) struct Quantized {
     /// `[rows, cols]`.
     pub(super) codes: Vec<i8>,
@@ -41,6 +42,37 @@ pub(super) struct Quantized {
     pub(super) scales: Vec<f32>,
     /// Sums of 16 codes: `[rows, cols / 16]`.
     pub(super) sums: Vec<i16>,
+}
+
+/// One row of [`Quantized`].
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) codes: &'a [i8],
+    pub(super) scales: &'a [f32],
+    pub(super) sums: &'a [i16],
+}
+
+impl Quantized {
+    /// `n` zeros.
+    pub(super) fn zeros(n: usize, block_len: usize) -> Self {
+        Self { codes: vec![0; n], scales: vec![0.0; n / block_len], sums: vec![0; n / SUM_LEN] }
+    }
+
+    /// Row `row` of `cols` elements.
+    pub(super) fn row(&self, row: usize, cols: usize) -> Row<'_> {
+        let scales = self.scales.len() * cols / self.codes.len();
+        Row {
+            codes: &self.codes[row * cols..][..cols],
+            scales: &self.scales[row * scales..][..scales],
+            sums: &self.sums[row * cols / SUM_LEN..][..cols / SUM_LEN],
+        }
+    }
+
+    /// Becomes the codes of `x`.
+    pub(super) fn quantize(&mut self, isa: Isa, x: &[f32], block_len: usize) {
+        *self = Self::zeros(x.len(), block_len);
+        isa.run(Quantize { x, codes: &mut self.codes, scales: &mut self.scales, sums: &mut self.sums, block_len });
+    }
 }
 
 /// How a weight format wants its input.
@@ -131,25 +163,37 @@ impl<'a> Activations<'a> {
         match Input::of(ty) {
             Input::Floats => {}
             Input::Bf16 => drop(self.bf16.get_or_init(|| self.round(pool))),
-            Input::Blocks => drop(self.blocks.get_or_init(|| self.quantize(pool, 32))),
-            Input::SuperBlocks => drop(self.super_blocks.get_or_init(|| self.quantize(pool, 256))),
+            input => drop(self.quantized(pool, input)),
         }
     }
 
-    /// All rows in the form that `input` names, which must have been prepared, arranged on first use.
+    /// All rows in the form that `input` names, arranged on first use.
     pub(super) fn arranged(&self, pool: &Pool, input: Input) -> &Arranged {
         let cell = if input == Input::SuperBlocks { &self.arranged_super_blocks } else { &self.arranged_blocks };
-        cell.get_or_init(|| self.arrange(pool, input, Tokens::First(self.rows())))
+        cell.get_or_init(|| {
+            if pool.isa().has_tiles() {
+                let x = self.quantized(pool, input);
+                Arranged::Tiles(Tiles::new(pool, x, input, Tokens::First(self.rows()), self.cols))
+            } else {
+                Arranged::Groups(Groups::new(pool, Source::Floats(self.x), input, self.cols))
+            }
+        })
     }
 
-    /// Some rows in the form that `input` names, which must have been prepared, arranged.
-    pub(super) fn arrange(&self, pool: &Pool, input: Input, tokens: Tokens<'_>) -> Arranged {
-        let x = if input == Input::SuperBlocks { self.super_blocks() } else { self.blocks() };
+    /// Some rows in the form that `input` names, arranged.
+    pub(super) fn arrange(&self, pool: &Pool, input: Input, tokens: &[u32]) -> Arranged {
+        let x = self.quantized(pool, input);
         if pool.isa().has_tiles() {
-            Arranged::Tiles(Tiles::new(pool, x, input, tokens, self.cols))
+            Arranged::Tiles(Tiles::new(pool, x, input, Tokens::Listed(tokens), self.cols))
         } else {
-            Arranged::Groups(Groups::new(pool, x, input, tokens, self.cols))
+            Arranged::Groups(Groups::new(pool, Source::Codes(x, tokens), input, self.cols))
         }
+    }
+
+    /// All rows in the form that `input` names, made on first use.
+    fn quantized(&self, pool: &Pool, input: Input) -> &Quantized {
+        let cell = if input == Input::SuperBlocks { &self.super_blocks } else { &self.blocks };
+        cell.get_or_init(|| self.quantize(pool, input.block_len()))
     }
 
     /// The form with one scale for 32 elements.
@@ -184,9 +228,7 @@ impl<'a> Activations<'a> {
     }
 
     fn quantize(&self, pool: &Pool, block_len: usize) -> Quantized {
-        let n = self.x.len();
-        let mut quantized =
-            Quantized { codes: vec![0; n], scales: vec![0.0; n / block_len], sums: vec![0; n / SUM_LEN] };
+        let mut quantized = Quantized::zeros(self.x.len(), block_len);
         let len = self.share(pool);
         let parts = self
             .x
@@ -244,7 +286,7 @@ impl Kernel for Quantize<'_> {
             let greatest = l.max_lane(greatest);
             *scale = greatest / 127.0;
             let inverse = l.splat(if greatest > 0.0 { 127.0 / greatest } else { 0.0 });
-            for (v, (codes, sum)) in x.iter().zip(codes.chunks_exact_mut(LANES).zip(sums)) {
+            for (v, (codes, sum)) in x.iter().zip(codes.as_chunks_mut::<LANES>().0.iter_mut().zip(sums)) {
                 *sum = l.round_to_bytes(l.mul(l.array(v), inverse), codes);
             }
         }

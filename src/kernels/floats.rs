@@ -193,7 +193,7 @@ impl<'a> RowsProduct<'a> {
     fn slabs<L: Lanes, W: FloatFormat, const R: usize, const T: usize>(&mut self, l: L, bytes: &[u8]) {
         let (cols, rows, tokens) = (self.weights.cols(), self.rows.len(), self.tokens.len());
         let (vectors, tiles) = (cols / W::LEN, rows.div_ceil(R));
-        let mut slab = Scratch::new(tiles * R * SLAB * LANES);
+        let mut slab = Scratch::<f32>::new(tiles * R * SLAB * LANES);
         let mut waiting = Scratch::new(CHUNK.div_ceil(T) * tiles * R * T * LANES);
         let waiting = waiting.as_chunks_mut::<LANES>().0.as_chunks_mut::<R>().0.as_chunks_mut::<T>().0;
         for chunk in (0..tokens).step_by(CHUNK) {

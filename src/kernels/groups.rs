@@ -1,9 +1,9 @@
 //! The input of a product with many tokens, in groups of eight: word by word side by side, so that one pointer walks
 //! all tokens of a group, and each word is spread over the lanes of a vector of weight rows.
 
-use super::Pool;
-use super::activations::{Input, Quantized, SUM_LEN};
-use super::rows::Tokens;
+use super::activations::{Input, Quantized, Row};
+use super::scratch::{Number, Scratch};
+use super::{Isa, Pool};
 
 /// Tokens of a group.
 pub(super) const GROUP: usize = 8;
@@ -28,14 +28,14 @@ pub(super) struct Groups {
 }
 
 /// So many words of each block, for all tokens.
-struct Words<T> {
+struct Words<T: Number> {
     a_block: usize,
-    words: Vec<T>,
+    words: Scratch<T>,
 }
 
-impl<T: Copy + Default> Words<T> {
+impl<T: Number> Words<T> {
     fn new(a_block: usize, blocks: usize) -> Self {
-        Self { a_block, words: vec![T::default(); a_block * blocks * GROUP] }
+        Self { a_block, words: Scratch::new(a_block * blocks * GROUP) }
     }
 
     /// What each group of `blocks` blocks has.
@@ -59,16 +59,50 @@ pub(super) struct Group<'a> {
     pub(super) pairs_of_32: &'a [i32],
 }
 
+/// The rows that groups are made of.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// All of these, to be quantized.
+    Floats(&'a [f32]),
+    /// Those listed of these.
+    Codes(&'a Quantized, &'a [u32]),
+}
+
+impl<'a> Source<'a> {
+    /// Number of rows of `cols` elements.
+    fn len(self, cols: usize) -> usize {
+        match self {
+            Self::Floats(x) => x.len() / cols,
+            Self::Codes(_, rows) => rows.len(),
+        }
+    }
+
+    /// Row `i` of `cols` elements, in `place` if it has to be made.
+    fn row<'b>(self, i: usize, cols: usize, input: Input, isa: Isa, place: &'b mut Quantized) -> Row<'b>
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Floats(x) => {
+                place.quantize(isa, &x[i * cols..][..cols], input.block_len());
+                place.row(0, cols)
+            }
+            Self::Codes(x, rows) => x.row(rows[i] as usize, cols),
+        }
+    }
+}
+
 impl Groups {
-    /// The rows `tokens` of `x`.
-    pub(super) fn new(pool: &Pool, x: &Quantized, input: Input, tokens: Tokens<'_>, cols: usize) -> Self {
+    /// The rows of `source`, of `cols` elements, as `input` wants them.
+    pub(super) fn new(pool: &Pool, source: Source<'_>, input: Input, cols: usize) -> Self {
+        let tokens = source.len(cols);
         let len = input.block_len();
         let blocks = cols / len;
-        let count = tokens.len().div_ceil(GROUP);
+        let count = tokens.div_ceil(GROUP);
         let (sums, pairs_of_16, pairs_of_32) = if input == Input::SuperBlocks { (16, 8, 4) } else { (1, 0, 0) };
         let all = count * blocks;
         let mut groups = Self {
-            tokens: tokens.len(),
+            tokens,
             blocks,
             codes: Words::new(len / 4, all),
             scales: Words::new(1, all),
@@ -87,11 +121,14 @@ impl Groups {
         for (part, (pairs_of_16, pairs_of_32)) in parts.iter_mut().zip(pairs) {
             (part.pairs_of_16, part.pairs_of_32) = (pairs_of_16, pairs_of_32);
         }
+        let blank = Quantized::zeros(cols, len);
         pool.run_each(parts.into_iter().enumerate().collect(), &|(group, mut part)| {
-            let first = group * GROUP;
-            for lane in 0..GROUP.min(tokens.len() - first) {
-                part.put(lane, x, tokens.row(first + lane), cols, len);
+            let mut places: [Quantized; GROUP] = Default::default();
+            let mut rows = [blank.row(0, cols); GROUP];
+            for ((token, row), place) in (group * GROUP..tokens).zip(&mut rows).zip(&mut places) {
+                *row = source.row(token, cols, input, pool.isa(), place);
             }
+            part.put(&rows);
         });
         groups
     }
@@ -124,28 +161,32 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Puts row `row` of `x`, of `cols` elements in blocks of `len`, into `lane`.
-    fn put(&mut self, lane: usize, x: &Quantized, row: usize, cols: usize, len: usize) {
-        put(self.codes, lane, x.codes[row * cols..][..cols].as_chunks::<4>().0, |word| {
+    /// Puts a row into each lane.
+    fn put(&mut self, rows: &[Row<'_>; GROUP]) {
+        let sums = rows.map(|row| row.sums);
+        let (twos, fours) = (sums.map(|sums| sums.as_chunks::<2>().0), sums.map(|sums| sums.as_chunks::<4>().0));
+        put(self.codes, rows.map(|row| row.codes.as_chunks::<4>().0), |word| {
             i32::from_ne_bytes(word.map(i8::cast_unsigned))
         });
-        put(self.scales, lane, &x.scales[row * (cols / len)..][..cols / len], |scale| *scale);
-        let sums = &x.sums[row * cols / SUM_LEN..][..cols / SUM_LEN];
-        let (twos, fours) = (sums.as_chunks::<2>().0, sums.as_chunks::<4>().0);
+        put(self.scales, rows.map(|row| row.scales), |scale| *scale);
         if self.pairs_of_16.is_empty() {
-            put(self.sums, lane, twos, |[a, b]| -i32::from(a + b));
+            put(self.sums, twos, |[a, b]| -i32::from(a + b));
         } else {
-            put(self.sums, lane, sums, |sum| -i32::from(*sum));
-            put(self.pairs_of_16, lane, twos, |[a, b]| pair(*a, *b));
-            put(self.pairs_of_32, lane, fours, |[a, b, c, d]| pair(a + b, c + d));
+            put(self.sums, sums, |sum| -i32::from(*sum));
+            put(self.pairs_of_16, twos, |[a, b]| pair(*a, *b));
+            put(self.pairs_of_32, fours, |[a, b, c, d]| pair(a + b, c + d));
         }
     }
 }
 
-/// Puts words made of `from` into a lane.
-fn put<T, U>(to: &mut [T], lane: usize, from: &[U], word: impl Fn(&U) -> T) {
-    for (to, from) in to.as_chunks_mut::<GROUP>().0.iter_mut().zip(from) {
-        to[lane] = word(from);
+/// Puts words made of a row each into the lanes.
+fn put<T, U>(to: &mut [T], rows: [&[U]; GROUP], word: impl Fn(&U) -> T) {
+    let to = to.as_chunks_mut::<GROUP>().0;
+    let rows = rows.map(|row| &row[..to.len()]);
+    for (i, to) in to.iter_mut().enumerate() {
+        for (to, row) in to.iter_mut().zip(rows) {
+            *to = word(&row[i]);
+        }
     }
 }
 

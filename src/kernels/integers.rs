@@ -125,48 +125,6 @@ pub(crate) trait Integers: Copy {
         columns
     }
 
-    /// Sixteen words, of any value above the low halves of lanes.
-    ///
-    /// # Safety
-    /// `from` points to as many readable words.
-    #[inline(always)]
-    unsafe fn load_words(self, from: *const u16) -> Self::Int {
-        // SAFETY: the caller vouches for 16 words; the array holds 16 integers.
-        unsafe {
-            let words = from.cast::<[u16; LANES]>().read_unaligned();
-            let lanes: [[u16; 2]; LANES] = std::array::from_fn(|i| [words[i]; 2]);
-            self.load_int(lanes.as_ptr().cast())
-        }
-    }
-
-    /// The first words of all lanes, as they lie in memory, and the second ones.
-    #[inline(always)]
-    fn words(self, x: Self::Int) -> [[u16; LANES]; 2] {
-        let mut lanes = [[0_u16; 2]; LANES];
-        // SAFETY: the array holds 16 pairs of words.
-        unsafe { self.store_int(lanes.as_mut_ptr().cast(), x) };
-        let mut words = [[0; LANES]; 2];
-        for (i, [first, second]) in lanes.into_iter().enumerate() {
-            (words[0][i], words[1][i]) = (first, second);
-        }
-        words
-    }
-
-    /// The lanes of two vectors, taking turns.
-    #[inline(always)]
-    fn interleave(self, a: Self::Int, b: Self::Int) -> [Self::Int; 2] {
-        let (mut both, mut pairs) = ([[0; LANES]; 2], [[0; 2]; LANES]);
-        // SAFETY: the arrays hold 16 integers each, or 32.
-        unsafe {
-            self.store_int(both[0].as_mut_ptr(), a);
-            self.store_int(both[1].as_mut_ptr(), b);
-            for (pair, (a, b)) in pairs.iter_mut().zip(both[0].into_iter().zip(both[1])) {
-                *pair = [a, b];
-            }
-            [self.load_int(pairs.as_ptr().cast()), self.load_int(pairs[LANES / 2..].as_ptr().cast())]
-        }
-    }
-
     /// The sum of each vector's lanes.
     #[inline(always)]
     fn sum_each(self, vectors: &[Self::Int; LANES]) -> Self::Int {

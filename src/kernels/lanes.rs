@@ -135,6 +135,21 @@ pub(crate) trait Lanes: Integers {
     /// # Safety
     /// `to` points to 16 writable floats.
     unsafe fn store(self, to: *mut f32, x: Self::Float);
+
+    /// Writes 16 floats past the caches: nobody may read them before [`Self::end_stream`].
+    ///
+    /// # Safety
+    /// `to` points to 16 writable floats, a line of the cache.
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, x: Self::Float) {
+        // SAFETY: the caller vouches for 16 floats.
+        unsafe { self.store(to, x) }
+    }
+
+    /// Puts what has been streamed before what comes next.
+    #[inline(always)]
+    fn end_stream(self) {}
+
     fn add(self, a: Self::Float, b: Self::Float) -> Self::Float;
     fn sub(self, a: Self::Float, b: Self::Float) -> Self::Float;
     fn mul(self, a: Self::Float, b: Self::Float) -> Self::Float;
@@ -171,7 +186,7 @@ pub(crate) trait Lanes: Integers {
 
     /// Writes the lanes, rounded to the nearest integers (ties to even), which must fit, as bytes, and returns their sum.
     #[inline(always)]
-    fn round_to_bytes(self, x: Self::Float, bytes: &mut [i8]) -> i16 {
+    fn round_to_bytes(self, x: Self::Float, bytes: &mut [i8; LANES]) -> i16 {
         let rounded = self.to_array(self.add(x, self.splat(ROUND)));
         let mut sum = 0;
         for (byte, lane) in bytes.iter_mut().zip(rounded) {

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::activations::{Arranged, Input};
 use super::groups::GROUP;
-use super::lanes::LANES;
+use super::lanes::{Kernel, LANES, Lanes};
 use super::panels::{self, PanelProduct};
 use super::rows::{RowsProduct, Tokens};
 use super::scratch::Scratch;
@@ -22,6 +22,8 @@ const STRIP: usize = 64;
 const LONG_STRIP: usize = 256;
 /// Tokens from which a strip is short.
 const MANY_TOKENS: usize = 8;
+/// Elements of an output that no cache near a core holds until it is read: it is written past the caches.
+const STREAMED: usize = 1 << 21;
 
 /// What becomes of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,21 +164,27 @@ fn run(pool: &Pool, x: &Activations<'_>, work: &mut [Work<'_>]) {
     }
     pool.run(strips.len(), &|s| {
         let (i, rows) = &strips[s];
-        work[*i].strip(pool, x, rows);
+        // Threads take turns.
+        let next = strips.get(s + pool.threads());
+        let then = next.map_or(&[][..], |(i, rows)| bytes_from(work[*i].weights, rows));
+        work[*i].strip(pool, x, rows, s < pool.threads(), then);
     });
+}
+
+/// The bytes of a matrix from the first of these rows on.
+fn bytes_from<'a>(weights: &'a Matrix, rows: &Range<usize>) -> &'a [u8] {
+    &weights.bytes()[rows.start * weights.row_bytes()..]
 }
 
 impl Work<'_> {
     /// Has the input made in the form that weights of type `ty` want.
     fn prepare(&mut self, pool: &Pool, x: &Activations<'_>, ty: TensorType) {
-        x.prepare(pool, ty);
         let input = Input::of(ty);
-        if self.is_arranged(pool, input) {
-            match self.tokens {
-                Tokens::First(_) => drop(x.arranged(pool, input)),
-                Tokens::Listed(_) if self.arranged.iter().any(|(found, _)| *found == input) => {}
-                Tokens::Listed(_) => self.arranged.push((input, x.arrange(pool, input, self.tokens))),
-            }
+        match self.tokens {
+            _ if !self.is_arranged(pool, input) => x.prepare(pool, ty),
+            Tokens::First(_) => drop(x.arranged(pool, input)),
+            Tokens::Listed(_) if self.arranged.iter().any(|(found, _)| *found == input) => {}
+            Tokens::Listed(tokens) => self.arranged.push((input, x.arrange(pool, input, tokens))),
         }
     }
 
@@ -185,15 +193,18 @@ impl Work<'_> {
         input.is_quantized() && self.tokens.len() >= enough
     }
 
-    /// The products of some rows, and their bias: `[tokens, stride]`, with padding.
+    /// The products of some rows, and their bias: `[tokens, stride]`, with padding. For `cold` and `then` see
+    /// [`RowsProduct`].
     fn multiply(
         &self,
         pool: &Pool,
         x: &Activations<'_>,
         (weights, bias): (&Matrix, Option<&[f32]>),
         rows: &Range<usize>,
-        stride: usize,
+        cold: bool,
+        then: &[u8],
     ) -> Scratch {
+        let stride = rows.len().next_multiple_of(LANES);
         let input = Input::of(weights.ty());
         let mut tile = Scratch::new(self.tokens.len().next_multiple_of(GROUP) * stride);
         let (range, out) = (rows.clone(), &mut *tile);
@@ -204,7 +215,7 @@ impl Work<'_> {
                 Arranged::Groups(x) => pool.isa().run(PanelProduct { weights, rows: range, x, out, stride }),
             }
         } else {
-            pool.isa().run(RowsProduct { weights, rows: range, x, tokens: self.tokens, out, stride });
+            pool.isa().run(RowsProduct { weights, rows: range, x, tokens: self.tokens, out, stride, cold, then });
         }
         if let Some(bias) = bias {
             for row in tile.chunks_exact_mut(stride) {
@@ -214,23 +225,64 @@ impl Work<'_> {
         tile
     }
 
-    fn strip(&self, pool: &Pool, x: &Activations<'_>, rows: &Range<usize>) {
+    /// The task of some rows. For `cold` and `then` see [`RowsProduct`].
+    fn strip(&self, pool: &Pool, x: &Activations<'_>, rows: &Range<usize>, cold: bool, then: &[u8]) {
         let stride = rows.len().next_multiple_of(LANES);
-        let mut tile = self.multiply(pool, x, (self.weights, self.bias), rows, stride);
+        let after = self.gate.map_or(then, |(gate, ..)| bytes_from(gate, rows));
+        let mut tile = self.multiply(pool, x, (self.weights, self.bias), rows, cold, after);
         if let Some((gate, bias, activation)) = self.gate {
-            let mut gates = self.multiply(pool, x, (gate, bias), rows, stride);
+            let mut gates = self.multiply(pool, x, (gate, bias), rows, false, then);
             let len = self.tokens.len() * stride;
             activation.apply_gated(&mut gates[..len], &tile[..len]);
             tile = gates;
         }
-        for (t, row) in tile.chunks_exact(stride).enumerate().take(self.tokens.len()) {
+        let tile = &tile[..self.tokens.len() * stride];
+        pool.isa().run(Deliver { tile, stride, store: self.store, out: self.out, columns: rows.clone() });
+    }
+}
+
+/// The products of some rows on their way to the output, of which these columns must be this task's own.
+struct Deliver<'a> {
+    /// `[tokens, stride]`.
+    tile: &'a [f32],
+    stride: usize,
+    store: Store,
+    out: Output<'a>,
+    columns: Range<usize>,
+}
+
+impl Kernel for Deliver<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let streamed = self.store == Store::Set && self.out.len >= STREAMED && self.columns_are_lines();
+        for (t, row) in self.tile.chunks_exact(self.stride).enumerate() {
             // SAFETY: strips of one output are disjoint ranges of rows, and each is one task.
-            let out = unsafe { self.out.columns(t, rows) };
+            let out = unsafe { self.out.columns(t, &self.columns) };
             match self.store {
-                Store::Set => out.copy_from_slice(&row[..rows.len()]),
+                Store::Set if streamed => {
+                    for (to, from) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(row.as_chunks::<LANES>().0) {
+                        // SAFETY: an array of 16 floats, a line of the cache, as just checked.
+                        unsafe { l.stream(to.as_mut_ptr(), l.array(from)) };
+                    }
+                }
+                Store::Set => out.copy_from_slice(&row[..self.columns.len()]),
                 Store::Add => out.iter_mut().zip(row).for_each(|(o, v)| *o += v),
             }
         }
+        l.end_stream();
+    }
+}
+
+impl Deliver<'_> {
+    /// Whether the columns are whole lines of the cache in every row.
+    fn columns_are_lines(&self) -> bool {
+        let lines = |floats: usize| floats.is_multiple_of(LANES);
+        lines(self.columns.start)
+            && lines(self.columns.len())
+            && lines(self.out.rows)
+            && self.out.start.addr().is_multiple_of(64)
     }
 }
 

@@ -49,3 +49,4 @@ pub use limits::Limits;
 pub use matmul::{GatedProduct, Product, Store, gated, matmul};
 pub use matrix::Matrix;
 pub use pool::{Pool, Regions};
+pub(crate) use scratch::Scratch;

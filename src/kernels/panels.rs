@@ -127,7 +127,6 @@ impl PanelProduct<'_> {
         let (all, most) = (cols / len, SLAB / len);
         let (stripes, groups) = (self.rows.len().div_ceil(LANES), self.x.count());
         assert!(stripes * LANES <= self.stride && groups * GROUP * self.stride <= self.out.len());
-        self.out.fill(0.0);
         let mut kept = P::kept().take();
         if kept.len() < stripes * most {
             kept.resize(stripes * most, P::Panel::default());
@@ -148,7 +147,7 @@ impl PanelProduct<'_> {
             for (group, sums) in self.out.chunks_exact_mut(GROUP * self.stride).enumerate().take(groups) {
                 let x = self.x.blocks(group, first, count);
                 for (stripe, panels) in kept.chunks_exact(most).enumerate().take(stripes) {
-                    let mut sums = Sums { to: sums[stripe * LANES..].as_mut_ptr(), stride: self.stride };
+                    let mut sums = Sums::new(&mut sums[stripe * LANES..], self.stride, first == 0);
                     if L::WIDE {
                         // SAFETY: `x` has `count` blocks, and these are all tokens of a group, with room for each.
                         unsafe { P::multiply::<L, GROUP>(l, &panels[..count], x, 0, sums) };
@@ -156,7 +155,7 @@ impl PanelProduct<'_> {
                         for token in (0..GROUP).step_by(2) {
                             // SAFETY: `x` has `count` blocks, and these are two tokens of a group, with room for each.
                             unsafe { P::multiply::<L, 2>(l, &panels[..count], x, token, sums) };
-                            sums.to = sums.to.wrapping_add(2 * self.stride);
+                            sums = sums.after(2);
                         }
                     }
                 }
@@ -180,18 +179,44 @@ impl PanelProduct<'_> {
 /// Where the sums of tokens are, a vector each.
 #[derive(Clone, Copy)]
 struct Sums {
-    to: *mut f32,
+    /// What they are so far.
+    from: *const f32,
     /// From one token to the next.
+    from_stride: usize,
+    to: *mut f32,
     stride: usize,
 }
 
 impl Sums {
+    /// Sums that are in `sums`, or that begin with zero.
+    #[inline(always)]
+    fn new(sums: &mut [f32], stride: usize, zero: bool) -> Self {
+        static ZEROS: [f32; LANES] = [0.0; LANES];
+        let to = sums.as_mut_ptr();
+        let (from, from_stride) = if zero { (ZEROS.as_ptr(), 0) } else { (to.cast_const(), stride) };
+        Self { from, from_stride, to, stride }
+    }
+
+    /// Those of the tokens from `tokens` on.
+    #[inline(always)]
+    fn after(self, tokens: usize) -> Self {
+        let (from, to) =
+            (self.from.wrapping_add(tokens * self.from_stride), self.to.wrapping_add(tokens * self.stride));
+        Self { from, to, ..self }
+    }
+
+    /// As they are once stored.
+    #[inline(always)]
+    fn stored(self) -> Self {
+        Self { from: self.to, from_stride: self.stride, ..self }
+    }
+
     /// # Safety
     /// There must be a vector for token `t`.
     #[inline(always)]
     unsafe fn load<L: Lanes>(self, l: L, t: usize) -> L::Float {
         // SAFETY: the caller vouches for it.
-        unsafe { l.load(self.to.add(t * self.stride)) }
+        unsafe { l.load(self.from.add(t * self.from_stride)) }
     }
 
     /// # Safety
@@ -364,7 +389,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
         panels: &[SuperPanel],
         x: Group<'_>,
         token: usize,
-        sums: Sums,
+        mut sums: Sums,
     ) {
         for (b, panel) in panels.iter().enumerate() {
             // SAFETY: `x` has as many blocks as there are panels, with 64 words and 16 sums for each of the group's tokens.
@@ -394,6 +419,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
             }
             // SAFETY: the caller vouches for the tokens.
             unsafe { add_scaled::<L, TOKENS>(l, &panel.d, scales, products, sums) };
+            sums = sums.stored();
             if F::MINS {
                 let pairs = if F::SUB_LEN == 32 { x.pairs_of_32 } else { x.pairs_of_16 };
                 let count = 128 / F::SUB_LEN;

@@ -17,9 +17,6 @@ use crate::TensorType;
 /// Most tokens for which blocks are unpacked once.
 const TOKENS: usize = 2;
 
-/// How many bytes before they are read weights are asked for.
-const AHEAD: usize = 8192;
-
 /// The rows of the input that take part.
 #[derive(Clone, Copy)]
 pub(super) enum Tokens<'a> {
@@ -54,6 +51,10 @@ pub(super) struct RowsProduct<'a> {
     pub(super) tokens: Tokens<'a>,
     pub(super) out: &'a mut [f32],
     pub(super) stride: usize,
+    /// Whether nobody has asked for the first of these weights ahead of time.
+    pub(super) cold: bool,
+    /// Weights that this thread is likely to read after these.
+    pub(super) then: &'a [u8],
 }
 
 impl Kernel for RowsProduct<'_> {
@@ -82,7 +83,7 @@ impl Kernel for RowsProduct<'_> {
     }
 }
 
-impl RowsProduct<'_> {
+impl<'a> RowsProduct<'a> {
     #[inline(always)]
     fn floats_of_file<L: Lanes, W: FloatFormat>(mut self, l: L) {
         let Range { start, end } = self.rows;
@@ -112,55 +113,32 @@ impl RowsProduct<'_> {
         }
     }
 
-    /// All rows of super-blocks, for `T` tokens from `token` on.
-    ///
-    /// The blocks of sixteen rows are read in the order in which they lie, as fast as memory gives them; their exact
-    /// products wait until all are there, and are then summed with a row in each lane.
+    /// All rows of super-blocks, for `T` tokens from `token` on: sixteen rows side by side, so that their exact products
+    /// are summed with a row in each lane.
     #[inline(always)]
     fn super_blocks_of<L: Lanes, F: SuperBlockFormat, const T: usize>(&mut self, l: L, token: usize) {
         let x = self.x.super_blocks();
-        let (blocks, bytes) = (self.weights.cols() / 256, self.weights.bytes());
+        let blocks = self.weights.cols() / 256;
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
         let inputs = super_inputs::<L, F, T>(l, x, first_blocks, blocks);
-        let mut products: [Waiting; T] = std::array::from_fn(|_| Waiting::new(blocks));
-        let mut mins: [Waiting; T] = std::array::from_fn(|_| Waiting::new(if F::MINS { blocks } else { 0 }));
-        let mut factors = WaitingFactors::new(blocks, if F::MINS { 2 } else { 1 });
-        let mut last = vec![0; LANES * F::BYTES];
         for first in self.rows.clone().step_by(LANES) {
-            let rows = LANES.min(self.rows.end - first);
-            let region = &bytes[first * blocks * F::BYTES..(first + rows) * blocks * F::BYTES];
-            let mut b = 0;
-            for (step, region) in region.chunks(LANES * F::BYTES).enumerate() {
-                let region = whole(region, &mut last);
-                let factors = factors.blocks(step * LANES, LANES);
-                let [product, min] = super_products::<L, F, T>(l, region, &inputs[b * T..][..LANES * T], factors);
-                for t in 0..T {
-                    products[t].put(l, step, product[t]);
-                    if F::MINS {
-                        mins[t].put(l, step, min[t]);
-                    }
-                }
-                b = (b + LANES) % blocks;
-            }
+            let rows = self.sixteen(l, first);
             let mut sums = [l.splat(0.0); T];
-            for start in (0..blocks).step_by(LANES) {
-                let factors = factors.columns(l, blocks, start);
+            for b in 0..blocks {
+                // SAFETY: a row has so many blocks.
+                let (products, mins, factors) =
+                    unsafe { super_products::<L, F, T>(l, &rows, b, &inputs[b * T..][..T]) };
+                let (d, dmin) = (l.halves(&factors[0]), l.halves(&factors[1]));
                 for t in 0..T {
-                    let products = products[t].columns(l, blocks, start);
-                    let mins = if F::MINS { mins[t].columns(l, blocks, start) } else { products };
-                    for j in 0..LANES.min(blocks - start) {
-                        let scale = l.splat(x.scales[first_blocks[t] + start + j]);
-                        let [d, dmin] = &factors[j];
-                        let product = l.int_to_float(products[j]);
-                        sums[t] = l.mul_add(l.mul(l.halves(d), scale), product, sums[t]);
-                        if F::MINS {
-                            let dmin = l.sub(l.splat(0.0), l.halves(dmin));
-                            sums[t] = l.mul_add(l.mul(dmin, scale), l.int_to_float(mins[j]), sums[t]);
-                        }
+                    let scale = l.splat(x.scales[first_blocks[t] + b]);
+                    sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(products[t]), sums[t]);
+                    if F::MINS {
+                        let dmin = l.sub(l.splat(0.0), dmin);
+                        sums[t] = l.mul_add(l.mul(dmin, scale), l.int_to_float(mins[t]), sums[t]);
                     }
                 }
             }
-            self.put_lanes(l, first, rows, token, &sums);
+            self.put_lanes(l, first, token, &sums);
         }
     }
 
@@ -174,99 +152,111 @@ impl RowsProduct<'_> {
         }
     }
 
-    /// All rows of blocks, for `T` tokens from `token` on: as super-blocks, but in pairs, some of which span two rows if
-    /// rows have an odd number of blocks.
+    /// All rows of blocks, for `T` tokens from `token` on: as super-blocks, but in pairs. The last block of an odd number
+    /// is one with itself.
     #[inline(always)]
     fn blocks_of<L: Lanes, F: BlockFormat, const T: usize>(&mut self, l: L, token: usize) {
         let x = self.x.blocks();
-        let (blocks, bytes) = (self.weights.cols() / 32, self.weights.bytes());
+        let blocks = self.weights.cols() / 32;
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
-        let period = if blocks.is_multiple_of(2) { blocks / 2 } else { blocks };
-        let codes = pairs_of_codes(l, x, first_blocks, blocks, period + LANES);
+        let codes = pairs_of_codes(l, x, first_blocks, blocks);
         // What is added to the products, or multiplied by the weights' offsets.
         let added: [Vec<i32>; T] = std::array::from_fn(|t| {
             let sums = x.sums.as_chunks::<2>().0[first_blocks[t]..][..blocks].iter();
             let factor = if F::OFFSET { 1 } else { -i32::from(F::ZERO) };
             sums.map(|&[a, b]| factor * (i32::from(a) + i32::from(b))).collect()
         });
-        let mut products: [Waiting; T] = std::array::from_fn(|_| Waiting::new(blocks));
-        let mut factors = WaitingFactors::new(blocks, if F::OFFSET { 2 } else { 1 });
-        let mut last = vec![0; 2 * LANES * F::BYTES];
         for first in self.rows.clone().step_by(LANES) {
-            let rows = LANES.min(self.rows.end - first);
-            let region = &bytes[first * blocks * F::BYTES..(first + rows) * blocks * F::BYTES];
-            let mut pair = 0;
-            for (step, region) in region.chunks(2 * LANES * F::BYTES).enumerate() {
-                let region = whole(region, &mut last);
-                let codes = &codes[pair * T..][..LANES * T];
-                let factors = factors.blocks(2 * step * LANES, 2 * LANES);
-                let product = block_products::<L, F, T>(l, region, codes, factors);
-                for t in 0..T {
-                    let [low, high] = l.sum_halves_each(&product[t]);
-                    let [first, second] = l.interleave(low, high);
-                    products[t].put(l, 2 * step, first);
-                    products[t].put(l, 2 * step + 1, second);
-                }
-                pair = (pair + LANES) % period;
-            }
+            let rows = self.sixteen(l, first);
             let mut sums = [l.splat(0.0); T];
-            for start in (0..blocks).step_by(LANES) {
-                let factors = factors.columns(l, blocks, start);
+            for pair in 0..blocks.div_ceil(2) {
+                let pair = [2 * pair, (2 * pair + 1).min(blocks - 1)];
+                // SAFETY: a row has so many blocks.
+                let (products, factors) =
+                    unsafe { block_products::<L, F, T>(l, &rows, pair, &codes[pair[0] / 2 * T..][..T]) };
+                let mut halves = [[l.splat_int(0); 2]; T];
                 for t in 0..T {
-                    let products = products[t].columns(l, blocks, start);
-                    for j in 0..LANES.min(blocks - start) {
-                        let scale = l.splat(x.scales[first_blocks[t] + start + j]);
-                        let [d, m] = &factors[j];
-                        let added = added[t][start + j];
-                        let product = if F::OFFSET { products[j] } else { l.add_int(products[j], l.splat_int(added)) };
-                        sums[t] = l.mul_add(l.mul(F::scales(l, d), scale), l.int_to_float(product), sums[t]);
+                    halves[t] = l.sum_halves_each(&products[t]);
+                }
+                for half in 0..=pair[1] - pair[0] {
+                    let (d, m) = (F::scales(l, &factors[half][0]), l.halves(&factors[half][1]));
+                    for t in 0..T {
+                        let scale = l.splat(x.scales[first_blocks[t] + pair[half]]);
+                        let added = added[t][pair[half]];
+                        let product = halves[t][half];
+                        let product = if F::OFFSET { product } else { l.add_int(product, l.splat_int(added)) };
+                        sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(product), sums[t]);
                         if F::OFFSET {
-                            sums[t] = l.mul_add(l.mul(l.halves(m), scale), l.splat(added as f32), sums[t]);
+                            sums[t] = l.mul_add(l.mul(m, scale), l.splat(added as f32), sums[t]);
                         }
                     }
                 }
             }
-            self.put_lanes(l, first, rows, token, &sums);
+            self.put_lanes(l, first, token, &sums);
         }
     }
 
-    /// Writes the sums of `rows` rows from row `first` on, a vector for each token from `token` on.
+    /// Sixteen rows from row `first` on.
     #[inline(always)]
-    fn put_lanes<L: Lanes>(&mut self, l: L, first: usize, rows: usize, token: usize, sums: &[L::Float]) {
+    fn sixteen<L: Lanes>(&self, l: L, first: usize) -> Sixteen<'a> {
+        let (bytes, len) = (self.weights.bytes(), self.weights.row_bytes());
+        let end = (first + LANES).min(self.rows.end);
+        let mut rows = [&bytes[..0]; LANES];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = &bytes[(first + i).min(end - 1) * len..][..len];
+        }
+        if self.cold && first == self.rows.start {
+            for line in bytes[first * len..end * len].chunks(64) {
+                l.prefetch_far(line.as_ptr());
+            }
+        }
+        let next = if end < self.rows.end { &bytes[end * len..] } else { self.then };
+        Sixteen { rows, next: next.as_ptr() }
+    }
+
+    /// Writes the sums of sixteen rows from row `first` on, those that there are, a vector for each token from `token` on.
+    #[inline(always)]
+    fn put_lanes<L: Lanes>(&mut self, l: L, first: usize, token: usize, sums: &[L::Float]) {
         let (stride, at) = (self.stride, first - self.rows.start);
+        let rows = LANES.min(self.rows.end - first);
         for (t, sum) in sums.iter().enumerate() {
             self.out[(token + t) * stride + at..][..rows].copy_from_slice(&l.to_array(*sum)[..rows]);
         }
     }
 }
 
-/// Asks for the `i`th of sixteen shares of what lies [`AHEAD`] of `region`.
-#[inline(always)]
-fn fetch_ahead<L: Lanes>(l: L, region: &[u8], i: usize) {
-    let ahead = region.as_ptr().wrapping_add(AHEAD);
-    let share = region.len() / (64 * LANES);
-    for line in i * share..(i + 1) * share {
-        l.prefetch_far(ahead.wrapping_add(64 * line));
-    }
+/// Sixteen rows of weights side by side; those that are missing are the last one.
+struct Sixteen<'a> {
+    rows: [&'a [u8]; LANES],
+    /// What is likely to be read next.
+    next: *const u8,
 }
 
-/// Asks for the lines that [`fetch_ahead`] leaves out.
-#[inline(always)]
-fn fetch_rest_ahead<L: Lanes>(l: L, region: &[u8]) {
-    let ahead = region.as_ptr().wrapping_add(AHEAD);
-    for line in region.len() / (64 * LANES) * LANES..region.len().div_ceil(64) {
-        l.prefetch_far(ahead.wrapping_add(64 * line));
+impl<'a> Sixteen<'a> {
+    /// Block `b` of row `i`, `LEN` bytes.
+    ///
+    /// # Safety
+    /// The row must have it.
+    #[inline(always)]
+    unsafe fn block(&self, i: usize, b: usize, len: usize) -> &'a [u8] {
+        // SAFETY: the caller vouches for it.
+        unsafe { self.rows[i].get_unchecked(b * len..(b + 1) * len) }
     }
-}
 
-/// `part`, or a copy of it with more behind it of any value.
-#[inline(always)]
-fn whole<'a>(part: &'a [u8], room: &'a mut [u8]) -> &'a [u8] {
-    if part.len() == room.len() {
-        return part;
+    /// Asks for the `i`th of sixteen shares of what lies in the place of the blocks from `b` on, `len` bytes of each row, in
+    /// the sixteen rows that come next: memory is fastest where it is read in order.
+    #[inline(always)]
+    fn fetch_next<L: Lanes>(&self, l: L, i: usize, b: usize, len: usize) {
+        let from = self.next.wrapping_add(LANES * b * len);
+        for line in 0..len / 64 {
+            l.prefetch_far(from.wrapping_add(64 * (i * (len / 64) + line)));
+        }
+        // What is left over of all shares.
+        let rest = LANES * (len % 64);
+        if i * 64 < rest {
+            l.prefetch_far(from.wrapping_add(LANES * (len - len % 64) + 64 * i));
+        }
     }
-    room[..part.len()].copy_from_slice(part);
-    room
 }
 
 /// What a super-block of weights meets of one token.
@@ -276,7 +266,7 @@ struct SuperInput<L: Lanes> {
     sums: [i16; 16],
 }
 
-/// The input of each block for `T` tokens, starting over where a row ends, and of sixteen blocks more.
+/// The input of each block for `T` tokens.
 #[inline(always)]
 fn super_inputs<L: Lanes, F: SuperBlockFormat, const T: usize>(
     l: L,
@@ -284,36 +274,42 @@ fn super_inputs<L: Lanes, F: SuperBlockFormat, const T: usize>(
     first_blocks: [usize; T],
     blocks: usize,
 ) -> Vec<SuperInput<L>> {
-    let mut inputs = Vec::with_capacity((blocks + LANES) * T);
-    for b in 0..blocks + LANES {
+    let mut inputs = Vec::with_capacity(blocks * T);
+    for b in 0..blocks {
         for first in first_blocks {
-            let block = first + b % blocks;
-            let codes = input_codes::<L, F>(l, &x.codes.as_chunks::<256>().0[block]);
-            inputs.push(SuperInput { codes, sums: sub_sums::<F>(&x.sums.as_chunks::<16>().0[block]) });
+            let codes = input_codes::<L, F>(l, &x.codes.as_chunks::<256>().0[first + b]);
+            inputs.push(SuperInput { codes, sums: sub_sums::<F>(&x.sums.as_chunks::<16>().0[first + b]) });
         }
     }
     inputs
 }
 
-/// The products of sixteen super-blocks and `T` tokens, and those of their mins. Factors are put down in their order.
+/// The bits of the two factors of sixteen blocks.
+type Factors = [[u16; LANES]; 2];
+
+/// The products of block `b` of sixteen rows and `T` tokens, those of their mins, and the factors.
+///
+/// # Safety
+/// Rows must have such a block.
 #[inline(always)]
-fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
+unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
     l: L,
-    region: &[u8],
+    rows: &Sixteen<'_>,
+    b: usize,
     inputs: &[SuperInput<L>],
-    factors: &mut [u16],
-) -> [[L::Int; T]; 2] {
-    let each = if F::MINS { 2 } else { 1 };
-    assert!(region.len() == LANES * F::BYTES && inputs.len() == LANES * T && factors.len() == LANES * each);
+) -> ([L::Int; T], [L::Int; T], Factors) {
+    assert!(inputs.len() == T);
     let (mut product, mut min) = ([[l.splat_int(0); LANES]; T], [[l.splat_int(0); LANES]; T]);
     // Eight mins are summed in a shorter way than sixteen.
     let mut fours = [[[0; 4]; LANES]; T];
-    fetch_rest_ahead(l, region);
-    for (i, block) in region.chunks_exact(F::BYTES).enumerate() {
-        fetch_ahead(l, region, i);
+    let mut factors = [[0; LANES]; 2];
+    for i in 0..LANES {
+        rows.fetch_next(l, i, b, F::BYTES);
+        // SAFETY: the caller vouches for the block.
+        let block = unsafe { rows.block(i, b, F::BYTES) };
         let (w, scales) = (F::codes(l, block), F::scales(l, block));
         for t in 0..T {
-            let x = &inputs[i * T + t];
+            let x = &inputs[t];
             let mut sum = l.splat_int(0);
             if F::ZERO != 0 {
                 sum = l.dot_words(&scales.offsets, &x.sums);
@@ -327,7 +323,8 @@ fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
             }
             product[t][i] = sum;
         }
-        factors[i * each..][..each].copy_from_slice(&F::factors(block)[..each]);
+        let [d, dmin] = F::factors(block);
+        (factors[0][i], factors[1][i]) = (d, dmin);
     }
     let (mut products, mut mins) = ([l.splat_int(0); T], [l.splat_int(0); T]);
     for t in 0..T {
@@ -336,23 +333,23 @@ fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
             mins[t] = if F::SUB_LEN == 32 { l.sum_fours(&fours[t]) } else { l.sum_each(&min[t]) };
         }
     }
-    [products, mins]
+    (products, mins, factors)
 }
 
-/// The codes of `count` pairs of neighbouring blocks of each token's input, starting over where a row ends.
+/// The codes of all pairs of neighbouring blocks of each token's input; a last block without neighbour has zeros.
 #[inline(always)]
 fn pairs_of_codes<L: Lanes, const T: usize>(
     l: L,
     x: &Quantized,
     first_blocks: [usize; T],
     blocks: usize,
-    count: usize,
 ) -> Vec<L::Int> {
     let x = x.codes.as_chunks::<32>().0;
-    let mut codes = Vec::with_capacity(count * T);
-    for pair in 0..count {
+    let mut codes = Vec::with_capacity(blocks.div_ceil(2) * T);
+    for pair in 0..blocks.div_ceil(2) {
         for first in first_blocks {
-            let (low, high) = (&x[first + 2 * pair % blocks], &x[first + (2 * pair + 1) % blocks]);
+            let low = &x[first + 2 * pair];
+            let high = if 2 * pair + 1 < blocks { &x[first + 2 * pair + 1] } else { &[0; 32] };
             // SAFETY: both blocks have 32 codes.
             codes.push(unsafe { l.join(low.as_ptr().cast(), high.as_ptr().cast()) });
         }
@@ -360,100 +357,39 @@ fn pairs_of_codes<L: Lanes, const T: usize>(
     codes
 }
 
-/// The products of sixteen pairs of blocks, whose factors are put down in their order.
+/// The products of two blocks of sixteen rows and `T` tokens, each block's in one half of a row's vector, and the factors
+/// of both.
+///
+/// # Safety
+/// Rows must have such blocks.
 #[inline(always)]
-fn block_products<L: Lanes, F: BlockFormat, const T: usize>(
+unsafe fn block_products<L: Lanes, F: BlockFormat, const T: usize>(
     l: L,
-    region: &[u8],
+    rows: &Sixteen<'_>,
+    pair: [usize; 2],
     codes: &[L::Int],
-    factors: &mut [u16],
-) -> [[L::Int; LANES]; T] {
-    let each = if F::OFFSET { 2 } else { 1 };
-    assert!(region.len() == 2 * LANES * F::BYTES && codes.len() == LANES * T && factors.len() == 2 * LANES * each);
+) -> ([[L::Int; LANES]; T], [Factors; 2]) {
+    assert!(codes.len() == T);
     let mut products = [[l.splat_int(0); LANES]; T];
-    fetch_rest_ahead(l, region);
+    let mut factors = [[[0; LANES]; 2]; 2];
     for i in 0..LANES {
-        fetch_ahead(l, region, i);
-        let two = &region[2 * i * F::BYTES..][..2 * F::BYTES];
-        let two = [&two[..F::BYTES], &two[F::BYTES..]];
+        rows.fetch_next(l, i, pair[0] / 2, 2 * F::BYTES);
+        // SAFETY: the caller vouches for the blocks.
+        let two = unsafe { [rows.block(i, pair[0], F::BYTES), rows.block(i, pair[1], F::BYTES)] };
         let w = F::codes(l, two);
         for t in 0..T {
-            let x = codes[i * T + t];
             products[t][i] = if F::ZERO == 128 {
-                l.dot_bytes::<true>(l.splat_int(0), w, x)
+                l.dot_bytes::<true>(l.splat_int(0), w, codes[t])
             } else {
-                l.dot_bytes::<false>(l.splat_int(0), w, x)
+                l.dot_bytes::<false>(l.splat_int(0), w, codes[t])
             };
         }
         for (half, block) in two.into_iter().enumerate() {
-            factors[(2 * i + half) * each..][..each].copy_from_slice(&F::factors(block)[..each]);
+            let [d, m] = F::factors(block);
+            (factors[half][0][i], factors[half][1][i]) = (d, m);
         }
     }
-    products
-}
-
-/// Numbers of sixteen rows, as they were come upon: `[rows, blocks]`, and room for two vectors more.
-struct Waiting(Vec<i32>);
-
-impl Waiting {
-    fn new(blocks: usize) -> Self {
-        Self(vec![0; (blocks + 2) * LANES])
-    }
-
-    /// Sixteen numbers.
-    #[inline(always)]
-    fn put<L: Lanes>(&mut self, l: L, step: usize, x: L::Int) {
-        // SAFETY: the array holds 16 numbers.
-        unsafe { l.store_int(self.0.as_chunks_mut::<LANES>().0[step].as_mut_ptr(), x) };
-    }
-
-    /// Sixteen columns from `start` on, with a row in each lane. What there is not is of any value.
-    #[inline(always)]
-    fn columns<L: Lanes>(&self, l: L, blocks: usize, start: usize) -> [L::Int; LANES] {
-        let mut rows = [l.splat_int(0); LANES];
-        for (r, row) in rows.iter_mut().enumerate() {
-            let from = &self.0[r * blocks + start..][..LANES];
-            // SAFETY: the slice has 16 numbers.
-            *row = unsafe { l.load_int(from.as_ptr()) };
-        }
-        l.transpose_words(rows)
-    }
-}
-
-/// The bits of the factors of sixteen rows, one or two a block, likewise.
-struct WaitingFactors {
-    bits: Vec<u16>,
-    each: usize,
-}
-
-impl WaitingFactors {
-    fn new(blocks: usize, each: usize) -> Self {
-        Self { bits: vec![0; (blocks + 2) * LANES * each], each }
-    }
-
-    /// Room for those of `count` blocks from block `first` on, counted over all rows.
-    #[inline(always)]
-    fn blocks(&mut self, first: usize, count: usize) -> &mut [u16] {
-        &mut self.bits[first * self.each..][..count * self.each]
-    }
-
-    /// Those of sixteen blocks from `start` on, with a row in each lane: first factors, and second ones if there are.
-    #[inline(always)]
-    fn columns<L: Lanes>(&self, l: L, blocks: usize, start: usize) -> [[[u16; LANES]; 2]; LANES] {
-        let mut rows = [l.splat_int(0); LANES];
-        for (r, row) in rows.iter_mut().enumerate() {
-            let from = &self.bits[(r * blocks + start) * self.each..][..LANES * self.each];
-            // SAFETY: the slice has 16 numbers of two bytes, or 32.
-            *row =
-                unsafe { if self.each == 2 { l.load_int(from.as_ptr().cast()) } else { l.load_words(from.as_ptr()) } };
-        }
-        let columns = l.transpose_words(rows);
-        let mut words = [[[0; LANES]; 2]; LANES];
-        for j in 0..LANES {
-            words[j] = l.words(columns[j]);
-        }
-        words
-    }
+    (products, factors)
 }
 
 /// The codes of a super-block of input, in the order of `F`'s vectors.

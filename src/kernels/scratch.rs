@@ -1,66 +1,115 @@
-//! Buffers that a thread keeps from task to task, so that the system need not clear new pages for each.
+//! Buffers that a thread keeps from use to use, so that nobody need clear new pages for each.
+
+#![allow(unsafe_code, reason = "memory as numbers")]
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
+use super::LANES;
+
+/// Most buffers that a thread keeps.
+const SPARES: usize = 16;
+
+/// A line of the cache.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u32; LANES]);
+
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Floats that go back to their thread's store when dropped.
-pub(super) struct Scratch(Vec<f32>);
+/// Numbers of four bytes: every pattern of bits is one.
+pub(crate) trait Number: Copy + Default {}
 
-impl Scratch {
-    /// `len` floats of any value.
-    pub(super) fn new(len: usize) -> Self {
-        let mut buffer = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        buffer.resize(len, 0.0);
-        Self(buffer)
+impl Number for f32 {}
+impl Number for i32 {}
+
+/// Numbers that begin with a line of the cache, and go back to their thread's store when dropped.
+pub(crate) struct Scratch<T: Number = f32> {
+    lines: Vec<Line>,
+    len: usize,
+    numbers: PhantomData<T>,
+}
+
+impl<T: Number> Scratch<T> {
+    /// `len` numbers of any value.
+    pub(crate) fn new(len: usize) -> Self {
+        let count = len.div_ceil(LANES);
+        let spare = SPARE.with_borrow_mut(|spare| {
+            // The shortest that is long enough. Where none is, the longest makes room: there is never one more than
+            // were in use at a time.
+            let fit = |room: usize| if room >= count { room } else { usize::MAX - room };
+            let best = (0..spare.len()).min_by_key(|&i| fit(spare[i].len()));
+            best.map(|i| spare.swap_remove(i))
+        });
+        let lines = spare.filter(|lines| lines.len() >= count);
+        Self { lines: lines.unwrap_or_else(|| vec![Line([0; LANES]); count]), len, numbers: PhantomData }
+    }
+
+    /// Forgets the numbers from `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
     }
 
     /// `len` zeros.
-    pub(super) fn zeros(len: usize) -> Self {
+    pub(crate) fn zeros(len: usize) -> Self {
         let mut scratch = Self::new(len);
-        scratch.fill(0.0);
+        scratch.fill(T::default());
         scratch
     }
 }
 
-impl Drop for Scratch {
+impl<T: Number> Drop for Scratch<T> {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.0);
-        // A thread that ends has no store any more, and the buffer goes to the allocator.
-        let _ = SPARE.try_with(|spare| spare.borrow_mut().push(buffer));
+        let lines = std::mem::take(&mut self.lines);
+        // A thread that ends has no store any more, and the lines go to the allocator.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARES {
+                spare.push(lines);
+            }
+        });
     }
 }
 
-impl Deref for Scratch {
-    type Target = [f32];
+impl<T: Number> Deref for Scratch<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
-        &self.0
+    fn deref(&self) -> &[T] {
+        // SAFETY: there is room in the lines for as many numbers of four bytes, and any bits are one.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
 
-impl DerefMut for Scratch {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+impl<T: Number> DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Scratch;
+    use super::{SPARE, Scratch};
 
     #[test]
     fn buffers_come_back() {
-        let mut first = Scratch::zeros(100);
+        let mut first = Scratch::<f32>::zeros(100);
         first[99] = 1.0;
         let place = first.as_ptr();
-        let second = Scratch::zeros(10);
-        assert_ne!(second.as_ptr(), place);
+        assert!(place.addr().is_multiple_of(64));
+        let second = Scratch::<i32>::zeros(10);
+        assert_ne!(second.as_ptr().cast(), place);
         drop(first);
-        let again = Scratch::zeros(100);
-        assert_eq!((again.as_ptr(), again[99]), (place, 0.0));
+        let again = Scratch::<f32>::zeros(99);
+        assert_eq!((again.as_ptr(), again.len(), again[98]), (place, 99, 0.0));
+        drop((second, again));
+        // The shortest that is long enough comes back; where none is, the longest makes room.
+        assert_eq!(Scratch::<f32>::new(90).as_ptr(), place);
+        assert_ne!(Scratch::<f32>::new(10).as_ptr(), place);
+        assert_eq!(Scratch::<f32>::new(1000).len(), 1000);
+        assert_eq!(SPARE.with_borrow(Vec::len), 2);
     }
 }

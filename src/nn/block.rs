@@ -8,7 +8,7 @@ use super::moe::Moe;
 use super::rows::for_rows;
 use super::sequence::StateSpec;
 use super::{BlockSpec, Error, FeedForward, Linear, ModelSpec, Norm, SequenceOptions, Weights, Wiring};
-use crate::kernels::{Activation, Activations, Pool, Store, vector};
+use crate::kernels::{Activation, Activations, Pool, Scratch, Store, vector};
 
 /// A block with its weights.
 pub(super) struct Block {
@@ -99,19 +99,24 @@ impl Block {
     /// leave it: nobody reads the others after the last block.
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>, wanted: Option<&Vec<usize>>) {
         let pool = batch.pool;
-        let mut input = normed(pool, self.mixer_in.as_ref(), x);
+        let mut input = normed(pool, self.mixer_in.as_ref(), x, self.cols);
         let mixed_into_stream =
             self.wiring == Wiring::Sequential && self.mixer_out.is_none() && self.residual_scale == 1.0;
-        let mut mixed = Vec::new();
+        let mut mixed = Scratch::new(0);
         if mixed_into_stream {
             self.mixer.apply(batch, self.index, &input, Store::Add, x);
         } else {
-            mixed = vec![0.0; x.len()];
+            mixed = Scratch::new(x.len());
             self.mixer.apply(batch, self.index, &input, Store::Set, &mut mixed);
         }
         if let Some(wanted) = wanted {
-            for buffer in [&mut *x, &mut mixed, &mut input] {
-                keep_rows(buffer, self.cols, wanted);
+            keep_rows(x, self.cols, wanted);
+            keep_rows(&mut input, self.cols, wanted);
+            x.truncate(wanted.len() * self.cols);
+            input.truncate(wanted.len() * self.cols);
+            if !mixed_into_stream {
+                keep_rows(&mut mixed, self.cols, wanted);
+                mixed.truncate(wanted.len() * self.cols);
             }
         }
         if !mixed.is_empty() && self.wiring == Wiring::Sequential {
@@ -140,7 +145,7 @@ impl Block {
         let input = if self.shared_in {
             mixer_input
         } else {
-            own = normed(pool, self.feed_forward_in.as_ref(), x);
+            own = normed(pool, self.feed_forward_in.as_ref(), x, self.cols);
             &own
         };
         let rows = x.len() / self.cols;
@@ -150,17 +155,17 @@ impl Block {
             FeedForwardWeights::None => {}
             FeedForwardWeights::Dense(ffn) if into_stream => ffn.apply(pool, &input, rows, Store::Add, x),
             FeedForwardWeights::Dense(ffn) => {
-                let mut out = vec![0.0; x.len()];
+                let mut out = Scratch::new(x.len());
                 ffn.apply(pool, &input, rows, Store::Set, &mut out);
                 self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
             FeedForwardWeights::Experts(moe) => {
-                let mut out = vec![0.0; x.len()];
+                let mut out = Scratch::new(x.len());
                 moe.apply(pool, &input, rows, &mut out);
                 self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
             FeedForwardWeights::DenseAndExperts(both) => {
-                let mut out = vec![0.0; x.len()];
+                let mut out = Scratch::new(x.len());
                 both.apply(pool, x, &input, &mut out);
                 self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
@@ -182,7 +187,7 @@ impl BlockInput {
     fn apply(&self, batch: &Batch<'_, '_>, block: usize, wanted: Option<&Vec<usize>>, x: &mut [f32]) {
         let cols = self.projection.rows();
         let rows = x.len() / cols;
-        let mut gate = vec![0.0; rows * self.length];
+        let mut gate = Scratch::new(rows * self.length);
         self.gate.apply(batch.pool, &Activations::new(x, cols), Store::Set, &mut gate);
         let stride = batch.block_inputs.len() / batch.rows();
         for_rows(batch.pool, &mut gate, self.length, |i, row| {
@@ -190,29 +195,28 @@ impl BlockInput {
             let source = wanted.map_or(i, |wanted| wanted[i]) * stride + block * self.length;
             row.iter_mut().zip(&batch.block_inputs[source..]).for_each(|(g, v)| *g *= v);
         });
-        let mut out = vec![0.0; x.len()];
+        let mut out = Scratch::new(x.len());
         self.projection.apply(batch.pool, &Activations::new(&gate, self.length), Store::Set, &mut out);
         self.norm.apply(batch.pool, &mut out);
         vector::add(x, &out);
     }
 }
 
-/// A copy of `x` through a norm, or as it is.
-fn normed(pool: &Pool, norm: Option<&Norm>, x: &[f32]) -> Vec<f32> {
-    let mut out = x.to_vec();
-    if let Some(norm) = norm {
-        norm.apply(pool, &mut out);
-    }
+/// A copy of `x`, rows of `cols`, through a norm, or as it is.
+fn normed(pool: &Pool, norm: Option<&Norm>, x: &[f32], cols: usize) -> Scratch {
+    let mut out = Scratch::new(x.len());
+    for_rows(pool, &mut out, cols, |i, row| {
+        row.copy_from_slice(&x[i * cols..(i + 1) * cols]);
+        if let Some(norm) = norm {
+            norm.apply_row(row);
+        }
+    });
     out
 }
 
-/// Keeps only the rows of `wanted`, in their order (ascending).
-fn keep_rows(buffer: &mut Vec<f32>, cols: usize, wanted: &[usize]) {
-    if buffer.is_empty() {
-        return;
-    }
+/// Moves the rows of `wanted` (ascending) to the front.
+fn keep_rows(buffer: &mut [f32], cols: usize, wanted: &[usize]) {
     for (to, &from) in wanted.iter().enumerate() {
         buffer.copy_within(from * cols..(from + 1) * cols, to * cols);
     }
-    buffer.truncate(wanted.len() * cols);
 }

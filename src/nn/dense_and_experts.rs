@@ -5,7 +5,7 @@ use super::moe::Moe;
 use super::rows::for_rows;
 use super::spec::{Dense, Experts};
 use super::{Error, ModelSpec, Norm, Weights};
-use crate::kernels::{Activations, Pool, Store, vector};
+use crate::kernels::{Activations, Pool, Scratch, Store, vector};
 
 /// Both parts with their weights.
 pub(super) struct DenseAndExperts {
@@ -58,7 +58,7 @@ impl DenseAndExperts {
         self.experts_in.apply(pool, &mut normed);
         self.experts.apply_routed(pool, &Activations::new(&normed, cols), &mut logits, out);
         self.experts_out.apply(pool, out);
-        let mut own = vec![0.0; x.len()];
+        let mut own = Scratch::new(x.len());
         self.dense.apply(pool, input, tokens, Store::Set, &mut own);
         self.dense_out.apply(pool, &mut own);
         vector::add(out, &own);

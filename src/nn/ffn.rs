@@ -3,7 +3,7 @@
 use super::rows::for_rows;
 use super::spec::{Dense, Gate};
 use super::{Error, Linear, Weights};
-use crate::kernels::{Activation, Activations, Pool, Store, gated};
+use crate::kernels::{Activation, Activations, Pool, Scratch, Store, gated};
 
 /// `down(act(gate(x)) * up(x))`, or `down(act(up(x)))`.
 pub(super) struct Ffn {
@@ -37,7 +37,7 @@ impl Ffn {
     /// Adds to (or sets) `out`, `[tokens, embedding]`, from `x`, `[tokens, embedding]`.
     pub(super) fn apply(&self, pool: &Pool, x: &Activations<'_>, tokens: usize, store: Store, out: &mut [f32]) {
         let cols = self.up.rows();
-        let mut hidden = vec![0.0; tokens * cols];
+        let mut hidden = Scratch::new(tokens * cols);
         if let Some(gate) = &self.gate {
             gated(pool, x, &mut [gate.gated(&self.up, self.activation, &mut hidden)]);
         } else {

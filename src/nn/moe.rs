@@ -7,7 +7,7 @@ use super::ffn::Ffn;
 use super::rows::for_rows;
 use super::spec::{Dense, Experts, Gate, Gating, Groups};
 use super::{Error, Linear, Weights};
-use crate::kernels::{Activations, GatedProduct, Pool, Product, Store, gated, matmul, vector};
+use crate::kernels::{Activations, GatedProduct, Pool, Product, Scratch, Store, gated, matmul, vector};
 
 /// Keeps a token that no expert wants from dividing by zero.
 const MIN_WEIGHT_SUM: f32 = 1.0 / 16384.0;
@@ -108,11 +108,11 @@ impl Moe {
         let routing = self.route(logits);
         let hidden = self.hidden(pool, x, &routing);
         let embedding = self.experts[0].down.rows();
-        let mut results = vec![0.0; routing.tokens.len() * embedding];
+        let mut results = Scratch::new(routing.tokens.len() * embedding);
         let inputs = Activations::new(&hidden, self.experts[0].up.rows());
         let pairs: Vec<u32> = (0..).take(routing.tokens.len()).collect();
         let mut products = Vec::new();
-        let mut rest = results.as_mut_slice();
+        let mut rest = &mut *results;
         for (e, expert) in self.experts.iter().enumerate() {
             let range = routing.starts[e]..routing.starts[e + 1];
             let (own, others) = rest.split_at_mut(range.len() * embedding);
@@ -132,10 +132,10 @@ impl Moe {
     }
 
     /// `act(gate(x)) * up(x)` of each pair: `[pairs, hidden]`.
-    fn hidden(&self, pool: &Pool, x: &Activations<'_>, routing: &Routing) -> Vec<f32> {
+    fn hidden(&self, pool: &Pool, x: &Activations<'_>, routing: &Routing) -> Scratch {
         let cols = self.experts[0].up.rows();
-        let mut hidden = vec![0.0; routing.tokens.len() * cols];
-        let mut rest = hidden.as_mut_slice();
+        let mut hidden = Scratch::new(routing.tokens.len() * cols);
+        let mut rest = &mut *hidden;
         let mut products = Vec::new();
         for (e, expert) in self.experts.iter().enumerate() {
             let tokens = &routing.tokens[routing.starts[e]..routing.starts[e + 1]];
@@ -216,7 +216,7 @@ impl Shared {
         let Some(gate) = &self.gate else { return self.ffn.apply(pool, x, tokens, Store::Add, out) };
         let mut gates = vec![0.0; tokens];
         gate.apply(pool, x, Store::Set, &mut gates);
-        let mut own = vec![0.0; out.len()];
+        let mut own = Scratch::new(out.len());
         self.ffn.apply(pool, x, tokens, Store::Set, &mut own);
         let cols = out.len() / tokens;
         for_rows(pool, out, cols, |token, row| {

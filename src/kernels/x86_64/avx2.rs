@@ -219,6 +219,21 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, x: Pair) {
+        // SAFETY: the caller vouches for 16 floats at a multiple of 64 bytes.
+        unsafe {
+            _mm256_stream_ps(to, x.0);
+            _mm256_stream_ps(to.add(8), x.1);
+        }
+    }
+
+    #[inline(always)]
+    fn end_stream(self) {
+        // SAFETY: every CPU of this kind has it.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     fn bytes(self, bytes: &[i8; LANES]) -> Pair {
         // SAFETY: a value of this type proves the instruction set; the array holds 16 bytes.
         unsafe {

@@ -180,6 +180,18 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, x: __m512) {
+        // SAFETY: the caller vouches for 16 floats at a multiple of 64 bytes.
+        unsafe { _mm512_stream_ps(to, x) }
+    }
+
+    #[inline(always)]
+    fn end_stream(self) {
+        // SAFETY: every CPU of this kind has it.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     fn bytes(self, bytes: &[i8; LANES]) -> __m512 {
         // SAFETY: a value of this type proves the instruction set; the array holds 16 bytes.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes.as_ptr().cast()))) }
@@ -195,6 +207,16 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     fn prefetch_far<T>(self, at: *const T) {
         // SAFETY: a prefetch of any address is harmless.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
+    #[inline(always)]
+    fn round_to_bytes(self, x: __m512, bytes: &mut [i8; LANES]) -> i16 {
+        // SAFETY: a value of this type proves the instruction set, and the array holds 16 bytes.
+        unsafe {
+            let rounded = _mm512_cvtps_epi32(x);
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(rounded));
+            _mm512_reduce_add_epi32(rounded) as i16
+        }
     }
 
     #[inline(always)]
@@ -456,33 +478,6 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     fn transpose_words(self, rows: [__m512i; LANES]) -> [__m512i; LANES] {
         // SAFETY: a value of this type proves the instruction set; both kinds of vectors are 64 bytes of any value.
         unsafe { std::mem::transmute(transpose(std::mem::transmute::<[__m512i; LANES], [__m512; LANES]>(rows))) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_words(self, from: *const u16) -> __m512i {
-        // SAFETY: the caller vouches for 16 words.
-        unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())) }
-    }
-
-    #[inline(always)]
-    fn words(self, x: __m512i) -> [[u16; LANES]; 2] {
-        let mut words = [[0; LANES]; 2];
-        // SAFETY: a value of this type proves the instruction set; the arrays hold 16 words each.
-        unsafe {
-            _mm256_storeu_si256(words[0].as_mut_ptr().cast(), _mm512_cvtepi32_epi16(x));
-            _mm256_storeu_si256(words[1].as_mut_ptr().cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(x)));
-        }
-        words
-    }
-
-    #[inline(always)]
-    fn interleave(self, a: __m512i, b: __m512i) -> [__m512i; 2] {
-        // SAFETY: a value of this type proves the instruction set.
-        unsafe {
-            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
-            [_mm512_permutex2var_epi32(a, low, b), _mm512_permutex2var_epi32(a, high, b)]
-        }
     }
 
     #[inline(always)]

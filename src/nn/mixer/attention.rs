@@ -7,7 +7,7 @@ use super::super::{
     AttentionMixer, AttentionPart, AttentionSpec, Error, KvSpec, Linear, ModelSpec, Norm, NormSpec, SequenceOptions,
     Weights, attention,
 };
-use crate::kernels::{Activations, Store, matmul};
+use crate::kernels::{Activations, Scratch, Store, matmul};
 
 /// An attention mixer with its weights.
 pub(in super::super) struct Attention {
@@ -74,10 +74,10 @@ impl Attention {
         let rows = batch.rows();
         let spec = &self.spec;
         let x = Activations::new(x, self.cols);
-        let mut query = vec![0.0; rows * self.query.rows()];
+        let mut query = Scratch::new(rows * self.query.rows());
         if let Some((key_map, value_map)) = &self.key_value {
-            let mut key = vec![0.0; rows * key_map.rows()];
-            let mut value = vec![0.0; rows * value_map.rows()];
+            let mut key = Scratch::new(rows * key_map.rows());
+            let mut value = Scratch::new(rows * value_map.rows());
             let mut products = [
                 self.query.product(Store::Set, &mut query),
                 key_map.product(Store::Set, &mut key),
@@ -95,7 +95,7 @@ impl Attention {
         let gate = spec.output_gate.then(|| split_gate(&mut query, spec.k_dim));
         self.place(batch, self.query_norm.as_ref(), spec.heads, &mut query);
         self.stretch(batch, &mut query);
-        let mut mixed = vec![0.0; rows * spec.heads * spec.v_dim];
+        let mut mixed = Scratch::new(rows * spec.heads * spec.v_dim);
         self.attend(batch, spec.shares_kv_of.unwrap_or(block), &query, &mut mixed);
         if let Some(gate) = gate {
             let cols = spec.heads * spec.v_dim;
@@ -169,7 +169,7 @@ impl Attention {
 }
 
 /// Takes the gates out of `[.., heads, (query, gate)]`: `query` keeps the queries, the gates are returned.
-fn split_gate(query: &mut Vec<f32>, k_dim: usize) -> Vec<f32> {
+fn split_gate(query: &mut Scratch, k_dim: usize) -> Vec<f32> {
     let mut gate = Vec::with_capacity(query.len() / 2);
     let mut kept = 0;
     for start in (0..query.len()).step_by(2 * k_dim) {
