@@ -46,6 +46,7 @@ pub mod engine;
 pub mod gguf;
 pub mod input_file;
 pub mod kernels;
+pub mod memory;
 pub mod model;
 pub mod nn;
 pub mod perplexity;

@@ -37,6 +37,9 @@ const FLOATS: [(&str, Names<'static>); 2] = [
     (keys::LAYER_NORM_EPSILON, &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"]),
 ];
 
+/// Where a model of several parts has the settings of its text part.
+const TEXT_PARTS: [&str; 3] = ["text_config", "llm_config", "language_config"];
+
 /// The settings of a model: `text_config` laid over the root. Which of them have been read is kept account of.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -60,7 +63,7 @@ impl Config {
         let Json::Object(mut settings) = json else { return Err(Error::NoClass) };
         let class = settings.get("architectures").and_then(|classes| classes.get(0)).and_then(Json::as_str);
         let class = class.ok_or(Error::NoClass)?.to_owned();
-        for nested in ["text_config", "llm_config", "language_config"] {
+        for nested in TEXT_PARTS {
             if let Some(Json::Object(mut text)) = settings.get(nested).cloned() {
                 // Where both say it, and differ, the tensors decide.
                 if settings.get(TIED).is_some_and(|tied| text.get(TIED).is_some_and(|own| own != tied)) {
@@ -104,6 +107,13 @@ impl Config {
     #[must_use]
     pub fn class(&self) -> &str {
         &self.class
+    }
+
+    /// Whether they are of a model of images or sound besides text: by its class, or by settings of several parts.
+    #[must_use]
+    pub fn has_other_parts(&self) -> bool {
+        let parts = TEXT_PARTS.into_iter().chain(["vision_config", "audio_config"]);
+        self.class.ends_with("ForConditionalGeneration") || parts.into_iter().any(|part| self.peek(part).is_some())
     }
 
     /// The setting `name`, unless it is missing or null.

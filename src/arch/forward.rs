@@ -144,12 +144,16 @@ pub(super) fn rope_with_edges(
     Ok(RopeSpec::new(style, &frequencies, magnitude))
 }
 
-/// The rotary embedding of the blocks whose attention slides: their own base, and never any scaling.
+/// The rotary embedding of the blocks whose attention slides: their own base and length, and never any scaling.
 ///
 /// # Errors
 /// When a key is unfit.
 pub(super) fn sliding_rope(h: &Hparams, style: RopeStyle) -> Result<RopeSpec, Error> {
-    let dims = rotary_length(h)?;
+    let length = h.count_or(keys::KEY_LENGTH_SWA, h.key_length)?;
+    let dims = h.count_or(keys::ROPE_DIMENSION_COUNT_SWA, rotary_length(h)?.min(length))?;
+    if dims == 0 || dims > length || !dims.is_multiple_of(2) {
+        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT_SWA, "an even number from 2 to attention.key_length_swa"));
+    }
     let base = h.positive_f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?;
     let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE_SWA, base)?);
     Ok(RopeSpec::new(style, &frequencies(base, dims), 1.0))

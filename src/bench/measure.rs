@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Memory, Work, memory};
+use super::Work;
 use crate::engine::{Error, Session, SessionOptions};
 use crate::kernels::{Limits, Pool};
+use crate::memory::{self, Memory};
 use crate::model::Model;
 use crate::nn::KvType;
 
@@ -160,7 +161,7 @@ pub fn measure(
             Kind::Generation => work.generation_seconds(tokens, depth, &limits),
         };
     }
-    Ok(Some(Report { limits, work, first_prompt, cache_bytes, memory: memory(), tests: measured }))
+    Ok(Some(Report { limits, work, first_prompt, cache_bytes, memory: memory::of_process(), tests: measured }))
 }
 
 /// Prompts before generations, at one depth after the other.

@@ -2,12 +2,10 @@
 
 mod made;
 mod measure;
-mod memory;
 mod shape;
 mod work;
 
 pub use made::MadeModel;
 pub use measure::{Kind, Measured, Options, Report, Test, measure, prompt};
-pub use memory::{Memory, memory};
 pub use shape::Shape;
 pub use work::Work;

@@ -93,12 +93,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => conversion.plan(args.types.override_kv())?,
         Some(ty) => Plan::new(&conversion, &args.types.options(ty)?)?,
     };
-    if conversion.skipped() > 0 {
-        eprintln!(
-            "{}: the text model is converted; {} other tensors are left out",
-            conversion.class(),
-            conversion.skipped()
-        );
+    tell(&conversion);
+    let output = args.write.output(|| default_output(&args.folder, &plan));
+    carry_out(&conversion, &plan, &args.write, &output, "converting", conversion.checkpoint_bytes())
+}
+
+/// Says what of the checkpoint does not go into the file, or is not used.
+fn tell(conversion: &Conversion) {
+    let class = printable(conversion.class());
+    match (conversion.is_text_part(), conversion.skipped()) {
+        (true, 0) => {
+            eprintln!("{class}: only its text part is converted; the folder has no tensors of images or sound")
+        }
+        (true, skipped) => eprintln!("{class}: only its text part is converted; {skipped} other tensors are left out"),
+        (false, 0) => {}
+        (false, skipped) => eprintln!("{skipped} tensors that are no part of the text model are left out"),
     }
     if conversion.predicting_left_out() > 0 {
         eprintln!("{} tensors that predict further tokens (MTP) are left out", conversion.predicting_left_out());
@@ -110,13 +119,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             conversion.predicting_blocks()
         );
     }
+    let listed = |texts: &[String], quote: &str| {
+        let texts = texts.iter().map(|text| format!("{quote}{}{quote}", printable(text).limit(60)));
+        texts.collect::<Vec<_>>().join(", ")
+    };
+    let ends = conversion.unnamed_ends();
+    if !ends.is_empty() {
+        eprintln!(
+            "end tokens: a file has keys for three; the checkpoint also ends its answers with {}, the file does not",
+            listed(ends, "`")
+        );
+    }
     let not_read = conversion.settings_not_read();
     if !not_read.is_empty() {
-        let names: Vec<String> = not_read.iter().map(|name| printable(name).limit(60).to_string()).collect();
-        eprintln!("config.json: not known, and not looked at: {}", names.join(", "));
+        eprintln!("config.json: not known, and not looked at: {}", listed(not_read, ""));
     }
-    let output = args.write.output(|| default_output(&args.folder, &plan));
-    carry_out(&conversion, &plan, &args.write, &output, "converting", conversion.checkpoint_bytes())
 }
 
 /// `NAME-F16.gguf` in the working directory.

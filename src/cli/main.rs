@@ -17,6 +17,7 @@ mod progress;
 mod quantize;
 mod table;
 mod tokenize;
+mod totals;
 mod units;
 
 use std::io::{self, ErrorKind};

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::Error;
@@ -83,6 +84,11 @@ impl Folder {
     /// # Errors
     /// When it cannot be read or is no JSON.
     pub fn json(&self, name: &str) -> Result<Option<Json>, Error> {
+        self.parse(name)
+    }
+
+    /// The JSON file `name` as a `T`, when there is one.
+    pub(super) fn parse<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let Some(bytes) = self.read(name)? else { return Ok(None) };
         let json = serde_json::from_slice(&bytes).or_else(|e| match quote_numbers(&bytes) {
             Some(quoted) => serde_json::from_slice(&quoted).map_err(|_| e),

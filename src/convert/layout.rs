@@ -67,6 +67,11 @@ impl Layout {
         self.stages.iter().all(|stage| matches!(stage, Stage::Rows(..)))
     }
 
+    /// Whether anything moves at all.
+    pub(super) fn moves(&self) -> bool {
+        !self.stages.is_empty()
+    }
+
     /// Whether columns become rows.
     pub(super) fn transposes(&self) -> bool {
         self.stages.iter().any(|stage| matches!(stage, Stage::Transpose(..)))

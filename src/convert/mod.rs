@@ -18,8 +18,10 @@ mod special_tokens;
 mod stored;
 mod tensors;
 mod tokenizer;
+mod tokenizer_file;
 mod tokenizer_json;
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -108,6 +110,8 @@ pub struct Conversion {
     predicting_blocks: usize,
     read: Vec<String>,
     not_read: Vec<String>,
+    unnamed_ends: Vec<String>,
+    text_part: bool,
 }
 
 impl Conversion {
@@ -124,9 +128,11 @@ impl Conversion {
         let family = arch::by_class(config.class()).map_err(failed)?;
         family.complete(&mut config);
         let checkpoint = folder.checkpoint()?;
-        let names: HashSet<String> =
-            checkpoint.tensors().iter().filter_map(|tensor| tensors::text_name(&tensor.name)).collect();
-        let predicting = family.predicting_blocks(&config, &|name| names.contains(name)).map_err(failed)?;
+        // Few families ask for them.
+        let names: OnceCell<HashSet<String>> = OnceCell::new();
+        let all = || checkpoint.tensors().iter().filter_map(|tensor| tensors::text_name(&tensor.name)).collect();
+        let has = |name: &str| names.get_or_init(all).contains(name);
+        let predicting = family.predicting_blocks(&config, &has).map_err(failed)?;
         config.set_predicting_blocks((!options.no_mtp).then_some(predicting));
         let file_type = match options.output_type {
             OutputType::F32 => FileType::F32,
@@ -144,7 +150,8 @@ impl Conversion {
         let ahead = own.ahead().clone();
         let own = own.finish();
         let mut tokens = Metadata::new();
-        tokenizer::write(&folder, &config, &family.token_keys(&config), options.pre.as_deref(), &mut tokens)?;
+        let changes = family.token_keys(&config);
+        let unnamed_ends = tokenizer::write(&folder, &config, &changes, options.pre.as_deref(), &mut tokens)?;
         let described: Metadata = own
             .iter()
             .chain(ahead.iter())
@@ -186,7 +193,21 @@ impl Conversion {
             predicting_blocks: hparams.next_n,
             read: config.names_read(),
             not_read,
+            unnamed_ends,
+            text_part: config.has_other_parts(),
         })
+    }
+
+    /// Whether the checkpoint is of a model of images or sound, of which the text part is converted.
+    #[must_use]
+    pub fn is_text_part(&self) -> bool {
+        self.text_part
+    }
+
+    /// Texts of the tokens that end a generation by the checkpoint's settings and for which the file has no key.
+    #[must_use]
+    pub fn unnamed_ends(&self) -> &[String] {
+        &self.unnamed_ends
     }
 
     /// The checkpoint's class.
@@ -271,6 +292,10 @@ impl Source for Conversion {
 
     fn granule(&self, tensor: usize) -> u64 {
         self.making[tensor].granule()
+    }
+
+    fn scratch_bytes(&self, tensor: usize, elements: u64) -> u64 {
+        self.making[tensor].scratch_bytes(elements)
     }
 
     fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), quantize::Error> {

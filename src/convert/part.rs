@@ -18,6 +18,21 @@ pub(super) struct Part<'a> {
     pub(super) checkpoint: &'a Checkpoint,
 }
 
+/// Bytes that [`Part::read`] holds at most besides its buffer of `rows` rows of `cols` elements.
+pub(super) fn scratch_bytes(stored: &Stored, layout: &Layout, rows: u64, cols: u64) -> u64 {
+    let ty = stored.ty().unwrap_or(TensorType::F32);
+    let row_bytes = ty.bytes_for(layout.source_cols).unwrap_or(0);
+    let moved = if layout.transposes() {
+        // A chunk, perhaps put together from another one; where each column is.
+        2 * row_bytes.max(CHUNK_BYTES as u64) + (rows + cols) * 16
+    } else if layout.moves() {
+        (1 + MAX_SPREAD) * rows * row_bytes
+    } else {
+        0
+    };
+    moved + stored.scratch_bytes(rows * cols.max(layout.source_cols))
+}
+
 impl Part<'_> {
     fn ty(&self) -> TensorType {
         self.stored.ty().unwrap_or(TensorType::F32)

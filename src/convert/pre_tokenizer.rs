@@ -16,8 +16,8 @@ const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|`]";
 /// What a message says in place of a pre-tokenizer's name.
 const NAME: &str = "NAME";
 
-/// The name of the pre-tokenizer that `json` describes.
-pub(super) fn recognize(json: &Json) -> Result<&'static str, TokenizerProblem> {
+/// The name of the pre-tokenizer that `json` describes, for a vocabulary of these `tokens`.
+pub(super) fn recognize(json: &Json, tokens: &[&str]) -> Result<&'static str, TokenizerProblem> {
     for part in parts(&json["normalizer"], "normalizers") {
         // Unicode's normal forms are left to whoever writes the text: no GGUF file can ask for them.
         if !matches!(part["type"].as_str(), Some("NFC" | "NFD" | "NFKC" | "NFKD")) {
@@ -28,9 +28,7 @@ pub(super) fn recognize(json: &Json) -> Result<&'static str, TokenizerProblem> {
     for part in parts(&json["pre_tokenizer"], "pretokenizers") {
         patterns.extend(pattern(part)?);
     }
-    let vocab = json["model"]["vocab"].as_object();
-    let tokens: Vec<&str> = vocab.into_iter().flat_map(|vocab| vocab.keys().map(String::as_str)).collect();
-    match recognize_pre_tokenizer(&patterns, &tokens) {
+    match recognize_pre_tokenizer(&patterns, tokens) {
         Recognized::Known(name) => Ok(name),
         Recognized::Nearest { name, text, found, known } => {
             Err(TokenizerProblem::UnknownPre { nearest: name, text, found, known })

@@ -138,7 +138,7 @@ fn special_id(part: Option<&Json>) -> Option<&str> {
 }
 
 /// Adds special tokens' ids, whether they are added, and the chat template. `json` is the `tokenizer.json` that the
-/// `tokens` are from, if they are.
+/// `tokens` are from, if they are. Returns the texts of those end tokens that no key is left for.
 ///
 /// # Errors
 /// When a file of the folder cannot be read.
@@ -149,7 +149,7 @@ pub(super) fn write(
     tokens: &Tokens,
     changes: &[TokenKey],
     metadata: &mut Metadata,
-) -> Result<(), Error> {
+) -> Result<Vec<String>, Error> {
     let count = tokens.texts.len();
     let mut found = Found::default();
     for kind in KINDS {
@@ -228,8 +228,9 @@ pub(super) fn write(
 }
 
 /// Gives the end tokens that the checkpoint's settings for generation list, and that nothing else tells, the keys that
-/// are still free for such.
-fn name_ends(folder: &Folder, config: &Json, tokens: &Tokens, metadata: &mut Metadata) -> Result<(), Error> {
+/// are still free for such. Returns the texts of the others.
+fn name_ends(folder: &Folder, config: &Json, tokens: &Tokens, metadata: &mut Metadata) -> Result<Vec<String>, Error> {
+    let mut unnamed = Vec::new();
     let generation = folder.json("generation_config.json")?.unwrap_or_default();
     let named = |settings: &Json| match &settings["eos_token_id"] {
         Json::Array(ids) => ids.iter().filter_map(Json::as_u64).collect(),
@@ -247,10 +248,12 @@ fn name_ends(folder: &Folder, config: &Json, tokens: &Tokens, metadata: &mut Met
             SpecialIds { eos: None, .. } => set_id("eos", id, metadata),
             SpecialIds { eot: None, .. } => set_id("eot", id, metadata),
             SpecialIds { eom: None, .. } => set_id("eom", id, metadata),
-            _ => {}
+            _ => unnamed.push(tokens.text(id as usize)),
         }
     }
-    Ok(())
+    unnamed.sort();
+    unnamed.dedup();
+    Ok(unnamed)
 }
 
 fn set_id(kind: &str, id: u32, metadata: &mut Metadata) {

@@ -7,7 +7,7 @@ use half::f16;
 
 use super::Error;
 use super::layout::Layout;
-use super::part::{Part, index};
+use super::part::{self, Part, index};
 use super::stored::{Found, Scheme, Stored, Tensors};
 use crate::TensorType;
 use crate::arch::{Config, Hparams, Names, Source, Step, TensorRule, rope_factors};
@@ -141,8 +141,11 @@ pub(super) fn plan(
                 Source::Checkpoint { names, steps } => match find_all(path, scheme, &by_name, names)? {
                     Ok(found) => {
                         let place = found.iter().map(|found| found.place + 1).max().unwrap_or(0);
-                        used.extend(found.iter().flat_map(|found| found.names.clone()));
-                        let parts: Vec<Stored> = found.into_iter().map(|found| found.stored).collect();
+                        let take = |Found { stored, names, .. }| {
+                            used.extend(names);
+                            stored
+                        };
+                        let parts: Vec<Stored> = found.into_iter().map(take).collect();
                         made = Some((place, Making::new(path, rule, parts, steps, target)?));
                     }
                     Err(name) => lacking = lacking.or(Some(name)),
@@ -269,6 +272,19 @@ impl Making {
             }
             _ => cols,
         }
+    }
+
+    /// Bytes that [`Self::read`] holds besides the buffer of `elements` elements.
+    pub(super) fn scratch_bytes(&self, elements: u64) -> u64 {
+        let From::Parts { parts, layout, arithmetic, .. } = &self.from else { return 0 };
+        let cols = self.cols() as u64;
+        let of_part = |stored: &Stored| {
+            let from = stored.ty().unwrap_or(TensorType::F32);
+            let numbers = size_of::<f32>() as u64 + from.bytes_for(32).unwrap_or(0) / 32;
+            let changed = if from == self.spec.ty && arithmetic.is_empty() { 0 } else { numbers };
+            changed * elements + part::scratch_bytes(stored, layout, elements / cols.max(1), cols)
+        };
+        parts.iter().map(of_part).max().unwrap_or(0)
     }
 
     /// Fills `buffer` with whole rows of the output from `offset_bytes` on.

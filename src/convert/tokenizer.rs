@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json};
 use super::error::{Error, TokenizerProblem};
 use super::metaspace::Metaspace;
 use super::sentencepiece::{ModelType, Sentencepiece};
+use super::tokenizer_file::TokenizerFile;
 use super::{Folder, special_tokens, tokenizer_json};
 use crate::arch::{Config, TokenKey};
 use crate::gguf::{Array, Metadata, Value, keys};
@@ -113,7 +114,7 @@ impl Vocabulary {
 }
 
 /// Adds the tokenizer of `folder` to `metadata`, with the `changes` of its family. `pre` names a pre-tokenizer where
-/// it shall not be recognized.
+/// it shall not be recognized. Returns the texts of those end tokens that no key is left for.
 ///
 /// # Errors
 /// When there is none, or it cannot be expressed.
@@ -123,17 +124,18 @@ pub(super) fn write(
     changes: &[TokenKey],
     pre: Option<&str>,
     metadata: &mut Metadata,
-) -> Result<(), Error> {
+) -> Result<Vec<String>, Error> {
     let settings = folder.json("tokenizer_config.json")?;
     let settings = settings.as_ref().and_then(Json::as_object).cloned().unwrap_or_default();
     let vocab_size = vocab_size(config)?;
-    let json = folder.json("tokenizer.json")?;
+    let file: Option<TokenizerFile> = folder.parse("tokenizer.json")?;
     // Where merges are listed, they are in the other file alone.
-    let listed_merges = json.is_some() && changes.contains(&TokenKey::MergesOfCharacters);
+    let listed_merges = file.is_some() && changes.contains(&TokenKey::MergesOfCharacters);
     let sentencepiece = if listed_merges { None } else { read_sentencepiece(folder)? };
-    let vocabulary = match (&sentencepiece, &json) {
+    let json = file.as_ref().map(|file| file.json.clone());
+    let vocabulary = match (&sentencepiece, file) {
         (Some(model), _) => from_sentencepiece(folder, &settings, model, vocab_size)?,
-        (None, Some(json)) => tokenizer_json::read(json, vocab_size, changes, pre)
+        (None, Some(file)) => tokenizer_json::read(file, vocab_size, changes, pre)
             .map_err(|problem| Error::Tokenizer { path: folder.path("tokenizer.json"), problem })?,
         (None, None) => return Err(Error::Tokenizer { path: folder.path(""), problem: TokenizerProblem::NoFile }),
     };
@@ -149,7 +151,7 @@ pub(super) fn write(
         }
     }
     vocabulary.write(metadata);
-    special_tokens::write(folder, &settings, json.as_ref(), &vocabulary.tokens, changes, metadata)?;
+    let unnamed_ends = special_tokens::write(folder, &settings, json.as_ref(), &vocabulary.tokens, changes, metadata)?;
     if let Some(id) = vocabulary.unknown.and_then(|id| u32::try_from(id).ok())
         && metadata.get(keys::TOKENIZER_UNKNOWN_ID).is_none()
     {
@@ -158,7 +160,7 @@ pub(super) fn write(
     for (key, value) in vocabulary.last {
         metadata.set(key, value);
     }
-    Ok(())
+    Ok(unnamed_ends)
 }
 
 fn read_sentencepiece(folder: &Folder) -> Result<Option<Sentencepiece>, Error> {

@@ -1,6 +1,7 @@
 //! The vocabulary of a `tokenizer.json`: byte-pair encodings of bytes and of characters, unigram, WordPiece.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 
 use serde_json::Value as Json;
 
@@ -8,30 +9,37 @@ use super::error::TokenizerProblem;
 use super::metaspace::{Metaspace, parts};
 use super::pre_tokenizer;
 use super::tokenizer::{ADDED_SCORE, EMPTY_SCORE, Tokens, Vocabulary, added_token, index};
+use super::tokenizer_file::{TokenizerFile, VocabList};
 use crate::arch::TokenKey;
 use crate::gguf::{Value, keys};
-use crate::tokenizer::{TokenKind, pre_tokenizer_flags};
+use crate::tokenizer::{PieceHasher, TokenKind, pre_tokenizer_flags};
 
 /// Takes a tokenizer as it is nearest to what a file can express.
 const ANYWAY: &str = "default";
 /// Score of every token whose merges are listed.
 const UNSCORED: f32 = -1000.0;
 
-/// Reads `json`. `pre` names a pre-tokenizer where it shall not be recognized.
+type PieceHash = BuildHasherDefault<PieceHasher>;
+/// Ids of tokens by their texts.
+type PieceIds<'a> = HashMap<&'a [u8], usize, PieceHash>;
+
+/// Reads `file`. `pre` names a pre-tokenizer where it shall not be recognized.
 ///
 /// # Errors
 /// When it is no valid tokenizer, or none that a GGUF file can express.
 pub(super) fn read(
-    json: &Json,
+    file: TokenizerFile,
     vocab_size: Option<usize>,
     changes: &[TokenKey],
     pre: Option<&str>,
 ) -> Result<Vocabulary, TokenizerProblem> {
-    let model = json.get("model").ok_or(structure("model", "a model"))?;
-    match kind(model) {
-        "BPE" => byte_pairs(json, model, vocab_size, changes, pre),
-        "Unigram" => unigram(json, model, vocab_size, pre),
-        "WordPiece" => word_piece(json, model, vocab_size, pre),
+    if file.json.get("model").is_none() {
+        return Err(structure("model", "a model"));
+    }
+    match kind(&file) {
+        "BPE" => byte_pairs(file, vocab_size, changes, pre),
+        "Unigram" => unigram(&file, vocab_size, pre),
+        "WordPiece" => word_piece(&file, vocab_size, pre),
         other => Err(TokenizerProblem::UnknownModel { name: other.to_owned() }),
     }
 }
@@ -41,11 +49,12 @@ fn structure(path: &'static str, expected: &'static str) -> TokenizerProblem {
 }
 
 /// The model's type, which older files leave to be told from its parts.
-fn kind(model: &Json) -> &str {
+fn kind(file: &TokenizerFile) -> &str {
+    let model = &file.json["model"];
     match model["type"].as_str() {
         Some(kind) => kind,
-        None if model["merges"].is_array() => "BPE",
-        None if model["vocab"].is_array() => "Unigram",
+        None if file.merges.is_some() => "BPE",
+        None if matches!(file.vocab, VocabList::Scores(_)) => "Unigram",
         None if model["continuing_subword_prefix"].is_string() => "WordPiece",
         None => "",
     }
@@ -86,9 +95,9 @@ fn tokens<'a>(
 }
 
 /// Texts and ids of a vocabulary that is written as an object.
-fn object_vocab(model: &Json) -> Result<impl Iterator<Item = (&str, u64)> + Clone, TokenizerProblem> {
-    let vocab = model["vocab"].as_object().ok_or(structure("model.vocab", "tokens with their ids"))?;
-    Ok(vocab.iter().filter_map(|(text, id)| Some((text.as_str(), id.as_u64()?))))
+fn object_vocab(vocab: &VocabList) -> Result<impl Iterator<Item = (&str, u64)> + Clone, TokenizerProblem> {
+    let vocab = vocab.ids().ok_or(structure("model.vocab", "tokens with their ids"))?;
+    Ok(vocab.iter().map(|(text, id)| (text.as_str(), *id)))
 }
 
 /// Whether `<0xNN>` is what `text` looks like.
@@ -98,55 +107,58 @@ fn is_byte(text: &str) -> bool {
 }
 
 fn byte_pairs(
-    json: &Json,
-    model: &Json,
+    file: TokenizerFile,
     vocab_size: Option<usize>,
     changes: &[TokenKey],
     pre: Option<&str>,
 ) -> Result<Vocabulary, TokenizerProblem> {
+    let TokenizerFile { json, vocab, merges } = file;
     for (part, path) in [
         ("continuing_subword_prefix", "model.continuing_subword_prefix"),
         ("end_of_word_suffix", "model.end_of_word_suffix"),
     ] {
-        if model[part].as_str().is_some_and(|text| !text.is_empty()) {
+        if json["model"][part].as_str().is_some_and(|text| !text.is_empty()) {
             return Err(structure(path, "none: no GGUF file can express marks of words' parts"));
         }
     }
-    let merges = model["merges"].as_array().ok_or(structure("model.merges", "a list"))?;
-    let merges = merges.iter().map(merge).collect::<Option<Vec<_>>>().ok_or(structure("model.merges", "pairs"))?;
+    let merges = merges.ok_or(structure("model.merges", "a list"))?;
+    let merges = merges.into_iter().collect::<Option<Vec<_>>>().ok_or(structure("model.merges", "pairs"))?;
     let of_bytes = |list, name| parts(&json[list], name).iter().any(|part| part["type"] == "ByteLevel");
     if of_bytes("pre_tokenizer", "pretokenizers")
         || of_bytes("normalizer", "normalizers")
         || of_bytes("decoder", "decoders")
     {
-        let tokens = tokens(json, object_vocab(model)?, vocab_size, |_| TokenKind::Normal)?;
+        let tokens = tokens(&json, object_vocab(&vocab)?, vocab_size, |_| TokenKind::Normal)?;
         let pre = match pre {
             Some(name) => name.to_owned(),
-            None => pre_tokenizer::recognize(json)?.to_owned(),
+            None => {
+                let texts: Vec<&str> = object_vocab(&vocab)?.map(|(text, _)| text).collect();
+                pre_tokenizer::recognize(&json, &texts)?.to_owned()
+            }
         };
         return Ok(Vocabulary { merges: Some(merges), ..Vocabulary::new("gpt2", Some(pre), tokens) });
     }
-    characters(json, model, merges, vocab_size, changes, pre)
+    let tokens = tokens(&json, object_vocab(&vocab)?, vocab_size, |text| {
+        if is_byte(text) { TokenKind::Byte } else { TokenKind::Normal }
+    })?;
+    drop(vocab);
+    characters(&json, tokens, merges, changes, pre)
 }
 
 /// Byte-pair encoding of characters, as sentencepiece has it: with scores, or with merges for Gemma 4.
 fn characters(
     json: &Json,
-    model: &Json,
+    mut tokens: Tokens,
     merges: Vec<String>,
-    vocab_size: Option<usize>,
     changes: &[TokenKey],
     pre: Option<&str>,
 ) -> Result<Vocabulary, TokenizerProblem> {
-    let mut tokens = tokens(json, object_vocab(model)?, vocab_size, |text| {
-        if is_byte(text) { TokenKind::Byte } else { TokenKind::Normal }
-    })?;
     let spaces = Metaspace::read(json);
     let anyway = pre == Some(ANYWAY);
     if !anyway {
         spaces.expressible()?;
         let bytes = tokens.kinds.iter().filter(|kind| **kind == TokenKind::Byte).count();
-        if model["byte_fallback"] != true || bytes < 256 {
+        if json["model"]["byte_fallback"] != true || bytes < 256 {
             return Err(TokenizerProblem::NoBytes { tokens: bytes });
         }
         if !spaces.escaped {
@@ -197,34 +209,41 @@ fn characters(
 /// Scores by which pairs are joined in the order of the `merges`: the sooner, the higher. Sentencepiece joins whatever
 /// makes a token, so that the merges must be all there are.
 fn scores(json: &Json, tokens: &Tokens, merges: &[String], anyway: bool) -> Result<Vec<f32>, TokenizerProblem> {
-    let ids: HashMap<&[u8], usize> = tokens.texts.iter().enumerate().map(|(id, text)| (text.as_slice(), id)).collect();
+    let ids: PieceIds<'_> = tokens.texts.iter().enumerate().map(|(id, text)| (text.as_slice(), id)).collect();
     let mut first = vec![None; tokens.texts.len()];
-    let mut pairs = HashSet::new();
+    let mut pairs: HashSet<(usize, usize), PieceHash> = HashSet::default();
+    let mut joined_text = Vec::new();
     let mut last = None;
     for (rank, merge) in merges.iter().enumerate() {
         let Some(space) = merge.char_indices().skip(1).find(|(_, c)| *c == ' ').map(|(at, _)| at) else { continue };
         let (left, right) = (&merge.as_bytes()[..space], &merge.as_bytes()[space + 1..]);
-        let Some(&joined) = ids.get([left, right].concat().as_slice()) else { continue };
+        joined_text.clear();
+        joined_text.extend_from_slice(left);
+        joined_text.extend_from_slice(right);
+        let Some(&joined) = ids.get(joined_text.as_slice()) else { continue };
         // Runs of one character grow from the left in any order.
         if first[joined].is_some() && last != Some(joined) && !anyway && !is_run(&tokens.texts[joined]) {
             return Err(TokenizerProblem::MixedMerges { token: tokens.text(joined) });
         }
         first[joined].get_or_insert(rank);
         last = Some(joined);
-        pairs.insert((left, right));
+        if let (Some(&left), Some(&right)) = (ids.get(left), ids.get(right)) {
+            pairs.insert((left, right));
+        }
     }
-    let is_part = |text: &[u8]| {
-        let id = ids.get(text).filter(|&&id| tokens.kinds[id] == TokenKind::Normal);
-        id.is_some_and(|&id| first[id].is_some() || tokens.text(id).chars().count() == 1)
+    let part = |text: &[u8]| {
+        let id = *ids.get(text).filter(|&&id| tokens.kinds[id] == TokenKind::Normal)?;
+        (first[id].is_some() || tokens.text(id).chars().count() == 1).then_some(id)
     };
     let mut order: Vec<usize> = (0..tokens.texts.len()).filter(|&id| tokens.kinds[id] == TokenKind::Normal).collect();
     for &id in order.iter().filter(|_| !anyway) {
-        let text = tokens.text(id);
-        for (at, _) in text.char_indices().skip(1) {
-            let (left, right) = (&tokens.texts[id][..at], &tokens.texts[id][at..]);
-            if is_part(left) && is_part(right) && !pairs.contains(&(left, right)) {
-                let (left, right) = (text[..at].to_owned(), text[at..].to_owned());
-                return Err(TokenizerProblem::MissingMerge { token: text, left, right });
+        let whole = &tokens.texts[id];
+        for (at, _) in String::from_utf8_lossy(whole).char_indices().skip(1) {
+            let Some((left, right)) = whole.split_at_checked(at) else { break };
+            let Some(parts) = part(left).and_then(|left| Some((left, part(right)?))) else { continue };
+            if !pairs.contains(&parts) {
+                let (left, right) = (tokens.text(parts.0), tokens.text(parts.1));
+                return Err(TokenizerProblem::MissingMerge { token: tokens.text(id), left, right });
             }
         }
     }
@@ -250,24 +269,13 @@ fn is_run(text: &[u8]) -> bool {
     chars.next().is_some_and(|first| chars.all(|c| c == first))
 }
 
-/// A merge as one string, from one or from a pair; spaces within a part are written as the byte-level alphabet does.
-fn merge(json: &Json) -> Option<String> {
-    if let Some(text) = json.as_str() {
-        return Some(text.to_owned());
-    }
-    let part = |i: usize| Some(json.get(i)?.as_str()?.replace(' ', "Ġ"));
-    Some(format!("{} {}", part(0)?, part(1)?))
-}
-
-fn unigram(
-    json: &Json,
-    model: &Json,
-    vocab_size: Option<usize>,
-    pre: Option<&str>,
-) -> Result<Vocabulary, TokenizerProblem> {
-    let vocab = model["vocab"].as_array().ok_or(structure("model.vocab", "tokens with their scores"))?;
-    let pairs = vocab.iter().map(|entry| Some((entry[0].as_str()?, entry[1].as_f64()?)));
-    let pairs = pairs.collect::<Option<Vec<_>>>().ok_or(structure("model.vocab", "tokens with their scores"))?;
+fn unigram(file: &TokenizerFile, vocab_size: Option<usize>, pre: Option<&str>) -> Result<Vocabulary, TokenizerProblem> {
+    let (json, model) = (&file.json, &file.json["model"]);
+    let pairs = match &file.vocab {
+        VocabList::Scores(pairs) => pairs.iter().map(Option::as_ref).collect::<Option<Vec<_>>>(),
+        _ => None,
+    };
+    let pairs = pairs.ok_or(structure("model.vocab", "tokens with their scores"))?;
     let spaces = Metaspace::read(json);
     if pre != Some(ANYWAY) {
         spaces.expressible()?;
@@ -276,7 +284,7 @@ fn unigram(
         }
     }
     let fallback = model["byte_fallback"] == true;
-    let texts = (0..).zip(&pairs).map(|(id, (text, _))| (*text, id));
+    let texts = (0..).zip(&pairs).map(|(id, (text, _))| (text.as_str(), id));
     let mut tokens =
         tokens(
             json,
@@ -305,11 +313,11 @@ fn unigram(
 }
 
 fn word_piece(
-    json: &Json,
-    model: &Json,
+    file: &TokenizerFile,
     vocab_size: Option<usize>,
     pre: Option<&str>,
 ) -> Result<Vocabulary, TokenizerProblem> {
+    let (json, model) = (&file.json, &file.json["model"]);
     let normalizer = &json["normalizer"];
     let bert = normalizer["type"] == "BertNormalizer";
     let pre_tokenizer = &json["pre_tokenizer"];
@@ -323,7 +331,8 @@ fn word_piece(
         }
     }
     let inner = model["continuing_subword_prefix"].as_str().unwrap_or("##");
-    let mut tokens = tokens(json, object_vocab(model)?, vocab_size, |_| TokenKind::Normal)?;
+    let vocab = object_vocab(&file.vocab)?;
+    let mut tokens = tokens(json, vocab.clone(), vocab_size, |_| TokenKind::Normal)?;
     for (text, kind) in tokens.texts.iter_mut().zip(&tokens.kinds) {
         // Words begin with a space that only the vocabulary knows.
         if !matches!(kind, TokenKind::Control | TokenKind::UserDefined) {
@@ -333,7 +342,8 @@ fn word_piece(
             }
         }
     }
-    let unknown = model["unk_token"].as_str().and_then(|text| model["vocab"][text].as_u64());
+    let unknown = model["unk_token"].as_str();
+    let unknown = unknown.and_then(|unknown| vocab.clone().find(|(text, _)| *text == unknown).map(|(_, id)| id));
     let mut last = vec![(keys::TOKENIZER_LOWERCASE, Value::Bool(normalizer["lowercase"].as_bool().unwrap_or(bert)))];
     if let Some(strip) = normalizer["strip_accents"].as_bool() {
         last.push((keys::TOKENIZER_STRIP_ACCENTS, Value::Bool(strip)));

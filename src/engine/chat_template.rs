@@ -1,7 +1,7 @@
 //! A model's own chat template, rendered as transformers renders it.
 //!
-//! Known differences from Python: `%` formats no strings, `| safe + text` does not escape the text, and dates are told in
-//! UTC.
+//! Known differences from Python: `%` formats no strings, dates are told in UTC, and `| safe + text` does not escape the
+//! text. minijinja escapes there only where it escapes all that is printed, which Python does not do for chat templates.
 //!
 //! Templates are written for Python's Jinja: methods of strings, lists and dictionaries, `tojson` as `json.dumps`
 //! writes it, `raise_exception`, `strftime_now`, whitespace trimmed around blocks.

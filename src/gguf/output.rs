@@ -87,14 +87,21 @@ pub struct OutputFile {
     reserved: u64,
 }
 
+/// Bytes that may still be written to the folder of `path`.
+///
+/// # Errors
+/// [`OutputError::Create`] when that cannot be opened.
+pub fn free_room(path: &Path) -> Result<u64, OutputError> {
+    let failed = |source| OutputError::Create { path: path.into(), source };
+    mmap::free_bytes(&File::open(folder_of(path)).map_err(failed)?).map_err(failed)
+}
+
 /// Checks, without making anything, that the disk has room for `bytes` bytes at `path`.
 ///
 /// # Errors
 /// [`OutputError::NoRoom`] when it has not; [`OutputError::Create`] when the folder cannot be opened.
 pub fn check_room(path: &Path, bytes: u64) -> Result<(), OutputError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let failed = |source| OutputError::Create { path: path.into(), source };
-    let free = mmap::free_bytes(&File::open(folder).map_err(failed)?).map_err(failed)?;
+    let free = free_room(path)?;
     if bytes <= free {
         return Ok(());
     }
@@ -199,7 +206,11 @@ impl Write for OutputFile {
     }
 }
 
-fn check_target(path: &Path, overwrite: Overwrite<'_>) -> Result<(), OutputError> {
+/// Checks, without making anything, that the file `path` may be made.
+///
+/// # Errors
+/// When it exists and may not be replaced, or is no regular file.
+pub(super) fn check_target(path: &Path, overwrite: Overwrite<'_>) -> Result<(), OutputError> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

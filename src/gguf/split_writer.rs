@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, ShardProblem};
-use super::output::{CompleteFile, Overwrite};
+use super::output::{CompleteFile, OutputError, Overwrite, check_target};
 use super::reader::Reader;
 use super::value::Metadata;
 use super::writer::{TensorSpec, Writer, file_size};
@@ -147,23 +147,43 @@ fn headers(path: &Path, metadata: &Metadata, shards: &[Vec<TensorSpec>]) -> Resu
     let (Ok(small_count), true) = (u16::try_from(count), (1..=limits::MAX_SHARDS).contains(&(count as u64))) else {
         return Err(Error::Shard { path: path.into(), problem: ShardProblem::TooMany { count: count as u64 } });
     };
+    let paths = output_paths(path, count);
     if count == 1 {
-        return Ok(vec![(path.into(), metadata.clone())]);
+        return Ok(paths.into_iter().map(|path| (path, metadata.clone())).collect());
     }
     let tensors: usize = shards.iter().map(Vec::len).sum();
     let tensors = i32::try_from(tensors).unwrap_or(i32::MAX);
-    let prefix = path.with_extension("");
-    let prefix = if path.extension().is_some_and(|extension| extension == "gguf") { &*prefix } else { path };
-    let shard = |no: u16| {
-        let mut name = prefix.file_name().unwrap_or_default().to_owned();
-        name.push(shards::shard_file_name("", no.into(), small_count.into()));
+    let shard = |(no, path): (u16, PathBuf)| {
         let mut metadata = if no == 0 { metadata.clone() } else { Metadata::new() };
         metadata.set_last(keys::SPLIT_NO, no);
         metadata.set_last(keys::SPLIT_COUNT, small_count);
         metadata.set_last(keys::SPLIT_TENSORS_COUNT, tensors);
-        (prefix.with_file_name(name), metadata)
+        (path, metadata)
     };
-    Ok((0..small_count).map(shard).collect())
+    Ok((0..small_count).zip(paths).map(shard).collect())
+}
+
+/// Paths of the `count` files of the model `path`.
+fn output_paths(path: &Path, count: usize) -> Vec<PathBuf> {
+    if count == 1 {
+        return vec![path.into()];
+    }
+    let prefix = path.with_extension("");
+    let prefix = if path.extension().is_some_and(|extension| extension == "gguf") { &*prefix } else { path };
+    let shard = |no| {
+        let mut name = prefix.file_name().unwrap_or_default().to_owned();
+        name.push(shards::shard_file_name("", no, count as u64));
+        prefix.with_file_name(name)
+    };
+    (0..count as u64).map(shard).collect()
+}
+
+/// Checks, without making anything, that the `count` files of the model `path` may be made.
+///
+/// # Errors
+/// When one exists and may not be replaced, or is no regular file.
+pub fn check_outputs(path: &Path, count: usize, overwrite: Overwrite<'_>) -> Result<(), OutputError> {
+    output_paths(path, count).iter().try_for_each(|path| check_target(path, overwrite))
 }
 
 #[cfg(test)]

@@ -6,14 +6,17 @@ use crate::tokenizer::{Error, Model, SpecialIds, TokenKind, Tokenizer, Vocab, pr
 impl Tokenizer {
     /// The tokenizer of an opened file.
     ///
-    /// ```no_run
+    /// ```
+    /// # use gguf::convert::{Conversion, Folder, Options};
+    /// # let conversion = Conversion::new(Folder::open("testdata/storyteller".as_ref())?, &Options::default())?;
+    /// # let bytes = gguf::quantize::run_in_memory(&conversion, &conversion.plan(&[])?)?;
     /// use gguf::gguf::Reader;
     /// use gguf::tokenizer::{EncodeOptions, Tokenizer};
     ///
-    /// let reader = Reader::open("model.gguf".as_ref())?;
+    /// let reader = Reader::from_bytes("model.gguf", bytes.into())?; // or Reader::open
     /// let tokenizer = Tokenizer::from_gguf(&reader)?;
-    /// let tokens = tokenizer.encode("Once upon a time", EncodeOptions { add_special: true, parse_special: false })?;
-    /// println!("{} tokens", tokens.len());
+    /// let options = EncodeOptions { add_special: true, parse_special: false };
+    /// assert_eq!(tokenizer.encode("Once upon a time", options)?, [1, 569, 788, 262, 618]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

@@ -126,6 +126,16 @@ pub enum Error {
         /// The output.
         path: PathBuf,
     },
+    /// The machine has too little memory for the work.
+    #[error("{}: no memory: needs {bytes} bytes, {available} are available", printable_path(path))]
+    NoMemory {
+        /// The output.
+        path: PathBuf,
+        /// Bytes that the work takes at most.
+        bytes: u64,
+        /// Bytes that there are.
+        available: u64,
+    },
     /// The work was stopped.
     #[error("stopped")]
     Stopped,

@@ -126,6 +126,15 @@ pub struct TypeTotal {
     pub bytes: u64,
 }
 
+impl TypeTotal {
+    /// Adds `tensors` tensors of so many elements and bytes in all.
+    pub fn add(&mut self, tensors: usize, parameters: u64, bytes: u64) {
+        self.tensors += tensors;
+        self.parameters = self.parameters.saturating_add(parameters);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
 impl Plan {
     /// Plans `options` for `source`.
     ///
@@ -193,10 +202,7 @@ impl Plan {
     pub fn by_type(&self) -> BTreeMap<TensorType, TypeTotal> {
         let mut totals: BTreeMap<TensorType, TypeTotal> = BTreeMap::new();
         for tensor in &self.tensors {
-            let total = totals.entry(tensor.spec.ty).or_default();
-            total.tensors += 1;
-            total.parameters += tensor.elements();
-            total.bytes += tensor.bytes();
+            totals.entry(tensor.spec.ty).or_default().add(1, tensor.elements(), tensor.bytes());
         }
         totals
     }

@@ -4,12 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::needs::{check_memory, memory_bytes};
 use super::slab::{Encoded, Job, Sizes, Slab, Worker, cut};
 use super::stats::{ErrorSums, ModelError};
 use super::stream::{Width, ordered};
 use super::verify::read_back;
 use super::{Error, Plan, Source};
 use crate::gguf::{self, Overwrite, SplitWriter, Writer};
+use crate::memory;
 
 /// Bytes of slabs that may wait to be written: a moment's work, so that a disk's pause stops nobody.
 const WINDOW_BYTES: usize = 64 << 20;
@@ -35,7 +37,7 @@ impl Default for RunOptions {
 }
 
 impl RunOptions {
-    fn threads(&self) -> usize {
+    pub(super) fn threads(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             n => n,
@@ -78,8 +80,8 @@ pub struct Outcome {
 /// every slab, and stops the work by returning false.
 ///
 /// # Errors
-/// When the source cannot be read or has changed, holds what is no number, or the output cannot be written. Then
-/// nothing is left of it.
+/// When there is too little memory, the source cannot be read or has changed, holds what is no number, or the output
+/// cannot be written. Then nothing is left of it.
 pub fn run(
     source: &dyn Source,
     plan: &Plan,
@@ -87,6 +89,7 @@ pub fn run(
     options: &RunOptions,
     progress: &dyn Fn(Progress) -> bool,
 ) -> Result<Outcome, Error> {
+    check_memory(path, memory_bytes(source, plan, options), memory::available())?;
     let ids = source.file_ids();
     let overwrite = if options.force { Overwrite::Replace { inputs: &ids } } else { Overwrite::Refuse };
     let mut writer = SplitWriter::create(path, overwrite, &plan.metadata, &plan.files())?;
@@ -166,7 +169,7 @@ impl Making<'_> {
 }
 
 /// As many slabs as fit the bound, and one for each thread and the writer at least.
-fn width(threads: usize, max_slab_bytes: usize) -> Width {
+pub(super) fn width(threads: usize, max_slab_bytes: usize) -> Width {
     let least = threads + 2;
     let window = (WINDOW_BYTES / max_slab_bytes.max(1)).clamp(least, MAX_WINDOW.max(least));
     Width { threads, window }

@@ -42,6 +42,15 @@ impl Slab {
         let ty = plan.tensors[self.tensor].spec.ty;
         (ty.bytes_for(self.first).unwrap_or(0), bytes(ty, self.elements))
     }
+
+    /// Bytes that a thread holds to make it, besides its bytes in the output. `measure` as in [`Job`].
+    pub(super) fn worker_bytes(&self, source: &dyn Source, plan: &Plan, measure: bool) -> u64 {
+        let planned = &plan.tensors[self.tensor];
+        let elements = self.tile.min(self.elements);
+        let floats = if measure { 2 } else { 1 } * size_of::<f32>() as u64 * elements;
+        let read = planned.source_type.bytes_for(elements).unwrap_or(0);
+        read + floats + source.scratch_bytes(planned.source, elements)
+    }
 }
 
 /// Bytes of whole blocks.

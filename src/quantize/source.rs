@@ -29,6 +29,11 @@ pub trait Source: Sync {
         self.tensors()[tensor].shape.first().copied().unwrap_or(1)
     }
 
+    /// Bytes that a read of `elements` elements holds besides its buffer.
+    fn scratch_bytes(&self, _tensor: usize, _elements: u64) -> u64 {
+        0
+    }
+
     /// Fills `buffer` with the bytes of a tensor from `offset_bytes` on, in whole granules.
     ///
     /// # Errors

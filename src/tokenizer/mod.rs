@@ -23,6 +23,7 @@ pub use end_tokens::end_tokens;
 pub use error::Error;
 pub use pre_tokenizer::{Flags as PreTokenizerFlags, Recognized};
 pub use stream::StreamDecoder;
+pub(crate) use vocab::PieceHasher;
 pub use vocab::{Model, SpecialIds, TokenKind, Vocab};
 
 use special::{Part, Specials};

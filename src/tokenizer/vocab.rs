@@ -129,7 +129,7 @@ pub(super) type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<PieceHasher>>;
 /// Multiply-and-rotate over eight bytes at a time: pieces are short, and come from models and texts that gain
 /// nothing by collisions but slower tokens.
 #[derive(Default)]
-pub(super) struct PieceHasher(u64);
+pub(crate) struct PieceHasher(u64);
 
 impl PieceHasher {
     fn mix(&mut self, word: u64) {

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// What every module may use; these use nothing but each other.
-const GROUND: &[&str] = &["tensor_type", "bytes", "input_file", "printable"];
+const GROUND: &[&str] = &["tensor_type", "bytes", "input_file", "memory", "printable"];
 
 const BELOW_APPLICATIONS: &[&str] = &["quant", "kernels", "nn", "gguf", "safetensors", "tokenizer", "arch", "model"];
 
@@ -150,4 +150,18 @@ fn unsafe_code_stays_where_it_belongs() {
         .map(|(path, _)| path)
         .collect();
     assert!(elsewhere.is_empty(), "unsafe code is allowed in {elsewhere:?}");
+}
+
+/// The guide's example is the tree's: every line of its code stands in the folder that it walks through.
+#[test]
+fn the_guide_to_a_new_family_shows_the_tree() {
+    let guide = fs::read_to_string(root().join("docs/adding-an-architecture.md")).expect("readable");
+    let family: String = sources("src/arch/glm4_moe").into_iter().map(|(_, text)| text).collect();
+    let family: Vec<&str> = family.lines().map(str::trim).collect();
+    let blocks = guide.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    let lines: Vec<&str> = blocks.flat_map(str::lines).map(str::trim).filter(|line| *line != "...").collect();
+    assert!(lines.len() > 10, "{lines:?}");
+    for line in lines {
+        assert!(family.contains(&line), "not in src/arch/glm4_moe: {line}");
+    }
 }

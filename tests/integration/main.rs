@@ -32,6 +32,8 @@ mod quantize_command;
 mod quantize_options;
 // Outputs that cannot be written.
 mod outputs;
+// What is told before a run.
+mod preflight;
 // Files of the reference programs, written again.
 mod round_trip;
 // Tokenizers against the `tokenizers` crate.

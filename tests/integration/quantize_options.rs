@@ -131,7 +131,9 @@ total        4       51456  54928             8.54
 
 201 KiB -> 54.1 KiB (55424 bytes), 8.54 bits per weight
 ";
-    assert_eq!(text(&output.stdout), expected);
+    // What follows depends on the machine.
+    let plan = text(&output.stdout).strip_prefix(expected).expect("the plan");
+    assert!(plan.starts_with("Needs 54.1 KiB (") && plan.lines().count() == 1, "{plan}");
     assert_eq!(names(&folder), ["small.gguf"]);
     let plan: Json = serde_json::from_slice(&run(&["-n", "--json"]).stdout).expect("JSON");
     assert_eq!(plan["tensors"][2]["reason"], "fallback");

@@ -2,19 +2,19 @@
 //! attention (the factors of the others stand still), of all in windows.
 
 use super::Blocks;
-use crate::arch::forward::{attention, block, model, rope, routed};
+use crate::arch::forward::{attention, block, model, rope, routed, sliding_rope};
 use crate::arch::{Error, Hparams, keys};
 use crate::kernels::Activation;
 use crate::nn::{
-    BlockInputs, BlockNorms, BlockSpec, Dense, FeedForward, Gate, Gating, Mixer, ModelSpec, NormKind, RopeSpec,
-    RopeStyle, Weights, frequencies,
+    BlockInputs, BlockNorms, BlockSpec, Dense, FeedForward, Gate, Gating, Mixer, ModelSpec, NormKind, RopeStyle,
+    Weights,
 };
 
 #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
 pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
     let kinds = Blocks::new(h)?;
     let full = rope(h, weights, RopeStyle::Halves)?;
-    let sliding = sliding_rope(h)?;
+    let sliding = sliding_rope(h, RopeStyle::Halves)?;
     let window = h.positive(keys::SLIDING_WINDOW)?;
     let dense = Dense { activation: Activation::GeluTanh, gate: Gate::Separate };
     let feed_forward = if kinds.experts == 0 {
@@ -41,14 +41,4 @@ pub(super) fn spec(h: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
         block_inputs: (own > 0).then_some(BlockInputs { length: own }),
         ..model(h, NormKind::Rms, blocks.collect())
     })
-}
-
-fn sliding_rope(h: &Hparams) -> Result<RopeSpec, Error> {
-    let length = h.positive(keys::KEY_LENGTH_SWA)?;
-    let dims = h.count_or(keys::ROPE_DIMENSION_COUNT_SWA, length)?;
-    if dims == 0 || dims > length || !dims.is_multiple_of(2) {
-        return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT_SWA, "an even number from 2 to attention.key_length_swa"));
-    }
-    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE_SWA, 10_000.0)?);
-    Ok(RopeSpec::new(RopeStyle::Halves, &frequencies(base, dims), 1.0))
 }

@@ -4,7 +4,8 @@ use gguf::gguf::{Array, Reader, Value};
 use serde_json::{Map, Value as Json, json};
 
 use super::Sections;
-use super::text::{bits_per_weight, tensor_bytes};
+use super::text::tensor_bytes;
+use crate::totals::bits_per_weight;
 
 /// Elements of an array that are given, unless all of them are.
 const MAX_ELEMENTS: usize = 16;

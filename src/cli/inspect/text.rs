@@ -6,9 +6,11 @@ use std::io::{self, IsTerminal, Write};
 use gguf::TensorType;
 use gguf::gguf::{Array, Reader, Value, ValueType, keys};
 use gguf::printable::{printable, printable_path};
+use gguf::quantize::TypeTotal;
 
 use super::Sections;
 use crate::table::{Align, Table};
+use crate::totals::{self, bits_per_weight};
 use crate::units;
 
 /// Characters of a text, and of all elements of an array together, unless everything is shown.
@@ -151,39 +153,16 @@ fn write_tensors(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
 }
 
 fn write_totals(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
-    let mut types: BTreeMap<TensorType, (usize, u64, u64)> = BTreeMap::new();
+    let mut types: BTreeMap<TensorType, TypeTotal> = BTreeMap::new();
     for tensor in reader.tensors() {
-        let (count, elements, bytes) = types.entry(tensor.ty).or_default();
-        *count += 1;
-        *elements += tensor.elements();
-        *bytes += tensor.bytes();
+        types.entry(tensor.ty).or_default().add(1, tensor.elements(), tensor.bytes());
     }
-    let mut table = Table::new([
-        ("type", Align::Left),
-        ("tensors", Align::Right),
-        ("parameters", Align::Right),
-        ("bytes", Align::Right),
-        ("bits per weight", Align::Right),
-    ]);
-    let bits = |bytes, elements| bits_per_weight(bytes, elements).map_or_else(String::new, |bits| format!("{bits:.2}"));
-    for (ty, (count, elements, bytes)) in types {
-        table.row([ty.to_string(), count.to_string(), elements.to_string(), bytes.to_string(), bits(bytes, elements)]);
-    }
-    let (elements, bytes) = (reader.parameters(), tensor_bytes(reader));
-    let count = reader.tensors().len().to_string();
-    table.row(["total".into(), count, elements.to_string(), bytes.to_string(), bits(bytes, elements)]);
-    table.write(out)
+    totals::write(out, &types)
 }
 
 /// Bytes of all tensors together.
 pub(super) fn tensor_bytes(reader: &Reader) -> u64 {
     reader.tensors().iter().map(gguf::gguf::TensorInfo::bytes).fold(0, u64::saturating_add)
-}
-
-/// Bits that an element takes on average; `None` when there are no elements.
-pub(super) fn bits_per_weight(bytes: u64, elements: u64) -> Option<f64> {
-    #[allow(clippy::cast_precision_loss, reason = "some digits are shown")]
-    (elements > 0).then(|| bytes as f64 * 8.0 / elements as f64)
 }
 
 /// Writes one value whole. On a terminal, what could steer it is escaped; a program gets texts as they are.

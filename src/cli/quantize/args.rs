@@ -112,7 +112,7 @@ pub(crate) struct WriteArgs {
     output: Option<PathBuf>,
     /// Replace an existing output
     #[arg(long, short)]
-    pub(crate) force: bool,
+    force: bool,
     /// Show the plan and the exact size of the file; read no weight and write nothing
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,

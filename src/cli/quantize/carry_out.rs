@@ -1,12 +1,13 @@
 //! Carrying a plan out, or showing it, and telling what came of it.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::bail;
-use gguf::gguf::check_room;
+use gguf::gguf::{OutputError, Overwrite, check_outputs, check_room, free_room};
+use gguf::memory;
 use gguf::printable::printable_path;
 use gguf::quantize::{self, Outcome, Phase, Plan, Source};
 use serde_json::Value as Json;
@@ -25,19 +26,11 @@ pub(crate) fn carry_out(
     doing: &str,
     source_bytes: u64,
 ) -> anyhow::Result<ExitCode> {
-    if args.dry_run {
-        let mut out = io::BufWriter::new(io::stdout().lock());
-        if args.json {
-            write_json(&mut out, &plan_report::json(plan, source_bytes)?)?;
-        } else {
-            plan_report::write(&mut out, plan, source_bytes)?;
-        }
-        out.flush()?;
-        check_room(output, plan.file_bytes)?;
-        return Ok(ExitCode::SUCCESS);
-    }
     if output.is_dir() {
         bail!("{}: is a folder (-o names the file)", printable_path(output));
+    }
+    if args.dry_run {
+        return show(source, plan, args, output, source_bytes);
     }
     let start = Instant::now();
     let bar = progress::bytes(plan.tensor_bytes(), doing);
@@ -64,6 +57,66 @@ pub(crate) fn carry_out(
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows `plan` and what it needs.
+///
+/// # Errors
+/// When the output may not be where it shall be, or disk or memory do not suffice: what `--force` cannot mend.
+fn show(
+    source: &dyn Source,
+    plan: &Plan,
+    args: &WriteArgs,
+    output: &Path,
+    source_bytes: u64,
+) -> anyhow::Result<ExitCode> {
+    let options = args.run_options();
+    let (memory, available) = (quantize::memory_bytes(source, plan, &options), memory::available());
+    let existing = existing(source, plan, options.force, output)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.json {
+        let mut report = plan_report::json(plan, source_bytes)?;
+        report["output"] = output.to_string_lossy().into();
+        report["output_exists"] = existing.is_some().into();
+        report["memory_bytes"] = memory.into();
+        write_json(&mut out, &report)?;
+    } else {
+        plan_report::write(&mut out, plan, source_bytes)?;
+        let of =
+            |bytes: Option<u64>, what| bytes.map_or_else(String::new, |n| format!(" ({} {what})", units::bytes(n)));
+        writeln!(
+            out,
+            "Needs {}{} on the disk, at most {}{} of memory",
+            units::bytes(plan.file_bytes),
+            of(free_room(output).ok(), "free"),
+            units::bytes(memory),
+            of(available, "available"),
+        )?;
+    }
+    out.flush()?;
+    if let Some(path) = existing {
+        let then = if options.force { "it would be replaced" } else { "only --force replaces it" };
+        eprintln!("{}: exists already; {then}", printable_path(&path));
+    }
+    check_room(output, plan.file_bytes)?;
+    quantize::check_memory(output, memory, available)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first of the files that `plan` makes that is there already.
+///
+/// # Errors
+/// When it cannot be replaced at all.
+fn existing(source: &dyn Source, plan: &Plan, force: bool, output: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let path = match check_outputs(output, plan.shards, Overwrite::Refuse) {
+        Ok(()) => return Ok(None),
+        Err(OutputError::Exists { path }) => path,
+        Err(error) => return Err(error.into()),
+    };
+    if force {
+        check_outputs(output, plan.shards, Overwrite::Replace { inputs: &source.file_ids() })?;
+    }
+    Ok(Some(path))
 }
 
 fn write_json(out: &mut impl Write, report: &Json) -> io::Result<()> {

@@ -9,7 +9,7 @@ use gguf::quantize::{Error, Plan, Reason};
 use serde_json::{Value as Json, json};
 
 use crate::table::{Align, Table};
-use crate::units;
+use crate::{totals, units};
 
 /// Writes every tensor with its types, why, and its bytes; then totals.
 pub(super) fn write(out: &mut impl Write, plan: &Plan, source_bytes: u64) -> io::Result<()> {
@@ -35,22 +35,7 @@ pub(super) fn write(out: &mut impl Write, plan: &Plan, source_bytes: u64) -> io:
     }
     table.write(out)?;
     writeln!(out, "\nTotals")?;
-    let mut table = Table::new([
-        ("type", Align::Left),
-        ("tensors", Align::Right),
-        ("parameters", Align::Right),
-        ("bytes", Align::Right),
-        ("bits per weight", Align::Right),
-    ]);
-    for (ty, total) in plan.by_type() {
-        let bits = bits(total.bytes, total.parameters);
-        let (parameters, bytes) = (total.parameters.to_string(), total.bytes.to_string());
-        table.row([ty.to_string(), total.tensors.to_string(), parameters, bytes, format!("{bits:.2}")]);
-    }
-    let (parameters, bytes) = (plan.parameters().to_string(), plan.tensor_bytes().to_string());
-    let bits = format!("{:.2}", plan.bits_per_weight());
-    table.row(["total".into(), plan.tensors.len().to_string(), parameters, bytes, bits]);
-    table.write(out)?;
+    totals::write(out, &plan.by_type())?;
     if let Some(line) = fallbacks(plan) {
         writeln!(out, "\n{line}")?;
     }
@@ -63,11 +48,6 @@ pub(super) fn write(out: &mut impl Write, plan: &Plan, source_bytes: u64) -> io:
         plan.file_bytes,
         plan.bits_per_weight()
     )
-}
-
-#[allow(clippy::cast_precision_loss, reason = "some digits are shown")]
-fn bits(bytes: u64, parameters: u64) -> f64 {
-    bytes as f64 * 8.0 / parameters.max(1) as f64
 }
 
 /// How many tensors get another type because their rows do not fill blocks: `3 of 20 tensors fall back: ...`.

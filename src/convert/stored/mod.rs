@@ -53,6 +53,16 @@ impl Stored {
         }
     }
 
+    /// Bytes that [`Self::read`] holds, about, besides its buffer of `elements` elements: stored numbers, and single
+    /// precision before it is written.
+    pub(super) fn scratch_bytes(&self, elements: u64) -> u64 {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Mxfp4(_) => elements,
+            Self::Fp8(_) | Self::Packed(_) => elements * 8,
+        }
+    }
+
     /// Fills `out` with rows of `cols` elements, from row `first` on.
     pub(super) fn read(&self, checkpoint: &Checkpoint, first: u64, cols: usize, out: &mut [u8]) -> Result<(), Error> {
         match self {
