@@ -105,24 +105,14 @@ pub(crate) trait Integers: Copy {
         unsafe { self.load_int(sums.as_ptr()) }
     }
 
-    /// Columns of sixteen rows.
+    /// Puts the columns of sixteen rows where the rows were.
     #[inline(always)]
-    fn transpose_words(self, rows: [Self::Int; LANES]) -> [Self::Int; LANES] {
-        let mut words = [[0; LANES]; LANES];
-        for (lane, row) in rows.into_iter().enumerate() {
-            let mut row_words = [0; LANES];
-            // SAFETY: the array holds 16 integers.
-            unsafe { self.store_int(row_words.as_mut_ptr(), row) };
-            for (to, word) in words.iter_mut().zip(row_words) {
-                to[lane] = word;
+    fn transpose_words(self, words: &mut [[i32; LANES]; LANES]) {
+        for row in 1..LANES {
+            for column in 0..row {
+                (words[row][column], words[column][row]) = (words[column][row], words[row][column]);
             }
         }
-        let mut columns = rows;
-        for (column, words) in columns.iter_mut().zip(&words) {
-            // SAFETY: the array holds 16 integers.
-            *column = unsafe { self.load_int(words.as_ptr()) };
-        }
-        columns
     }
 
     /// The sum of each vector's lanes.

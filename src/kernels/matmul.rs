@@ -212,7 +212,9 @@ impl Work<'_> {
             let listed = self.arranged.iter().find(|(found, _)| *found == input);
             match listed.map_or_else(|| x.arranged(pool, input), |(_, arranged)| arranged) {
                 Arranged::Tiles(x) => pool.isa().run_tiles(TileProduct { weights, rows: range, x, out, stride }),
-                Arranged::Groups(x) => pool.isa().run(PanelProduct { weights, rows: range, x, out, stride }),
+                Arranged::Groups(x) => {
+                    pool.isa().run(PanelProduct { weights, rows: range, x, out, stride, cold, then })
+                }
             }
         } else {
             pool.isa().run(RowsProduct { weights, rows: range, x, tokens: self.tokens, out, stride, cold, then });

@@ -24,7 +24,7 @@ const SLAB: usize = 1024;
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct SuperPanel {
-    /// Four codes of each row a word.
+    /// Four codes of each row a word, in the order of the format's vectors.
     codes: [[i32; LANES]; 64],
     /// Of each sub-block.
     scales: [[i32; LANES]; SUBS],
@@ -35,26 +35,20 @@ struct SuperPanel {
     dmin: [f32; LANES],
 }
 
-/// Sixteen blocks, one a lane.
-#[derive(Clone, Copy)]
+/// Two blocks of each of sixteen rows, a row a lane.
+#[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
 struct BlockPanel {
-    codes: [[i32; LANES]; 8],
-    d: [f32; LANES],
+    codes: [[i32; LANES]; 16],
+    d: [[f32; LANES]; 2],
     /// What is taken from each element.
-    minus_m: [f32; LANES],
+    minus_m: [[f32; LANES]; 2],
 }
 
 impl Default for SuperPanel {
     fn default() -> Self {
         let zeros = [0; LANES];
         Self { codes: [zeros; 64], scales: [zeros; SUBS], mins: [zeros; SUBS / 2], d: [0.0; LANES], dmin: [0.0; LANES] }
-    }
-}
-
-impl Default for BlockPanel {
-    fn default() -> Self {
-        Self { codes: [[0; LANES]; 8], d: [0.0; LANES], minus_m: [0.0; LANES] }
     }
 }
 
@@ -66,6 +60,10 @@ pub(super) struct PanelProduct<'a> {
     pub(super) x: &'a Groups,
     pub(super) out: &'a mut [f32],
     pub(super) stride: usize,
+    /// Whether nobody has asked for these weights ahead of time.
+    pub(super) cold: bool,
+    /// Weights that this thread is likely to read after these.
+    pub(super) then: &'a [u8],
 }
 
 impl Kernel for PanelProduct<'_> {
@@ -93,8 +91,10 @@ impl Kernel for PanelProduct<'_> {
 
 /// How the panels of a format are made and multiplied.
 trait Panels {
-    /// Sixteen blocks.
+    /// Some blocks of sixteen rows.
     type Panel: Copy + Default + 'static;
+    /// Blocks of a row in a panel; the last of a row may have fewer.
+    const BLOCKS: usize;
     /// How the format wants its input.
     const INPUT: Input;
     /// Bytes of a block.
@@ -103,13 +103,13 @@ trait Panels {
     /// Where a thread keeps its panels from task to task.
     fn kept() -> &'static LocalKey<RefCell<Vec<Self::Panel>>>;
 
-    /// Decodes sixteen blocks; rows that are missing are zeros.
+    /// Decodes a panel's blocks of sixteen rows. What there is not keeps any value.
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut Self::Panel);
 
     /// Adds the products of `panels` and `TOKENS` tokens of `x` from `token` on to `sums`.
     ///
     /// # Safety
-    /// `x` must have as many blocks as there are panels, `token + TOKENS` must be at most [`GROUP`], and `sums` must
+    /// `x` must have as many blocks as the panels, `token + TOKENS` must be at most [`GROUP`], and `sums` must
     /// have a vector for each token.
     unsafe fn multiply<L: Lanes, const TOKENS: usize>(
         l: L,
@@ -124,36 +124,40 @@ impl PanelProduct<'_> {
     #[inline(always)]
     fn slabs<L: Lanes, P: Panels>(self, l: L) {
         let (cols, len) = (self.weights.cols(), P::INPUT.block_len());
-        let (all, most) = (cols / len, SLAB / len);
+        // Blocks of a row, and panels of a slab.
+        let (all, most) = (cols / len, SLAB / (len * P::BLOCKS));
         let (stripes, groups) = (self.rows.len().div_ceil(LANES), self.x.count());
         assert!(stripes * LANES <= self.stride && groups * GROUP * self.stride <= self.out.len());
         let mut kept = P::kept().take();
         if kept.len() < stripes * most {
             kept.resize(stripes * most, P::Panel::default());
         }
-        for first in (0..all).step_by(most) {
-            let count = most.min(all - first);
-            // What is decoded next: more of these rows, or the first blocks of those behind them.
-            let ahead = if first + most < all { most } else { self.rows.len() * all - first };
+        if self.cold {
+            let (from, len) = (self.rows.start * all * P::BYTES, self.rows.len() * all * P::BYTES);
+            fetch(l, self.weights.bytes()[from..].as_ptr(), len);
+        }
+        let mut next = self.then.as_ptr();
+        for first in (0..all).step_by(most * P::BLOCKS) {
+            let blocks = (most * P::BLOCKS).min(all - first);
+            let count = blocks.div_ceil(P::BLOCKS);
             for (stripe, panels) in kept.chunks_exact_mut(most).enumerate().take(stripes) {
-                for (b, panel) in panels[..count].iter_mut().enumerate() {
-                    let blocks = self.blocks::<P>(stripe, first + b, all);
-                    for block in blocks.into_iter().flatten() {
-                        prefetch(l, block.as_ptr().wrapping_add(ahead * P::BYTES), P::BYTES);
-                    }
-                    P::decode(l, blocks, panel);
+                for (block, panel) in (first..).step_by(P::BLOCKS).zip(&mut panels[..count]) {
+                    let len = P::BLOCKS.min(all - block) * P::BYTES;
+                    fetch(l, next, LANES * len);
+                    next = next.wrapping_add(LANES * len);
+                    P::decode(l, self.rows_at(stripe, block * P::BYTES, len), panel);
                 }
             }
             for (group, sums) in self.out.chunks_exact_mut(GROUP * self.stride).enumerate().take(groups) {
-                let x = self.x.blocks(group, first, count);
+                let x = self.x.blocks(group, first, blocks);
                 for (stripe, panels) in kept.chunks_exact(most).enumerate().take(stripes) {
                     let mut sums = Sums::new(&mut sums[stripe * LANES..], self.stride, first == 0);
                     if L::WIDE {
-                        // SAFETY: `x` has `count` blocks, and these are all tokens of a group, with room for each.
+                        // SAFETY: `x` has the panels' blocks, and these are all tokens of a group, with room for each.
                         unsafe { P::multiply::<L, GROUP>(l, &panels[..count], x, 0, sums) };
                     } else {
                         for token in (0..GROUP).step_by(2) {
-                            // SAFETY: `x` has `count` blocks, and these are two tokens of a group, with room for each.
+                            // SAFETY: `x` has the panels' blocks, and these are two tokens of a group, with room for each.
                             unsafe { P::multiply::<L, 2>(l, &panels[..count], x, token, sums) };
                             sums = sums.after(2);
                         }
@@ -164,13 +168,13 @@ impl PanelProduct<'_> {
         P::kept().set(kept);
     }
 
-    /// Block `block`, of `all` in a row, of sixteen rows.
+    /// `len` bytes from byte `at` on of each of sixteen rows.
     #[inline(always)]
-    fn blocks<P: Panels>(&self, stripe: usize, block: usize, all: usize) -> [Option<&[u8]>; LANES] {
-        let bytes = self.weights.bytes();
+    fn rows_at(&self, stripe: usize, at: usize, len: usize) -> [Option<&[u8]>; LANES] {
+        let (bytes, row_bytes) = (self.weights.bytes(), self.weights.row_bytes());
         let mut rows = [None; LANES];
         for (row, to) in (self.rows.start + stripe * LANES..self.rows.end).zip(&mut rows) {
-            *to = Some(&bytes[(row * all + block) * P::BYTES..][..P::BYTES]);
+            *to = Some(&bytes[row * row_bytes + at..][..len]);
         }
         rows
     }
@@ -230,18 +234,9 @@ impl Sums {
 
 /// Asks for `len` bytes, readable or not.
 #[inline(always)]
-fn prefetch<L: Lanes>(l: L, from: *const u8, len: usize) {
+fn fetch<L: Lanes>(l: L, from: *const u8, len: usize) {
     for line in (0..len).step_by(64) {
-        l.prefetch(from.wrapping_add(line));
-    }
-}
-
-/// Writes columns, as many as there is room for.
-#[inline(always)]
-fn put<L: Lanes>(l: L, columns: &[L::Int], to: &mut [[i32; LANES]]) {
-    for (to, column) in to.iter_mut().zip(columns) {
-        // SAFETY: the array holds 16 integers.
-        unsafe { l.store_int(to.as_mut_ptr(), *column) };
+        l.prefetch_far(from.wrapping_add(line));
     }
 }
 
@@ -319,6 +314,21 @@ unsafe fn add_scaled<L: Lanes, const TOKENS: usize>(
     }
 }
 
+/// Where word `word` of a super-block stands in the vectors of format `F`.
+#[inline(always)]
+fn place<F: SuperBlockFormat>(word: usize) -> usize {
+    let places = const {
+        let mut places = [0; 8];
+        let mut at = 0;
+        while at < 8 {
+            places[F::HALVES[at / 2][at % 2]] = at;
+            at += 1;
+        }
+        places
+    };
+    8 * places[word / 8] + word % 8
+}
+
 /// The super-blocks of format `F`.
 struct SuperBlocks<F>(std::marker::PhantomData<F>);
 
@@ -329,6 +339,7 @@ thread_local! {
 
 impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
     type Panel = SuperPanel;
+    const BLOCKS: usize = 1;
     const INPUT: Input = Input::SuperBlocks;
     const BYTES: usize = F::BYTES;
 
@@ -338,46 +349,41 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
 
     #[inline(always)]
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut SuperPanel) {
-        let (mut words, mut scales, mut mins) = ([[l.splat_int(0); LANES]; 4], nothing(l), nothing(l));
         let mut factors = [[0; LANES]; 2];
+        let mut mins = [[0; LANES]; LANES];
         for (lane, row) in rows.into_iter().enumerate() {
             let Some(row) = row else { continue };
-            for (words, codes) in words.iter_mut().zip(F::codes(l, row)) {
-                words[lane] = codes;
+            for (words, codes) in to.codes.as_chunks_mut::<LANES>().0.iter_mut().zip(F::codes(l, row)) {
+                // SAFETY: an array of 16 integers.
+                unsafe { l.store_int(words[lane].as_mut_ptr(), codes) };
             }
             let sub = F::scales(l, row);
-            let mut sixteen: [i32; LANES] = sub.scales.map(i32::from);
-            let mut pairs = [0; LANES];
-            for (to, [a, b]) in pairs.iter_mut().zip(sub.offsets.as_chunks::<2>().0) {
-                *to = pair(*a, *b);
-            }
+            to.scales[lane] = sub.scales.map(i32::from);
+            let pairs = sub.offsets.as_chunks::<2>().0;
             if F::SUB_LEN == 32 {
                 // There is room for them behind eight scales.
-                sixteen[8..12].copy_from_slice(&pairs[..4]);
-            }
-            // SAFETY: arrays of 16 integers.
-            unsafe {
-                scales[lane] = l.load_int(sixteen.as_ptr());
-                mins[lane] = l.load_int(pairs.as_ptr());
+                for (to, [a, b]) in to.scales[lane][8..12].iter_mut().zip(pairs) {
+                    *to = pair(*a, *b);
+                }
+            } else if F::MINS {
+                for (to, [a, b]) in mins[lane].iter_mut().zip(pairs) {
+                    *to = pair(*a, *b);
+                }
             }
             let [d, dmin] = F::factors(row);
             (factors[0][lane], factors[1][lane]) = (d, dmin);
         }
-        for (words, halves) in words.into_iter().zip(F::HALVES) {
-            // A half has eight words of four codes.
-            let columns = l.transpose_words(words);
-            for (columns, half) in columns.as_chunks::<8>().0.iter().zip(halves) {
-                put(l, columns, &mut to.codes[8 * half..]);
-            }
+        for words in to.codes.as_chunks_mut::<LANES>().0 {
+            l.transpose_words(words);
         }
-        let scales = l.transpose_words(scales);
-        put(l, &scales, &mut to.scales);
+        l.transpose_words(&mut to.scales);
         to.d = l.to_array(l.halves(&factors[0]));
         if F::MINS {
             if F::SUB_LEN == 32 {
-                put(l, &scales[8..12], &mut to.mins);
+                to.mins[..4].copy_from_slice(&to.scales[8..12]);
             } else {
-                put(l, &l.transpose_words(mins), &mut to.mins);
+                l.transpose_words(&mut mins);
+                to.mins.copy_from_slice(&mins[..SUBS / 2]);
             }
             to.dmin = l.to_array(l.sub(l.splat(0.0), l.halves(&factors[1])));
         }
@@ -392,7 +398,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
         mut sums: Sums,
     ) {
         for (b, panel) in panels.iter().enumerate() {
-            // SAFETY: `x` has as many blocks as there are panels, with 64 words and 16 sums for each of the group's tokens.
+            // SAFETY: `x` has as many blocks as the panels, with 64 words and 16 sums for each of the group's tokens.
             let (codes, code_sums) = unsafe {
                 (x.codes.as_ptr().add(b * 64 * GROUP + token), x.sums.as_ptr().add(b * SUBS * GROUP + token))
             };
@@ -400,7 +406,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
             let mut products = nothing::<L, TOKENS>(l);
             for sub in 0..256 / F::SUB_LEN {
                 let word = sub * F::SUB_LEN / 4;
-                let (w, x) = (&panel.codes[word..], codes.wrapping_add(word * GROUP));
+                let (w, x) = (&panel.codes[place::<F>(word)..], codes.wrapping_add(word * GROUP));
                 // SAFETY: a sub-block has four or eight words, in the panel and in the group. Where there is a zero
                 // point, there are 16.
                 let dots = unsafe {
@@ -446,6 +452,7 @@ struct Blocks<F>(std::marker::PhantomData<F>);
 
 impl<F: BlockFormat> Panels for Blocks<F> {
     type Panel = BlockPanel;
+    const BLOCKS: usize = 2;
     const INPUT: Input = Input::Blocks;
     const BYTES: usize = F::BYTES;
 
@@ -455,18 +462,24 @@ impl<F: BlockFormat> Panels for Blocks<F> {
 
     #[inline(always)]
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut BlockPanel) {
-        let mut words = nothing(l);
-        let mut factors = [[0; LANES]; 2];
+        let mut factors = [[[0; LANES]; 2]; 2];
         for (lane, row) in rows.into_iter().enumerate() {
             let Some(row) = row else { continue };
-            words[lane] = F::codes(l, [row, row]);
-            let [d, m] = F::factors(row);
-            (factors[0][lane], factors[1][lane]) = (d, m);
+            // A block without neighbour is one with itself.
+            let two = [&row[..F::BYTES], &row[row.len() - F::BYTES..]];
+            // SAFETY: an array of 16 integers.
+            unsafe { l.store_int(to.codes[lane].as_mut_ptr(), F::codes(l, two)) };
+            for (factors, block) in factors.iter_mut().zip(two) {
+                let [d, m] = F::factors(block);
+                (factors[0][lane], factors[1][lane]) = (d, m);
+            }
         }
-        put(l, &l.transpose_words(words), &mut to.codes);
-        to.d = l.to_array(F::scales(l, &factors[0]));
-        if F::OFFSET {
-            to.minus_m = l.to_array(l.sub(l.splat(0.0), l.halves(&factors[1])));
+        l.transpose_words(&mut to.codes);
+        for (half, [d, m]) in factors.iter().enumerate() {
+            to.d[half] = l.to_array(F::scales(l, d));
+            if F::OFFSET {
+                to.minus_m[half] = l.to_array(l.sub(l.splat(0.0), l.halves(m)));
+            }
         }
     }
 
@@ -483,22 +496,24 @@ impl<F: BlockFormat> Panels for Blocks<F> {
             // SAFETY: the caller vouches for the sums.
             totals[t] = unsafe { sums.load(l, t) };
         }
-        for (b, panel) in panels.iter().enumerate() {
-            // SAFETY: `x` has as many blocks as there are panels, with 8 words and a sum for each of the group's tokens.
+        for b in 0..x.scales.len() {
+            let (panel, half) = (&panels[b / 2], b % 2);
+            // SAFETY: `x` has 8 words and a sum for each of the group's tokens in a block.
             let (codes, code_sums, scales) = unsafe {
                 let codes = x.codes.as_ptr().add(b * 8 * GROUP + token);
                 (codes, x.sums.as_ptr().add(b * GROUP + token), x.scales.get_unchecked(b))
             };
+            let w = panel.codes[8 * half..].as_ptr();
             // SAFETY: a block has eight words, in the panel and in the group.
             let products = unsafe {
                 let start = zeros::<L, TOKENS>(l, F::ZERO, code_sums);
                 if F::ZERO == 128 {
-                    multiply_words::<L, true, 8, TOKENS>(l, panel.codes.as_ptr(), codes, start)
+                    multiply_words::<L, true, 8, TOKENS>(l, w, codes, start)
                 } else {
-                    multiply_words::<L, false, 8, TOKENS>(l, panel.codes.as_ptr(), codes, start)
+                    multiply_words::<L, false, 8, TOKENS>(l, w, codes, start)
                 }
             };
-            let (d, minus_m) = (l.array(&panel.d), l.array(&panel.minus_m));
+            let (d, minus_m) = (l.array(&panel.d[half]), l.array(&panel.minus_m[half]));
             for t in 0..TOKENS {
                 let scale = l.splat(scales[token + t]);
                 totals[t] = l.mul_add(l.mul(d, scale), l.int_to_float(products[t]), totals[t]);

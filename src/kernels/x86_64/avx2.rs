@@ -510,18 +510,15 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
-    fn transpose_words(self, rows: [IntPair; LANES]) -> [IntPair; LANES] {
-        // SAFETY: a value of this type proves the instruction set.
-        unsafe {
-            let mut floats = [Pair(_mm256_setzero_ps(), _mm256_setzero_ps()); LANES];
-            for (float, row) in floats.iter_mut().zip(rows) {
-                *float = Pair(_mm256_castsi256_ps(row.0), _mm256_castsi256_ps(row.1));
-            }
-            let mut columns = rows;
-            for (column, float) in columns.iter_mut().zip(Lanes::transpose(self, floats)) {
-                *column = IntPair(_mm256_castps_si256(float.0), _mm256_castps_si256(float.1));
-            }
-            columns
+    fn transpose_words(self, words: &mut [[i32; LANES]; LANES]) {
+        let mut rows = [self.splat(0.0); LANES];
+        for (row, words) in rows.iter_mut().zip(&*words) {
+            // SAFETY: the array holds 16 words.
+            *row = unsafe { self.load(words.as_ptr().cast()) };
+        }
+        for (words, column) in words.iter_mut().zip(Lanes::transpose(self, rows)) {
+            // SAFETY: as above.
+            unsafe { self.store(words.as_mut_ptr().cast(), column) };
         }
     }
 

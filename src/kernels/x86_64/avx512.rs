@@ -481,9 +481,9 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn transpose_words(self, rows: [__m512i; LANES]) -> [__m512i; LANES] {
-        // SAFETY: a value of this type proves the instruction set; both kinds of vectors are 64 bytes of any value.
-        unsafe { std::mem::transmute(transpose(std::mem::transmute::<[__m512i; LANES], [__m512; LANES]>(rows))) }
+    fn transpose_words(self, words: &mut [[i32; LANES]; LANES]) {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { transpose_words(words) }
     }
 
     #[inline(always)]
@@ -586,6 +586,20 @@ fn reduce<const MAX: bool>(vectors: &[__m512; LANES]) -> __m512 {
     let all = join::<MAX>(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xdd>(a, b));
     // From 0, 2, 1, 3.
     _mm512_permute_ps::<0xd8>(all)
+}
+
+/// Puts the columns of sixteen rows where the rows were.
+#[target_feature(enable = "avx512f,avx512dq")]
+fn transpose_words(words: &mut [[i32; LANES]; LANES]) {
+    let mut rows = [_mm512_setzero_ps(); LANES];
+    for (row, words) in rows.iter_mut().zip(&*words) {
+        // SAFETY: the array holds 16 words.
+        *row = unsafe { _mm512_loadu_ps(words.as_ptr().cast()) };
+    }
+    for (words, column) in words.iter_mut().zip(transpose(rows)) {
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_ps(words.as_mut_ptr().cast(), column) };
+    }
 }
 
 /// Columns of sixteen rows.
