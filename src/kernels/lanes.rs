@@ -297,6 +297,13 @@ pub(crate) trait Lanes: Integers {
     /// Likewise, for later: into the second-level cache.
     #[inline(always)]
     fn prefetch_far<T>(self, _at: *const T) {}
+    /// Likewise for `len` bytes from `at` on.
+    #[inline(always)]
+    fn fetch(self, at: *const u8, len: usize) {
+        for line in (0..len).step_by(64) {
+            self.prefetch_far(at.wrapping_add(line));
+        }
+    }
 
     /// Sum of `rows` x `vectors` dot products, see [`multiply`].
     ///

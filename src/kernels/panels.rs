@@ -134,7 +134,7 @@ impl PanelProduct<'_> {
         }
         if self.cold {
             let (from, len) = (self.rows.start * all * P::BYTES, self.rows.len() * all * P::BYTES);
-            fetch(l, self.weights.bytes()[from..].as_ptr(), len);
+            l.fetch(self.weights.bytes()[from..].as_ptr(), len);
         }
         let mut next = self.then.as_ptr();
         for first in (0..all).step_by(most * P::BLOCKS) {
@@ -143,7 +143,7 @@ impl PanelProduct<'_> {
             for (stripe, panels) in kept.chunks_exact_mut(most).enumerate().take(stripes) {
                 for (block, panel) in (first..).step_by(P::BLOCKS).zip(&mut panels[..count]) {
                     let len = P::BLOCKS.min(all - block) * P::BYTES;
-                    fetch(l, next, LANES * len);
+                    l.fetch(next, LANES * len);
                     next = next.wrapping_add(LANES * len);
                     P::decode(l, self.rows_at(stripe, block * P::BYTES, len), panel);
                 }
@@ -229,14 +229,6 @@ impl Sums {
     unsafe fn store<L: Lanes>(self, l: L, t: usize, sum: L::Float) {
         // SAFETY: the caller vouches for it.
         unsafe { l.store(self.to.add(t * self.stride), sum) }
-    }
-}
-
-/// Asks for `len` bytes, readable or not.
-#[inline(always)]
-fn fetch<L: Lanes>(l: L, from: *const u8, len: usize) {
-    for line in (0..len).step_by(64) {
-        l.prefetch_far(from.wrapping_add(line));
     }
 }
 

@@ -206,9 +206,7 @@ impl<'a> RowsProduct<'a> {
             *row = &bytes[(first + i).min(end - 1) * len..][..len];
         }
         if self.cold && first == self.rows.start {
-            for line in bytes[first * len..end * len].chunks(64) {
-                l.prefetch_far(line.as_ptr());
-            }
+            l.fetch(bytes[first * len..].as_ptr(), (end - first) * len);
         }
         let next = if end < self.rows.end { &bytes[end * len..] } else { self.then };
         Sixteen { rows, next: next.as_ptr() }
@@ -233,7 +231,7 @@ struct Sixteen<'a> {
 }
 
 impl<'a> Sixteen<'a> {
-    /// Block `b` of row `i`, `LEN` bytes.
+    /// Block `b` of row `i`, `len` bytes.
     ///
     /// # Safety
     /// The row must have it.
@@ -248,13 +246,11 @@ impl<'a> Sixteen<'a> {
     #[inline(always)]
     fn fetch_next<L: Lanes>(&self, l: L, i: usize, b: usize, len: usize) {
         let from = self.next.wrapping_add(LANES * b * len);
-        for line in 0..len / 64 {
-            l.prefetch_far(from.wrapping_add(64 * (i * (len / 64) + line)));
-        }
+        let share = len / 64 * 64;
+        l.fetch(from.wrapping_add(i * share), share);
         // What is left over of all shares.
-        let rest = LANES * (len % 64);
-        if i * 64 < rest {
-            l.prefetch_far(from.wrapping_add(LANES * (len - len % 64) + 64 * i));
+        if 64 * i < LANES * (len % 64) {
+            l.prefetch_far(from.wrapping_add(LANES * share + 64 * i));
         }
     }
 }
