@@ -49,6 +49,20 @@ pub(crate) unsafe fn accumulate_bf16<L: Lanes, const R: usize, const T: usize>(
     store_sums(l, &sums, waiting);
 }
 
+/// [`super::integers::Integers::transpose_words`] by way of [`Lanes::transpose`].
+#[inline(always)]
+pub(crate) fn transpose_words<L: Lanes>(l: L, words: &mut [[i32; LANES]; LANES]) {
+    let mut rows = [l.splat(0.0); LANES];
+    for (row, words) in rows.iter_mut().zip(&*words) {
+        // SAFETY: the array holds 16 numbers of four bytes.
+        *row = unsafe { l.load(words.as_ptr().cast()) };
+    }
+    for (words, column) in words.iter_mut().zip(l.transpose(rows)) {
+        // SAFETY: as above.
+        unsafe { l.store(words.as_mut_ptr().cast(), column) };
+    }
+}
+
 /// Partial sums from memory.
 #[inline(always)]
 pub(crate) fn load_sums<L: Lanes, const R: usize, const T: usize>(l: L, from: &Sums<R, T>) -> [[L::Float; R]; T] {

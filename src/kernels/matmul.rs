@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::activations::{Arranged, Input};
 use super::groups::GROUP;
 use super::lanes::{Kernel, LANES, Lanes};
+use super::matrix::ReadAhead;
 use super::panels::{self, PanelProduct};
 use super::rows::{RowsProduct, Tokens};
 use super::scratch::Scratch;
@@ -166,14 +167,9 @@ fn run(pool: &Pool, x: &Activations<'_>, work: &mut [Work<'_>]) {
         let (i, rows) = &strips[s];
         // Threads take turns.
         let next = strips.get(s + pool.threads());
-        let then = next.map_or(&[][..], |(i, rows)| bytes_from(work[*i].weights, rows));
-        work[*i].strip(pool, x, rows, s < pool.threads(), then);
+        let then = next.map_or(&[][..], |(i, rows)| work[*i].weights.bytes_from(rows.start));
+        work[*i].strip(pool, x, rows, ReadAhead { cold: s < pool.threads(), then });
     });
-}
-
-/// The bytes of a matrix from the first of these rows on.
-fn bytes_from<'a>(weights: &'a Matrix, rows: &Range<usize>) -> &'a [u8] {
-    &weights.bytes()[rows.start * weights.row_bytes()..]
 }
 
 impl Work<'_> {
@@ -193,16 +189,14 @@ impl Work<'_> {
         input.is_quantized() && self.tokens.len() >= enough
     }
 
-    /// The products of some rows, and their bias: `[tokens, stride]`, with padding. For `cold` and `then` see
-    /// [`RowsProduct`].
+    /// The products of some rows, and their bias: `[tokens, stride]`, with padding.
     fn multiply(
         &self,
         pool: &Pool,
         x: &Activations<'_>,
         (weights, bias): (&Matrix, Option<&[f32]>),
         rows: &Range<usize>,
-        cold: bool,
-        then: &[u8],
+        ahead: ReadAhead<'_>,
     ) -> Scratch {
         let stride = rows.len().next_multiple_of(LANES);
         let input = Input::of(weights.ty());
@@ -212,12 +206,10 @@ impl Work<'_> {
             let listed = self.arranged.iter().find(|(found, _)| *found == input);
             match listed.map_or_else(|| x.arranged(pool, input), |(_, arranged)| arranged) {
                 Arranged::Tiles(x) => pool.isa().run_tiles(TileProduct { weights, rows: range, x, out, stride }),
-                Arranged::Groups(x) => {
-                    pool.isa().run(PanelProduct { weights, rows: range, x, out, stride, cold, then })
-                }
+                Arranged::Groups(x) => pool.isa().run(PanelProduct { weights, rows: range, x, out, stride, ahead }),
             }
         } else {
-            pool.isa().run(RowsProduct { weights, rows: range, x, tokens: self.tokens, out, stride, cold, then });
+            pool.isa().run(RowsProduct { weights, rows: range, x, tokens: self.tokens, out, stride, ahead });
         }
         if let Some(bias) = bias {
             for row in tile.chunks_exact_mut(stride) {
@@ -227,13 +219,13 @@ impl Work<'_> {
         tile
     }
 
-    /// The task of some rows. For `cold` and `then` see [`RowsProduct`].
-    fn strip(&self, pool: &Pool, x: &Activations<'_>, rows: &Range<usize>, cold: bool, then: &[u8]) {
+    /// The task of some rows.
+    fn strip(&self, pool: &Pool, x: &Activations<'_>, rows: &Range<usize>, ahead: ReadAhead<'_>) {
         let stride = rows.len().next_multiple_of(LANES);
-        let after = self.gate.map_or(then, |(gate, ..)| bytes_from(gate, rows));
-        let mut tile = self.multiply(pool, x, (self.weights, self.bias), rows, cold, after);
+        let then = self.gate.map_or(ahead.then, |(gate, ..)| gate.bytes_from(rows.start));
+        let mut tile = self.multiply(pool, x, (self.weights, self.bias), rows, ReadAhead { then, ..ahead });
         if let Some((gate, bias, activation)) = self.gate {
-            let mut gates = self.multiply(pool, x, (gate, bias), rows, false, then);
+            let mut gates = self.multiply(pool, x, (gate, bias), rows, ReadAhead { cold: false, ..ahead });
             let len = self.tokens.len() * stride;
             activation.apply_gated(&mut gates[..len], &tile[..len]);
             tile = gates;

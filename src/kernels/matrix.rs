@@ -83,6 +83,11 @@ impl Matrix {
         self.row_bytes
     }
 
+    /// Bytes of all rows from row `first` on.
+    pub(super) fn bytes_from(&self, first: usize) -> &[u8] {
+        &self.bytes[first * self.row_bytes..]
+    }
+
     /// Bytes of row `row`.
     pub(super) fn row(&self, row: usize) -> &[u8] {
         &self.bytes[row * self.row_bytes..(row + 1) * self.row_bytes]
@@ -114,6 +119,15 @@ impl Matrix {
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         quant::decode(self.ty, self.row(row), out);
     }
+}
+
+/// When the weights around some rows are read, so that memory can be asked for them ahead of time.
+#[derive(Clone, Copy)]
+pub(super) struct ReadAhead<'a> {
+    /// Whether nobody has asked for the first of these rows.
+    pub(super) cold: bool,
+    /// What this thread is likely to read after them.
+    pub(super) then: &'a [u8],
 }
 
 #[cfg(test)]

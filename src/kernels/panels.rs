@@ -12,7 +12,7 @@ use super::activations::Input;
 use super::blocks::{self, BlockFormat, SUBS, SuperBlockFormat};
 use super::groups::{GROUP, Group, Groups, pair};
 use super::lanes::{Kernel, LANES, Lanes};
-use super::matrix::Matrix;
+use super::matrix::{Matrix, ReadAhead};
 use crate::TensorType;
 
 /// Products with fewer tokens read the weights row by row.
@@ -60,10 +60,7 @@ pub(super) struct PanelProduct<'a> {
     pub(super) x: &'a Groups,
     pub(super) out: &'a mut [f32],
     pub(super) stride: usize,
-    /// Whether nobody has asked for these weights ahead of time.
-    pub(super) cold: bool,
-    /// Weights that this thread is likely to read after these.
-    pub(super) then: &'a [u8],
+    pub(super) ahead: ReadAhead<'a>,
 }
 
 impl Kernel for PanelProduct<'_> {
@@ -132,11 +129,11 @@ impl PanelProduct<'_> {
         if kept.len() < stripes * most {
             kept.resize(stripes * most, P::Panel::default());
         }
-        if self.cold {
-            let (from, len) = (self.rows.start * all * P::BYTES, self.rows.len() * all * P::BYTES);
-            l.fetch(self.weights.bytes()[from..].as_ptr(), len);
+        if self.ahead.cold {
+            let own = self.weights.bytes_from(self.rows.start);
+            l.fetch(own.as_ptr(), self.rows.len() * self.weights.row_bytes());
         }
-        let mut next = self.then.as_ptr();
+        let mut next = self.ahead.then.as_ptr();
         for first in (0..all).step_by(most * P::BLOCKS) {
             let blocks = (most * P::BLOCKS).min(all - first);
             let count = blocks.div_ceil(P::BLOCKS);
@@ -171,10 +168,9 @@ impl PanelProduct<'_> {
     /// `len` bytes from byte `at` on of each of sixteen rows.
     #[inline(always)]
     fn rows_at(&self, stripe: usize, at: usize, len: usize) -> [Option<&[u8]>; LANES] {
-        let (bytes, row_bytes) = (self.weights.bytes(), self.weights.row_bytes());
         let mut rows = [None; LANES];
         for (row, to) in (self.rows.start + stripe * LANES..self.rows.end).zip(&mut rows) {
-            *to = Some(&bytes[row * row_bytes + at..][..len]);
+            *to = Some(&self.weights.row(row)[at..][..len]);
         }
         rows
     }

@@ -11,7 +11,7 @@ use super::activations::{Activations, Quantized};
 use super::blocks::{self, BlockFormat, SuperBlockFormat};
 use super::floats::{self, FloatFormat};
 use super::lanes::{Kernel, LANES, Lanes};
-use super::matrix::Matrix;
+use super::matrix::{Matrix, ReadAhead};
 use crate::TensorType;
 
 /// Most tokens for which blocks are unpacked once.
@@ -51,10 +51,7 @@ pub(super) struct RowsProduct<'a> {
     pub(super) tokens: Tokens<'a>,
     pub(super) out: &'a mut [f32],
     pub(super) stride: usize,
-    /// Whether nobody has asked for the first of these weights ahead of time.
-    pub(super) cold: bool,
-    /// Weights that this thread is likely to read after these.
-    pub(super) then: &'a [u8],
+    pub(super) ahead: ReadAhead<'a>,
 }
 
 impl Kernel for RowsProduct<'_> {
@@ -205,10 +202,10 @@ impl<'a> RowsProduct<'a> {
         for (i, row) in rows.iter_mut().enumerate() {
             *row = &bytes[(first + i).min(end - 1) * len..][..len];
         }
-        if self.cold && first == self.rows.start {
+        if self.ahead.cold && first == self.rows.start {
             l.fetch(bytes[first * len..].as_ptr(), (end - first) * len);
         }
-        let next = if end < self.rows.end { &bytes[end * len..] } else { self.then };
+        let next = if end < self.rows.end { &bytes[end * len..] } else { self.ahead.then };
         Sixteen { rows, next: next.as_ptr() }
     }
 

@@ -5,7 +5,7 @@ use super::dense_and_experts::DenseAndExperts;
 use super::ffn::Ffn;
 use super::mixer::MixerWeights;
 use super::moe::Moe;
-use super::rows::for_rows;
+use super::rows::{copy_rows, for_rows};
 use super::sequence::StateSpec;
 use super::{BlockSpec, Error, FeedForward, Linear, ModelSpec, Norm, SequenceOptions, Weights, Wiring};
 use crate::kernels::{Activation, Activations, Pool, Scratch, Store, vector};
@@ -204,14 +204,11 @@ impl BlockInput {
 
 /// A copy of `x`, rows of `cols`, through a norm, or as it is.
 fn normed(pool: &Pool, norm: Option<&Norm>, x: &[f32], cols: usize) -> Scratch {
-    let mut out = Scratch::new(x.len());
-    for_rows(pool, &mut out, cols, |i, row| {
-        row.copy_from_slice(&x[i * cols..(i + 1) * cols]);
+    copy_rows(pool, x, cols, |row| {
         if let Some(norm) = norm {
             norm.apply_row(row);
         }
-    });
-    out
+    })
 }
 
 /// Moves the rows of `wanted` (ascending) to the front.

@@ -2,7 +2,7 @@
 
 use super::ffn::Ffn;
 use super::moe::Moe;
-use super::rows::for_rows;
+use super::rows::copy_rows;
 use super::spec::{Dense, Experts};
 use super::{Error, ModelSpec, Norm, Weights};
 use crate::kernels::{Activations, Pool, Scratch, Store, vector};
@@ -48,14 +48,12 @@ impl DenseAndExperts {
     pub(super) fn apply(&self, pool: &Pool, x: &[f32], input: &Activations<'_>, out: &mut [f32]) {
         let cols = self.router_scale.len();
         let tokens = x.len() / cols;
-        let mut routed = x.to_vec();
-        for_rows(pool, &mut routed, cols, |_, row| {
+        let routed = copy_rows(pool, x, cols, |row| {
             self.router_in.apply_row(row);
             row.iter_mut().zip(&self.router_scale).for_each(|(v, scale)| *v *= scale);
         });
         let mut logits = self.experts.logits(pool, &Activations::new(&routed, cols), tokens);
-        let mut normed = x.to_vec();
-        self.experts_in.apply(pool, &mut normed);
+        let normed = copy_rows(pool, x, cols, |row| self.experts_in.apply_row(row));
         self.experts.apply_routed(pool, &Activations::new(&normed, cols), &mut logits, out);
         self.experts_out.apply(pool, out);
         let mut own = Scratch::new(x.len());

@@ -2,10 +2,20 @@
 
 use std::sync::Mutex;
 
-use crate::kernels::Pool;
+use crate::kernels::{Pool, Scratch};
 
 /// Elements that one task should have at least: less is not worth handing to another thread.
 const MIN_TASK_ELEMENTS: usize = 1 << 13;
+
+/// A copy of `x`, each of its rows of `cols` elements passed through `f`.
+pub(super) fn copy_rows(pool: &Pool, x: &[f32], cols: usize, f: impl Fn(&mut [f32]) + Sync) -> Scratch {
+    let mut out = Scratch::new(x.len());
+    for_rows(pool, &mut out, cols, |i, row| {
+        row.copy_from_slice(&x[i * cols..(i + 1) * cols]);
+        f(row);
+    });
+    out
+}
 
 /// Calls `f(row, values)` for each row of `cols` elements of `data`.
 pub(super) fn for_rows(pool: &Pool, data: &mut [f32], cols: usize, f: impl Fn(usize, &mut [f32]) + Sync) {

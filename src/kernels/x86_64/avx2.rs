@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::kernels::integers::{Integers, Spread};
-use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, Rows, multiply};
+use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, Rows, multiply, transpose_words};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -511,15 +511,7 @@ impl Integers for Avx2 {
 
     #[inline(always)]
     fn transpose_words(self, words: &mut [[i32; LANES]; LANES]) {
-        let mut rows = [self.splat(0.0); LANES];
-        for (row, words) in rows.iter_mut().zip(&*words) {
-            // SAFETY: the array holds 16 words.
-            *row = unsafe { self.load(words.as_ptr().cast()) };
-        }
-        for (words, column) in words.iter_mut().zip(Lanes::transpose(self, rows)) {
-            // SAFETY: as above.
-            unsafe { self.store(words.as_mut_ptr().cast(), column) };
-        }
+        transpose_words(self, words);
     }
 
     #[inline(always)]

@@ -6,7 +6,9 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::kernels::integers::{Integers, Spread};
-use crate::kernels::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, Rows, Sums, accumulate_bf16, multiply};
+use crate::kernels::lanes::{
+    Columns, Kernel, LANES, Lanes, Product, ROUND, Rows, Sums, accumulate_bf16, multiply, transpose_words,
+};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, and what [`super::avx2`] asks for; also VNNI if so marked.
 #[derive(Clone, Copy)]
@@ -483,7 +485,7 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     #[inline(always)]
     fn transpose_words(self, words: &mut [[i32; LANES]; LANES]) {
         // SAFETY: a value of this type proves the instruction set.
-        unsafe { transpose_words(words) }
+        unsafe { transpose_tile(self, words) }
     }
 
     #[inline(always)]
@@ -588,18 +590,9 @@ fn reduce<const MAX: bool>(vectors: &[__m512; LANES]) -> __m512 {
     _mm512_permute_ps::<0xd8>(all)
 }
 
-/// Puts the columns of sixteen rows where the rows were.
 #[target_feature(enable = "avx512f,avx512dq")]
-fn transpose_words(words: &mut [[i32; LANES]; LANES]) {
-    let mut rows = [_mm512_setzero_ps(); LANES];
-    for (row, words) in rows.iter_mut().zip(&*words) {
-        // SAFETY: the array holds 16 words.
-        *row = unsafe { _mm512_loadu_ps(words.as_ptr().cast()) };
-    }
-    for (words, column) in words.iter_mut().zip(transpose(rows)) {
-        // SAFETY: as above.
-        unsafe { _mm512_storeu_ps(words.as_mut_ptr().cast(), column) };
-    }
+fn transpose_tile<const VNNI: bool>(lanes: Avx512<VNNI>, words: &mut [[i32; LANES]; LANES]) {
+    transpose_words(lanes, words);
 }
 
 /// Columns of sixteen rows.
