@@ -168,9 +168,10 @@ impl PanelProduct<'_> {
     /// `len` bytes from byte `at` on of each of sixteen rows.
     #[inline(always)]
     fn rows_at(&self, stripe: usize, at: usize, len: usize) -> [Option<&[u8]>; LANES] {
+        let (bytes, row_bytes) = (self.weights.bytes(), self.weights.row_bytes());
         let mut rows = [None; LANES];
         for (row, to) in (self.rows.start + stripe * LANES..self.rows.end).zip(&mut rows) {
-            *to = Some(&self.weights.row(row)[at..][..len]);
+            *to = Some(&bytes[row * row_bytes + at..][..len]);
         }
         rows
     }
