@@ -148,7 +148,7 @@ pub fn gated(pool: &Pool, x: &Activations<'_>, products: &mut [GatedProduct<'_>]
 
 fn run(pool: &Pool, x: &Activations<'_>, work: &mut [Work<'_>]) {
     let mut strips = Vec::new();
-    for (i, w) in work.iter_mut().enumerate() {
+    for (i, w) in work.iter_mut().enumerate().filter(|(_, w)| w.tokens.len() > 0) {
         assert_eq!(w.weights.cols(), x.cols(), "rows of {} weights and {} inputs", w.weights.cols(), x.cols());
         let rows = w.weights.rows();
         assert!(w.bias.is_none_or(|bias| bias.len() == rows), "a bias for {rows} rows");

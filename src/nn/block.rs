@@ -5,7 +5,7 @@ use super::dense_and_experts::DenseAndExperts;
 use super::ffn::Ffn;
 use super::mixer::MixerWeights;
 use super::moe::Moe;
-use super::rows::{copy_rows, for_rows};
+use super::rows::{copy_rows, for_rows, keep_rows};
 use super::sequence::StateSpec;
 use super::{BlockSpec, Error, FeedForward, Linear, ModelSpec, Norm, SequenceOptions, Weights, Wiring};
 use crate::kernels::{Activation, Activations, Pool, Scratch, Store, vector};
@@ -95,11 +95,19 @@ impl Block {
         self.mixer.state(options)
     }
 
-    /// Takes the residual stream `x`, `[rows, embedding]`, through the block. When `wanted` names rows, only these
-    /// leave it: nobody reads the others after the last block.
-    pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>, wanted: Option<&Vec<usize>>) {
+    /// Whether a sequence has to remember anything for this block.
+    pub(super) fn remembers(&self) -> bool {
+        self.mixer.remembers()
+    }
+
+    /// Takes the residual stream `x`, `[rows, embedding]`, through the block, as far as rows leave it.
+    pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>) {
         let pool = batch.pool;
         let mut input = normed(pool, self.mixer_in.as_ref(), x, self.cols);
+        if let Some(leaving) = batch.leaving {
+            keep_rows(x, self.cols, leaving);
+            x.truncate(leaving.len() * self.cols);
+        }
         let mixed_into_stream =
             self.wiring == Wiring::Sequential && self.mixer_out.is_none() && self.residual_scale == 1.0;
         let mut mixed = Scratch::new(0);
@@ -109,28 +117,22 @@ impl Block {
             mixed = Scratch::new(x.len());
             self.mixer.apply(batch, self.index, &input, Store::Set, &mut mixed);
         }
-        if let Some(wanted) = wanted {
-            keep_rows(x, self.cols, wanted);
-            keep_rows(&mut input, self.cols, wanted);
-            x.truncate(wanted.len() * self.cols);
-            input.truncate(wanted.len() * self.cols);
-            if !mixed_into_stream {
-                keep_rows(&mut mixed, self.cols, wanted);
-                mixed.truncate(wanted.len() * self.cols);
-            }
+        if x.is_empty() {
+            return;
+        }
+        if let Some(leaving) = batch.leaving.filter(|_| self.shared_in) {
+            keep_rows(&mut input, self.cols, leaving);
+            input.truncate(leaving.len() * self.cols);
         }
         if !mixed.is_empty() && self.wiring == Wiring::Sequential {
             self.join(pool, self.mixer_out.as_ref(), &mut mixed, x);
-        }
-        if x.is_empty() {
-            return;
         }
         self.feed_forward(pool, &input, x);
         if self.wiring == Wiring::Parallel {
             self.join(pool, self.mixer_out.as_ref(), &mut mixed, x);
         }
         if let Some(own) = &self.block_input {
-            own.apply(batch, self.index, wanted, x);
+            own.apply(batch, self.index, x);
         }
         if let Some(scale) = self.output_scale {
             x.iter_mut().for_each(|v| *v *= scale);
@@ -184,7 +186,7 @@ impl Block {
 }
 
 impl BlockInput {
-    fn apply(&self, batch: &Batch<'_, '_>, block: usize, wanted: Option<&Vec<usize>>, x: &mut [f32]) {
+    fn apply(&self, batch: &Batch<'_, '_>, block: usize, x: &mut [f32]) {
         let cols = self.projection.rows();
         let rows = x.len() / cols;
         let mut gate = Scratch::new(rows * self.length);
@@ -192,8 +194,7 @@ impl BlockInput {
         let stride = batch.block_inputs.len() / batch.rows();
         for_rows(batch.pool, &mut gate, self.length, |i, row| {
             Activation::GeluTanh.apply(row);
-            let source = wanted.map_or(i, |wanted| wanted[i]) * stride + block * self.length;
-            row.iter_mut().zip(&batch.block_inputs[source..]).for_each(|(g, v)| *g *= v);
+            row.iter_mut().zip(&batch.block_inputs[i * stride + block * self.length..]).for_each(|(g, v)| *g *= v);
         });
         let mut out = Scratch::new(x.len());
         self.projection.apply(batch.pool, &Activations::new(&gate, self.length), Store::Set, &mut out);
@@ -209,11 +210,4 @@ fn normed(pool: &Pool, norm: Option<&Norm>, x: &[f32], cols: usize) -> Scratch {
             norm.apply_row(row);
         }
     })
-}
-
-/// Moves the rows of `wanted` (ascending) to the front.
-fn keep_rows(buffer: &mut [f32], cols: usize, wanted: &[usize]) {
-    for (to, &from) in wanted.iter().enumerate() {
-        buffer.copy_within(from * cols..(from + 1) * cols, to * cols);
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::block::Block;
 use super::rope::RopeTables;
-use super::rows::for_rows;
+use super::rows::{for_rows, keep_rows};
 use super::sequence::BlockState;
 use super::{BlockInputs, Error, Linear, ModelSpec, Norm, NormSpec, Part, Sequence, SequenceOptions, Weights};
 use crate::kernels::{Activations, Matrix, Pool, Store, vector};
@@ -14,6 +14,8 @@ pub struct Decoder {
     position_embedding: Option<Matrix>,
     block_inputs: Option<BlockInputWeights>,
     blocks: Vec<Block>,
+    /// See [`Self::last_memory`].
+    last_memory: usize,
     output_norm: Norm,
     output: Linear,
 }
@@ -26,14 +28,28 @@ pub(super) struct Batch<'a, 'p> {
     pub(super) starts: Vec<usize>,
     /// Rotary tables of the batch's positions, made when first asked for.
     pub(super) rope: RopeTables,
-    /// `[blocks, rows, length]`, where the family has them.
+    /// `[rows, blocks, length]`, where the family has them.
     pub(super) block_inputs: Vec<f32>,
+    /// The rows (ascending) that leave the block at hand, when not all of them do.
+    pub(super) leaving: Option<&'a [u32]>,
 }
 
 impl Batch<'_, '_> {
     /// Rows (tokens) of the batch.
     pub(super) fn rows(&self) -> usize {
         self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Lets the rows go that do not leave the block at hand. A mixer calls it once the sequences remember all rows.
+    pub(super) fn narrow(&mut self) {
+        let Some(leaving) = self.leaving else { return };
+        let stride = self.block_inputs.len() / self.rows();
+        keep_rows(&mut self.block_inputs, stride, leaving);
+        self.block_inputs.truncate(leaving.len() * stride);
+        for start in &mut self.starts {
+            *start = leaving.partition_point(|&row| (row as usize) < *start);
+        }
+        self.rope.keep(leaving);
     }
 
     /// The state of block `block` in part `part`.
@@ -54,7 +70,7 @@ impl Decoder {
             Some(output) => output,
             None => Linear::from_matrix(token_embedding.clone()),
         };
-        let blocks = spec
+        let blocks: Vec<_> = spec
             .blocks
             .iter()
             .enumerate()
@@ -67,6 +83,7 @@ impl Decoder {
                 .block_inputs
                 .map(|inputs| BlockInputWeights::load(weights, &spec, inputs))
                 .transpose()?,
+            last_memory: blocks.iter().rposition(Block::remembers).unwrap_or(0),
             blocks,
             output_norm: Norm::load(weights, spec.output_norm, embedding, spec.norm)?,
             output,
@@ -78,6 +95,12 @@ impl Decoder {
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.spec.vocab_size
+    }
+
+    /// The last block that remembers anything of a sequence. Rows whose logits nobody wants do not leave it.
+    #[must_use]
+    pub fn last_memory(&self) -> usize {
+        self.last_memory
     }
 
     /// Positions that the model has an embedding for, where it has learned one for each.
@@ -108,20 +131,22 @@ impl Decoder {
             starts.push(positions.len());
         }
         let mut x = self.embed(pool, parts, &positions);
-        let mut batch =
-            Batch { pool, rope: RopeTables::new(positions, contexts), starts, block_inputs: Vec::new(), parts };
+        let wanted: Vec<u32> = parts
+            .iter()
+            .zip(&starts)
+            .flat_map(|(part, start)| (0..).take(start + part.tokens.len()).skip(start + part.first_wanted()))
+            .collect();
+        let rope = RopeTables::new(positions, contexts);
+        let mut batch = Batch { pool, rope, starts, block_inputs: Vec::new(), parts, leaving: None };
         if let Some(inputs) = &self.block_inputs {
             batch.block_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
         }
-        let wanted: Vec<usize> = batch
-            .parts
-            .iter()
-            .zip(&batch.starts)
-            .flat_map(|(part, &start)| start + part.logits.first(part.tokens.len())..start + part.tokens.len())
-            .collect();
         for (i, block) in self.blocks.iter().enumerate() {
-            let last = i + 1 == self.blocks.len();
-            block.apply(&mut batch, &mut x, last.then_some(&wanted));
+            batch.leaving = Some(&*wanted).filter(|wanted| i == self.last_memory && wanted.len() < batch.rows());
+            block.apply(&mut batch, &mut x);
+            if x.is_empty() {
+                break;
+            }
         }
         for part in batch.parts.iter_mut() {
             part.sequence.advance(part.tokens.len());

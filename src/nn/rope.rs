@@ -6,7 +6,7 @@
 use std::f64::consts::TAU;
 use std::sync::Arc;
 
-use super::rows::for_rows;
+use super::rows::{for_rows, keep_rows};
 use crate::kernels::Pool;
 
 /// Which elements of a head make up a pair.
@@ -150,6 +150,19 @@ impl RopeTables {
     /// Position of each row.
     pub(super) fn positions(&self) -> &[usize] {
         &self.positions
+    }
+
+    /// Keeps these rows (ascending) alone.
+    pub(super) fn keep(&mut self, rows: &[u32]) {
+        keep_rows(&mut self.positions, 1, rows);
+        self.positions.truncate(rows.len());
+        keep_rows(&mut self.contexts, 1, rows);
+        self.contexts.truncate(rows.len());
+        for (spec, table) in &mut self.tables {
+            let pairs = spec.frequencies.len();
+            keep_rows(table, pairs, rows);
+            table.truncate(rows.len() * pairs);
+        }
     }
 
     /// Rotates `x`, `[rows, heads, dim]`.

@@ -142,6 +142,18 @@ pub struct Part<'a> {
     pub logits: Rows,
 }
 
+impl Part<'_> {
+    /// The first token whose logits are wanted.
+    pub(super) fn first_wanted(&self) -> usize {
+        let n = self.tokens.len();
+        match self.logits {
+            Rows::None => n,
+            Rows::Last => n.saturating_sub(1),
+            Rows::From(first) => first.min(n),
+        }
+    }
+}
+
 /// Positions of a [`Part`] whose logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
@@ -151,17 +163,6 @@ pub enum Rows {
     Last,
     /// This one (counted from the part's first) and all after it.
     From(usize),
-}
-
-impl Rows {
-    /// The first wanted row of a part of `n` tokens.
-    pub(super) fn first(self, n: usize) -> usize {
-        match self {
-            Self::None => n,
-            Self::Last => n.saturating_sub(1),
-            Self::From(first) => first.min(n),
-        }
-    }
 }
 
 /// Settings of a sequence's memory.

@@ -43,6 +43,35 @@ fn logits(model: &Model, pool: &Pool, tokens: &[u32], steps: &[usize]) -> Vec<f3
     logits
 }
 
+/// Runs two sequences of the same tokens side by side, with logits of few rows, and checks these against those of all
+/// rows.
+fn check_wanted_rows(model: &Model, pool: &Pool, tokens: &[u32], all: &[f32]) {
+    let (n, vocab) = (tokens.len(), all.len() / tokens.len());
+    let options = SequenceOptions { kv_type: KvType::F32, context_length: n };
+    let mut sequences = [model.decoder().sequence(options), model.decoder().sequence(options)];
+    let (third, end) = (n / 3, n - 1);
+    // Tokens, and the rows wanted of each sequence.
+    let steps = [
+        (0..third, [Rows::None, Rows::None]),
+        (third..2 * third, [Rows::None, Rows::From(1)]),
+        (2 * third..end, [Rows::Last, Rows::None]),
+        (end..n, [Rows::Last, Rows::From(0)]),
+    ];
+    for (range, rows) in steps {
+        let first = rows.map(|rows| match rows {
+            Rows::None => range.end,
+            Rows::Last => range.end - 1,
+            Rows::From(first) => range.start + first,
+        });
+        let expected: Vec<f32> =
+            first.into_iter().flat_map(|first| &all[first * vocab..range.end * vocab]).copied().collect();
+        let parts = sequences.iter_mut().zip(rows);
+        let mut parts: Vec<_> =
+            parts.map(|(sequence, logits)| Part { sequence, tokens: &tokens[range.clone()], logits }).collect();
+        assert!(model.decoder().forward(pool, &mut parts) == expected, "{rows:?} of {range:?}");
+    }
+}
+
 fn check(folder: &Folder, pool: &Pool, name: &str) {
     compare(pool, name, &load(folder, name), expected(name));
 }
@@ -57,6 +86,7 @@ fn compare(pool: &Pool, name: &str, model: &Model, (tokens, expected): (Vec<u32>
     for steps in [vec![1; n], vec![n / 2, n], vec![3, 1, 5, 2, n]] {
         assert!(logits(model, pool, &tokens, &steps) == prefill, "{name}: steps {:?}", &steps[..2]);
     }
+    check_wanted_rows(model, pool, &tokens, &prefill);
 }
 
 #[test]

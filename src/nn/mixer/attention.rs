@@ -7,7 +7,7 @@ use super::super::{
     AttentionMixer, AttentionPart, AttentionSpec, Error, KvSpec, Linear, ModelSpec, Norm, NormSpec, SequenceOptions,
     Weights, attention,
 };
-use crate::kernels::{Activations, Scratch, Store, matmul};
+use crate::kernels::{Activations, Product, Scratch, Store, matmul};
 
 /// An attention mixer with its weights.
 pub(in super::super) struct Attention {
@@ -57,7 +57,7 @@ impl Attention {
     }
 
     pub(super) fn state(&self, options: SequenceOptions) -> StateSpec {
-        if self.key_value.is_none() {
+        if self.reads_another() {
             return StateSpec::None;
         }
         let spec = &self.spec;
@@ -70,19 +70,22 @@ impl Attention {
         })
     }
 
+    /// Whether it reads the cache of another block.
+    pub(super) fn reads_another(&self) -> bool {
+        self.key_value.is_none()
+    }
+
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, block: usize, x: &[f32], store: Store, out: &mut [f32]) {
         let rows = batch.rows();
         let spec = &self.spec;
         let x = Activations::new(x, self.cols);
-        let mut query = Scratch::new(rows * self.query.rows());
+        let mut query = Scratch::new(batch.leaving.map_or(rows, <[u32]>::len) * self.query.rows());
+        let query_product = Product { tokens: batch.leaving, ..self.query.product(Store::Set, &mut query) };
         if let Some((key_map, value_map)) = &self.key_value {
             let mut key = Scratch::new(rows * key_map.rows());
             let mut value = Scratch::new(rows * value_map.rows());
-            let mut products = [
-                self.query.product(Store::Set, &mut query),
-                key_map.product(Store::Set, &mut key),
-                value_map.product(Store::Set, &mut value),
-            ];
+            let mut products =
+                [query_product, key_map.product(Store::Set, &mut key), value_map.product(Store::Set, &mut value)];
             matmul(batch.pool, &x, &mut products);
             self.place(batch, self.key_norm.as_ref(), spec.kv_heads, &mut key);
             if let Some(norm) = &self.value_norm {
@@ -90,7 +93,12 @@ impl Attention {
             }
             self.remember(batch, block, &key, &value);
         } else {
-            self.query.apply(batch.pool, &x, Store::Set, &mut query);
+            matmul(batch.pool, &x, &mut [query_product]);
+        }
+        batch.narrow();
+        let rows = batch.rows();
+        if rows == 0 {
+            return;
         }
         let gate = spec.output_gate.then(|| split_gate(&mut query, spec.k_dim));
         self.place(batch, self.query_norm.as_ref(), spec.heads, &mut query);
@@ -160,7 +168,7 @@ impl Attention {
             let (out, others) = rest.split_at_mut(rows.len() * v);
             rest = others;
             if let BlockState::Cache(cache) = &part.sequence.blocks[block] {
-                let first_position = part.sequence.len;
+                let Some(&first_position) = batch.rope.positions().get(rows.start) else { continue };
                 parts.push(AttentionPart { queries: &query[rows.start * q..rows.end * q], cache, first_position, out });
             }
         }

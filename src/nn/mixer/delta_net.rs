@@ -8,7 +8,7 @@ use super::super::{
     CausalConv, DeltaNetMixer, Error, Linear, ModelSpec, Norm, NormKind, NormSpec, RecurrenceInput, RecurrenceSpec,
     Weights, recurrence,
 };
-use crate::kernels::{Activation, Activations, Store, matmul, vector};
+use crate::kernels::{Activation, Activations, Product, Store, matmul, vector};
 
 /// Added to the square of a query's or key's length before the root.
 const EPSILON: f32 = 1e-6;
@@ -133,7 +133,9 @@ impl DeltaNet {
             self.norm.apply_row(&mut own);
             Activation::Silu.apply_gated(gate, &own);
         });
-        self.output.apply(pool, &Activations::new(&gate, values), store, out);
+        let output = Product { tokens: batch.leaving, ..self.output.product(store, out) };
+        matmul(pool, &Activations::new(&gate, values), &mut [output]);
+        batch.narrow();
     }
 
     /// Sorts a joint projection, if there is one, into strengths and steps, both `[rows, heads]`.

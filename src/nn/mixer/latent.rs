@@ -68,10 +68,10 @@ impl Latent {
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, block: usize, x: &[f32], store: Store, out: &mut [f32]) {
         let spec = &self.spec;
-        let (rows, pool) = (batch.rows(), batch.pool);
+        let pool = batch.pool;
         let (rank, rope, plain) = (spec.kv_rank, spec.rope_dim, spec.plain_dim);
         let x = Activations::new(x, self.cols);
-        let mut latent = vec![0.0; rows * (rank + rope)];
+        let mut latent = vec![0.0; batch.rows() * (rank + rope)];
         self.key_value.apply(pool, &x, Store::Set, &mut latent);
         let (mut compressed, mut rotated) = split_columns(&latent, rank, rope);
         self.key_value_norm.apply(pool, &mut compressed);
@@ -83,8 +83,14 @@ impl Latent {
                 cache.append(&key[first * (rank + rope)..end * (rank + rope)], &compressed[first * rank..end * rank]);
             }
         }
+        batch.narrow();
+        let rows = batch.rows();
+        if rows == 0 {
+            return;
+        }
         // Rows of these are (row, head).
-        let (plain_query, mut rotated) = split_columns(&self.query(pool, &x, rows), plain, rope);
+        let query = self.query(pool, &x, batch.leaving, rows);
+        let (plain_query, mut rotated) = split_columns(&query, plain, rope);
         batch.rope.apply(pool, &spec.rope, spec.heads, &mut rotated);
         let absorbed = per_head(pool, &self.keys, &plain_query);
         let query = join_columns(&absorbed, rank, &rotated, rope);
@@ -94,17 +100,17 @@ impl Latent {
         self.output.apply(pool, &Activations::new(&values, spec.heads * spec.v_dim), store, out);
     }
 
-    /// `[rows, heads, plain_dim + rope_dim]`.
-    fn query(&self, pool: &Pool, x: &Activations<'_>, rows: usize) -> Vec<f32> {
+    /// `[rows, heads, plain_dim + rope_dim]` of all or some rows of `x`.
+    fn query(&self, pool: &Pool, x: &Activations<'_>, some: Option<&[u32]>, rows: usize) -> Vec<f32> {
+        let first = |map: &Linear| {
+            let mut out = vec![0.0; rows * map.rows()];
+            matmul(pool, x, &mut [Product { tokens: some, ..map.product(Store::Set, &mut out) }]);
+            out
+        };
         match &self.query {
-            Query::Direct(map) => {
-                let mut query = vec![0.0; rows * map.rows()];
-                map.apply(pool, x, Store::Set, &mut query);
-                query
-            }
+            Query::Direct(map) => first(map),
             Query::LowRank { down, norm, up } => {
-                let mut low = vec![0.0; rows * down.rows()];
-                down.apply(pool, x, Store::Set, &mut low);
+                let mut low = first(down);
                 norm.apply(pool, &mut low);
                 let mut query = vec![0.0; rows * up.rows()];
                 up.apply(pool, &Activations::new(&low, down.rows()), Store::Set, &mut query);
@@ -129,11 +135,11 @@ impl Latent {
         let mut rest = mixed;
         let mut parts = Vec::with_capacity(batch.parts.len());
         for (i, part) in batch.parts.iter().enumerate() {
+            let Some(&first_position) = batch.rope.positions().get(batch.starts[i]) else { continue };
             let rows = batch.starts[i] * mixer.heads..batch.starts[i + 1] * mixer.heads;
             let (out, others) = rest.split_at_mut(rows.len() * v_dim);
             rest = others;
             if let BlockState::Cache(cache) = &part.sequence.blocks[block] {
-                let first_position = part.sequence.len;
                 parts.push(AttentionPart {
                     queries: &query[rows.start * k_dim..rows.end * k_dim],
                     cache,

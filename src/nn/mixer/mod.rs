@@ -41,7 +41,13 @@ impl MixerWeights {
         }
     }
 
-    /// Sets or adds to `out`, `[rows, embedding]`, from the batch's rows `x`, `[rows, embedding]`.
+    /// Whether a sequence has to remember anything.
+    pub(super) fn remembers(&self) -> bool {
+        !matches!(self, Self::Attention(mixer) if mixer.reads_another())
+    }
+
+    /// From the batch's rows `x`, `[rows, embedding]`, sets or adds to `out`, `[leaving rows, embedding]`, and narrows
+    /// the batch to the rows that leave the block.
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, block: usize, x: &[f32], store: Store, out: &mut [f32]) {
         match self {
             Self::Attention(mixer) => mixer.apply(batch, block, x, store, out),
