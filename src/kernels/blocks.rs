@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
 
-use super::integers::Spread;
+use super::integers::{NO_HIGH_BYTE, Spread};
 use super::lanes::{LANES, Lanes};
 
 /// Sub-blocks of 16 elements in a super-block.
@@ -36,8 +36,8 @@ pub(super) trait SuperBlockFormat {
     const SUB_LEN: usize;
     /// Which runs of 32 elements the halves of each vector of codes are.
     const HALVES: [[usize; 2]; 4] = [[0, 1], [2, 3], [4, 5], [6, 7]];
-    /// Where the factors `d` and, where there are mins, `dmin` are, in half precision.
-    const FACTORS: [usize; 2];
+    /// Where the factor `d` is, in half precision; `dmin` follows it where there are mins, else the block ends.
+    const FACTORS: usize;
     /// Which scale belongs to each word of each vector.
     const SPREAD: [Spread; 4] = spread(Self::HALVES, Self::SUB_LEN);
 
@@ -73,10 +73,22 @@ pub(super) trait SuperBlockFormat {
         SubScales { scales, offsets }
     }
 
-    /// Bits of `d` and `dmin`.
+    /// The factors `d` and `dmin` of sixteen blocks.
+    ///
+    /// # Safety
+    /// Blocks must be whole.
     #[inline(always)]
-    fn factors(block: &[u8]) -> [u16; 2] {
-        Self::FACTORS.map(|at| u16::from_le_bytes([block[at], block[at + 1]]))
+    unsafe fn factors<L: Lanes>(l: L, blocks: &[*const u8; LANES]) -> [L::Float; 2] {
+        // SAFETY: two factors lie side by side, and before a last one are other bytes of the block.
+        unsafe {
+            if Self::MINS {
+                let both = l.words_at(&offset(blocks, Self::FACTORS));
+                [l.halves_at::<0>(both), l.halves_at::<16>(both)]
+            } else {
+                let last = l.words_at(&offset(blocks, Self::FACTORS - 2));
+                [l.halves_at::<16>(last), l.splat(0.0)]
+            }
+        }
     }
 }
 
@@ -91,14 +103,21 @@ pub(super) trait BlockFormat {
     /// The codes of two blocks.
     fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int;
 
-    /// Bits of `d` and, where there is one, of the offset `m`.
-    fn factors(block: &[u8]) -> [u16; 2];
-
-    /// Sixteen factors `d` of their bits.
+    /// The factors `d` of sixteen blocks, and their offsets `m`, from the first four bytes of each.
     #[inline(always)]
-    fn scales<L: Lanes>(l: L, bits: &[u16; LANES]) -> L::Float {
-        l.halves(bits)
+    fn factors<L: Lanes>(l: L, words: L::Int) -> [L::Float; 2] {
+        [l.halves_at::<0>(words), if Self::OFFSET { l.halves_at::<16>(words) } else { l.splat(0.0) }]
     }
+}
+
+/// Places so many bytes behind others.
+#[inline(always)]
+fn offset(places: &[*const u8; LANES], bytes: usize) -> [*const u8; LANES] {
+    let mut places = *places;
+    for place in &mut places {
+        *place = place.wrapping_add(bytes);
+    }
+    places
 }
 
 const fn spread(halves: [[usize; 2]; 4], sub_len: usize) -> [Spread; 4] {
@@ -107,7 +126,7 @@ const fn spread(halves: [[usize; 2]; 4], sub_len: usize) -> [Spread; 4] {
     while i < 128 {
         let (vector, word) = (i / 32, i % 32);
         let element = 32 * halves[vector][word / 16] + 2 * (word % 16);
-        spread[vector][word] = (element / sub_len) as u16;
+        spread[vector][word] = NO_HIGH_BYTE | (element / sub_len) as u16;
         i += 1;
     }
     spread
@@ -172,7 +191,7 @@ impl SuperBlockFormat for Q2K {
     const ZERO: i16 = 0;
     const SCALE_BIAS: i16 = 0;
     const SUB_LEN: usize = 16;
-    const FACTORS: [usize; 2] = [80, 82];
+    const FACTORS: usize = 80;
 
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
@@ -196,7 +215,7 @@ impl SuperBlockFormat for Q3K {
     const ZERO: i16 = 4;
     const SCALE_BIAS: i16 = 32;
     const SUB_LEN: usize = 16;
-    const FACTORS: [usize; 2] = [108, 108];
+    const FACTORS: usize = 108;
 
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
@@ -225,6 +244,37 @@ fn six_bits<L: Lanes>(l: L, block: &[u8]) -> [u64; 2] {
     l.six_bits(&block.as_chunks::<16>().0[0])
 }
 
+/// What sixteen blocks of Q4_K or Q5_K begin with, a block in each lane.
+#[derive(Clone, Copy)]
+pub(super) struct Heads<L: Lanes> {
+    /// `d` and `dmin`.
+    pub(super) factors: [L::Float; 2],
+    /// Scales of sub-blocks 0 to 3 and 4 to 7, a byte each.
+    pub(super) scales: [L::Int; 2],
+    /// Their mins.
+    pub(super) mins: [L::Int; 2],
+}
+
+impl<L: Lanes> Heads<L> {
+    /// # Safety
+    /// Blocks must have 16 bytes.
+    #[inline(always)]
+    pub(super) unsafe fn of(l: L, blocks: &[*const u8; LANES]) -> Self {
+        // SAFETY: the caller vouches for it.
+        let [factors, scales, mins, low] = unsafe { l.four_words_at(blocks) };
+        // See `Integers::six_bits`.
+        let (high_scales, high_mins) = (l.shr_halves::<2, 2>(scales), l.shr_halves::<2, 2>(mins));
+        Self {
+            factors: [l.halves_at::<0>(factors), l.halves_at::<16>(factors)],
+            scales: [l.and_bytes(scales, 0x3f), l.or_int(l.and_bytes(low, 15), l.and_bytes(high_scales, 0x30))],
+            mins: [
+                l.and_bytes(mins, 0x3f),
+                l.or_int(l.and_bytes(l.shr_halves::<4, 4>(low), 15), l.and_bytes(high_mins, 0x30)),
+            ],
+        }
+    }
+}
+
 impl SuperBlockFormat for Q4K {
     const BYTES: usize = 144;
     const MINS: bool = true;
@@ -232,7 +282,7 @@ impl SuperBlockFormat for Q4K {
     const SCALE_BIAS: i16 = 0;
     const SUB_LEN: usize = 32;
     const HALVES: [[usize; 2]; 4] = [[0, 2], [1, 3], [4, 6], [5, 7]];
-    const FACTORS: [usize; 2] = [0, 2];
+    const FACTORS: usize = 0;
 
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
@@ -253,7 +303,7 @@ impl SuperBlockFormat for Q5K {
     const SCALE_BIAS: i16 = 0;
     const SUB_LEN: usize = 32;
     const HALVES: [[usize; 2]; 4] = Q4K::HALVES;
-    const FACTORS: [usize; 2] = [0, 2];
+    const FACTORS: usize = 0;
 
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
@@ -280,7 +330,7 @@ impl SuperBlockFormat for Q6K {
     const ZERO: i16 = 32;
     const SCALE_BIAS: i16 = 128;
     const SUB_LEN: usize = 16;
-    const FACTORS: [usize; 2] = [208, 208];
+    const FACTORS: usize = 208;
 
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
@@ -316,11 +366,6 @@ fn block_fives<L: Lanes>(l: L, blocks: [&[u8]; 2], bits: usize, at: usize) -> L:
     l.or_int(block_nibbles(l, blocks, at), l.bytes_of_bits(bits, 16))
 }
 
-#[inline(always)]
-fn half_at(block: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([block[at], block[at + 1]])
-}
-
 macro_rules! block_format {
     ($($name:ident, $bytes:literal, zero $zero:literal, offset $offset:literal, |$l:ident, $blocks:ident| $codes:expr;)*) => {$(
         pub(super) struct $name;
@@ -333,11 +378,6 @@ macro_rules! block_format {
             #[inline(always)]
             fn codes<L: Lanes>($l: L, $blocks: [&[u8]; 2]) -> L::Int {
                 $codes
-            }
-
-            #[inline(always)]
-            fn factors(block: &[u8]) -> [u16; 2] {
-                [half_at(block, 0), half_at(block, if $offset { 2 } else { 0 })]
             }
         }
     )*};
@@ -371,16 +411,14 @@ impl BlockFormat for Mxfp4 {
     }
 
     #[inline(always)]
-    fn factors(block: &[u8]) -> [u16; 2] {
-        [u16::from(block[0]); 2]
-    }
-
-    #[inline(always)]
-    fn scales<L: Lanes>(l: L, bits: &[u16; LANES]) -> L::Float {
-        let mut scales = [0.0; LANES];
-        for (scale, &e) in scales.iter_mut().zip(bits) {
-            *scale = f32::from_bits(if e < 2 { 0x0020_0000 << e } else { u32::from(e - 1) << 23 });
+    fn factors<L: Lanes>(l: L, words: L::Int) -> [L::Float; 2] {
+        let (mut exponents, mut scales) = ([0; LANES], [0.0; LANES]);
+        // SAFETY: the array holds 16 integers.
+        unsafe { l.store_int(exponents.as_mut_ptr(), words) };
+        for (scale, word) in scales.iter_mut().zip(exponents) {
+            let e = word as u32 & 0xff;
+            *scale = f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e - 1) << 23 });
         }
-        l.array(&scales)
+        [l.array(&scales), l.splat(0.0)]
     }
 }

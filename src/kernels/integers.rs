@@ -7,8 +7,10 @@
 
 use super::lanes::{LANES, Scalar};
 
-/// Which of 16 scales belongs to each word of a vector of 64 codes.
+/// Which of 16 scales belongs to each word of a vector of 64 codes, with [`NO_HIGH_BYTE`].
 pub(crate) type Spread = [u16; 32];
+/// Of a word of a [`Spread`] as two indices of bytes: the high one is zero, whatever there is.
+pub(crate) const NO_HIGH_BYTE: u16 = 0x8000;
 
 /// An instruction set's way to work on sixteen `i32`. As with [`super::lanes::Lanes`], a value proves that the CPU has it,
 /// and every method is meant to be inlined into a function that enables it.
@@ -33,6 +35,58 @@ pub(crate) trait Integers: Copy {
     /// # Safety
     /// Both point to as many readable bytes.
     unsafe fn nibbles(self, low: *const u8, high: *const u8) -> Self::Int;
+
+    /// Four bytes from each place.
+    ///
+    /// # Safety
+    /// Each must have as many readable bytes.
+    #[inline(always)]
+    unsafe fn words_at(self, places: &[*const u8; LANES]) -> Self::Int {
+        let mut words = [0; LANES];
+        for (word, place) in words.iter_mut().zip(places) {
+            // SAFETY: the caller vouches for it.
+            *word = unsafe { place.cast::<i32>().read_unaligned() };
+        }
+        // SAFETY: the array holds 16 integers.
+        unsafe { self.load_int(words.as_ptr()) }
+    }
+
+    /// Sixteen bytes from each place: the first four, and so on.
+    ///
+    /// # Safety
+    /// Each must have as many readable bytes.
+    #[inline(always)]
+    unsafe fn four_words_at(self, places: &[*const u8; LANES]) -> [Self::Int; 4] {
+        let mut words = [[0; LANES]; 4];
+        for (i, place) in places.iter().enumerate() {
+            // SAFETY: the caller vouches for it.
+            let four = unsafe { place.cast::<[i32; 4]>().read_unaligned() };
+            for (words, word) in words.iter_mut().zip(four) {
+                words[i] = word;
+            }
+        }
+        let mut all = [self.splat_int(0); 4];
+        for (all, words) in all.iter_mut().zip(&words) {
+            // SAFETY: the array holds 16 integers.
+            *all = unsafe { self.load_int(words.as_ptr()) };
+        }
+        all
+    }
+
+    /// Lane after lane of both.
+    #[inline(always)]
+    fn zip_lanes(self, a: Self::Int, b: Self::Int) -> [[i32; 2]; LANES] {
+        let (mut pairs, mut lanes) = ([[0; 2]; LANES], [[0; LANES]; 2]);
+        // SAFETY: the arrays hold 16 integers each.
+        unsafe {
+            self.store_int(lanes[0].as_mut_ptr(), a);
+            self.store_int(lanes[1].as_mut_ptr(), b);
+        }
+        for (i, pair) in pairs.iter_mut().enumerate() {
+            *pair = [lanes[0][i], lanes[1][i]];
+        }
+        pairs
+    }
 
     fn add_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// The low halves of the products.
@@ -69,6 +123,15 @@ pub(crate) trait Integers: Copy {
         scales: &[i16; 16],
         spread: &Spread,
     ) -> Self::Int;
+    /// As [`Self::dot_scaled`], with eight scales, a byte each.
+    fn dot_scaled_by_eight(
+        self,
+        sum: Self::Int,
+        codes: Self::Int,
+        x: Self::Int,
+        scales: [i32; 2],
+        spread: &Spread,
+    ) -> Self::Int;
     /// Lanes that add up to the products of words.
     fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> Self::Int;
 
@@ -83,26 +146,6 @@ pub(crate) trait Integers: Copy {
             u64::from(first & 0x3f3f_3f3f) | u64::from(high) << 32
         };
         [both(a, c), both(b, c >> 4)]
-    }
-
-    /// Four numbers that add up to the products of the last eight words.
-    #[inline(always)]
-    fn dot_last_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
-        std::array::from_fn(|i| {
-            let product = |j: usize| i32::from(a[j]) * i32::from(b[j]);
-            product(8 + 2 * i) + product(9 + 2 * i)
-        })
-    }
-
-    /// The sum of each four numbers.
-    #[inline(always)]
-    fn sum_fours(self, fours: &[[i32; 4]; LANES]) -> Self::Int {
-        let mut sums = [0; LANES];
-        for (sum, [a, b, c, d]) in sums.iter_mut().zip(fours) {
-            *sum = a + b + c + d;
-        }
-        // SAFETY: the array holds 16 integers.
-        unsafe { self.load_int(sums.as_ptr()) }
     }
 
     /// Puts the columns of sixteen rows where the rows were.
@@ -263,11 +306,27 @@ impl Integers for Scalar {
         std::array::from_fn(|lane| {
             let (codes, x) = (bytes(codes[lane]), bytes(x[lane]));
             let product = |i: usize| {
-                let scale = i32::from(scales[usize::from(spread[2 * lane + i / 2])]);
+                let scale = i32::from(scales[usize::from(spread[2 * lane + i / 2] & 15)]);
                 scale * i32::from(codes[i]) * i32::from(x[i] as i8)
             };
             sum[lane] + product(0) + product(1) + product(2) + product(3)
         })
+    }
+
+    #[inline(always)]
+    fn dot_scaled_by_eight(
+        self,
+        sum: Self::Int,
+        codes: Self::Int,
+        x: Self::Int,
+        scales: [i32; 2],
+        spread: &Spread,
+    ) -> Self::Int {
+        let mut words = [0; 16];
+        for (i, word) in words[..8].iter_mut().enumerate() {
+            *word = i16::from(bytes(scales[i / 4])[i % 4]);
+        }
+        self.dot_scaled(sum, codes, x, &words, spread)
     }
 
     #[inline(always)]

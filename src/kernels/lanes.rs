@@ -125,6 +125,18 @@ pub(crate) trait Lanes: Integers {
         unsafe { self.load_half(bits.as_ptr()) }
     }
 
+    /// The half-precision numbers in the low bits (`SHIFT` 0) or the high ones (16) of lanes.
+    #[inline(always)]
+    fn halves_at<const SHIFT: u32>(self, x: Self::Int) -> Self::Float {
+        let (mut lanes, mut halves) = ([0; LANES], [0; LANES]);
+        // SAFETY: the array holds 16 integers.
+        unsafe { self.store_int(lanes.as_mut_ptr(), x) };
+        for (half, lane) in halves.iter_mut().zip(lanes) {
+            *half = (lane as u32 >> SHIFT) as u16;
+        }
+        self.halves(&halves)
+    }
+
     /// Sixteen signed bytes.
     #[inline(always)]
     fn bytes(self, bytes: &[i8; LANES]) -> Self::Float {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::thread::LocalKey;
 
 use super::activations::Input;
-use super::blocks::{self, BlockFormat, SUBS, SuperBlockFormat};
+use super::blocks::{self, BlockFormat, Heads, SUBS, SuperBlockFormat};
 use super::groups::{GROUP, Group, Groups, pair};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::matrix::{Matrix, ReadAhead};
@@ -43,6 +43,29 @@ struct BlockPanel {
     d: [[f32; LANES]; 2],
     /// What is taken from each element.
     minus_m: [[f32; LANES]; 2],
+}
+
+impl SuperPanel {
+    /// Takes eight scales and as many mins, a byte each, four in a word.
+    #[inline(always)]
+    fn set_eight<L: Lanes>(&mut self, l: L, scales: [L::Int; 2], mins: [L::Int; 2]) {
+        let mut words = [[0; LANES]; 4];
+        for (words, vector) in words.iter_mut().zip([scales[0], scales[1], mins[0], mins[1]]) {
+            // SAFETY: an array of 16 integers.
+            unsafe { l.store_int(words.as_mut_ptr(), vector) };
+        }
+        for (sub, scales) in self.scales[..8].iter_mut().enumerate() {
+            for (scale, word) in scales.iter_mut().zip(words[sub / 4]) {
+                *scale = word >> (8 * (sub % 4)) & 0xff;
+            }
+        }
+        for (two, mins) in self.mins[..4].iter_mut().enumerate() {
+            for (min, word) in mins.iter_mut().zip(words[2 + two / 2]) {
+                let bytes = word >> (16 * (two % 2));
+                *min = bytes & 0xff | (bytes & 0xff00) << 8;
+            }
+        }
+    }
 }
 
 impl Default for SuperPanel {
@@ -338,43 +361,47 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
 
     #[inline(always)]
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut SuperPanel) {
-        let mut factors = [[0; LANES]; 2];
+        let mut blocks = [rows[0].map_or(std::ptr::null(), <[u8]>::as_ptr); LANES];
         let mut mins = [[0; LANES]; LANES];
         for (lane, row) in rows.into_iter().enumerate() {
             let Some(row) = row else { continue };
+            blocks[lane] = row.as_ptr();
             for (words, codes) in to.codes.as_chunks_mut::<LANES>().0.iter_mut().zip(F::codes(l, row)) {
                 // SAFETY: an array of 16 integers.
                 unsafe { l.store_int(words[lane].as_mut_ptr(), codes) };
             }
+            if F::SUB_LEN == 32 {
+                continue;
+            }
             let sub = F::scales(l, row);
             to.scales[lane] = sub.scales.map(i32::from);
-            let pairs = sub.offsets.as_chunks::<2>().0;
-            if F::SUB_LEN == 32 {
-                // There is room for them behind eight scales.
-                for (to, [a, b]) in to.scales[lane][8..12].iter_mut().zip(pairs) {
-                    *to = pair(*a, *b);
-                }
-            } else if F::MINS {
-                for (to, [a, b]) in mins[lane].iter_mut().zip(pairs) {
+            if F::MINS {
+                for (to, [a, b]) in mins[lane].iter_mut().zip(sub.offsets.as_chunks::<2>().0) {
                     *to = pair(*a, *b);
                 }
             }
-            let [d, dmin] = F::factors(row);
-            (factors[0][lane], factors[1][lane]) = (d, dmin);
         }
         for words in to.codes.as_chunks_mut::<LANES>().0 {
             l.transpose_words(words);
         }
-        l.transpose_words(&mut to.scales);
-        to.d = l.to_array(l.halves(&factors[0]));
-        if F::MINS {
+        // SAFETY: every row is a whole block, and missing ones are the first.
+        let [d, dmin] = unsafe {
             if F::SUB_LEN == 32 {
-                to.mins[..4].copy_from_slice(&to.scales[8..12]);
+                let Heads { factors, scales, mins } = Heads::of(l, &blocks);
+                to.set_eight(l, scales, mins);
+                factors
             } else {
-                l.transpose_words(&mut mins);
-                to.mins.copy_from_slice(&mins[..SUBS / 2]);
+                l.transpose_words(&mut to.scales);
+                if F::MINS {
+                    l.transpose_words(&mut mins);
+                    to.mins.copy_from_slice(&mins[..SUBS / 2]);
+                }
+                F::factors(l, &blocks)
             }
-            to.dmin = l.to_array(l.sub(l.splat(0.0), l.halves(&factors[1])));
+        };
+        to.d = l.to_array(d);
+        if F::MINS {
+            to.dmin = l.to_array(l.sub(l.splat(0.0), dmin));
         }
     }
 
@@ -451,23 +478,22 @@ impl<F: BlockFormat> Panels for Blocks<F> {
 
     #[inline(always)]
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut BlockPanel) {
-        let mut factors = [[[0; LANES]; 2]; 2];
+        let mut blocks = [[rows[0].map_or(std::ptr::null(), <[u8]>::as_ptr); LANES]; 2];
         for (lane, row) in rows.into_iter().enumerate() {
             let Some(row) = row else { continue };
             // A block without neighbour is one with itself.
             let two = [&row[..F::BYTES], &row[row.len() - F::BYTES..]];
             // SAFETY: an array of 16 integers.
             unsafe { l.store_int(to.codes[lane].as_mut_ptr(), F::codes(l, two)) };
-            for (factors, block) in factors.iter_mut().zip(two) {
-                let [d, m] = F::factors(block);
-                (factors[0][lane], factors[1][lane]) = (d, m);
-            }
+            (blocks[0][lane], blocks[1][lane]) = (two[0].as_ptr(), two[1].as_ptr());
         }
         l.transpose_words(&mut to.codes);
-        for (half, [d, m]) in factors.iter().enumerate() {
-            to.d[half] = l.to_array(F::scales(l, d));
+        for (half, blocks) in blocks.iter().enumerate() {
+            // SAFETY: every block has four bytes, and missing ones are the first.
+            let [d, m] = F::factors(l, unsafe { l.words_at(blocks) });
+            to.d[half] = l.to_array(d);
             if F::OFFSET {
-                to.minus_m[half] = l.to_array(l.sub(l.splat(0.0), l.halves(m)));
+                to.minus_m[half] = l.to_array(l.sub(l.splat(0.0), m));
             }
         }
     }

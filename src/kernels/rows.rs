@@ -8,8 +8,9 @@
 use std::ops::Range;
 
 use super::activations::{Activations, Quantized};
-use super::blocks::{self, BlockFormat, SuperBlockFormat};
+use super::blocks::{self, BlockFormat, Heads, SuperBlockFormat};
 use super::floats::{self, FloatFormat};
+use super::integers::Integers;
 use super::lanes::{Kernel, LANES, Lanes};
 use super::matrix::{Matrix, ReadAhead};
 use crate::TensorType;
@@ -121,11 +122,9 @@ impl<'a> RowsProduct<'a> {
         for first in self.rows.clone().step_by(LANES) {
             let rows = self.sixteen(l, first);
             let mut sums = [l.splat(0.0); T];
-            for b in 0..blocks {
+            for (b, inputs) in inputs.as_chunks::<T>().0.iter().enumerate() {
                 // SAFETY: a row has so many blocks.
-                let (products, mins, factors) =
-                    unsafe { super_products::<L, F, T>(l, &rows, b, &inputs[b * T..][..T]) };
-                let (d, dmin) = (l.halves(&factors[0]), l.halves(&factors[1]));
+                let (products, mins, [d, dmin]) = unsafe { super_products::<L, F, T>(l, &rows, b, inputs) };
                 for t in 0..T {
                     let scale = l.splat(x.scales[first_blocks[t] + b]);
                     sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(products[t]), sums[t]);
@@ -156,35 +155,28 @@ impl<'a> RowsProduct<'a> {
         let x = self.x.blocks();
         let blocks = self.weights.cols() / 32;
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
-        let codes = pairs_of_codes(l, x, first_blocks, blocks);
-        // What is added to the products, or multiplied by the weights' offsets.
-        let added: [Vec<i32>; T] = std::array::from_fn(|t| {
-            let sums = x.sums.as_chunks::<2>().0[first_blocks[t]..][..blocks].iter();
-            let factor = if F::OFFSET { 1 } else { -i32::from(F::ZERO) };
-            sums.map(|&[a, b]| factor * (i32::from(a) + i32::from(b))).collect()
-        });
+        let inputs = pair_inputs::<L, F, T>(l, x, first_blocks, blocks);
         for first in self.rows.clone().step_by(LANES) {
             let rows = self.sixteen(l, first);
             let mut sums = [l.splat(0.0); T];
-            for pair in 0..blocks.div_ceil(2) {
+            for (pair, inputs) in inputs.as_chunks::<T>().0.iter().enumerate() {
                 let pair = [2 * pair, (2 * pair + 1).min(blocks - 1)];
                 // SAFETY: a row has so many blocks.
-                let (products, factors) =
-                    unsafe { block_products::<L, F, T>(l, &rows, pair, &codes[pair[0] / 2 * T..][..T]) };
+                let (products, heads) = unsafe { block_products::<L, F, T>(l, &rows, pair, inputs) };
                 let mut halves = [[l.splat_int(0); 2]; T];
                 for t in 0..T {
                     halves[t] = l.sum_halves_each(&products[t]);
                 }
-                for half in 0..=pair[1] - pair[0] {
-                    let (d, m) = (F::scales(l, &factors[half][0]), l.halves(&factors[half][1]));
+                for half in 0..2 {
+                    if half == 1 && pair[0] == pair[1] {
+                        break;
+                    }
+                    let [d, m] = F::factors(l, heads[half]);
                     for t in 0..T {
-                        let scale = l.splat(x.scales[first_blocks[t] + pair[half]]);
-                        let added = added[t][pair[half]];
-                        let product = halves[t][half];
-                        let product = if F::OFFSET { product } else { l.add_int(product, l.splat_int(added)) };
-                        sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(product), sums[t]);
+                        let scale = l.splat(inputs[t].scales[half]);
+                        sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(halves[t][half]), sums[t]);
                         if F::OFFSET {
-                            sums[t] = l.mul_add(l.mul(m, scale), l.splat(added as f32), sums[t]);
+                            sums[t] = l.mul_add(l.mul(m, scale), l.splat(inputs[t].sums[half]), sums[t]);
                         }
                     }
                 }
@@ -255,8 +247,11 @@ impl<'a> Sixteen<'a> {
 /// What a super-block of weights meets of one token.
 struct SuperInput<L: Lanes> {
     codes: [L::Int; 4],
-    /// Of the codes of a sub-block; where there are eight, they lie behind eight zeros, as mins do behind scales.
+    /// Sums of the codes, sixteen each.
     sums: [i16; 16],
+    /// Sums of the codes, 32 each, as bytes that add up to them: four sums a word, 64ths of the first and of the last four,
+    /// then what is left of them.
+    parts: [i32; 4],
 }
 
 /// The input of each block for `T` tokens.
@@ -271,16 +266,18 @@ fn super_inputs<L: Lanes, F: SuperBlockFormat, const T: usize>(
     for b in 0..blocks {
         for first in first_blocks {
             let codes = input_codes::<L, F>(l, &x.codes.as_chunks::<256>().0[first + b]);
-            inputs.push(SuperInput { codes, sums: sub_sums::<F>(&x.sums.as_chunks::<16>().0[first + b]) });
+            let sums = x.sums.as_chunks::<16>().0[first + b];
+            inputs.push(SuperInput { codes, sums, parts: parts_of_sums(&sums) });
         }
     }
     inputs
 }
 
-/// The bits of the two factors of sixteen blocks.
-type Factors = [[u16; LANES]; 2];
+/// Products of a super-block of sixteen rows and `T` tokens, those of its mins, and its factors.
+type SuperProducts<L, const T: usize> =
+    ([<L as Integers>::Int; T], [<L as Integers>::Int; T], [<L as Lanes>::Float; 2]);
 
-/// The products of block `b` of sixteen rows and `T` tokens, those of their mins, and the factors.
+/// Block `b` of sixteen rows times `T` tokens.
 ///
 /// # Safety
 /// Rows must have such a block.
@@ -289,13 +286,74 @@ unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
     l: L,
     rows: &Sixteen<'_>,
     b: usize,
-    inputs: &[SuperInput<L>],
-) -> ([L::Int; T], [L::Int; T], Factors) {
-    assert!(inputs.len() == T);
+    inputs: &[SuperInput<L>; T],
+) -> SuperProducts<L, T> {
+    let mut blocks = [std::ptr::null(); LANES];
+    for (i, block) in blocks.iter_mut().enumerate() {
+        // SAFETY: the caller vouches for the block.
+        *block = unsafe { rows.block(i, b, F::BYTES) }.as_ptr();
+    }
+    // SAFETY: the same contract, and blocks are whole.
+    unsafe {
+        if F::SUB_LEN == 32 {
+            products_of_eight::<L, F, T>(l, rows, b, Heads::of(l, &blocks), inputs)
+        } else {
+            products_of_sixteen::<L, F, T>(l, rows, b, F::factors(l, &blocks), inputs)
+        }
+    }
+}
+
+/// [`super_products`] of eight sub-blocks with scales and mins.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn products_of_eight<L: Lanes, F: SuperBlockFormat, const T: usize>(
+    l: L,
+    rows: &Sixteen<'_>,
+    b: usize,
+    heads: Heads<L>,
+    inputs: &[SuperInput<L>; T],
+) -> SuperProducts<L, T> {
+    let mut product = [[l.splat_int(0); LANES]; T];
+    let scales = l.zip_lanes(heads.scales[0], heads.scales[1]);
+    for i in 0..LANES {
+        rows.fetch_next(l, i, b, F::BYTES);
+        // SAFETY: the caller vouches for the block.
+        let w = F::codes(l, unsafe { rows.block(i, b, F::BYTES) });
+        for t in 0..T {
+            let mut sum = l.splat_int(0);
+            for v in 0..4 {
+                sum = l.dot_scaled_by_eight(sum, w[v], inputs[t].codes[v], scales[i], &F::SPREAD[v]);
+            }
+            product[t][i] = sum;
+        }
+    }
+    let (mut products, mut mins) = ([l.splat_int(0); T], [l.splat_int(0); T]);
+    for t in 0..T {
+        products[t] = l.sum_each(&product[t]);
+        let mut parts = [l.splat_int(0); 2];
+        for (i, part) in inputs[t].parts.into_iter().enumerate() {
+            parts[i / 2] = l.dot_bytes::<false>(parts[i / 2], heads.mins[i % 2], l.splat_int(part));
+        }
+        mins[t] = l.add_int(l.shl_int::<6>(parts[0]), parts[1]);
+    }
+    (products, mins, heads.factors)
+}
+
+/// [`super_products`] of sixteen sub-blocks with scales.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn products_of_sixteen<L: Lanes, F: SuperBlockFormat, const T: usize>(
+    l: L,
+    rows: &Sixteen<'_>,
+    b: usize,
+    factors: [L::Float; 2],
+    inputs: &[SuperInput<L>; T],
+) -> SuperProducts<L, T> {
     let (mut product, mut min) = ([[l.splat_int(0); LANES]; T], [[l.splat_int(0); LANES]; T]);
-    // Eight mins are summed in a shorter way than sixteen.
-    let mut fours = [[[0; 4]; LANES]; T];
-    let mut factors = [[0; LANES]; 2];
     for i in 0..LANES {
         rows.fetch_next(l, i, b, F::BYTES);
         // SAFETY: the caller vouches for the block.
@@ -303,55 +361,66 @@ unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
         let (w, scales) = (F::codes(l, block), F::scales(l, block));
         for t in 0..T {
             let x = &inputs[t];
-            let mut sum = l.splat_int(0);
-            if F::ZERO != 0 {
-                sum = l.dot_words(&scales.offsets, &x.sums);
-            } else if F::SUB_LEN == 32 {
-                fours[t][i] = l.dot_last_eight(&scales.scales, &x.sums);
-            } else {
-                min[t][i] = l.dot_words(&scales.offsets, &x.sums);
-            }
+            let offsets = l.dot_words(&scales.offsets, &x.sums);
+            let mut sum = if F::MINS { l.splat_int(0) } else { offsets };
+            min[t][i] = offsets;
             for v in 0..4 {
                 sum = l.dot_scaled(sum, w[v], x.codes[v], &scales.scales, &F::SPREAD[v]);
             }
             product[t][i] = sum;
         }
-        let [d, dmin] = F::factors(block);
-        (factors[0][i], factors[1][i]) = (d, dmin);
     }
     let (mut products, mut mins) = ([l.splat_int(0); T], [l.splat_int(0); T]);
     for t in 0..T {
         products[t] = l.sum_each(&product[t]);
         if F::MINS {
-            mins[t] = if F::SUB_LEN == 32 { l.sum_fours(&fours[t]) } else { l.sum_each(&min[t]) };
+            mins[t] = l.sum_each(&min[t]);
         }
     }
     (products, mins, factors)
 }
 
-/// The codes of all pairs of neighbouring blocks of each token's input; a last block without neighbour has zeros.
+/// What two neighbouring blocks of weights meet of one token; there are zeros where a last block has no neighbour.
+struct PairInput<L: Lanes> {
+    codes: L::Int,
+    /// What the products are added to: for each half of the vector, what the code of zero makes of them.
+    start: L::Int,
+    /// The sum of each block's codes.
+    sums: [f32; 2],
+    scales: [f32; 2],
+}
+
+/// The input of all pairs of blocks for `T` tokens.
 #[inline(always)]
-fn pairs_of_codes<L: Lanes, const T: usize>(
+fn pair_inputs<L: Lanes, F: BlockFormat, const T: usize>(
     l: L,
     x: &Quantized,
     first_blocks: [usize; T],
     blocks: usize,
-) -> Vec<L::Int> {
-    let x = x.codes.as_chunks::<32>().0;
-    let mut codes = Vec::with_capacity(blocks.div_ceil(2) * T);
+) -> Vec<PairInput<L>> {
+    let (codes, sums) = (x.codes.as_chunks::<32>().0, x.sums.as_chunks::<2>().0);
+    let mut inputs = Vec::with_capacity(blocks.div_ceil(2) * T);
     for pair in 0..blocks.div_ceil(2) {
         for first in first_blocks {
-            let low = &x[first + 2 * pair];
-            let high = if 2 * pair + 1 < blocks { &x[first + 2 * pair + 1] } else { &[0; 32] };
-            // SAFETY: both blocks have 32 codes.
-            codes.push(unsafe { l.join(low.as_ptr().cast(), high.as_ptr().cast()) });
+            let mut two = [&[0; 32]; 2];
+            let (mut start, mut block_sums, mut scales) = ([0; LANES], [0.0; 2], [0.0; 2]);
+            for (half, block) in (2 * pair..(2 * pair + 2).min(blocks)).enumerate() {
+                let sum = i32::from(sums[first + block][0]) + i32::from(sums[first + block][1]);
+                two[half] = &codes[first + block];
+                start[half * LANES / 2] = -i32::from(F::ZERO) * sum;
+                (block_sums[half], scales[half]) = (sum as f32, x.scales[first + block]);
+            }
+            // SAFETY: both blocks have 32 codes, and the array holds 16 integers.
+            let (codes, start) =
+                unsafe { (l.join(two[0].as_ptr().cast(), two[1].as_ptr().cast()), l.load_int(start.as_ptr())) };
+            inputs.push(PairInput { codes, start, sums: block_sums, scales });
         }
     }
-    codes
+    inputs
 }
 
-/// The products of two blocks of sixteen rows and `T` tokens, each block's in one half of a row's vector, and the factors
-/// of both.
+/// The products of two blocks of sixteen rows and `T` tokens, each block's in one half of a row's vector, and the first
+/// four bytes of both.
 ///
 /// # Safety
 /// Rows must have such blocks.
@@ -360,29 +429,27 @@ unsafe fn block_products<L: Lanes, F: BlockFormat, const T: usize>(
     l: L,
     rows: &Sixteen<'_>,
     pair: [usize; 2],
-    codes: &[L::Int],
-) -> ([[L::Int; LANES]; T], [Factors; 2]) {
-    assert!(codes.len() == T);
+    inputs: &[PairInput<L>; T],
+) -> ([[L::Int; LANES]; T], [L::Int; 2]) {
     let mut products = [[l.splat_int(0); LANES]; T];
-    let mut factors = [[[0; LANES]; 2]; 2];
+    let mut blocks = [[std::ptr::null(); LANES]; 2];
     for i in 0..LANES {
         rows.fetch_next(l, i, pair[0] / 2, 2 * F::BYTES);
         // SAFETY: the caller vouches for the blocks.
         let two = unsafe { [rows.block(i, pair[0], F::BYTES), rows.block(i, pair[1], F::BYTES)] };
         let w = F::codes(l, two);
         for t in 0..T {
+            let PairInput { codes, start, .. } = inputs[t];
             products[t][i] = if F::ZERO == 128 {
-                l.dot_bytes::<true>(l.splat_int(0), w, codes[t])
+                l.dot_bytes::<true>(start, w, codes)
             } else {
-                l.dot_bytes::<false>(l.splat_int(0), w, codes[t])
+                l.dot_bytes::<false>(start, w, codes)
             };
         }
-        for (half, block) in two.into_iter().enumerate() {
-            let [d, m] = F::factors(block);
-            (factors[half][0][i], factors[half][1][i]) = (d, m);
-        }
+        (blocks[0][i], blocks[1][i]) = (two[0].as_ptr(), two[1].as_ptr());
     }
-    (products, factors)
+    // SAFETY: blocks have four bytes.
+    (products, unsafe { [l.words_at(&blocks[0]), l.words_at(&blocks[1])] })
 }
 
 /// The codes of a super-block of input, in the order of `F`'s vectors.
@@ -396,15 +463,14 @@ fn input_codes<L: Lanes, F: SuperBlockFormat>(l: L, x: &[i8; 256]) -> [L::Int; 4
     codes
 }
 
-/// The sums of a super-block's input, one a sub-block of `F` as [`SuperInput`] has them, from those of 16 elements each.
+/// [`SuperInput::parts`] of the sums of 16 codes each.
 #[inline(always)]
-fn sub_sums<F: SuperBlockFormat>(sums: &[i16; 16]) -> [i16; 16] {
-    if F::SUB_LEN == 16 {
-        return *sums;
+fn parts_of_sums(sums: &[i16; 16]) -> [i32; 4] {
+    let mut parts = [[0; 4]; 4];
+    for (i, [a, b]) in sums.as_chunks::<2>().0.iter().enumerate() {
+        // At most 32 times 127.
+        let sum = a + b;
+        (parts[i / 4][i % 4], parts[2 + i / 4][i % 4]) = ((sum >> 6) as u8, (sum & 63) as u8);
     }
-    let mut sub_sums = [0; 16];
-    for (to, [a, b]) in sub_sums[8..].iter_mut().zip(sums.as_chunks::<2>().0) {
-        *to = a + b;
-    }
-    sub_sums
+    parts.map(i32::from_ne_bytes)
 }

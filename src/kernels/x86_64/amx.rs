@@ -15,6 +15,7 @@ use super::avx512::{Avx512, transpose};
 use crate::TensorType;
 use crate::kernels::blocks::{self, BlockFormat, SUBS, SuperBlockFormat};
 
+use crate::kernels::integers::Integers;
 use crate::kernels::lanes::{LANES, Lanes};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::tiles::{DIGITS, PAIR, TileProduct, bf16};
@@ -262,8 +263,9 @@ impl SuperBlock {
             let j = sixteen * 16 / F::SUB_LEN;
             (self.scales[sixteen], offsets[sixteen]) = (sub.scales[j], sub.offsets[j]);
         }
-        let [d, dmin] = F::factors(block);
-        (self.d, self.dmin) = (l.half(d), if F::MINS { l.half(dmin) } else { 0.0 });
+        // SAFETY: the block is whole.
+        let factors = unsafe { F::factors(l, &[block.as_ptr(); LANES]) };
+        [self.d, self.dmin] = factors.map(|factor| l.to_array(factor)[0]);
     }
 }
 
@@ -272,9 +274,9 @@ impl Block {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
     fn fill<F: BlockFormat>(&mut self, l: Avx512<true>, block: &[u8]) {
         self.codes.copy_from_slice(&bytes_of(F::codes(l, [block, block]))[..32]);
-        let [d, m] = F::factors(block);
-        self.d = l.to_array(F::scales(l, &[d; LANES]))[0];
-        self.m = if F::OFFSET { l.half(m) } else { 0.0 };
+        // SAFETY: the block has four bytes.
+        let factors = F::factors(l, unsafe { l.words_at(&[block.as_ptr(); LANES]) });
+        [self.d, self.m] = factors.map(|factor| l.to_array(factor)[0]);
     }
 }
 

@@ -483,9 +483,29 @@ impl Integers for Avx2 {
 
     #[inline(always)]
     fn dot_scaled(self, sum: IntPair, codes: IntPair, x: IntPair, scales: &[i16; 16], spread: &Spread) -> IntPair {
-        let scales = |i: usize| [scales[usize::from(spread[i])], scales[usize::from(spread[i + 8])]];
+        let scales = |i: usize| [scales[usize::from(spread[i] & 15)], scales[usize::from(spread[i + 8] & 15)]];
         // SAFETY: a value of this type proves the instruction set.
         unsafe { IntPair(dot_scaled(sum.0, codes.0, x.0, scales(0)), dot_scaled(sum.1, codes.1, x.1, scales(16))) }
+    }
+
+    #[inline(always)]
+    fn dot_scaled_by_eight(
+        self,
+        sum: IntPair,
+        codes: IntPair,
+        x: IntPair,
+        scales: [i32; 2],
+        spread: &Spread,
+    ) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set; both arrays are as long as what is read from them.
+        unsafe {
+            let scales = _mm256_set1_epi64x(scales.as_ptr().cast::<i64>().read_unaligned());
+            let dot = |sum, codes, x, spread: *const u16| {
+                let scales = _mm256_shuffle_epi8(scales, _mm256_loadu_si256(spread.cast()));
+                _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), scales))
+            };
+            IntPair(dot(sum.0, codes.0, x.0, spread.as_ptr()), dot(sum.1, codes.1, x.1, spread.as_ptr().add(16)))
+        }
     }
 
     #[inline(always)]
@@ -501,12 +521,6 @@ impl Integers for Avx2 {
     fn six_bits(self, words: &[u8; 16]) -> [u64; 2] {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { six_bits(words) }
-    }
-
-    #[inline(always)]
-    fn dot_last_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
-        // SAFETY: a value of this type proves the instruction set.
-        unsafe { dot_last_eight(a, b) }
     }
 
     #[inline(always)]
@@ -548,20 +562,6 @@ pub(super) fn widen(bytes: [u64; 2]) -> [i16; 16] {
     // SAFETY: the array holds 16 words.
     unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), _mm256_cvtepu8_epi16(bytes)) };
     words
-}
-
-/// [`Integers::dot_last_eight`].
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn dot_last_eight(a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
-    let mut four = [0; 4];
-    // SAFETY: arrays are as long as what is read and written.
-    unsafe {
-        let (a, b) = (_mm256_loadu_si256(a.as_ptr().cast()), _mm256_loadu_si256(b.as_ptr().cast()));
-        let (a, b) = (_mm256_extracti128_si256::<1>(a), _mm256_extracti128_si256::<1>(b));
-        _mm_storeu_si128(four.as_mut_ptr().cast(), _mm_madd_epi16(a, b));
-    }
-    four
 }
 
 /// [`Integers::six_bits`].

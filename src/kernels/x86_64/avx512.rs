@@ -176,6 +176,12 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn halves_at<const SHIFT: u32>(self, x: __m512i) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32::<SHIFT>(x))) }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32, x: __m512) {
         // SAFETY: the caller vouches for 16 floats.
         unsafe { _mm512_storeu_ps(to, x) }
@@ -358,6 +364,61 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn words_at(self, places: &[*const u8; LANES]) -> __m512i {
+        // SAFETY: the caller vouches for four bytes at each place; a value of this type proves the instruction set.
+        unsafe {
+            let mut fours = [_mm_setzero_si128(); 4];
+            for (i, four) in fours.iter_mut().enumerate() {
+                let mut one = [_mm_setzero_si128(); 4];
+                for (j, one) in one.iter_mut().enumerate() {
+                    *one = _mm_loadu_si32(places[4 * i + j]);
+                }
+                *four = _mm_unpacklo_epi64(_mm_unpacklo_epi32(one[0], one[1]), _mm_unpacklo_epi32(one[2], one[3]));
+            }
+            let (low, high) = (_mm256_set_m128i(fours[1], fours[0]), _mm256_set_m128i(fours[3], fours[2]));
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn four_words_at(self, places: &[*const u8; LANES]) -> [__m512i; 4] {
+        // SAFETY: the caller vouches for 16 bytes at each place; a value of this type proves the instruction set.
+        unsafe {
+            // Places i, i + 4, i + 8 and i + 12 in the quarters.
+            let mut rows = [_mm512_setzero_si512(); 4];
+            for (i, row) in rows.iter_mut().enumerate() {
+                let mut all = _mm512_castsi128_si512(_mm_loadu_si128(places[i].cast()));
+                all = _mm512_inserti32x4::<1>(all, _mm_loadu_si128(places[i + 4].cast()));
+                all = _mm512_inserti32x4::<2>(all, _mm_loadu_si128(places[i + 8].cast()));
+                *row = _mm512_inserti32x4::<3>(all, _mm_loadu_si128(places[i + 12].cast()));
+            }
+            let [a, b, c, d] = rows;
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab, cd),
+                _mm512_unpackhi_epi64(ab, cd),
+                _mm512_unpacklo_epi64(ab_high, cd_high),
+                _mm512_unpackhi_epi64(ab_high, cd_high),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn zip_lanes(self, a: __m512i, b: __m512i) -> [[i32; 2]; LANES] {
+        let mut pairs = [[0; 2]; LANES];
+        // SAFETY: a value of this type proves the instruction set; the array holds 32 integers.
+        unsafe {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            let to: *mut [i32; 2] = pairs.as_mut_ptr();
+            _mm512_storeu_si512(to.cast(), _mm512_permutex2var_epi32(a, low, b));
+            _mm512_storeu_si512(to.add(8).cast(), _mm512_permutex2var_epi32(a, high, b));
+        }
+        pairs
+    }
+
+    #[inline(always)]
     unsafe fn nibbles(self, low: *const u8, high: *const u8) -> __m512i {
         // SAFETY: the caller vouches for 16 bytes each.
         unsafe {
@@ -447,6 +508,23 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn dot_scaled_by_eight(
+        self,
+        sum: __m512i,
+        codes: __m512i,
+        x: __m512i,
+        scales: [i32; 2],
+        spread: &Spread,
+    ) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set; both arrays are as long as what is read from them.
+        unsafe {
+            let scales = _mm512_set1_epi64(scales.as_ptr().cast::<i64>().read_unaligned());
+            let scales = _mm512_shuffle_epi8(scales, _mm512_loadu_si512(spread.as_ptr().cast()));
+            self.add_word_pairs(sum, _mm512_maddubs_epi16(codes, x), scales)
+        }
+    }
+
+    #[inline(always)]
     fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> __m512i {
         // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
         unsafe {
@@ -459,27 +537,6 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     fn six_bits(self, words: &[u8; 16]) -> [u64; 2] {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { super::avx2::six_bits(words) }
-    }
-
-    #[inline(always)]
-    fn dot_last_eight(self, a: &[i16; 16], b: &[i16; 16]) -> [i32; 4] {
-        // SAFETY: a value of this type proves the instruction set.
-        unsafe { super::avx2::dot_last_eight(a, b) }
-    }
-
-    #[inline(always)]
-    fn sum_fours(self, fours: &[[i32; 4]; LANES]) -> __m512i {
-        // SAFETY: a value of this type proves the instruction set; there are four vectors of four fours.
-        unsafe {
-            let at = |i: usize| _mm512_loadu_si512(fours[4 * i..].as_ptr().cast());
-            let (a, b, c, d) = (at(0), at(1), at(2), at(3));
-            let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-            let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-            // Four vectors in each quarter, a quarter for each place in a vector.
-            let sums = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            _mm512_permutexvar_epi32(order, sums)
-        }
     }
 
     #[inline(always)]
