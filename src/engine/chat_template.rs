@@ -274,6 +274,7 @@ mod tests {
         let error = render("\n{{ raise_exception('only users') }}", &TemplateOptions::default()).expect_err("refuses");
         assert_eq!(error.to_string(), "chat template line 2: only users");
         assert!(render("{% if %}", &TemplateOptions::default()).is_err());
+        assert!(render("{{ 'a'.ljust(10 ** 15) }}", &TemplateOptions::default()).is_err());
     }
 
     #[test]

@@ -6,13 +6,13 @@ use minijinja::{Error, ErrorKind, State, Value};
 /// Calls `method` of `value`, as minijinja's `unknown_method_callback`.
 pub(super) fn call(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let known = match value.as_str() {
-        Some(text) => string_method(text, method, args)?,
+        Some(text) => string_method(state, text, method, args)?,
         None => list_method(value, method, args)?,
     };
     known.map_or_else(|| minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args), Ok)
 }
 
-fn string_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+fn string_method(state: &State<'_, '_>, text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
     Ok(Some(match method {
         "rsplit" => {
             let (separator, max): (Option<&str>, Option<usize>) = from_args(args)?;
@@ -43,7 +43,10 @@ fn string_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Valu
         }
         "ljust" | "rjust" | "center" | "zfill" => {
             let (width, fill): (usize, Option<&str>) = from_args(args)?;
-            Value::from(justified(text, method, width, fill.unwrap_or(" ")))
+            let fill = fill.unwrap_or(" ");
+            // minijinja counts a text when it is there, which is too late for one that does not fit into memory.
+            state.consume_fuel(width.saturating_mul(fill.len()) as u64 / 64)?;
+            Value::from(justified(text, method, width, fill))
         }
         "casefold" => Value::from(text.to_lowercase()),
         "swapcase" => {
