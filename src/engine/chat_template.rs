@@ -1,7 +1,8 @@
 //! A model's own chat template, rendered as transformers renders it.
 //!
-//! Known differences from Python: `%` formats no strings, dates are told in UTC, and `| safe + text` does not escape the
-//! text. minijinja escapes there only where it escapes all that is printed, which Python does not do for chat templates.
+//! Known differences from Python: `%` formats no strings, and dates are told in UTC. Of Markup (`x | safe`): slices and the
+//! filters `trim`, `upper`, `lower`, `capitalize`, `center` and `indent` make plain text of it here, and `~` makes Markup of
+//! two of them.
 //!
 //! Templates are written for Python's Jinja: methods of strings, lists and dictionaries, `tojson` as `json.dumps`
 //! writes it, `raise_exception`, `strftime_now`, whitespace trimmed around blocks.
@@ -13,7 +14,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, State, Value};
 use serde_json::{Value as Json, json};
 
-use super::{Error, python_json, python_methods};
+use super::{Error, python_json, python_markup, python_methods, python_source};
 use crate::gguf::{Metadata, keys};
 
 /// A message of a conversation.
@@ -99,11 +100,12 @@ impl ChatTemplate {
         environment.set_recursion_limit(200);
         environment.set_fuel(Some(50_000_000));
         environment.add_filter("tojson", python_json::tojson);
+        python_markup::add_to(&mut environment);
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
         environment.add_function("strftime_now", strftime_now);
-        environment.add_template_owned(NAME, without_generation_blocks(template)).map_err(|e| failed(&e))?;
+        environment.add_template_owned(NAME, python_source::for_minijinja(template)?).map_err(|e| failed(&e))?;
         Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
     }
 
@@ -136,28 +138,6 @@ impl ChatTemplate {
 fn failed(error: &minijinja::Error) -> Error {
     let message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     Error::Template { line: error.line(), message }
-}
-
-/// transformers' `{% generation %}` marks what is trained on; it renders as what it holds.
-fn without_generation_blocks(template: &str) -> String {
-    let mut out = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some(start) = rest.find("{%") {
-        let Some(len) = rest[start..].find("%}") else { break };
-        let end = start + len + 2;
-        let word = rest[start + 2..end - 2].trim_matches(['-', '+', ' ', '\n', '\t']);
-        if word == "generation" || word == "endgeneration" {
-            out.push_str(&rest[..start]);
-            // A condition that holds keeps the block's trimming of whitespace.
-            let tag = rest[start..end].replace("endgeneration", "endif").replace("generation", "if true");
-            out.push_str(&tag);
-        } else {
-            out.push_str(&rest[..end]);
-        }
-        rest = &rest[end..];
-    }
-    out.push_str(rest);
-    out
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "functions take their arguments by value")]
@@ -274,6 +254,8 @@ mod tests {
         let error = render("\n{{ raise_exception('only users') }}", &TemplateOptions::default()).expect_err("refuses");
         assert_eq!(error.to_string(), "chat template line 2: only users");
         assert!(render("{% if %}", &TemplateOptions::default()).is_err());
+        let error = render("{{ 'a' | safe }}\n{{ 'a' + 1 }}", &TemplateOptions::default()).expect_err("not in Python");
+        assert!(error.to_string().starts_with("chat template line 2: tried to use + operator"), "{error}");
         assert!(render("{{ 'a'.ljust(10 ** 15) }}", &TemplateOptions::default()).is_err());
     }
 

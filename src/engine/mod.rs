@@ -4,7 +4,9 @@ mod chat_template;
 mod error;
 mod generate;
 mod python_json;
+mod python_markup;
 mod python_methods;
+mod python_source;
 mod sampler;
 mod session;
 

@@ -3,8 +3,18 @@
 use minijinja::value::from_args;
 use minijinja::{Error, ErrorKind, State, Value};
 
+use super::python_markup;
+
 /// Calls `method` of `value`, as minijinja's `unknown_method_callback`.
 pub(super) fn call(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    if value.is_safe() {
+        let args = python_markup::arguments(method, args)?;
+        return python_markup::result(method_of(state, value, method, &args)?);
+    }
+    method_of(state, value, method, args)
+}
+
+fn method_of(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let known = match value.as_str() {
         Some(text) => string_method(state, text, method, args)?,
         None => list_method(value, method, args)?,
