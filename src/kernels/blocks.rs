@@ -53,6 +53,15 @@ pub(super) trait SuperBlockFormat {
         [0; 2]
     }
 
+    /// The mins of sixteen blocks with as many sub-blocks, a block in each lane, four mins a vector.
+    ///
+    /// # Safety
+    /// Blocks must be whole.
+    #[inline(always)]
+    unsafe fn mins_of<L: Lanes>(l: L, _blocks: &[*const u8; LANES]) -> [L::Int; 4] {
+        [l.splat_int(0); 4]
+    }
+
     /// Scales, and mins or zeros.
     #[inline(always)]
     fn scales<L: Lanes>(l: L, block: &[u8]) -> SubScales {
@@ -100,8 +109,14 @@ pub(super) trait BlockFormat {
     /// Whether blocks have an offset.
     const OFFSET: bool;
 
+    /// Blocks that are multiplied at once: two of one vector, or four of two vectors.
+    const RUN: usize;
+
     /// The codes of two blocks.
     fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int;
+
+    /// The codes of two blocks, or the first halves of those of four, and the second.
+    fn run<L: Lanes>(l: L, blocks: [&[u8]; 4]) -> [L::Int; 2];
 
     /// The factors `d` of sixteen blocks, and their offsets `m`, from the first four bytes of each.
     #[inline(always)]
@@ -169,8 +184,21 @@ fn twice<L: Lanes>(l: L, block: &[u8], at: usize) -> L::Int {
 /// The low nibbles of 64 bytes, and the high ones.
 #[inline(always)]
 fn nibbles<L: Lanes>(l: L, block: &[u8], at: usize) -> [L::Int; 2] {
+    let [low, high] = low_and_high(l, block, at);
+    [l.and_bytes(low, 15), l.and_bytes(high, 15)]
+}
+
+/// 64 bytes, and their high nibbles in the place of the low ones.
+#[inline(always)]
+fn low_and_high<L: Lanes>(l: L, block: &[u8], at: usize) -> [L::Int; 2] {
     let bytes = load(l, block, at);
-    [l.and_bytes(bytes, 15), l.and_bytes(l.shr_halves::<4, 4>(bytes), 15)]
+    [bytes, l.shr_halves::<4, 4>(bytes)]
+}
+
+/// The low nibbles of bytes, and two bits above them.
+#[inline(always)]
+fn six_bits_of<L: Lanes>(l: L, low: L::Int, two: L::Int) -> L::Int {
+    l.or_int(l.and_bytes(low, 15), l.and_bytes(two, 0x30))
 }
 
 /// 256 codes of two bits.
@@ -206,6 +234,16 @@ impl SuperBlockFormat for Q2K {
     #[inline(always)]
     fn min_bytes(block: &[u8]) -> [u64; 2] {
         [word64(block, 0) >> 4 & NIBBLES, word64(block, 8) >> 4 & NIBBLES]
+    }
+
+    #[inline(always)]
+    unsafe fn mins_of<L: Lanes>(l: L, blocks: &[*const u8; LANES]) -> [L::Int; 4] {
+        // SAFETY: blocks begin with sixteen bytes of scales and mins.
+        let mut words = unsafe { l.four_words_at(blocks) };
+        for word in &mut words {
+            *word = l.and_bytes(l.shr_halves::<4, 4>(*word), 15);
+        }
+        words
     }
 }
 
@@ -266,11 +304,8 @@ impl<L: Lanes> Heads<L> {
         let (high_scales, high_mins) = (l.shr_halves::<2, 2>(scales), l.shr_halves::<2, 2>(mins));
         Self {
             factors: [l.halves_at::<0>(factors), l.halves_at::<16>(factors)],
-            scales: [l.and_bytes(scales, 0x3f), l.or_int(l.and_bytes(low, 15), l.and_bytes(high_scales, 0x30))],
-            mins: [
-                l.and_bytes(mins, 0x3f),
-                l.or_int(l.and_bytes(l.shr_halves::<4, 4>(low), 15), l.and_bytes(high_mins, 0x30)),
-            ],
+            scales: [l.and_bytes(scales, 0x3f), six_bits_of(l, low, high_scales)],
+            mins: [l.and_bytes(mins, 0x3f), six_bits_of(l, l.shr_halves::<4, 4>(low), high_mins)],
         }
     }
 }
@@ -308,13 +343,13 @@ impl SuperBlockFormat for Q5K {
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let ([a, b], [c, d]) = (nibbles(l, block, 48), nibbles(l, block, 112));
+        // Eight fifth bits in each byte, to be moved to the fifth place.
         let fifths = twice(l, block, 16);
-        let (low, high) = (l.shr_halves::<0, 2>(fifths), l.shr_halves::<4, 6>(fifths));
         [
-            l.or_int(a, l.shl_int::<4>(l.and_bytes(low, 1))),
-            l.or_int(b, l.shl_int::<3>(l.and_bytes(low, 2))),
-            l.or_int(c, l.shl_int::<4>(l.and_bytes(high, 1))),
-            l.or_int(d, l.shl_int::<3>(l.and_bytes(high, 2))),
+            l.or_int(a, l.and_bytes(l.shl_halves::<4, 2>(fifths), 16)),
+            l.or_int(b, l.and_bytes(l.shl_halves::<3, 1>(fifths), 16)),
+            l.or_int(c, l.and_bytes(l.shr_halves::<0, 2>(fifths), 16)),
+            l.or_int(d, l.and_bytes(l.shr_halves::<1, 3>(fifths), 16)),
         ]
     }
 
@@ -334,14 +369,14 @@ impl SuperBlockFormat for Q6K {
 
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
-        let ([a, b], [c, d]) = (nibbles(l, block, 0), nibbles(l, block, 64));
+        let ([a, b], [c, d]) = (low_and_high(l, block, 0), low_and_high(l, block, 64));
         let (first, second) = (twice(l, block, 128), twice(l, block, 160));
-        let top = |low, high| l.or_int(low, l.shl_int::<4>(l.and_bytes(high, 3)));
+        // Four pairs of bits in each byte, to be moved to the fifth and sixth place.
         [
-            top(a, l.shr_halves::<0, 2>(first)),
-            top(b, l.shr_halves::<4, 6>(first)),
-            top(c, l.shr_halves::<0, 2>(second)),
-            top(d, l.shr_halves::<4, 6>(second)),
+            six_bits_of(l, a, l.shl_halves::<4, 2>(first)),
+            six_bits_of(l, b, l.shr_halves::<0, 2>(first)),
+            six_bits_of(l, c, l.shl_halves::<4, 2>(second)),
+            six_bits_of(l, d, l.shr_halves::<0, 2>(second)),
         ]
     }
 
@@ -366,33 +401,62 @@ fn block_fives<L: Lanes>(l: L, blocks: [&[u8]; 2], bits: usize, at: usize) -> L:
     l.or_int(block_nibbles(l, blocks, at), l.bytes_of_bits(bits, 16))
 }
 
+/// The low nibbles of 16 bytes from `at` on of each block, and the high ones.
+#[inline(always)]
+fn run_nibbles<L: Lanes>(l: L, blocks: [&[u8]; 4], at: usize) -> [L::Int; 2] {
+    let mut places = [std::ptr::null(); 4];
+    for (place, block) in places.iter_mut().zip(blocks) {
+        *place = block[at..at + 16].as_ptr();
+    }
+    // SAFETY: the slices have 16 bytes.
+    let bytes = unsafe { l.join_four(places) };
+    [l.and_bytes(bytes, 15), l.and_bytes(l.shr_halves::<4, 4>(bytes), 15)]
+}
+
+/// Those, with the fifth bits that are at `bits`.
+#[inline(always)]
+fn run_fives<L: Lanes>(l: L, blocks: [&[u8]; 4], bits: usize, at: usize) -> [L::Int; 2] {
+    let [low, high] = run_nibbles(l, blocks, at);
+    let [a, b] = [word32(blocks[0], bits), word32(blocks[1], bits)];
+    let [c, d] = [word32(blocks[2], bits), word32(blocks[3], bits)];
+    let first = [a & 0xffff | b << 16, c & 0xffff | d << 16];
+    let second = [a >> 16 | b & 0xffff_0000, c >> 16 | d & 0xffff_0000];
+    [l.or_int(low, l.bytes_of_bits(first, 16)), l.or_int(high, l.bytes_of_bits(second, 16))]
+}
+
 macro_rules! block_format {
-    ($($name:ident, $bytes:literal, zero $zero:literal, offset $offset:literal, |$l:ident, $blocks:ident| $codes:expr;)*) => {$(
+    ($($name:ident, $bytes:literal, zero $zero:literal, offset $offset:literal, |$l:ident, $blocks:ident| $codes:expr, $run:expr;)*) => {$(
         pub(super) struct $name;
 
         impl BlockFormat for $name {
             const BYTES: usize = $bytes;
             const ZERO: i16 = $zero;
             const OFFSET: bool = $offset;
+            const RUN: usize = if $zero == 128 { 2 } else { 4 };
 
             #[inline(always)]
             fn codes<L: Lanes>($l: L, $blocks: [&[u8]; 2]) -> L::Int {
                 $codes
+            }
+
+            #[inline(always)]
+            fn run<L: Lanes>($l: L, $blocks: [&[u8]; 4]) -> [L::Int; 2] {
+                $run
             }
         }
     )*};
 }
 
 block_format! {
-    Q40, 18, zero 8, offset false, |l, blocks| block_nibbles(l, blocks, 2);
-    Q41, 20, zero 0, offset true, |l, blocks| block_nibbles(l, blocks, 4);
-    Q50, 22, zero 16, offset false, |l, blocks| block_fives(l, blocks, 2, 6);
-    Q51, 24, zero 0, offset true, |l, blocks| block_fives(l, blocks, 4, 8);
+    Q40, 18, zero 8, offset false, |l, blocks| block_nibbles(l, blocks, 2), run_nibbles(l, blocks, 2);
+    Q41, 20, zero 0, offset true, |l, blocks| block_nibbles(l, blocks, 4), run_nibbles(l, blocks, 4);
+    Q50, 22, zero 16, offset false, |l, blocks| block_fives(l, blocks, 2, 6), run_fives(l, blocks, 2, 6);
+    Q51, 24, zero 0, offset true, |l, blocks| block_fives(l, blocks, 4, 8), run_fives(l, blocks, 4, 8);
     Q80, 34, zero 128, offset false, |l, blocks| {
         // SAFETY: the slices have 32 bytes.
         let codes = unsafe { l.join(blocks[0][2..34].as_ptr(), blocks[1][2..34].as_ptr()) };
         l.xor_bytes(codes, 0x80)
-    };
+    }, [Self::codes(l, [blocks[0], blocks[1]]), l.splat_int(0)];
 }
 
 pub(super) struct Mxfp4;
@@ -402,12 +466,19 @@ const MXFP4_CODES: [u8; 16] = [16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 1
 
 impl BlockFormat for Mxfp4 {
     const BYTES: usize = 17;
+    const RUN: usize = 4;
     const ZERO: i16 = 16;
     const OFFSET: bool = false;
 
     #[inline(always)]
     fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int {
         l.lookup(&MXFP4_CODES, block_nibbles(l, blocks, 1))
+    }
+
+    #[inline(always)]
+    fn run<L: Lanes>(l: L, blocks: [&[u8]; 4]) -> [L::Int; 2] {
+        let [low, high] = run_nibbles(l, blocks, 1);
+        [l.lookup(&MXFP4_CODES, low), l.lookup(&MXFP4_CODES, high)]
     }
 
     #[inline(always)]

@@ -30,6 +30,11 @@ pub(crate) trait Integers: Copy {
     /// # Safety
     /// Both point to as many readable bytes.
     unsafe fn join(self, low: *const u8, high: *const u8) -> Self::Int;
+    /// 16 bytes from each place.
+    ///
+    /// # Safety
+    /// All point to as many readable bytes.
+    unsafe fn join_four(self, places: [*const u8; 4]) -> Self::Int;
     /// The low and the high nibbles of 16 bytes, and those of 16 others.
     ///
     /// # Safety
@@ -96,6 +101,8 @@ pub(crate) trait Integers: Copy {
     fn xor_bytes(self, x: Self::Int, mask: u8) -> Self::Int;
     /// Lanes shifted left by `N` bits.
     fn shl_int<const N: u32>(self, x: Self::Int) -> Self::Int;
+    /// Lanes of the low half shifted left by `LOW` bits, those of the high half by `HIGH`.
+    fn shl_halves<const LOW: u32, const HIGH: u32>(self, x: Self::Int) -> Self::Int;
     /// Lanes of the low half shifted right by `LOW` bits, those of the high half by `HIGH`.
     fn shr_halves<const LOW: u32, const HIGH: u32>(self, x: Self::Int) -> Self::Int;
     /// `value` in the bytes whose bit is set.
@@ -163,6 +170,22 @@ pub(crate) trait Integers: Copy {
     fn sum_each(self, vectors: &[Self::Int; LANES]) -> Self::Int {
         let [low, high] = self.sum_halves_each(vectors);
         self.add_int(low, high)
+    }
+
+    /// The sums of each vector's first four lanes, of its next four, and so on.
+    #[inline(always)]
+    fn sum_quarters_each(self, vectors: &[Self::Int; LANES]) -> [Self::Int; 4] {
+        let (mut quarters, mut lanes) = ([self.splat_int(0); 4], [[0; LANES]; LANES]);
+        for (lanes, vector) in lanes.iter_mut().zip(vectors) {
+            // SAFETY: the array holds 16 integers.
+            unsafe { self.store_int(lanes.as_mut_ptr(), *vector) };
+        }
+        for (q, quarter) in quarters.iter_mut().enumerate() {
+            let sums: [i32; LANES] = std::array::from_fn(|i| lanes[i][4 * q..4 * q + 4].iter().sum());
+            // SAFETY: the array holds 16 integers.
+            *quarter = unsafe { self.load_int(sums.as_ptr()) };
+        }
+        quarters
     }
 
     /// The sums of each vector's low eight lanes, and of the high ones.
@@ -242,6 +265,13 @@ impl Integers for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn join_four(self, places: [*const u8; 4]) -> Self::Int {
+        // SAFETY: the caller vouches for 16 bytes each.
+        let quarters = places.map(|place| unsafe { place.cast::<[u8; 16]>().read() });
+        from_bytes(|i| quarters[i / 16][i % 16])
+    }
+
+    #[inline(always)]
     unsafe fn nibbles(self, low: *const u8, high: *const u8) -> Self::Int {
         // SAFETY: the caller vouches for 16 bytes each.
         let halves = unsafe { [low.cast::<[u8; 16]>().read(), high.cast::<[u8; 16]>().read()] };
@@ -261,6 +291,11 @@ impl Integers for Scalar {
     #[inline(always)]
     fn shl_int<const N: u32>(self, x: Self::Int) -> Self::Int {
         x.map(|x| x << N)
+    }
+
+    #[inline(always)]
+    fn shl_halves<const LOW: u32, const HIGH: u32>(self, x: Self::Int) -> Self::Int {
+        std::array::from_fn(|lane| x[lane] << if lane < 8 { LOW } else { HIGH })
     }
 
     #[inline(always)]

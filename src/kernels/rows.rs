@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::activations::{Activations, Quantized};
-use super::blocks::{self, BlockFormat, Heads, SuperBlockFormat};
+use super::blocks::{self, BlockFormat, Heads, SubScales, SuperBlockFormat};
 use super::floats::{self, FloatFormat};
 use super::integers::Integers;
 use super::lanes::{Kernel, LANES, Lanes};
@@ -148,35 +148,29 @@ impl<'a> RowsProduct<'a> {
         }
     }
 
-    /// All rows of blocks, for `T` tokens from `token` on: as super-blocks, but in pairs. The last block of an odd number
-    /// is one with itself.
+    /// All rows of blocks, for `T` tokens from `token` on: as super-blocks, but two or four blocks at once.
     #[inline(always)]
     fn blocks_of<L: Lanes, F: BlockFormat, const T: usize>(&mut self, l: L, token: usize) {
-        let x = self.x.blocks();
         let blocks = self.weights.cols() / 32;
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
-        let inputs = pair_inputs::<L, F, T>(l, x, first_blocks, blocks);
+        let inputs = block_inputs::<L, F, T>(l, self.x.blocks(), first_blocks, blocks);
         for first in self.rows.clone().step_by(LANES) {
             let rows = self.sixteen(l, first);
             let mut sums = [l.splat(0.0); T];
-            for (pair, inputs) in inputs.as_chunks::<T>().0.iter().enumerate() {
-                let pair = [2 * pair, (2 * pair + 1).min(blocks - 1)];
+            for (run, inputs) in inputs.as_chunks::<T>().0.iter().enumerate() {
+                let left = blocks - run * F::RUN;
                 // SAFETY: a row has so many blocks.
-                let (products, heads) = unsafe { block_products::<L, F, T>(l, &rows, pair, inputs) };
-                let mut halves = [[l.splat_int(0); 2]; T];
-                for t in 0..T {
-                    halves[t] = l.sum_halves_each(&products[t]);
-                }
-                for half in 0..2 {
-                    if half == 1 && pair[0] == pair[1] {
+                let (products, heads) = unsafe { block_products::<L, F, T>(l, &rows, run, left, inputs) };
+                for i in 0..F::RUN {
+                    if i >= left {
                         break;
                     }
-                    let [d, m] = F::factors(l, heads[half]);
+                    let [d, m] = F::factors(l, heads[i]);
                     for t in 0..T {
-                        let scale = l.splat(inputs[t].scales[half]);
-                        sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(halves[t][half]), sums[t]);
+                        let scale = l.splat(inputs[t].scales[i]);
+                        sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(products[t][i]), sums[t]);
                         if F::OFFSET {
-                            sums[t] = l.mul_add(l.mul(m, scale), l.splat(inputs[t].sums[half]), sums[t]);
+                            sums[t] = l.mul_add(l.mul(m, scale), l.splat(inputs[t].sums[i]), sums[t]);
                         }
                     }
                 }
@@ -247,11 +241,10 @@ impl<'a> Sixteen<'a> {
 /// What a super-block of weights meets of one token.
 struct SuperInput<L: Lanes> {
     codes: [L::Int; 4],
-    /// Sums of the codes, sixteen each.
+    /// Their sums, sixteen each.
     sums: [i16; 16],
-    /// Sums of the codes, 32 each, as bytes that add up to them: four sums a word, 64ths of the first and of the last four,
-    /// then what is left of them.
-    parts: [i32; 4],
+    /// Their sums, a sub-block each, as bytes, four in a word: 64ths, and what is left.
+    parts: [[i32; 4]; 2],
 }
 
 /// The input of each block for `T` tokens.
@@ -267,7 +260,7 @@ fn super_inputs<L: Lanes, F: SuperBlockFormat, const T: usize>(
         for first in first_blocks {
             let codes = input_codes::<L, F>(l, &x.codes.as_chunks::<256>().0[first + b]);
             let sums = x.sums.as_chunks::<16>().0[first + b];
-            inputs.push(SuperInput { codes, sums, parts: parts_of_sums(&sums) });
+            inputs.push(SuperInput { codes, sums, parts: parts_of_sums::<F>(&sums) });
         }
     }
     inputs
@@ -293,79 +286,35 @@ unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
         // SAFETY: the caller vouches for the block.
         *block = unsafe { rows.block(i, b, F::BYTES) }.as_ptr();
     }
-    // SAFETY: the same contract, and blocks are whole.
+    let (eight, min_bytes, factors);
+    // SAFETY: blocks are whole.
     unsafe {
         if F::SUB_LEN == 32 {
-            products_of_eight::<L, F, T>(l, rows, b, Heads::of(l, &blocks), inputs)
+            let heads = Heads::of(l, &blocks);
+            eight = l.zip_lanes(heads.scales[0], heads.scales[1]);
+            min_bytes = [heads.mins[0], heads.mins[1], l.splat_int(0), l.splat_int(0)];
+            factors = heads.factors;
         } else {
-            products_of_sixteen::<L, F, T>(l, rows, b, F::factors(l, &blocks), inputs)
+            eight = [[0; 2]; LANES];
+            min_bytes = F::mins_of(l, &blocks);
+            factors = F::factors(l, &blocks);
         }
     }
-}
-
-/// [`super_products`] of eight sub-blocks with scales and mins.
-///
-/// # Safety
-/// As there.
-#[inline(always)]
-unsafe fn products_of_eight<L: Lanes, F: SuperBlockFormat, const T: usize>(
-    l: L,
-    rows: &Sixteen<'_>,
-    b: usize,
-    heads: Heads<L>,
-    inputs: &[SuperInput<L>; T],
-) -> SuperProducts<L, T> {
     let mut product = [[l.splat_int(0); LANES]; T];
-    let scales = l.zip_lanes(heads.scales[0], heads.scales[1]);
-    for i in 0..LANES {
-        rows.fetch_next(l, i, b, F::BYTES);
-        // SAFETY: the caller vouches for the block.
-        let w = F::codes(l, unsafe { rows.block(i, b, F::BYTES) });
-        for t in 0..T {
-            let mut sum = l.splat_int(0);
-            for v in 0..4 {
-                sum = l.dot_scaled_by_eight(sum, w[v], inputs[t].codes[v], scales[i], &F::SPREAD[v]);
-            }
-            product[t][i] = sum;
-        }
-    }
-    let (mut products, mut mins) = ([l.splat_int(0); T], [l.splat_int(0); T]);
-    for t in 0..T {
-        products[t] = l.sum_each(&product[t]);
-        let mut parts = [l.splat_int(0); 2];
-        for (i, part) in inputs[t].parts.into_iter().enumerate() {
-            parts[i / 2] = l.dot_bytes::<false>(parts[i / 2], heads.mins[i % 2], l.splat_int(part));
-        }
-        mins[t] = l.add_int(l.shl_int::<6>(parts[0]), parts[1]);
-    }
-    (products, mins, heads.factors)
-}
-
-/// [`super_products`] of sixteen sub-blocks with scales.
-///
-/// # Safety
-/// As there.
-#[inline(always)]
-unsafe fn products_of_sixteen<L: Lanes, F: SuperBlockFormat, const T: usize>(
-    l: L,
-    rows: &Sixteen<'_>,
-    b: usize,
-    factors: [L::Float; 2],
-    inputs: &[SuperInput<L>; T],
-) -> SuperProducts<L, T> {
-    let (mut product, mut min) = ([[l.splat_int(0); LANES]; T], [[l.splat_int(0); LANES]; T]);
     for i in 0..LANES {
         rows.fetch_next(l, i, b, F::BYTES);
         // SAFETY: the caller vouches for the block.
         let block = unsafe { rows.block(i, b, F::BYTES) };
-        let (w, scales) = (F::codes(l, block), F::scales(l, block));
+        let (w, SubScales { scales, offsets }) = (F::codes(l, block), F::scales(l, block));
         for t in 0..T {
             let x = &inputs[t];
-            let offsets = l.dot_words(&scales.offsets, &x.sums);
-            let mut sum = if F::MINS { l.splat_int(0) } else { offsets };
-            min[t][i] = offsets;
+            let mut sum = if F::ZERO == 0 { l.splat_int(0) } else { l.dot_words(&offsets, &x.sums) };
             for v in 0..4 {
-                sum = l.dot_scaled(sum, w[v], x.codes[v], &scales.scales, &F::SPREAD[v]);
+                sum = if F::SUB_LEN == 32 {
+                    l.dot_scaled_by_eight(sum, w[v], x.codes[v], eight[i], &F::SPREAD[v])
+                } else {
+                    l.dot_scaled(sum, w[v], x.codes[v], &scales, &F::SPREAD[v])
+                };
             }
             product[t][i] = sum;
         }
@@ -374,53 +323,75 @@ unsafe fn products_of_sixteen<L: Lanes, F: SuperBlockFormat, const T: usize>(
     for t in 0..T {
         products[t] = l.sum_each(&product[t]);
         if F::MINS {
-            mins[t] = l.sum_each(&min[t]);
+            mins[t] = min_products(l, &min_bytes[..64 / F::SUB_LEN], &inputs[t]);
         }
     }
     (products, mins, factors)
 }
 
-/// What two neighbouring blocks of weights meet of one token; there are zeros where a last block has no neighbour.
-struct PairInput<L: Lanes> {
-    codes: L::Int,
-    /// What the products are added to: for each half of the vector, what the code of zero makes of them.
-    start: L::Int,
-    /// The sum of each block's codes.
-    sums: [f32; 2],
-    scales: [f32; 2],
+/// The products of mins, a byte for each of four sub-blocks in a vector, with the sums of the input's codes.
+#[inline(always)]
+fn min_products<L: Lanes>(l: L, mins: &[L::Int], x: &SuperInput<L>) -> L::Int {
+    // 64ths, and what is left.
+    let mut parts = [l.splat_int(0); 2];
+    for (i, &mins) in mins.iter().enumerate() {
+        for (part, sums) in parts.iter_mut().zip(x.parts) {
+            *part = l.dot_bytes::<false>(*part, mins, l.splat_int(sums[i]));
+        }
+    }
+    l.add_int(l.shl_int::<6>(parts[0]), parts[1])
 }
 
-/// The input of all pairs of blocks for `T` tokens.
+/// What a run of blocks of weights meets of one token; there are zeros where blocks are missing.
+struct BlockInput<L: Lanes> {
+    codes: [L::Int; 2],
+    /// What the products are added to: in each block's part of the vector, what the code of zero makes of them.
+    start: L::Int,
+    /// The sum of each block's codes.
+    sums: [f32; 4],
+    scales: [f32; 4],
+}
+
+/// The input of all runs of blocks for `T` tokens.
 #[inline(always)]
-fn pair_inputs<L: Lanes, F: BlockFormat, const T: usize>(
+fn block_inputs<L: Lanes, F: BlockFormat, const T: usize>(
     l: L,
     x: &Quantized,
     first_blocks: [usize; T],
     blocks: usize,
-) -> Vec<PairInput<L>> {
+) -> Vec<BlockInput<L>> {
     let (codes, sums) = (x.codes.as_chunks::<32>().0, x.sums.as_chunks::<2>().0);
-    let mut inputs = Vec::with_capacity(blocks.div_ceil(2) * T);
-    for pair in 0..blocks.div_ceil(2) {
+    let mut inputs = Vec::with_capacity(blocks.div_ceil(F::RUN) * T);
+    for run in (0..blocks).step_by(F::RUN) {
         for first in first_blocks {
-            let mut two = [&[0; 32]; 2];
-            let (mut start, mut block_sums, mut scales) = ([0; LANES], [0.0; 2], [0.0; 2]);
-            for (half, block) in (2 * pair..(2 * pair + 2).min(blocks)).enumerate() {
-                let sum = i32::from(sums[first + block][0]) + i32::from(sums[first + block][1]);
-                two[half] = &codes[first + block];
-                start[half * LANES / 2] = -i32::from(F::ZERO) * sum;
-                (block_sums[half], scales[half]) = (sum as f32, x.scales[first + block]);
+            let mut of_blocks = [&[0; 32]; 4];
+            let mut input =
+                BlockInput { codes: [l.splat_int(0); 2], start: l.splat_int(0), sums: [0.0; 4], scales: [0.0; 4] };
+            let mut start = [0; LANES];
+            for (i, block) in (first + run..first + (run + F::RUN).min(blocks)).enumerate() {
+                let sum = i32::from(sums[block][0]) + i32::from(sums[block][1]);
+                of_blocks[i] = &codes[block];
+                start[i * LANES / F::RUN] = -i32::from(F::ZERO) * sum;
+                (input.sums[i], input.scales[i]) = (sum as f32, x.scales[block]);
             }
-            // SAFETY: both blocks have 32 codes, and the array holds 16 integers.
-            let (codes, start) =
-                unsafe { (l.join(two[0].as_ptr().cast(), two[1].as_ptr().cast()), l.load_int(start.as_ptr())) };
-            inputs.push(PairInput { codes, start, sums: block_sums, scales });
+            // SAFETY: blocks have 32 codes, and the array holds 16 integers.
+            unsafe {
+                input.start = l.load_int(start.as_ptr());
+                let [a, b, c, d] = of_blocks.map(|codes| codes.as_ptr().cast::<u8>());
+                input.codes = if F::RUN == 2 {
+                    [l.join(a, b), l.splat_int(0)]
+                } else {
+                    [l.join_four([a, b, c, d]), l.join_four([a.add(16), b.add(16), c.add(16), d.add(16)])]
+                };
+            }
+            inputs.push(input);
         }
     }
     inputs
 }
 
-/// The products of two blocks of sixteen rows and `T` tokens, each block's in one half of a row's vector, and the first
-/// four bytes of both.
+/// The products of run `run` of blocks of sixteen rows and `T` tokens, a vector for each block, and the first four bytes of
+/// all. Where fewer blocks are `left` in the rows, the last one stands for the missing ones.
 ///
 /// # Safety
 /// Rows must have such blocks.
@@ -428,28 +399,43 @@ fn pair_inputs<L: Lanes, F: BlockFormat, const T: usize>(
 unsafe fn block_products<L: Lanes, F: BlockFormat, const T: usize>(
     l: L,
     rows: &Sixteen<'_>,
-    pair: [usize; 2],
-    inputs: &[PairInput<L>; T],
-) -> ([[L::Int; LANES]; T], [L::Int; 2]) {
+    run: usize,
+    left: usize,
+    inputs: &[BlockInput<L>; T],
+) -> ([[L::Int; 4]; T], [L::Int; 4]) {
     let mut products = [[l.splat_int(0); LANES]; T];
-    let mut blocks = [[std::ptr::null(); LANES]; 2];
+    let mut places = [[std::ptr::null(); LANES]; 4];
     for i in 0..LANES {
-        rows.fetch_next(l, i, pair[0] / 2, 2 * F::BYTES);
-        // SAFETY: the caller vouches for the blocks.
-        let two = unsafe { [rows.block(i, pair[0], F::BYTES), rows.block(i, pair[1], F::BYTES)] };
-        let w = F::codes(l, two);
+        rows.fetch_next(l, i, run, F::RUN * F::BYTES);
+        let mut blocks = [&[][..]; 4];
+        for b in 0..F::RUN {
+            // SAFETY: the caller vouches for the block.
+            blocks[b] = unsafe { rows.block(i, run * F::RUN + b.min(left - 1), F::BYTES) };
+            places[b][i] = blocks[b].as_ptr();
+        }
+        let w = F::run(l, blocks);
         for t in 0..T {
-            let PairInput { codes, start, .. } = inputs[t];
-            products[t][i] = if F::ZERO == 128 {
-                l.dot_bytes::<true>(start, w, codes)
+            let BlockInput { codes, start, .. } = inputs[t];
+            products[t][i] = if F::RUN == 2 {
+                l.dot_bytes::<true>(start, w[0], codes[0])
             } else {
-                l.dot_bytes::<false>(start, w, codes)
+                l.dot_bytes::<false>(l.dot_bytes::<false>(start, w[0], codes[0]), w[1], codes[1])
             };
         }
-        (blocks[0][i], blocks[1][i]) = (two[0].as_ptr(), two[1].as_ptr());
     }
-    // SAFETY: blocks have four bytes.
-    (products, unsafe { [l.words_at(&blocks[0]), l.words_at(&blocks[1])] })
+    let (mut sums, mut heads) = ([[l.splat_int(0); 4]; T], [l.splat_int(0); 4]);
+    for t in 0..T {
+        if F::RUN == 2 {
+            [sums[t][0], sums[t][1]] = l.sum_halves_each(&products[t]);
+        } else {
+            sums[t] = l.sum_quarters_each(&products[t]);
+        }
+    }
+    for i in 0..F::RUN {
+        // SAFETY: blocks have four bytes.
+        heads[i] = unsafe { l.words_at(&places[i]) };
+    }
+    (sums, heads)
 }
 
 /// The codes of a super-block of input, in the order of `F`'s vectors.
@@ -463,14 +449,14 @@ fn input_codes<L: Lanes, F: SuperBlockFormat>(l: L, x: &[i8; 256]) -> [L::Int; 4
     codes
 }
 
-/// [`SuperInput::parts`] of the sums of 16 codes each.
+/// [`SuperInput::parts`] of the sums of sixteen codes each.
 #[inline(always)]
-fn parts_of_sums(sums: &[i16; 16]) -> [i32; 4] {
-    let mut parts = [[0; 4]; 4];
-    for (i, [a, b]) in sums.as_chunks::<2>().0.iter().enumerate() {
+fn parts_of_sums<F: SuperBlockFormat>(sums: &[i16; 16]) -> [[i32; 4]; 2] {
+    let mut parts = [[[0; 4]; 4]; 2];
+    for (i, sums) in sums.chunks_exact(F::SUB_LEN / 16).enumerate() {
         // At most 32 times 127.
-        let sum = a + b;
-        (parts[i / 4][i % 4], parts[2 + i / 4][i % 4]) = ((sum >> 6) as u8, (sum & 63) as u8);
+        let sum: i16 = sums.iter().sum();
+        (parts[0][i / 4][i % 4], parts[1][i / 4][i % 4]) = ((sum >> 6) as u8, (sum & 63) as u8);
     }
-    parts.map(i32::from_ne_bytes)
+    parts.map(|words| words.map(i32::from_ne_bytes))
 }

@@ -81,6 +81,55 @@ fn sum_each(v: &[__m256i]) -> __m256i {
     _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(ab, cd), _mm256_permute2x128_si256::<0x31>(ab, cd))
 }
 
+/// Four bytes from each of four places.
+///
+/// # Safety
+/// Each must have as many readable bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn four_words(places: &[*const u8]) -> __m128i {
+    let mut words = [_mm_setzero_si128(); 4];
+    for (word, place) in words.iter_mut().zip(places) {
+        // SAFETY: the caller vouches for it.
+        *word = unsafe { _mm_loadu_si32(*place) };
+    }
+    let [a, b, c, d] = words;
+    _mm_unpacklo_epi64(_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d))
+}
+
+/// Sixteen bytes from each of eight places: the first four of each, and so on.
+///
+/// # Safety
+/// Each must have as many readable bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn words_of_eight(places: &[*const u8]) -> [__m256i; 4] {
+    // Places i and i + 4 in the halves.
+    let mut rows = [_mm256_setzero_si256(); 4];
+    for (i, row) in rows.iter_mut().enumerate() {
+        // SAFETY: the caller vouches for it.
+        *row = unsafe { _mm256_set_m128i(_mm_loadu_si128(places[i + 4].cast()), _mm_loadu_si128(places[i].cast())) };
+    }
+    let [a, b, c, d] = rows;
+    let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+    let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+    [
+        _mm256_unpacklo_epi64(ab, cd),
+        _mm256_unpackhi_epi64(ab, cd),
+        _mm256_unpacklo_epi64(ab_high, cd_high),
+        _mm256_unpackhi_epi64(ab_high, cd_high),
+    ]
+}
+
+/// The low quarters of four vectors, and the high ones.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quarters(v: &[__m256i; 4]) -> [IntPair; 2] {
+    let low = |a, b| _mm256_permute2x128_si256::<0x20>(a, b);
+    let high = |a, b| _mm256_permute2x128_si256::<0x31>(a, b);
+    [IntPair(low(v[0], v[1]), low(v[2], v[3])), IntPair(high(v[0], v[1]), high(v[2], v[3]))]
+}
+
 /// Columns of eight rows.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -193,6 +242,20 @@ impl Lanes for Avx2 {
     fn splat(self, x: f32) -> Pair {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { Pair(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+
+    #[inline(always)]
+    fn halves_at<const SHIFT: u32>(self, x: IntPair) -> Pair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let shift = _mm_cvtsi32_si128(SHIFT.cast_signed());
+            let (low, high) = (_mm256_srl_epi32(x.0, shift), _mm256_srl_epi32(x.1, shift));
+            let mask = _mm256_set1_epi32(0xffff);
+            // From eights of the halves of both.
+            let words = _mm256_packus_epi32(_mm256_and_si256(low, mask), _mm256_and_si256(high, mask));
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            Pair(_mm256_cvtph_ps(_mm256_castsi256_si128(words)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(words)))
+        }
     }
 
     #[inline(always)]
@@ -334,14 +397,18 @@ impl Lanes for Avx2 {
     }
 }
 
-/// Of 32 codes of six bits: lanes that add up to the products, each with one of two scales.
+/// Of 32 codes of six bits: lanes that add up to the products, each with one of two scales, both from the same eight.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot_scaled(sum: __m256i, codes: __m256i, x: __m256i, scales: [i16; 2]) -> __m256i {
+fn dot_scaled(sum: __m256i, codes: __m256i, x: __m256i, scales: &[i16; 16], which: [u16; 2]) -> __m256i {
+    let eight = &scales[usize::from(which[0] & 8)..][..8];
+    // SAFETY: the slice has 16 bytes.
+    let eight = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(eight.as_ptr().cast()) });
+    // The two bytes of a scale, in each word of a half.
+    let word = |which: u16| _mm_set1_epi16(((which & 7) * 0x0202 + 0x0100).cast_signed());
+    let scales = _mm256_shuffle_epi8(eight, _mm256_set_m128i(word(which[1]), word(which[0])));
     // Pairs of products fit into words.
-    let pairs = _mm256_maddubs_epi16(codes, x);
-    let scales = _mm256_set_m128i(_mm_set1_epi16(scales[1]), _mm_set1_epi16(scales[0]));
-    _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, scales))
+    _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), scales))
 }
 
 impl Integers for Avx2 {
@@ -382,6 +449,57 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn words_at(self, places: &[*const u8; LANES]) -> IntPair {
+        // SAFETY: the caller vouches for four bytes at each place; a value of this type proves the instruction set.
+        unsafe {
+            let mut fours = [_mm_setzero_si128(); 4];
+            for (i, four) in fours.iter_mut().enumerate() {
+                *four = four_words(&places[4 * i..]);
+            }
+            IntPair(_mm256_set_m128i(fours[1], fours[0]), _mm256_set_m128i(fours[3], fours[2]))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn four_words_at(self, places: &[*const u8; LANES]) -> [IntPair; 4] {
+        // SAFETY: the caller vouches for 16 bytes at each place; a value of this type proves the instruction set.
+        unsafe {
+            let (low, high) = (words_of_eight(&places[..8]), words_of_eight(&places[8..]));
+            let mut words = [self.splat_int(0); 4];
+            for i in 0..4 {
+                words[i] = IntPair(low[i], high[i]);
+            }
+            words
+        }
+    }
+
+    #[inline(always)]
+    fn zip_lanes(self, a: IntPair, b: IntPair) -> [[i32; 2]; LANES] {
+        let mut pairs = [[0; 2]; LANES];
+        // SAFETY: a value of this type proves the instruction set; the array holds 32 integers.
+        unsafe {
+            for (to, (a, b)) in pairs.chunks_exact_mut(8).zip([(a.0, b.0), (a.1, b.1)]) {
+                let (low, high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+                let to: *mut [i32; 2] = to.as_mut_ptr();
+                _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256::<0x20>(low, high));
+                _mm256_storeu_si256(to.add(4).cast(), _mm256_permute2x128_si256::<0x31>(low, high));
+            }
+        }
+        pairs
+    }
+
+    #[inline(always)]
+    unsafe fn join_four(self, places: [*const u8; 4]) -> IntPair {
+        // SAFETY: the caller vouches for 16 bytes each.
+        unsafe {
+            let two = |low: *const u8, high: *const u8| {
+                _mm256_set_m128i(_mm_loadu_si128(high.cast()), _mm_loadu_si128(low.cast()))
+            };
+            IntPair(two(places[0], places[1]), two(places[2], places[3]))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn nibbles(self, low: *const u8, high: *const u8) -> IntPair {
         // SAFETY: the caller vouches for 16 bytes each.
         unsafe {
@@ -418,6 +536,15 @@ impl Integers for Avx2 {
         unsafe {
             let count = _mm_cvtsi32_si128(N.cast_signed());
             IntPair(_mm256_sll_epi32(x.0, count), _mm256_sll_epi32(x.1, count))
+        }
+    }
+
+    #[inline(always)]
+    fn shl_halves<const LOW: u32, const HIGH: u32>(self, x: IntPair) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let (low, high) = (_mm_cvtsi32_si128(LOW.cast_signed()), _mm_cvtsi32_si128(HIGH.cast_signed()));
+            IntPair(_mm256_sll_epi32(x.0, low), _mm256_sll_epi32(x.1, high))
         }
     }
 
@@ -483,9 +610,9 @@ impl Integers for Avx2 {
 
     #[inline(always)]
     fn dot_scaled(self, sum: IntPair, codes: IntPair, x: IntPair, scales: &[i16; 16], spread: &Spread) -> IntPair {
-        let scales = |i: usize| [scales[usize::from(spread[i] & 15)], scales[usize::from(spread[i + 8] & 15)]];
+        let (low, high) = ([spread[0], spread[8]], [spread[16], spread[24]]);
         // SAFETY: a value of this type proves the instruction set.
-        unsafe { IntPair(dot_scaled(sum.0, codes.0, x.0, scales(0)), dot_scaled(sum.1, codes.1, x.1, scales(16))) }
+        unsafe { IntPair(dot_scaled(sum.0, codes.0, x.0, scales, low), dot_scaled(sum.1, codes.1, x.1, scales, high)) }
     }
 
     #[inline(always)]
@@ -526,6 +653,23 @@ impl Integers for Avx2 {
     #[inline(always)]
     fn transpose_words(self, words: &mut [[i32; LANES]; LANES]) {
         transpose_words(self, words);
+    }
+
+    #[inline(always)]
+    fn sum_quarters_each(self, v: &[IntPair; LANES]) -> [IntPair; 4] {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            // Of each four vectors, the sums of the first and of the second four lanes of both halves.
+            let (mut low, mut high) = ([_mm256_setzero_si256(); 4], [_mm256_setzero_si256(); 4]);
+            for i in 0..4 {
+                let (a, b, c, d) = (v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
+                low[i] = _mm256_hadd_epi32(_mm256_hadd_epi32(a.0, b.0), _mm256_hadd_epi32(c.0, d.0));
+                high[i] = _mm256_hadd_epi32(_mm256_hadd_epi32(a.1, b.1), _mm256_hadd_epi32(c.1, d.1));
+            }
+            let [a, b] = quarters(&low);
+            let [c, d] = quarters(&high);
+            [a, b, c, d]
+        }
     }
 
     #[inline(always)]

@@ -369,11 +369,7 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
         unsafe {
             let mut fours = [_mm_setzero_si128(); 4];
             for (i, four) in fours.iter_mut().enumerate() {
-                let mut one = [_mm_setzero_si128(); 4];
-                for (j, one) in one.iter_mut().enumerate() {
-                    *one = _mm_loadu_si32(places[4 * i + j]);
-                }
-                *four = _mm_unpacklo_epi64(_mm_unpacklo_epi32(one[0], one[1]), _mm_unpacklo_epi32(one[2], one[3]));
+                *four = super::avx2::four_words(&places[4 * i..]);
             }
             let (low, high) = (_mm256_set_m128i(fours[1], fours[0]), _mm256_set_m128i(fours[3], fours[2]));
             _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
@@ -387,10 +383,7 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
             // Places i, i + 4, i + 8 and i + 12 in the quarters.
             let mut rows = [_mm512_setzero_si512(); 4];
             for (i, row) in rows.iter_mut().enumerate() {
-                let mut all = _mm512_castsi128_si512(_mm_loadu_si128(places[i].cast()));
-                all = _mm512_inserti32x4::<1>(all, _mm_loadu_si128(places[i + 4].cast()));
-                all = _mm512_inserti32x4::<2>(all, _mm_loadu_si128(places[i + 8].cast()));
-                *row = _mm512_inserti32x4::<3>(all, _mm_loadu_si128(places[i + 12].cast()));
+                *row = self.join_four([places[i], places[i + 4], places[i + 8], places[i + 12]]);
             }
             let [a, b, c, d] = rows;
             let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
@@ -416,6 +409,17 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
             _mm512_storeu_si512(to.add(8).cast(), _mm512_permutex2var_epi32(a, high, b));
         }
         pairs
+    }
+
+    #[inline(always)]
+    unsafe fn join_four(self, places: [*const u8; 4]) -> __m512i {
+        // SAFETY: the caller vouches for 16 bytes each.
+        unsafe {
+            let mut all = _mm512_castsi128_si512(_mm_loadu_si128(places[0].cast()));
+            all = _mm512_inserti32x4::<1>(all, _mm_loadu_si128(places[1].cast()));
+            all = _mm512_inserti32x4::<2>(all, _mm_loadu_si128(places[2].cast()));
+            _mm512_inserti32x4::<3>(all, _mm_loadu_si128(places[3].cast()))
+        }
     }
 
     #[inline(always)]
@@ -448,10 +452,15 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn shr_halves<const LOW: u32, const HIGH: u32>(self, x: __m512i) -> __m512i {
-        let (low, high) = (i64::from(LOW), i64::from(HIGH));
+    fn shl_halves<const LOW: u32, const HIGH: u32>(self, x: __m512i) -> __m512i {
         // SAFETY: a value of this type proves the instruction set.
-        unsafe { _mm512_srlv_epi64(x, _mm512_setr_epi64(low, low, low, low, high, high, high, high)) }
+        unsafe { _mm512_sllv_epi32(x, halves::<LOW, HIGH>()) }
+    }
+
+    #[inline(always)]
+    fn shr_halves<const LOW: u32, const HIGH: u32>(self, x: __m512i) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_srlv_epi32(x, halves::<LOW, HIGH>()) }
     }
 
     #[inline(always)]
@@ -546,17 +555,26 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn sum_quarters_each(self, v: &[__m512i; LANES]) -> [__m512i; 4] {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let [a, b, c, d] = sum_fours(v);
+            let (ab, cd) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(c, d));
+            let (ab_odd, cd_odd) = (_mm512_shuffle_i32x4::<0xdd>(a, b), _mm512_shuffle_i32x4::<0xdd>(c, d));
+            [
+                _mm512_shuffle_i32x4::<0x88>(ab, cd),
+                _mm512_shuffle_i32x4::<0x88>(ab_odd, cd_odd),
+                _mm512_shuffle_i32x4::<0xdd>(ab, cd),
+                _mm512_shuffle_i32x4::<0xdd>(ab_odd, cd_odd),
+            ]
+        }
+    }
+
+    #[inline(always)]
     fn sum_halves_each(self, v: &[__m512i; LANES]) -> [__m512i; 2] {
         // SAFETY: a value of this type proves the instruction set.
         unsafe {
-            let mut fours = [_mm512_setzero_si512(); 4];
-            for i in 0..4 {
-                let (a, b, c, d) = (v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
-                let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-                let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-                fours[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-            }
-            let [a, b, c, d] = fours;
+            let [a, b, c, d] = sum_fours(v);
             let ab = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b));
             let cd = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(c, d), _mm512_shuffle_i32x4::<0xdd>(c, d));
             [_mm512_shuffle_i32x4::<0x88>(ab, cd), _mm512_shuffle_i32x4::<0xdd>(ab, cd)]
@@ -607,6 +625,28 @@ unsafe fn dot_bf16<const R: usize, const T: usize>(
             unsafe { _mm512_storeu_ps(waiting[t][r].as_mut_ptr(), sums[t][r]) };
         }
     }
+}
+
+/// Of each four vectors, the sums of four lanes: a vector's in each lane of a quarter.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn sum_fours(v: &[__m512i; LANES]) -> [__m512i; 4] {
+    let mut fours = [_mm512_setzero_si512(); 4];
+    for i in 0..4 {
+        let (a, b, c, d) = (v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
+        let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        fours[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    }
+    fours
+}
+
+/// One number in the lanes of each half.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves<const LOW: u32, const HIGH: u32>() -> __m512i {
+    let (low, high) = (_mm256_set1_epi32(LOW.cast_signed()), _mm256_set1_epi32(HIGH.cast_signed()));
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
 }
 
 /// The greater numbers or the sums.
