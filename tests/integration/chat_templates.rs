@@ -1,13 +1,14 @@
 //! Chat templates of published models against what Python's Jinja renders.
 //!
-//! A template `NAME.jinja` with the texts `NAME.expected.json` in the folder is a case. `GGUF_TEMPLATES` names another
-//! folder like it.
+//! A template `NAME.jinja` with the texts `NAME.expected.json` in the folder is a case. `GGUF_TEMPLATES` names llama.cpp's
+//! `models/templates`, most of which are not ours to copy: of these texts the digests are kept.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use gguf::engine::{ChatTemplate, TemplateOptions};
 use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
 
 use super::shared::{json, testdata};
 
@@ -23,18 +24,25 @@ fn render(template: &ChatTemplate, conversation: &Json) -> Result<String, String
     template.render_json(&messages, &options).map_err(|e| e.to_string())
 }
 
-/// What is wrong with the conversations of one template.
-fn failures(folder: &Path, name: &str, conversations: &Json) -> Vec<String> {
+/// The first 64 bits of a text's SHA-256.
+fn digest(text: &str) -> String {
+    Sha256::digest(text)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is wrong with the conversations of one template, of which texts are expected, or digests.
+fn failures(folder: &Path, name: &str, conversations: &Json, digests: Option<&Json>) -> Vec<String> {
     let source = std::fs::read_to_string(folder.join(format!("{name}.jinja"))).expect("a template");
     let text = |key: &str| conversations[key].as_str().expect("a token");
     let template = match ChatTemplate::new(&source, text("bos_token"), text("eos_token")) {
         Ok(template) => template,
         Err(error) => return vec![format!("{name}: {error}")],
     };
-    let expected = json(&folder.join(format!("{name}.expected.json")));
+    let expected =
+        digests.map_or_else(|| json(&folder.join(format!("{name}.expected.json"))), |digests| digests[name].clone());
     let mut failures = Vec::new();
     for (conversation, expected) in expected.as_object().expect("texts") {
         let rendered = render(&template, &conversations["conversations"][conversation]);
+        let rendered = if digests.is_some() { rendered.map(|text| digest(&text)) } else { rendered };
         match (rendered, expected.as_str()) {
             (Ok(text), Some(expected)) if text == expected => {}
             // The template itself refuses the conversation.
@@ -57,15 +65,19 @@ fn failures(folder: &Path, name: &str, conversations: &Json) -> Vec<String> {
 
 #[test]
 fn templates_render_as_in_python() {
-    let folder = std::env::var_os("GGUF_TEMPLATES").map_or_else(|| testdata("chat_templates"), PathBuf::from);
-    let conversations = json(&folder.join("conversations.json"));
+    let ours = testdata("chat_templates");
+    let others = std::env::var_os("GGUF_TEMPLATES").map(PathBuf::from);
+    let digests = others.is_some().then(|| json(&ours.join("llama.cpp.json")));
+    let conversations = json(&ours.join("conversations.json"));
+    let folder = others.unwrap_or(ours);
     let mut names: Vec<String> = std::fs::read_dir(&folder)
         .expect("a folder")
         .filter_map(|entry| Some(entry.expect("an entry").file_name().to_str()?.strip_suffix(".jinja")?.to_owned()))
         .collect();
     names.sort();
     assert!(names.len() > 20, "{} templates", names.len());
-    let failures: Vec<String> = names.iter().flat_map(|name| failures(&folder, name, &conversations)).collect();
+    let failures: Vec<String> =
+        names.iter().flat_map(|name| failures(&folder, name, &conversations, digests.as_ref())).collect();
     assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
 }
 
