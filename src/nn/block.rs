@@ -5,7 +5,7 @@ use super::dense_and_experts::DenseAndExperts;
 use super::ffn::Ffn;
 use super::mixer::MixerWeights;
 use super::moe::Moe;
-use super::rows::{copy_rows, for_rows, keep_rows};
+use super::rows::{copy_rows, for_rows, keep_rows, move_rows};
 use super::sequence::StateSpec;
 use super::{BlockSpec, Error, FeedForward, Linear, ModelSpec, Norm, SequenceOptions, Weights, Wiring};
 use crate::kernels::{Activation, Activations, Pool, Scratch, Store, vector};
@@ -106,7 +106,6 @@ impl Block {
         let mut input = normed(pool, self.mixer_in.as_ref(), x, self.cols);
         if let Some(leaving) = batch.leaving {
             keep_rows(x, self.cols, leaving);
-            x.truncate(leaving.len() * self.cols);
         }
         let mixed_into_stream =
             self.wiring == Wiring::Sequential && self.mixer_out.is_none() && self.residual_scale == 1.0;
@@ -121,7 +120,7 @@ impl Block {
             return;
         }
         if let Some(leaving) = batch.leaving.filter(|_| self.shared_in) {
-            keep_rows(&mut input, self.cols, leaving);
+            move_rows(&mut input, self.cols, leaving);
             input.truncate(leaving.len() * self.cols);
         }
         if !mixed.is_empty() && self.wiring == Wiring::Sequential {

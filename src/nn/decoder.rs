@@ -4,7 +4,10 @@ use super::block::Block;
 use super::rope::RopeTables;
 use super::rows::{for_rows, keep_rows};
 use super::sequence::BlockState;
-use super::{BlockInputs, Error, Linear, ModelSpec, Norm, NormSpec, Part, Sequence, SequenceOptions, Weights};
+use super::{
+    AttentionPart, AttentionSpec, BlockInputs, Error, Linear, ModelSpec, Norm, NormSpec, Part, Sequence,
+    SequenceOptions, Weights, attention,
+};
 use crate::kernels::{Activations, Matrix, Pool, Store, vector};
 
 /// A model that can be run.
@@ -45,11 +48,29 @@ impl Batch<'_, '_> {
         let Some(leaving) = self.leaving else { return };
         let stride = self.block_inputs.len() / self.rows();
         keep_rows(&mut self.block_inputs, stride, leaving);
-        self.block_inputs.truncate(leaving.len() * stride);
         for start in &mut self.starts {
             *start = leaving.partition_point(|&row| (row as usize) < *start);
         }
         self.rope.keep(leaving);
+    }
+
+    /// Attention of all rows over the caches of block `block`: from `query`, `[rows, heads, k_dim]`, to `out`,
+    /// `[rows, heads, v_dim]`.
+    pub(super) fn attend(&self, spec: &AttentionSpec<'_>, block: usize, query: &[f32], out: &mut [f32]) {
+        let (q, v) = (spec.heads * spec.k_dim, spec.heads * spec.v_dim);
+        let mut rest = out;
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for (i, part) in self.parts.iter().enumerate() {
+            let rows = self.starts[i]..self.starts[i + 1];
+            let (out, others) = rest.split_at_mut(rows.len() * v);
+            rest = others;
+            // Parts may have lost all their rows.
+            let Some(&first_position) = self.rope.positions().get(rows.start) else { continue };
+            if let BlockState::Cache(cache) = &part.sequence.blocks[block] {
+                parts.push(AttentionPart { queries: &query[rows.start * q..rows.end * q], cache, first_position, out });
+            }
+        }
+        attention(self.pool, spec, &mut parts);
     }
 
     /// The state of block `block` in part `part`.

@@ -82,6 +82,11 @@ impl Linear {
 
     /// `out = W x + b` (or added to `out`), for every row of `x`.
     pub fn apply(&self, pool: &Pool, x: &Activations<'_>, store: Store, out: &mut [f32]) {
-        matmul(pool, x, &mut [self.product(store, out)]);
+        self.apply_some(pool, x, None, store, out);
+    }
+
+    /// As [`Self::apply`], for some rows of `x`, or for all.
+    pub fn apply_some(&self, pool: &Pool, x: &Activations<'_>, rows: Option<&[u32]>, store: Store, out: &mut [f32]) {
+        matmul(pool, x, &mut [Product { tokens: rows, ..self.product(store, out) }]);
     }
 }

@@ -155,13 +155,9 @@ impl RopeTables {
     /// Keeps these rows (ascending) alone.
     pub(super) fn keep(&mut self, rows: &[u32]) {
         keep_rows(&mut self.positions, 1, rows);
-        self.positions.truncate(rows.len());
         keep_rows(&mut self.contexts, 1, rows);
-        self.contexts.truncate(rows.len());
         for (spec, table) in &mut self.tables {
-            let pairs = spec.frequencies.len();
-            keep_rows(table, pairs, rows);
-            table.truncate(rows.len() * pairs);
+            keep_rows(table, spec.frequencies.len(), rows);
         }
     }
 

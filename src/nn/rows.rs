@@ -35,8 +35,14 @@ pub(super) fn for_rows(pool: &Pool, data: &mut [f32], cols: usize, f: impl Fn(us
     });
 }
 
+/// Keeps these rows (ascending), of `cols` elements, alone.
+pub(super) fn keep_rows<T: Copy>(data: &mut Vec<T>, cols: usize, rows: &[u32]) {
+    move_rows(data, cols, rows);
+    data.truncate(rows.len() * cols);
+}
+
 /// Moves these rows (ascending), of `cols` elements, to the front.
-pub(super) fn keep_rows<T: Copy>(data: &mut [T], cols: usize, rows: &[u32]) {
+pub(super) fn move_rows<T: Copy>(data: &mut [T], cols: usize, rows: &[u32]) {
     for (to, from) in rows.iter().map(|&row| row as usize).enumerate() {
         data.copy_within(from * cols..(from + 1) * cols, to * cols);
     }

@@ -4,8 +4,7 @@ use super::super::decoder::Batch;
 use super::super::rows::for_rows;
 use super::super::sequence::{BlockState, StateSpec};
 use super::super::{
-    AttentionMixer, AttentionPart, AttentionSpec, Error, KvSpec, Linear, ModelSpec, Norm, NormSpec, SequenceOptions,
-    Weights, attention,
+    AttentionMixer, AttentionSpec, Error, KvSpec, Linear, ModelSpec, Norm, NormSpec, SequenceOptions, Weights,
 };
 use crate::kernels::{Activations, Product, Scratch, Store, matmul};
 
@@ -160,19 +159,7 @@ impl Attention {
             window: mixer.window,
             sinks: self.sinks.as_deref(),
         };
-        let (q, v) = (mixer.heads * mixer.k_dim, mixer.heads * mixer.v_dim);
-        let mut rest = mixed;
-        let mut parts = Vec::with_capacity(batch.parts.len());
-        for (i, part) in batch.parts.iter().enumerate() {
-            let rows = batch.starts[i]..batch.starts[i + 1];
-            let (out, others) = rest.split_at_mut(rows.len() * v);
-            rest = others;
-            if let BlockState::Cache(cache) = &part.sequence.blocks[block] {
-                let Some(&first_position) = batch.rope.positions().get(rows.start) else { continue };
-                parts.push(AttentionPart { queries: &query[rows.start * q..rows.end * q], cache, first_position, out });
-            }
-        }
-        attention(batch.pool, &spec, &mut parts);
+        batch.attend(&spec, block, query, mixed);
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::{
     CausalConv, DeltaNetMixer, Error, Linear, ModelSpec, Norm, NormKind, NormSpec, RecurrenceInput, RecurrenceSpec,
     Weights, recurrence,
 };
-use crate::kernels::{Activation, Activations, Product, Store, matmul, vector};
+use crate::kernels::{Activation, Activations, Store, matmul, vector};
 
 /// Added to the square of a query's or key's length before the root.
 const EPSILON: f32 = 1e-6;
@@ -133,8 +133,7 @@ impl DeltaNet {
             self.norm.apply_row(&mut own);
             Activation::Silu.apply_gated(gate, &own);
         });
-        let output = Product { tokens: batch.leaving, ..self.output.product(store, out) };
-        matmul(pool, &Activations::new(&gate, values), &mut [output]);
+        self.output.apply_some(pool, &Activations::new(&gate, values), batch.leaving, store, out);
         batch.narrow();
     }
 

@@ -4,10 +4,7 @@
 
 use super::super::decoder::Batch;
 use super::super::sequence::{BlockState, StateSpec};
-use super::super::{
-    AttentionPart, AttentionSpec, Error, KvSpec, LatentMixer, Linear, ModelSpec, Norm, SequenceOptions, Weights,
-    attention,
-};
+use super::super::{AttentionSpec, Error, KvSpec, LatentMixer, Linear, ModelSpec, Norm, SequenceOptions, Weights};
 use crate::kernels::{Activations, Matrix, Pool, Product, Store, matmul};
 
 /// A latent attention mixer with its weights.
@@ -104,7 +101,7 @@ impl Latent {
     fn query(&self, pool: &Pool, x: &Activations<'_>, some: Option<&[u32]>, rows: usize) -> Vec<f32> {
         let first = |map: &Linear| {
             let mut out = vec![0.0; rows * map.rows()];
-            matmul(pool, x, &mut [Product { tokens: some, ..map.product(Store::Set, &mut out) }]);
+            map.apply_some(pool, x, some, Store::Set, &mut out);
             out
         };
         match &self.query {
@@ -121,34 +118,17 @@ impl Latent {
 
     fn attend(&self, batch: &Batch<'_, '_>, block: usize, query: &[f32], mixed: &mut [f32]) {
         let mixer = &self.spec;
-        let (k_dim, v_dim) = (mixer.kv_rank + mixer.rope_dim, mixer.kv_rank);
         let spec = AttentionSpec {
             heads: mixer.heads,
             kv_heads: 1,
-            k_dim,
-            v_dim,
+            k_dim: mixer.kv_rank + mixer.rope_dim,
+            v_dim: mixer.kv_rank,
             scale: mixer.scale,
             softcap: None,
             window: None,
             sinks: None,
         };
-        let mut rest = mixed;
-        let mut parts = Vec::with_capacity(batch.parts.len());
-        for (i, part) in batch.parts.iter().enumerate() {
-            let Some(&first_position) = batch.rope.positions().get(batch.starts[i]) else { continue };
-            let rows = batch.starts[i] * mixer.heads..batch.starts[i + 1] * mixer.heads;
-            let (out, others) = rest.split_at_mut(rows.len() * v_dim);
-            rest = others;
-            if let BlockState::Cache(cache) = &part.sequence.blocks[block] {
-                parts.push(AttentionPart {
-                    queries: &query[rows.start * k_dim..rows.end * k_dim],
-                    cache,
-                    first_position,
-                    out,
-                });
-            }
-        }
-        attention(batch.pool, &spec, &mut parts);
+        batch.attend(&spec, block, query, mixed);
     }
 }
 

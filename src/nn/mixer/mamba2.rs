@@ -8,7 +8,7 @@ use super::super::{
     CausalConv, Error, KeySharing, Linear, Mamba2Mixer, ModelSpec, Norm, NormKind, NormSpec, RecurrenceInput,
     RecurrenceSpec, Weights, recurrence,
 };
-use crate::kernels::{Activation, Activations, Product, Store, matmul};
+use crate::kernels::{Activation, Activations, Store, matmul};
 
 /// A Mamba 2 mixer with its weights.
 pub(in super::super) struct Mamba2 {
@@ -113,8 +113,7 @@ impl Mamba2 {
                 norm.apply_row(gate);
             }
         });
-        let output = Product { tokens: batch.leaving, ..self.output.product(store, out) };
-        matmul(pool, &Activations::new(&gate, inner), &mut [output]);
+        self.output.apply_some(pool, &Activations::new(&gate, inner), batch.leaving, store, out);
         batch.narrow();
     }
 }

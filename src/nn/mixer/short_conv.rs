@@ -4,7 +4,7 @@ use super::super::decoder::Batch;
 use super::super::rows::for_rows;
 use super::super::sequence::{BlockState, StateSpec};
 use super::super::{CausalConv, Error, Linear, ModelSpec, ShortConvMixer, Weights};
-use crate::kernels::{Activations, Product, Store, matmul};
+use crate::kernels::{Activations, Store, matmul};
 
 /// A short convolution with its weights.
 pub(in super::super) struct ShortConv {
@@ -53,8 +53,7 @@ impl ShortConv {
             }
         }
         multiply(batch, &mut mixed, &after, cols);
-        let output = Product { tokens: batch.leaving, ..self.output.product(store, out) };
-        matmul(pool, &Activations::new(&mixed, cols), &mut [output]);
+        self.output.apply_some(pool, &Activations::new(&mixed, cols), batch.leaving, store, out);
         batch.narrow();
     }
 }
