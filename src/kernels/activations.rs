@@ -13,6 +13,9 @@ use crate::TensorType;
 
 /// Elements whose sum is kept beside the codes.
 pub(super) const SUM_LEN: usize = 16;
+/// What the magnitudes of 16 codes of a super-block add up to at most. So their products with weights of -32 to 31, or those of
+/// 32 with weights of 0 to 15, add up to a word of 16 bits, and two such sums meet their scales in one instruction.
+pub(super) const MOST_OF_16: usize = 1023;
 
 /// Rows of floats, `[rows, cols]`, with their quantized forms made on first use.
 pub struct Activations<'a> {
@@ -283,7 +286,11 @@ impl Kernel for Quantize<'_> {
                 let v = l.array(v);
                 greatest = l.max(greatest, l.max(v, l.sub(l.splat(0.0), v)));
             }
-            let greatest = l.max_lane(greatest);
+            // What 127 stands for.
+            let mut greatest = l.max_lane(greatest);
+            if let Ok(x) = <&[[f32; LANES]; LANES]>::try_from(x) {
+                greatest = greatest.max(least_for_sums(l, x));
+            }
             *scale = greatest / 127.0;
             let inverse = l.splat(if greatest > 0.0 { 127.0 / greatest } else { 0.0 });
             for (v, (codes, sum)) in x.iter().zip(codes.as_chunks_mut::<LANES>().0.iter_mut().zip(sums)) {
@@ -293,6 +300,18 @@ impl Kernel for Quantize<'_> {
     }
 }
 
+/// What 127 must stand for, at least, for [`MOST_OF_16`] to hold in a super-block.
+#[inline(always)]
+fn least_for_sums<L: Lanes>(l: L, x: &[[f32; LANES]; LANES]) -> f32 {
+    // Rounding adds up to a half for each code. Whole codes, so that equal numbers are exact.
+    const MOST: f32 = (LANES * ((MOST_OF_16 - LANES / 2) / LANES)) as f32;
+    let mut magnitudes = [l.splat(0.0); LANES];
+    for i in 0..LANES {
+        magnitudes[i] = l.mul(l.abs(l.array(&x[i])), l.splat(127.0 / MOST));
+    }
+    l.max_lane(l.sums(&magnitudes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,7 +319,12 @@ mod tests {
 
     #[test]
     fn codes_are_nearest_and_sums_agree_on_every_cpu() {
-        let x: Vec<f32> = (0..1024i16).map(|i| f32::from((i * 37) % 255 - 127) * 0.01 * f32::from(i / 256)).collect();
+        let mut x: Vec<f32> =
+            (0..1024i16).map(|i| f32::from((i * 37) % 255 - 127) * 0.01 * f32::from(i / 256)).collect();
+        // Sub-blocks with many great numbers: all, two of three, and half of them.
+        x.extend((0..256).map(|i| if i % 2 == 0 { 0.7 } else { -0.7 }));
+        x.extend((0..256).map(|i| if i % 3 == 0 { 0.01 } else { -1.3 }));
+        x.extend((0..256).map(|i| if i % 16 < 8 { 2.1 } else { 0.0 }));
         let mut first: Option<(Vec<i8>, Vec<f32>, Vec<i16>)> = None;
         for &isa in Isa::ALL.iter().filter(|isa| isa.available()) {
             let pool = Pool::with_isa(2, isa);
@@ -312,6 +336,7 @@ mod tests {
                 assert!((f32::from(q.codes[i]) * scale - v).abs() <= scale * 0.501);
             }
             for (sum, codes) in q.sums.iter().zip(q.codes.chunks(16)) {
+                assert!(codes.iter().map(|c| usize::from(c.unsigned_abs())).sum::<usize>() <= MOST_OF_16);
                 assert_eq!(*sum, codes.iter().map(|&c| i16::from(c)).sum::<i16>());
             }
             let found = (q.codes.clone(), q.scales.clone(), q.sums.clone());

@@ -17,6 +17,8 @@ pub(crate) const NO_HIGH_BYTE: u16 = 0x8000;
 pub(crate) trait Integers: Copy {
     /// Sixteen `i32`.
     type Int: Copy;
+    /// Whether [`Self::dot_pairs`] is one instruction.
+    const ADDS_PAIRS: bool = false;
 
     fn splat_int(self, x: i32) -> Self::Int;
     /// # Safety
@@ -97,6 +99,8 @@ pub(crate) trait Integers: Copy {
     /// The low halves of the products.
     fn mul_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
     fn or_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The low words of `a`, and those of `b` in the place of the high ones.
+    fn low_words(self, a: Self::Int, b: Self::Int) -> Self::Int;
     fn and_bytes(self, x: Self::Int, mask: u8) -> Self::Int;
     fn xor_bytes(self, x: Self::Int, mask: u8) -> Self::Int;
     /// Lanes shifted left by `N` bits.
@@ -119,6 +123,20 @@ pub(crate) trait Integers: Copy {
     /// `sum` plus the products of the four bytes of each lane of `codes`, unsigned, with those of `x`, signed and at
     /// least -127. Codes have six bits, or all eight if so marked.
     fn dot_bytes<const EIGHT_BITS: bool>(self, sum: Self::Int, codes: Self::Int, x: Self::Int) -> Self::Int;
+    /// `sums` plus the products of `codes` with each of `N` words of `x`, spread over all lanes, see [`Self::dot_bytes`].
+    ///
+    /// # Safety
+    /// `x` must have so many words.
+    #[inline(always)]
+    unsafe fn dot_bytes_each<const EIGHT_BITS: bool, const N: usize>(
+        self,
+        sums: &mut [Self::Int; N],
+        codes: Self::Int,
+        x: *const i32,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { dot_bytes_each::<Self, EIGHT_BITS, N>(self, sums, codes, x) };
+    }
     /// `sum` plus the products of the two signed words of each lane.
     fn dot_pairs(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int;
     /// Lanes that add up to those of `sum` plus all `scale * code * x`; codes have six bits.
@@ -203,6 +221,24 @@ pub(crate) trait Integers: Copy {
     }
 }
 
+/// [`Integers::dot_bytes_each`] for any instruction set.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn dot_bytes_each<I: Integers, const EIGHT_BITS: bool, const N: usize>(
+    l: I,
+    sums: &mut [I::Int; N],
+    codes: I::Int,
+    x: *const i32,
+) {
+    for i in 0..N {
+        // SAFETY: the caller vouches for the words.
+        let x = l.splat_int(unsafe { *x.add(i) });
+        sums[i] = l.dot_bytes::<EIGHT_BITS>(sums[i], codes, x);
+    }
+}
+
 /// `f` of every lane, or pair of lanes.
 macro_rules! lane_wise {
     ($($name:ident($($argument:ident),+) = $result:expr;)*) => {$(
@@ -238,6 +274,7 @@ impl Integers for Scalar {
         add_int(a, b) = a.wrapping_add(b);
         mul_int(a, b) = a.wrapping_mul(b);
         or_int(a, b) = a | b;
+        low_words(a, b) = a & 0xffff | b << 16;
     }
 
     #[inline(always)]

@@ -379,7 +379,14 @@ mod tests {
                 }
             }
             let weights = Matrix::new(ty, rows.len(), cols, Bytes::new(bytes)).unwrap();
-            let x: Vec<f32> = (0..cols * 8).map(|i| if i / cols % 2 == 0 { 1.0 } else { -1.0 }).collect();
+            // All columns, every second, and every third one of both signs.
+            let x: Vec<f32> = (0..cols * 8)
+                .map(|i| match (i / cols, i % cols) {
+                    (row, _) if row < 2 => 1.0 - 2.0 * row as f32,
+                    (row, column) if row < 4 => (column % 2) as f32 * (5.0 - 2.0 * row as f32),
+                    (row, column) => [1.0, -1.0, 0.0][(row + column) % 3],
+                })
+                .collect();
             let truth = product(&scalar, &weights, &x, None);
             for isa in available() {
                 assert_eq!(product(&Pool::with_isa(1, isa), &weights, &x, None), truth, "{ty} on {isa}");

@@ -26,13 +26,12 @@ const SLAB: usize = 1024;
 struct SuperPanel {
     /// Four codes of each row a word, in the order of the format's vectors.
     codes: [[i32; LANES]; 64],
-    /// Of each sub-block.
+    /// Of each sub-block, or those of two a word, see [`in_pairs`].
     scales: [[i32; LANES]; SUBS],
-    /// Mins, those of two sub-blocks a word.
+    /// Those of two sub-blocks a word.
     mins: [[i32; LANES]; SUBS / 2],
     d: [f32; LANES],
-    /// What the mins are multiplied by.
-    dmin: [f32; LANES],
+    minus_dmin: [f32; LANES],
 }
 
 /// Two blocks of each of sixteen rows, a row a lane.
@@ -49,29 +48,50 @@ impl SuperPanel {
     /// Takes eight scales and as many mins, a byte each, four in a word.
     #[inline(always)]
     fn set_eight<L: Lanes>(&mut self, l: L, scales: [L::Int; 2], mins: [L::Int; 2]) {
-        let mut words = [[0; LANES]; 4];
-        for (words, vector) in words.iter_mut().zip([scales[0], scales[1], mins[0], mins[1]]) {
-            // SAFETY: an array of 16 integers.
-            unsafe { l.store_int(words.as_mut_ptr(), vector) };
-        }
-        for (sub, scales) in self.scales[..8].iter_mut().enumerate() {
-            for (scale, word) in scales.iter_mut().zip(words[sub / 4]) {
-                *scale = word >> (8 * (sub % 4)) & 0xff;
+        put_pairs(l, &mut self.scales, scales);
+        put_pairs(l, &mut self.mins, mins);
+    }
+
+    /// Puts the scales of pairs one by one, with zeros in the high words.
+    #[inline(always)]
+    fn split_scales<L: Lanes>(&mut self, l: L) {
+        for two in (0..SUBS / 2).rev() {
+            // SAFETY: arrays of 16 integers.
+            unsafe {
+                let pair = l.load_int(self.scales[two].as_ptr());
+                l.store_int(self.scales[2 * two].as_mut_ptr(), l.low_words(pair, l.splat_int(0)));
+                l.store_int(self.scales[2 * two + 1].as_mut_ptr(), l.shr_halves::<16, 16>(pair));
             }
         }
-        for (two, mins) in self.mins[..4].iter_mut().enumerate() {
-            for (min, word) in mins.iter_mut().zip(words[2 + two / 2]) {
-                let bytes = word >> (16 * (two % 2));
-                *min = bytes & 0xff | (bytes & 0xff00) << 8;
-            }
+    }
+}
+
+/// Whether the products of two sub-blocks meet their scales at once.
+#[inline(always)]
+fn in_pairs<L: Lanes, F: SuperBlockFormat>() -> bool {
+    F::WORD_SUMS && L::ADDS_PAIRS
+}
+
+/// Puts eight bytes of each lane, four in a word, as pairs of words.
+#[inline(always)]
+fn put_pairs<L: Lanes>(l: L, to: &mut [[i32; LANES]], bytes: [L::Int; 2]) {
+    let mut words = [[0; LANES]; 2];
+    for (words, vector) in words.iter_mut().zip(bytes) {
+        // SAFETY: an array of 16 integers.
+        unsafe { l.store_int(words.as_mut_ptr(), vector) };
+    }
+    for (two, pairs) in to[..4].iter_mut().enumerate() {
+        for (pair, word) in pairs.iter_mut().zip(words[two / 2]) {
+            let bytes = word >> (16 * (two % 2));
+            *pair = bytes & 0xff | (bytes & 0xff00) << 8;
         }
     }
 }
 
 impl Default for SuperPanel {
     fn default() -> Self {
-        let zeros = [0; LANES];
-        Self { codes: [zeros; 64], scales: [zeros; SUBS], mins: [zeros; SUBS / 2], d: [0.0; LANES], dmin: [0.0; LANES] }
+        let (zeros, floats) = ([0; LANES], [0.0; LANES]);
+        Self { codes: [zeros; 64], scales: [zeros; SUBS], mins: [zeros; SUBS / 2], d: floats, minus_dmin: floats }
     }
 }
 
@@ -271,11 +291,9 @@ unsafe fn multiply_words<L: Lanes, const EIGHT_BITS: bool, const WORDS: usize, c
 ) -> [L::Int; TOKENS] {
     for k in 0..WORDS {
         // SAFETY: the caller vouches for so many vectors and words.
-        let w = unsafe { l.load_int(codes.add(k).cast()) };
-        for t in 0..TOKENS {
-            // SAFETY: as above.
-            let x = unsafe { *x.add(k * GROUP + t) };
-            sums[t] = l.dot_bytes::<EIGHT_BITS>(sums[t], w, l.splat_int(x));
+        unsafe {
+            let w = l.load_int(codes.add(k).cast());
+            l.dot_bytes_each::<EIGHT_BITS, TOKENS>(&mut sums, w, x.add(k * GROUP));
         }
     }
     sums
@@ -302,28 +320,6 @@ unsafe fn zeros<L: Lanes, const TOKENS: usize>(l: L, zero: i16, sums: *const i32
         };
     }
     products
-}
-
-/// Adds `factor * scale * product` to the sum of each token.
-///
-/// # Safety
-/// There must be a scale and a sum for each token.
-#[inline(always)]
-unsafe fn add_scaled<L: Lanes, const TOKENS: usize>(
-    l: L,
-    factor: &[f32; LANES],
-    scales: *const f32,
-    products: [L::Int; TOKENS],
-    sums: Sums,
-) {
-    let factor = l.array(factor);
-    for t in 0..TOKENS {
-        // SAFETY: the caller vouches for scales and sums.
-        unsafe {
-            let factor = l.mul(factor, l.splat(*scales.add(t)));
-            sums.store(l, t, l.mul_add(factor, l.int_to_float(products[t]), sums.load(l, t)));
-        }
-    }
 }
 
 /// Where word `word` of a super-block stands in the vectors of format `F`.
@@ -362,7 +358,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
     #[inline(always)]
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut SuperPanel) {
         let mut blocks = [rows[0].map_or(std::ptr::null(), <[u8]>::as_ptr); LANES];
-        let mut mins = [[0; LANES]; LANES];
+        let mut subs = [[0; LANES]; LANES];
         for (lane, row) in rows.into_iter().enumerate() {
             let Some(row) = row else { continue };
             blocks[lane] = row.as_ptr();
@@ -374,11 +370,9 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 continue;
             }
             let sub = F::scales(l, row);
-            to.scales[lane] = sub.scales.map(i32::from);
-            if F::MINS {
-                for (to, [a, b]) in mins[lane].iter_mut().zip(sub.offsets.as_chunks::<2>().0) {
-                    *to = pair(*a, *b);
-                }
+            let pairs = sub.scales.as_chunks::<2>().0.iter().chain(sub.offsets.as_chunks::<2>().0);
+            for (to, [a, b]) in subs[lane].iter_mut().zip(pairs) {
+                *to = pair(*a, *b);
             }
         }
         for words in to.codes.as_chunks_mut::<LANES>().0 {
@@ -391,17 +385,18 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 to.set_eight(l, scales, mins);
                 factors
             } else {
-                l.transpose_words(&mut to.scales);
-                if F::MINS {
-                    l.transpose_words(&mut mins);
-                    to.mins.copy_from_slice(&mins[..SUBS / 2]);
-                }
+                l.transpose_words(&mut subs);
+                to.scales[..SUBS / 2].copy_from_slice(&subs[..SUBS / 2]);
+                to.mins.copy_from_slice(&subs[SUBS / 2..]);
                 F::factors(l, &blocks)
             }
         };
+        if !in_pairs::<L, F>() {
+            to.split_scales(l);
+        }
         to.d = l.to_array(d);
         if F::MINS {
-            to.dmin = l.to_array(l.sub(l.splat(0.0), dmin));
+            to.minus_dmin = l.to_array(l.sub(l.splat(0.0), dmin));
         }
     }
 
@@ -420,29 +415,37 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
             };
             let scales = x.scales[b][token..].as_ptr();
             let mut products = nothing::<L, TOKENS>(l);
-            for sub in 0..256 / F::SUB_LEN {
-                let word = sub * F::SUB_LEN / 4;
-                let (w, x) = (&panel.codes[place::<F>(word)..], codes.wrapping_add(word * GROUP));
-                // SAFETY: a sub-block has four or eight words, in the panel and in the group. Where there is a zero
-                // point, there are 16.
-                let dots = unsafe {
-                    let start = zeros::<L, TOKENS>(l, F::ZERO, code_sums.wrapping_add(sub * GROUP));
-                    if F::SUB_LEN == 32 {
-                        multiply_words::<L, false, 8, TOKENS>(l, w.as_ptr(), x, start)
-                    } else {
-                        multiply_words::<L, false, 4, TOKENS>(l, w.as_ptr(), x, start)
+            // SAFETY: arrays of 16 integers; a super-block has the words and sums of its sub-blocks.
+            unsafe {
+                if in_pairs::<L, F>() {
+                    for (two, scales) in panel.scales[..128 / F::SUB_LEN].iter().enumerate() {
+                        let first = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, 2 * two);
+                        let second = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, 2 * two + 1);
+                        let scales = l.load_int(scales.as_ptr());
+                        for t in 0..TOKENS {
+                            products[t] = l.dot_pairs(products[t], l.low_words(first[t], second[t]), scales);
+                        }
                     }
-                };
-                // SAFETY: an array of 16 integers.
-                let scale = unsafe { l.load_int(panel.scales[sub].as_ptr()) };
-                for t in 0..TOKENS {
-                    products[t] = l.add_int(products[t], l.mul_int(dots[t], scale));
+                } else {
+                    for (sub, scale) in panel.scales[..256 / F::SUB_LEN].iter().enumerate() {
+                        let dots = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, sub);
+                        let scale = l.load_int(scale.as_ptr());
+                        for t in 0..TOKENS {
+                            products[t] = if F::WORD_SUMS {
+                                l.dot_pairs(products[t], dots[t], scale)
+                            } else {
+                                l.add_int(products[t], l.mul_int(dots[t], scale))
+                            };
+                        }
+                    }
                 }
             }
-            // SAFETY: the caller vouches for the tokens.
-            unsafe { add_scaled::<L, TOKENS>(l, &panel.d, scales, products, sums) };
-            sums = sums.stored();
+            let d = l.array(&panel.d);
             if F::MINS {
+                let mut terms = [l.splat(0.0); TOKENS];
+                for t in 0..TOKENS {
+                    terms[t] = l.mul(d, l.int_to_float(products[t]));
+                }
                 let pairs = if F::SUB_LEN == 32 { x.pairs_of_32 } else { x.pairs_of_16 };
                 let count = 128 / F::SUB_LEN;
                 let pairs = pairs[b * count * GROUP + token..].as_ptr();
@@ -456,9 +459,47 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                         products[t] = l.dot_pairs(products[t], mins, l.splat_int(sums));
                     }
                 }
-                // SAFETY: as above.
-                unsafe { add_scaled::<L, TOKENS>(l, &panel.dmin, scales, products, sums) };
+                let minus_dmin = l.array(&panel.minus_dmin);
+                for t in 0..TOKENS {
+                    let term = l.mul_add(minus_dmin, l.int_to_float(products[t]), terms[t]);
+                    // SAFETY: the caller vouches for the tokens.
+                    unsafe { sums.store(l, t, l.mul_add(term, l.splat(*scales.add(t)), sums.load(l, t))) };
+                }
+            } else {
+                for t in 0..TOKENS {
+                    // SAFETY: the caller vouches for the tokens.
+                    unsafe {
+                        let factor = l.mul(d, l.splat(*scales.add(t)));
+                        sums.store(l, t, l.mul_add(factor, l.int_to_float(products[t]), sums.load(l, t)));
+                    }
+                }
             }
+            sums = sums.stored();
+        }
+    }
+}
+
+/// The products of the codes of sub-block `sub` and tokens.
+///
+/// # Safety
+/// `x` and `sums` must be the words and the negative sums of a group's super-block, from a token on.
+#[inline(always)]
+unsafe fn dot_sub_block<L: Lanes, F: SuperBlockFormat, const TOKENS: usize>(
+    l: L,
+    panel: &SuperPanel,
+    x: *const i32,
+    sums: *const i32,
+    sub: usize,
+) -> [L::Int; TOKENS] {
+    let word = sub * F::SUB_LEN / 4;
+    let (w, x) = (panel.codes[place::<F>(word)..].as_ptr(), x.wrapping_add(word * GROUP));
+    // SAFETY: a sub-block has four or eight words, in the panel and in the group. Where there is a zero point, there are 16.
+    unsafe {
+        let start = zeros::<L, TOKENS>(l, F::ZERO, sums.wrapping_add(sub * GROUP));
+        if F::SUB_LEN == 32 {
+            multiply_words::<L, false, 8, TOKENS>(l, w, x, start)
+        } else {
+            multiply_words::<L, false, 4, TOKENS>(l, w, x, start)
         }
     }
 }

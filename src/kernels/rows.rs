@@ -127,11 +127,14 @@ impl<'a> RowsProduct<'a> {
                 let (products, mins, [d, dmin]) = unsafe { super_products::<L, F, T>(l, &rows, b, inputs) };
                 for t in 0..T {
                     let scale = l.splat(x.scales[first_blocks[t] + b]);
-                    sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(products[t]), sums[t]);
-                    if F::MINS {
-                        let dmin = l.sub(l.splat(0.0), dmin);
-                        sums[t] = l.mul_add(l.mul(dmin, scale), l.int_to_float(mins[t]), sums[t]);
-                    }
+                    let product = l.int_to_float(products[t]);
+                    sums[t] = if F::MINS {
+                        let minus_dmin = l.sub(l.splat(0.0), dmin);
+                        let term = l.mul_add(minus_dmin, l.int_to_float(mins[t]), l.mul(d, product));
+                        l.mul_add(term, scale, sums[t])
+                    } else {
+                        l.mul_add(l.mul(d, scale), product, sums[t])
+                    };
                 }
             }
             self.put_lanes(l, first, token, &sums);

@@ -97,8 +97,7 @@ struct SuperRow {
     /// For the low and for the high digits of the input's sums: mins, and 64 times mins.
     mins: [u16; DIGITS],
     d: f32,
-    /// Negative.
-    dmin: f32,
+    minus_dmin: f32,
 }
 
 /// What 16 rows have in one block.
@@ -167,7 +166,7 @@ fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: 
     let x = p.x;
     let rows = p.rows.len().next_multiple_of(LANES);
     let pairs = x.groups / PAIR;
-    panels.rows.resize(rows, SuperRow { low: [0; 256], high: [0; 256], mins: [0; DIGITS], d: 0.0, dmin: 0.0 });
+    panels.rows.resize(rows, SuperRow { low: [0; 256], high: [0; 256], mins: [0; DIGITS], d: 0.0, minus_dmin: 0.0 });
     // `[pairs of groups, rows, 32 tokens]`.
     let mut all_sums = Scratch::zeros(pairs * rows * PAIR * LANES);
     let mut products: [Tile<i32>; 2 * PAIR] = std::array::from_fn(|_| Tile([[0; LANES]; LANES]));
@@ -304,7 +303,7 @@ impl SuperRow {
         for (j, &min) in w.mins.iter().enumerate() {
             (self.mins[j], self.mins[j + 16]) = (bf16(min), bf16(64 * min));
         }
-        (self.d, self.dmin) = (w.d, -w.dmin);
+        (self.d, self.minus_dmin) = (w.d, -w.dmin);
     }
 }
 
@@ -415,12 +414,14 @@ fn add_super_block<F: SuperBlockFormat>(
                 let low = _mm512_loadu_si512(products[2 * group].0[row].as_ptr().cast());
                 let high = _mm512_loadu_si512(products[2 * group + 1].0[row].as_ptr().cast());
                 let product = _mm512_cvtepi32_ps(_mm512_add_epi32(low, _mm512_slli_epi32::<7>(high)));
-                let mut to = _mm512_loadu_ps(sum.as_ptr());
-                to = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(w.d), scale), product, to);
-                if F::MINS {
+                let (d, to) = (_mm512_set1_ps(w.d), _mm512_loadu_ps(sum.as_ptr()));
+                let to = if F::MINS {
                     let min = _mm512_loadu_ps(mins[group].0[row].as_ptr());
-                    to = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(w.dmin), scale), min, to);
-                }
+                    let term = _mm512_fmadd_ps(_mm512_set1_ps(w.minus_dmin), min, _mm512_mul_ps(d, product));
+                    _mm512_fmadd_ps(term, scale, to)
+                } else {
+                    _mm512_fmadd_ps(_mm512_mul_ps(d, scale), product, to)
+                };
                 _mm512_storeu_ps(sum.as_mut_ptr(), to);
             }
         }

@@ -513,6 +513,15 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
+    fn low_words(self, a: IntPair, b: IntPair) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let high = [_mm256_slli_epi32::<16>(b.0), _mm256_slli_epi32::<16>(b.1)];
+            IntPair(_mm256_blend_epi16::<0xaa>(a.0, high[0]), _mm256_blend_epi16::<0xaa>(a.1, high[1]))
+        }
+    }
+
+    #[inline(always)]
     fn and_bytes(self, x: IntPair, mask: u8) -> IntPair {
         // SAFETY: a value of this type proves the instruction set.
         unsafe {

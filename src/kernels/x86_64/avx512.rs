@@ -2,10 +2,11 @@
 
 #![allow(unsafe_code, reason = "vector intrinsics")]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use crate::kernels::integers::{Integers, Spread};
+use crate::kernels::integers::{Integers, Spread, dot_bytes_each};
 use crate::kernels::lanes::{
     Columns, Kernel, LANES, Lanes, Product, ROUND, Rows, Sums, accumulate_bf16, multiply, transpose_words,
 };
@@ -329,6 +330,7 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
 
 impl<const VNNI: bool> Integers for Avx512<VNNI> {
     type Int = __m512i;
+    const ADDS_PAIRS: bool = VNNI;
 
     integer_intrinsics! {
         add_int(a, b) = _mm512_add_epi32(a, b);
@@ -434,6 +436,12 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn low_words(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_mask_blend_epi16(0xaaaa_aaaa, a, _mm512_slli_epi32::<16>(b)) }
+    }
+
+    #[inline(always)]
     fn and_bytes(self, x: __m512i, mask: u8) -> __m512i {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { _mm512_and_si512(x, _mm512_set1_epi8(mask.cast_signed())) }
@@ -496,6 +504,22 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
                 _mm512_add_epi32(sum, _mm512_add_epi32(low, words(_mm512_and_si512(high, codes))))
             } else {
                 _mm512_add_epi32(sum, words(codes))
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_bytes_each<const EIGHT_BITS: bool, const N: usize>(
+        self,
+        sums: &mut [__m512i; N],
+        codes: __m512i,
+        x: *const i32,
+    ) {
+        // SAFETY: a value of this type proves the instruction set; the caller vouches for the words.
+        unsafe {
+            match sums.as_mut_slice().try_into() {
+                Ok(sums) if VNNI => dot_bytes_eight(sums, codes, x),
+                _ => dot_bytes_each::<Self, EIGHT_BITS, N>(self, sums, codes, x),
             }
         }
     }
@@ -624,6 +648,40 @@ unsafe fn dot_bf16<const R: usize, const T: usize>(
             // SAFETY: the array holds 16 floats.
             unsafe { _mm512_storeu_ps(waiting[t][r].as_mut_ptr(), sums[t][r]) };
         }
+    }
+}
+
+/// [`Integers::dot_bytes_each`] for eight words. In assembly, as the compiler changes the order of products: it takes word after
+/// word of each sum, and every product waits for the one before it.
+///
+/// # Safety
+/// As there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn dot_bytes_eight(sums: &mut [__m512i; 8], codes: __m512i, x: *const i32) {
+    // SAFETY: the caller vouches for eight words.
+    unsafe {
+        asm!(
+            "vpdpbusd {a}, {codes}, dword ptr [{x}]{{1to16}}",
+            "vpdpbusd {b}, {codes}, dword ptr [{x} + 4]{{1to16}}",
+            "vpdpbusd {c}, {codes}, dword ptr [{x} + 8]{{1to16}}",
+            "vpdpbusd {d}, {codes}, dword ptr [{x} + 12]{{1to16}}",
+            "vpdpbusd {e}, {codes}, dword ptr [{x} + 16]{{1to16}}",
+            "vpdpbusd {f}, {codes}, dword ptr [{x} + 20]{{1to16}}",
+            "vpdpbusd {g}, {codes}, dword ptr [{x} + 24]{{1to16}}",
+            "vpdpbusd {h}, {codes}, dword ptr [{x} + 28]{{1to16}}",
+            codes = in(zmm_reg) codes,
+            x = in(reg) x,
+            a = inout(zmm_reg) sums[0],
+            b = inout(zmm_reg) sums[1],
+            c = inout(zmm_reg) sums[2],
+            d = inout(zmm_reg) sums[3],
+            e = inout(zmm_reg) sums[4],
+            f = inout(zmm_reg) sums[5],
+            g = inout(zmm_reg) sums[6],
+            h = inout(zmm_reg) sums[7],
+            options(nostack, readonly, preserves_flags),
+        );
     }
 }
 
