@@ -139,6 +139,15 @@ pub(crate) trait Integers: Copy {
     }
     /// `sum` plus the products of the two signed words of each lane.
     fn dot_pairs(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// As [`Self::dot_bytes_each`], with pairs of words.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn dot_pairs_each<const N: usize>(self, sums: &mut [Self::Int; N], pairs: Self::Int, x: *const i32) {
+        // SAFETY: the same contract.
+        unsafe { dot_pairs_each::<Self, N>(self, sums, pairs, x) };
+    }
     /// Lanes that add up to those of `sum` plus all `scale * code * x`; codes have six bits.
     fn dot_scaled(
         self,
@@ -236,6 +245,23 @@ pub(crate) unsafe fn dot_bytes_each<I: Integers, const EIGHT_BITS: bool, const N
         // SAFETY: the caller vouches for the words.
         let x = l.splat_int(unsafe { *x.add(i) });
         sums[i] = l.dot_bytes::<EIGHT_BITS>(sums[i], codes, x);
+    }
+}
+
+/// [`Integers::dot_pairs_each`] for any instruction set.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn dot_pairs_each<I: Integers, const N: usize>(
+    l: I,
+    sums: &mut [I::Int; N],
+    pairs: I::Int,
+    x: *const i32,
+) {
+    for i in 0..N {
+        // SAFETY: the caller vouches for the words.
+        sums[i] = l.dot_pairs(sums[i], pairs, l.splat_int(unsafe { *x.add(i) }));
     }
 }
 

@@ -452,11 +452,9 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 let mut products = nothing::<L, TOKENS>(l);
                 for (j, mins) in panel.mins[..count].iter().enumerate() {
                     // SAFETY: an array of 16 integers; a group has a word for each of its tokens.
-                    let mins = unsafe { l.load_int(mins.as_ptr()) };
-                    for t in 0..TOKENS {
-                        // SAFETY: as above.
-                        let sums = unsafe { *pairs.add(j * GROUP + t) };
-                        products[t] = l.dot_pairs(products[t], mins, l.splat_int(sums));
+                    unsafe {
+                        let mins = l.load_int(mins.as_ptr());
+                        l.dot_pairs_each(&mut products, mins, pairs.add(j * GROUP));
                     }
                 }
                 let minus_dmin = l.array(&panel.minus_dmin);

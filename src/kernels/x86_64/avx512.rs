@@ -6,7 +6,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use crate::kernels::integers::{Integers, Spread, dot_bytes_each};
+use crate::kernels::integers::{Integers, Spread, dot_bytes_each, dot_pairs_each};
 use crate::kernels::lanes::{
     Columns, Kernel, LANES, Lanes, Product, ROUND, Rows, Sums, accumulate_bf16, multiply, transpose_words,
 };
@@ -530,6 +530,17 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn dot_pairs_each<const N: usize>(self, sums: &mut [__m512i; N], pairs: __m512i, x: *const i32) {
+        // SAFETY: a value of this type proves the instruction set; the caller vouches for the words.
+        unsafe {
+            match sums.as_mut_slice().try_into() {
+                Ok(sums) if VNNI => dot_pairs_eight(sums, pairs, x),
+                _ => dot_pairs_each::<Self, N>(self, sums, pairs, x),
+            }
+        }
+    }
+
+    #[inline(always)]
     fn dot_scaled(self, sum: __m512i, codes: __m512i, x: __m512i, scales: &[i16; 16], spread: &Spread) -> __m512i {
         // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
         unsafe {
@@ -651,38 +662,52 @@ unsafe fn dot_bf16<const R: usize, const T: usize>(
     }
 }
 
-/// [`Integers::dot_bytes_each`] for eight words. In assembly, as the compiler changes the order of products: it takes word after
-/// word of each sum, and every product waits for the one before it.
-///
-/// # Safety
-/// As there.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn dot_bytes_eight(sums: &mut [__m512i; 8], codes: __m512i, x: *const i32) {
-    // SAFETY: the caller vouches for eight words.
-    unsafe {
-        asm!(
-            "vpdpbusd {a}, {codes}, dword ptr [{x}]{{1to16}}",
-            "vpdpbusd {b}, {codes}, dword ptr [{x} + 4]{{1to16}}",
-            "vpdpbusd {c}, {codes}, dword ptr [{x} + 8]{{1to16}}",
-            "vpdpbusd {d}, {codes}, dword ptr [{x} + 12]{{1to16}}",
-            "vpdpbusd {e}, {codes}, dword ptr [{x} + 16]{{1to16}}",
-            "vpdpbusd {f}, {codes}, dword ptr [{x} + 20]{{1to16}}",
-            "vpdpbusd {g}, {codes}, dword ptr [{x} + 24]{{1to16}}",
-            "vpdpbusd {h}, {codes}, dword ptr [{x} + 28]{{1to16}}",
-            codes = in(zmm_reg) codes,
-            x = in(reg) x,
-            a = inout(zmm_reg) sums[0],
-            b = inout(zmm_reg) sums[1],
-            c = inout(zmm_reg) sums[2],
-            d = inout(zmm_reg) sums[3],
-            e = inout(zmm_reg) sums[4],
-            f = inout(zmm_reg) sums[5],
-            g = inout(zmm_reg) sums[6],
-            h = inout(zmm_reg) sums[7],
-            options(nostack, readonly, preserves_flags),
-        );
-    }
+/// Defines a function that multiplies the lanes of one vector with each of eight words, and adds to eight sums. In assembly, as
+/// the compiler changes the order of products so that each waits for the one before it, and takes two instructions for one.
+macro_rules! dot_eight {
+    ($(#[$doc:meta])* $name:ident, $instruction:literal) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// As there.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512vnni")]
+        unsafe fn $name(sums: &mut [__m512i; 8], w: __m512i, x: *const i32) {
+            // SAFETY: the caller vouches for eight words.
+            unsafe {
+                asm!(
+                    concat!($instruction, " {a}, {w}, dword ptr [{x}]{{1to16}}"),
+                    concat!($instruction, " {b}, {w}, dword ptr [{x} + 4]{{1to16}}"),
+                    concat!($instruction, " {c}, {w}, dword ptr [{x} + 8]{{1to16}}"),
+                    concat!($instruction, " {d}, {w}, dword ptr [{x} + 12]{{1to16}}"),
+                    concat!($instruction, " {e}, {w}, dword ptr [{x} + 16]{{1to16}}"),
+                    concat!($instruction, " {f}, {w}, dword ptr [{x} + 20]{{1to16}}"),
+                    concat!($instruction, " {g}, {w}, dword ptr [{x} + 24]{{1to16}}"),
+                    concat!($instruction, " {h}, {w}, dword ptr [{x} + 28]{{1to16}}"),
+                    w = in(zmm_reg) w,
+                    x = in(reg) x,
+                    a = inout(zmm_reg) sums[0],
+                    b = inout(zmm_reg) sums[1],
+                    c = inout(zmm_reg) sums[2],
+                    d = inout(zmm_reg) sums[3],
+                    e = inout(zmm_reg) sums[4],
+                    f = inout(zmm_reg) sums[5],
+                    g = inout(zmm_reg) sums[6],
+                    h = inout(zmm_reg) sums[7],
+                    options(nostack, readonly, preserves_flags),
+                );
+            }
+        }
+    };
+}
+
+dot_eight! {
+    /// [`Integers::dot_bytes_each`].
+    dot_bytes_eight, "vpdpbusd"
+}
+dot_eight! {
+    /// [`Integers::dot_pairs_each`].
+    dot_pairs_eight, "vpdpwssd"
 }
 
 /// Of each four vectors, the sums of four lanes: a vector's in each lane of a quarter.
