@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use half::bf16;
 
 use super::groups::{Groups, Source};
+use super::integers::sum_of_16;
 use super::lanes::{Kernel, LANES, Lanes};
 use super::rows::Tokens;
 use super::tiles::Tiles;
@@ -13,9 +14,13 @@ use crate::TensorType;
 
 /// Elements whose sum is kept beside the codes.
 pub(super) const SUM_LEN: usize = 16;
-/// What the magnitudes of 16 codes of a super-block add up to at most. So their products with weights of -32 to 31, or those of
-/// 32 with weights of 0 to 15, add up to a word of 16 bits, and two such sums meet their scales in one instruction.
-pub(super) const MOST_OF_16: usize = 1023;
+/// Elements that are quantized at a time.
+const PART: usize = 256;
+/// What the magnitudes of 16 codes of a super-block add up to at most, and those of one sign of 32. So the products of 16 codes with
+/// weights of -32 to 31 add up to a word of 16 bits, as do those of 32 codes with weights of 0 to 31, and two such sums meet their
+/// scales in one instruction.
+const MOST_OF_16: usize = 1023;
+const MOST_OF_SIGN: usize = 1057;
 
 /// Rows of floats, `[rows, cols]`, with their quantized forms made on first use.
 pub struct Activations<'a> {
@@ -277,39 +282,55 @@ impl Kernel for Quantize<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let n = self.block_len;
-        let blocks = self.x.chunks_exact(n).zip(self.codes.chunks_exact_mut(n));
-        let places = self.scales.iter_mut().zip(self.sums.chunks_exact_mut(n / SUM_LEN));
-        for ((x, codes), (scale, sums)) in blocks.zip(places) {
-            let (x, _) = x.as_chunks::<LANES>();
-            let mut greatest = l.splat(0.0);
-            for v in x {
-                let v = l.array(v);
-                greatest = l.max(greatest, l.max(v, l.sub(l.splat(0.0), v)));
+        let parts = self.x.chunks(PART).zip(self.codes.chunks_mut(PART));
+        let places = self.scales.chunks_mut(PART / n).zip(self.sums.chunks_mut(PART / SUM_LEN));
+        for ((x, codes), (scales, sums)) in parts.zip(places) {
+            let blocks = x.chunks_exact(n).zip(codes.chunks_exact_mut(n)).zip(scales);
+            for ((x, codes), scale) in blocks {
+                let x = x.as_chunks::<LANES>().0;
+                let mut greatest = l.splat(0.0);
+                for v in x {
+                    greatest = l.max(greatest, l.abs(l.array(v)));
+                }
+                // What 127 stands for.
+                let mut greatest = l.max_lane(greatest);
+                if let Ok(x) = x.try_into() {
+                    greatest = greatest.max(least_for_sums(l, x));
+                }
+                *scale = greatest / 127.0;
+                let inverse = l.splat(if greatest > 0.0 { 127.0 / greatest } else { 0.0 });
+                for (v, codes) in x.iter().zip(codes.as_chunks_mut::<LANES>().0) {
+                    l.round_to_bytes(l.mul(l.array(v), inverse), codes);
+                }
             }
-            // What 127 stands for.
-            let mut greatest = l.max_lane(greatest);
-            if let Ok(x) = <&[[f32; LANES]; LANES]>::try_from(x) {
-                greatest = greatest.max(least_for_sums(l, x));
-            }
-            *scale = greatest / 127.0;
-            let inverse = l.splat(if greatest > 0.0 { 127.0 / greatest } else { 0.0 });
-            for (v, (codes, sum)) in x.iter().zip(codes.as_chunks_mut::<LANES>().0.iter_mut().zip(sums)) {
-                *sum = l.round_to_bytes(l.mul(l.array(v), inverse), codes);
+            match (<&[i8; PART]>::try_from(&*codes), <&mut [i16; PART / SUM_LEN]>::try_from(&mut *sums)) {
+                (Ok(codes), Ok(sums)) => *sums = l.sums_of_16(codes),
+                _ => {
+                    for (sum, codes) in sums.iter_mut().zip(codes.as_chunks::<SUM_LEN>().0) {
+                        *sum = sum_of_16(codes);
+                    }
+                }
             }
         }
     }
 }
 
-/// What 127 must stand for, at least, for [`MOST_OF_16`] to hold in a super-block.
+/// What 127 must stand for, at least, for [`MOST_OF_16`] and [`MOST_OF_SIGN`] to hold in a super-block.
 #[inline(always)]
 fn least_for_sums<L: Lanes>(l: L, x: &[[f32; LANES]; LANES]) -> f32 {
-    // Rounding adds up to a half for each code. Whole codes, so that equal numbers are exact.
-    const MOST: f32 = (LANES * ((MOST_OF_16 - LANES / 2) / LANES)) as f32;
-    let mut magnitudes = [l.splat(0.0); LANES];
-    for i in 0..LANES {
-        magnitudes[i] = l.mul(l.abs(l.array(&x[i])), l.splat(127.0 / MOST));
+    // Rounding adds up to a half for each code. Multiples, so that equal numbers are exact.
+    const OF_16: usize = (MOST_OF_16 - 8) / 16 * 16;
+    const OF_SIGN: usize = (MOST_OF_SIGN - 16) / 32 * 32;
+    let (mut of_16, mut of_sign) = ([l.splat(0.0); LANES], [l.splat(0.0); LANES]);
+    let (zero, factor) = (l.splat(0.0), l.splat(127.0 / OF_SIGN as f32));
+    for i in 0..LANES / 2 {
+        let (a, b) = (l.array(&x[2 * i]), l.array(&x[2 * i + 1]));
+        (of_16[2 * i], of_16[2 * i + 1]) = (l.abs(a), l.abs(b));
+        of_sign[2 * i] = l.mul(l.add(l.max(a, zero), l.max(b, zero)), factor);
+        of_sign[2 * i + 1] = l.mul(l.add(l.min(a, zero), l.min(b, zero)), l.sub(zero, factor));
     }
-    l.max_lane(l.sums(&magnitudes))
+    let of_16 = l.mul(l.sums(&of_16), l.splat(127.0 / OF_16 as f32));
+    l.max_lane(l.max(of_16, l.sums(&of_sign)))
 }
 
 #[cfg(test)]
@@ -321,9 +342,9 @@ mod tests {
     fn codes_are_nearest_and_sums_agree_on_every_cpu() {
         let mut x: Vec<f32> =
             (0..1024i16).map(|i| f32::from((i * 37) % 255 - 127) * 0.01 * f32::from(i / 256)).collect();
-        // Sub-blocks with many great numbers: all, two of three, and half of them.
+        // Sub-blocks with many great numbers: of both signs, of one, and half of them.
         x.extend((0..256).map(|i| if i % 2 == 0 { 0.7 } else { -0.7 }));
-        x.extend((0..256).map(|i| if i % 3 == 0 { 0.01 } else { -1.3 }));
+        x.extend((0..256).map(|i| if i % 3 == 0 { -1.1 } else { -1.3 }));
         x.extend((0..256).map(|i| if i % 16 < 8 { 2.1 } else { 0.0 }));
         let mut first: Option<(Vec<i8>, Vec<f32>, Vec<i16>)> = None;
         for &isa in Isa::ALL.iter().filter(|isa| isa.available()) {
@@ -338,6 +359,10 @@ mod tests {
             for (sum, codes) in q.sums.iter().zip(q.codes.chunks(16)) {
                 assert!(codes.iter().map(|c| usize::from(c.unsigned_abs())).sum::<usize>() <= MOST_OF_16);
                 assert_eq!(*sum, codes.iter().map(|&c| i16::from(c)).sum::<i16>());
+            }
+            for codes in q.codes.chunks(32) {
+                let of_sign = |sign: i16| codes.iter().map(|&c| (sign * i16::from(c)).max(0) as usize).sum::<usize>();
+                assert!(of_sign(1).max(of_sign(-1)) <= MOST_OF_SIGN);
             }
             let found = (q.codes.clone(), q.scales.clone(), q.sums.clone());
             assert_eq!(*first.get_or_insert(found.clone()), found, "{isa}");

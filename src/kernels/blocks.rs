@@ -34,8 +34,6 @@ pub(super) trait SuperBlockFormat {
     const SCALE_BIAS: i16;
     /// Elements that share a scale: 16 or 32.
     const SUB_LEN: usize;
-    /// Whether the products of a sub-block's codes and its input add up to a word, see [`super::activations::MOST_OF_16`].
-    const WORD_SUMS: bool = true;
     /// Which runs of 32 elements the halves of each vector of codes are.
     const HALVES: [[usize; 2]; 4] = [[0, 1], [2, 3], [4, 5], [6, 7]];
     /// Where the factor `d` is, in half precision; `dmin` follows it where there are mins, else the block ends.
@@ -339,8 +337,6 @@ impl SuperBlockFormat for Q5K {
     const ZERO: i16 = 0;
     const SCALE_BIAS: i16 = 0;
     const SUB_LEN: usize = 32;
-    // 31 times twice 1023 is more.
-    const WORD_SUMS: bool = false;
     const HALVES: [[usize; 2]; 4] = Q4K::HALVES;
     const FACTORS: usize = 0;
 

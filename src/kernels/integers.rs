@@ -148,6 +148,15 @@ pub(crate) trait Integers: Copy {
         // SAFETY: the same contract.
         unsafe { dot_pairs_each::<Self, N>(self, sums, pairs, x) };
     }
+    /// The sums of each sixteen bytes, signed and at least -127.
+    #[inline(always)]
+    fn sums_of_16(self, bytes: &[i8; 256]) -> [i16; 16] {
+        let mut sums = [0; 16];
+        for (sum, bytes) in sums.iter_mut().zip(bytes.as_chunks::<16>().0) {
+            *sum = sum_of_16(bytes);
+        }
+        sums
+    }
     /// Lanes that add up to those of `sum` plus all `scale * code * x`; codes have six bits.
     fn dot_scaled(
         self,
@@ -228,6 +237,12 @@ pub(crate) trait Integers: Copy {
         // SAFETY: the arrays hold 16 integers each.
         unsafe { [self.load_int(sums[0].as_ptr()), self.load_int(sums[1].as_ptr())] }
     }
+}
+
+/// The sum of signed bytes.
+#[inline(always)]
+pub(super) fn sum_of_16(bytes: &[i8; 16]) -> i16 {
+    bytes.iter().map(|&byte| i16::from(byte)).sum()
 }
 
 /// [`Integers::dot_bytes_each`] for any instruction set.

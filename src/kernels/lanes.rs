@@ -210,17 +210,14 @@ pub(crate) trait Lanes: Integers {
     /// The greatest lane.
     fn max_lane(self, x: Self::Float) -> f32;
 
-    /// Writes the lanes, rounded to the nearest integers (ties to even), which must fit, as bytes, and returns their sum.
+    /// Writes the lanes, rounded to the nearest integers (ties to even), which must fit, as bytes.
     #[inline(always)]
-    fn round_to_bytes(self, x: Self::Float, bytes: &mut [i8; LANES]) -> i16 {
+    fn round_to_bytes(self, x: Self::Float, bytes: &mut [i8; LANES]) {
         let rounded = self.to_array(self.add(x, self.splat(ROUND)));
-        let mut sum = 0;
         for (byte, lane) in bytes.iter_mut().zip(rounded) {
             // The low byte of the mantissa is the integer in two's complement.
             *byte = lane.to_bits() as i8;
-            sum += i16::from(*byte);
         }
-        sum
     }
 
     /// The sum of the lanes, by halves: lane `i` and lane `i + 8`, and so on.

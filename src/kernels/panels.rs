@@ -26,7 +26,7 @@ const SLAB: usize = 1024;
 struct SuperPanel {
     /// Four codes of each row a word, in the order of the format's vectors.
     codes: [[i32; LANES]; 64],
-    /// Of each sub-block, or those of two a word, see [`in_pairs`].
+    /// Of each sub-block, or those of two a word, as [`super::integers::Integers::ADDS_PAIRS`] says.
     scales: [[i32; LANES]; SUBS],
     /// Those of two sub-blocks a word.
     mins: [[i32; LANES]; SUBS / 2],
@@ -64,12 +64,6 @@ impl SuperPanel {
             }
         }
     }
-}
-
-/// Whether the products of two sub-blocks meet their scales at once.
-#[inline(always)]
-fn in_pairs<L: Lanes, F: SuperBlockFormat>() -> bool {
-    F::WORD_SUMS && L::ADDS_PAIRS
 }
 
 /// Puts eight bytes of each lane, four in a word, as pairs of words.
@@ -391,7 +385,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 F::factors(l, &blocks)
             }
         };
-        if !in_pairs::<L, F>() {
+        if !L::ADDS_PAIRS {
             to.split_scales(l);
         }
         to.d = l.to_array(d);
@@ -417,7 +411,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
             let mut products = nothing::<L, TOKENS>(l);
             // SAFETY: arrays of 16 integers; a super-block has the words and sums of its sub-blocks.
             unsafe {
-                if in_pairs::<L, F>() {
+                if L::ADDS_PAIRS {
                     for (two, scales) in panel.scales[..128 / F::SUB_LEN].iter().enumerate() {
                         let first = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, 2 * two);
                         let second = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, 2 * two + 1);
@@ -431,11 +425,8 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                         let dots = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, sub);
                         let scale = l.load_int(scale.as_ptr());
                         for t in 0..TOKENS {
-                            products[t] = if F::WORD_SUMS {
-                                l.dot_pairs(products[t], dots[t], scale)
-                            } else {
-                                l.add_int(products[t], l.mul_int(dots[t], scale))
-                            };
+                            // High words meet zeros.
+                            products[t] = l.dot_pairs(products[t], dots[t], scale);
                         }
                     }
                 }

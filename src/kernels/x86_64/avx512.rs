@@ -219,13 +219,9 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn round_to_bytes(self, x: __m512, bytes: &mut [i8; LANES]) -> i16 {
+    fn round_to_bytes(self, x: __m512, bytes: &mut [i8; LANES]) {
         // SAFETY: a value of this type proves the instruction set, and the array holds 16 bytes.
-        unsafe {
-            let rounded = _mm512_cvtps_epi32(x);
-            _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(rounded));
-            _mm512_reduce_add_epi32(rounded) as i16
-        }
+        unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))) }
     }
 
     #[inline(always)]
@@ -541,6 +537,24 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn sums_of_16(self, bytes: &[i8; 256]) -> [i16; 16] {
+        let mut sums = [0; 16];
+        // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read and written.
+        unsafe {
+            let (zero, one) = (_mm512_setzero_si512(), _mm512_set1_epi8(1));
+            let mut fours = [zero; 4];
+            for i in 0..4 {
+                fours[i] = self.dot_bytes::<false>(zero, one, _mm512_loadu_si512(bytes.as_ptr().add(64 * i).cast()));
+            }
+            // A vector's in each lane of a quarter.
+            let in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let all = _mm512_permutexvar_epi32(in_order, sum_fours(fours));
+            _mm256_storeu_si256(sums.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(all));
+        }
+        sums
+    }
+
+    #[inline(always)]
     fn dot_scaled(self, sum: __m512i, codes: __m512i, x: __m512i, scales: &[i16; 16], spread: &Spread) -> __m512i {
         // SAFETY: a value of this type proves the instruction set; arrays are as long as what is read from them.
         unsafe {
@@ -593,7 +607,7 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     fn sum_quarters_each(self, v: &[__m512i; LANES]) -> [__m512i; 4] {
         // SAFETY: a value of this type proves the instruction set.
         unsafe {
-            let [a, b, c, d] = sum_fours(v);
+            let [a, b, c, d] = sum_all_fours(v);
             let (ab, cd) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(c, d));
             let (ab_odd, cd_odd) = (_mm512_shuffle_i32x4::<0xdd>(a, b), _mm512_shuffle_i32x4::<0xdd>(c, d));
             [
@@ -609,7 +623,7 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
     fn sum_halves_each(self, v: &[__m512i; LANES]) -> [__m512i; 2] {
         // SAFETY: a value of this type proves the instruction set.
         unsafe {
-            let [a, b, c, d] = sum_fours(v);
+            let [a, b, c, d] = sum_all_fours(v);
             let ab = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b));
             let cd = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(c, d), _mm512_shuffle_i32x4::<0xdd>(c, d));
             [_mm512_shuffle_i32x4::<0x88>(ab, cd), _mm512_shuffle_i32x4::<0xdd>(ab, cd)]
@@ -710,18 +724,24 @@ dot_eight! {
     dot_pairs_eight, "vpdpwssd"
 }
 
-/// Of each four vectors, the sums of four lanes: a vector's in each lane of a quarter.
+/// Of each four vectors, the sums of four lanes.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn sum_fours(v: &[__m512i; LANES]) -> [__m512i; 4] {
+fn sum_all_fours(v: &[__m512i; LANES]) -> [__m512i; 4] {
     let mut fours = [_mm512_setzero_si512(); 4];
     for i in 0..4 {
-        let (a, b, c, d) = (v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
-        let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-        fours[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+        fours[i] = sum_fours([v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]]);
     }
     fours
+}
+
+/// The sums of four lanes: a vector's in each lane of a quarter.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn sum_fours([a, b, c, d]: [__m512i; 4]) -> __m512i {
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
 }
 
 /// One number in the lanes of each half.
