@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::kernels::Pool;
+use crate::kernels::{Pool, vector::log_sum_exp};
 use crate::model::Model;
 use crate::nn::{KvType, Part, Rows, Sequence, SequenceOptions};
 use crate::tokenizer::{self, EncodeOptions};
 
 /// Bytes of logits held at once.
-const MAX_LOGITS_BYTES: usize = 256 << 20;
+const MAX_LOGITS_BYTES: usize = 128 << 20;
 
 /// How perplexity is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,8 +155,6 @@ pub fn perplexity(
     let vocab = model.tokenizer().vocab();
     let bos = vocab.special.bos.filter(|_| vocab.add_bos);
     let first = context / 2;
-    let row_bytes = (context - first) * model.decoder().vocab_size() * size_of::<f32>();
-    let together = (options.batch / context).min(MAX_LOGITS_BYTES / row_bytes.max(1)).max(1);
     let chunks: Vec<Vec<u32>> = tokens
         .chunks_exact(context)
         .take(total)
@@ -169,10 +167,17 @@ pub fn perplexity(
     let start = Instant::now();
     let mut sums = Sums::default();
     let mut done = 0;
-    for group in chunks.chunks(together) {
-        for (i, chunk) in group.iter().zip(evaluate(model, pool, group, first, options)).enumerate() {
-            let (chunk, logits) = chunk;
-            score(model, pool, chunk, &logits, first, done + i + 1, &mut sums)?;
+    for group in chunks.chunks((options.batch / context).max(1)) {
+        let mut rows = hidden(model, pool, group, first, options);
+        let targets: Vec<u32> = group.iter().flat_map(|chunk| &chunk[first + 1..]).copied().collect();
+        for (i, nll) in score(model, pool, &mut rows, &targets).into_iter().enumerate() {
+            if !nll.is_finite() {
+                let scored = context - 1 - first;
+                return Err(Error::NotFinite { chunk: done + i / scored + 1, position: first + i % scored });
+            }
+            sums.count += 1;
+            sums.nll += nll;
+            sums.squares += nll * nll;
         }
         done += group.len();
         if !progress(Progress { done, total, perplexity: sums.perplexity() }) {
@@ -189,16 +194,17 @@ pub fn perplexity(
     }))
 }
 
-/// Logits of the scored rows of each chunk, `[context - first, vocab]`.
-fn evaluate(model: &Model, pool: &Pool, group: &[Vec<u32>], first: usize, options: &Options) -> Vec<Vec<f32>> {
+/// What the decoder makes of the positions that have a token to predict, from `first` on, chunk after chunk.
+fn hidden(model: &Model, pool: &Pool, group: &[Vec<u32>], first: usize, options: &Options) -> Vec<f32> {
     let decoder = model.decoder();
     let fresh = || decoder.sequence(SequenceOptions { kv_type: options.kv_type, context_length: options.context });
     let mut sequences: Vec<Sequence> = group.iter().map(|_| fresh()).collect();
-    let mut rows: Vec<Vec<f32>> = vec![Vec::new(); group.len()];
-    // A context longer than a batch is evaluated in steps.
-    let step = options.batch.clamp(1, options.context);
-    for start in (0..options.context).step_by(step) {
-        let end = (start + step).min(options.context);
+    let mut rows = Vec::new();
+    // Nothing follows a chunk's last token. A context longer than a batch has one chunk in its group, and takes steps.
+    let length = options.context - 1;
+    let step = options.batch.clamp(1, length);
+    for start in (0..length).step_by(step) {
+        let end = (start + step).min(length);
         let mut parts: Vec<Part<'_>> = sequences
             .iter_mut()
             .zip(group)
@@ -208,49 +214,27 @@ fn evaluate(model: &Model, pool: &Pool, group: &[Vec<u32>], first: usize, option
                 logits: if end > first { Rows::From(first.saturating_sub(start)) } else { Rows::None },
             })
             .collect();
-        let logits = decoder.forward(pool, &mut parts);
-        if !logits.is_empty() {
-            let each = logits.len() / group.len();
-            for (rows, logits) in rows.iter_mut().zip(logits.chunks_exact(each)) {
-                rows.extend_from_slice(logits);
-            }
-        }
+        rows.extend(decoder.hidden(pool, &mut parts));
     }
     rows
 }
 
-/// Adds a chunk's scores: each row from `first` on predicts the token after it.
-fn score(
-    model: &Model,
-    pool: &Pool,
-    chunk: &[u32],
-    logits: &[f32],
-    first: usize,
-    number: usize,
-    sums: &mut Sums,
-) -> Result<(), Error> {
-    let vocab = model.decoder().vocab_size();
-    let targets = &chunk[first + 1..];
-    let scores: Vec<std::sync::Mutex<f64>> = targets.iter().map(|_| std::sync::Mutex::new(0.0)).collect();
-    pool.run(targets.len(), &|i| {
-        let nll = negative_log_likelihood(&logits[i * vocab..(i + 1) * vocab], targets[i]);
-        *scores[i].lock().unwrap_or_else(std::sync::PoisonError::into_inner) = nll;
-    });
-    for (i, nll) in scores.into_iter().enumerate() {
-        let nll = nll.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !nll.is_finite() {
-            return Err(Error::NotFinite { chunk: number, position: first + i });
-        }
-        sums.count += 1;
-        sums.nll += nll;
-        sums.squares += nll * nll;
+/// The negative log-likelihood of each target, given its row of [`Decoder::hidden`](crate::nn::Decoder::hidden).
+fn score(model: &Model, pool: &Pool, rows: &mut [f32], targets: &[u32]) -> Vec<f64> {
+    let decoder = model.decoder();
+    let (cols, vocab) = (decoder.embedding_length(), decoder.vocab_size());
+    let together = (MAX_LOGITS_BYTES / (vocab * size_of::<f32>())).clamp(1, targets.len());
+    let mut logits = vec![0.0; together * vocab];
+    let mut scores = vec![0.0; targets.len()];
+    let parts = rows.chunks_mut(together * cols).zip(targets.chunks(together)).zip(scores.chunks_mut(together));
+    for ((rows, targets), scores) in parts {
+        let logits = &mut logits[..targets.len() * vocab];
+        decoder.logits(pool, rows, logits);
+        let each = logits.chunks_exact(vocab).zip(targets).zip(scores).collect();
+        pool.run_each(each, &|((logits, &target), score): ((&[f32], &u32), &mut f64)| {
+            let own = logits.get(target as usize).copied().unwrap_or(f32::NAN);
+            *score = log_sum_exp(logits) - f64::from(own);
+        });
     }
-    Ok(())
-}
-
-fn negative_log_likelihood(logits: &[f32], target: u32) -> f64 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|x| f64::from((x - max).exp())).sum();
-    let own = logits.get(target as usize).copied().unwrap_or(f32::NAN);
-    -(f64::from(own - max) - sum.ln())
+    scores
 }

@@ -1,7 +1,7 @@
 //! Functions of whole rows: norms, softmax, sums. Sixteen partial sums and one tree of additions, on every CPU.
 
 use super::Isa;
-use super::lanes::{Kernel, LANES, Lanes};
+use super::lanes::{Kernel, LANES, Lanes, exp2};
 
 /// `x += y`.
 ///
@@ -59,6 +59,17 @@ pub fn softmax(x: &mut [f32]) {
     x.iter_mut().for_each(|v| *v *= inverse);
 }
 
+/// `ln(sum(e^x))`.
+#[must_use]
+pub fn log_sum_exp(x: &[f32]) -> f64 {
+    let max = Isa::active().run(Max { x });
+    let parts = x.chunks(BLOCK).map(|x| f64::from(Isa::active().run(ExpSum { x, max })));
+    f64::from(max) + parts.sum::<f64>().ln()
+}
+
+/// Elements whose sum is taken in `f32`.
+const BLOCK: usize = 64 * LANES;
+
 fn scale(x: &mut [f32], offset: f32, factor: f32, weight: Option<&[f32]>, bias: Option<&[f32]>) {
     x.iter_mut().for_each(|v| *v = (*v - offset) * factor);
     if let Some(weight) = weight {
@@ -89,6 +100,48 @@ impl Kernel for Sum<'_> {
         for chunk in whole.iter().chain((!tail.is_empty()).then_some(&last)) {
             let v = l.sub(l.array(chunk), offset);
             sum = if self.squares { l.mul_add(v, v, sum) } else { l.add(sum, v) };
+        }
+        tree_sum(&l.to_array(sum))
+    }
+}
+
+/// The largest element; not a number, or minus infinity, where there is none.
+struct Max<'a> {
+    x: &'a [f32],
+}
+
+impl Kernel for Max<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> f32 {
+        let (whole, tail) = self.x.as_chunks::<LANES>();
+        let mut max = l.splat(f32::NEG_INFINITY);
+        for chunk in whole {
+            max = l.max(l.array(chunk), max);
+        }
+        l.to_array(max).iter().chain(tail).copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+}
+
+/// Sum of `e^(x - max)`.
+struct ExpSum<'a> {
+    x: &'a [f32],
+    max: f32,
+}
+
+impl Kernel for ExpSum<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> f32 {
+        let (max, log2_e) = (l.splat(self.max), l.splat(std::f32::consts::LOG2_E));
+        let (whole, tail) = self.x.as_chunks::<LANES>();
+        let mut last = [f32::NEG_INFINITY; LANES];
+        last[..tail.len()].copy_from_slice(tail);
+        let mut sum = l.splat(0.0);
+        for chunk in whole.iter().chain((!tail.is_empty()).then_some(&last)) {
+            sum = l.add(sum, exp2(l, l.mul(l.sub(l.array(chunk), max), log2_e)));
         }
         tree_sum(&l.to_array(sum))
     }
@@ -177,6 +230,26 @@ mod tests {
         let mut x = [1000.0, 999.0, f32::NEG_INFINITY];
         softmax(&mut x);
         assert!((x[0] - 0.731_058_6).abs() < 1e-6 && (x[1] - 0.268_941_43).abs() < 1e-6 && x[2] == 0.0);
+    }
+
+    #[test]
+    fn log_sum_exp_is_close() {
+        for n in [1u16, 15, 16, 33, 5000] {
+            let x: Vec<f32> = (0..n).map(|i| f32::from(i * 37 % 1009) * 0.05 - 20.0).collect();
+            let truth = x.iter().map(|v| f64::from(*v).exp()).sum::<f64>().ln();
+            assert!((log_sum_exp(&x) - truth).abs() < 1e-6, "{n}: {} for {truth}", log_sum_exp(&x));
+        }
+        let mut x = [1.0; 40];
+        x[39] = f32::NEG_INFINITY;
+        assert!((log_sum_exp(&x) - 1.0 - 39f64.ln()).abs() < 1e-6);
+        for bad in [f32::NAN, f32::INFINITY] {
+            for at in [0, 17, 39] {
+                let mut x = [1.0; 40];
+                x[at] = bad;
+                assert!(!log_sum_exp(&x).is_finite(), "{bad} at {at}");
+            }
+        }
+        assert!(!log_sum_exp(&[f32::NEG_INFINITY; 20]).is_finite());
     }
 
     #[test]

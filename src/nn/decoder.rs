@@ -143,6 +143,17 @@ impl Decoder {
     /// # Panics
     /// When a part is empty, a token is outside the vocabulary, or a position outside [`Self::learned_positions`].
     pub fn forward(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Vec<f32> {
+        let mut rows = self.hidden(pool, parts);
+        let mut logits = vec![0.0; rows.len() / self.spec.embedding_length * self.spec.vocab_size];
+        self.logits(pool, &mut rows, &mut logits);
+        logits
+    }
+
+    /// Like [`Self::forward`], but stops before the output matrix: what [`Self::logits`] takes, `[rows, embedding]`.
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn hidden(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Vec<f32> {
         let mut starts = vec![0];
         let (mut positions, mut contexts) = (Vec::new(), Vec::new());
         for part in parts.iter() {
@@ -172,7 +183,7 @@ impl Decoder {
         for part in batch.parts.iter_mut() {
             part.sequence.advance(part.tokens.len());
         }
-        self.logits(pool, x)
+        x
     }
 
     fn embed(&self, pool: &Pool, parts: &[Part<'_>], positions: &[usize]) -> Vec<f32> {
@@ -194,22 +205,30 @@ impl Decoder {
         x
     }
 
-    /// Norm, output matrix, scale and soft cap over all rows of `x`.
-    fn logits(&self, pool: &Pool, mut x: Vec<f32>) -> Vec<f32> {
-        if x.is_empty() {
-            return Vec::new();
+    /// Logits, `[rows, vocab]`, of rows of [`Self::hidden`]: norm (in place), output matrix, scale and soft cap.
+    ///
+    /// # Panics
+    /// When `logits` has another number of rows.
+    pub fn logits(&self, pool: &Pool, rows: &mut [f32], logits: &mut [f32]) {
+        let (cols, vocab) = (self.spec.embedding_length, self.spec.vocab_size);
+        assert_eq!(rows.len() / cols, logits.len() / vocab);
+        if rows.is_empty() {
+            return;
         }
-        let cols = self.spec.embedding_length;
-        self.output_norm.apply(pool, &mut x);
-        let mut logits = vec![0.0; x.len() / cols * self.spec.vocab_size];
-        self.output.apply(pool, &Activations::new(&x, cols), Store::Set, &mut logits);
+        self.output_norm.apply(pool, rows);
+        self.output.apply(pool, &Activations::new(rows, cols), Store::Set, logits);
         let (scale, cap) = (self.spec.logit_scale, self.spec.logit_softcap);
         if scale != 1.0 || cap.is_some() {
-            for_rows(pool, &mut logits, self.spec.vocab_size, |_, row| {
+            for_rows(pool, logits, vocab, |_, row| {
                 row.iter_mut().for_each(|v| *v = cap.map_or(*v * scale, |cap| cap * (*v * scale / cap).tanh()));
             });
         }
-        logits
+    }
+
+    /// Length of a row of [`Self::hidden`].
+    #[must_use]
+    pub fn embedding_length(&self) -> usize {
+        self.spec.embedding_length
     }
 }
 
