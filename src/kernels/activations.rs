@@ -7,6 +7,7 @@ use half::bf16;
 use super::groups::{Groups, Source};
 use super::integers::sum_of_16;
 use super::lanes::{Kernel, LANES, Lanes};
+use super::powers;
 use super::rows::Tokens;
 use super::tiles::Tiles;
 use super::{Isa, Pool};
@@ -292,13 +293,15 @@ impl Kernel for Quantize<'_> {
                 for v in x {
                     greatest = l.max(greatest, l.abs(l.array(v)));
                 }
-                // What 127 stands for.
-                let mut greatest = l.max_lane(greatest);
-                if let Ok(x) = x.try_into() {
-                    greatest = greatest.max(least_for_sums(l, x));
-                }
-                *scale = greatest / 127.0;
-                let inverse = l.splat(if greatest > 0.0 { 127.0 / greatest } else { 0.0 });
+                let greatest = l.max_lane(greatest);
+                let inverse;
+                (*scale, inverse) = if let Ok(x) = x.try_into() {
+                    let greatest = greatest.max(least_for_sums(l, x));
+                    (greatest / 127.0, 127.0 / greatest)
+                } else {
+                    powers::round_up(greatest / 127.0)
+                };
+                let inverse = l.splat(if *scale > 0.0 { inverse } else { 0.0 });
                 for (v, codes) in x.iter().zip(codes.as_chunks_mut::<LANES>().0) {
                     l.round_to_bytes(l.mul(l.array(v), inverse), codes);
                 }

@@ -2,6 +2,7 @@
 //! all tokens of a group, and each word is spread over the lanes of a vector of weight rows.
 
 use super::activations::{Input, Quantized, Row};
+use super::powers;
 use super::scratch::{Number, Scratch};
 use super::{Isa, Pool};
 
@@ -19,6 +20,10 @@ pub(super) struct Groups {
     codes: Words<i32>,
     /// One a block.
     scales: Words<f32>,
+    /// Of blocks: two words a block, see [`powers`].
+    powers: Words<i32>,
+    /// Of blocks: whether all scales of a group come in powers.
+    in_powers: Vec<bool>,
     /// Negative sums of the codes of a block, or of each 16 of a super-block.
     sums: Words<i32>,
     /// Of super-blocks: sums of 16 codes, two a word.
@@ -54,6 +59,8 @@ impl<T: Number> Words<T> {
 pub(super) struct Group<'a> {
     pub(super) codes: &'a [i32],
     pub(super) scales: &'a [[f32; GROUP]],
+    pub(super) powers: &'a [[[i32; GROUP]; 2]],
+    pub(super) in_powers: bool,
     pub(super) sums: &'a [i32],
     pub(super) pairs_of_16: &'a [i32],
     pub(super) pairs_of_32: &'a [i32],
@@ -99,13 +106,16 @@ impl Groups {
         let len = input.block_len();
         let blocks = cols / len;
         let count = tokens.div_ceil(GROUP);
-        let (sums, pairs_of_16, pairs_of_32) = if input == Input::SuperBlocks { (16, 8, 4) } else { (1, 0, 0) };
+        let [powers, sums, pairs_of_16, pairs_of_32] =
+            if input == Input::SuperBlocks { [0, 16, 8, 4] } else { [2, 1, 0, 0] };
         let all = count * blocks;
         let mut groups = Self {
             tokens,
             blocks,
             codes: Words::new(len / 4, all),
             scales: Words::new(1, all),
+            powers: Words::new(powers, all),
+            in_powers: vec![false; count],
             sums: Words::new(sums, all),
             pairs_of_16: Words::new(pairs_of_16, all),
             pairs_of_32: Words::new(pairs_of_32, all),
@@ -115,8 +125,12 @@ impl Groups {
             .groups(blocks)
             .zip(groups.scales.groups(blocks))
             .zip(groups.sums.groups(blocks))
-            .map(|((codes, scales), sums)| Part { codes, scales, sums, pairs_of_16: &mut [], pairs_of_32: &mut [] })
+            .map(|((codes, scales), sums)| Part { codes, scales, sums, ..Part::default() })
             .collect();
+        let powers = groups.powers.groups(blocks).zip(groups.in_powers.chunks_mut(1));
+        for (part, (powers, in_powers)) in parts.iter_mut().zip(powers) {
+            (part.powers, part.in_powers) = (powers, in_powers);
+        }
         let pairs = groups.pairs_of_16.groups(blocks).zip(groups.pairs_of_32.groups(blocks));
         for (part, (pairs_of_16, pairs_of_32)) in parts.iter_mut().zip(pairs) {
             (part.pairs_of_16, part.pairs_of_32) = (pairs_of_16, pairs_of_32);
@@ -144,6 +158,8 @@ impl Groups {
         Group {
             codes: self.codes.blocks(first, count),
             scales: self.scales.blocks(first, count).as_chunks().0,
+            powers: self.powers.blocks(first, count).as_chunks().0.as_chunks().0,
+            in_powers: self.in_powers[group],
             sums: self.sums.blocks(first, count),
             pairs_of_16: self.pairs_of_16.blocks(first, count),
             pairs_of_32: self.pairs_of_32.blocks(first, count),
@@ -152,9 +168,12 @@ impl Groups {
 }
 
 /// One group, to be filled.
+#[derive(Default)]
 struct Part<'a> {
     codes: &'a mut [i32],
     scales: &'a mut [f32],
+    powers: &'a mut [i32],
+    in_powers: &'a mut [bool],
     sums: &'a mut [i32],
     pairs_of_16: &'a mut [i32],
     pairs_of_32: &'a mut [i32],
@@ -170,6 +189,16 @@ impl Part<'_> {
         });
         put(self.scales, rows.map(|row| row.scales), |scale| *scale);
         if self.pairs_of_16.is_empty() {
+            let mut all = true;
+            let powers = self.powers.as_chunks_mut::<GROUP>().0.as_chunks_mut::<2>().0;
+            for (scales, [first, second]) in self.scales.as_chunks::<GROUP>().0.iter().zip(powers) {
+                for (t, scale) in scales.iter().enumerate() {
+                    let (words, inside) = powers::words(*scale);
+                    [first[t], second[t]] = words;
+                    all &= inside;
+                }
+            }
+            self.in_powers.fill(all);
             put(self.sums, twos, |[a, b]| -i32::from(a + b));
         } else {
             put(self.sums, sums, |sum| -i32::from(*sum));

@@ -21,6 +21,15 @@ pub(crate) trait Integers: Copy {
     const ADDS_PAIRS: bool = false;
 
     fn splat_int(self, x: i32) -> Self::Int;
+    /// The word at `from` in all lanes, spread while it is loaded.
+    ///
+    /// # Safety
+    /// `from` points to a word.
+    #[inline(always)]
+    unsafe fn splat_at(self, from: *const i32) -> Self::Int {
+        // SAFETY: the caller vouches for the word.
+        self.splat_int(unsafe { *from })
+    }
     /// # Safety
     /// `from` points to 64 readable bytes.
     unsafe fn load_int(self, from: *const i32) -> Self::Int;

@@ -108,6 +108,8 @@ pub(crate) trait Lanes: Integers {
     type Mask: Copy;
     /// Whether there are registers for tiles of four by four vectors.
     const WIDE: bool;
+    /// Whether sums with [`Self::add_bits`] are quicker than a product, see [`super::powers`].
+    const ADDS_BITS: bool = false;
 
     fn splat(self, x: f32) -> Self::Float;
 
@@ -207,6 +209,17 @@ pub(crate) trait Lanes: Integers {
     /// The bits of `x` plus the bits of `n` shifted left by 23, as integers: `x * 2^n` where `n` carries a small
     /// integer in its low mantissa bits.
     fn add_exponent(self, x: Self::Float, n: Self::Float) -> Self::Float;
+    /// The bits of `x` plus `bits`, as integers.
+    #[inline(always)]
+    fn add_bits(self, x: Self::Float, bits: Self::Int) -> Self::Float {
+        let (mut lanes, mut more) = (self.to_array(x), [0; LANES]);
+        // SAFETY: an array of 16 integers.
+        unsafe { self.store_int(more.as_mut_ptr(), bits) };
+        for (lane, more) in lanes.iter_mut().zip(more) {
+            *lane = f32::from_bits(lane.to_bits().wrapping_add_signed(more));
+        }
+        self.array(&lanes)
+    }
     /// The greatest lane.
     fn max_lane(self, x: Self::Float) -> f32;
 

@@ -358,6 +358,7 @@ mod tests {
     fn codes_and_scales_at_their_limits_are_exact() {
         let scalar = Pool::with_isa(1, Isa::Scalar);
         for ty in TYPES.into_iter().filter(|&ty| Input::of(ty).is_quantized()) {
+            const ONE: f32 = 127.0 / 128.0;
             let cols = 512;
             // Bytes of ones and zeros are the greatest and least codes and scales; floats are kept finite below.
             let rows: Vec<Vec<u8>> = [0xff, 0x00, 0x80, 0x7f, 0xf0].map(|b| vec![b; ty.row_bytes(cols)]).into();
@@ -379,13 +380,14 @@ mod tests {
                 }
             }
             let weights = Matrix::new(ty, rows.len(), cols, Bytes::new(bytes)).unwrap();
-            // All columns, every second, and every third one of both signs.
+            // All columns, every second, and every third one of both signs. 127 / 128 is a code exactly.
             let x: Vec<f32> = (0..cols * 8)
                 .map(|i| match (i / cols, i % cols) {
                     (row, _) if row < 2 => 1.0 - 2.0 * row as f32,
                     (row, column) if row < 4 => (column % 2) as f32 * (5.0 - 2.0 * row as f32),
                     (row, column) => [1.0, -1.0, 0.0][(row + column) % 3],
                 })
+                .map(|x| x * ONE)
                 .collect();
             let truth = product(&scalar, &weights, &x, None);
             for isa in available() {
@@ -393,8 +395,33 @@ mod tests {
             }
             let mut row = vec![0.0; cols];
             weights.decode_row(0, &mut row);
-            let sum: f64 = row.iter().map(|&w| f64::from(w)).sum();
+            let sum: f64 = row.iter().map(|&w| f64::from(w * ONE)).sum();
             assert!((f64::from(truth[0]) - sum).abs() <= 1e-5 * sum.abs(), "{ty}: {} for {sum}", truth[0]);
+        }
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_factors_and_scales_that_powers_cannot_make() {
+        let scalar = Pool::with_isa(1, Isa::Scalar);
+        for ty in TYPES.into_iter().filter(|&ty| Input::of(ty) == Input::Blocks) {
+            let (rows, cols) = (70, 2048);
+            let (block, row_bytes) = (ty.block_bytes(), ty.row_bytes(cols));
+            let mut bytes = matrix(ty, rows, cols).bytes().to_vec();
+            // Factors of no, of the least and of a great magnitude in three of five sixteens of rows.
+            bytes[3 * row_bytes + 2 * block..][..block].fill(0);
+            bytes[18 * row_bytes + 40 * block..][..block].fill(1);
+            bytes[69 * row_bytes..][..2].fill(0x7a);
+            let weights = Matrix::new(ty, rows, cols, Bytes::new(bytes)).unwrap();
+            // Input that is far from one in two of four groups of tokens, and none in the third.
+            let mut x = numbers(5, 32 * cols);
+            x[9 * cols..10 * cols].iter_mut().for_each(|x| *x *= 1e30);
+            x[17 * cols + 64..18 * cols].iter_mut().for_each(|x| *x *= 1e-36);
+            x[30 * cols..31 * cols].fill(0.0);
+            let truth = product(&scalar, &weights, &x, None);
+            for isa in available() {
+                let found = product(&Pool::with_isa(1, isa), &weights, &x, None);
+                assert!(found.iter().zip(&truth).all(|(a, b)| a.to_bits() == b.to_bits()), "{ty} on {isa}");
+            }
         }
     }
 

@@ -29,6 +29,7 @@ mod matmul;
 mod matrix;
 mod panels;
 mod pool;
+mod powers;
 pub(crate) mod q8_tile;
 pub(crate) mod recurrence;
 mod rows;

@@ -13,6 +13,7 @@ use super::blocks::{self, BlockFormat, Heads, SUBS, SuperBlockFormat};
 use super::groups::{GROUP, Group, Groups, pair};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::matrix::{Matrix, ReadAhead};
+use super::powers;
 use crate::TensorType;
 
 /// Products with fewer tokens read the weights row by row.
@@ -137,15 +138,19 @@ trait Panels {
     /// Where a thread keeps its panels from task to task.
     fn kept() -> &'static LocalKey<RefCell<Vec<Self::Panel>>>;
 
-    /// Decodes a panel's blocks of sixteen rows. What there is not keeps any value.
-    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut Self::Panel);
+    /// Whether scales of input may come in powers.
+    const POWERS: bool;
 
-    /// Adds the products of `panels` and `TOKENS` tokens of `x` from `token` on to `sums`.
+    /// Decodes a panel's blocks of sixteen rows. What there is not keeps any value. Whether all factors can meet powers.
+    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut Self::Panel) -> bool;
+
+    /// Adds the products of `panels` and `TOKENS` tokens of `x` from `token` on to `sums`, with scales as powers or as
+    /// they are.
     ///
     /// # Safety
     /// `x` must have as many blocks as the panels, `token + TOKENS` must be at most [`GROUP`], and `sums` must
     /// have a vector for each token.
-    unsafe fn multiply<L: Lanes, const TOKENS: usize>(
+    unsafe fn multiply<L: Lanes, const POWERS: bool, const TOKENS: usize>(
         l: L,
         panels: &[Self::Panel],
         x: Group<'_>,
@@ -161,7 +166,7 @@ impl PanelProduct<'_> {
         // Blocks of a row, and panels of a slab.
         let (all, most) = (cols / len, SLAB / (len * P::BLOCKS));
         let (stripes, groups) = (self.rows.len().div_ceil(LANES), self.x.count());
-        assert!(stripes * LANES <= self.stride && groups * GROUP * self.stride <= self.out.len());
+        assert!(stripes <= 32 && stripes * LANES <= self.stride && groups * GROUP * self.stride <= self.out.len());
         let mut kept = P::kept().take();
         if kept.len() < stripes * most {
             kept.resize(stripes * most, P::Panel::default());
@@ -174,25 +179,31 @@ impl PanelProduct<'_> {
         for first in (0..all).step_by(most * P::BLOCKS) {
             let blocks = (most * P::BLOCKS).min(all - first);
             let count = blocks.div_ceil(P::BLOCKS);
+            // A bit for each stripe where a factor cannot meet powers.
+            let mut odd = 0u32;
             for (stripe, panels) in kept.chunks_exact_mut(most).enumerate().take(stripes) {
                 for (block, panel) in (first..).step_by(P::BLOCKS).zip(&mut panels[..count]) {
                     let len = P::BLOCKS.min(all - block) * P::BYTES;
                     l.fetch(next, LANES * len);
                     next = next.wrapping_add(LANES * len);
-                    P::decode(l, self.rows_at(stripe, block * P::BYTES, len), panel);
+                    let can_meet = P::decode(l, self.rows_at(stripe, block * P::BYTES, len), panel);
+                    odd |= u32::from(!can_meet) << stripe;
                 }
             }
             for (group, sums) in self.out.chunks_exact_mut(GROUP * self.stride).enumerate().take(groups) {
                 let x = self.x.blocks(group, first, blocks);
                 for (stripe, panels) in kept.chunks_exact(most).enumerate().take(stripes) {
                     let mut sums = Sums::new(&mut sums[stripe * LANES..], self.stride, first == 0);
-                    if L::WIDE {
+                    if L::ADDS_BITS && P::POWERS && x.in_powers && odd >> stripe & 1 == 0 {
                         // SAFETY: `x` has the panels' blocks, and these are all tokens of a group, with room for each.
-                        unsafe { P::multiply::<L, GROUP>(l, &panels[..count], x, 0, sums) };
+                        unsafe { P::multiply::<L, true, GROUP>(l, &panels[..count], x, 0, sums) };
+                    } else if L::WIDE {
+                        // SAFETY: as above.
+                        unsafe { P::multiply::<L, false, GROUP>(l, &panels[..count], x, 0, sums) };
                     } else {
                         for token in (0..GROUP).step_by(2) {
                             // SAFETY: `x` has the panels' blocks, and these are two tokens of a group, with room for each.
-                            unsafe { P::multiply::<L, 2>(l, &panels[..count], x, token, sums) };
+                            unsafe { P::multiply::<L, false, 2>(l, &panels[..count], x, token, sums) };
                             sums = sums.after(2);
                         }
                     }
@@ -302,7 +313,7 @@ unsafe fn zeros<L: Lanes, const TOKENS: usize>(l: L, zero: i16, sums: *const i32
     let mut products = nothing(l);
     for t in 0..TOKENS {
         // SAFETY: the caller vouches for the words.
-        let sum = l.splat_int(unsafe { *sums.add(t) });
+        let sum = unsafe { l.splat_at(sums.add(t)) };
         products[t] = match zero {
             0 => products[t],
             4 => l.shl_int::<2>(sum),
@@ -344,13 +355,15 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
     const BLOCKS: usize = 1;
     const INPUT: Input = Input::SuperBlocks;
     const BYTES: usize = F::BYTES;
+    // With one scale for so many products, that gains nothing.
+    const POWERS: bool = false;
 
     fn kept() -> &'static LocalKey<RefCell<Vec<SuperPanel>>> {
         &SUPER_PANELS
     }
 
     #[inline(always)]
-    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut SuperPanel) {
+    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut SuperPanel) -> bool {
         let mut blocks = [rows[0].map_or(std::ptr::null(), <[u8]>::as_ptr); LANES];
         let mut subs = [[0; LANES]; LANES];
         for (lane, row) in rows.into_iter().enumerate() {
@@ -392,10 +405,11 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
         if F::MINS {
             to.minus_dmin = l.to_array(l.sub(l.splat(0.0), dmin));
         }
+        false
     }
 
     #[inline(always)]
-    unsafe fn multiply<L: Lanes, const TOKENS: usize>(
+    unsafe fn multiply<L: Lanes, const POWERS: bool, const TOKENS: usize>(
         l: L,
         panels: &[SuperPanel],
         x: Group<'_>,
@@ -501,13 +515,14 @@ impl<F: BlockFormat> Panels for Blocks<F> {
     const BLOCKS: usize = 2;
     const INPUT: Input = Input::Blocks;
     const BYTES: usize = F::BYTES;
+    const POWERS: bool = true;
 
     fn kept() -> &'static LocalKey<RefCell<Vec<BlockPanel>>> {
         &BLOCK_PANELS
     }
 
     #[inline(always)]
-    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut BlockPanel) {
+    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut BlockPanel) -> bool {
         let mut blocks = [[rows[0].map_or(std::ptr::null(), <[u8]>::as_ptr); LANES]; 2];
         for (lane, row) in rows.into_iter().enumerate() {
             let Some(row) = row else { continue };
@@ -518,18 +533,22 @@ impl<F: BlockFormat> Panels for Blocks<F> {
             (blocks[0][lane], blocks[1][lane]) = (two[0].as_ptr(), two[1].as_ptr());
         }
         l.transpose_words(&mut to.codes);
+        let mut powers = true;
         for (half, blocks) in blocks.iter().enumerate() {
             // SAFETY: every block has four bytes, and missing ones are the first.
             let [d, m] = F::factors(l, unsafe { l.words_at(blocks) });
             to.d[half] = l.to_array(d);
+            powers &= powers::can_meet(l, d);
             if F::OFFSET {
                 to.minus_m[half] = l.to_array(l.sub(l.splat(0.0), m));
+                powers &= powers::can_meet(l, m);
             }
         }
+        powers
     }
 
     #[inline(always)]
-    unsafe fn multiply<L: Lanes, const TOKENS: usize>(
+    unsafe fn multiply<L: Lanes, const POWERS: bool, const TOKENS: usize>(
         l: L,
         panels: &[BlockPanel],
         x: Group<'_>,
@@ -544,9 +563,10 @@ impl<F: BlockFormat> Panels for Blocks<F> {
         for b in 0..x.scales.len() {
             let (panel, half) = (&panels[b / 2], b % 2);
             // SAFETY: `x` has 8 words and a sum for each of the group's tokens in a block.
-            let (codes, code_sums, scales) = unsafe {
+            let (codes, code_sums, scales, powers) = unsafe {
                 let codes = x.codes.as_ptr().add(b * 8 * GROUP + token);
-                (codes, x.sums.as_ptr().add(b * GROUP + token), x.scales.get_unchecked(b))
+                let code_sums = x.sums.as_ptr().add(b * GROUP + token);
+                (codes, code_sums, x.scales.get_unchecked(b), x.powers.get_unchecked(b))
             };
             let w = panel.codes[8 * half..].as_ptr();
             // SAFETY: a block has eight words, in the panel and in the group.
@@ -560,12 +580,16 @@ impl<F: BlockFormat> Panels for Blocks<F> {
             };
             let (d, minus_m) = (l.array(&panel.d[half]), l.array(&panel.minus_m[half]));
             for t in 0..TOKENS {
-                let scale = l.splat(scales[token + t]);
-                totals[t] = l.mul_add(l.mul(d, scale), l.int_to_float(products[t]), totals[t]);
+                let words = [powers[0][token + t], powers[1][token + t]];
+                let scale = scales[token + t];
+                let factor = if POWERS { powers::multiply(l, d, words) } else { l.mul(d, l.splat(scale)) };
+                totals[t] = l.mul_add(factor, l.int_to_float(products[t]), totals[t]);
                 if F::OFFSET {
                     // SAFETY: as above.
                     let sum = l.int_to_float(l.splat_int(unsafe { *code_sums.add(t) }));
-                    totals[t] = l.mul_add(l.mul(minus_m, scale), sum, totals[t]);
+                    let factor =
+                        if POWERS { powers::multiply(l, minus_m, words) } else { l.mul(minus_m, l.splat(scale)) };
+                    totals[t] = l.mul_add(factor, sum, totals[t]);
                 }
             }
         }

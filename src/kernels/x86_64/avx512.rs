@@ -87,6 +87,7 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     type Float = __m512;
     type Mask = __mmask16;
     const WIDE: bool = true;
+    const ADDS_BITS: bool = VNNI;
 
     intrinsics! {
         add(a, b) = _mm512_add_ps(a, b);
@@ -111,6 +112,12 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
             _mm512_castps_si512(x),
             _mm512_slli_epi32::<23>(_mm512_castps_si512(n)),
         ));
+    }
+
+    #[inline(always)]
+    fn add_bits(self, x: __m512, bits: __m512i) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), bits)) }
     }
 
     #[inline(always)]
@@ -332,6 +339,12 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
         add_int(a, b) = _mm512_add_epi32(a, b);
         mul_int(a, b) = _mm512_mullo_epi32(a, b);
         or_int(a, b) = _mm512_or_si512(a, b);
+    }
+
+    #[inline(always)]
+    unsafe fn splat_at(self, from: *const i32) -> __m512i {
+        // SAFETY: the same contract, and a value of this type proves the instruction set.
+        unsafe { splat_at(from) }
     }
 
     #[inline(always)]
@@ -674,6 +687,26 @@ unsafe fn dot_bf16<const R: usize, const T: usize>(
             unsafe { _mm512_storeu_ps(waiting[t][r].as_mut_ptr(), sums[t][r]) };
         }
     }
+}
+
+/// [`Integers::splat_at`]. Compilers shift a word before they spread it, which takes a port of the products of bytes.
+///
+/// # Safety
+/// As there.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn splat_at(from: *const i32) -> __m512i {
+    let x;
+    // SAFETY: the caller vouches for the word.
+    unsafe {
+        asm!(
+            "vpbroadcastd {x}, dword ptr [{from}]",
+            x = lateout(zmm_reg) x,
+            from = in(reg) from,
+            options(nostack, readonly, preserves_flags, pure),
+        );
+    }
+    x
 }
 
 /// Defines a function that multiplies the lanes of one vector with each of eight words, and adds to eight sums. In assembly, as
