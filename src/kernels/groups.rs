@@ -2,6 +2,7 @@
 //! all tokens of a group, and each word is spread over the lanes of a vector of weight rows.
 
 use super::activations::{Input, Quantized, Row};
+use super::lanes::{Kernel, Lanes};
 use super::powers;
 use super::scratch::{Number, Scratch};
 use super::{Isa, Pool};
@@ -20,7 +21,7 @@ pub(super) struct Groups {
     codes: Words<i32>,
     /// One a block.
     scales: Words<f32>,
-    /// Of blocks: two words a block, see [`powers`].
+    /// Of blocks, where the instruction set adds bits: two words a block, see [`powers`].
     powers: Words<i32>,
     /// Of blocks: whether all scales of a group come in powers.
     in_powers: Vec<bool>,
@@ -106,8 +107,8 @@ impl Groups {
         let len = input.block_len();
         let blocks = cols / len;
         let count = tokens.div_ceil(GROUP);
-        let [powers, sums, pairs_of_16, pairs_of_32] =
-            if input == Input::SuperBlocks { [0, 16, 8, 4] } else { [2, 1, 0, 0] };
+        let (sums, pairs_of_16, pairs_of_32) = if input == Input::SuperBlocks { (16, 8, 4) } else { (1, 0, 0) };
+        let powers = if input == Input::Blocks && pool.isa().run(AddsBits) { 2 } else { 0 };
         let all = count * blocks;
         let mut groups = Self {
             tokens,
@@ -164,6 +165,18 @@ impl Groups {
             pairs_of_16: self.pairs_of_16.blocks(first, count),
             pairs_of_32: self.pairs_of_32.blocks(first, count),
         }
+    }
+}
+
+/// Whether scales are wanted as powers.
+struct AddsBits;
+
+impl Kernel for AddsBits {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) -> bool {
+        L::ADDS_BITS
     }
 }
 

@@ -134,12 +134,11 @@ trait Panels {
     const INPUT: Input;
     /// Bytes of a block.
     const BYTES: usize;
+    /// Whether scales of input may come in powers.
+    const POWERS: bool;
 
     /// Where a thread keeps its panels from task to task.
     fn kept() -> &'static LocalKey<RefCell<Vec<Self::Panel>>>;
-
-    /// Whether scales of input may come in powers.
-    const POWERS: bool;
 
     /// Decodes a panel's blocks of sixteen rows. What there is not keeps any value. Whether all factors can meet powers.
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut Self::Panel) -> bool;
@@ -166,7 +165,7 @@ impl PanelProduct<'_> {
         // Blocks of a row, and panels of a slab.
         let (all, most) = (cols / len, SLAB / (len * P::BLOCKS));
         let (stripes, groups) = (self.rows.len().div_ceil(LANES), self.x.count());
-        assert!(stripes <= 32 && stripes * LANES <= self.stride && groups * GROUP * self.stride <= self.out.len());
+        assert!(stripes * LANES <= self.stride && groups * GROUP * self.stride <= self.out.len());
         let mut kept = P::kept().take();
         if kept.len() < stripes * most {
             kept.resize(stripes * most, P::Panel::default());
@@ -181,6 +180,7 @@ impl PanelProduct<'_> {
             let count = blocks.div_ceil(P::BLOCKS);
             // A bit for each stripe where a factor cannot meet powers.
             let mut odd = 0u32;
+            assert!(stripes <= u32::BITS as usize);
             for (stripe, panels) in kept.chunks_exact_mut(most).enumerate().take(stripes) {
                 for (block, panel) in (first..).step_by(P::BLOCKS).zip(&mut panels[..count]) {
                     let len = P::BLOCKS.min(all - block) * P::BYTES;
@@ -563,11 +563,11 @@ impl<F: BlockFormat> Panels for Blocks<F> {
         for b in 0..x.scales.len() {
             let (panel, half) = (&panels[b / 2], b % 2);
             // SAFETY: `x` has 8 words and a sum for each of the group's tokens in a block.
-            let (codes, code_sums, scales, powers) = unsafe {
+            let (codes, code_sums, scales) = unsafe {
                 let codes = x.codes.as_ptr().add(b * 8 * GROUP + token);
-                let code_sums = x.sums.as_ptr().add(b * GROUP + token);
-                (codes, code_sums, x.scales.get_unchecked(b), x.powers.get_unchecked(b))
+                (codes, x.sums.as_ptr().add(b * GROUP + token), x.scales.get_unchecked(b))
             };
+            let powers = if POWERS { x.powers[b] } else { [[0; GROUP]; 2] };
             let w = panel.codes[8 * half..].as_ptr();
             // SAFETY: a block has eight words, in the panel and in the group.
             let products = unsafe {

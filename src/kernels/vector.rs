@@ -81,6 +81,15 @@ fn scale(x: &mut [f32], offset: f32, factor: f32, weight: Option<&[f32]>, bias: 
     }
 }
 
+/// The vectors of `x`, and a last one that `padding` fills up.
+#[inline(always)]
+fn padded(x: &[f32], padding: f32) -> (&[[f32; LANES]], Option<[f32; LANES]>) {
+    let (whole, tail) = x.as_chunks::<LANES>();
+    let mut last = [padding; LANES];
+    last[..tail.len()].copy_from_slice(tail);
+    (whole, (!tail.is_empty()).then_some(last))
+}
+
 /// Sum of `x - offset`, or of its squares.
 struct Sum<'a> {
     x: &'a [f32],
@@ -94,10 +103,8 @@ impl Kernel for Sum<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> f32 {
         let (mut sum, offset) = (l.splat(0.0), l.splat(self.offset));
-        let (whole, tail) = self.x.as_chunks::<LANES>();
-        let mut last = [self.offset; LANES];
-        last[..tail.len()].copy_from_slice(tail);
-        for chunk in whole.iter().chain((!tail.is_empty()).then_some(&last)) {
+        let (whole, last) = padded(self.x, self.offset);
+        for chunk in whole.iter().chain(&last) {
             let v = l.sub(l.array(chunk), offset);
             sum = if self.squares { l.mul_add(v, v, sum) } else { l.add(sum, v) };
         }
@@ -115,12 +122,12 @@ impl Kernel for Max<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> f32 {
-        let (whole, tail) = self.x.as_chunks::<LANES>();
+        let (whole, last) = padded(self.x, f32::NEG_INFINITY);
         let mut max = l.splat(f32::NEG_INFINITY);
-        for chunk in whole {
+        for chunk in whole.iter().chain(&last) {
             max = l.max(l.array(chunk), max);
         }
-        l.to_array(max).iter().chain(tail).copied().fold(f32::NEG_INFINITY, f32::max)
+        l.max_lane(max)
     }
 }
 
@@ -136,11 +143,9 @@ impl Kernel for ExpSum<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> f32 {
         let (max, log2_e) = (l.splat(self.max), l.splat(std::f32::consts::LOG2_E));
-        let (whole, tail) = self.x.as_chunks::<LANES>();
-        let mut last = [f32::NEG_INFINITY; LANES];
-        last[..tail.len()].copy_from_slice(tail);
+        let (whole, last) = padded(self.x, f32::NEG_INFINITY);
         let mut sum = l.splat(0.0);
-        for chunk in whole.iter().chain((!tail.is_empty()).then_some(&last)) {
+        for chunk in whole.iter().chain(&last) {
             sum = l.add(sum, exp2(l, l.mul(l.sub(l.array(chunk), max), log2_e)));
         }
         tree_sum(&l.to_array(sum))
