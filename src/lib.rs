@@ -40,6 +40,7 @@ pub mod arch;
 pub mod bench;
 pub mod bytes;
 pub mod convert;
+pub mod cpu;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod engine;
@@ -48,7 +49,7 @@ pub mod input_file;
 pub mod kernels;
 pub mod memory;
 pub mod model;
-pub mod nn;
+pub mod network;
 pub mod perplexity;
 pub mod printable;
 pub mod quant;

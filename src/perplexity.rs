@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cpu::{KvType, Part, Rows, Sequence, SequenceOptions};
 use crate::kernels::{Pool, vector::log_sum_exp};
 use crate::model::Model;
-use crate::nn::{KvType, Part, Rows, Sequence, SequenceOptions};
 use crate::tokenizer::{self, EncodeOptions};
 
 /// Bytes of logits held at once.
@@ -219,7 +219,7 @@ fn hidden(model: &Model, pool: &Pool, group: &[Vec<u32>], first: usize, options:
     rows
 }
 
-/// The negative log-likelihood of each target, given its row of [`Decoder::hidden`](crate::nn::Decoder::hidden).
+/// The negative log-likelihood of each target, given its row of [`Decoder::hidden`](crate::cpu::Decoder::hidden).
 fn score(model: &Model, pool: &Pool, rows: &mut [f32], targets: &[u32]) -> Vec<f64> {
     let decoder = model.decoder();
     let (cols, vocab) = (decoder.embedding_length(), decoder.vocab_size());

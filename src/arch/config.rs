@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{Error, keys};
 use crate::gguf::{Array, Metadata, Value};
-use crate::kernels::Activation;
+use crate::network::Activation;
 
 /// Names that frameworks have for one setting are tried in turn.
 type Names<'a> = &'a [&'a str];

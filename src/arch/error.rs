@@ -51,7 +51,7 @@ pub enum Error {
     },
     /// A tensor that does not fit the network.
     #[error(transparent)]
-    Network(#[from] crate::nn::Error),
+    Network(#[from] crate::network::Error),
     /// A key that the architecture needs.
     #[error("key {} is missing", printable(key).limit(80))]
     MissingKey {

@@ -2,7 +2,7 @@
 
 use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey};
-use crate::nn::{ModelSpec, Weights};
+use crate::network::{ModelSpec, Tensors};
 
 /// Name, classes, and the functions of a family's folder.
 pub(super) struct Family {
@@ -13,7 +13,7 @@ pub(super) struct Family {
     pub(super) settings: &'static [Setting],
     pub(super) token_keys: fn(&Config) -> Vec<TokenKey>,
     pub(super) tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
-    pub(super) spec: fn(&Hparams, &Weights) -> Result<ModelSpec, Error>,
+    pub(super) spec: fn(&Hparams, &dyn Tensors) -> Result<ModelSpec, Error>,
 }
 
 impl Family {
@@ -22,7 +22,7 @@ impl Family {
         name: &'static str,
         classes: &'static [&'static str],
         tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
-        spec: fn(&Hparams, &Weights) -> Result<ModelSpec, Error>,
+        spec: fn(&Hparams, &dyn Tensors) -> Result<ModelSpec, Error>,
     ) -> Self {
         Self { name, classes, complete: |_| {}, keys: shared, settings: &[], token_keys: |_| Vec::new(), tensors, spec }
     }
@@ -61,7 +61,7 @@ impl Architecture for Family {
         (self.tensors)(hparams)
     }
 
-    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
+    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
         (self.spec)(hparams, weights)
     }
 }

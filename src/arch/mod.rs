@@ -2,7 +2,7 @@
 //!
 //! A family says three things: which metadata keys a checkpoint's `config.json` becomes (`config.rs`), which
 //! tensors there are, in which shape and from where (`tensors.rs`: conversion and loading read the same table),
-//! and how they are computed with (`forward.rs`).
+//! and how they are computed with (`graph.rs`).
 
 mod cohere2;
 mod config;
@@ -12,7 +12,6 @@ mod error;
 mod exaone4;
 mod falcon;
 mod family;
-mod forward;
 mod gemma;
 mod gemma4;
 mod glm4;
@@ -22,6 +21,7 @@ mod gpt_oss;
 mod gptneox;
 mod granite;
 mod granite_hybrid;
+mod graph;
 mod hparams;
 mod hunyuan;
 pub mod keys;
@@ -42,7 +42,7 @@ mod tensor_rule;
 mod token_key;
 mod usual;
 
-use crate::nn::{ModelSpec, Weights};
+use crate::network::{ModelSpec, Tensors};
 
 pub use config::{Config, Keys, rope_factors};
 pub use error::Error;
@@ -97,7 +97,7 @@ pub trait Architecture: Sync {
     ///
     /// # Errors
     /// When a hyper-parameter is missing or impossible.
-    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error>;
+    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error>;
 }
 
 /// All families.

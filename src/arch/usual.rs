@@ -1,11 +1,10 @@
 //! The model that most families are variations of: RMS norm before each part, separate projections, a gated SiLU
 //! feed-forward part.
 
-use super::forward::{attention, block, gated, model, rope};
+use super::graph::{attention, gated, layer, model, rope};
 use super::tensor_rule::BlockRules;
 use super::{Error, Hparams, Rules, TensorRule, keys};
-use crate::kernels::Activation;
-use crate::nn::{AttentionMixer, Mixer, ModelSpec, NormKind, RopeStyle, Weights};
+use crate::network::{Activation, AttentionMixer, Mixer, ModelSpec, NormKind, RopeStyle, Tensors};
 
 /// Its tensors. `interleave` where checkpoints have the halves of a head for pairs, and files neighbours.
 ///
@@ -42,7 +41,7 @@ pub(super) fn tensors_and(
 ///
 /// # Errors
 /// When a hyper-parameter is missing or impossible.
-pub(super) fn spec(h: &Hparams, weights: &Weights, style: RopeStyle) -> Result<ModelSpec, Error> {
+pub(super) fn spec(h: &Hparams, weights: &dyn Tensors, style: RopeStyle) -> Result<ModelSpec, Error> {
     spec_with(h, weights, style, |_, _| {})
 }
 
@@ -52,15 +51,15 @@ pub(super) fn spec(h: &Hparams, weights: &Weights, style: RopeStyle) -> Result<M
 /// When a hyper-parameter is missing or impossible.
 pub(super) fn spec_with(
     h: &Hparams,
-    weights: &Weights,
+    weights: &dyn Tensors,
     style: RopeStyle,
     change: impl Fn(usize, &mut AttentionMixer),
 ) -> Result<ModelSpec, Error> {
     let rope = rope(h, weights, style)?;
-    let blocks = (0..h.block_count).map(|i| {
+    let layers = (0..h.block_count).map(|i| {
         let mut mixer = attention(h, i, Some(rope.clone()));
         change(i, &mut mixer);
-        block(Mixer::Attention(mixer), gated(Activation::Silu))
+        layer(Mixer::Attention(mixer), gated(Activation::Silu))
     });
-    Ok(model(h, NormKind::Rms, blocks.collect()))
+    Ok(model(h, NormKind::Rms, layers.collect()))
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Work;
+use crate::cpu::KvType;
 use crate::engine::{Error, Session, SessionOptions};
 use crate::kernels::{Limits, Pool};
 use crate::memory::{self, Memory};
 use crate::model::Model;
-use crate::nn::KvType;
 
 /// Tokens of the prompt after which the first token is awaited.
 const FIRST_PROMPT: usize = 16;

@@ -4,9 +4,9 @@
 
 use crate::TensorType;
 use crate::arch::{Hparams, keys};
+use crate::cpu::KvType;
 use crate::kernels::Limits;
 use crate::model::Model;
-use crate::nn::KvType;
 
 /// Products and bytes of a model's tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]

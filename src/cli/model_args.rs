@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use gguf::bytes::Bytes;
 use gguf::convert::{Conversion, Folder, Options, OutputType};
+use gguf::cpu::KvType;
 use gguf::gguf::Reader;
 use gguf::kernels::{Isa, Pool};
 use gguf::model::{Loading, Model};
-use gguf::nn::KvType;
 use gguf::tokenizer::Tokenizer;
 
 /// Threads and cache.

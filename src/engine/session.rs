@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::Error;
+use crate::cpu::{KvType, Part, Rows, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
-use crate::nn::{KvType, Part, Rows, Sequence, SequenceOptions};
 
 /// Settings of a [`Session`].
 #[derive(Clone, Debug, PartialEq, Eq)]

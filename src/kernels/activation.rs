@@ -2,30 +2,9 @@
 
 use super::lanes::{Kernel, LANES, Lanes, exp2, tanh_half_ln2};
 use super::{Isa, vector};
+use crate::network::Activation;
 
-/// An activation function.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Activation {
-    /// `x / (1 + e^-x)`.
-    Silu,
-    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
-    GeluTanh,
-    /// `x/2 (1 + erf(x / sqrt 2))`.
-    GeluErf,
-    /// `max(x, 0)`.
-    Relu,
-    /// `max(x, 0)^2`.
-    ReluSquared,
-    /// gpt-oss: `g sigmoid(alpha g) (u + 1)` for `g = min(x, limit)`, `u` clamped to `limit`.
-    SwigluOai {
-        /// Slope of the sigmoid.
-        alpha: f32,
-        /// Bound of gate and up.
-        limit: f32,
-    },
-}
-
+/// An activation function applied to rows.
 impl Activation {
     /// The function of every element of `x`, in place. (Of [`Self::SwigluOai`], which joins two inputs, the gate's
     /// factor.)

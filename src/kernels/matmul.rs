@@ -14,8 +14,9 @@ use super::panels::{self, PanelProduct};
 use super::rows::{RowsProduct, Tokens};
 use super::scratch::Scratch;
 use super::tiles::{self, TileProduct};
-use super::{Activation, Activations, Matrix, Pool};
+use super::{Activations, Matrix, Pool};
 use crate::TensorType;
+use crate::network::Activation;
 
 /// Rows of a strip where many tokens share them.
 const STRIP: usize = 64;

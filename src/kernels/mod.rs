@@ -39,7 +39,6 @@ pub mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-pub use activation::Activation;
 pub use activations::Activations;
 pub use decode::decode;
 pub use encode::{encode, encode_with};

@@ -156,7 +156,7 @@ impl<'a> RowsProduct<'a> {
     fn blocks_of<L: Lanes, F: BlockFormat, const T: usize>(&mut self, l: L, token: usize) {
         let blocks = self.weights.cols() / 32;
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
-        let inputs = block_inputs::<L, F, T>(l, self.x.blocks(), first_blocks, blocks);
+        let inputs = layer_inputs::<L, F, T>(l, self.x.blocks(), first_blocks, blocks);
         for first in self.rows.clone().step_by(LANES) {
             let rows = self.sixteen(l, first);
             let mut sums = [l.splat(0.0); T];
@@ -357,7 +357,7 @@ struct BlockInput<L: Lanes> {
 
 /// The input of all runs of blocks for `T` tokens.
 #[inline(always)]
-fn block_inputs<L: Lanes, F: BlockFormat, const T: usize>(
+fn layer_inputs<L: Lanes, F: BlockFormat, const T: usize>(
     l: L,
     x: &Quantized,
     first_blocks: [usize; T],

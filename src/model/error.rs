@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::printable::printable_path;
-use crate::{arch, gguf, kernels, nn, tokenizer};
+use crate::{arch, gguf, kernels, network, tokenizer};
 
 /// Why a model cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: nn::Error,
+        source: network::Error,
     },
     /// A tensor cannot be computed with.
     #[error("{}: tensor {name}: {source}", printable_path(path))]

@@ -6,9 +6,10 @@ use std::path::Path;
 use super::{Error, resident, tokenizer};
 use crate::arch::{self, Hparams, TensorRule};
 use crate::bytes::Bytes;
+use crate::cpu::{Decoder, Weights};
 use crate::gguf::{Metadata, Reader, TensorInfo};
 use crate::kernels::Matrix;
-use crate::nn::{Decoder, Weights};
+use crate::network::Tensors;
 use crate::tokenizer::Tokenizer;
 
 /// Where weights are held.

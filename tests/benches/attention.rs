@@ -7,8 +7,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use gguf::cpu::{AttentionPart, AttentionSpec, KvCache, KvSpec, KvType, attention};
 use gguf::kernels::Pool;
-use gguf::nn::{AttentionPart, AttentionSpec, KvCache, KvSpec, KvType, attention};
 
 const SPEC: AttentionSpec<'static> = AttentionSpec {
     heads: 32,

@@ -9,23 +9,29 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("safetensors", &[]),
     ("quant", &[]),
     ("tokenizer", &[]),
-    ("kernels", &["quant"]),
-    ("nn", &["quant", "kernels"]),
-    ("arch", &["quant", "kernels", "nn", "gguf"]),
-    ("model", &["quant", "kernels", "nn", "gguf", "arch", "tokenizer"]),
+    // Data alone: what a network is.
+    ("network", &[]),
+    ("kernels", &["quant", "network"]),
+    ("arch", &["network", "gguf"]),
+    ("cpu", &["quant", "kernels", "network"]),
+    ("model", &["quant", "kernels", "network", "cpu", "gguf", "arch", "tokenizer"]),
     // A conversion is a source of the one pipeline that writes models.
-    ("convert", &["quant", "kernels", "nn", "gguf", "safetensors", "tokenizer", "arch", "model", "quantize"]),
-    ("quantize", BELOW_APPLICATIONS),
+    ("convert", &["quant", "kernels", "network", "gguf", "safetensors", "tokenizer", "arch", "model", "quantize"]),
+    ("quantize", &["quant", "kernels", "gguf", "safetensors", "tokenizer", "arch", "model"]),
     ("engine", BELOW_APPLICATIONS),
     ("embedded", &["convert"]),
-    ("bench", &["quant", "kernels", "nn", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
-    ("perplexity", &["quant", "kernels", "nn", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"]),
+    ("bench", &["quant", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
+    (
+        "perplexity",
+        &["quant", "kernels", "network", "cpu", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"],
+    ),
 ];
 
 /// What every module may use; these use nothing but each other.
 const GROUND: &[&str] = &["tensor_type", "bytes", "input_file", "memory", "printable"];
 
-const BELOW_APPLICATIONS: &[&str] = &["quant", "kernels", "nn", "gguf", "safetensors", "tokenizer", "arch", "model"];
+const BELOW_APPLICATIONS: &[&str] =
+    &["quant", "kernels", "network", "cpu", "gguf", "safetensors", "tokenizer", "arch", "model"];
 
 /// Names that `lib.rs` lifts to the root, and where they come from.
 const AT_ROOT: &[(&str, &str)] = &[("TensorType", "tensor_type")];

@@ -3,10 +3,10 @@
 
 use gguf::bench::{MadeModel, Shape, prompt};
 use gguf::bytes::Bytes;
+use gguf::cpu::{KvType, Part, Rows, Sequence, SequenceOptions};
 use gguf::gguf::Reader;
 use gguf::kernels::{Isa, Pool};
 use gguf::model::Model;
-use gguf::nn::{KvType, Part, Rows, Sequence, SequenceOptions};
 use gguf::quantize::{FileType, Options, Plan, run_in_memory};
 
 /// A prompt longer than what a tile or a group of tokens holds.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
+use gguf::cpu::{KvType, Part, Rows, SequenceOptions};
 use gguf::engine::{Session, SessionOptions};
 use gguf::kernels::Pool;
 use gguf::model::Model;
-use gguf::nn::{KvType, Part, Rows, SequenceOptions};
 use gguf::quantize::RunOptions;
 
 use super::folder::Folder;

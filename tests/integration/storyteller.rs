@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use gguf::bytes::Bytes;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
+use gguf::cpu::KvType;
 use gguf::engine::{
     ChatTemplate, Generation, Message, Sampler, SamplerOptions, Session, SessionOptions, Stop, TemplateOptions,
 };
 use gguf::gguf::Reader;
 use gguf::kernels::Pool;
 use gguf::model::Model;
-use gguf::nn::KvType;
 use gguf::perplexity::{self, perplexity};
 use gguf::quantize::{self, FileType, GgufSource, Plan, run_in_memory};
 use gguf::tokenizer::EncodeOptions;

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use gguf::convert::{Conversion, Folder as Checkpoint, Options};
+use gguf::cpu::{KvType, Part, Rows, SequenceOptions};
 use gguf::kernels::Pool;
 use gguf::model::Model;
-use gguf::nn::{KvType, Part, Rows, SequenceOptions};
 use gguf::quantize::RunOptions;
 use serde_json::{Map, Value as Json, json};
 

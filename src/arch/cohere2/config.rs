@@ -1,6 +1,6 @@
 //! `config.json` to keys.
 
-use super::forward::PERIOD;
+use super::graph::PERIOD;
 use crate::arch::{Config, Error, Keys, keys as key};
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {

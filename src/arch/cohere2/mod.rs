@@ -2,7 +2,7 @@
 //! those that see everything do not.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::family::Family;
@@ -15,5 +15,5 @@ pub(super) static COHERE2: Family = Family {
         ("rope_type", r#"["default"]"#),
         ("use_parallel_block", "[true]"),
     ],
-    ..Family::new("cohere2", &["Cohere2ForCausalLM"], |h| Ok(tensors::rules(h)), forward::spec)
+    ..Family::new("cohere2", &["Cohere2ForCausalLM"], |h| Ok(tensors::rules(h)), graph::spec)
 };

@@ -2,11 +2,11 @@
 //! few dense blocks.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, keys};
-use crate::nn::{ModelSpec, Weights};
+use crate::network::{ModelSpec, Tensors};
 
 /// The family.
 pub(super) struct DeepSeek2;
@@ -57,7 +57,7 @@ impl Architecture for DeepSeek2 {
         tensors::rules(hparams)
     }
 
-    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
-        forward::spec(hparams, weights)
+    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+        graph::spec(hparams, weights)
     }
 }

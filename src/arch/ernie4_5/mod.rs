@@ -2,7 +2,7 @@
 
 use super::family::Family;
 use super::usual;
-use crate::nn::RopeStyle;
+use crate::network::RopeStyle;
 
 /// The family.
 pub(super) static ERNIE4_5: Family = Family::new(

@@ -2,11 +2,11 @@
 //! these rotate.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::family::Family;
 
 /// The family.
 pub(super) static EXAONE4: Family =
-    Family { keys: config::keys, ..Family::new("exaone4", &["Exaone4ForCausalLM"], tensors::rules, forward::spec) };
+    Family { keys: config::keys, ..Family::new("exaone4", &["Exaone4ForCausalLM"], tensors::rules, graph::spec) };

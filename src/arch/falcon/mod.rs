@@ -1,11 +1,11 @@
 //! Falcon: both parts of a block in parallel, behind one layer norm or two; few key-value heads.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::family::Family;
-use crate::kernels::Activation;
+use crate::network::Activation;
 
 /// The family's own form of GELU.
 const GELU: Activation = Activation::GeluErf;
@@ -14,5 +14,5 @@ const GELU: Activation = Activation::GeluErf;
 pub(super) static FALCON: Family = Family {
     complete: config::complete,
     keys: config::keys,
-    ..Family::new("falcon", &["FalconForCausalLM", "RWForCausalLM"], tensors::rules, forward::spec)
+    ..Family::new("falcon", &["FalconForCausalLM", "RWForCausalLM"], tensors::rules, graph::spec)
 };

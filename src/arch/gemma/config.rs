@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::forward::{PERIOD2, PERIOD3, usual_scale};
+use super::graph::{PERIOD2, PERIOD3, usual_scale};
 use crate::arch::{Config, Error, Keys, keys as key};
 
 /// What the classes of Gemma 1 and 2 assume.

@@ -2,7 +2,7 @@
 //! part and let most blocks see a window alone.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::TokenKey;
@@ -22,7 +22,7 @@ pub(super) static GEMMA: Family = Family {
     keys: config::keys,
     token_keys: |_| vec![TokenKey::Id("eot", 107), TokenKey::SpacePrefix(false)],
     settings: SETTINGS,
-    ..Family::new("gemma", &["GemmaForCausalLM"], |h| Ok(tensors::rules(h, tensors::Norms::Before)), forward::gemma)
+    ..Family::new("gemma", &["GemmaForCausalLM"], |h| Ok(tensors::rules(h, tensors::Norms::Before)), graph::gemma)
 };
 
 /// Gemma 2.
@@ -31,7 +31,7 @@ pub(super) static GEMMA2: Family = Family {
     keys: config::keys2,
     token_keys: |_| vec![TokenKey::SpacePrefix(false)],
     settings: SETTINGS,
-    ..Family::new("gemma2", &["Gemma2ForCausalLM"], |h| Ok(tensors::rules(h, tensors::Norms::Around)), forward::gemma2)
+    ..Family::new("gemma2", &["Gemma2ForCausalLM"], |h| Ok(tensors::rules(h, tensors::Norms::Around)), graph::gemma2)
 };
 
 /// Gemma 3, the text part of its multimodal checkpoints too.
@@ -44,6 +44,6 @@ pub(super) static GEMMA3: Family = Family {
         "gemma3",
         &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
         |h| Ok(tensors::rules(h, tensors::Norms::AroundAndHeads)),
-        forward::gemma3,
+        graph::gemma3,
     )
 };

@@ -2,12 +2,12 @@
 //! embedding for every block, or experts beside the dense parts.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey, keys};
-use crate::nn::{ModelSpec, Weights};
+use crate::network::{ModelSpec, Tensors};
 
 /// The family.
 pub(super) struct Gemma4;
@@ -85,7 +85,7 @@ impl Architecture for Gemma4 {
         tensors::rules(hparams)
     }
 
-    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
-        forward::spec(hparams, weights)
+    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+        graph::spec(hparams, weights)
     }
 }

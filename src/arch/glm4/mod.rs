@@ -1,7 +1,7 @@
 //! GLM 4 (0414 and Z1): norms before and after each part, half of each head rotated, gate and up in one.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::TokenKey;
@@ -19,5 +19,5 @@ pub(super) static GLM4: Family = Family {
             TokenKey::Text("bos", end),
         ]
     },
-    ..Family::new("glm4", &["Glm4ForCausalLM"], |h| Ok(tensors::rules(h)), forward::spec)
+    ..Family::new("glm4", &["Glm4ForCausalLM"], |h| Ok(tensors::rules(h)), graph::spec)
 };

@@ -1,11 +1,11 @@
 //! GLM 4.5 to 4.7: partial rotary embedding, dense blocks first, then experts chosen by sigmoids.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey};
-use crate::nn::{ModelSpec, Weights};
+use crate::network::{ModelSpec, Tensors};
 
 /// The family.
 pub(super) struct Glm4Moe;
@@ -40,7 +40,7 @@ impl Architecture for Glm4Moe {
         tensors::rules(hparams)
     }
 
-    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
-        forward::spec(hparams, weights)
+    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+        graph::spec(hparams, weights)
     }
 }

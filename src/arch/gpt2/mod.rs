@@ -1,11 +1,11 @@
 //! GPT-2: learned positions, layer norms, biases everywhere, matrices stored the other way round.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::family::Family;
-use crate::kernels::Activation;
+use crate::network::Activation;
 
 /// The family's own form of GELU.
 const GELU: Activation = Activation::GeluTanh;
@@ -14,5 +14,5 @@ const GELU: Activation = Activation::GeluTanh;
 pub(super) static GPT2: Family = Family {
     complete: config::complete,
     keys: config::keys,
-    ..Family::new("gpt2", &["GPT2LMHeadModel"], |h| Ok(tensors::rules(h)), forward::spec)
+    ..Family::new("gpt2", &["GPT2LMHeadModel"], |h| Ok(tensors::rules(h)), graph::spec)
 };

@@ -1,12 +1,12 @@
 //! gpt-oss: attention with sinks, every second block over a window, experts with a clamped activation.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule};
-use crate::nn::{ModelSpec, Weights};
+use crate::network::{ModelSpec, Tensors};
 
 /// The family.
 pub(super) struct GptOss;
@@ -32,7 +32,7 @@ impl Architecture for GptOss {
         tensors::rules(hparams)
     }
 
-    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
-        forward::spec(hparams, weights)
+    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+        graph::spec(hparams, weights)
     }
 }

@@ -2,11 +2,11 @@
 //! each head rotated.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::family::Family;
-use crate::kernels::Activation;
+use crate::network::Activation;
 
 /// The family's own form of GELU.
 const GELU: Activation = Activation::GeluErf;
@@ -14,5 +14,5 @@ const GELU: Activation = Activation::GeluErf;
 /// The family.
 pub(super) static GPTNEOX: Family = Family {
     keys: config::keys,
-    ..Family::new("gptneox", &["GPTNeoXForCausalLM"], |h| Ok(tensors::rules(h)), forward::spec)
+    ..Family::new("gptneox", &["GPTNeoXForCausalLM"], |h| Ok(tensors::rules(h)), graph::spec)
 };

@@ -1,7 +1,7 @@
 //! Granite 3 and 4, dense: the usual model with a factor for embeddings, scores, residuals and logits.
 
 mod config;
-mod forward;
+mod graph;
 
 use super::family::Family;
 use super::usual;
@@ -9,5 +9,5 @@ use super::usual;
 /// The family.
 pub(super) static GRANITE: Family = Family {
     keys: config::keys,
-    ..Family::new("granite", &["GraniteForCausalLM"], |h| usual::tensors(h, true), forward::spec)
+    ..Family::new("granite", &["GraniteForCausalLM"], |h| usual::tensors(h, true), graph::spec)
 };

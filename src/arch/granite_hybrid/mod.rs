@@ -1,12 +1,12 @@
 //! Granite 4 hybrids: Mamba 2, and attention in some blocks; dense or with experts and a shared part.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, keys};
-use crate::nn::{Mamba2Mixer, ModelSpec, Weights};
+use crate::network::{Mamba2Mixer, ModelSpec, Tensors};
 
 /// The family.
 pub(super) struct GraniteHybrid;
@@ -49,7 +49,7 @@ impl Architecture for GraniteHybrid {
         tensors::rules(hparams)
     }
 
-    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
-        forward::spec(hparams, weights)
+    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+        graph::spec(hparams, weights)
     }
 }

@@ -4,7 +4,7 @@ mod config;
 
 use super::family::Family;
 use super::{TokenKey, usual};
-use crate::nn::RopeStyle;
+use crate::network::RopeStyle;
 
 /// The family.
 pub(super) static HUNYUAN: Family = Family {

@@ -1,12 +1,12 @@
 //! LFM 2: short convolutions, and attention in some blocks.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule};
-use crate::nn::{ModelSpec, Weights};
+use crate::network::{ModelSpec, Tensors};
 
 /// The family.
 pub(super) struct Lfm2;
@@ -32,7 +32,7 @@ impl Architecture for Lfm2 {
         tensors::rules(hparams)
     }
 
-    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
-        forward::spec(hparams, weights)
+    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+        graph::spec(hparams, weights)
     }
 }

@@ -1,11 +1,11 @@
 //! Llama, and what is built like it: Mistral, Mixtral, SmolLM, Vicuna and many others.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule};
-use crate::nn::{ModelSpec, Weights};
+use crate::network::{ModelSpec, Tensors};
 
 /// The family.
 pub(super) struct Llama;
@@ -27,7 +27,7 @@ impl Architecture for Llama {
         tensors::rules(hparams)
     }
 
-    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
-        forward::spec(hparams, weights)
+    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+        graph::spec(hparams, weights)
     }
 }

@@ -2,7 +2,7 @@
 //! multimodal checkpoints.
 
 mod config;
-mod forward;
+mod graph;
 
 use super::family::Family;
 use super::usual;
@@ -14,6 +14,6 @@ pub(super) static MISTRAL3: Family = Family {
         "mistral3",
         &["Mistral3ForConditionalGeneration", "Ministral3ForCausalLM"],
         |h| usual::tensors(h, true),
-        forward::spec,
+        graph::spec,
     )
 };

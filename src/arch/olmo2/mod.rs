@@ -2,7 +2,7 @@
 //! a window alone.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::family::Family;
@@ -10,5 +10,5 @@ use super::family::Family;
 /// Both generations.
 pub(super) static OLMO2: Family = Family {
     keys: config::keys,
-    ..Family::new("olmo2", &["Olmo2ForCausalLM", "Olmo3ForCausalLM"], |h| Ok(tensors::rules(h)), forward::spec)
+    ..Family::new("olmo2", &["Olmo2ForCausalLM", "Olmo3ForCausalLM"], |h| Ok(tensors::rules(h)), graph::spec)
 };

@@ -1,7 +1,7 @@
 //! Phi 3, 3.5 and 4: llama with halves for pairs and fused projections; two sets of rotary factors for long contexts.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::family::Family;
@@ -11,5 +11,5 @@ pub(super) static PHI3: Family = Family {
     complete: config::complete,
     keys: config::keys,
     settings: &[("rope_type", r#"["default", "longrope", "su", "yarn"]"#)],
-    ..Family::new("phi3", &["Phi3ForCausalLM"], tensors::rules, forward::spec)
+    ..Family::new("phi3", &["Phi3ForCausalLM"], tensors::rules, graph::spec)
 };

@@ -4,7 +4,7 @@ mod config;
 
 use super::family::Family;
 use super::usual;
-use crate::nn::RopeStyle;
+use crate::network::RopeStyle;
 
 /// Qwen 2 and 2.5.
 pub(super) static QWEN2: Family = Family {

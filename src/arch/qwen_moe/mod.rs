@@ -1,11 +1,11 @@
 //! Qwen 2 MoE and Qwen 3 MoE: attention as in their dense siblings, experts in every block.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule};
-use crate::nn::{ModelSpec, Weights};
+use crate::network::{ModelSpec, Tensors};
 
 /// The two families.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Architecture for QwenMoe {
         tensors::rules(*self, hparams)
     }
 
-    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
-        forward::spec(*self, hparams, weights)
+    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+        graph::spec(*self, hparams, weights)
     }
 }

@@ -1,12 +1,12 @@
 //! Qwen 3 Next and Qwen 3.5: gated delta nets, with gated attention in every fourth block.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, keys};
-use crate::nn::{ModelSpec, Weights};
+use crate::network::{ModelSpec, Tensors};
 
 /// The families.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Architecture for QwenNext {
         tensors::rules(*self, hparams)
     }
 
-    fn decoder(&self, hparams: &Hparams, weights: &Weights) -> Result<ModelSpec, Error> {
-        forward::spec(*self, hparams, weights)
+    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+        graph::spec(*self, hparams, weights)
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::forward::PERIOD;
+use super::graph::PERIOD;
 use crate::arch::{Config, Error, Keys, keys as key};
 
 /// What the class assumes.

@@ -1,7 +1,7 @@
 //! SmolLM 3: the usual model without rotary embedding in every fourth block.
 
 mod config;
-mod forward;
+mod graph;
 
 use super::family::Family;
 use super::usual;
@@ -10,5 +10,5 @@ use super::usual;
 pub(super) static SMOLLM3: Family = Family {
     complete: config::complete,
     keys: config::keys,
-    ..Family::new("smollm3", &["SmolLM3ForCausalLM"], |h| usual::tensors(h, true), forward::spec)
+    ..Family::new("smollm3", &["SmolLM3ForCausalLM"], |h| usual::tensors(h, true), graph::spec)
 };

@@ -1,7 +1,7 @@
 //! StableLM: layer norms, part of each head rotated; the 12B model has its parts in parallel and normed heads.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::family::Family;
@@ -13,6 +13,6 @@ pub(super) static STABLELM: Family = Family {
         "stablelm",
         &["StableLmForCausalLM", "StableLMEpochForCausalLM"],
         |h| Ok(tensors::rules(h)),
-        forward::spec,
+        graph::spec,
     )
 };

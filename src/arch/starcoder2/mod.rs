@@ -1,11 +1,11 @@
 //! StarCoder 2: layer norms, biases everywhere, a feed-forward part without gate.
 
 mod config;
-mod forward;
+mod graph;
 mod tensors;
 
 use super::family::Family;
-use crate::kernels::Activation;
+use crate::network::Activation;
 
 /// The family's own form of GELU.
 const GELU: Activation = Activation::GeluTanh;
@@ -14,5 +14,5 @@ const GELU: Activation = Activation::GeluTanh;
 pub(super) static STARCODER2: Family = Family {
     keys: config::keys,
     settings: &[("activation_function", r#"["gelu", "gelu_pytorch_tanh"]"#), ("norm_type", r#"["layer_norm"]"#)],
-    ..Family::new("starcoder2", &["Starcoder2ForCausalLM"], |h| Ok(tensors::rules(h)), forward::spec)
+    ..Family::new("starcoder2", &["Starcoder2ForCausalLM"], |h| Ok(tensors::rules(h)), graph::spec)
 };

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use gguf::bytes::Bytes;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options};
+use gguf::cpu::{KvType, Part, Rows, SequenceOptions};
 use gguf::gguf::{Array, Metadata, Reader, TensorSpec, Value, Writer};
 use gguf::kernels::Pool;
 use gguf::model::Model;
-use gguf::nn::{KvType, Part, Rows, SequenceOptions};
 use gguf::quantize::run_in_memory;
 
 use super::super::folder::Folder;

@@ -1,0 +1,23 @@
+//! The graph: layer norm, both parts in parallel, rotary embedding of neighbours where attention slides, SiLU.
+
+use crate::arch::graph::{attention, factor, gated, layer, model, rope, windows};
+use crate::arch::{Error, Hparams, keys};
+use crate::network::{Activation, LayerNorms, Mixer, ModelSpec, NormKind, RopeStyle, Tensors, Wiring};
+
+/// Every fourth block sees everything.
+pub(super) const PERIOD: usize = 4;
+
+pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+    let rope = rope(h, weights, RopeStyle::Pairs)?;
+    let layers = windows(h, Some(PERIOD))?.into_iter().enumerate().map(|(i, window)| {
+        let mut mixer = attention(h, i, window.map(|_| rope.clone()));
+        mixer.window = window;
+        let mut block = layer(Mixer::Attention(mixer), gated(Activation::Silu));
+        block.wiring = Wiring::Parallel;
+        block.norms = LayerNorms { feed_forward_in: LayerNorms::PRE.mixer_in, ..LayerNorms::PRE };
+        block
+    });
+    let mut model = model(h, NormKind::Layer, layers.collect());
+    model.logit_scale = factor(h, keys::LOGIT_SCALE)?.unwrap_or(1.0);
+    Ok(model)
+}

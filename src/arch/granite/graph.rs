@@ -1,0 +1,17 @@
+//! The graph: the usual one with factors; logits are divided by theirs.
+
+use crate::arch::graph::factor;
+use crate::arch::{Error, Hparams, keys, usual};
+use crate::network::{ModelSpec, RopeStyle, Tensors};
+
+pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+    let scale = factor(h, keys::ATTENTION_SCALE)?;
+    let mut model = usual::spec_with(h, weights, RopeStyle::Pairs, |_, mixer| {
+        mixer.scale = scale.unwrap_or(mixer.scale);
+    })?;
+    let residual_scale = factor(h, keys::RESIDUAL_SCALE)?.unwrap_or(1.0);
+    model.layers.iter_mut().for_each(|layer| layer.residual_scale = residual_scale);
+    model.embedding_scale = factor(h, keys::EMBEDDING_SCALE)?.unwrap_or(1.0);
+    model.logit_scale = 1.0 / factor(h, keys::LOGIT_SCALE)?.unwrap_or(1.0);
+    Ok(model)
+}

@@ -1,0 +1,354 @@
+//! Softmax attention of the newest positions of sequences over their caches.
+//!
+//! A row (one query of one head) goes over its keys in tiles of 64 positions; runs of eight tiles form chunks, each
+//! with its own softmax, and chunks are joined in order. All of these lie at absolute positions, so that a row's bits
+//! depend on nothing but its query and the keys that it sees: not on the batch, not on threads.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use super::KvCache;
+use super::kv::TileBuffer;
+use crate::kernels::attention::{AttendTile, PackQueries, Softmax, TILE};
+use crate::kernels::{LANES, Pool};
+
+/// Positions of a chunk.
+const CHUNK: usize = 8 * TILE;
+/// Rows (queries times heads of a group) that share a pass over the keys.
+const MAX_ROWS: usize = 64;
+
+/// What attention computes.
+#[derive(Clone, Debug)]
+pub struct AttentionSpec<'a> {
+    /// Query heads.
+    pub heads: usize,
+    /// Key-value heads: a divisor of `heads`.
+    pub kv_heads: usize,
+    /// Length of a query or key head.
+    pub k_dim: usize,
+    /// Length of a value head.
+    pub v_dim: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Scores are squashed: `cap * tanh(score / cap)`.
+    pub softcap: Option<f32>,
+    /// Only this many latest positions are seen, the query's own included.
+    pub window: Option<usize>,
+    /// A score for each head that takes its share of the softmax and has no value.
+    pub sinks: Option<&'a [f32]>,
+}
+
+/// The queries of one sequence.
+pub struct AttentionPart<'a> {
+    /// `[n, heads * k_dim]`; the last stands at the cache's last position.
+    pub queries: &'a [f32],
+    /// The sequence's keys and values, those of these positions included.
+    pub cache: &'a KvCache,
+    /// Position of the first query.
+    pub first_position: usize,
+    /// `[n, heads * v_dim]`.
+    pub out: &'a mut [f32],
+}
+
+/// Some queries of a part with all heads of one group.
+struct Rows<'a> {
+    spec: &'a AttentionSpec<'a>,
+    cache: &'a KvCache,
+    kv_head: usize,
+    /// Position of each query.
+    positions: Range<usize>,
+    /// From these queries' first head on: `[.., heads, k_dim]`.
+    queries: &'a [f32],
+    /// Where a query's `[group, v_dim]` go.
+    out: Mutex<Vec<&'a mut [f32]>>,
+}
+
+/// Attention of all parts, each query over its sequence's positions up to its own.
+///
+/// # Panics
+/// If shapes do not agree.
+pub fn attention(pool: &Pool, spec: &AttentionSpec<'_>, parts: &mut [AttentionPart<'_>]) {
+    let mut all: Vec<_> = parts.iter_mut().flat_map(|part| Rows::all(spec, part)).collect();
+    // Queries see more keys the later they are: the short tasks come last, and threads end together.
+    all.reverse();
+    all.sort_by_key(|rows| rows.kv_head);
+    if all.len() >= 2 * pool.threads() || all.iter().all(|rows| rows.chunks().len() <= 1) {
+        pool.run(all.len(), &|i| all[i].attend_in_order(pool));
+    } else {
+        attend_by_chunks(pool, &all);
+    }
+}
+
+/// Few rows over many keys: chunks are tasks of their own, joined afterwards in their order.
+fn attend_by_chunks(pool: &Pool, all: &[Rows<'_>]) {
+    let tasks: Vec<(usize, usize)> =
+        all.iter().enumerate().flat_map(|(i, rows)| rows.chunks().map(move |chunk| (i, chunk))).collect();
+    let states: Vec<Mutex<Option<Softmax>>> = tasks.iter().map(|_| Mutex::new(None)).collect();
+    pool.run(tasks.len(), &|t| {
+        let (i, chunk) = tasks[t];
+        let mut state = all[i].state();
+        all[i].attend_chunk(pool, chunk, &mut state, &mut Scratch::new(pool, &all[i]));
+        *states[t].lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+    });
+    let mut states = states.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner));
+    for rows in all {
+        let mut total = rows.state();
+        for state in states.by_ref().take(rows.chunks().len()).flatten() {
+            total.merge(pool.isa(), &state);
+        }
+        rows.finish(pool, total);
+    }
+}
+
+/// What a task keeps from tile to tile.
+struct Scratch {
+    /// Scaled, sixteen rows side by side.
+    queries: Vec<f32>,
+    tile: TileBuffer,
+    visible: Vec<(usize, usize)>,
+}
+
+impl Scratch {
+    fn new(pool: &Pool, rows: &Rows<'_>) -> Self {
+        Self { queries: rows.packed_queries(pool), tile: TileBuffer::default(), visible: Vec::new() }
+    }
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of a part, shared out.
+    fn all(spec: &'a AttentionSpec<'a>, part: &'a mut AttentionPart<'_>) -> Vec<Self> {
+        let (group, cache) = (spec.heads / spec.kv_heads, part.cache);
+        let (k_len, v_len) = (spec.heads * spec.k_dim, spec.heads * spec.v_dim);
+        let n = part.queries.len() / k_len;
+        assert_eq!(part.out.len(), n * v_len, "an output of {n} positions");
+        let per_task = (MAX_ROWS / group).max(1);
+        let mut all = Vec::with_capacity(n.div_ceil(per_task) * spec.kv_heads);
+        for (first, out) in (0..n).step_by(per_task).zip(part.out.chunks_mut(per_task * v_len)) {
+            let positions = part.first_position + first..part.first_position + first + out.len() / v_len;
+            let start = all.len();
+            all.extend((0..spec.kv_heads).map(|kv_head| {
+                let queries = &part.queries[first * k_len + kv_head * group * spec.k_dim..];
+                let out = Mutex::new(Vec::with_capacity(positions.len()));
+                Self { spec, cache, kv_head, positions: positions.clone(), queries, out }
+            }));
+            for row in out.chunks_exact_mut(v_len) {
+                for (rows, out) in all[start..].iter_mut().zip(row.chunks_exact_mut(group * spec.v_dim)) {
+                    rows.out.get_mut().unwrap_or_else(PoisonError::into_inner).push(out);
+                }
+            }
+        }
+        all
+    }
+
+    /// The queries as tiles want them, scaled: scores are in units of ln 2, because the exponential is a power of two.
+    fn packed_queries(&self, pool: &Pool) -> Vec<f32> {
+        let (k_dim, scale) = (self.spec.k_dim, self.spec.scale * std::f32::consts::LOG2_E);
+        let queries = self.queries.chunks(self.spec.heads * k_dim).take(self.positions.len());
+        let rows: Vec<&[f32]> = queries.flat_map(|query| query[..self.group() * k_dim].chunks_exact(k_dim)).collect();
+        let mut packed = vec![0.0; rows.len().next_multiple_of(LANES) * k_dim];
+        pool.isa().run(PackQueries { rows: &rows, k_dim, scale, out: &mut packed });
+        packed
+    }
+
+    fn group(&self) -> usize {
+        self.spec.heads / self.spec.kv_heads
+    }
+
+    fn state(&self) -> Softmax {
+        Softmax::new(self.positions.len() * self.group(), self.spec.v_dim)
+    }
+
+    /// First position that the query at `position` sees.
+    fn first_seen(&self, position: usize) -> usize {
+        self.spec.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    /// The chunks that any of these queries sees.
+    fn chunks(&self) -> Range<usize> {
+        self.first_seen(self.positions.start) / CHUNK..self.positions.end.div_ceil(CHUNK)
+    }
+
+    fn attend_in_order(&self, pool: &Pool) {
+        let (mut total, mut scratch) = (self.state(), Scratch::new(pool, self));
+        let mut chunks = self.chunks();
+        if let Some(first) = chunks.next() {
+            self.attend_chunk(pool, first, &mut total, &mut scratch);
+        }
+        let mut state = None;
+        for chunk in chunks {
+            let state = state.get_or_insert_with(|| self.state());
+            state.reset();
+            self.attend_chunk(pool, chunk, state, &mut scratch);
+            total.merge(pool.isa(), state);
+        }
+        self.finish(pool, total);
+    }
+
+    fn attend_chunk(&self, pool: &Pool, chunk: usize, state: &mut Softmax, scratch: &mut Scratch) {
+        let first = (chunk * CHUNK).max(self.first_seen(self.positions.start) / TILE * TILE);
+        let end = ((chunk + 1) * CHUNK).min(self.positions.end);
+        for tile in first / TILE..end.div_ceil(TILE) {
+            let start = tile * TILE;
+            scratch.visible.clear();
+            for position in self.positions.clone() {
+                let from = self.first_seen(position).saturating_sub(start).min(TILE);
+                let to = (position + 1).saturating_sub(start).min(TILE);
+                scratch.visible.extend(std::iter::repeat_n((from, to.max(from)), self.group()));
+            }
+            let next = self.cache.numbers(tile + 1, self.kv_head);
+            let (keys, values) = self.cache.tile(pool.isa(), tile, self.kv_head, &mut scratch.tile);
+            pool.isa().run(AttendTile {
+                queries: &scratch.queries,
+                k_dim: self.spec.k_dim,
+                keys,
+                values,
+                next,
+                visible: &scratch.visible,
+                softcap: self.spec.softcap.map(|cap| cap * std::f32::consts::LOG2_E),
+                state,
+            });
+        }
+    }
+
+    /// Adds the sinks' share, divides by the sums and writes the result.
+    fn finish(&self, pool: &Pool, mut total: Softmax) {
+        let group = self.group();
+        if let Some(sinks) = self.spec.sinks {
+            let mut state = self.state();
+            for row in 0..self.positions.len() * group {
+                state.see_sink(row, sinks[self.kv_head * group + row % group] * std::f32::consts::LOG2_E);
+            }
+            total.merge(pool.isa(), &state);
+        }
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        total.finish(pool.isa(), self.spec.v_dim, &mut out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{KvSpec, KvType};
+    use crate::kernels::Isa;
+
+    /// Numbers in [-1, 1), from a linear congruential generator.
+    fn numbers(n: usize, seed: u32) -> Vec<f32> {
+        let mut x = seed;
+        let mut next = || {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (x >> 8) as f32 / f32::from(1u16 << 15) / 256.0 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    const SPEC: AttentionSpec<'static> = AttentionSpec {
+        heads: 4,
+        kv_heads: 2,
+        k_dim: 24,
+        v_dim: 20,
+        scale: 0.3,
+        softcap: None,
+        window: None,
+        sinks: None,
+    };
+
+    struct Case {
+        keys: Vec<f32>,
+        values: Vec<f32>,
+        queries: Vec<f32>,
+        n: usize,
+    }
+
+    impl Case {
+        fn new(n: usize) -> Self {
+            let spec = SPEC;
+            Self {
+                keys: numbers(n * spec.kv_heads * spec.k_dim, 1),
+                values: numbers(n * spec.kv_heads * spec.v_dim, 2),
+                queries: numbers(n * spec.heads * spec.k_dim, 3),
+                n,
+            }
+        }
+
+        /// The outputs when positions come in these steps.
+        fn run(&self, pool: &Pool, spec: &AttentionSpec<'_>, ty: KvType, step: usize) -> Vec<f32> {
+            let window = spec.window;
+            let (heads, k_dim, v_dim) = (spec.kv_heads, spec.k_dim, spec.v_dim);
+            let mut cache = KvCache::new(KvSpec { heads, k_dim, v_dim, ty, window });
+            let mut out = vec![0.0; self.n * spec.heads * v_dim];
+            for first in (0..self.n).step_by(step) {
+                let rows = first..(first + step).min(self.n);
+                let part = |x: &'_ [f32], len: usize| x[rows.start * len..rows.end * len].to_vec();
+                cache.append(&part(&self.keys, heads * k_dim), &part(&self.values, heads * v_dim));
+                let queries = part(&self.queries, spec.heads * k_dim);
+                let len = spec.heads * v_dim;
+                let out = &mut out[rows.start * len..rows.end * len];
+                let part = AttentionPart { queries: &queries, cache: &cache, first_position: first, out };
+                attention(pool, spec, &mut [part]);
+                cache.drop_unseen();
+            }
+            out
+        }
+
+        fn naive(&self, spec: &AttentionSpec<'_>) -> Vec<f64> {
+            let group = spec.heads / spec.kv_heads;
+            let mut out = Vec::new();
+            for i in 0..self.n {
+                for head in 0..spec.heads {
+                    let q = &self.queries[(i * spec.heads + head) * spec.k_dim..][..spec.k_dim];
+                    let first = spec.window.map_or(0, |w| (i + 1).saturating_sub(w));
+                    let at = |j: usize, dim: usize| (j * spec.kv_heads + head / group) * dim;
+                    let score = |j: usize| {
+                        let k = &self.keys[at(j, spec.k_dim)..][..spec.k_dim];
+                        let s: f64 = q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
+                        let s = s * f64::from(spec.scale);
+                        spec.softcap.map_or(s, |cap| f64::from(cap) * (s / f64::from(cap)).tanh()).exp()
+                    };
+                    let sink = spec.sinks.map_or(0.0, |sinks| f64::from(sinks[head]).exp());
+                    let sum: f64 = (first..=i).map(score).sum::<f64>() + sink;
+                    for d in 0..spec.v_dim {
+                        let v = |j: usize| f64::from(self.values[at(j, spec.v_dim) + d]);
+                        out.push((first..=i).map(|j| score(j) * v(j)).sum::<f64>() / sum);
+                    }
+                }
+            }
+            out
+        }
+    }
+
+    #[test]
+    fn results_are_those_of_the_definition() {
+        let case = Case::new(150);
+        let pool = Pool::new(2);
+        let sinks = [0.5, -1.0, 2.0, 0.0];
+        for spec in [
+            SPEC,
+            AttentionSpec { window: Some(20), ..SPEC },
+            AttentionSpec { softcap: Some(0.7), ..SPEC },
+            AttentionSpec { sinks: Some(&sinks), window: Some(70), ..SPEC },
+        ] {
+            let exact = case.naive(&spec);
+            for (ty, bound) in [(KvType::F32, 3e-6), (KvType::F16, 2e-3), (KvType::Q8_0, 2e-2)] {
+                let out = case.run(&pool, &spec, ty, 150);
+                let error = out.iter().zip(&exact).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+                assert!(error < bound, "{ty:?} {spec:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_split_threads_or_cpu() {
+        let case = Case::new(1200);
+        let spec = AttentionSpec { softcap: Some(5.0), ..SPEC };
+        let expected = case.run(&Pool::with_isa(1, Isa::Scalar), &spec, KvType::F16, 1200);
+        for &isa in Isa::ALL.iter().filter(|isa| isa.available()) {
+            for (threads, step) in [(1, 1200), (2, 7), (3, 400)] {
+                let out = case.run(&Pool::with_isa(threads, isa), &spec, KvType::F16, step);
+                assert!(out == expected, "{isa}, {threads} threads, steps of {step}");
+            }
+        }
+        let expected = case.run(&Pool::new(1), &AttentionSpec { window: Some(100), ..SPEC }, KvType::Q8_0, 1200);
+        let out = case.run(&Pool::new(2), &AttentionSpec { window: Some(100), ..SPEC }, KvType::Q8_0, 1);
+        assert!(out == expected, "a window, one by one");
+    }
+}

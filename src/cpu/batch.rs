@@ -1,0 +1,63 @@
+//! The rows of one forward pass, on their way through the layers.
+
+use super::rope::RopeTables;
+use super::rows::keep_rows;
+use super::sequence::LayerState;
+use super::{AttentionPart, AttentionSpec, Part, attention};
+use crate::kernels::Pool;
+
+/// What a forward pass hands from layer to layer.
+pub(super) struct Batch<'a, 'p> {
+    pub(super) pool: &'a Pool,
+    pub(super) parts: &'a mut [Part<'p>],
+    /// First row of each part in the batch, and the end.
+    pub(super) starts: Vec<usize>,
+    /// Rotary tables of the batch's positions, made when first asked for.
+    pub(super) rope: RopeTables,
+    /// `[rows, layers, length]`, where the family has them.
+    pub(super) layer_inputs: Vec<f32>,
+    /// The rows (ascending) that leave the layer at hand, when not all of them do.
+    pub(super) leaving: Option<&'a [u32]>,
+}
+
+impl Batch<'_, '_> {
+    /// Rows (tokens) of the batch.
+    pub(super) fn rows(&self) -> usize {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Lets the rows go that do not leave the layer at hand. A mixer calls it once the sequences remember all rows.
+    pub(super) fn narrow(&mut self) {
+        let Some(leaving) = self.leaving else { return };
+        let stride = self.layer_inputs.len() / self.rows();
+        keep_rows(&mut self.layer_inputs, stride, leaving);
+        for start in &mut self.starts {
+            *start = leaving.partition_point(|&row| (row as usize) < *start);
+        }
+        self.rope.keep(leaving);
+    }
+
+    /// Attention of all rows over the caches of layer `layer`: from `query`, `[rows, heads, k_dim]`, to `out`,
+    /// `[rows, heads, v_dim]`.
+    pub(super) fn attend(&self, spec: &AttentionSpec<'_>, layer: usize, query: &[f32], out: &mut [f32]) {
+        let (q, v) = (spec.heads * spec.k_dim, spec.heads * spec.v_dim);
+        let mut rest = out;
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for (i, part) in self.parts.iter().enumerate() {
+            let rows = self.starts[i]..self.starts[i + 1];
+            let (out, others) = rest.split_at_mut(rows.len() * v);
+            rest = others;
+            // Parts may have lost all their rows.
+            let Some(&first_position) = self.rope.positions().get(rows.start) else { continue };
+            if let LayerState::Cache(cache) = &part.sequence.layers[layer] {
+                parts.push(AttentionPart { queries: &query[rows.start * q..rows.end * q], cache, first_position, out });
+            }
+        }
+        attention(self.pool, spec, &mut parts);
+    }
+
+    /// The state of layer `layer` in part `part`.
+    pub(super) fn state(&mut self, part: usize, layer: usize) -> &mut LayerState {
+        &mut self.parts[part].sequence.layers[layer]
+    }
+}

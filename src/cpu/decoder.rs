@@ -1,0 +1,218 @@
+//! A decoder-only transformer put together from a [`ModelSpec`] and its tensors, and its forward pass.
+
+use super::batch::Batch;
+use super::layer::Layer;
+use super::rope::RopeTables;
+use super::rows::for_rows;
+use super::{Linear, Norm, Part, Sequence, SequenceOptions, Weights};
+use crate::kernels::{Activations, Matrix, Pool, Store, vector};
+use crate::network::{Error, LayerInputs, ModelSpec, NormSpec};
+
+/// A model that can be run.
+pub struct Decoder {
+    spec: ModelSpec,
+    token_embedding: Matrix,
+    position_embedding: Option<Matrix>,
+    layer_inputs: Option<LayerInputWeights>,
+    layers: Vec<Layer>,
+    /// See [`Self::last_memory`].
+    last_memory: usize,
+    output_norm: Norm,
+    output: Linear,
+}
+
+impl Decoder {
+    /// Takes the tensors that `spec` asks for.
+    ///
+    /// # Errors
+    /// When one is missing or of another shape.
+    pub fn load(spec: ModelSpec, weights: &Weights) -> Result<Self, Error> {
+        let (embedding, vocab) = (spec.embedding_length, spec.vocab_size);
+        let token_embedding = weights.matrix("token_embd.weight", vocab, embedding)?;
+        let output = match Linear::load_optional(weights, "output", vocab, embedding)? {
+            Some(output) => output,
+            None => Linear::from_matrix(token_embedding.clone()),
+        };
+        let layers: Vec<_> = spec
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(i, layer)| Layer::load(weights, i, &spec, layer))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            token_embedding,
+            position_embedding: weights.get("position_embd.weight").cloned(),
+            layer_inputs: spec
+                .layer_inputs
+                .map(|inputs| LayerInputWeights::load(weights, &spec, inputs))
+                .transpose()?,
+            last_memory: layers.iter().rposition(Layer::remembers).unwrap_or(0),
+            layers,
+            output_norm: Norm::load(weights, spec.output_norm, embedding, spec.norm)?,
+            output,
+            spec,
+        })
+    }
+
+    /// Number of tokens that logits are over.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.spec.vocab_size
+    }
+
+    /// The last layer that remembers anything of a sequence. Rows whose logits nobody wants do not leave it.
+    #[must_use]
+    pub fn last_memory(&self) -> usize {
+        self.last_memory
+    }
+
+    /// Positions that the model has an embedding for, where it has learned one for each.
+    #[must_use]
+    pub fn learned_positions(&self) -> Option<usize> {
+        self.position_embedding.as_ref().map(Matrix::rows)
+    }
+
+    /// An empty sequence.
+    #[must_use]
+    pub fn sequence(&self, options: SequenceOptions) -> Sequence {
+        Sequence::new(options, self.layers.iter().map(|layer| layer.state(options)))
+    }
+
+    /// Runs the parts' tokens and returns the wanted logits, `[rows, vocab]`, part after part.
+    ///
+    /// The numbers are the same however a sequence is split into calls, parts and threads.
+    ///
+    /// # Panics
+    /// When a part is empty, a token is outside the vocabulary, or a position outside [`Self::learned_positions`].
+    pub fn forward(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Vec<f32> {
+        let mut rows = self.hidden(pool, parts);
+        let mut logits = vec![0.0; rows.len() / self.spec.embedding_length * self.spec.vocab_size];
+        self.logits(pool, &mut rows, &mut logits);
+        logits
+    }
+
+    /// Like [`Self::forward`], but stops before the output matrix: what [`Self::logits`] takes, `[rows, embedding]`.
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn hidden(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Vec<f32> {
+        let mut starts = vec![0];
+        let (mut positions, mut contexts) = (Vec::new(), Vec::new());
+        for part in parts.iter() {
+            assert!(!part.tokens.is_empty(), "a part without tokens");
+            positions.extend(part.sequence.len..part.sequence.len + part.tokens.len());
+            contexts.resize(positions.len(), part.sequence.context_length);
+            starts.push(positions.len());
+        }
+        let mut x = self.embed(pool, parts, &positions);
+        let wanted: Vec<u32> = parts
+            .iter()
+            .zip(&starts)
+            .flat_map(|(part, start)| (0..).take(start + part.tokens.len()).skip(start + part.first_wanted()))
+            .collect();
+        let rope = RopeTables::new(positions, contexts);
+        let mut batch = Batch { pool, rope, starts, layer_inputs: Vec::new(), parts, leaving: None };
+        if let Some(inputs) = &self.layer_inputs {
+            batch.layer_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
+        }
+        for (i, layer) in self.layers.iter().enumerate() {
+            batch.leaving = Some(&*wanted).filter(|wanted| i == self.last_memory && wanted.len() < batch.rows());
+            layer.apply(&mut batch, &mut x);
+            if x.is_empty() {
+                break;
+            }
+        }
+        for part in batch.parts.iter_mut() {
+            part.sequence.advance(part.tokens.len());
+        }
+        x
+    }
+
+    fn embed(&self, pool: &Pool, parts: &[Part<'_>], positions: &[usize]) -> Vec<f32> {
+        let cols = self.spec.embedding_length;
+        let tokens: Vec<u32> = parts.iter().flat_map(|part| part.tokens.iter().copied()).collect();
+        let mut x = vec![0.0; tokens.len() * cols];
+        let scale = self.spec.embedding_scale;
+        for_rows(pool, &mut x, cols, |i, row| {
+            self.token_embedding.decode_row(tokens[i] as usize, row);
+            if scale != 1.0 {
+                row.iter_mut().for_each(|v| *v *= scale);
+            }
+            if let Some(table) = &self.position_embedding {
+                let mut position = vec![0.0; cols];
+                table.decode_row(positions[i], &mut position);
+                vector::add(row, &position);
+            }
+        });
+        x
+    }
+
+    /// Logits, `[rows, vocab]`, of rows of [`Self::hidden`]: norm (in place), output matrix, scale and soft cap.
+    ///
+    /// # Panics
+    /// When `logits` has another number of rows.
+    pub fn logits(&self, pool: &Pool, rows: &mut [f32], logits: &mut [f32]) {
+        let (cols, vocab) = (self.spec.embedding_length, self.spec.vocab_size);
+        assert_eq!(rows.len() / cols, logits.len() / vocab);
+        if rows.is_empty() {
+            return;
+        }
+        self.output_norm.apply(pool, rows);
+        self.output.apply(pool, &Activations::new(rows, cols), Store::Set, logits);
+        let (scale, cap) = (self.spec.logit_scale, self.spec.logit_softcap);
+        if scale != 1.0 || cap.is_some() {
+            for_rows(pool, logits, vocab, |_, row| {
+                row.iter_mut().for_each(|v| *v = cap.map_or(*v * scale, |cap| cap * (*v * scale / cap).tanh()));
+            });
+        }
+    }
+
+    /// Length of a row of [`Self::hidden`].
+    #[must_use]
+    pub fn embedding_length(&self) -> usize {
+        self.spec.embedding_length
+    }
+}
+
+/// The second embedding of the families that feed one to every layer.
+struct LayerInputWeights {
+    spec: LayerInputs,
+    layers: usize,
+    tokens: Matrix,
+    projection: Linear,
+    norm: Norm,
+}
+
+impl LayerInputWeights {
+    fn load(w: &Weights, spec: &ModelSpec, inputs: LayerInputs) -> Result<Self, Error> {
+        let (layers, all) = (spec.layers.len(), spec.layers.len() * inputs.length);
+        Ok(Self {
+            spec: inputs,
+            layers,
+            tokens: w.matrix("per_layer_token_embd.weight", spec.vocab_size, all)?,
+            projection: Linear::load(w, "per_layer_model_proj", all, spec.embedding_length)?,
+            norm: Norm::load(w, "per_layer_proj_norm", inputs.length, NormSpec { ..spec.norm })?,
+        })
+    }
+
+    /// `(norm(projection(x) / sqrt(embedding)) + sqrt(length) * embedding(token)) / sqrt(2)`, as
+    /// `[rows, layers, length]`.
+    fn compute(&self, batch: &Batch<'_, '_>, x: &[f32], cols: usize) -> Vec<f32> {
+        let all = self.layers * self.spec.length;
+        let mut out = vec![0.0; batch.rows() * all];
+        self.projection.apply(batch.pool, &Activations::new(x, cols), Store::Set, &mut out);
+        let tokens: Vec<u32> = batch.parts.iter().flat_map(|part| part.tokens.iter().copied()).collect();
+        #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
+        let (shrink, grow) = (1.0 / (cols as f32).sqrt(), (self.spec.length as f32).sqrt());
+        for_rows(batch.pool, &mut out, all, |i, row| {
+            row.iter_mut().for_each(|v| *v *= shrink);
+            self.norm.apply_row(row);
+            let mut own = vec![0.0; all];
+            self.tokens.decode_row(tokens[i] as usize, &mut own);
+            for (v, e) in row.iter_mut().zip(&own) {
+                *v = (*v + e * grow) * std::f32::consts::FRAC_1_SQRT_2;
+            }
+        });
+        out
+    }
+}

@@ -1,0 +1,213 @@
+//! One layer of a decoder: mixer, feed-forward part, and the residual stream around them.
+
+use super::batch::Batch;
+use super::dense_and_experts::DenseAndExperts;
+use super::ffn::Ffn;
+use super::mixer::MixerWeights;
+use super::moe::Moe;
+use super::rows::{copy_rows, for_rows, keep_rows, move_rows};
+use super::sequence::StateSpec;
+use super::{Linear, Norm, SequenceOptions, Weights};
+use crate::kernels::{Activations, Pool, Scratch, Store, vector};
+use crate::network::{Activation, Error, FeedForward, LayerSpec, ModelSpec, Tensors, Wiring};
+
+/// A layer with its weights.
+pub(super) struct Layer {
+    index: usize,
+    wiring: Wiring,
+    residual_scale: f32,
+    cols: usize,
+    mixer_in: Option<Norm>,
+    mixer: MixerWeights,
+    mixer_out: Option<Norm>,
+    feed_forward_in: Option<Norm>,
+    /// Whether the feed-forward part sees what the mixer sees, norm included.
+    shared_in: bool,
+    feed_forward: FeedForwardWeights,
+    feed_forward_out: Option<Norm>,
+    layer_input: Option<LayerInput>,
+    /// Factor of the layer's output.
+    output_scale: Option<f32>,
+}
+
+enum FeedForwardWeights {
+    None,
+    Dense(Box<Ffn>),
+    Experts(Box<Moe>),
+    DenseAndExperts(Box<DenseAndExperts>),
+}
+
+/// The gate that lets a layer's own token embedding in.
+struct LayerInput {
+    gate: Linear,
+    projection: Linear,
+    norm: Norm,
+    length: usize,
+}
+
+impl Layer {
+    pub(super) fn load(w: &Weights, index: usize, model: &ModelSpec, spec: &LayerSpec) -> Result<Self, Error> {
+        let prefix = format!("blk.{index}.");
+        let cols = model.embedding_length;
+        let norm = |name: Option<&str>| {
+            name.map(|name| Norm::load(w, &format!("{prefix}{name}"), cols, model.norm)).transpose()
+        };
+        let shared_in = spec.wiring == Wiring::Parallel && spec.norms.feed_forward_in == spec.norms.mixer_in;
+        let feed_forward = match &spec.feed_forward {
+            FeedForward::None => FeedForwardWeights::None,
+            FeedForward::Dense(dense) => {
+                FeedForwardWeights::Dense(Box::new(Ffn::load(w, &format!("{prefix}ffn_"), "", cols, *dense)?))
+            }
+            FeedForward::Experts(experts) => {
+                FeedForwardWeights::Experts(Box::new(Moe::load(w, &prefix, cols, experts)?))
+            }
+            FeedForward::DenseAndExperts(dense, experts) => FeedForwardWeights::DenseAndExperts(Box::new(
+                DenseAndExperts::load(w, &prefix, model, *dense, experts)?,
+            )),
+        };
+        let layer_input = model.layer_inputs.map(|inputs| {
+            Ok(LayerInput {
+                gate: Linear::load(w, &format!("{prefix}inp_gate"), inputs.length, cols)?,
+                projection: Linear::load(w, &format!("{prefix}proj"), cols, inputs.length)?,
+                norm: Norm::load(w, &format!("{prefix}post_norm"), cols, model.norm)?,
+                length: inputs.length,
+            })
+        });
+        let output_scale = w.vector(&format!("{prefix}layer_output_scale.weight"), 1)?;
+        Ok(Self {
+            index,
+            wiring: spec.wiring,
+            residual_scale: spec.residual_scale,
+            cols,
+            mixer_in: norm(spec.norms.mixer_in)?,
+            mixer: MixerWeights::load(w, &prefix, model, &spec.mixer)?,
+            mixer_out: norm(spec.norms.mixer_out)?,
+            feed_forward_in: if shared_in { None } else { norm(spec.norms.feed_forward_in)? },
+            shared_in,
+            feed_forward,
+            feed_forward_out: norm(spec.norms.feed_forward_out)?,
+            layer_input: layer_input.transpose()?,
+            output_scale: output_scale.map(|scale| scale[0]),
+        })
+    }
+
+    /// What a sequence has to remember for this layer.
+    pub(super) fn state(&self, options: SequenceOptions) -> StateSpec {
+        self.mixer.state(options)
+    }
+
+    /// Whether a sequence has to remember anything for this layer.
+    pub(super) fn remembers(&self) -> bool {
+        self.mixer.remembers()
+    }
+
+    /// Takes the residual stream `x`, `[rows, embedding]`, through the layer, as far as rows leave it.
+    pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>) {
+        let pool = batch.pool;
+        let mut input = normed(pool, self.mixer_in.as_ref(), x, self.cols);
+        if let Some(leaving) = batch.leaving {
+            keep_rows(x, self.cols, leaving);
+        }
+        let mixed_into_stream =
+            self.wiring == Wiring::Sequential && self.mixer_out.is_none() && self.residual_scale == 1.0;
+        let mut mixed = Scratch::new(0);
+        if mixed_into_stream {
+            self.mixer.apply(batch, self.index, &input, Store::Add, x);
+        } else {
+            mixed = Scratch::new(x.len());
+            self.mixer.apply(batch, self.index, &input, Store::Set, &mut mixed);
+        }
+        if x.is_empty() {
+            return;
+        }
+        if let Some(leaving) = batch.leaving.filter(|_| self.shared_in) {
+            move_rows(&mut input, self.cols, leaving);
+            input.truncate(leaving.len() * self.cols);
+        }
+        if !mixed.is_empty() && self.wiring == Wiring::Sequential {
+            self.join(pool, self.mixer_out.as_ref(), &mut mixed, x);
+        }
+        self.feed_forward(pool, &input, x);
+        if self.wiring == Wiring::Parallel {
+            self.join(pool, self.mixer_out.as_ref(), &mut mixed, x);
+        }
+        if let Some(own) = &self.layer_input {
+            own.apply(batch, self.index, x);
+        }
+        if let Some(scale) = self.output_scale {
+            x.iter_mut().for_each(|v| *v *= scale);
+        }
+    }
+
+    fn feed_forward(&self, pool: &Pool, mixer_input: &[f32], x: &mut [f32]) {
+        if matches!(self.feed_forward, FeedForwardWeights::None) {
+            return;
+        }
+        let own;
+        let input = if self.shared_in {
+            mixer_input
+        } else {
+            own = normed(pool, self.feed_forward_in.as_ref(), x, self.cols);
+            &own
+        };
+        let rows = x.len() / self.cols;
+        let input = Activations::new(input, self.cols);
+        let into_stream = self.feed_forward_out.is_none() && self.residual_scale == 1.0;
+        match &self.feed_forward {
+            FeedForwardWeights::None => {}
+            FeedForwardWeights::Dense(ffn) if into_stream => ffn.apply(pool, &input, rows, Store::Add, x),
+            FeedForwardWeights::Dense(ffn) => {
+                let mut out = Scratch::new(x.len());
+                ffn.apply(pool, &input, rows, Store::Set, &mut out);
+                self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
+            }
+            FeedForwardWeights::Experts(moe) => {
+                let mut out = Scratch::new(x.len());
+                moe.apply(pool, &input, rows, &mut out);
+                self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
+            }
+            FeedForwardWeights::DenseAndExperts(both) => {
+                let mut out = Scratch::new(x.len());
+                both.apply(pool, x, &input, &mut out);
+                self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
+            }
+        }
+    }
+
+    /// Adds a part's output to the residual stream, after its norm and with the layer's scale.
+    fn join(&self, pool: &Pool, norm: Option<&Norm>, part: &mut [f32], x: &mut [f32]) {
+        if let Some(norm) = norm {
+            norm.apply(pool, part);
+        }
+        for_rows(pool, x, self.cols, |i, row| {
+            vector::add_scaled(row, &part[i * self.cols..(i + 1) * self.cols], self.residual_scale);
+        });
+    }
+}
+
+impl LayerInput {
+    fn apply(&self, batch: &Batch<'_, '_>, layer: usize, x: &mut [f32]) {
+        let cols = self.projection.rows();
+        let rows = x.len() / cols;
+        let mut gate = Scratch::new(rows * self.length);
+        self.gate.apply(batch.pool, &Activations::new(x, cols), Store::Set, &mut gate);
+        let stride = batch.layer_inputs.len() / batch.rows();
+        for_rows(batch.pool, &mut gate, self.length, |i, row| {
+            Activation::GeluTanh.apply(row);
+            row.iter_mut().zip(&batch.layer_inputs[i * stride + layer * self.length..]).for_each(|(g, v)| *g *= v);
+        });
+        let mut out = Scratch::new(x.len());
+        self.projection.apply(batch.pool, &Activations::new(&gate, self.length), Store::Set, &mut out);
+        self.norm.apply(batch.pool, &mut out);
+        vector::add(x, &out);
+    }
+}
+
+/// A copy of `x`, rows of `cols`, through a norm, or as it is.
+fn normed(pool: &Pool, norm: Option<&Norm>, x: &[f32], cols: usize) -> Scratch {
+    copy_rows(pool, x, cols, |row| {
+        if let Some(norm) = norm {
+            norm.apply_row(row);
+        }
+    })
+}

@@ -1,0 +1,176 @@
+//! Softmax attention: projections, norms, rotary embedding, cache, and the output projection.
+
+use super::super::batch::Batch;
+use super::super::rows::for_rows;
+use super::super::sequence::{LayerState, StateSpec};
+use super::super::{AttentionSpec, KvSpec, Linear, Norm, SequenceOptions, Weights};
+use crate::kernels::{Activations, Product, Scratch, Store, matmul};
+use crate::network::{AttentionMixer, Error, ModelSpec, NormSpec, Tensors};
+
+/// An attention mixer with its weights.
+pub(in super::super) struct Attention {
+    spec: AttentionMixer,
+    query: Linear,
+    /// Key and value projection; none where another layer's cache is read.
+    key_value: Option<(Linear, Linear)>,
+    output: Linear,
+    query_norm: Option<Norm>,
+    key_norm: Option<Norm>,
+    value_norm: Option<Norm>,
+    sinks: Option<Vec<f32>>,
+    cols: usize,
+}
+
+impl Attention {
+    pub(super) fn load(w: &Weights, prefix: &str, model: &ModelSpec, spec: &AttentionMixer) -> Result<Self, Error> {
+        let cols = model.embedding_length;
+        let name = |part: &str| format!("{prefix}attn_{part}");
+        let query_rows = spec.heads * spec.k_dim * if spec.output_gate { 2 } else { 1 };
+        let (key_rows, value_rows) = (spec.kv_heads * spec.k_dim, spec.kv_heads * spec.v_dim);
+        let (query, key_value) = if spec.shares_kv_of.is_some() {
+            (Linear::load(w, &name("q"), query_rows, cols)?, None)
+        } else if let Some(all) = Linear::load_optional(w, &name("qkv"), query_rows + key_rows + value_rows, cols)? {
+            let values = query_rows + key_rows;
+            let key_value = (all.rows_of(query_rows..values), all.rows_of(values..values + value_rows));
+            (all.rows_of(0..query_rows), Some(key_value))
+        } else {
+            let key = Linear::load(w, &name("k"), key_rows, cols)?;
+            // A family without value projection takes the keys, before their norm, for values.
+            let value = Linear::load_optional(w, &name("v"), value_rows, cols)?.unwrap_or_else(|| key.clone());
+            (Linear::load(w, &name("q"), query_rows, cols)?, Some((key, value)))
+        };
+        let norm_spec = NormSpec { kind: spec.qk_norm, ..model.norm };
+        let norm = |part: &str, heads: usize| Norm::load_heads(w, &name(part), spec.k_dim, heads, norm_spec);
+        Ok(Self {
+            query,
+            key_value,
+            output: Linear::load(w, &name("output"), cols, spec.heads * spec.v_dim)?,
+            query_norm: norm("q_norm", spec.heads)?,
+            key_norm: norm("k_norm", spec.kv_heads)?,
+            value_norm: spec.value_norm.then(|| Norm::plain(spec.v_dim, model.norm)),
+            sinks: w.vector(&name("sinks.weight"), spec.heads)?,
+            spec: spec.clone(),
+            cols,
+        })
+    }
+
+    pub(super) fn state(&self, options: SequenceOptions) -> StateSpec {
+        if self.reads_another() {
+            return StateSpec::None;
+        }
+        let spec = &self.spec;
+        StateSpec::Cache(KvSpec {
+            heads: spec.kv_heads,
+            k_dim: spec.k_dim,
+            v_dim: spec.v_dim,
+            ty: options.kv_type,
+            window: spec.window,
+        })
+    }
+
+    /// Whether it reads the cache of another layer.
+    pub(super) fn reads_another(&self) -> bool {
+        self.key_value.is_none()
+    }
+
+    pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
+        let rows = batch.rows();
+        let spec = &self.spec;
+        let x = Activations::new(x, self.cols);
+        let mut query = Scratch::new(batch.leaving.map_or(rows, <[u32]>::len) * self.query.rows());
+        let query_product = Product { tokens: batch.leaving, ..self.query.product(Store::Set, &mut query) };
+        if let Some((key_map, value_map)) = &self.key_value {
+            let mut key = Scratch::new(rows * key_map.rows());
+            let mut value = Scratch::new(rows * value_map.rows());
+            let mut products =
+                [query_product, key_map.product(Store::Set, &mut key), value_map.product(Store::Set, &mut value)];
+            matmul(batch.pool, &x, &mut products);
+            self.place(batch, self.key_norm.as_ref(), spec.kv_heads, &mut key);
+            if let Some(norm) = &self.value_norm {
+                norm.apply(batch.pool, &mut value);
+            }
+            self.remember(batch, layer, &key, &value);
+        } else {
+            matmul(batch.pool, &x, &mut [query_product]);
+        }
+        batch.narrow();
+        let rows = batch.rows();
+        if rows == 0 {
+            return;
+        }
+        let gate = spec.output_gate.then(|| split_gate(&mut query, spec.k_dim));
+        self.place(batch, self.query_norm.as_ref(), spec.heads, &mut query);
+        self.stretch(batch, &mut query);
+        let mut mixed = Scratch::new(rows * spec.heads * spec.v_dim);
+        self.attend(batch, spec.shares_kv_of.unwrap_or(layer), &query, &mut mixed);
+        if let Some(gate) = gate {
+            let cols = spec.heads * spec.v_dim;
+            for_rows(batch.pool, &mut mixed, cols, |i, row| {
+                row.iter_mut().zip(&gate[i * cols..]).for_each(|(v, g)| *v /= 1.0 + (-g).exp());
+            });
+        }
+        self.output.apply(batch.pool, &Activations::new(&mixed, spec.heads * spec.v_dim), store, out);
+    }
+
+    /// Norm and rotary embedding of queries or keys, `[rows, heads, k_dim]`.
+    fn place(&self, batch: &mut Batch<'_, '_>, norm: Option<&Norm>, heads: usize, x: &mut [f32]) {
+        let spec = &self.spec;
+        if let Some(norm) = norm.filter(|_| !spec.norm_after_rope) {
+            norm.apply(batch.pool, x);
+        }
+        if let Some(rope) = &spec.rope {
+            batch.rope.apply(batch.pool, rope, heads, x);
+        }
+        if let Some(norm) = norm.filter(|_| spec.norm_after_rope) {
+            norm.apply(batch.pool, x);
+        }
+    }
+
+    /// Grows the queries with their position, where the family does.
+    fn stretch(&self, batch: &Batch<'_, '_>, query: &mut [f32]) {
+        let Some(scale) = &self.spec.length_scale else { return };
+        let cols = self.spec.heads * self.spec.k_dim;
+        for (row, &position) in query.chunks_exact_mut(cols).zip(batch.rope.positions()) {
+            let factor = scale.factor(position);
+            row.iter_mut().for_each(|v| *v *= factor);
+        }
+    }
+
+    fn remember(&self, batch: &mut Batch<'_, '_>, layer: usize, key: &[f32], value: &[f32]) {
+        let (k, v) = (self.spec.kv_heads * self.spec.k_dim, self.spec.kv_heads * self.spec.v_dim);
+        for part in 0..batch.parts.len() {
+            let rows = batch.starts[part]..batch.starts[part + 1];
+            if let LayerState::Cache(cache) = batch.state(part, layer) {
+                cache.append(&key[rows.start * k..rows.end * k], &value[rows.start * v..rows.end * v]);
+            }
+        }
+    }
+
+    fn attend(&self, batch: &Batch<'_, '_>, layer: usize, query: &[f32], mixed: &mut [f32]) {
+        let mixer = &self.spec;
+        let spec = AttentionSpec {
+            heads: mixer.heads,
+            kv_heads: mixer.kv_heads,
+            k_dim: mixer.k_dim,
+            v_dim: mixer.v_dim,
+            scale: mixer.scale,
+            softcap: mixer.softcap,
+            window: mixer.window,
+            sinks: self.sinks.as_deref(),
+        };
+        batch.attend(&spec, layer, query, mixed);
+    }
+}
+
+/// Takes the gates out of `[.., heads, (query, gate)]`: `query` keeps the queries, the gates are returned.
+fn split_gate(query: &mut Scratch, k_dim: usize) -> Vec<f32> {
+    let mut gate = Vec::with_capacity(query.len() / 2);
+    let mut kept = 0;
+    for start in (0..query.len()).step_by(2 * k_dim) {
+        gate.extend_from_slice(&query[start + k_dim..start + 2 * k_dim]);
+        query.copy_within(start..start + k_dim, kept);
+        kept += k_dim;
+    }
+    query.truncate(kept);
+    gate
+}

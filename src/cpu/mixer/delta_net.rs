@@ -1,0 +1,159 @@
+//! A gated delta net: a linear attention whose state forgets, and corrects what it holds for a key.
+
+use super::super::batch::Batch;
+use super::super::recurrence::softplus;
+use super::super::rows::for_rows;
+use super::super::sequence::{LayerState, StateSpec};
+use super::super::{CausalConv, Linear, Norm, RecurrenceInput, RecurrenceSpec, Weights, recurrence};
+use crate::kernels::{Activations, Store, matmul, vector};
+use crate::network::{Activation, DeltaNetMixer, Error, ModelSpec, NormKind, NormSpec};
+
+/// Added to the square of a query's or key's length before the root.
+const EPSILON: f32 = 1e-6;
+
+/// A gated delta net with its weights.
+pub(in super::super) struct DeltaNet {
+    spec: RecurrenceSpec,
+    query_key_value: Linear,
+    conv: CausalConv,
+    control: Control,
+    /// Added to the step width.
+    step_bias: Vec<f32>,
+    /// Logarithm of the decay a step, negative.
+    rate: Vec<f32>,
+    /// The output's gate.
+    gate: Linear,
+    norm: Norm,
+    output: Linear,
+    cols: usize,
+}
+
+/// The projections to each head's correction strength and step width.
+enum Control {
+    Separate {
+        strength: Linear,
+        step: Linear,
+    },
+    /// One tensor: for each key head the strengths of its value heads, then their steps.
+    Joint(Linear),
+}
+
+impl DeltaNet {
+    pub(super) fn load(w: &Weights, prefix: &str, model: &ModelSpec, spec: &DeltaNetMixer) -> Result<Self, Error> {
+        let cols = model.embedding_length;
+        let (heads, keys, values) = (spec.heads, spec.key_heads * spec.k_dim, spec.heads * spec.v_dim);
+        let name = |part: &str| format!("{prefix}{part}");
+        let control = match Linear::load_optional(w, &name("ssm_ba"), 2 * heads, cols)? {
+            Some(joint) => Control::Joint(joint),
+            None => Control::Separate {
+                strength: Linear::load(w, &name("ssm_beta"), heads, cols)?,
+                step: Linear::load(w, &name("ssm_alpha"), heads, cols)?,
+            },
+        };
+        let norm = NormSpec { kind: NormKind::Rms, ..model.norm };
+        Ok(Self {
+            spec: RecurrenceSpec {
+                heads,
+                key_heads: spec.key_heads,
+                k_dim: spec.k_dim,
+                v_dim: spec.v_dim,
+                sharing: spec.sharing,
+                delta: true,
+            },
+            query_key_value: Linear::load(w, &name("attn_qkv"), 2 * keys + values, cols)?,
+            conv: CausalConv::load(w, &name("ssm_conv1d"), 2 * keys + values, spec.taps)?,
+            control,
+            step_bias: w.required_vector(&name("ssm_dt.bias"), heads)?,
+            rate: w.required_vector(&name("ssm_a"), heads)?,
+            gate: Linear::load(w, &name("attn_gate"), values, cols)?,
+            norm: Norm::load(w, &name("ssm_norm"), spec.v_dim, norm)?,
+            output: Linear::load(w, &name("ssm_out"), cols, values)?,
+            cols,
+        })
+    }
+
+    pub(super) fn state(&self) -> StateSpec {
+        StateSpec::Recurrent { conv: self.conv.state_len(), state: self.spec.state_len() }
+    }
+
+    pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
+        let (pool, spec, rows) = (batch.pool, &self.spec, batch.rows());
+        let (heads, values) = (spec.heads, spec.heads * spec.v_dim);
+        let (stride, keys) = (self.query_key_value.rows(), spec.key_heads * spec.k_dim);
+        let mut input = vec![0.0; rows * stride];
+        let mut gate = vec![0.0; rows * values];
+        let (mut gain, mut decay) = (vec![0.0; rows * heads], vec![0.0; rows * heads]);
+        let mut joint = Vec::new();
+        let mut products =
+            vec![self.query_key_value.product(Store::Set, &mut input), self.gate.product(Store::Set, &mut gate)];
+        match &self.control {
+            Control::Separate { strength, step } => {
+                products.push(strength.product(Store::Set, &mut gain));
+                products.push(step.product(Store::Set, &mut decay));
+            }
+            Control::Joint(map) => {
+                joint.resize(rows * 2 * heads, 0.0);
+                products.push(map.product(Store::Set, &mut joint));
+            }
+        }
+        matmul(pool, &Activations::new(x, self.cols), &mut products);
+        self.split_control(&joint, &mut gain, &mut decay);
+        gain.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp()));
+        for row in decay.chunks_exact_mut(heads) {
+            for ((v, bias), rate) in row.iter_mut().zip(&self.step_bias).zip(&self.rate) {
+                *v = (softplus(*v + bias) * rate).exp();
+            }
+        }
+        let (mut mixed, mut result) = (vec![0.0; input.len()], vec![0.0; rows * values]);
+        for part in 0..batch.parts.len() {
+            let rows = batch.starts[part]..batch.starts[part + 1];
+            let of = |cols: usize| rows.start * cols..rows.end * cols;
+            let LayerState::Recurrent(state) = batch.state(part, layer) else { continue };
+            let state = state.writable();
+            self.conv.apply(pool, &mut state.conv, &input[of(stride)], &mut mixed[of(stride)]);
+            for_rows(pool, &mut mixed[of(stride)], stride, |_, row| {
+                Activation::Silu.apply(row);
+                self.normalize(&mut row[..2 * keys]);
+            });
+            let input = RecurrenceInput {
+                mixed: &mixed[of(stride)],
+                stride,
+                query_at: 0,
+                key_at: keys,
+                value_at: 2 * keys,
+                decay: &decay[of(heads)],
+                gain: &gain[of(heads)],
+            };
+            recurrence(pool, spec, &mut state.state, &input, &mut result[of(values)]);
+        }
+        for_rows(pool, &mut gate, values, |i, gate| {
+            let mut own = result[i * values..(i + 1) * values].to_vec();
+            self.norm.apply_row(&mut own);
+            Activation::Silu.apply_gated(gate, &own);
+        });
+        self.output.apply_some(pool, &Activations::new(&gate, values), batch.leaving, store, out);
+        batch.narrow();
+    }
+
+    /// Sorts a joint projection, if there is one, into strengths and steps, both `[rows, heads]`.
+    fn split_control(&self, joint: &[f32], strength: &mut [f32], step: &mut [f32]) {
+        let group = self.spec.heads / self.spec.key_heads;
+        let targets = strength.chunks_exact_mut(group).zip(step.chunks_exact_mut(group));
+        for (both, (strength, step)) in joint.chunks_exact(2 * group).zip(targets) {
+            strength.copy_from_slice(&both[..group]);
+            step.copy_from_slice(&both[group..]);
+        }
+    }
+
+    /// Brings queries and keys, `[2, key_heads, k_dim]`, to length one, and queries to `1 / sqrt(k_dim)`.
+    #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
+    fn normalize(&self, row: &mut [f32]) {
+        let len = self.spec.k_dim as f32;
+        for (head, x) in row.chunks_exact_mut(self.spec.k_dim).enumerate() {
+            // `x / sqrt(sum(x^2) + epsilon)`, as the root mean square.
+            vector::rms_norm(x, None, EPSILON / len);
+            let factor = if head < self.spec.key_heads { 1.0 / len } else { 1.0 / len.sqrt() };
+            x.iter_mut().for_each(|v| *v *= factor);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What mixes the positions of a sequence in a layer: one file a kind.
+
+mod attention;
+mod delta_net;
+mod latent;
+mod mamba2;
+mod short_conv;
+
+use super::batch::Batch;
+use super::sequence::StateSpec;
+use super::{SequenceOptions, Weights};
+use crate::kernels::Store;
+use crate::network::{Error, Mixer, ModelSpec};
+
+/// A mixer with its weights.
+pub(super) enum MixerWeights {
+    Attention(attention::Attention),
+    Latent(latent::Latent),
+    DeltaNet(delta_net::DeltaNet),
+    Mamba2(mamba2::Mamba2),
+    ShortConv(short_conv::ShortConv),
+}
+
+impl MixerWeights {
+    pub(super) fn load(w: &Weights, prefix: &str, model: &ModelSpec, mixer: &Mixer) -> Result<Self, Error> {
+        Ok(match mixer {
+            Mixer::Attention(spec) => Self::Attention(attention::Attention::load(w, prefix, model, spec)?),
+            Mixer::Latent(spec) => Self::Latent(latent::Latent::load(w, prefix, model, spec)?),
+            Mixer::DeltaNet(spec) => Self::DeltaNet(delta_net::DeltaNet::load(w, prefix, model, spec)?),
+            Mixer::Mamba2(spec) => Self::Mamba2(mamba2::Mamba2::load(w, prefix, model, spec)?),
+            Mixer::ShortConv(spec) => Self::ShortConv(short_conv::ShortConv::load(w, prefix, model, spec)?),
+        })
+    }
+
+    pub(super) fn state(&self, options: SequenceOptions) -> StateSpec {
+        match self {
+            Self::Attention(mixer) => mixer.state(options),
+            Self::Latent(mixer) => mixer.state(options),
+            Self::DeltaNet(mixer) => mixer.state(),
+            Self::Mamba2(mixer) => mixer.state(),
+            Self::ShortConv(mixer) => mixer.state(),
+        }
+    }
+
+    /// Whether a sequence has to remember anything.
+    pub(super) fn remembers(&self) -> bool {
+        !matches!(self, Self::Attention(mixer) if mixer.reads_another())
+    }
+
+    /// From the batch's rows `x`, `[rows, embedding]`, sets or adds to `out`, `[leaving rows, embedding]`, and narrows
+    /// the batch to the rows that leave the layer.
+    pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
+        match self {
+            Self::Attention(mixer) => mixer.apply(batch, layer, x, store, out),
+            Self::Latent(mixer) => mixer.apply(batch, layer, x, store, out),
+            Self::DeltaNet(mixer) => mixer.apply(batch, layer, x, store, out),
+            Self::Mamba2(mixer) => mixer.apply(batch, layer, x, store, out),
+            Self::ShortConv(mixer) => mixer.apply(batch, layer, x, store, out),
+        }
+    }
+}

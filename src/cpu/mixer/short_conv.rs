@@ -1,0 +1,66 @@
+//! A gated short convolution: `out(c * conv(b * x))`, with `b`, `c` and `x` projections of the input.
+
+use super::super::batch::Batch;
+use super::super::rows::for_rows;
+use super::super::sequence::{LayerState, StateSpec};
+use super::super::{CausalConv, Linear, Weights};
+use crate::kernels::{Activations, Store, matmul};
+use crate::network::{Error, ModelSpec, ShortConvMixer};
+
+/// A short convolution with its weights.
+pub(in super::super) struct ShortConv {
+    before: Linear,
+    after: Linear,
+    input: Linear,
+    conv: CausalConv,
+    output: Linear,
+    cols: usize,
+}
+
+impl ShortConv {
+    pub(super) fn load(w: &Weights, prefix: &str, model: &ModelSpec, spec: &ShortConvMixer) -> Result<Self, Error> {
+        let cols = model.embedding_length;
+        let name = |part: &str| format!("{prefix}shortconv.{part}");
+        let all = Linear::load(w, &name("in_proj"), 3 * cols, cols)?;
+        Ok(Self {
+            before: all.rows_of(0..cols),
+            after: all.rows_of(cols..2 * cols),
+            input: all.rows_of(2 * cols..3 * cols),
+            conv: CausalConv::load(w, &name("conv"), cols, spec.taps)?,
+            output: Linear::load(w, &name("out_proj"), cols, cols)?,
+            cols,
+        })
+    }
+
+    pub(super) fn state(&self) -> StateSpec {
+        StateSpec::Recurrent { conv: self.conv.state_len(), state: 0 }
+    }
+
+    pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
+        let (pool, cols) = (batch.pool, self.cols);
+        let (mut before, mut after, mut input) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; x.len()]);
+        let mut products = [
+            self.before.product(Store::Set, &mut before),
+            self.after.product(Store::Set, &mut after),
+            self.input.product(Store::Set, &mut input),
+        ];
+        matmul(pool, &Activations::new(x, cols), &mut products);
+        multiply(batch, &mut input, &before, cols);
+        let mut mixed = before;
+        for part in 0..batch.parts.len() {
+            let rows = batch.starts[part] * cols..batch.starts[part + 1] * cols;
+            if let LayerState::Recurrent(state) = batch.state(part, layer) {
+                self.conv.apply(pool, &mut state.writable().conv, &input[rows.clone()], &mut mixed[rows]);
+            }
+        }
+        multiply(batch, &mut mixed, &after, cols);
+        self.output.apply_some(pool, &Activations::new(&mixed, cols), batch.leaving, store, out);
+        batch.narrow();
+    }
+}
+
+fn multiply(batch: &Batch<'_, '_>, x: &mut [f32], y: &[f32], cols: usize) {
+    for_rows(batch.pool, x, cols, |i, row| {
+        row.iter_mut().zip(&y[i * cols..]).for_each(|(x, y)| *x *= y);
+    });
+}

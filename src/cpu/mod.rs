@@ -1,0 +1,31 @@
+//! The executor for CPUs: computes a [network](crate::network) from its tensors with the [kernels](crate::kernels).
+//!
+//! A logit has the same bits however sequences are split into calls, batches and threads.
+
+mod attention;
+mod batch;
+mod causal_conv;
+mod decoder;
+mod dense_and_experts;
+mod ffn;
+mod kv;
+mod layer;
+mod linear;
+mod mixer;
+mod moe;
+mod norm;
+mod recurrence;
+mod rope;
+mod rows;
+mod sequence;
+mod weights;
+
+pub use attention::{AttentionPart, AttentionSpec, attention};
+pub use causal_conv::CausalConv;
+pub use decoder::Decoder;
+pub use kv::{KvCache, KvSpec, KvType};
+pub use linear::Linear;
+pub use norm::Norm;
+pub use recurrence::{RecurrenceInput, RecurrenceSpec, recurrence};
+pub use sequence::{Part, Rows, Sequence, SequenceOptions};
+pub use weights::Weights;

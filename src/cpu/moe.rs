@@ -1,0 +1,245 @@
+//! A mixture of experts: a router picks a few experts for each token, and each expert's weights are read once a
+//! batch for all the tokens that picked it.
+
+use std::cmp::Ordering;
+
+use super::ffn::Ffn;
+use super::rows::for_rows;
+use super::{Linear, Weights};
+use crate::kernels::{Activations, GatedProduct, Pool, Product, Scratch, Store, gated, matmul, vector};
+use crate::network::{Dense, Error, Experts, Gate, Gating, Groups, Tensors};
+
+/// Keeps a token that no expert wants from dividing by zero.
+const MIN_WEIGHT_SUM: f32 = 1.0 / 16384.0;
+
+/// The experts of a layer, their router and the part that all tokens share.
+pub(super) struct Moe {
+    spec: Experts,
+    router: Linear,
+    /// Added to an expert's score for the choice alone.
+    choice_bias: Option<Vec<f32>>,
+    experts: Vec<Expert>,
+    shared: Option<Shared>,
+}
+
+struct Expert {
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+    /// Factor of the output.
+    scale: f32,
+}
+
+struct Shared {
+    ffn: Ffn,
+    /// One logit a token; its sigmoid scales the shared part.
+    gate: Option<Linear>,
+}
+
+/// Which token goes to which expert: pairs sorted by expert, then by token.
+struct Routing {
+    /// Token of each pair.
+    tokens: Vec<u32>,
+    /// First pair of each expert, and the end.
+    starts: Vec<usize>,
+    /// For each token its pairs in the order of choice, with their weights: `[tokens, used]`.
+    chosen: Vec<(usize, f32)>,
+}
+
+impl Moe {
+    pub(super) fn load(w: &Weights, layer: &str, embedding: usize, spec: &Experts) -> Result<Self, Error> {
+        let n = spec.count;
+        let name = |part: &str| format!("{layer}ffn_{part}_exps");
+        let down = format!("{}.weight", name("down"));
+        let hidden = w.get(&down).ok_or(Error::MissingTensor { name: down })?.cols();
+        let down = Linear::load(w, &name("down"), n * embedding, hidden)?;
+        let (gate, up, stride, up_at) = if w.has(&format!("{}.weight", name("gate_up"))) {
+            let both = Linear::load(w, &name("gate_up"), n * 2 * hidden, embedding)?;
+            (both.clone(), both, 2 * hidden, hidden)
+        } else {
+            let gate = Linear::load(w, &name("gate"), n * hidden, embedding)?;
+            (gate, Linear::load(w, &name("up"), n * hidden, embedding)?, hidden, 0)
+        };
+        let scales = w.vector(&format!("{}.scale", name("down")), n)?;
+        let experts = (0..n)
+            .map(|e| Expert {
+                gate: gate.rows_of(e * stride..e * stride + hidden),
+                up: up.rows_of(e * stride + up_at..e * stride + up_at + hidden),
+                down: down.rows_of(e * embedding..(e + 1) * embedding),
+                scale: scales.as_ref().map_or(1.0, |s| s[e]),
+            })
+            .collect();
+        let shared = if w.has(&format!("{layer}ffn_down_shexp.weight")) {
+            let dense = Dense { activation: spec.activation, gate: Gate::Separate };
+            Some(Shared {
+                ffn: Ffn::load(w, &format!("{layer}ffn_"), "_shexp", embedding, dense)?,
+                gate: Linear::load_optional(w, &format!("{layer}ffn_gate_inp_shexp"), 1, embedding)?,
+            })
+        } else {
+            None
+        };
+        Ok(Self {
+            spec: spec.clone(),
+            router: Linear::load(w, &format!("{layer}ffn_gate_inp"), n, embedding)?,
+            choice_bias: w.vector(&format!("{layer}exp_probs_b.bias"), n)?,
+            experts,
+            shared,
+        })
+    }
+
+    /// Sets `out`, `[tokens, embedding]`, from `x`, `[tokens, embedding]`.
+    pub(super) fn apply(&self, pool: &Pool, x: &Activations<'_>, tokens: usize, out: &mut [f32]) {
+        let mut logits = self.logits(pool, x, tokens);
+        self.apply_routed(pool, x, &mut logits, out);
+        if let Some(shared) = &self.shared {
+            shared.add(pool, x, tokens, out);
+        }
+    }
+
+    /// Router logits, `[tokens, experts]`, from `x`, `[tokens, embedding]`.
+    pub(super) fn logits(&self, pool: &Pool, x: &Activations<'_>, tokens: usize) -> Vec<f32> {
+        let mut logits = vec![0.0; tokens * self.spec.count];
+        self.router.apply(pool, x, Store::Set, &mut logits);
+        logits
+    }
+
+    /// As [`Self::apply`], for given router logits `[tokens, experts]` and without the shared part.
+    pub(super) fn apply_routed(&self, pool: &Pool, x: &Activations<'_>, logits: &mut [f32], out: &mut [f32]) {
+        let routing = self.route(logits);
+        let hidden = self.hidden(pool, x, &routing);
+        let embedding = self.experts[0].down.rows();
+        let mut results = Scratch::new(routing.tokens.len() * embedding);
+        let inputs = Activations::new(&hidden, self.experts[0].up.rows());
+        let pairs: Vec<u32> = (0..).take(routing.tokens.len()).collect();
+        let mut products = Vec::new();
+        let mut rest = &mut *results;
+        for (e, expert) in self.experts.iter().enumerate() {
+            let range = routing.starts[e]..routing.starts[e + 1];
+            let (own, others) = rest.split_at_mut(range.len() * embedding);
+            rest = others;
+            if !range.is_empty() {
+                products.push(Product { tokens: Some(&pairs[range]), ..expert.down.product(Store::Set, own) });
+            }
+        }
+        matmul(pool, &inputs, &mut products);
+        let used = self.spec.used;
+        for_rows(pool, out, embedding, |token, row| {
+            row.fill(0.0);
+            for &(pair, weight) in &routing.chosen[token * used..(token + 1) * used] {
+                vector::add_scaled(row, &results[pair * embedding..(pair + 1) * embedding], weight);
+            }
+        });
+    }
+
+    /// `act(gate(x)) * up(x)` of each pair: `[pairs, hidden]`.
+    fn hidden(&self, pool: &Pool, x: &Activations<'_>, routing: &Routing) -> Scratch {
+        let cols = self.experts[0].up.rows();
+        let mut hidden = Scratch::new(routing.tokens.len() * cols);
+        let mut rest = &mut *hidden;
+        let mut products = Vec::new();
+        for (e, expert) in self.experts.iter().enumerate() {
+            let tokens = &routing.tokens[routing.starts[e]..routing.starts[e + 1]];
+            let (own, others) = rest.split_at_mut(tokens.len() * cols);
+            rest = others;
+            if !tokens.is_empty() {
+                let product = expert.gate.gated(&expert.up, self.spec.activation, own);
+                products.push(GatedProduct { tokens: Some(tokens), ..product });
+            }
+        }
+        gated(pool, x, &mut products);
+        hidden
+    }
+
+    fn route(&self, logits: &mut [f32]) -> Routing {
+        let (count, used) = (self.spec.count, self.spec.used);
+        let tokens = logits.len() / count;
+        let mut picks = Vec::with_capacity(tokens * used);
+        for row in logits.chunks_exact_mut(count) {
+            self.choose(row, &mut picks);
+        }
+        let mut starts = vec![0; count + 1];
+        for &(expert, _) in &picks {
+            starts[expert + 1] += 1;
+        }
+        for e in 0..count {
+            starts[e + 1] += starts[e];
+        }
+        let mut next = starts.clone();
+        let mut by_expert = vec![0; picks.len()];
+        let mut chosen = Vec::with_capacity(picks.len());
+        for (i, &(expert, weight)) in picks.iter().enumerate() {
+            let pair = next[expert];
+            next[expert] += 1;
+            by_expert[pair] = u32::try_from(i / used).unwrap_or(u32::MAX);
+            chosen.push((pair, weight * self.experts[expert].scale));
+        }
+        Routing { tokens: by_expert, starts, chosen }
+    }
+
+    /// Appends one token's experts and weights, best first; `logits` become probabilities.
+    fn choose(&self, logits: &mut [f32], picks: &mut Vec<(usize, f32)>) {
+        let spec = &self.spec;
+        match spec.gating {
+            Gating::Softmax => vector::softmax(logits),
+            Gating::Sigmoid => logits.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
+            Gating::SoftmaxOfChosen => {}
+        }
+        let mut scores = logits.to_vec();
+        if let Some(bias) = &self.choice_bias {
+            vector::add(&mut scores, bias);
+        }
+        if let Some(groups) = spec.groups.filter(|g| g.count > 1) {
+            keep_best_groups(&mut scores, groups);
+        }
+        let mut order: Vec<usize> = (0..spec.count).collect();
+        let by_score =
+            |&a: &usize, &b: &usize| scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal).then(a.cmp(&b));
+        if spec.used < spec.count {
+            order.select_nth_unstable_by(spec.used - 1, by_score);
+            order.truncate(spec.used);
+        }
+        order.sort_unstable_by(by_score);
+        let mut weights: Vec<f32> = order.iter().map(|&e| logits[e]).collect();
+        if spec.gating == Gating::SoftmaxOfChosen {
+            vector::softmax(&mut weights);
+        }
+        if spec.normalize {
+            let sum: f32 = weights.iter().sum();
+            weights.iter_mut().for_each(|w| *w /= sum.max(MIN_WEIGHT_SUM));
+        }
+        picks.extend(order.into_iter().zip(weights.into_iter().map(|w| w * spec.weight_scale)));
+    }
+}
+
+impl Shared {
+    fn add(&self, pool: &Pool, x: &Activations<'_>, tokens: usize, out: &mut [f32]) {
+        let Some(gate) = &self.gate else { return self.ffn.apply(pool, x, tokens, Store::Add, out) };
+        let mut gates = vec![0.0; tokens];
+        gate.apply(pool, x, Store::Set, &mut gates);
+        let mut own = Scratch::new(out.len());
+        self.ffn.apply(pool, x, tokens, Store::Set, &mut own);
+        let cols = out.len() / tokens;
+        for_rows(pool, out, cols, |token, row| {
+            let weight = 1.0 / (1.0 + (-gates[token]).exp());
+            vector::add_scaled(row, &own[token * cols..(token + 1) * cols], weight);
+        });
+    }
+}
+
+/// Shuts out the experts of all groups but the best, a group being as good as its best experts together.
+fn keep_best_groups(scores: &mut [f32], groups: Groups) {
+    let len = scores.len() / groups.count;
+    let mut ranked: Vec<(f32, usize)> = scores
+        .chunks_exact(len)
+        .enumerate()
+        .map(|(g, group)| {
+            let mut group = group.to_vec();
+            group.sort_unstable_by(|a, b| b.partial_cmp(a).unwrap_or(Ordering::Equal));
+            (group.iter().take(groups.best).sum(), g)
+        })
+        .collect();
+    ranked.sort_unstable_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1)));
+    for &(_, g) in &ranked[groups.used.min(groups.count)..] {
+        scores[g * len..(g + 1) * len].fill(f32::NEG_INFINITY);
+    }
+}

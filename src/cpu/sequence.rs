@@ -1,0 +1,176 @@
+//! What a model remembers of one sequence.
+
+use std::sync::Arc;
+
+use super::{KvCache, KvSpec, KvType};
+
+/// The state of one sequence: a cache or a recurrent state for each layer.
+///
+/// A clone is cheap where states are caches: it shares their layers until one of both writes.
+#[derive(Clone)]
+pub struct Sequence {
+    pub(super) len: usize,
+    pub(super) context_length: usize,
+    pub(super) layers: Vec<LayerState>,
+}
+
+/// What one layer remembers.
+#[derive(Clone)]
+pub(super) enum LayerState {
+    /// Nothing of its own.
+    None,
+    /// Keys and values.
+    Cache(KvCache),
+    /// What a recurrence carries on.
+    Recurrent(Recurrent),
+}
+
+/// The state of a recurrence, shared by clones until one of them goes on.
+#[derive(Clone)]
+pub(super) struct Recurrent(Arc<Memory>);
+
+/// The numbers that a recurrence carries from position to position.
+#[derive(Clone)]
+pub(super) struct Memory {
+    /// The latest inputs of its convolution.
+    pub(super) conv: Vec<f32>,
+    /// Its state.
+    pub(super) state: Vec<f32>,
+}
+
+impl Recurrent {
+    fn new(conv: usize, state: usize) -> Self {
+        Self(Arc::new(Memory { conv: vec![0.0; conv], state: vec![0.0; state] }))
+    }
+
+    /// This sequence's own copy.
+    pub(super) fn writable(&mut self) -> &mut Memory {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+/// What a layer needs remembered.
+pub(super) enum StateSpec {
+    None,
+    Cache(KvSpec),
+    /// Elements of both parts of a [`Memory`].
+    Recurrent {
+        conv: usize,
+        state: usize,
+    },
+}
+
+impl StateSpec {
+    fn start(&self) -> LayerState {
+        match self {
+            Self::None => LayerState::None,
+            Self::Cache(spec) => LayerState::Cache(KvCache::new(spec.clone())),
+            Self::Recurrent { conv, state } => LayerState::Recurrent(Recurrent::new(*conv, *state)),
+        }
+    }
+}
+
+impl Sequence {
+    pub(super) fn new(options: SequenceOptions, layers: impl Iterator<Item = StateSpec>) -> Self {
+        Self { len: 0, context_length: options.context_length, layers: layers.map(|spec| spec.start()).collect() }
+    }
+
+    /// Counts `n` tokens as seen, and drops what no later one can see.
+    pub(super) fn advance(&mut self, n: usize) {
+        self.len += n;
+        for layer in &mut self.layers {
+            if let LayerState::Cache(cache) = layer {
+                cache.drop_unseen();
+            }
+        }
+    }
+
+    /// Tokens seen.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no token has been seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets all tokens from position `len` on. Returns whether it could: a recurrent state (other than to
+    /// the start) and a window that has moved on cannot go back, and then nothing is changed.
+    pub fn truncate(&mut self, len: usize) -> bool {
+        if len >= self.len {
+            return true;
+        }
+        let mut layers = self.layers.clone();
+        let fits = layers.iter_mut().all(|layer| match layer {
+            LayerState::None => true,
+            LayerState::Cache(cache) => cache.truncate(len),
+            LayerState::Recurrent(recurrent) => {
+                // The only earlier state that is known is the first.
+                *recurrent = Recurrent::new(recurrent.0.conv.len(), recurrent.0.state.len());
+                len == 0
+            }
+        });
+        if fits {
+            self.layers = layers;
+            self.len = len;
+        }
+        fits
+    }
+
+    /// Bytes that this sequence holds, shared layers included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let bytes = |layer: &LayerState| match layer {
+            LayerState::None => 0,
+            LayerState::Cache(cache) => cache.bytes(),
+            LayerState::Recurrent(recurrent) => 4 * (recurrent.0.conv.len() + recurrent.0.state.len()),
+        };
+        self.layers.iter().map(bytes).sum()
+    }
+}
+
+/// The tokens of one sequence in a batch.
+pub struct Part<'a> {
+    /// The sequence that they continue.
+    pub sequence: &'a mut Sequence,
+    /// The next tokens; at least one.
+    pub tokens: &'a [u32],
+    /// For which of them logits are wanted.
+    pub logits: Rows,
+}
+
+impl Part<'_> {
+    /// The first token whose logits are wanted.
+    pub(super) fn first_wanted(&self) -> usize {
+        let n = self.tokens.len();
+        match self.logits {
+            Rows::None => n,
+            Rows::Last => n.saturating_sub(1),
+            Rows::From(first) => first.min(n),
+        }
+    }
+}
+
+/// Positions of a [`Part`] whose logits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// None.
+    None,
+    /// The last.
+    Last,
+    /// This one (counted from the part's first) and all after it.
+    From(usize),
+}
+
+/// Settings of a sequence's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceOptions {
+    /// Type of cached keys and values.
+    pub kv_type: KvType,
+    /// Positions that the sequence may come to hold. No limit: it says which frequencies rotate the sequence, in
+    /// models that have others for long contexts, and those of the whole sequence are the same.
+    pub context_length: usize,
+}

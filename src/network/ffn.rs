@@ -1,0 +1,59 @@
+//! Feed-forward parts: what follows the mixer at each position.
+
+use super::Experts;
+
+/// What follows the mixer at each position.
+#[derive(Clone, Debug)]
+pub enum FeedForward {
+    /// Nothing.
+    None,
+    /// One dense part.
+    Dense(Dense),
+    /// A mixture of experts, with a dense shared part where its tensors are there.
+    Experts(Experts),
+    /// A dense part and experts beside it, each between norms of its own.
+    DenseAndExperts(Dense, Experts),
+}
+
+/// A dense feed-forward part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dense {
+    /// Its activation.
+    pub activation: Activation,
+    /// How the gate is stored.
+    pub gate: Gate,
+}
+
+/// Where a feed-forward part's gate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// There is none: `down(act(up(x)))`.
+    None,
+    /// A tensor of its own: `down(act(gate(x)) * up(x))`.
+    Separate,
+    /// The first half of the up tensor's rows.
+    InUp,
+}
+
+/// An activation function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// `x / (1 + e^-x)`.
+    Silu,
+    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
+    GeluTanh,
+    /// `x/2 (1 + erf(x / sqrt 2))`.
+    GeluErf,
+    /// `max(x, 0)`.
+    Relu,
+    /// `max(x, 0)^2`.
+    ReluSquared,
+    /// gpt-oss: `g sigmoid(alpha g) (u + 1)` for `g = min(x, limit)`, `u` clamped to `limit`.
+    SwigluOai {
+        /// Slope of the sigmoid.
+        alpha: f32,
+        /// Bound of gate and up.
+        limit: f32,
+    },
+}

@@ -1,0 +1,22 @@
+//! What a network is made of, as data: an architecture fills it in, an executor ([`crate::cpu`]) runs it.
+//!
+//! Nothing here computes or holds weights. Sizes that tensors show (bias or none, tied output or not, query norms) are
+//! not repeated here: the executor looks whether the tensor is there.
+
+mod error;
+mod ffn;
+mod layer;
+mod mixer;
+mod model;
+mod moe;
+mod rope;
+mod tensors;
+
+pub use error::Error;
+pub use ffn::{Activation, Dense, FeedForward, Gate};
+pub use layer::{LayerNorms, LayerSpec, Wiring};
+pub use mixer::{AttentionMixer, DeltaNetMixer, KeySharing, LatentMixer, Mamba2Mixer, Mixer, ShortConvMixer};
+pub use model::{LayerInputs, ModelSpec, NormKind, NormSpec};
+pub use moe::{Experts, Gating, Groups};
+pub use rope::{LengthScale, RopeSpec, RopeStyle, Yarn, YarnEdges, frequencies};
+pub use tensors::Tensors;

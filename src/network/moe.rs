@@ -1,0 +1,44 @@
+//! Mixtures of experts.
+
+use super::Activation;
+
+/// A mixture of experts.
+#[derive(Clone, Debug)]
+pub struct Experts {
+    /// Number of experts.
+    pub count: usize,
+    /// Experts a token.
+    pub used: usize,
+    /// Their activation.
+    pub activation: Activation,
+    /// How router logits become weights.
+    pub gating: Gating,
+    /// Whether the chosen weights are made to sum to one.
+    pub normalize: bool,
+    /// Factor of the weights.
+    pub weight_scale: f32,
+    /// Experts are first chosen by group.
+    pub groups: Option<Groups>,
+}
+
+/// How router logits become weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gating {
+    /// Softmax over all experts, then the choice.
+    Softmax,
+    /// A sigmoid an expert, then the choice.
+    Sigmoid,
+    /// The choice, then softmax over the chosen.
+    SoftmaxOfChosen,
+}
+
+/// Choice by groups: only experts of the best groups take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Number of groups.
+    pub count: usize,
+    /// Groups that take part.
+    pub used: usize,
+    /// Experts whose scores together are a group's.
+    pub best: usize,
+}
