@@ -44,8 +44,8 @@ pub mod cpu;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod engine;
+pub mod files;
 pub mod gguf;
-pub mod input_file;
 pub mod kernels;
 pub mod memory;
 pub mod model;

@@ -2,8 +2,10 @@
 
 use super::config::{GELU, GELU_TANH};
 use super::{Error, Hparams, keys};
-use crate::network::{Activation, AttentionMixer, Dense, Experts, FeedForward, Gate, Gating, Groups, LayerNorms, LayerSpec, Mixer, ModelSpec,
-    NormKind, NormSpec, RopeSpec, RopeStyle, Tensors, Wiring, Yarn, YarnEdges, frequencies};
+use crate::network::{
+    Activation, AttentionMixer, Dense, Experts, FeedForward, Gate, Gating, Groups, LayerNorms, LayerSpec, Mixer,
+    ModelSpec, NormKind, NormSpec, RopeSpec, RopeStyle, Tensors, Wiring, Yarn, YarnEdges, frequencies,
+};
 
 /// A model of the given layers, without any scale or cap.
 pub(super) fn model(h: &Hparams, norm: NormKind, layers: Vec<LayerSpec>) -> ModelSpec {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use gguf::engine::{Session, SessionOptions};
-use gguf::gguf::{OutputFile, Overwrite};
+use gguf::files::{OutputFile, Overwrite};
 use gguf::kernels::vector;
 use gguf::model::Model;
 use gguf::printable::printable;

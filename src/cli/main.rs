@@ -8,6 +8,7 @@ mod completions;
 mod convert;
 mod demo;
 mod detokenize;
+mod faults;
 mod inspect;
 mod interrupt;
 mod logits;
@@ -38,7 +39,7 @@ From a checkpoint to a chat:
 A command that gets no model takes the small one inside this program. `gguf COMMAND --help` tells more.
 Exit codes: 0 done, 1 a negative finding, 2 failure or wrong usage, 130 interrupted.";
 #[global_allocator]
-static ALLOCATOR: gguf::gguf::ExitWhenFull = gguf::gguf::ExitWhenFull;
+static ALLOCATOR: faults::ExitWhenFull = faults::ExitWhenFull;
 
 const FAILURE: u8 = 2;
 const INTERNAL: u8 = 70;
@@ -97,7 +98,7 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    gguf::gguf::install_fault_handlers();
+    faults::install_handlers();
     panic::set_hook(Box::new(tell_panic));
     let command = Cli::parse().command;
     let run = || {
@@ -121,7 +122,7 @@ fn interrupted() {
     if interrupt::note() {
         return;
     }
-    gguf::gguf::remove_temporaries();
+    gguf::files::remove_temporaries();
     std::process::exit(INTERRUPTED);
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::input_file::FileError;
+use crate::files::FileError;
 use crate::printable::{printable, printable_path};
 use crate::safetensors::Dtype;
 use crate::{arch, quantize, safetensors};

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::Error;
 use crate::bytes::Bytes;
-use crate::input_file::{FileId, InputFile};
+use crate::files::{FileId, InputFile};
 use crate::safetensors::Checkpoint;
 
 /// Largest file of settings or tokens, in bytes.

@@ -29,8 +29,8 @@ pub use error::{Error, TokenizerProblem};
 pub use folder::Folder;
 
 use crate::arch::{self, Config, Hparams, Keys};
+use crate::files::FileId;
 use crate::gguf::{Metadata, TensorSpec, Value, keys};
-use crate::input_file::FileId;
 use crate::model::tokenizer::from_metadata;
 use crate::quantize::{self, FileType, Outcome, Plan, Progress, RunOptions, Source};
 use crate::safetensors::{Checkpoint, Dtype};

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::error::Problem;
 use super::limits::MAX_HEADER_BYTES;
 use crate::bytes::Bytes;
-use crate::input_file::{FileError, InputFile};
+use crate::files::{FileError, InputFile};
 
 /// Why nothing could be taken.
 pub(super) enum Stop {

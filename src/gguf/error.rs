@@ -5,9 +5,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::limits;
-use super::output::OutputError;
+use crate::files::FileError;
+use crate::files::OutputError;
 use crate::gguf::ValueType;
-use crate::input_file::FileError;
 use crate::printable::{printable, printable_path};
 use crate::tensor_type::TensorType;
 

@@ -8,8 +8,6 @@ mod error;
 mod header;
 pub mod keys;
 pub mod limits;
-mod mmap;
-mod output;
 mod reader;
 mod shards;
 mod split_writer;
@@ -20,8 +18,6 @@ mod writer;
 
 pub use error::{Error, FormatError, Place, Problem, ShardProblem};
 pub use header::DEFAULT_ALIGNMENT;
-pub use mmap::{ExitWhenFull, install_fault_handlers};
-pub use output::{OutputError, OutputFile, Overwrite, check_room, free_room, remove_temporaries};
 pub use reader::{Reader, Shard};
 pub use shards::shard_file_name;
 pub use split_writer::{CompleteModel, SplitWriter, check_outputs, split_file_sizes};

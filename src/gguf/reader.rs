@@ -8,13 +8,13 @@ use std::sync::OnceLock;
 use super::cursor::Cursor;
 use super::error::{Error, ShardProblem};
 use super::header::{self, Header};
-use super::mmap::MappedFile;
 use super::shards;
 use super::tensor_info::TensorInfo;
 use super::value::Metadata;
 use super::warning::Warning;
 use crate::bytes::Bytes;
-use crate::input_file::{FileError, FileId, Input, InputFile};
+use crate::files::MappedFile;
+use crate::files::{FileError, FileId, Input, InputFile};
 
 /// An opened model, fully checked: the data of every tensor lie inside their file, and no two overlap.
 ///

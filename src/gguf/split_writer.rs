@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, ShardProblem};
-use super::output::{CompleteFile, OutputError, Overwrite, check_target};
 use super::reader::Reader;
 use super::value::Metadata;
 use super::writer::{TensorSpec, Writer, file_size};
 use super::{keys, limits, shards};
+use crate::files::{CompleteFile, OutputError, Overwrite, check_target};
 
 /// The shards of a model under construction. They appear together, when all are complete.
 #[derive(Debug)]
@@ -191,7 +191,8 @@ mod tests {
     use std::fs;
 
     use super::{SplitWriter, split_file_sizes};
-    use crate::gguf::{Metadata, Overwrite, Reader, TensorSpec};
+    use crate::files::Overwrite;
+    use crate::gguf::{Metadata, Reader, TensorSpec};
     use crate::tensor_type::TensorType;
 
     #[test]

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, Place, Problem};
 use super::header::{DEFAULT_ALIGNMENT, elements_of};
-use super::output::{OutputError, OutputFile, Overwrite};
 use super::tensor_info::TensorInfo;
 use super::value::{Metadata, Value};
 use super::{keys, limits};
+use crate::files::{OutputError, OutputFile, Overwrite};
 use crate::tensor_type::TensorType;
 
 /// The version of the format that is written.

@@ -6,8 +6,8 @@ use regex::Regex;
 
 use super::{Error, FileType};
 use crate::TensorType;
+use crate::files::InputFile;
 use crate::gguf::Value;
-use crate::input_file::InputFile;
 
 /// What is asked for.
 #[derive(Clone, Debug)]

@@ -10,7 +10,8 @@ use super::stats::{ErrorSums, ModelError};
 use super::stream::{Width, ordered};
 use super::verify::read_back;
 use super::{Error, Plan, Source};
-use crate::gguf::{self, Overwrite, SplitWriter, Writer};
+use crate::files::Overwrite;
+use crate::gguf::{self, SplitWriter, Writer};
 use crate::memory;
 
 /// Bytes of slabs that may wait to be written: a moment's work, so that a disk's pause stops nobody.
@@ -185,7 +186,8 @@ mod tests {
     use super::super::{Error, FileType, GgufSource, Options, Plan};
     use super::{Making, Phase, Progress, RunOptions, SplitWriter, read_back, run};
     use crate::TensorType;
-    use crate::gguf::{Metadata, Overwrite, Reader, TensorSpec, Writer};
+    use crate::files::Overwrite;
+    use crate::gguf::{Metadata, Reader, TensorSpec, Writer};
 
     /// A model of some odd shapes, with numbers of all sizes.
     fn model() -> Reader {

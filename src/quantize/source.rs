@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::Error;
+use crate::files::FileId;
 use crate::gguf::{Metadata, Reader, TensorSpec};
-use crate::input_file::FileId;
 use crate::quant;
 
 /// A model whose tensors can be read piece by piece.

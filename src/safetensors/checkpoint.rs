@@ -11,7 +11,7 @@ use super::error::{Error, FormatError, IndexProblem};
 use super::header::{self, Entry, LENGTH_BYTES};
 use super::index::{Index, MAX_INDEX_BYTES};
 use crate::bytes::Bytes;
-use crate::input_file::{FileError, FileId, Input, InputFile};
+use crate::files::{FileError, FileId, Input, InputFile};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";

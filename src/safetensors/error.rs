@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::dtype::Dtype;
-use crate::input_file::FileError;
+use crate::files::FileError;
 use crate::printable::{printable, printable_path};
 
 /// Why a checkpoint cannot be read.

@@ -6,7 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use gguf::TensorType;
-use gguf::gguf::{Array, Metadata, Overwrite, Reader, SplitWriter, TensorSpec, Writer};
+use gguf::files::Overwrite;
+use gguf::gguf::{Array, Metadata, Reader, SplitWriter, TensorSpec, Writer};
 use serde_json::{Value as Json, json};
 
 use super::folder::{Folder, Sparse};

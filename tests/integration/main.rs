@@ -8,6 +8,10 @@ mod chat_templates;
 mod checkpoints;
 // Whole quantized files.
 mod quantized;
+// The program's own handlers of signals and of memory that ends, in this process too.
+#[path = "../../src/cli/faults.rs"]
+#[allow(dead_code, reason = "tests have the usual allocator")]
+mod faults;
 // Codecs against what llama-quantize writes.
 mod codecs;
 // Conversions of checkpoints.

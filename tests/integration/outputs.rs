@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use gguf::TensorType;
-use gguf::gguf::{Metadata, Overwrite, SplitWriter, TensorSpec, install_fault_handlers};
+use gguf::files::Overwrite;
+use gguf::gguf::{Metadata, SplitWriter, TensorSpec};
 
 use super::folder::Folder;
 
@@ -35,7 +36,7 @@ fn without_room_nothing_is_begun() {
 }
 
 fn write_two_shards(path: &Path) -> ! {
-    install_fault_handlers();
+    super::faults::install_handlers();
     let tensor = |n| vec![TensorSpec { name: format!("w{n}"), shape: vec![n], ty: TensorType::I8 }];
     let shards = [tensor(64), tensor(1 << 20)];
     let result = SplitWriter::create(path, Overwrite::Replace { inputs: &[] }, &Metadata::new(), &shards);
@@ -47,8 +48,8 @@ fn write_two_shards(path: &Path) -> ! {
 fn a_disk_without_room_is_told_before_anything_is_made() {
     let folder = Folder::new("outputs-room");
     let path = folder.path("out.gguf");
-    assert!(gguf::gguf::check_room(&path, 1).is_ok());
-    let error = gguf::gguf::check_room(&path, u64::MAX).expect_err("no disk is so large").to_string();
+    assert!(gguf::files::check_room(&path, 1).is_ok());
+    let error = gguf::files::check_room(&path, u64::MAX).expect_err("no disk is so large").to_string();
     assert!(error.contains("out.gguf: no room: needs 18446744073709551615 bytes, the disk has "), "{error}");
     assert!(!path.exists());
 }

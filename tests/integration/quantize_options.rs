@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use gguf::TensorType;
-use gguf::gguf::{Array, Metadata, Overwrite, Reader, SplitWriter, TensorSpec, Value, Writer};
+use gguf::files::Overwrite;
+use gguf::gguf::{Array, Metadata, Reader, SplitWriter, TensorSpec, Value, Writer};
 use gguf::quant;
 use serde_json::Value as Json;
 

@@ -4,8 +4,10 @@
 use super::Blocks;
 use crate::arch::graph::{attention, layer, model, rope, routed, sliding_rope};
 use crate::arch::{Error, Hparams, keys};
-use crate::network::{Activation, Dense, FeedForward, Gate, Gating, LayerInputs, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, RopeStyle,
-    Tensors};
+use crate::network::{
+    Activation, Dense, FeedForward, Gate, Gating, LayerInputs, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind,
+    RopeStyle, Tensors,
+};
 
 #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
 pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {

@@ -2,7 +2,9 @@
 
 use crate::arch::graph::{attention, layer, model, rope};
 use crate::arch::{Error, Hparams};
-use crate::network::{Activation, Dense, FeedForward, Gate, LayerNorms, Mixer, ModelSpec, NormKind, RopeStyle, Tensors};
+use crate::network::{
+    Activation, Dense, FeedForward, Gate, LayerNorms, Mixer, ModelSpec, NormKind, RopeStyle, Tensors,
+};
 
 pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let rope = rope(h, weights, RopeStyle::Pairs)?;

@@ -2,7 +2,9 @@
 
 use crate::arch::graph::{attention, experts, gated, layer, model, rope};
 use crate::arch::{Error, Hparams, keys};
-use crate::network::{Activation, FeedForward, Gating, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, RopeStyle, Tensors};
+use crate::network::{
+    Activation, FeedForward, Gating, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, RopeStyle, Tensors,
+};
 
 pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let rope = rope(h, weights, RopeStyle::Halves)?;

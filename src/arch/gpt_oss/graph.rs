@@ -2,7 +2,9 @@
 
 use crate::arch::graph::{attention, experts, layer, model, rope_with_edges};
 use crate::arch::{Error, Hparams, keys};
-use crate::network::{Activation, Gating, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, RopeStyle, Tensors, YarnEdges};
+use crate::network::{
+    Activation, Gating, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, RopeStyle, Tensors, YarnEdges,
+};
 
 /// The experts' activation; no key holds these.
 const ACTIVATION: Activation = Activation::SwigluOai { alpha: 1.702, limit: 7.0 };

@@ -3,7 +3,10 @@
 use super::{DeltaNets, QwenNext};
 use crate::arch::graph::{attention, experts, gated, layer, model, rope};
 use crate::arch::{Error, Hparams};
-use crate::network::{Activation, DeltaNetMixer, Gating, KeySharing, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, RopeStyle, Tensors};
+use crate::network::{
+    Activation, DeltaNetMixer, Gating, KeySharing, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, RopeStyle,
+    Tensors,
+};
 
 pub(super) fn spec(family: QwenNext, h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let nets = DeltaNets::new(h)?;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::bail;
-use gguf::gguf::{OutputError, Overwrite, check_outputs, check_room, free_room};
+use gguf::files::{OutputError, Overwrite, check_room, free_room};
+use gguf::gguf::check_outputs;
 use gguf::memory;
 use gguf::printable::printable_path;
 use gguf::quantize::{self, Outcome, Phase, Plan, Source};

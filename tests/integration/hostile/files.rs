@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use gguf::TensorType;
-use gguf::gguf::{Error, Metadata, Overwrite, Reader, SplitWriter, TensorSpec};
+use gguf::files::Overwrite;
+use gguf::gguf::{Error, Metadata, Reader, SplitWriter, TensorSpec};
 
 use super::super::folder::Folder;
 use super::{F32, Raw, check_line};
@@ -91,7 +92,7 @@ fn a_file_cut_short_while_mapped_ends_with_one_line() {
 }
 
 fn read_mapped_and_cut(path: &Path) -> ! {
-    gguf::gguf::install_fault_handlers();
+    crate::faults::install_handlers();
     let reader = Reader::open(path).expect("valid");
     let data = reader.data(&reader.tensors()[0]).expect("mapped");
     File::options().write(true).open(path).expect("opens").set_len(1).expect("cut");

@@ -8,8 +8,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::mmap;
-use crate::input_file::FileId;
+use super::{FileId, disk};
 use crate::printable::printable_path;
 
 /// Why an output file cannot be written.
@@ -93,7 +92,7 @@ pub struct OutputFile {
 /// [`OutputError::Create`] when that cannot be opened.
 pub fn free_room(path: &Path) -> Result<u64, OutputError> {
     let failed = |source| OutputError::Create { path: path.into(), source };
-    mmap::free_bytes(&File::open(folder_of(path)).map_err(failed)?).map_err(failed)
+    disk::free_bytes(&File::open(folder_of(path)).map_err(failed)?).map_err(failed)
 }
 
 /// Checks, without making anything, that the disk has room for `bytes` bytes at `path`.
@@ -120,8 +119,8 @@ impl OutputFile {
         let (file, temporary) =
             Temporary::beside(&target).map_err(|source| OutputError::Create { path: path.into(), source })?;
         if bytes > 0 {
-            mmap::reserve(&file, bytes).map_err(|source| {
-                let free = mmap::free_bytes(&file).unwrap_or(0);
+            disk::reserve(&file, bytes).map_err(|source| {
+                let free = disk::free_bytes(&file).unwrap_or(0);
                 OutputError::NoRoom { path: path.into(), bytes, free, source }
             })?;
         }
@@ -146,7 +145,7 @@ impl OutputFile {
     }
 
     /// Brings all bytes to the disk: the first half of [`commit`](Self::commit).
-    pub(super) fn complete(self) -> Result<CompleteFile, OutputError> {
+    pub(crate) fn complete(self) -> Result<CompleteFile, OutputError> {
         let Self { file, temporary, target, replace, written, reserved } = self;
         let cannot_write = |source| OutputError::Write { path: target.clone(), source };
         let file = file.into_inner().map_err(|error| cannot_write(error.into_error()))?;
@@ -160,7 +159,7 @@ impl OutputFile {
 
 /// A file whose bytes are all on the disk, not yet at its place. Dropped, it vanishes.
 #[derive(Debug)]
-pub(super) struct CompleteFile {
+pub(crate) struct CompleteFile {
     temporary: Temporary,
     target: PathBuf,
     replace: bool,
@@ -169,20 +168,20 @@ pub(super) struct CompleteFile {
 
 impl CompleteFile {
     /// Path of the file that will be.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.target
     }
 
     /// Where the bytes are meanwhile. The system is asked to forget what it remembers of them, so that reading them
     /// tells what the disk has.
-    pub(super) fn meanwhile(&self) -> &Path {
+    pub(crate) fn meanwhile(&self) -> &Path {
         // Where it cannot be asked, reading is a weaker check, and still one.
-        let _ = File::open(&self.temporary.path).map(|file| mmap::forget_pages(&file));
+        let _ = File::open(&self.temporary.path).map(|file| disk::forget_pages(&file));
         &self.temporary.path
     }
 
     /// Brings the file to its place. Returns its size in bytes.
-    pub(super) fn place(self) -> Result<u64, OutputError> {
+    pub(crate) fn place(self) -> Result<u64, OutputError> {
         let Self { temporary, target, replace, bytes } = self;
         let cannot_write = |source| OutputError::Write { path: target.clone(), source };
         temporary.rename(&target, replace).map_err(|source| match source.kind() {
@@ -210,7 +209,7 @@ impl Write for OutputFile {
 ///
 /// # Errors
 /// When it exists and may not be replaced, or is no regular file.
-pub(super) fn check_target(path: &Path, overwrite: Overwrite<'_>) -> Result<(), OutputError> {
+pub(crate) fn check_target(path: &Path, overwrite: Overwrite<'_>) -> Result<(), OutputError> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -253,7 +252,7 @@ pub fn remove_temporaries() {
 }
 
 /// Like [`remove_temporaries`], but gives up where the list is in use.
-pub(super) fn try_remove_temporaries() {
+pub fn try_remove_temporaries() {
     if let Ok(mut list) = TEMPORARIES.try_lock() {
         remove_all(&mut list);
     }
@@ -339,7 +338,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::{OutputError, OutputFile, Overwrite};
-    use crate::input_file::FileId;
+    use crate::files::FileId;
 
     /// An empty folder, removed with the value.
     struct Folder(PathBuf);

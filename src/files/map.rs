@@ -1,0 +1,63 @@
+//! Files mapped into memory, and their names for whoever handles a read of one that has been cut short.
+
+#![allow(unsafe_code, reason = "mapping a file is a system call")]
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use memmap2::{Mmap, MmapOptions};
+
+use super::InputFile;
+use crate::printable::printable_path;
+
+/// A file in memory, read-only.
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    map: Mmap,
+}
+
+/// Address range and printable path of a mapped file.
+struct Mapping {
+    start: usize,
+    len: usize,
+    path: String,
+}
+
+/// All mapped files of this process, so that a fault can be told with a name.
+static MAPPINGS: Mutex<Vec<Mapping>> = Mutex::new(Vec::new());
+
+impl MappedFile {
+    /// Maps a file, as long as it was when it was opened.
+    pub(crate) fn new(file: &InputFile) -> io::Result<Self> {
+        let len = usize::try_from(file.size()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        // SAFETY: the mapping is read-only, and whoever uses it reads plain numbers, for which every byte pattern is
+        // valid: a change of the file by another process changes numbers. Bytes cut off raise SIGBUS.
+        let map = unsafe { MmapOptions::new().len(len).map(file.file()) }?;
+        let path = printable_path(file.path()).to_string();
+        let mapping = Mapping { start: map.as_ptr().addr(), len, path };
+        MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner).push(mapping);
+        Ok(Self { map })
+    }
+}
+
+impl AsRef<[u8]> for MappedFile {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl Drop for MappedFile {
+    fn drop(&mut self) {
+        let start = self.map.as_ptr().addr();
+        MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner).retain(|mapping| mapping.start != start);
+    }
+}
+
+/// For signal handlers: gives `tell` the printable path of the mapped file that `address` lies in, or `None` where it
+/// lies in none or the list of mapped files is in use. Takes no memory, and waits for no lock.
+pub fn mapped_file_at(address: usize, tell: impl FnOnce(Option<&str>)) {
+    let mappings = MAPPINGS.try_lock();
+    let mut mappings = mappings.iter().flat_map(|mappings| mappings.iter());
+    let hit = mappings.find(|mapping| address.wrapping_sub(mapping.start) < mapping.len);
+    tell(hit.map(|mapping| mapping.path.as_str()));
+}

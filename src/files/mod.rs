@@ -1,0 +1,15 @@
+//! Files of any format: inputs that are watched for changes, outputs that appear whole or not at all, mapped files, and
+//! room on the disk.
+
+mod disk;
+mod input;
+mod map;
+mod output;
+
+pub use input::{FileError, FileId, Input, InputFile};
+pub(crate) use map::MappedFile;
+pub use map::mapped_file_at;
+pub(crate) use output::{CompleteFile, check_target};
+pub use output::{
+    OutputError, OutputFile, Overwrite, check_room, free_room, remove_temporaries, try_remove_temporaries,
+};
