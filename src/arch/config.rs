@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
+use super::class_defaults::ClassDefaults;
 use super::{Error, keys};
 use crate::gguf::{Array, Metadata, Value};
 use crate::network::Activation;
@@ -37,14 +38,30 @@ const FLOATS: [(&str, Names<'static>); 2] = [
     (keys::LAYER_NORM_EPSILON, &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"]),
 ];
 
+/// Counts of experts and the names of the settings that they come from.
+const EXPERTS: [(&str, Names<'static>); 4] = [
+    (keys::EXPERT_COUNT, &["num_local_experts", "num_experts", "n_routed_experts"]),
+    (keys::EXPERT_USED_COUNT, &["num_experts_per_tok", "num_experts_per_token", "top_k_experts"]),
+    (keys::EXPERT_GROUP_COUNT, &["n_group"]),
+    (keys::EXPERT_GROUP_USED_COUNT, &["topk_group"]),
+];
+
+/// The hidden length of an expert and the names of the settings that it comes from.
+const EXPERT_LENGTH: (&str, Names<'static>) =
+    (keys::EXPERT_FEED_FORWARD_LENGTH, &["moe_intermediate_size", "expert_intermediate_size"]);
+
 /// Where a model of several parts has the settings of its text part.
 const TEXT_PARTS: [&str; 3] = ["text_config", "llm_config", "language_config"];
 
-/// The settings of a model: `text_config` laid over the root. Which of them have been read is kept account of.
+/// The settings of a model: `text_config` laid over the root, and what its class gives for all that neither says.
+/// Which of them have been read is kept account of.
 #[derive(Clone, Debug)]
 pub struct Config {
     settings: Map<String, Json>,
+    /// Names of the settings that `config.json` leaves out, and that are what the class gives.
+    assumed: BTreeSet<String>,
     rope: Map<String, Json>,
+    assumed_rotary: BTreeSet<String>,
     class: String,
     /// Blocks behind these that predict further tokens and go into the file; none where they are left out by wish.
     predicting: Option<usize>,
@@ -72,20 +89,47 @@ impl Config {
                 settings.extend(text);
             }
         }
-        let (read, read_rotary, misread) = Default::default();
-        let mut config = Self { settings, rope: Map::new(), class, predicting: Some(0), read, read_rotary, misread };
-        config.rope = config.rope_settings();
+        let given = settings.clone();
+        let defaults = ClassDefaults::of(settings.get("model_type").and_then(Json::as_str), &class);
+        if let Some(defaults) = defaults {
+            defaults.complete(&mut settings);
+        }
+        let assumed = settings.keys().filter(|name| !given.contains_key(*name)).cloned().collect();
+        let mut config = Self {
+            settings,
+            assumed,
+            rope: Map::new(),
+            assumed_rotary: BTreeSet::new(),
+            class,
+            predicting: Some(0),
+            read: RefCell::default(),
+            read_rotary: RefCell::default(),
+            misread: RefCell::default(),
+        };
+        (config.rope, config.assumed_rotary) = config.rope_settings(defaults);
         Ok(config)
     }
 
-    /// The rotary embedding's settings, those of transformers 4 brought to the place where 5 has them.
-    fn rope_settings(&self) -> Map<String, Json> {
+    /// The rotary embedding's settings, with what the class gives; the names of those that it adds to what is given.
+    fn rope_settings(&self, defaults: Option<ClassDefaults>) -> (Map<String, Json>, BTreeSet<String>) {
         let first = |names: Names<'_>| names.iter().find_map(|name| self.peek(name));
         let found = first(&["rope_parameters", "rope_scaling"]).and_then(Json::as_object);
         let mut rope = found.cloned().unwrap_or_default();
-        if rope.contains_key("full_attention") || rope.contains_key("sliding_attention") {
-            return rope;
+        if !rope.contains_key("full_attention") && !rope.contains_key("sliding_attention") {
+            self.mirror_rope(&mut rope);
         }
+        let given = full_attention(&rope).clone();
+        if let Some(defaults) = defaults {
+            defaults.complete_rope(found.is_some(), &mut rope, &self.settings);
+        }
+        let names = full_attention(&rope).keys();
+        let assumed = names.filter(|name| found.is_some() && !given.contains_key(*name)).cloned().collect();
+        (rope, assumed)
+    }
+
+    /// Brings the rotary settings of transformers 4 to the place where 5 has them.
+    fn mirror_rope(&self, rope: &mut Map<String, Json>) {
+        let first = |names: Names<'_>| names.iter().find_map(|name| self.peek(name));
         let mut mirror = |name: &str, value: Option<Json>| {
             if let (false, Some(value)) = (rope.contains_key(name), value) {
                 rope.insert(name.to_owned(), value);
@@ -100,7 +144,6 @@ impl Config {
         if let (false, Some(ty)) = (rope.contains_key("rope_type"), ty) {
             rope.insert("rope_type".into(), ty);
         }
-        rope
     }
 
     /// Name of the class: the first of `architectures`.
@@ -146,9 +189,23 @@ impl Config {
         self.read_rotary.borrow().contains(name)
     }
 
-    /// Names of all settings that are not null.
+    /// Names of all settings of `config.json` that are not null.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.settings.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
+        let given = self.settings.iter().filter(|(name, value)| !value.is_null() && !self.assumed.contains(*name));
+        given.map(|(name, _)| name.as_str())
+    }
+
+    /// Settings that `config.json` leaves out and that have been read, with what the class gives for them.
+    #[must_use]
+    pub fn assumed_and_read(&self) -> Vec<(&str, &Json)> {
+        let read = self.assumed.iter().filter(|name| self.has_read(name));
+        let read = read.filter_map(|name| Some((name.as_str(), self.peek(name)?)));
+        let rotary = self.assumed_rotary.iter().filter(|name| self.has_read_rotary(name));
+        let rotary = rotary.filter_map(|name| Some((name.as_str(), self.rope().get(name)?)));
+        // Some classes leave it out too, and take an equal share of the embedding.
+        let head_dim = "head_dim";
+        let shared = (self.has_read(head_dim) && self.peek(head_dim).is_none()).then_some((head_dim, &Json::Null));
+        read.chain(rotary).chain(shared).collect()
     }
 
     /// A rotary setting of full attention.
@@ -315,16 +372,6 @@ impl Config {
         }
     }
 
-    /// Fills in settings that the checkpoint leaves out because its class has defaults for them.
-    pub fn set_defaults(&mut self, defaults: &[(&str, Json)]) {
-        for (name, value) in defaults {
-            if self.peek(name).is_none() {
-                self.settings.insert((*name).to_owned(), value.clone());
-            }
-        }
-        self.rope = self.rope_settings();
-    }
-
     /// Refuses a setting that is there and is not `expected`.
     ///
     /// # Errors
@@ -369,7 +416,7 @@ impl Config {
 
     /// The rotary settings of full attention.
     pub(super) fn rope(&self) -> &Map<String, Json> {
-        self.rope.get("full_attention").and_then(Json::as_object).unwrap_or(&self.rope)
+        full_attention(&self.rope)
     }
 
     /// The rotary settings of sliding attention, where they differ.
@@ -396,6 +443,11 @@ impl Config {
         let name = "rope_type";
         self.rotary(name).and_then(|value| self.of_kind(name, value.as_str(), "a text")).unwrap_or("default")
     }
+}
+
+/// The rotary settings of full attention, where kinds of layers have their own.
+fn full_attention(rope: &Map<String, Json>) -> &Map<String, Json> {
+    rope.get("full_attention").and_then(Json::as_object).unwrap_or(rope)
 }
 
 fn bad(name: &str, value: &Json, expected: &'static str) -> Error {
@@ -649,13 +701,7 @@ impl Keys {
     }
 
     fn experts(&mut self, config: &Config) -> Result<(), Error> {
-        let counts: [(&str, Names<'_>); 4] = [
-            (keys::EXPERT_COUNT, &["num_local_experts", "num_experts", "n_routed_experts"]),
-            (keys::EXPERT_USED_COUNT, &["num_experts_per_tok", "num_experts_per_token", "top_k_experts"]),
-            (keys::EXPERT_GROUP_COUNT, &["n_group"]),
-            (keys::EXPERT_GROUP_USED_COUNT, &["topk_group"]),
-        ];
-        for (key, names) in counts {
+        for (key, names) in EXPERTS {
             if let Some(count) = config.count(names)? {
                 self.count(key, count);
             }
@@ -669,6 +715,19 @@ impl Keys {
             Some((value, _)) => return Err(bad(names[0], value, "softmax or sigmoid")),
         }
         Ok(())
+    }
+}
+
+/// An error of the metadata that a `config.json` became, by the setting where that is the whole matter: a key that is
+/// missing is a setting that is missing.
+#[must_use]
+pub fn by_setting(error: Error) -> Error {
+    let Error::MissingKey { key } = &error else { return error };
+    let tables = COUNTS.iter().chain(&FLOATS).chain(&EXPERTS).chain([&EXPERT_LENGTH]);
+    let key = key.split_once('.').map_or("", |(_, key)| key);
+    match tables.into_iter().find(|(known, _)| *known == key) {
+        Some((_, names)) => Error::MissingSetting { name: names.join(" or ") },
+        None => error,
     }
 }
 

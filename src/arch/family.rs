@@ -8,7 +8,6 @@ use crate::network::{ModelSpec, Tensors};
 pub(super) struct Family {
     pub(super) name: &'static str,
     pub(super) classes: &'static [&'static str],
-    pub(super) complete: fn(&mut Config),
     pub(super) keys: fn(&Config, &mut Keys) -> Result<(), Error>,
     pub(super) settings: &'static [Setting],
     pub(super) token_keys: fn(&Config) -> Vec<TokenKey>,
@@ -24,7 +23,7 @@ impl Family {
         tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
         spec: fn(&Hparams, &dyn Tensors) -> Result<ModelSpec, Error>,
     ) -> Self {
-        Self { name, classes, complete: |_| {}, keys: shared, settings: &[], token_keys: |_| Vec::new(), tensors, spec }
+        Self { name, classes, keys: shared, settings: &[], token_keys: |_| Vec::new(), tensors, spec }
     }
 }
 
@@ -39,10 +38,6 @@ impl Architecture for Family {
 
     fn classes(&self) -> &'static [&'static str] {
         self.classes
-    }
-
-    fn complete(&self, config: &mut Config) {
-        (self.complete)(config);
     }
 
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {

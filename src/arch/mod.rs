@@ -4,6 +4,7 @@
 //! tensors there are, in which shape and from where (`tensors.rs`: conversion and loading read the same table),
 //! and how they are computed with (`graph.rs`).
 
+mod class_defaults;
 mod cohere2;
 mod config;
 mod deepseek2;
@@ -44,7 +45,7 @@ mod usual;
 
 use crate::network::{ModelSpec, Tensors};
 
-pub use config::{Config, Keys, rope_factors};
+pub use config::{Config, Keys, by_setting, rope_factors};
 pub use error::Error;
 pub use hparams::Hparams;
 pub use settings::check as check_settings;
@@ -58,9 +59,6 @@ pub trait Architecture: Sync {
 
     /// Class names in a checkpoint's `config.json` (`architectures`) that this family converts.
     fn classes(&self) -> &'static [&'static str];
-
-    /// Fills in settings that the family's checkpoints leave out.
-    fn complete(&self, _config: &mut Config) {}
 
     /// Adds the family's metadata keys for a checkpoint, in their order.
     ///

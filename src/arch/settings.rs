@@ -300,6 +300,9 @@ fn rotary(config: &Config, own: &[Setting], rules: &[TensorRule]) -> Result<(), 
         "proportional" => &["partial_rotary_factor"],
         _ => &[],
     };
+    if let Some(missing) = of_type.iter().find(|name| !config.rope().contains_key(**name)) {
+        return Err(Error::MissingSetting { name: (*missing).to_owned() });
+    }
     let accepted = |name: &str| {
         let row = own.iter().chain(ROTARY).find(|(known, _)| *known == name);
         row.map_or("[]", |(_, accepted)| accepted)

@@ -49,6 +49,14 @@ pub enum Error {
         /// What is wrong.
         source: arch::Error,
     },
+    /// What does not fit settings that `config.json` leaves out.
+    #[error("{source} (config.json leaves out {assumed})")]
+    Assumed {
+        /// The settings and what the class gives for them.
+        assumed: String,
+        /// What does not fit.
+        source: Box<Self>,
+    },
     /// Tensors that the model needs.
     #[error("{}: tensor {} is missing{}{}", printable_path(path), printable(name), and_more(*more), and_left(left.as_deref()))]
     MissingTensor {
@@ -130,6 +138,35 @@ pub enum Error {
     /// The output cannot be written.
     #[error(transparent)]
     Write(#[from] quantize::Error),
+}
+
+impl Error {
+    /// Adds the settings that `config.json` leaves out and that may be to blame.
+    pub(super) fn assuming(self, config: &arch::Config) -> Self {
+        const MAX_NAMED: usize = 4;
+        let concerned = match &self {
+            Self::Architecture { .. } | Self::MissingTensor { .. } | Self::LeftOver { .. } | Self::BadShape { .. } => {
+                true
+            }
+            Self::Tokenizer { problem, .. } => matches!(problem, TokenizerProblem::Vocabulary { .. }),
+            _ => false,
+        };
+        let mut assumed = config.assumed_and_read();
+        if !matches!(self, Self::BadShape { .. }) {
+            assumed.retain(|(_, value)| !value.is_null());
+        }
+        if !concerned || assumed.is_empty() {
+            return self;
+        }
+        let short = |value: &serde_json::Value| match value {
+            serde_json::Value::Array(_) | serde_json::Value::Object(_) | serde_json::Value::Null => String::new(),
+            value => format!(" (its class gives {value})"),
+        };
+        let named: Vec<String> =
+            assumed.iter().take(MAX_NAMED).map(|(name, value)| format!("{name}{}", short(value))).collect();
+        let more = assumed.len().saturating_sub(MAX_NAMED);
+        Self::Assumed { assumed: named.join(", ") + &and_more(more), source: Box::new(self) }
+    }
 }
 
 /// What is wrong with a tokenizer's file.

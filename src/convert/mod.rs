@@ -82,12 +82,9 @@ pub struct Options {
 pub fn tokenizer(folder: &Folder, pre: Option<&str>) -> Result<Tokenizer, Error> {
     let config_path = folder.path("config.json");
     let json = folder.json("config.json")?.ok_or_else(|| Error::MissingFile { path: config_path })?;
-    let mut config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
+    let config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
     // The tokenizer of a model that cannot be converted may well be a usual one.
     let family = arch::by_class(config.class()).ok();
-    if let Some(family) = family {
-        family.complete(&mut config);
-    }
     let changes = family.map(|family| family.token_keys(&config)).unwrap_or_default();
     let mut metadata = Metadata::new();
     // Some tokenizers behave as the model's name says.
@@ -122,17 +119,21 @@ impl Conversion {
     /// configuration asks for.
     pub fn new(folder: Folder, options: &Options) -> Result<Self, Error> {
         let config_path = folder.path("config.json");
-        let json = folder.json("config.json")?.ok_or_else(|| Error::MissingFile { path: config_path.clone() })?;
-        let failed = |source| Error::Architecture { path: folder.path(""), source };
-        let mut config = Config::new(json).map_err(failed)?;
+        let json = folder.json("config.json")?.ok_or_else(|| Error::MissingFile { path: config_path })?;
+        let mut config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
+        Self::of(folder, options, &mut config).map_err(|error| error.assuming(&config))
+    }
+
+    /// The conversion of a checkpoint with these settings.
+    fn of(folder: Folder, options: &Options, config: &mut Config) -> Result<Self, Error> {
+        let failed = |source| Error::Architecture { path: folder.path(""), source: arch::by_setting(source) };
         let family = arch::by_class(config.class()).map_err(failed)?;
-        family.complete(&mut config);
         let checkpoint = folder.checkpoint()?;
         // Few families ask for them.
         let names: OnceCell<HashSet<String>> = OnceCell::new();
         let all = || checkpoint.tensors().iter().filter_map(|tensor| tensors::text_name(&tensor.name)).collect();
         let has = |name: &str| names.get_or_init(all).contains(name);
-        let predicting = family.predicting_blocks(&config, &has).map_err(failed)?;
+        let predicting = family.predicting_blocks(config, &has).map_err(failed)?;
         config.set_predicting_blocks((!options.no_mtp).then_some(predicting));
         let file_type = match options.output_type {
             OutputType::F32 => FileType::F32,
@@ -146,12 +147,12 @@ impl Conversion {
         let mut own = Metadata::new();
         own.set(keys::GENERAL_ARCHITECTURE, family.name());
         let mut own = Keys::new(family.name(), own, file_type.id());
-        family.keys(&config, &mut own).map_err(failed)?;
+        family.keys(config, &mut own).map_err(failed)?;
         let ahead = own.ahead().clone();
         let own = own.finish();
         let mut tokens = Metadata::new();
-        let changes = family.token_keys(&config);
-        let unnamed_ends = tokenizer::write(&folder, &config, &changes, options.pre.as_deref(), &mut tokens)?;
+        let changes = family.token_keys(config);
+        let unnamed_ends = tokenizer::write(&folder, config, &changes, options.pre.as_deref(), &mut tokens)?;
         let described: Metadata = own
             .iter()
             .chain(ahead.iter())
@@ -160,9 +161,9 @@ impl Conversion {
             .collect();
         let hparams = Hparams::from_metadata(&described).map_err(failed)?;
         let rules = family.tensors(&hparams).map_err(failed)?;
-        let not_read = arch::check_settings(&config, family.settings(), &rules).map_err(failed)?;
+        let not_read = arch::check_settings(config, family.settings(), &rules).map_err(failed)?;
         let target = Target { file_type, half_sums: options.output_type == OutputType::F16 };
-        let made = tensors::plan(&folder.path(""), &config, &hparams, &checkpoint, &rules, target)?;
+        let made = tensors::plan(&folder.path(""), config, &hparams, &checkpoint, &rules, target)?;
         config.check_kinds().map_err(failed)?;
         let specs: Vec<TensorSpec> = made.making.iter().map(|making| making.spec.clone()).collect();
         let mut metadata = Metadata::new();

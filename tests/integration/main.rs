@@ -2,6 +2,8 @@
 
 // `gguf bench`.
 mod bench_command;
+// Settings that checkpoints leave out.
+mod absent_settings;
 // Chat templates of published models.
 mod chat_templates;
 // Checkpoints in folders.

@@ -142,7 +142,7 @@ const FOREIGN_ROTARY: &[Foreign] = &[
 ];
 
 /// What a checkpoint converts to, but for most weights; or why it does not.
-fn outcome(folder: &Path, settings: &Json) -> Result<String, String> {
+pub(crate) fn outcome(folder: &Path, settings: &Json) -> Result<String, String> {
     std::fs::write(folder.join("config.json"), settings.to_string()).expect("written");
     let conversion = Conversion::new(Checkpoint::open(folder).expect("a folder"), &Options::default());
     let conversion = conversion.map_err(|e| e.to_string())?;
@@ -156,7 +156,7 @@ fn outcome(folder: &Path, settings: &Json) -> Result<String, String> {
 }
 
 /// All goldens, with their settings.
-fn goldens(folder: &Folder) -> impl Iterator<Item = (String, std::path::PathBuf, Json)> + '_ {
+pub(crate) fn goldens(folder: &Folder) -> impl Iterator<Item = (String, std::path::PathBuf, Json)> + '_ {
     let entries = std::fs::read_dir(testdata("arch")).expect("goldens");
     entries.map(|entry| {
         let name = entry.expect("an entry").file_name().into_string().expect("a name");

@@ -1,21 +1,7 @@
 //! `config.json` to keys.
 
-use serde_json::json;
-
 use super::GELU;
 use crate::arch::{Config, Error, Keys, keys as key};
-
-/// What the class assumes, and the first checkpoints leave out.
-pub(super) fn complete(config: &mut Config) {
-    config.set_defaults(&[
-        ("max_position_embeddings", json!(2048)),
-        ("multi_query", json!(true)),
-        ("parallel_attn", json!(true)),
-    ]);
-    if let Ok(Some(embedding)) = config.count(&["hidden_size"]) {
-        config.set_defaults(&[("ffn_hidden_size", json!(4 * embedding))]);
-    }
-}
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     let (new_decoder, multi_query) = (config.flag("new_decoder_architecture"), config.flag("multi_query"));

@@ -12,7 +12,6 @@ const GELU: Activation = Activation::GeluErf;
 
 /// The family.
 pub(super) static FALCON: Family = Family {
-    complete: config::complete,
     keys: config::keys,
     ..Family::new("falcon", &["FalconForCausalLM", "RWForCausalLM"], tensors::rules, graph::spec)
 };

@@ -1,28 +1,7 @@
 //! `config.json` to keys.
 
-use serde_json::json;
-
 use super::graph::{PERIOD2, PERIOD3, usual_scale};
 use crate::arch::{Config, Error, Keys, keys as key};
-
-/// What the classes of Gemma 1 and 2 assume.
-pub(super) fn complete(config: &mut Config) {
-    config.set_defaults(&[("head_dim", json!(256)), ("rms_norm_eps", json!(1e-6))]);
-}
-
-/// What the class of Gemma 3 assumes; multimodal checkpoints leave most of it out.
-pub(super) fn complete3(config: &mut Config) {
-    config.set_defaults(&[
-        ("vocab_size", json!(262_208)),
-        ("max_position_embeddings", json!(131_072)),
-        ("num_attention_heads", json!(8)),
-        ("num_key_value_heads", json!(4)),
-        ("head_dim", json!(256)),
-        ("rms_norm_eps", json!(1e-6)),
-        ("rope_theta", json!(1e6)),
-        ("rope_local_base_freq", json!(1e4)),
-    ]);
-}
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.these(

@@ -18,7 +18,6 @@ const SETTINGS: &[Setting] = &[
 
 /// Gemma 1.
 pub(super) static GEMMA: Family = Family {
-    complete: config::complete,
     keys: config::keys,
     token_keys: |_| vec![TokenKey::Id("eot", 107), TokenKey::SpacePrefix(false)],
     settings: SETTINGS,
@@ -27,7 +26,6 @@ pub(super) static GEMMA: Family = Family {
 
 /// Gemma 2.
 pub(super) static GEMMA2: Family = Family {
-    complete: config::complete,
     keys: config::keys2,
     token_keys: |_| vec![TokenKey::SpacePrefix(false)],
     settings: SETTINGS,
@@ -36,7 +34,6 @@ pub(super) static GEMMA2: Family = Family {
 
 /// Gemma 3, the text part of its multimodal checkpoints too.
 pub(super) static GEMMA3: Family = Family {
-    complete: config::complete3,
     keys: config::keys3,
     token_keys: |_| vec![TokenKey::SpacePrefix(false)],
     settings: SETTINGS,

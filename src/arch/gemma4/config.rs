@@ -10,6 +10,11 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
         return Err(config.bad("enable_moe_block", "true with num_experts, false without"));
     }
     keys.shared(config)?;
+    let sliding = config.sliding_rope().and_then(|rope| rope.get("rope_theta"));
+    if config.rope_number("rope_theta").is_none() || sliding.is_none_or(Json::is_null) {
+        let name = "rope_theta of full_attention and of sliding_attention";
+        return Err(Error::MissingSetting { name: name.into() });
+    }
     let blocks = config.block_count()?;
     let types = config.layer_types().filter(|types| types.len() == blocks);
     let types = types.ok_or_else(|| Error::MissingSetting { name: "layer_types".into() })?;

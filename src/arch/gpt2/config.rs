@@ -1,16 +1,7 @@
 //! `config.json` to keys.
 
-use serde_json::json;
-
 use super::GELU;
 use crate::arch::{Config, Error, Keys, keys as key};
-
-/// What the class assumes.
-pub(super) fn complete(config: &mut Config) {
-    if let Ok(Some(embedding)) = config.count(&["n_embd"]) {
-        config.set_defaults(&[("n_inner", json!(4 * embedding))]);
-    }
-}
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.these(

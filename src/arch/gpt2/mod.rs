@@ -11,8 +11,5 @@ use crate::network::Activation;
 const GELU: Activation = Activation::GeluTanh;
 
 /// The family.
-pub(super) static GPT2: Family = Family {
-    complete: config::complete,
-    keys: config::keys,
-    ..Family::new("gpt2", &["GPT2LMHeadModel"], |h| Ok(tensors::rules(h)), graph::spec)
-};
+pub(super) static GPT2: Family =
+    Family { keys: config::keys, ..Family::new("gpt2", &["GPT2LMHeadModel"], |h| Ok(tensors::rules(h)), graph::spec) };

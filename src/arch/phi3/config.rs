@@ -2,13 +2,6 @@
 
 use crate::arch::{Config, Error, Keys, keys as key};
 
-/// What the class assumes.
-pub(super) fn complete(config: &mut Config) {
-    if let Some(length) = config.get("max_position_embeddings").cloned() {
-        config.set_defaults(&[("original_max_position_embeddings", length)]);
-    }
-}
-
 #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^52")]
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     let context = config.required_count(&["max_position_embeddings"])?;

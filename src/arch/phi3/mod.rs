@@ -8,7 +8,6 @@ use super::family::Family;
 
 /// The family.
 pub(super) static PHI3: Family = Family {
-    complete: config::complete,
     keys: config::keys,
     settings: &[("rope_type", r#"["default", "longrope", "su", "yarn"]"#)],
     ..Family::new("phi3", &["Phi3ForCausalLM"], tensors::rules, graph::spec)

@@ -1,13 +1,6 @@
 //! `config.json` to keys.
 
-use serde_json::json;
-
 use crate::arch::{Config, Error, Keys};
-
-/// What the classes assume.
-pub(super) fn complete(config: &mut Config) {
-    config.set_defaults(&[("use_sliding_window", json!(false))]);
-}
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     // A window of some layers has no key, and no released model: only those that set it without effect are taken.

@@ -8,7 +8,6 @@ use crate::network::RopeStyle;
 
 /// Qwen 2 and 2.5.
 pub(super) static QWEN2: Family = Family {
-    complete: config::complete,
     keys: config::keys,
     ..Family::new(
         "qwen2",
@@ -20,7 +19,6 @@ pub(super) static QWEN2: Family = Family {
 
 /// Qwen 3.
 pub(super) static QWEN3: Family = Family {
-    complete: config::complete,
     keys: config::keys,
     ..Family::new(
         "qwen3",

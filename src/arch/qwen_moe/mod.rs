@@ -31,10 +31,6 @@ impl Architecture for QwenMoe {
         }
     }
 
-    fn complete(&self, config: &mut Config) {
-        config.set_defaults(&[("use_sliding_window", serde_json::json!(false))]);
-    }
-
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
         config::keys(*self, config, keys)
     }

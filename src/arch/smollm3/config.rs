@@ -1,14 +1,9 @@
 //! `config.json` to keys.
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::graph::PERIOD;
 use crate::arch::{Config, Error, Keys, keys as key};
-
-/// What the class assumes.
-pub(super) fn complete(config: &mut Config) {
-    config.set_defaults(&[("use_sliding_window", json!(false))]);
-}
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     // Files do not say which blocks rotate.

@@ -8,7 +8,6 @@ use super::usual;
 
 /// The family.
 pub(super) static SMOLLM3: Family = Family {
-    complete: config::complete,
     keys: config::keys,
     ..Family::new("smollm3", &["SmolLM3ForCausalLM"], |h| usual::tensors(h, true), graph::spec)
 };
