@@ -80,6 +80,24 @@ pub enum Error {
         /// Its value.
         value: f32,
     },
+    /// A weight whose block would have an infinite scale: these are in half precision.
+    #[error(
+        "{}: tensor {}: {value} at element {index} is too large for a block of {ty}",
+        printable_path(path),
+        printable(name)
+    )]
+    TooLarge {
+        /// The input.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Number of the element.
+        index: u64,
+        /// Its value.
+        value: f32,
+        /// The type that cannot hold it.
+        ty: TensorType,
+    },
     /// A pattern of `--tensor-type` that is no regular expression.
     #[error("tensor pattern {}: {problem}", printable(pattern))]
     Pattern {

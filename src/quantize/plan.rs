@@ -226,6 +226,9 @@ fn in_order(source: &dyn Source, options: &Options, blocks: Option<&Blocks>) -> 
     let shard = |tensor| if options.keep_split { source.place(tensor).0 } else { 0 };
     let all = source.tensors().iter().cloned().enumerate();
     let mut all: Vec<Kept> = all.map(|(source, spec)| Kept { source, shard: shard(source), spec }).collect();
+    if !options.copy {
+        all.iter_mut().for_each(|kept| kept.spec.shape.truncate(dimensions(&kept.spec)));
+    }
     if options.keep_split {
         all.sort_by_key(|kept| source.place(kept.source));
     } else if !options.copy {
@@ -315,6 +318,11 @@ fn choose(
     }
 }
 
+/// Dimensions of a tensor, as ggml counts them: without those of 1 at the end.
+fn dimensions(spec: &TensorSpec) -> usize {
+    spec.shape.iter().rposition(|&n| n != 1).map_or(1, |last| last + 1)
+}
+
 /// Whether a tensor is one that is ever quantized.
 fn is_quantized(spec: &TensorSpec) -> bool {
     const NEVER: &[&str] = &[
@@ -354,8 +362,7 @@ fn is_quantized(spec: &TensorSpec) -> bool {
         "a.rvq.codebook",
         "mm.a.code_embd",
     ];
-    let dims = spec.shape.iter().rposition(|&n| n > 1).map_or(1, |last| last + 1);
-    dims >= 2
+    spec.shape.iter().skip(1).any(|&n| n > 1)
         && spec.name.ends_with("weight")
         && !NEVER.iter().any(|part| spec.name.contains(part))
         && spec.name != "position_embd.weight"

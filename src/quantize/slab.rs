@@ -151,6 +151,8 @@ impl Worker {
                 kernels::decode(from, read, numbers);
                 check_finite(job.source, planned, first, numbers)?;
                 kernels::encode(to, numbers, out);
+                self.check_encoded(job.source, planned, first, elements, out)?;
+                let numbers = &self.numbers[..index(elements)];
                 if let Some(errors) = &mut errors {
                     let again = room(&mut self.again, index(elements));
                     kernels::decode(to, out, again);
@@ -161,6 +163,35 @@ impl Worker {
         }
         let checksum = checksum(&buffer[..len]);
         Ok(Encoded { slab, buffer, len, checksum, errors })
+    }
+
+    /// What has been made of numbers must be numbers again: a scale in half precision may have become infinite.
+    fn check_encoded(
+        &mut self,
+        source: &dyn Source,
+        planned: &PlannedTensor,
+        first: u64,
+        elements: u64,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let numbers = &self.numbers[..index(elements)];
+        let large = |x: f32| x.abs() > half::f16::MAX.to_f32();
+        if planned.spec.ty == TensorType::F32 || !numbers.iter().fold(false, |any, &x| any | large(x)) {
+            return Ok(());
+        }
+        let again = room(&mut self.again, index(elements));
+        kernels::decode(planned.spec.ty, bytes, again);
+        let Some(at) = again.iter().position(|x| !x.is_finite()) else { return Ok(()) };
+        // The greatest number near by is the cause.
+        let block = numbers[at / 256 * 256..].iter().take(256);
+        let value = block.fold(0.0, |most: f32, &x| if x.abs() > most.abs() { x } else { most });
+        Err(Error::TooLarge {
+            path: source.path().to_owned(),
+            name: planned.spec.name.clone(),
+            index: first + at as u64,
+            value,
+            ty: planned.spec.ty,
+        })
     }
 
     /// Also what is copied must be numbers.

@@ -11,6 +11,7 @@ use gguf::gguf::{Metadata, TensorSpec, Writer, file_size};
 use gguf::quantize::{FileType, RunOptions};
 
 use super::folder::{Folder, Sparse};
+use super::goldens::checkpoint;
 use super::shared::{json, sha256, testdata};
 
 pub(crate) fn gguf(args: &[&str], folder: &Path) -> Output {
@@ -77,6 +78,72 @@ fn types_have_names_and_numbers_and_outputs_a_name() {
     assert_eq!(unknown.status.code(), Some(2));
     assert!(text(&unknown.stderr).contains("Q4_K_M"), "{unknown:?}");
     assert_eq!(names(&folder), ["storyteller-F16.gguf", "storyteller-Q4_K_M.gguf"]);
+}
+
+/// Dimensions of 1 at the end are left out, as ggml counts dimensions.
+#[test]
+fn shapes_that_end_in_one_are_those_of_llama_quantize() {
+    const FILES: [(&str, &str); 4] = [
+        ("Q2_K", "b3b8d46acd29ba86d87fb168a7c272c702e7eb7bbce0341fac6a058aa0af618a"),
+        ("Q4_K_M", "2a27a4d91978c12abd8a7edfc1a775bbe7d327621600d17204ab806492297898"),
+        ("Q8_0", "6eb62ec5b59fdc2f6e3b922ad00e9a5c5f9f01a17e1beade57e5595f87fdd756"),
+        ("F32", "9a88814edde8845f6e35cf391169c6823333a74f1a5e3ac9f85b823cfd14e845"),
+    ];
+    let folder = Folder::new("quantize-trailing");
+    checkpoint(&folder, "qwen2moe");
+    let run = |args: &[&str]| {
+        let output = gguf(args, folder.root());
+        assert!(output.status.success(), "{output:?}");
+        output
+    };
+    run(&["convert", "qwen2moe", "-t", "f16", "-o", "f16.gguf"]);
+    for (ty, expected) in FILES {
+        let dry = run(&["quantize", "f16.gguf", "-t", ty, "-o", "q.gguf", "--force", "--dry-run"]);
+        run(&["quantize", "f16.gguf", "-t", ty, "-o", "q.gguf", "--force"]);
+        let bytes = fs::read(folder.path("q.gguf")).expect("a file");
+        assert!(text(&dry.stdout).contains(&format!("({} bytes)", bytes.len())), "{ty}: {}", text(&dry.stdout));
+        assert_eq!(sha256(&bytes), expected, "{ty}");
+        if ty != "F32" {
+            run(&["convert", "qwen2moe", "-t", ty, "-o", "c.gguf", "--force"]);
+            assert_eq!(sha256(&fs::read(folder.path("c.gguf")).expect("a file")), expected, "{ty} in one pass");
+        }
+    }
+}
+
+/// A model of one matrix, `[256, 2]`, in single precision.
+fn one_matrix(folder: &Folder, name: &str, values: &[f32]) {
+    let mut metadata = Metadata::new();
+    metadata.set("general.architecture", "llama");
+    metadata.set("llama.block_count", 1u32);
+    let spec = TensorSpec { name: "blk.0.attn_q.weight".into(), shape: vec![256, 2], ty: TensorType::F32 };
+    let mut writer = Writer::to_sink(Vec::new(), name, &metadata, &[spec]).expect("a header");
+    writer.write_tensor(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).expect("written");
+    fs::write(folder.path(name), writer.into_sink().expect("complete")).expect("written");
+}
+
+/// Steps of Q8_0 that are zero in half precision, or whose inverse is infinite, have llama-quantize's codes; an infinite
+/// step is refused, as there.
+#[test]
+fn steps_beyond_half_precision_are_those_of_llama_quantize() {
+    let folder = Folder::new("quantize-steps");
+    let mut values: Vec<f32> = (0..512).map(|i| ((i * 37 % 256) as f32 - 128.0) / 128.0).collect();
+    let scales = [1e-45f32, 1e-42, 1.2e-38, 3.7e-37, 1e-36, 1e-30, 1e-8, 1.0];
+    for (i, x) in values.iter_mut().enumerate() {
+        *x *= scales[i / 32 % 8];
+    }
+    one_matrix(&folder, "small.gguf", &values);
+    let output = gguf(&["quantize", "small.gguf", "-t", "Q8_0", "-o", "q.gguf"], folder.root());
+    assert!(output.status.success(), "{output:?}");
+    let file = gguf::gguf::Reader::open(&folder.path("q.gguf")).expect("opens");
+    let data = file.data(&file.tensors()[0]).expect("data");
+    assert_eq!(sha256(&data), "b64aafe3c7698a53a2c1137a2e34d89aacf72d0a77a0d70c3ed96872780bccf0");
+    values[77] = 1e30;
+    one_matrix(&folder, "large.gguf", &values);
+    let output = gguf(&["quantize", "large.gguf", "-t", "Q8_0", "-o", "l.gguf"], folder.root());
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let expected = "error: large.gguf: tensor blk.0.attn_q.weight: 1000000000000000000000000000000 at element 64 is too \
+                    large for a block of Q8_0\n";
+    assert_eq!(text(&output.stderr), expected);
 }
 
 #[test]
