@@ -80,6 +80,7 @@ impl Config {
         let Json::Object(mut settings) = json else { return Err(Error::NoClass) };
         let class = settings.get("architectures").and_then(|classes| classes.get(0)).and_then(Json::as_str);
         let class = class.ok_or(Error::NoClass)?.to_owned();
+        let class = super::with_output(&class).unwrap_or(class);
         for nested in TEXT_PARTS {
             if let Some(Json::Object(mut text)) = settings.get(nested).cloned() {
                 // Where both say it, and differ, the tensors decide.
@@ -146,7 +147,7 @@ impl Config {
         }
     }
 
-    /// Name of the class: the first of `architectures`.
+    /// Name of the class: the first of `architectures`; of a bare model the one with an output matrix.
     #[must_use]
     pub fn class(&self) -> &str {
         &self.class
@@ -669,8 +670,11 @@ impl Keys {
                 let factor = number("factor").ok_or_else(|| config.bad("factor", "a number"))?;
                 self.text(keys::ROPE_SCALING_TYPE, "yarn");
                 self.float(keys::ROPE_SCALING_FACTOR, factor);
-                if let Some(length) = config.rotary("original_max_position_embeddings").and_then(Json::as_u64) {
-                    self.count(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, usize::try_from(length).unwrap_or(0));
+                let name = "original_max_position_embeddings";
+                if let Some(length) = config.rotary(name) {
+                    let count = length.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+                    let count = count.ok_or_else(|| config.unfit(name, length, "a count of positions"))?;
+                    self.count(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, count as usize);
                 }
                 let optional = [
                     (keys::ROPE_SCALING_YARN_EXT_FACTOR, number("extrapolation_factor")),

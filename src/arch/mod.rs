@@ -71,6 +71,11 @@ pub trait Architecture: Sync {
         &[]
     }
 
+    /// Whether MLX adds to the family's norms what rules add, before it saves them.
+    fn mlx_adds_to_norms(&self) -> bool {
+        false
+    }
+
     /// How many blocks of a checkpoint behind the model's own predict further tokens and go into the file, where its
     /// tensors are those that `has` knows. The engine does not run them.
     ///
@@ -155,6 +160,14 @@ pub fn by_class(class: &str) -> Result<&'static dyn Architecture, Error> {
         let known: Vec<&'static str> = FAMILIES.iter().flat_map(|family| family.classes()).copied().collect();
         Error::UnknownClass { name: class.to_owned(), nearest: nearest(class, &known), known: known.join(", ") }
     })
+}
+
+/// The class that has an output matrix besides, where `class` is the bare model of one that is known.
+fn with_output(class: &str) -> Option<String> {
+    let known = |class: &String| FAMILIES.iter().any(|family| family.classes().contains(&class.as_str()));
+    let stem = class.strip_suffix("TextModel").or_else(|| class.strip_suffix("Model"))?;
+    let known_stem = [format!("{stem}ForCausalLM"), format!("{stem}LMHeadModel")].into_iter().find(known);
+    known_stem.filter(|_| !known(&class.to_owned()))
 }
 
 /// The one of `known` with the fewest edits from `name`.

@@ -275,9 +275,10 @@ impl BlockRules<'_> {
 
     /// Gate, up and down of `count` experts, each a tensor of its own in the checkpoint
     /// (`source.N.gate.weight` and so on, with the given names of the three), or all of them in the two tensors
-    /// `source.gate_up_proj` and `source.down_proj`.
+    /// `source.gate_up_proj` and `source.down_proj`, or stacked by MLX in `switch_mlp` beside them.
     pub fn experts(&mut self, embedding: usize, hidden: usize, count: usize, source: &str, names: [&str; 3]) {
         let parts = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
+        let prefix = self.source.clone();
         let shapes = [[embedding, hidden], [embedding, hidden], [hidden, embedding]];
         for (i, ((part, name), [cols, rows])) in parts.into_iter().zip(names).zip(shapes).enumerate() {
             let before = format!("{}{source}.", self.source);
@@ -289,6 +290,10 @@ impl BlockRules<'_> {
                 let half = i * hidden..(i + 1) * hidden;
                 rule.step(Step::RowsOfEach { of: 2 * hidden, ranges: vec![half] });
             }
+            // MLX keeps each of the three stacked.
+            let part = ["gate_proj", "up_proj", "down_proj"][i];
+            let beside = source.strip_suffix("experts").unwrap_or(source);
+            rule.or(format!("{prefix}{beside}switch_mlp.{part}.weight"));
         }
     }
 

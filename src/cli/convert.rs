@@ -20,7 +20,7 @@ use crate::quantize::carry_out::carry_out;
 #[command(after_help = "Examples:
   gguf convert ./Llama-3.2-1B-Instruct
   gguf convert ./Llama-3.2-1B-Instruct -t f16 -o llama.gguf
-  gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M        # quantized on the way, no F16 file between
+  gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M        # quantized on the way, no file between
   gguf convert ./Llama-3.2-1B-Instruct --dry-run        # check and show the plan, write nothing
   gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M --tensor-type attn_v=q8_0 --stats")]
 pub(crate) struct Args {
@@ -80,8 +80,8 @@ fn parse_type(text: &str) -> Option<Type> {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (plain, quantized) = match args.output_type {
         Type::Plain(ty) => (ty, None),
-        // What is quantized is what a file in half precision would hold: the bytes are those of two steps.
-        Type::Quantized(ty) => (OutputType::F16, Some(ty)),
+        // What is quantized are the checkpoint's own numbers: the bytes are those of two steps with a file that holds them.
+        Type::Quantized(ty) => (OutputType::Exact, Some(ty)),
     };
     let (name, pre) = (args.name.clone(), args.pre.clone());
     let options = Options { output_type: plain, name, no_mtp: args.no_mtp, pre };

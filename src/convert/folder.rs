@@ -1,6 +1,7 @@
 //! A checkpoint's folder: on disk, or in memory.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -17,7 +18,12 @@ const MAX_FILE: u64 = 256 << 20;
 #[derive(Clone, Debug)]
 pub enum Folder {
     /// In a directory.
-    Directory(PathBuf),
+    Directory {
+        /// Its path.
+        path: PathBuf,
+        /// The files of it that have been read: no output may replace them.
+        opened: Arc<Mutex<Vec<FileId>>>,
+    },
     /// In memory: names and contents.
     Memory {
         /// Stands for the directory's name.
@@ -36,14 +42,14 @@ impl Folder {
         if !path.is_dir() {
             return Err(Error::NoFolder { path: path.to_owned() });
         }
-        Ok(Self::Directory(path.to_owned()))
+        Ok(Self::Directory { path: path.to_owned(), opened: Arc::default() })
     }
 
     /// Path of the file `name`, for messages.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         match self {
-            Self::Directory(path) => path.join(name),
+            Self::Directory { path, .. } => path.join(name),
             Self::Memory { name: folder, .. } => Path::new(folder).join(name),
         }
     }
@@ -53,7 +59,7 @@ impl Folder {
     pub fn name(&self) -> String {
         match self {
             Self::Memory { name, .. } => name.clone(),
-            Self::Directory(path) => {
+            Self::Directory { path, .. } => {
                 let full = path.canonicalize().unwrap_or_else(|_| path.clone());
                 full.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
             }
@@ -69,12 +75,14 @@ impl Folder {
             Self::Memory { files, .. } => {
                 Ok(files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| bytes.to_vec()))
             }
-            Self::Directory(path) => {
+            Self::Directory { path, opened } => {
                 let path = path.join(name);
                 if !path.exists() {
                     return Ok(None);
                 }
-                Ok(Some(InputFile::open(&path)?.read_all(MAX_FILE)?))
+                let file = InputFile::open(&path)?;
+                opened.lock().unwrap_or_else(PoisonError::into_inner).push(file.id());
+                Ok(Some(file.read_all(MAX_FILE)?))
             }
         }
     }
@@ -116,7 +124,7 @@ impl Folder {
     /// When a file is missing or not valid.
     pub fn checkpoint(&self) -> Result<Checkpoint, Error> {
         match self {
-            Self::Directory(path) => Ok(Checkpoint::open(path)?),
+            Self::Directory { path, .. } => Ok(Checkpoint::open(path)?),
             Self::Memory { name, files } => {
                 let file = files.iter().find(|(file, _)| *file == "model.safetensors");
                 let (file, bytes) = file.ok_or_else(|| Error::NoFolder { path: name.into() })?;
@@ -125,11 +133,11 @@ impl Folder {
         }
     }
 
-    /// Identity of the file `name`, when it is on disk.
-    pub(super) fn file_id(&self, name: &str) -> Option<FileId> {
+    /// Identities of the files on disk that have been read.
+    pub(super) fn opened(&self) -> Vec<FileId> {
         match self {
-            Self::Directory(path) => InputFile::open(&path.join(name)).ok().map(|file| file.id()),
-            Self::Memory { .. } => None,
+            Self::Directory { opened, .. } => opened.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Self::Memory { .. } => Vec::new(),
         }
     }
 }

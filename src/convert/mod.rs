@@ -11,7 +11,9 @@ mod layout;
 mod metaspace;
 mod model_card;
 mod model_name;
+mod names;
 mod part;
+mod planned;
 mod pre_tokenizer;
 mod sentencepiece;
 mod special_tokens;
@@ -35,6 +37,7 @@ use crate::model::tokenizer::from_metadata;
 use crate::quantize::{self, FileType, Outcome, Plan, Progress, RunOptions, Source};
 use crate::safetensors::{Checkpoint, Dtype};
 use crate::tokenizer::Tokenizer;
+use planned::Planned;
 use tensors::{Making, Target};
 
 /// The type that weights are converted to.
@@ -49,7 +52,15 @@ pub enum OutputType {
     /// Half precision for a checkpoint that begins with it, else bfloat16; sums are not rounded to it.
     #[default]
     Auto,
+    /// The smallest that holds all weights as they are: for a file that is quantized in the same pass.
+    Exact,
 }
+
+/// The setting that counts the tokens.
+const VOCAB_SIZE: &str = "vocab_size";
+
+/// What MLX writes for `format` into the headers of its files.
+const MLX: &str = "mlx";
 
 /// Wishes for a conversion.
 #[derive(Clone, Debug, Default)]
@@ -129,9 +140,14 @@ impl Conversion {
         let failed = |source| Error::Architecture { path: folder.path(""), source: arch::by_setting(source) };
         let family = arch::by_class(config.class()).map_err(failed)?;
         let checkpoint = folder.checkpoint()?;
+        // Before a text is made for each token.
+        let rows = checkpoint.tensors().iter().filter_map(|tensor| tensor.shape.first()).max().copied().unwrap_or(0);
+        if config.count(&[VOCAB_SIZE]).map_err(failed)?.is_some_and(|tokens| tokens as u64 > rows) {
+            return Err(failed(config.bad(VOCAB_SIZE, "no more than the rows of the largest tensor")));
+        }
         // Few families ask for them.
         let names: OnceCell<HashSet<String>> = OnceCell::new();
-        let all = || checkpoint.tensors().iter().filter_map(|tensor| tensors::text_name(&tensor.name)).collect();
+        let all = || checkpoint.tensors().iter().filter_map(|tensor| names::text_name(&tensor.name)).collect();
         let has = |name: &str| names.get_or_init(all).contains(name);
         let predicting = family.predicting_blocks(config, &has).map_err(failed)?;
         config.set_predicting_blocks((!options.no_mtp).then_some(predicting));
@@ -139,6 +155,7 @@ impl Conversion {
             OutputType::F32 => FileType::F32,
             OutputType::F16 => FileType::F16,
             OutputType::BF16 => FileType::BF16,
+            OutputType::Exact => tensors::exact_type(&checkpoint),
             OutputType::Auto => match checkpoint.tensors().first().map(|tensor| tensor.dtype) {
                 Some(Dtype::F16) => FileType::F16,
                 _ => FileType::BF16,
@@ -162,7 +179,9 @@ impl Conversion {
         let hparams = Hparams::from_metadata(&described).map_err(failed)?;
         let rules = family.tensors(&hparams).map_err(failed)?;
         let not_read = arch::check_settings(config, family.settings(), &rules).map_err(failed)?;
-        let target = Target { file_type, half_sums: options.output_type == OutputType::F16 };
+        let norms_added = family.mlx_adds_to_norms() && checkpoint.format() == Some(MLX);
+        let half_sums = options.output_type != OutputType::Auto && file_type == FileType::F16;
+        let target = Target { file_type, half_sums, norms_added };
         let made = tensors::plan(&folder.path(""), config, &hparams, &checkpoint, &rules, target)?;
         config.check_kinds().map_err(failed)?;
         let specs: Vec<TensorSpec> = made.making.iter().map(|making| making.spec.clone()).collect();
@@ -179,6 +198,11 @@ impl Conversion {
         for (key, value) in tokens.iter() {
             metadata.set(key, value.clone());
         }
+        // What can be converted can be run.
+        let known: Vec<(&str, &[f32])> =
+            made.making.iter().filter_map(|making| Some((making.spec.name.as_str(), making.values()?))).collect();
+        family.decoder(&hparams, &Planned { specs: &specs, known: &known }).map_err(failed)?;
+        from_metadata(&metadata).map_err(|source| Error::Vocabulary { path: folder.path(""), source })?;
         let path = folder.path("");
         let class = config.class().to_owned();
         Ok(Self {
@@ -310,8 +334,6 @@ impl Source for Conversion {
     }
 
     fn file_ids(&self) -> Vec<FileId> {
-        let others = ["config.json", "tokenizer.model", "spiece.model", "tokenizer.json", "tokenizer_config.json"];
-        let others = others.iter().filter_map(|name| self.folder.file_id(name));
-        self.checkpoint.file_ids().into_iter().chain(others).collect()
+        self.checkpoint.file_ids().into_iter().chain(self.folder.opened()).collect()
     }
 }

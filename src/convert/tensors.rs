@@ -7,6 +7,7 @@ use half::f16;
 
 use super::Error;
 use super::layout::Layout;
+use super::names::{bare_prefix, text_name};
 use super::part::{self, Part, index};
 use super::stored::{Found, Scheme, Stored, Tensors};
 use crate::TensorType;
@@ -15,7 +16,7 @@ use crate::gguf::TensorSpec;
 use crate::kernels;
 use crate::quant;
 use crate::quantize::FileType;
-use crate::safetensors::{self, Checkpoint, TensorInfo};
+use crate::safetensors::{self, Checkpoint, Dtype, TensorInfo};
 
 /// How weights are to be written.
 #[derive(Clone, Copy)]
@@ -23,6 +24,8 @@ pub(super) struct Target {
     pub(super) file_type: FileType,
     /// Whether sums with half-precision weights are rounded to half precision, as the reference does.
     pub(super) half_sums: bool,
+    /// Whether the constants that rules add to norms have been added already.
+    pub(super) norms_added: bool,
 }
 
 /// How one tensor is made.
@@ -57,41 +60,6 @@ pub(super) struct Made {
 /// The output matrix in most checkpoints.
 const OUTPUT: &str = "lm_head.weight";
 
-/// Prefixes of the text model within multimodal checkpoints, and one that some checkpoints of a family lack.
-const TEXT_PREFIXES: [(&str, &str); 6] = [
-    ("model.mtp.", "mtp."),
-    ("transformer.", ""),
-    ("model.language_model.", "model."),
-    ("language_model.model.", "model."),
-    ("language_model.", ""),
-    ("text_model.", ""),
-];
-
-/// Parts of names of tensors that belong to images, sound or training, not to text.
-const NOT_TEXT: [&str; 9] = [
-    "visual.",
-    "vision",
-    "audio",
-    "multi_modal_projector.",
-    "mm_projector",
-    "image_newline",
-    ".rotary_emb.inv_freq",
-    ".attention.masked_bias",
-    ".attn.masked_bias",
-];
-
-/// The name of a checkpoint's tensor as rules call it; none for what is no part of the text model.
-pub(super) fn text_name(name: &str) -> Option<String> {
-    if NOT_TEXT.iter().any(|part| name.contains(part))
-        || name.ends_with(".attention.bias") && !name.contains("self_attn")
-        || name.ends_with(".attn.bias")
-    {
-        return None;
-    }
-    let renamed = TEXT_PREFIXES.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
-    Some(renamed.unwrap_or_else(|| name.to_owned()))
-}
-
 /// Whether a tensor, as rules call it, predicts further tokens in a way that the file has no place for.
 fn is_left_out(name: &str, hparams: &Hparams) -> bool {
     if name.starts_with("mtp.") || name.starts_with("model.mtp_") {
@@ -114,8 +82,10 @@ pub(super) fn plan(
     let mut ordered: Vec<&TensorInfo> = checkpoint.tensors().iter().collect();
     ordered.sort_by_key(|tensor| checkpoint.file_number(tensor));
     let (mut skipped, mut predicting) = (0, 0);
+    let prefix = bare_prefix(rules, checkpoint);
     for (place, tensor) in ordered.into_iter().enumerate() {
-        match text_name(&tensor.name) {
+        let name = text_name(&tensor.name);
+        match name.map(|name| prefix.map_or(name.clone(), |prefix| prefix.of(name))) {
             Some(name) if is_left_out(&name, hparams) => predicting += 1,
             Some(name) => drop(by_name.insert(name, (place, tensor))),
             None => skipped += 1,
@@ -138,7 +108,7 @@ pub(super) fn plan(
                         (0, Making { spec, rows: 1, half_sums: false, from: From::Values(values) })
                     });
                 }
-                Source::Checkpoint { names, steps } => match find_all(path, scheme, &by_name, names)? {
+                Source::Checkpoint { names, steps } => match find_all(path, &scheme, &by_name, names)? {
                     Ok(found) => {
                         let place = found.iter().map(|found| found.place + 1).max().unwrap_or(0);
                         let take = |Found { stored, names, .. }| {
@@ -194,7 +164,7 @@ pub(super) fn plan(
 /// The weights of these names, or the first name that is not there.
 fn find_all(
     path: &Path,
-    scheme: Scheme,
+    scheme: &Scheme,
     tensors: &Tensors<'_>,
     names: &Names,
 ) -> Result<Result<Vec<Found>, String>, Error> {
@@ -210,6 +180,19 @@ fn find_all(
 
 fn spec(name: &str, shape: &[usize], ty: TensorType) -> TensorSpec {
     TensorSpec { name: name.to_owned(), shape: shape.iter().map(|&n| n as u64).collect(), ty }
+}
+
+/// The smallest type that holds all weights of a checkpoint as they are. Vectors do not count: they stay in single
+/// precision; quantized weights are numbers in single precision.
+pub(super) fn exact_type(checkpoint: &Checkpoint) -> FileType {
+    let matrices = checkpoint.tensors().iter().filter(|tensor| tensor.shape.len() > 1);
+    let mut types = matrices.map(|tensor| match tensor.dtype {
+        Dtype::F16 => FileType::F16,
+        Dtype::BF16 => FileType::BF16,
+        _ => FileType::F32,
+    });
+    let first = types.next().unwrap_or(FileType::F32);
+    if types.all(|ty| ty == first) { first } else { FileType::F32 }
 }
 
 /// The type of a tensor in the file: what is small, or a norm, or routes, stays in single precision.
@@ -248,9 +231,18 @@ impl Making {
                 Some(_) => {}
             }
         }
-        let arithmetic = steps.iter().filter(|step| matches!(step, Step::Add(_) | Step::NegExp)).cloned().collect();
+        let changes = |step: &&Step| matches!(step, Step::Add(_)) && !target.norms_added || **step == Step::NegExp;
+        let arithmetic = steps.iter().filter(changes).cloned().collect();
         let from = From::Parts { parts, part_rows: rows / count, layout, arithmetic };
         Ok(Self { spec: spec(&rule.name, &rule.shape, ty), rows, half_sums: target.half_sums, from })
+    }
+
+    /// Its numbers, where they follow from the settings alone.
+    pub(super) fn values(&self) -> Option<&[f32]> {
+        match &self.from {
+            From::Values(values) => Some(values),
+            From::Parts { .. } => None,
+        }
     }
 
     fn cols(&self) -> usize {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::dtype::Dtype;
 use super::error::{Error, FormatError, IndexProblem};
-use super::header::{self, Entry, LENGTH_BYTES};
+use super::header::{self, Entry, Header, LENGTH_BYTES};
 use super::index::{Index, MAX_INDEX_BYTES};
 use crate::bytes::Bytes;
 use crate::files::{FileError, FileId, Input, InputFile};
@@ -50,6 +50,10 @@ pub struct Checkpoint {
     files: Vec<Input>,
     /// Sorted by name.
     tensors: Vec<TensorInfo>,
+    /// The framework that wrote the first file.
+    format: Option<String>,
+    /// Identity of the index.
+    index: Option<FileId>,
 }
 
 impl Checkpoint {
@@ -83,7 +87,9 @@ impl Checkpoint {
 
     fn open_index(folder: &Path, path: &Path) -> Result<Self, Error> {
         let fail = |problem| Error::Index { path: path.into(), problem };
-        let json = InputFile::open(path)?.read_all(MAX_INDEX_BYTES)?;
+        let file = InputFile::open(path)?;
+        let id = file.id();
+        let json = file.read_all(MAX_INDEX_BYTES)?;
         let index = Index::parse(&json).map_err(fail)?;
         let names = index.shards();
         let mut files = Vec::with_capacity(names.len());
@@ -96,7 +102,7 @@ impl Checkpoint {
             })?;
             files.push(file);
         }
-        let checkpoint = Self::assemble(files)?;
+        let checkpoint = Self { index: Some(id), ..Self::assemble(files)? };
         let names: Vec<&str> = names.into_iter().collect();
         let shard = |tensor: &TensorInfo| names.get(tensor.file).copied().unwrap_or_default();
         let found: Vec<(&str, &str)> =
@@ -106,15 +112,17 @@ impl Checkpoint {
     }
 
     fn assemble(files: Vec<Input>) -> Result<Self, Error> {
-        let mut tensors = Vec::new();
+        let (mut tensors, mut format) = (Vec::new(), None);
         for (file, opened) in files.iter().enumerate() {
-            tensors.extend(header_of(opened)?.into_iter().map(|entry| {
+            let header = header_of(opened)?;
+            format = format.or(header.format);
+            tensors.extend(header.tensors.into_iter().map(|entry| {
                 let Entry { name, dtype, shape, start, bytes } = entry;
                 TensorInfo { name, dtype, shape, bytes, start, file }
             }));
         }
         tensors.sort_by(|a: &TensorInfo, b| (&a.name, a.file).cmp(&(&b.name, b.file)));
-        Ok(Self { files, tensors })
+        Ok(Self { files, tensors, format, index: None })
     }
 
     /// All tensors, sorted by name.
@@ -136,6 +144,12 @@ impl Checkpoint {
         tensor.file
     }
 
+    /// The framework that wrote the files, where they say it (`pt`, `mlx`).
+    #[must_use]
+    pub fn format(&self) -> Option<&str> {
+        self.format.as_deref()
+    }
+
     /// The files' paths, sorted.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(Input::path)
@@ -147,10 +161,10 @@ impl Checkpoint {
         self.tensors.iter().map(TensorInfo::bytes).fold(0, u64::saturating_add)
     }
 
-    /// Identities of the files, so that an output does not overwrite them.
+    /// Identities of the files and of the index, so that an output does not overwrite them.
     #[must_use]
     pub fn file_ids(&self) -> Vec<FileId> {
-        self.files.iter().filter_map(Input::file_id).collect()
+        self.files.iter().filter_map(Input::file_id).chain(self.index).collect()
     }
 
     /// Fills `buffer` with the bytes of a tensor from `offset_bytes` on.
@@ -190,7 +204,7 @@ fn open_input(path: &Path) -> Result<Input, FileError> {
     Ok(Input::File(InputFile::open(path)?))
 }
 
-fn header_of(file: &Input) -> Result<Vec<Entry>, Error> {
+fn header_of(file: &Input) -> Result<Header, Error> {
     let fail = |(place, offset, problem)| {
         Error::Format(Box::new(FormatError { path: file.path().into(), place, offset, problem }))
     };
@@ -214,7 +228,9 @@ fn instead(folder: &Path) -> &'static str {
     if has(|name| name.starts_with("model-") && name.ends_with(".safetensors")) {
         " (there are shards: the index is missing)"
     } else if has(|name| name.starts_with("pytorch_model") && name.ends_with(".bin")) {
-        " (there are PyTorch weights: save them as safetensors first)"
+        " (there are PyTorch weights, which may hold programs and are not read; transformers saves them as safetensors: \
+         python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('DIR', dtype='auto')\
+         .save_pretrained('DIR')\")"
     } else if has(|name| name.starts_with("adapter_model")) {
         " (there is an adapter: merge it into its base model first)"
     } else if has(|name| name.starts_with("consolidated")) {

@@ -55,11 +55,20 @@ pub(super) fn length(begins: &[u8], size: u64) -> Result<u64, Fault> {
     Ok(bytes)
 }
 
-/// Reads and checks a header, in a file of `size` bytes. The tensors are sorted by name.
-pub(super) fn parse(json: &[u8], size: u64) -> Result<Vec<Entry>, Fault> {
+/// What a header says.
+pub(super) struct Header {
+    /// Sorted by name.
+    pub(super) tensors: Vec<Entry>,
+    /// The framework that wrote it, where it says so.
+    pub(super) format: Option<String>,
+}
+
+/// Reads and checks a header, in a file of `size` bytes.
+pub(super) fn parse(json: &[u8], size: u64) -> Result<Header, Fault> {
     let in_header = |problem| (Place::Header, LENGTH_BYTES, problem);
     let entries: Entries<RawEntry> =
         serde_json::from_slice(json).map_err(|error| in_header(Problem::Json(error.to_string())))?;
+    let format = entries.format.clone();
     let raw = entries.sorted().map_err(|name| (Place::Tensor(name), LENGTH_BYTES, Problem::Duplicate))?;
     let data_start = LENGTH_BYTES.saturating_add(json.len() as u64);
     let mut tensors = Vec::with_capacity(raw.len());
@@ -70,7 +79,7 @@ pub(super) fn parse(json: &[u8], size: u64) -> Result<Vec<Entry>, Fault> {
         }
     }
     check_adjacent(&tensors, data_start, size)?;
-    Ok(tensors)
+    Ok(Header { tensors, format })
 }
 
 fn entry(name: &str, raw: RawEntry, data_start: u64, size: u64) -> Result<Entry, Problem> {

@@ -4,13 +4,17 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value as Json;
 
 /// The name under which a safetensors header keeps free text.
 const METADATA: &str = "__metadata__";
 
-/// The entries of an object in their order, without free text (`__metadata__`).
-pub(super) struct Entries<V>(pub(super) Vec<(String, V)>);
+/// The entries of an object in their order, without free text (`__metadata__`), of which `format` is kept.
+pub(super) struct Entries<V> {
+    entries: Vec<(String, V)>,
+    pub(super) format: Option<String>,
+}
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -28,22 +32,23 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for EntriesVisitor<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
+        let (mut entries, mut format) = (Vec::new(), None);
         while let Some(name) = map.next_key::<String>()? {
             if name == METADATA {
-                map.next_value::<IgnoredAny>()?;
+                let text: Json = map.next_value()?;
+                format = text.get("format").and_then(Json::as_str).map(str::to_owned);
             } else {
                 entries.push((name, map.next_value()?));
             }
         }
-        Ok(Entries(entries))
+        Ok(Entries { entries, format })
     }
 }
 
 impl<V> Entries<V> {
     /// The entries sorted by name, or the first name that stands there twice.
     pub(super) fn sorted(self) -> Result<Vec<(String, V)>, String> {
-        let mut entries = self.0;
+        let mut entries = self.entries;
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         match entries.windows(2).find(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
             Some([(name, _), ..]) => Err(name.clone()),

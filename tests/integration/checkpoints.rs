@@ -65,6 +65,7 @@ fn shards_open_as_one() {
     assert_eq!(files, [1, 0, 1]);
     assert_eq!((read(&checkpoint, "a"), read(&checkpoint, "b")), (vec![1, 2], vec![5, 6, 7, 8]));
     assert_eq!(checkpoint.bytes(), 8);
+    assert_eq!(checkpoint.file_ids().len(), 3, "the index is an input too");
 }
 
 #[test]
@@ -92,7 +93,8 @@ fn folders_without_a_checkpoint_say_what_they_hold() {
     let folder = Folder::new("checkpoints-none");
     assert!(error(&folder).contains("no checkpoint: neither model.safetensors nor"), "{}", error(&folder));
     write(&folder, "pytorch_model.bin", "");
-    assert!(error(&folder).ends_with("(there are PyTorch weights: save them as safetensors first)"));
+    let hint = error(&folder);
+    assert!(hint.contains("(there are PyTorch weights, ") && hint.contains("python -c \"from transformers"), "{hint}");
     write(&folder, "model-00001-of-00002.safetensors", "");
     assert!(error(&folder).ends_with("(there are shards: the index is missing)"));
     assert!(

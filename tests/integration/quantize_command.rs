@@ -146,6 +146,50 @@ fn steps_beyond_half_precision_are_those_of_llama_quantize() {
     assert_eq!(text(&output.stderr), expected);
 }
 
+/// Quantizing in one pass rounds nothing on its way.
+#[test]
+fn checkpoints_in_bfloat16_are_quantized_from_it() {
+    let folder = Folder::new("quantize-bf16");
+    let from = checkpoint(&folder, "llama2").join("model.safetensors");
+    let bytes = fs::read(&from).expect("a file");
+    let len = 8 + usize::try_from(u64::from_le_bytes(*bytes.first_chunk().expect("a length"))).expect("small");
+    // Large numbers are beyond half precision, small ones below it.
+    let header = text(&bytes[8..len]).replace("\"F16\"", "\"BF16\"");
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    for (i, x) in bytes[len..].as_chunks::<2>().0.iter().enumerate() {
+        let x = half::f16::from_le_bytes(*x).to_f32() * if i % 64 == 0 { 1e7 } else { 1e-6 };
+        file.extend(half::bf16::from_f32(x).to_le_bytes());
+    }
+    fs::write(&from, file).expect("written");
+    let run = |args: &[&str]| {
+        let output = gguf(args, folder.root());
+        assert!(output.status.success(), "{output:?}");
+    };
+    run(&["convert", "llama2", "-t", "bf16", "-o", "bf16.gguf"]);
+    run(&["quantize", "bf16.gguf", "-t", "Q8_0", "-o", "two.gguf"]);
+    run(&["convert", "llama2", "-t", "Q8_0", "-o", "one.gguf"]);
+    assert!(fs::read(folder.path("one.gguf")).expect("a file") == fs::read(folder.path("two.gguf")).expect("a file"));
+}
+
+/// What a checkpoint's folder has been read of is no output.
+#[test]
+fn files_of_a_checkpoint_are_never_overwritten() {
+    let folder = Folder::new("quantize-checkpoint");
+    let from = checkpoint(&folder, "llama2");
+    fs::write(from.join("added_tokens.json"), "{}").expect("written");
+    fs::write(from.join("notes.txt"), "notes").expect("written");
+    for name in ["config.json", "generation_config.json", "added_tokens.json", "tokenizer_config.json"] {
+        let before = fs::read(from.join(name)).expect("a file");
+        let output = gguf(&["convert", "llama2", "-o", &format!("llama2/{name}"), "--force"], folder.root());
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(text(&output.stderr).contains("is an input"), "{output:?}");
+        assert!(fs::read(from.join(name)).expect("a file") == before, "{name}");
+    }
+    let output = gguf(&["convert", "llama2", "-o", "llama2/notes.txt", "--force"], folder.root());
+    assert!(output.status.success(), "{output:?}");
+}
+
 #[test]
 fn inputs_are_never_overwritten() {
     let folder = Folder::new("quantize-inputs");

@@ -177,6 +177,84 @@ fn fp8(tensors: &mut Tensors, module: &str, shape: [usize; 2], block: [usize; 2]
     all.map(|(o, i)| e4m3(codes[o * inputs + i]) * scale(o, i)).collect()
 }
 
+/// A stream of integers of `bits` bits, the lowest first, in words of 32.
+fn stream(codes: impl Iterator<Item = u32>, bits: u32) -> Vec<u8> {
+    let all: Vec<bool> = codes.flat_map(|code| (0..bits).map(move |bit| code >> bit & 1 == 1)).collect();
+    let words = all.chunks(32).map(|word| word.iter().rev().fold(0u32, |sum, &bit| sum << 1 | u32::from(bit)));
+    words.flat_map(u32::to_le_bytes).collect()
+}
+
+/// Floats from 0 to 1, in half precision.
+fn halves(name: &str, count: usize) -> Vec<f16> {
+    let mut next = integers(name, 512);
+    (0..count).map(|_| f16::from_f32(next() as f32 / 512.0)).collect()
+}
+
+fn half_tensor(shape: &[usize], values: &[f16]) -> Tensor {
+    tensor(Dtype::F16, shape, values.iter().flat_map(|x| x.to_le_bytes()))
+}
+
+/// MLX's affine form. The layout was compared with `mlx.core.quantize` of mlx 0.32.4 for all numbers of bits.
+fn mlx(tensors: &mut Tensors, module: &str, [outputs, inputs]: [usize; 2], bits: u32) -> Vec<f32> {
+    let groups = inputs / 32;
+    let mut next = integers(module, 1 << bits);
+    let codes: Vec<u32> = (0..outputs * inputs).map(|_| next()).collect();
+    let (scales, biases) = (halves(module, outputs * groups), halves(&module[1..], outputs * groups));
+    let bytes = codes.chunks(inputs).flat_map(|row| stream(row.iter().copied(), bits));
+    let words = inputs * bits as usize / 32;
+    tensors.insert(format!("{module}.weight"), tensor(Dtype::U32, &[outputs, words], bytes));
+    tensors.insert(format!("{module}.scales"), half_tensor(&[outputs, groups], &scales));
+    tensors.insert(format!("{module}.biases"), half_tensor(&[outputs, groups], &biases));
+    let number = |i: usize| {
+        let group = i / inputs * groups + i % inputs / 32;
+        codes[i] as f32 * scales[group].to_f32() + biases[group].to_f32()
+    };
+    (0..outputs * inputs).map(number).collect()
+}
+
+/// Packed integers of compressed-tensors in groups of 32 columns, or of columns that take turns.
+fn packed_rows(tensors: &mut Tensors, module: &str, shape: [usize; 2], zeros: bool, in_turn: bool) -> Vec<f32> {
+    let [outputs, inputs] = shape;
+    let count = inputs / 32;
+    let groups = Groups::new(module, shape);
+    let group = |i: usize| if in_turn { i % count } else { i / 32 };
+    let bytes = groups.codes.chunks(inputs).flat_map(|row| stream(row.iter().copied(), 4));
+    tensors.insert(format!("{module}.weight_packed"), tensor(Dtype::I32, &[outputs, inputs / 8], bytes));
+    let by_row = |o: usize, g: usize| groups.scales[g * outputs + o];
+    let scales: Vec<f16> = (0..outputs).flat_map(|o| (0..count).map(move |g| by_row(o, g))).collect();
+    tensors.insert(format!("{module}.weight_scale"), half_tensor(&[outputs, count], &scales));
+    let shape_bytes = shape.iter().flat_map(|&n| (n as u64).to_le_bytes());
+    tensors.insert(format!("{module}.weight_shape"), tensor(Dtype::I64, &[2], shape_bytes));
+    if in_turn {
+        let index = (0..inputs).flat_map(|i| u32::try_from(group(i)).expect("small").to_le_bytes());
+        tensors.insert(format!("{module}.weight_g_idx"), tensor(Dtype::I32, &[inputs], index));
+    }
+    let zero = |o: usize, i: usize| if zeros { groups.zeros[group(i) * outputs + o] } else { 8 };
+    if zeros {
+        let words =
+            words([outputs / 8, count], |w, g| (0..8).map(|k| groups.zeros[g * outputs + 8 * w + k] << (4 * k)).sum());
+        tensors.insert(format!("{module}.weight_zero_point"), words);
+    }
+    let number =
+        |o: usize, i: usize| (groups.codes[o * inputs + i] as f32 - zero(o, i) as f32) * by_row(o, group(i)).to_f32();
+    (0..outputs).flat_map(|o| (0..inputs).map(move |i| (o, i))).map(|(o, i)| number(o, i)).collect()
+}
+
+/// Signed bytes with a scale a row.
+fn bytes_by_row(tensors: &mut Tensors, module: &str, [outputs, inputs]: [usize; 2], scale: &str) -> Vec<f32> {
+    let mut next = integers(module, 256);
+    let codes: Vec<u8> = (0..outputs * inputs).map(|_| u8::try_from(next()).expect("a byte")).collect();
+    let scales = halves(module, outputs);
+    tensors.insert(format!("{module}.weight"), tensor(Dtype::I8, &[outputs, inputs], codes.iter().copied()));
+    let bitsandbytes = scale == "SCB";
+    let stored: Vec<u8> = scales.iter().flat_map(|x| x.to_f32().to_le_bytes()).collect();
+    let shape = if bitsandbytes { vec![outputs] } else { vec![outputs, 1] };
+    tensors.insert(format!("{module}.{scale}"), tensor(Dtype::F32, &shape, stored));
+    let factor = if bitsandbytes { 1.0 / 127.0 } else { 1.0 };
+    let number = |i: usize| f32::from(codes[i].cast_signed()) * (scales[i / inputs].to_f32() * factor);
+    (0..outputs * inputs).map(number).collect()
+}
+
 /// Converts `qwen3moe` with all its projections quantized, and compares each with its formula.
 fn check(name: &str, settings: &Json, quantize: Quantize) {
     let folder = Folder::new(&format!("sources-{name}"));
@@ -224,6 +302,43 @@ fn eight_bit_floats_are_decoded() {
     let floats = json!({ "quant_method": "compressed-tensors", "format": "float-quantized" });
     check("fp8-rows", &floats, |tensors, module, shape| fp8(tensors, module, shape, [1, shape[1]], "weight_scale"));
     check("fp8-all", &floats, |tensors, module, shape| fp8(tensors, module, shape, shape, "weight_scale"));
+}
+
+#[test]
+fn integers_along_rows_are_decoded() {
+    let mlx_settings = |bits: u32| json!({ "group_size": 32, "bits": bits });
+    check("mlx-2", &mlx_settings(2), |tensors, module, shape| mlx(tensors, module, shape, 2));
+    check("mlx-3", &mlx_settings(3), |tensors, module, shape| mlx(tensors, module, shape, 3));
+    check("mlx-4", &mlx_settings(4), |tensors, module, shape| mlx(tensors, module, shape, 4));
+    check("mlx-5", &mlx_settings(5), |tensors, module, shape| mlx(tensors, module, shape, 5));
+    check("mlx-6", &mlx_settings(6), |tensors, module, shape| mlx(tensors, module, shape, 6));
+    check("mlx-8", &mlx_settings(8), |tensors, module, shape| mlx(tensors, module, shape, 8));
+    // Some modules have other integers.
+    let own =
+        json!({ "group_size": 32, "bits": 4, "model.layers.1.self_attn.q_proj": { "group_size": 32, "bits": 8 } });
+    check("mlx-own", &own, |tensors, module, shape| {
+        mlx(tensors, module, shape, if module == "model.layers.1.self_attn.q_proj" { 8 } else { 4 })
+    });
+    let rows = |format: &str, weights: Json| {
+        json!({ "quant_method": "compressed-tensors", "format": format,
+            "config_groups": { "group_0": { "targets": ["Linear"], "weights": weights } } })
+    };
+    let weights = |symmetric: bool| json!({ "num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": symmetric });
+    check("rows", &rows("pack-quantized", weights(true)), |tensors, module, shape| {
+        packed_rows(tensors, module, shape, false, false)
+    });
+    check("rows-zeros", &rows("pack-quantized", weights(false)), |tensors, module, shape| {
+        packed_rows(tensors, module, shape, true, false)
+    });
+    check("rows-turns", &rows("pack-quantized", weights(true)), |tensors, module, shape| {
+        packed_rows(tensors, module, shape, false, true)
+    });
+    let bytes = json!({ "num_bits": 8, "type": "int", "strategy": "channel", "symmetric": true });
+    check("bytes", &rows("int-quantized", bytes), |tensors, module, shape| {
+        bytes_by_row(tensors, module, shape, "weight_scale")
+    });
+    let bitsandbytes = json!({ "quant_method": "bitsandbytes", "load_in_8bit": true });
+    check("bitsandbytes", &bitsandbytes, |tensors, module, shape| bytes_by_row(tensors, module, shape, "SCB"));
 }
 
 #[test]
@@ -286,10 +401,13 @@ fn unknown_and_broken_forms_are_refused_by_name() {
     };
     let unknown = |name: &str| format!("quantization {name} is not known");
     for (settings, name) in [
-        (json!({ "quant_method": "bitsandbytes" }), "bitsandbytes"),
+        (json!({ "quant_method": "bitsandbytes", "load_in_4bit": true }), "bitsandbytes with 4 bits"),
+        (json!({ "quant_method": "hqq" }), "hqq"),
+        (json!({ "bits": 4, "group_size": 32, "mode": "mxfp4" }), "MLX with 4 bits in mode mxfp4"),
+        (json!({ "quant_method": "compressed-tensors", "format": "marlin-24" }), "compressed-tensors in marlin-24"),
         (
             json!({ "quant_method": "compressed-tensors", "format": "pack-quantized" }),
-            "compressed-tensors in pack-quantized",
+            "compressed-tensors with several config_groups",
         ),
         (json!({ "quant_method": "awq", "bits": 4, "version": "gemv" }), "awq with 4 bits, version gemv"),
         (json!({ "quant_method": "gptq", "bits": 3 }), "gptq with 3 bits, version none"),

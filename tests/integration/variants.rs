@@ -144,6 +144,19 @@ fn names_without_their_prefix_are_understood() {
 }
 
 #[test]
+fn checkpoints_of_bare_models_are_understood() {
+    let folder = Folder::new("variants-bare");
+    for (name, class) in [("llama2", "LlamaModel"), ("llama2", "LlamaForCausalLM"), ("gemma2", "Gemma2Model")] {
+        assert_same_logits(&folder, name, &format!("{name}-{class}"), |path| {
+            let mut settings = settings(path);
+            settings.insert("architectures".into(), json!([class]));
+            write_json(&path.join("config.json"), &Json::Object(settings));
+            rename(path, |tensor| tensor.strip_prefix("model.").unwrap_or(tensor).to_owned());
+        });
+    }
+}
+
+#[test]
 fn factors_for_long_contexts_are_carried_over() {
     let folder = Folder::new("variants-long");
     // The golden's tokens are no more than the model was first trained on: the short factors count, and change nothing.
@@ -183,6 +196,43 @@ fn settings_that_files_cannot_express_are_refused() {
         write_json(&from.join("config.json"), &Json::Object(settings));
         assert!(conversion(&from).is_err(), "{name}: {setting} = {value} is accepted");
     }
+}
+
+/// Whatever loading would refuse is refused before anything is written.
+#[test]
+fn what_could_not_be_run_is_not_converted() {
+    let folder = Folder::new("variants-unusable");
+    let cases: [(&str, &str, Json); 14] = [
+        ("mixtral", "num_experts_per_tok", json!(0)),
+        ("mixtral", "num_experts_per_tok", json!(32)),
+        ("mixtral", "num_experts_per_tok", json!(1_000_000_000)),
+        ("qwen2moe", "num_experts_per_tok", json!(0)),
+        ("qwen2moe", "num_experts_per_tok", json!(1_000_000_000)),
+        ("granite", "partial_rotary_factor", json!(1e-9)),
+        ("gptneox", "head_dim", json!(1)),
+        ("cohere2", "sliding_window", json!(1u64 << 31)),
+        ("llama2", "vocab_size", json!(20_000_000)),
+        ("llama2", "vocab_size", json!(1 << 24)),
+        ("ernie45", "/rope_parameters/rope_theta", json!(-1)),
+        ("mixtral", "/rope_parameters/rope_theta", json!(1e-308)),
+        ("ministral3", "/rope_parameters/beta_fast", json!(-32.0)),
+        ("ministral3", "/rope_parameters/original_max_position_embeddings", json!(2f64.powi(64))),
+    ];
+    for (name, setting, value) in cases {
+        let from = checkpoint(&folder, name);
+        let mut settings = Json::Object(settings(&from));
+        match settings.pointer_mut(setting) {
+            Some(place) if setting.starts_with('/') => *place = value.clone(),
+            _ => settings[setting] = value.clone(),
+        }
+        write_json(&from.join("config.json"), &settings);
+        assert!(conversion(&from).is_err(), "{name}: {setting} = {value} is accepted");
+    }
+    let from = checkpoint(&folder, "qwen3");
+    let mut tokenizer = read_json(&from.join("tokenizer.json"));
+    tokenizer["model"]["merges"] = json!([]);
+    write_json(&from.join("tokenizer.json"), &tokenizer);
+    assert!(conversion(&from).is_err(), "a tokenizer without merges is accepted");
 }
 
 #[test]

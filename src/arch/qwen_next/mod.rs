@@ -84,6 +84,10 @@ impl Architecture for QwenNext {
         ]
     }
 
+    fn mlx_adds_to_norms(&self) -> bool {
+        true
+    }
+
     fn predicting_blocks(&self, _config: &Config, has: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
         Ok((0..).take_while(|i| has(&format!("mtp.layers.{i}.input_layernorm.weight"))).count())
     }

@@ -2,6 +2,7 @@
 //! rows are read. One file a form; `quantization_config` of `config.json` says which to look for.
 
 mod fp8;
+mod integers;
 mod mxfp4;
 mod packed;
 mod scheme;
@@ -21,6 +22,8 @@ pub(super) enum Stored {
     Mxfp4(mxfp4::Mxfp4),
     /// Integers in words along the inputs (GPTQ) or the outputs (AWQ), with scales and zeros a group of inputs.
     Packed(Box<packed::Packed>),
+    /// Integers along the rows (MLX, compressed-tensors, bitsandbytes), with scales a group of columns.
+    Integers(Box<integers::Integers>),
 }
 
 impl Stored {
@@ -29,7 +32,7 @@ impl Stored {
         match self {
             Self::Plain(tensor) => number_type(tensor.dtype),
             Self::Mxfp4(_) => Some(TensorType::MXFP4),
-            Self::Fp8(_) | Self::Packed(_) => Some(TensorType::F32),
+            Self::Fp8(_) | Self::Packed(_) | Self::Integers(_) => Some(TensorType::F32),
         }
     }
 
@@ -40,6 +43,7 @@ impl Stored {
             Self::Fp8(fp8) => fp8.shape(),
             Self::Mxfp4(mxfp4) => mxfp4.shape(),
             Self::Packed(packed) => packed.shape(),
+            Self::Integers(integers) => integers.shape(),
         }
     }
 
@@ -50,6 +54,7 @@ impl Stored {
             Self::Fp8(fp8) => fp8.tensor(),
             Self::Mxfp4(mxfp4) => mxfp4.tensor(),
             Self::Packed(packed) => packed.tensor(),
+            Self::Integers(integers) => integers.tensor(),
         }
     }
 
@@ -59,7 +64,7 @@ impl Stored {
         match self {
             Self::Plain(_) => 0,
             Self::Mxfp4(_) => elements,
-            Self::Fp8(_) | Self::Packed(_) => elements * 8,
+            Self::Fp8(_) | Self::Packed(_) | Self::Integers(_) => elements * 8,
         }
     }
 
@@ -73,6 +78,7 @@ impl Stored {
             Self::Fp8(fp8) => fp8.read(checkpoint, first, cols, out),
             Self::Mxfp4(mxfp4) => mxfp4.read(checkpoint, first, cols, out),
             Self::Packed(packed) => packed.read(checkpoint, first, cols, out),
+            Self::Integers(integers) => integers.read(checkpoint, first, cols, out),
         }
     }
 }

@@ -1,0 +1,67 @@
+//! Names of a checkpoint's tensors, as the rules of families call them.
+
+use crate::arch::{Source, TensorRule};
+use crate::safetensors::Checkpoint;
+
+/// Prefixes of the text model within multimodal checkpoints, and one that some checkpoints of a family lack.
+const TEXT_PREFIXES: [(&str, &str); 6] = [
+    ("model.mtp.", "mtp."),
+    ("transformer.", ""),
+    ("model.language_model.", "model."),
+    ("language_model.model.", "model."),
+    ("language_model.", ""),
+    ("text_model.", ""),
+];
+
+/// Parts of names of tensors that belong to images, sound or training, not to text.
+const NOT_TEXT: [&str; 9] = [
+    "visual.",
+    "vision",
+    "audio",
+    "multi_modal_projector.",
+    "mm_projector",
+    "image_newline",
+    ".rotary_emb.inv_freq",
+    ".attention.masked_bias",
+    ".attn.masked_bias",
+];
+
+/// The name of a checkpoint's tensor as rules call it; none for what is no part of the text model.
+pub(super) fn text_name(name: &str) -> Option<String> {
+    if NOT_TEXT.iter().any(|part| name.contains(part))
+        || name.ends_with(".attention.bias") && !name.contains("self_attn")
+        || name.ends_with(".attn.bias")
+    {
+        return None;
+    }
+    let renamed = TEXT_PREFIXES.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
+    Some(renamed.unwrap_or_else(|| name.to_owned()))
+}
+
+/// What a bare model's checkpoint leaves out before the names of its tensors.
+#[derive(Clone, Copy)]
+pub(super) struct BarePrefix(&'static str);
+
+/// Prefixes under which a model with an output matrix has the bare model.
+const MODEL_PREFIXES: [&str; 2] = ["model.", "gpt_neox."];
+/// Names that stand beside the bare model.
+const BESIDE: [&str; 3] = ["lm_head.", "embed_out.", "mtp."];
+
+impl BarePrefix {
+    /// The name in a model with an output matrix.
+    pub(super) fn of(self, name: String) -> String {
+        if BESIDE.iter().any(|beside| name.starts_with(beside)) { name } else { format!("{}{name}", self.0) }
+    }
+}
+
+/// What the tensors of `checkpoint` lack before their names, where it was saved from the bare model: `layers.0.` for
+/// `model.layers.0.`.
+pub(super) fn bare_prefix(rules: &[TensorRule], checkpoint: &Checkpoint) -> Option<BarePrefix> {
+    let first = rules.iter().flat_map(|rule| &rule.sources).find_map(|source| match source {
+        Source::Checkpoint { names, .. } => names.iter().next(),
+        Source::RopeFactors => None,
+    })?;
+    let prefix = MODEL_PREFIXES.into_iter().find(|prefix| first.starts_with(prefix))?;
+    let mut names = checkpoint.tensors().iter().filter_map(|tensor| text_name(&tensor.name));
+    (!names.any(|name| name.starts_with(prefix))).then_some(BarePrefix(prefix))
+}
