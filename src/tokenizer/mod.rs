@@ -26,6 +26,8 @@ pub use stream::StreamDecoder;
 pub(crate) use vocab::PieceHasher;
 pub use vocab::{Model, SpecialIds, TokenKind, Vocab};
 
+use std::ops::Range;
+
 use special::{Part, Specials};
 
 /// How text is encoded.
@@ -121,11 +123,22 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, Error> {
         let mut tokens = Vec::with_capacity(text.len() / 3 + 2);
         self.begin(options, &mut tokens);
-        self.encode_parts(text, options, &mut tokens)?;
-        if options.add_special {
-            let word_piece = self.vocab.model == Model::WordPiece;
-            tokens.extend(if word_piece { self.vocab.special.separator } else { self.end_of_text() });
-        }
+        self.encode_parts(text, options, &[], &mut tokens)?;
+        self.finish(options, &mut tokens);
+        Ok(tokens)
+    }
+
+    /// As [`Self::encode`] with control tokens, but those within the byte ranges `plain` are text. The ranges are in order and
+    /// apart from each other.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_marked(&self, text: &str, plain: &[Range<usize>], add_special: bool) -> Result<Vec<u32>, Error> {
+        let options = EncodeOptions { add_special, parse_special: true };
+        let mut tokens = Vec::with_capacity(text.len() / 3 + 2);
+        self.begin(options, &mut tokens);
+        self.encode_parts(text, options, plain, &mut tokens)?;
+        self.finish(options, &mut tokens);
         Ok(tokens)
     }
 
@@ -136,13 +149,13 @@ impl Tokenizer {
     pub fn encode_pair(&self, first: &str, second: &str, options: EncodeOptions) -> Result<Vec<u32>, Error> {
         let mut tokens = Vec::with_capacity((first.len() + second.len()) / 3 + 4);
         self.begin(options, &mut tokens);
-        self.encode_parts(first, options, &mut tokens)?;
+        self.encode_parts(first, options, &[], &mut tokens)?;
         let separator = self.vocab.special.separator;
         if options.add_special {
             tokens.extend(self.end_of_text());
             tokens.extend(separator.filter(|_| self.vocab.add_separator));
         }
-        self.encode_parts(second, options, &mut tokens)?;
+        self.encode_parts(second, options, &[], &mut tokens)?;
         if options.add_special {
             let word_piece = separator.filter(|_| self.vocab.model == Model::WordPiece);
             tokens.extend(self.end_of_text().or(word_piece));
@@ -156,6 +169,13 @@ impl Tokenizer {
         }
     }
 
+    fn finish(&self, options: EncodeOptions, tokens: &mut Vec<u32>) {
+        if options.add_special {
+            let word_piece = self.vocab.model == Model::WordPiece;
+            tokens.extend(if word_piece { self.vocab.special.separator } else { self.end_of_text() });
+        }
+    }
+
     /// The token that ends a text, where texts have one.
     fn end_of_text(&self) -> Option<u32> {
         let special = &self.vocab.special;
@@ -163,10 +183,16 @@ impl Tokenizer {
     }
 
     /// Appends the tokens of `text`, those that it spells out among them.
-    fn encode_parts(&self, text: &str, options: EncodeOptions, tokens: &mut Vec<u32>) -> Result<(), Error> {
+    fn encode_parts(
+        &self,
+        text: &str,
+        options: EncodeOptions,
+        plain: &[Range<usize>],
+        tokens: &mut Vec<u32>,
+    ) -> Result<(), Error> {
         let mut failed = Ok(());
         let mut after_special = true;
-        self.specials.split(text, options.parse_special, |part| match part {
+        self.specials.split(text, options.parse_special, plain, |part| match part {
             Part::Token(id) => {
                 tokens.push(id);
                 after_special = true;

@@ -1,5 +1,7 @@
 //! Finding tokens that stand for themselves in a text: control tokens, when they are asked for, and user-defined ones.
 
+use std::ops::Range;
+
 use super::trie::Trie;
 use super::vocab::{TokenKind, Vocab};
 
@@ -58,6 +60,12 @@ impl Found {
     }
 }
 
+/// Whether one of `ranges`, which are in order, has a byte in common with `range`.
+fn overlaps(ranges: &[Range<usize>], range: Range<usize>) -> bool {
+    let after = ranges.partition_point(|other| other.end <= range.start);
+    ranges.get(after).is_some_and(|other| other.start < range.end)
+}
+
 impl Specials {
     pub(super) fn new(vocab: &Vocab, swallow: Vec<bool>) -> Self {
         let mut specials = Self { swallow, ..Self::default() };
@@ -74,8 +82,15 @@ impl Specials {
         specials
     }
 
-    /// Cuts `text` at its special tokens: the longest at each place.
-    pub(super) fn split<'t>(&self, text: &'t str, parse_special: bool, mut part: impl FnMut(Part<'t>)) {
+    /// Cuts `text` at its special tokens: the longest at each place. Control tokens that overlap one of the `plain` byte ranges,
+    /// which are in order, are text.
+    pub(super) fn split<'t>(
+        &self,
+        text: &'t str,
+        parse_special: bool,
+        plain: &[Range<usize>],
+        mut part: impl FnMut(Part<'t>),
+    ) {
         let found = if parse_special { &self.all } else { &self.user };
         if found.trie.is_empty() {
             if !text.is_empty() {
@@ -86,7 +101,11 @@ impl Specials {
         let (mut done, mut at) = (0, found.next(text, 0));
         while at < text.len() {
             // A token's text that is no UTF-8 of its own may end inside a character: it is then none.
-            let token = found.at(&text.as_bytes()[at..]).filter(|(len, _)| text.is_char_boundary(at + len));
+            let whole = |(len, _): &(usize, u32)| text.is_char_boundary(at + len);
+            let mut token = found.at(&text.as_bytes()[at..]).filter(whole);
+            if token.is_some_and(|(len, _)| overlaps(plain, at..at + len)) {
+                token = self.user.at(&text.as_bytes()[at..]).filter(whole);
+            }
             let Some((len, id)) = token else {
                 at = found.next(text, at + 1);
                 continue;
