@@ -21,7 +21,7 @@ fn render(template: &ChatTemplate, conversation: &Json) -> Result<String, String
     let messages = variables.remove("messages").expect("messages");
     let prompt = variables.remove("add_generation_prompt").and_then(|value| value.as_bool()).expect("a choice");
     let options = TemplateOptions { add_generation_prompt: prompt, variables, now: Some(UNIX_EPOCH + NOW) };
-    template.render_json(&messages, &options).map_err(|e| e.to_string())
+    template.render_json(&messages, &options).map(|rendered| rendered.text).map_err(|e| e.to_string())
 }
 
 /// The first 64 bits of a text's SHA-256.

@@ -1,0 +1,377 @@
+//! A model's own chat template, rendered as transformers renders it: Jinja as Python has it, with methods of strings, lists and
+//! dictionaries, `tojson` as `json.dumps` writes it, `raise_exception`, `strftime_now`, and white space trimmed around blocks.
+//!
+//! The interpreter is our own, for two reasons. A template comes from a stranger's file: every operation is paid for before
+//! it is done, so that no template takes more time, memory or stack than it is given. And a text knows which parts of it
+//! were said by users, tools and documents: these never become control tokens.
+//!
+//! Known differences from Python: dates are told in UTC; `recursive` loops, `include`, `import` and `extends` are refused; whole
+//! numbers have 64 bits.
+
+mod builtin;
+mod dates;
+mod eval;
+mod filters;
+mod json;
+mod lexer;
+mod methods;
+mod parser;
+mod text;
+mod value;
+
+use std::ops::Range;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value as Json, json};
+
+use super::Error;
+use crate::gguf::{Metadata, keys};
+pub use builtin::{builtin_template, builtin_template_names};
+use value::Value;
+
+/// A message of a conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// `system`, `user`, `assistant` or `tool`.
+    pub role: String,
+    /// Its text.
+    pub content: String,
+    /// What an assistant thought before it.
+    pub reasoning: Option<String>,
+}
+
+impl Message {
+    /// A message.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into(), reasoning: None }
+    }
+
+    fn to_json(&self) -> Json {
+        let mut message = json!({ "role": self.role, "content": self.content });
+        if let Some(reasoning) = &self.reasoning {
+            message["reasoning_content"] = reasoning.as_str().into();
+        }
+        message
+    }
+}
+
+/// What a template is rendered with besides the messages.
+#[derive(Clone, Debug, Default)]
+pub struct TemplateOptions {
+    /// End with the beginning of an answer.
+    pub add_generation_prompt: bool,
+    /// Further variables (`tools`, `enable_thinking` ...).
+    pub variables: serde_json::Map<String, Json>,
+    /// The time that templates tell; the present one when there is none. They tell it in UTC.
+    pub now: Option<SystemTime>,
+}
+
+/// A rendered conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// What the model reads.
+    pub text: String,
+    /// Byte ranges of it that users, tools and documents said, in order and apart from each other: no control tokens.
+    pub said: Vec<Range<usize>>,
+}
+
+/// A compiled template.
+///
+/// ```
+/// use gguf::engine::{ChatTemplate, Message, TemplateOptions};
+///
+/// let source = "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}\n{% endfor %}\
+///               {% if add_generation_prompt %}<|assistant|>{% endif %}";
+/// let template = ChatTemplate::new(source, "<s>", "</s>")?;
+/// let options = TemplateOptions { add_generation_prompt: true, ..TemplateOptions::default() };
+/// let prompt = template.render(&[Message::new("user", " Hi ")], &options)?;
+/// assert_eq!(prompt, "<|user|>Hi\n<|assistant|>");
+/// # Ok::<(), gguf::engine::Error>(())
+/// ```
+pub struct ChatTemplate {
+    source: String,
+    nodes: Vec<parser::Node>,
+    bos: String,
+    eos: String,
+}
+
+/// The template of models without one: their texts are continued.
+const PLAIN: &str =
+    "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'system' %}{{ '\\n' }}{% endif %}{% endfor %}";
+
+/// What every template may take, besides what grows with the conversation: steps, and bytes of texts and lists.
+const STEPS: u64 = 5_000_000;
+const BYTES: u64 = 32 << 20;
+/// Bytes of the stack that rendering has: more than the deepest nesting takes, also without optimization.
+const STACK: usize = 32 << 20;
+/// For each byte of the conversation.
+const STEPS_PER_BYTE: u64 = 16;
+const BYTES_PER_BYTE: u64 = 64;
+
+/// An error in a template.
+#[derive(Debug)]
+struct Fault {
+    line: usize,
+    message: String,
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::Template { line: Some(fault.line), message: fault.message }
+    }
+}
+
+impl ChatTemplate {
+    /// The template of a model's metadata; a plain one where it has none.
+    ///
+    /// # Errors
+    /// When it is no valid Jinja.
+    pub fn from_metadata(metadata: &Metadata) -> Result<Self, Error> {
+        let own = metadata.get(keys::TOKENIZER_CHAT_TEMPLATE).and_then(crate::gguf::Value::as_str);
+        Self::with_tokens_of(own.unwrap_or(PLAIN), metadata)
+    }
+
+    /// Compiles `template` for the model of `metadata`, whose tokens begin and end texts.
+    ///
+    /// # Errors
+    /// When it is no valid Jinja.
+    pub fn with_tokens_of(template: &str, metadata: &Metadata) -> Result<Self, Error> {
+        let token = |key: &str| {
+            let id = usize::try_from(metadata.get(key)?.as_u64()?).ok()?;
+            let tokens = metadata.get(keys::TOKENIZER_TOKENS)?.as_array()?;
+            tokens.strs()?.nth(id).map(|text| text.into_owned())
+        };
+        let (bos, eos) = (token(keys::TOKENIZER_BOS_ID), token(keys::TOKENIZER_EOS_ID));
+        Self::new(template, &bos.unwrap_or_default(), &eos.unwrap_or_default())
+    }
+
+    /// Compiles `template`, in which `bos_token` and `eos_token` stand for these texts.
+    ///
+    /// # Errors
+    /// When it is no valid Jinja, or nests too deeply.
+    pub fn new(template: &str, bos: &str, eos: &str) -> Result<Self, Error> {
+        let nodes = parser::parse(template)?;
+        Ok(Self { source: template.to_owned(), nodes, bos: bos.to_owned(), eos: eos.to_owned() })
+    }
+
+    /// Its source.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The conversation as the model reads it.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation, asks for what this engine does not have, or takes too much time or memory.
+    pub fn render(&self, messages: &[Message], options: &TemplateOptions) -> Result<String, Error> {
+        Ok(self.render_marked(messages, options)?.text)
+    }
+
+    /// As [`Self::render`], with the parts that were said.
+    ///
+    /// # Errors
+    /// As [`Self::render`].
+    pub fn render_marked(&self, messages: &[Message], options: &TemplateOptions) -> Result<Rendered, Error> {
+        self.render_json(&messages.iter().map(Message::to_json).collect(), options)
+    }
+
+    /// As [`Self::render_marked`], for messages with parts, tool calls and whatever else a template knows.
+    ///
+    /// # Errors
+    /// As [`Self::render`].
+    pub fn render_json(&self, messages: &Json, options: &TemplateOptions) -> Result<Rendered, Error> {
+        // How deeply templates may nest is measured by this stack, not by that of the caller.
+        let failed = |message: String| Error::Template { line: None, message };
+        std::thread::scope(|scope| {
+            let run = || self.run(messages, options);
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run);
+            let thread = thread.map_err(|error| failed(format!("no thread to render it: {error}")))?;
+            thread.join().unwrap_or_else(|_| Err(failed("the interpreter panicked".to_owned())))
+        })
+    }
+
+    fn run(&self, messages: &Json, options: &TemplateOptions) -> Result<Rendered, Error> {
+        let size = text_bytes(messages) + options.variables.values().map(text_bytes).sum::<u64>();
+        let budget = eval::Budget { steps: STEPS + STEPS_PER_BYTE * size, bytes: BYTES + BYTES_PER_BYTE * size };
+        let deep = |value::TooDeep| Error::Template { line: None, message: "messages that nest too deeply".to_owned() };
+        let mut variables = Vec::new();
+        for (name, json) in &options.variables {
+            let said = matches!(name.as_str(), "tools" | "documents");
+            variables.push((name.clone(), Value::from_json(json, said).map_err(deep)?));
+        }
+        let own = [
+            ("messages", Value::from_json(messages, true).map_err(deep)?),
+            ("add_generation_prompt", Value::Bool(options.add_generation_prompt)),
+            ("bos_token", Value::str(self.bos.as_str())),
+            ("eos_token", Value::str(self.eos.as_str())),
+        ];
+        variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        let now = options.now.unwrap_or_else(SystemTime::now).duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        let (text, said) = eval::Vm::new(variables, &budget, now).run(&self.nodes)?;
+        Ok(Rendered { text, said: said.into_iter().map(|(start, end)| start..end).collect() })
+    }
+}
+
+/// About how many bytes of JSON a value is.
+fn text_bytes(json: &Json) -> u64 {
+    match json {
+        Json::String(text) => text.len() as u64,
+        Json::Array(items) => items.iter().map(|item| 8 + text_bytes(item)).sum(),
+        Json::Object(map) => map.iter().map(|(key, item)| 8 + key.len() as u64 + text_bytes(item)).sum(),
+        _ => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(template: &str, options: &TemplateOptions) -> Result<String, Error> {
+        let messages = [Message::new("system", "Be brief."), Message::new("user", "Hi\n")];
+        ChatTemplate::new(template, "<s>", "</s>").and_then(|t| t.render(&messages, options))
+    }
+
+    fn refused(template: &str) -> String {
+        render(template, &TemplateOptions::default()).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn templates_render_as_in_python() {
+        let prompt = TemplateOptions { add_generation_prompt: true, ..TemplateOptions::default() };
+        let template = "{{ bos_token }}{% for m in messages %}\n  {% if m.role == 'user' %}\n[{{ m['content'].strip() }}]\n  \
+                        {% endif %}\n{% endfor %}{% if add_generation_prompt %}>{% endif %}";
+        assert_eq!(render(template, &prompt).expect("renders"), "<s>[Hi]\n>");
+        let template = "{% generation %}a{% endgeneration %}{{ messages[-1].content.split('i')[0].upper() }}";
+        assert_eq!(render(template, &prompt).expect("renders"), "aH");
+    }
+
+    #[test]
+    fn json_is_written_as_python_writes_it() {
+        let mut options = TemplateOptions::default();
+        options.variables.insert("tools".into(), json!([{ "b": 1, "a": "é\"" }, []]));
+        assert_eq!(render("{{ tools | tojson }}", &options).expect("renders"), r#"[{"b": 1, "a": "é\""}, []]"#);
+        let indented = render("{{ tools[0] | tojson(indent=2) }}", &options).expect("renders");
+        assert_eq!(indented, "{\n  \"b\": 1,\n  \"a\": \"é\\\"\"\n}");
+    }
+
+    #[test]
+    fn a_template_can_refuse() {
+        assert_eq!(refused("\n{{ raise_exception('only users') }}"), "chat template line 2: only users");
+        assert!(refused("{% if %}").starts_with("chat template line 1: "));
+        let error = refused("{{ 'a' | safe }}\n{{ 'a' + 1 }}");
+        assert!(error.starts_with("chat template line 2: tried to use + operator"), "{error}");
+    }
+
+    #[test]
+    fn what_was_said_is_known_wherever_it_goes() {
+        let options = TemplateOptions { add_generation_prompt: true, ..TemplateOptions::default() };
+        let said = |template: &str| {
+            let messages = [Message::new("user", " <a>b<c> ")];
+            let rendered = ChatTemplate::new(template, "<s>", "</s>")
+                .and_then(|t| t.render_marked(&messages, &options))
+                .expect("renders");
+            rendered.said.iter().map(|range| rendered.text[range.clone()].to_owned()).collect::<Vec<_>>()
+        };
+        for (template, expected) in [
+            ("<s>{{ messages[0].content }}</s>", " <a>b<c> "),
+            ("{{ '<s>' + messages[0]['content'] | trim + '</s>' }}", "<a>b<c>"),
+            ("{% set x = '<s>' ~ messages[0].content[1:4] %}{{ x ~ '</s>' }}", "<a>"),
+            ("{{ messages[0].content.split('b')[-1].strip() }}<s>", "<c>"),
+            ("{% macro f(x) %}<s>{{ x }}{% endmacro %}{{ f(messages[0].content.upper()) }}", " <A>B<C> "),
+            ("{{ ['<s>', messages[0].content.replace('b', '<s>')] | join('-') }}", " <a>"),
+            ("<s>{{ (' ' ~ messages[0].content.strip()) | indent }}", "<a>b<c>"),
+        ] {
+            assert_eq!(said(template).first().map(String::as_str), Some(expected), "{template}");
+        }
+        assert_eq!(said("{{ messages[0].content | trim | tojson }}"), ["\"<a>b<c>\""]);
+        assert_eq!(said("{{ messages | length }}<s>{{ bos_token }}"), [""; 0]);
+    }
+
+    /// Each would take minutes, gigabytes, or all of the stack.
+    #[test]
+    fn no_template_takes_more_than_it_is_given() {
+        let grow = |step: &str, end: &str| {
+            let step = format!("{{% for i in range(100000) %}}{step}{{% endfor %}}");
+            format!("{{% set ns = namespace(x=[1], y=[1], s='aaaaaaaaaa') %}}{step}{{{{ {end} }}}}")
+        };
+        let nest = "{% set ns.x = [ns.x] %}{% set ns.y = [ns.y] %}";
+        let twice = "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}";
+        let mut templates = vec![
+            grow("{% set ns.s = ns.s ~ ns.s %}", "ns.s | length"),
+            grow("{% set ns.x = ns.x + ns.x %}", "ns.x | length"),
+            grow("{% set ns.x = ns.x + [i] %}", "ns.x | length"),
+            grow("{% set ns.x = {'a': ns.x} %}", "ns.x | tojson"),
+            grow("{{ 'a' * 10000 }}", "1"),
+            grow("{% set y = range(1000) | list | tojson %}", "1"),
+            "{{ (['a'] * 3000) | join('b' * 1000000) | length }}".to_owned(),
+            "{{ '%1000000000d' | format(1) }}".to_owned(),
+            "{{ '%.1000000000f' | format(1) }}".to_owned(),
+            "{{ '{:1000000000}'.format(1) }}".to_owned(),
+            "{{ [1] | tojson(indent=3000000000) }}".to_owned(),
+            "{{ 'a'.ljust(10 ** 15) }}{{ 'a'.center(3000000000) }}".to_owned(),
+            "{{ 'a' | indent(1000000000) | length }}".to_owned(),
+            "{{ [1] | batch(1000000000, 0) | list }}".to_owned(),
+            "{{ ('a' * 1000000) | list | length }}{{ ('a' * 9000000).split('a') | length }}".to_owned(),
+            "{{ 10 ** 1000 }}".to_owned(),
+            "{{ range(1000000000) }}".to_owned(),
+            "{% set ns = namespace(x=1) %}{% set ns.x = ns %}{{ ns }}".to_owned(),
+            "{% set ns = namespace(x=1) %}{% set ns.x = [[ns]] %}{{ ns | tojson }}".to_owned(),
+            "{% set a = namespace() %}{% set b = namespace(a=a) %}{% set a.b = b %}{{ a == b }}{{ a }}".to_owned(),
+            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".to_owned(),
+            "{% macro f() %}{% if true %}{{ (((f()))) + 'a' }}{% endif %}{% endmacro %}{{ f() }}".to_owned(),
+        ];
+        for end in ["ns.x", "ns.x | tojson", "ns.x == ns.y", "[ns.x, ns.y] | sort", "{(ns.x,): 1}", "ns.x | string"] {
+            templates.push(grow(nest, end));
+            templates.push(grow(twice, end));
+        }
+        for template in templates {
+            let error = refused(&template);
+            assert!(error.starts_with("chat template line 1: "), "{template}: {error}");
+        }
+        let doubled =
+            "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(60) %}".to_owned() + twice + "{% endfor %}";
+        for end in [
+            "{{ ns.x == ns.y }}",
+            "{{ ns.x | string | length }}",
+            "{{ ns.x | tojson }}",
+            "{{ [ns.x] | unique }}{{ ns.x }}",
+        ] {
+            assert!(
+                refused(&(doubled.clone() + end)).contains("takes too many steps")
+                    || refused(&(doubled.clone() + end)).contains("too long")
+            );
+        }
+    }
+
+    #[test]
+    fn what_nests_too_deeply_is_refused() {
+        let many = |text: &str| text.repeat(300_000);
+        let deep = [
+            format!("\n{{{{ a{} }}}}", many("+a")),
+            format!("\n{{{{ a{} }}}}", many("|f")),
+            format!("\n{{{{ a{} }}}}", many(".a")),
+            format!("\n{{{{ {}a{} }}}}", many("("), many(")")),
+            format!("\n{{{{ {}a }}}}", many("- ")),
+            format!("\n{{{{ {}a }}}}", many("not ")),
+            format!("\n{{{{ {}1{} }}}}", many("["), many("]")),
+            format!("\n{}", many("{% if a %}")),
+            format!("\n{}", many("{% for a in b %}")),
+        ];
+        for template in deep {
+            let message = refused(&template);
+            assert!(message.starts_with("chat template line 2: "), "{message}");
+        }
+        // Long, but nothing is inside anything.
+        let flat = format!("{{{{ [{}] | length }}}}{}", "'a', ".repeat(3000), "{{ 'a'+'b' }}".repeat(3000));
+        assert!(render(&flat, &TemplateOptions::default()).is_ok());
+        let elifs = format!("{{% if false %}}{}{{% endif %}}", "{% elif false %}".repeat(3000));
+        assert_eq!(render(&elifs, &TemplateOptions::default()).expect("flat"), "");
+        // As deep as is allowed, on the stack of a thread.
+        let sum = format!("{{{{ 'a'{} }}}}", "+'a'".repeat(480));
+        assert_eq!(render(&sum, &TemplateOptions::default()).expect("renders").len(), 481);
+        let blocks = format!("{}x{}", "{% if true %}".repeat(90), "{% endif %}".repeat(90));
+        assert_eq!(render(&blocks, &TemplateOptions::default()).expect("renders"), "x");
+    }
+}

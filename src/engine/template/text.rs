@@ -1,0 +1,119 @@
+//! Text that remembers where its parts come from: the template itself, or what was said (messages, tools, documents).
+
+use std::rc::Rc;
+
+/// A string of a template.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Text {
+    text: Rc<str>,
+    /// Byte ranges that were said by users, tools or documents, in order and apart from each other.
+    said: Option<Rc<[(usize, usize)]>>,
+    /// Python's Markup: HTML already, so that what is added to it is escaped.
+    pub(super) markup: bool,
+}
+
+impl Text {
+    pub(super) fn new(text: impl Into<Rc<str>>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// Text of a message.
+    pub(super) fn said(text: &str) -> Self {
+        let said: Option<Rc<[_]>> = (!text.is_empty()).then(|| Rc::from([(0, text.len())]));
+        Self { text: text.into(), said, markup: false }
+    }
+
+    /// The same text, Markup or not.
+    pub(super) fn with_markup(self, markup: bool) -> Self {
+        Self { markup, ..self }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// The ranges that were said.
+    pub(super) fn ranges(&self) -> &[(usize, usize)] {
+        self.said.as_deref().unwrap_or(&[])
+    }
+
+    /// Text made from this one: said as soon as a part of this one was.
+    pub(super) fn made(&self, text: impl AsRef<str>) -> Self {
+        let made = if self.said.is_some() { Self::said(text.as_ref()) } else { Self::new(text.as_ref()) };
+        Self { markup: self.markup, ..made }
+    }
+
+    /// A part of this text, `part` being a slice of it.
+    pub(super) fn part(&self, part: &str) -> Self {
+        let start = part.as_ptr() as usize - self.text.as_ptr() as usize;
+        debug_assert!(start + part.len() <= self.text.len(), "a slice of it");
+        let end = start + part.len();
+        let inside = self.ranges().iter().map(|&(a, b)| (a.max(start), b.min(end))).filter(|(a, b)| a < b);
+        let said: Vec<_> = inside.map(|(a, b)| (a - start, b - start)).collect();
+        Self { text: part.into(), said: (!said.is_empty()).then(|| said.into()), markup: self.markup }
+    }
+
+    /// As Markup, escaped where it is not yet.
+    pub(super) fn escaped(&self) -> Self {
+        if self.markup { self.clone() } else { self.escaped_again() }
+    }
+
+    /// Escaped, whatever it is.
+    pub(super) fn escaped_again(&self) -> Self {
+        let mut out = Builder::default();
+        let mut done = 0;
+        for (at, c) in self.text.char_indices() {
+            let entity = match c {
+                '&' => "&amp;",
+                '<' => "&lt;",
+                '>' => "&gt;",
+                '\'' => "&#39;",
+                '"' => "&#34;",
+                _ => continue,
+            };
+            out.push(&self.part(&self.text[done..at]));
+            out.push_str(entity);
+            done = at + c.len_utf8();
+        }
+        out.push(&self.part(&self.text[done..]));
+        Self { markup: true, ..out.finish() }
+    }
+}
+
+/// A text that grows.
+#[derive(Default)]
+pub(super) struct Builder {
+    text: String,
+    said: Vec<(usize, usize)>,
+}
+
+impl Builder {
+    pub(super) fn push(&mut self, text: &Text) {
+        let start = self.text.len();
+        for &(a, b) in text.ranges() {
+            match self.said.last_mut() {
+                Some(last) if last.1 == start + a => last.1 = start + b,
+                _ => self.said.push((start + a, start + b)),
+            }
+        }
+        self.text.push_str(text.as_str());
+    }
+
+    /// Adds text of the template.
+    pub(super) fn push_str(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    pub(super) fn finish(self) -> Text {
+        let said = (!self.said.is_empty()).then(|| self.said.into());
+        Text { text: self.text.into(), said, markup: false }
+    }
+
+    pub(super) fn into_parts(self) -> (String, Vec<(usize, usize)>) {
+        (self.text, self.said)
+    }
+}
