@@ -6,7 +6,7 @@
 //! use std::sync::Arc;
 //!
 //! use gguf::convert::{Conversion, Folder, Options};
-//! use gguf::engine::{Generation, Sampler, SamplerOptions, Session, SessionOptions};
+//! use gguf::engine::{GenerationOptions, Sampler, SamplerOptions, Session, SessionOptions};
 //! use gguf::kernels::Pool;
 //! use gguf::model::Model;
 //! use gguf::quantize::RunOptions;
@@ -25,7 +25,7 @@
 //! let prompt = model.tokenizer().encode("Once upon a time", EncodeOptions { add_special: true, parse_special: false })?;
 //! let mut session = Session::new(model, Arc::new(Pool::new(2)), SessionOptions::default());
 //! let mut sampler = Sampler::new(SamplerOptions::greedy());
-//! let limits = Generation { max_tokens: Some(8), ignore_end: false };
+//! let limits = GenerationOptions { max_tokens: Some(8), ..GenerationOptions::default() };
 //! let answer = session.generate(&prompt, &mut sampler, limits, &mut |piece| {
 //!     print!("{piece}");
 //!     true // go on

@@ -8,13 +8,19 @@ pub enum Error {
     #[error("no tokens to evaluate")]
     NoTokens,
     /// More tokens than the context holds.
-    #[error("{needed} tokens do not fit the context of {context_length} (a larger one: --context)")]
+    #[error("{needed} tokens do not fit the context of {context_length}")]
     ContextFull {
         /// Tokens that would be held.
         needed: usize,
         /// Tokens that may be held.
         context_length: usize,
     },
+    /// The model's logits are no numbers: weights that are broken, or too large for its arithmetic.
+    #[error("the model computes what is no number")]
+    NotANumber,
+    /// A text that the tokenizer cannot encode.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::tokenizer::Error),
     /// A token outside the vocabulary.
     #[error("token {token} is outside the vocabulary of {vocab_size}")]
     UnknownToken {
@@ -22,6 +28,16 @@ pub enum Error {
         token: u32,
         /// Number of tokens.
         vocab_size: usize,
+    },
+    /// A setting that is out of range.
+    #[error("{name} {value}: must be {range}")]
+    Setting {
+        /// The setting, or the file's key.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What it may be.
+        range: String,
     },
     /// A chat template that is not valid Jinja, or that refuses the conversation.
     #[error("chat template{}: {message}", line.map(|line| format!(" line {line}")).unwrap_or_default())]

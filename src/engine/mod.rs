@@ -1,17 +1,17 @@
-//! Running a model: sessions, samplers, chat templates, generation.
+//! Running a model: sessions, samplers, generation, chat templates, chats.
 
-mod chat_template;
+mod chat;
 mod error;
-mod generate;
-mod python_json;
-mod python_markup;
-mod python_methods;
-mod python_source;
+mod generation;
 mod sampler;
 mod session;
+mod template;
+mod thinking;
 
-pub use chat_template::{ChatTemplate, Message, TemplateOptions};
+pub use chat::{Chat, ChatEvent, ChatOptions, Note, WhenFull};
 pub use error::Error;
-pub use generate::{Answer, Generation, Stop};
-pub use sampler::{Sampler, SamplerOptions, likeliest};
+pub use generation::{Answer, Event, Generation, GenerationOptions, Progress, Stop};
+pub use sampler::{SETTINGS, Sampler, SamplerOptions, Setting, likeliest};
 pub use session::{Session, SessionOptions};
+pub use template::{ChatTemplate, Message, Rendered, TemplateOptions, builtin_template, builtin_template_names};
+pub use thinking::{Part as ThinkingPart, ThinkingSplitter, ThinkingStyle};

@@ -92,6 +92,13 @@ impl Session {
         Ok(self.evaluate(rest, keep_going)?.map(|logits| (logits, rest.len())))
     }
 
+    /// How many of `tokens` [`Self::advance_to`] would evaluate.
+    #[must_use]
+    pub fn missing(&self, tokens: &[u32]) -> usize {
+        let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        tokens.len() - common.min(tokens.len().saturating_sub(1))
+    }
+
     /// Appends `tokens` and returns the logits after the last, `[vocab]`; `None` when `keep_going`, asked between
     /// batches with the number of tokens done, said stop.
     ///

@@ -7,9 +7,9 @@ use gguf::bytes::Bytes;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
 use gguf::cpu::KvType;
 use gguf::engine::{
-    ChatTemplate, Generation, Message, Sampler, SamplerOptions, Session, SessionOptions, Stop, TemplateOptions,
+    ChatTemplate, GenerationOptions, Message, Sampler, SamplerOptions, Session, SessionOptions, Stop, TemplateOptions,
 };
-use gguf::gguf::Reader;
+use gguf::gguf::{Metadata, Reader, TensorInfo, TensorSpec, Writer};
 use gguf::kernels::Pool;
 use gguf::model::Model;
 use gguf::perplexity::{self, perplexity};
@@ -22,12 +22,31 @@ use super::shared::{json, testdata};
 /// Perplexities may differ from the reference's by this fraction.
 const TOLERANCE: f64 = 0.003;
 
-fn f16() -> Reader {
+pub(crate) fn f16() -> Reader {
     let options = Options { output_type: OutputType::F16, ..Options::default() };
     let folder = Checkpoint::open(&testdata("storyteller")).expect("a folder");
     let conversion = Conversion::new(folder, &options).expect("a checkpoint");
     let bytes = run_in_memory(&conversion, &conversion.plan(&[]).expect("a plan")).expect("converted");
     Reader::from_bytes("storyteller", Bytes::from(bytes)).expect("opens")
+}
+
+/// The same model with other keys or weights.
+pub(crate) fn changed(
+    reader: &Reader,
+    keys: impl FnOnce(&mut Metadata),
+    weights: impl Fn(&str, &mut Vec<u8>),
+) -> Reader {
+    let mut metadata = reader.metadata().clone();
+    keys(&mut metadata);
+    let spec = |info: &TensorInfo| TensorSpec { name: info.name.clone(), shape: info.shape.clone(), ty: info.ty };
+    let specs: Vec<TensorSpec> = reader.tensors().iter().map(spec).collect();
+    let mut writer = Writer::to_sink(Vec::new(), "changed", &metadata, &specs).expect("a layout");
+    for info in reader.tensors() {
+        let mut bytes = reader.data(info).expect("readable").to_vec();
+        weights(&info.name, &mut bytes);
+        writer.write_tensor(&bytes).expect("written");
+    }
+    Reader::from_bytes("changed", Bytes::from(writer.into_sink().expect("complete"))).expect("opens")
 }
 
 fn quantized(source: &Reader, file_type: FileType) -> Model {
@@ -77,7 +96,7 @@ fn greedy_answers_are_the_expected_ones() {
         let prompt = model.tokenizer().encode(&text, encode).expect("encodes");
         assert_eq!(prompt, ids(&case["prompt_ids"]), "{question}");
         let expected = ids(&case["new_ids"]);
-        let limits = Generation { max_tokens: Some(expected.len()), ignore_end: false };
+        let limits = GenerationOptions { max_tokens: Some(expected.len()), ..GenerationOptions::default() };
         let answer = session.generate(&prompt, &mut sampler, limits, &mut |_| true).expect("answers");
         let without_end = expected.strip_suffix(&[2]).unwrap_or(&expected);
         assert_eq!(answer.tokens, without_end, "{question}");

@@ -1,0 +1,546 @@
+//! A conversation with a model: its messages, the template that renders them, and what happens when the context is full.
+//!
+//! Nothing here knows a terminal: texts and notes go to the caller, piece by piece.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::thinking::{Part, ThinkingSplitter, ThinkingStyle};
+use super::{
+    Answer, ChatTemplate, Error, GenerationOptions, Message, Progress, Sampler, SamplerOptions, Session,
+    SessionOptions, TemplateOptions,
+};
+use crate::gguf::{Value, keys};
+use crate::kernels::Pool;
+use crate::model::Model;
+use crate::tokenizer::{EncodeOptions, Tokenizer};
+
+/// Tokens that an answer should have room for.
+const ROOM: usize = 128;
+/// The longest summary of what is dropped, where an eighth of the context is as much.
+const SUMMARY: usize = 160;
+
+/// What happens when the next message does not fit the context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The message is refused, and the conversation stays as it is.
+    Stop,
+    /// The oldest messages are dropped.
+    #[default]
+    DropOldest,
+    /// The model sums up the oldest messages, and they are dropped.
+    Summarize,
+}
+
+/// Settings of a [`Chat`].
+#[derive(Clone, Debug, Default)]
+pub struct ChatOptions {
+    /// The session's.
+    pub session: SessionOptions,
+    /// The samplers'.
+    pub sampler: SamplerOptions,
+    /// A template in place of the file's own: its Jinja source.
+    pub template: Option<String>,
+    /// Further variables of the template (`tools`, `enable_thinking` ...).
+    pub variables: serde_json::Map<String, serde_json::Value>,
+    /// The system prompt.
+    pub system: Option<String>,
+    /// Most tokens of an answer.
+    pub max_tokens: Option<usize>,
+    /// Most tokens of thinking, after which it is closed.
+    pub think_budget: Option<usize>,
+    /// Texts that end an answer.
+    pub stop: Vec<String>,
+    /// What happens when the context is full.
+    pub when_full: WhenFull,
+    /// Control tokens that messages spell out are control tokens.
+    pub special: bool,
+}
+
+/// What a user should know, each thing once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Note {
+    /// The file has no chat template: texts are continued.
+    NoTemplate,
+    /// The template takes no system message: its text goes before the first message.
+    SystemInFirstMessage,
+    /// The template wants turns to alternate: messages of the same role are joined.
+    RolesJoined,
+    /// The context is longer than the model was trained on.
+    BeyondTraining {
+        /// The context.
+        context_length: usize,
+        /// What the model was trained on.
+        trained: usize,
+    },
+    /// The context is nearly full.
+    NearlyFull {
+        /// Tokens of the conversation.
+        tokens: usize,
+        /// The context.
+        context_length: usize,
+    },
+    /// The oldest messages are not part of the conversation any more.
+    Dropped {
+        /// How many.
+        messages: usize,
+        /// The model has summed them up.
+        summarized: bool,
+    },
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoTemplate => f.write_str("no chat template: the text is continued"),
+            Self::SystemInFirstMessage => {
+                f.write_str("this model's template takes no system message: it goes before the first message")
+            }
+            Self::RolesJoined => {
+                f.write_str("this model's template wants turns to alternate: messages of the same role are joined")
+            }
+            Self::BeyondTraining { context_length, trained } => {
+                write!(f, "a context of {context_length} tokens: the model was trained on {trained}")
+            }
+            Self::NearlyFull { tokens, context_length } => {
+                write!(f, "the context is nearly full: {tokens} of {context_length} tokens")
+            }
+            Self::Dropped { messages, summarized: false } => {
+                write!(f, "the context is full: the oldest {messages} messages are forgotten")
+            }
+            Self::Dropped { messages, summarized: true } => {
+                write!(f, "the context is full: the oldest {messages} messages are summed up")
+            }
+        }
+    }
+}
+
+/// What comes while a chat answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChatEvent<'t> {
+    /// Tokens of the prompt that have been read, and of all that have to be.
+    Reading {
+        /// Read.
+        done: usize,
+        /// To be read, those included.
+        total: usize,
+    },
+    /// Text of the answer. Empty when there is nothing new.
+    Text(&'t str),
+    /// Text that the model thinks before it answers.
+    Thinking(&'t str),
+    /// Something to know.
+    Note(Note),
+}
+
+/// A conversation.
+pub struct Chat {
+    session: Session,
+    template: ChatTemplate,
+    /// The file has a template, or one was given.
+    has_template: bool,
+    takes_system: bool,
+    thinking: Option<&'static ThinkingStyle>,
+    sampler: Sampler,
+    options: ChatOptions,
+    messages: Vec<Message>,
+    /// What dropped messages were about.
+    summary: Option<String>,
+    told: Vec<Note>,
+    pending: Vec<Note>,
+}
+
+impl Chat {
+    /// A chat without messages.
+    ///
+    /// # Errors
+    /// When the template is no valid Jinja.
+    pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: ChatOptions) -> Result<Self, Error> {
+        let metadata = model.metadata();
+        let own = metadata.get(keys::TOKENIZER_CHAT_TEMPLATE).and_then(Value::as_str);
+        let has_template = options.template.is_some() || own.is_some();
+        let template = match &options.template {
+            Some(source) => ChatTemplate::with_tokens_of(source, metadata)?,
+            None => ChatTemplate::from_metadata(metadata)?,
+        };
+        let thinking = ThinkingStyle::of_template(template.source()).filter(|_| has_template);
+        let trained = model.hparams().context_length;
+        let mut chat = Self {
+            takes_system: true,
+            template,
+            has_template,
+            thinking,
+            sampler: Sampler::for_model(options.sampler.clone(), model.tokenizer()),
+            session: Session::new(model, pool, options.session.clone()),
+            options,
+            messages: Vec::new(),
+            summary: None,
+            told: Vec::new(),
+            pending: Vec::new(),
+        };
+        chat.takes_system = chat.probe_system();
+        if !has_template {
+            chat.note(Note::NoTemplate);
+        }
+        let context_length = chat.context_length();
+        if context_length > trained && trained > 0 {
+            chat.note(Note::BeyondTraining { context_length, trained });
+        }
+        Ok(chat)
+    }
+
+    /// Whether the template prints a system message.
+    fn probe_system(&self) -> bool {
+        const NEEDLE: &str = "needle 8f1d";
+        let messages = [Message::new("system", NEEDLE), Message::new("user", "x")];
+        let options = self.template_options();
+        let rendered = self.template.render(&messages, &options);
+        // Where it refuses the user's message alone as well, the system message is not the reason.
+        rendered.map_or_else(|_| self.template.render(&messages[1..], &options).is_err(), |text| text.contains(NEEDLE))
+    }
+
+    /// Notes a thing to say, once.
+    fn note(&mut self, note: Note) {
+        if !self.told.contains(&note) {
+            self.told.push(note.clone());
+            self.pending.push(note);
+        }
+    }
+
+    /// The messages, without the system prompt.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Puts other messages in place of all.
+    pub fn set_messages(&mut self, messages: Vec<Message>) {
+        self.messages = messages;
+        self.summary = None;
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn options(&self) -> &ChatOptions {
+        &self.options
+    }
+
+    /// Changes settings; those of the session stay as they are. The samplers start anew if theirs have changed.
+    pub fn change(&mut self, change: impl FnOnce(&mut ChatOptions)) {
+        let before = self.options.sampler.clone();
+        change(&mut self.options);
+        if self.options.sampler != before {
+            self.sampler = Sampler::for_model(self.options.sampler.clone(), self.session.model().tokenizer());
+        }
+    }
+
+    /// The template.
+    #[must_use]
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    /// How the model marks its thinking, if its template knows of any.
+    #[must_use]
+    pub fn thinking(&self) -> Option<&'static ThinkingStyle> {
+        self.thinking
+    }
+
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Most tokens that the conversation may hold.
+    #[must_use]
+    pub fn context_length(&self) -> usize {
+        self.session.context_length()
+    }
+
+    /// Things to know that no answer has told yet.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Forgets all messages.
+    pub fn clear(&mut self) {
+        self.messages.clear();
+        self.summary = None;
+        self.session.clear();
+    }
+
+    /// Takes back the last message and its answer, and returns the message.
+    pub fn take_back(&mut self) -> Option<String> {
+        let last = self.messages.iter().rposition(|message| message.role == "user")?;
+        let message = self.messages[last].content.clone();
+        self.messages.truncate(last);
+        Some(message)
+    }
+
+    /// Tokens of the conversation, as a prompt without the beginning of an answer.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation.
+    pub fn tokens(&mut self) -> Result<usize, Error> {
+        if self.messages.is_empty() && self.options.system.is_none() {
+            return Ok(0);
+        }
+        let messages = self.messages.clone();
+        Ok(self.prompt(&messages)?.tokens.len())
+    }
+
+    /// Says `message`, and gives what comes to `show`, which stops the answer by returning false. The conversation grows by
+    /// the message and the answer; where that fails, it stays as it was.
+    ///
+    /// # Errors
+    /// [`Error::ContextFull`] when the message does not fit the context, alone or, with [`WhenFull::Stop`], after the others;
+    /// otherwise when the template refuses the conversation.
+    pub fn say(&mut self, message: &str, show: &mut dyn FnMut(ChatEvent<'_>) -> bool) -> Result<Answer, Error> {
+        let mut messages = self.messages.clone();
+        messages.push(Message::new("user", message));
+        let prompt = self.fit(&mut messages, show)?;
+        for note in self.take_notes() {
+            show(ChatEvent::Note(note));
+        }
+        let (answer, reasoning) = self.answer(&prompt, show)?;
+        let content = if self.has_template { answer.text.trim() } else { &answer.text };
+        messages.push(Message { reasoning, ..Message::new("assistant", content) });
+        self.messages = messages;
+        let (tokens, context_length) = (self.session.tokens().len(), self.context_length());
+        if tokens * 8 >= context_length * 7 && !self.told.iter().any(|note| matches!(note, Note::NearlyFull { .. })) {
+            self.note(Note::NearlyFull { tokens, context_length });
+        }
+        for note in self.take_notes() {
+            show(ChatEvent::Note(note));
+        }
+        Ok(answer)
+    }
+
+    fn answer(
+        &mut self,
+        prompt: &Prompt,
+        show: &mut dyn FnMut(ChatEvent<'_>) -> bool,
+    ) -> Result<(Answer, Option<String>), Error> {
+        let tokenizer = self.session.model().clone();
+        let tokenizer = tokenizer.tokenizer();
+        let style = self.thinking;
+        let mut splitter = style.map(|style| ThinkingSplitter::new(style, style.begins_inside(&prompt.text)));
+        let options = GenerationOptions {
+            max_tokens: self.options.max_tokens,
+            stop: self.options.stop.clone(),
+            shown: style.map(|style| style.control_tokens(tokenizer)).unwrap_or_default(),
+            ..GenerationOptions::default()
+        };
+        let close = match style {
+            Some(style) if self.options.think_budget.is_some() => {
+                tokenizer.encode(style.close, EncodeOptions { add_special: false, parse_special: true })?
+            }
+            _ => Vec::new(),
+        };
+        let budget = self.options.think_budget.unwrap_or(usize::MAX);
+        let (mut thought_tokens, mut closed) = (0, false);
+        let (mut text, mut reasoning) = (String::new(), String::new());
+        let mut answer =
+            self.session.generate_with(&prompt.tokens, &mut self.sampler, options, &mut |progress, running| {
+                let piece = match progress {
+                    Progress::Prompt { done, total } => return show(ChatEvent::Reading { done, total }),
+                    Progress::Text(piece) => piece,
+                };
+                let Some(splitter) = &mut splitter else {
+                    text.push_str(piece);
+                    return show(ChatEvent::Text(piece));
+                };
+                let parts = splitter.push(piece);
+                if splitter.is_thinking() && !closed {
+                    thought_tokens += 1;
+                    if thought_tokens > budget {
+                        running.force(&close);
+                        closed = true;
+                    }
+                }
+                show_parts(&parts, &mut text, &mut reasoning, show)
+            })?;
+        if let Some(splitter) = &mut splitter {
+            show_parts(&splitter.finish(), &mut text, &mut reasoning, show);
+        }
+        answer.text = text;
+        let reasoning = reasoning.trim();
+        Ok((answer, (!reasoning.is_empty()).then(|| reasoning.to_owned())))
+    }
+
+    /// The prompt for `messages`, of which the oldest are dropped where that is needed and wanted.
+    fn fit(
+        &mut self,
+        messages: &mut Vec<Message>,
+        show: &mut dyn FnMut(ChatEvent<'_>) -> bool,
+    ) -> Result<Prompt, Error> {
+        let context_length = self.context_length();
+        let most = context_length.saturating_sub(ROOM.min(context_length / 4));
+        let whole = self.prompt(messages)?;
+        if whole.tokens.len() <= most {
+            return Ok(whole);
+        }
+        let full = |needed: usize| Error::ContextFull { needed, context_length };
+        // What cannot fit is refused before anything is dropped.
+        let alone = self.prompt(&messages[messages.len() - 1..])?;
+        if self.options.when_full == WhenFull::Stop && whole.tokens.len() < context_length || messages.len() == 1 {
+            // There is room for the message, if not for a long answer.
+            return if whole.tokens.len() < context_length { Ok(whole) } else { Err(full(whole.tokens.len())) };
+        }
+        if alone.tokens.len() >= context_length || self.options.when_full == WhenFull::Stop {
+            let needed = if self.options.when_full == WhenFull::Stop { &whole } else { &alone };
+            return Err(full(needed.tokens.len()));
+        }
+        let mut kept = messages.clone();
+        let summarize = self.options.when_full == WhenFull::Summarize;
+        // A summary takes room as well.
+        let most = if summarize { most.saturating_sub(self.summary_tokens()) } else { most };
+        let mut prompt = whole;
+        while prompt.tokens.len() > most && kept.len() > 1 {
+            // An answer goes with its question.
+            kept.remove(0);
+            while kept.len() > 1 && kept[0].role != "user" {
+                kept.remove(0);
+            }
+            prompt = self.prompt(&kept)?;
+        }
+        let dropped = messages.len() - kept.len();
+        if summarize && dropped > 0 {
+            let summary = self.summarize(&messages[..dropped], show)?;
+            let before = self.summary.replace(summary);
+            match self.prompt(&kept) {
+                Ok(with) if with.tokens.len() < context_length => prompt = with,
+                _ => self.summary = before,
+            }
+        }
+        if prompt.tokens.len() >= context_length {
+            return Err(full(prompt.tokens.len()));
+        }
+        *messages = kept;
+        self.pending.push(Note::Dropped { messages: dropped, summarized: summarize });
+        Ok(prompt)
+    }
+
+    fn summary_tokens(&self) -> usize {
+        SUMMARY.min(self.context_length() / 8)
+    }
+
+    /// Lets the model sum up `messages`.
+    fn summarize(
+        &mut self,
+        messages: &[Message],
+        show: &mut dyn FnMut(ChatEvent<'_>) -> bool,
+    ) -> Result<String, Error> {
+        let mut asked = messages.to_vec();
+        asked.push(Message::new("user", "Sum up our conversation so far in a few sentences."));
+        let mut prompt = self.prompt(&asked)?;
+        let most = self.summary_tokens();
+        while prompt.tokens.len() + most > self.context_length() && asked.len() > 2 {
+            asked.remove(0);
+            prompt = self.prompt(&asked)?;
+        }
+        let options = GenerationOptions { max_tokens: Some(most), ..GenerationOptions::default() };
+        let answer = self.session.generate_with(&prompt.tokens, &mut self.sampler, options, &mut |progress, _| {
+            show(match progress {
+                Progress::Prompt { done, total } => ChatEvent::Reading { done, total },
+                Progress::Text(_) => ChatEvent::Text(""),
+            })
+        })?;
+        Ok(answer.text.trim().to_owned())
+    }
+
+    fn template_options(&self) -> TemplateOptions {
+        TemplateOptions { add_generation_prompt: true, variables: self.options.variables.clone(), now: None }
+    }
+
+    /// The system prompt with the summary of what was dropped.
+    fn system(&self) -> Option<String> {
+        let summary = self.summary.as_ref().map(|text| format!("Summary of the conversation so far: {text}"));
+        match (&self.options.system, summary) {
+            (Some(system), Some(summary)) => Some(format!("{system}\n\n{summary}")),
+            (system, summary) => system.clone().or(summary),
+        }
+    }
+
+    /// What the model reads.
+    fn prompt(&mut self, messages: &[Message]) -> Result<Prompt, Error> {
+        let mut all = messages.to_vec();
+        if let Some(system) = self.system() {
+            match all.iter_mut().find(|message| message.role == "user") {
+                Some(first) if !self.takes_system => {
+                    first.content = format!("{system}\n{}", first.content);
+                    self.note(Note::SystemInFirstMessage);
+                }
+                _ => all.insert(0, Message::new("system", system)),
+            }
+        }
+        let options = self.template_options();
+        let rendered = match self.template.render_marked(&all, &options) {
+            Ok(rendered) => rendered,
+            Err(error) => {
+                let joined = join_roles(&all);
+                let rendered = (joined.len() < all.len()).then(|| self.template.render_marked(&joined, &options));
+                match rendered {
+                    Some(Ok(rendered)) => {
+                        self.note(Note::RolesJoined);
+                        rendered
+                    }
+                    _ => return Err(error),
+                }
+            }
+        };
+        let said = if self.options.special { &[][..] } else { &rendered.said };
+        let tokens = encode(self.session.model().tokenizer(), &rendered.text, said)?;
+        Ok(Prompt { text: rendered.text, tokens })
+    }
+}
+
+/// What the model reads, as text and as tokens.
+struct Prompt {
+    text: String,
+    tokens: Vec<u32>,
+}
+
+/// The tokens of a rendered conversation, in which `said` are no control tokens.
+fn encode(tokenizer: &Tokenizer, text: &str, said: &[Range<usize>]) -> Result<Vec<u32>, Error> {
+    let mut tokens = tokenizer.encode_marked(text, said, true)?;
+    // Templates that write the begin-of-text token themselves must not have it twice.
+    let bos = tokenizer.vocab().special.bos;
+    if tokens.len() > 1 && bos == Some(tokens[0]) && bos == Some(tokens[1]) {
+        tokens.remove(0);
+    }
+    Ok(tokens)
+}
+
+/// Messages of which no two in a row have the same role.
+fn join_roles(messages: &[Message]) -> Vec<Message> {
+    let mut joined: Vec<Message> = Vec::new();
+    for message in messages {
+        match joined.last_mut() {
+            Some(last) if last.role == message.role => last.content = format!("{}\n{}", last.content, message.content),
+            _ => joined.push(message.clone()),
+        }
+    }
+    joined
+}
+
+fn show_parts(
+    parts: &[Part],
+    text: &mut String,
+    reasoning: &mut String,
+    show: &mut dyn FnMut(ChatEvent<'_>) -> bool,
+) -> bool {
+    let mut going = true;
+    for part in parts {
+        let (all, event) = if part.thinking {
+            (&mut *reasoning, ChatEvent::Thinking(&part.text))
+        } else {
+            (&mut *text, ChatEvent::Text(&part.text))
+        };
+        all.push_str(&part.text);
+        going &= show(event);
+    }
+    if parts.is_empty() { show(ChatEvent::Text("")) } else { going }
+}

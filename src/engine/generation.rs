@@ -1,0 +1,333 @@
+//! Generation as a state machine: logits in, events out. Who evaluates the tokens, one session or a batch of many sequences, is not
+//! its business.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Error, Sampler, Session};
+use crate::model::Model;
+use crate::tokenizer::{StreamDecoder, TokenKind};
+
+/// Limits of one answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GenerationOptions {
+    /// Most tokens; as many as the context holds when `None`.
+    pub max_tokens: Option<usize>,
+    /// Go on after a token that ends a turn.
+    pub ignore_end: bool,
+    /// Texts that end the answer. They are not part of it.
+    pub stop: Vec<String>,
+    /// Further tokens that end the answer.
+    pub stop_tokens: Vec<u32>,
+    /// Control tokens whose names are shown; the others are not part of the text.
+    pub shown: Vec<u32>,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stop {
+    /// The model ended its turn.
+    End,
+    /// A text that ends the answer has come.
+    Text,
+    /// The most tokens are reached.
+    Length,
+    /// The context is full.
+    Context,
+    /// The caller stopped it.
+    Caller,
+}
+
+/// What follows from a token's logits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A token, which is to be evaluated next.
+    Token {
+        /// Its id.
+        token: u32,
+        /// Text that is certain now. Empty while a character or what may be a stop text is not complete.
+        text: String,
+    },
+    /// The answer has ended.
+    Stop {
+        /// Why.
+        reason: Stop,
+        /// The last of its text, which was held back.
+        text: String,
+    },
+}
+
+/// An answer in the making.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use gguf::engine::{Event, Generation, GenerationOptions, Sampler, SamplerOptions, Session};
+/// # fn run(session: &mut Session, prompt: &[u32]) -> Result<(), gguf::engine::Error> {
+/// let sampler = Sampler::new(SamplerOptions::default());
+/// let mut generation = Generation::new(session.model().clone(), sampler, GenerationOptions::default());
+/// generation.accept_prompt(prompt);
+/// let mut logits = session.evaluate(prompt, &mut |_| true)?.expect("not stopped");
+/// loop {
+///     match generation.next(&mut logits)? {
+///         Event::Token { token, text } => {
+///             print!("{text}");
+///             logits = session.evaluate(&[token], &mut |_| true)?.expect("not stopped");
+///         }
+///         Event::Stop { text, .. } => {
+///             println!("{text}");
+///             return Ok(());
+///         }
+///     }
+/// }
+/// # }
+/// ```
+pub struct Generation {
+    model: Arc<Model>,
+    sampler: Sampler,
+    options: GenerationOptions,
+    decoder: StreamDecoder,
+    /// Text that may be the beginning of a stop text.
+    held: String,
+    tokens: Vec<u32>,
+    /// Tokens that come next without being sampled.
+    forced: VecDeque<u32>,
+    ended: Option<Stop>,
+}
+
+impl Generation {
+    /// The beginning of an answer.
+    #[must_use]
+    pub fn new(model: Arc<Model>, sampler: Sampler, mut options: GenerationOptions) -> Self {
+        options.stop.retain(|text| !text.is_empty());
+        let (decoder, held) = (StreamDecoder::new(false), String::new());
+        Self { model, sampler, options, decoder, held, tokens: Vec::new(), forced: VecDeque::new(), ended: None }
+    }
+
+    /// Shows the prompt's tokens to the sampler, whose penalties look back on them.
+    pub fn accept_prompt(&mut self, prompt: &[u32]) {
+        self.sampler.forget();
+        prompt.iter().for_each(|&token| self.sampler.accept(token));
+    }
+
+    /// The tokens so far, without the one that ended the answer.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Lets these tokens come next, whatever the model says.
+    pub fn force(&mut self, tokens: &[u32]) {
+        self.forced.extend(tokens);
+    }
+
+    /// The sampler, for the next answer.
+    #[must_use]
+    pub fn into_sampler(self) -> Sampler {
+        self.sampler
+    }
+
+    /// What comes next by the `logits`, `[vocab]`, of the last token. After the end, the end again.
+    ///
+    /// # Errors
+    /// [`Error::NotANumber`] when no logit is a number.
+    pub fn next(&mut self, logits: &mut [f32]) -> Result<Event, Error> {
+        if let Some(reason) = self.ended {
+            return Ok(Event::Stop { reason, text: String::new() });
+        }
+        if self.options.max_tokens.is_some_and(|max| self.tokens.len() >= max) {
+            return Ok(self.end(Stop::Length));
+        }
+        let token = match self.forced.pop_front() {
+            Some(token) => token,
+            None => {
+                let token = self.sampler.sample(logits);
+                if logits.get(token as usize).is_none_or(|logit| logit.is_nan() || *logit == f32::NEG_INFINITY) {
+                    return Err(Error::NotANumber);
+                }
+                token
+            }
+        };
+        let ends = self.model.tokenizer().ends_turn(token) && !self.options.ignore_end;
+        if ends || self.options.stop_tokens.contains(&token) {
+            return Ok(self.end(Stop::End));
+        }
+        self.sampler.accept(token);
+        self.tokens.push(token);
+        let tokenizer = self.model.tokenizer();
+        let text = self.decoder.push(tokenizer, token);
+        self.held.push_str(&text);
+        if self.options.shown.contains(&token) && tokenizer.kind(token) == TokenKind::Control {
+            self.held.push_str(&String::from_utf8_lossy(tokenizer.piece(token)));
+        }
+        if let Some(at) = self.options.stop.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+            self.held.truncate(at);
+            self.ended = Some(Stop::Text);
+            return Ok(Event::Stop { reason: Stop::Text, text: std::mem::take(&mut self.held) });
+        }
+        let certain = self.held.len() - held_back(&self.held, &self.options.stop);
+        Ok(Event::Token { token, text: self.held.drain(..certain).collect() })
+    }
+
+    /// Ends the answer, and gives the text that was held back.
+    pub fn end(&mut self, reason: Stop) -> Event {
+        let reason = *self.ended.get_or_insert(reason);
+        let decoder = std::mem::replace(&mut self.decoder, StreamDecoder::new(false));
+        let mut text = std::mem::take(&mut self.held);
+        text.push_str(&decoder.finish());
+        Event::Stop { reason, text }
+    }
+}
+
+/// Bytes at the end of `text` with which one of `stops` may begin.
+fn held_back(text: &str, stops: &[String]) -> usize {
+    let begins = |stop: &String| {
+        let longest = stop.len().saturating_sub(1).min(text.len());
+        (1..=longest).rev().find(|&n| stop.is_char_boundary(n) && text.ends_with(&stop[..n]))
+    };
+    stops.iter().filter_map(begins).max().unwrap_or(0)
+}
+
+/// An answer and what it took.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its text.
+    pub text: String,
+    /// Its tokens, without the one that ends the turn.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub stop: Stop,
+    /// Tokens of the prompt that were evaluated.
+    pub prompt_tokens: usize,
+    /// Time for them.
+    pub prompt_time: Duration,
+    /// Time for the answer's tokens.
+    pub answer_time: Duration,
+}
+
+/// How far an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress<'t> {
+    /// This many tokens of the prompt have been evaluated, of so many that have to be.
+    Prompt {
+        /// Evaluated.
+        done: usize,
+        /// To be evaluated, those included.
+        total: usize,
+    },
+    /// Text of the answer.
+    Text(&'t str),
+}
+
+impl Session {
+    /// Brings the session to `prompt` and lets the model go on. `show` gets the text as it comes, and stops the
+    /// answer by returning false; it is also asked, with an empty text, while the prompt is evaluated.
+    ///
+    /// # Errors
+    /// When the prompt is empty or does not fit the context, or the model computes what is no number.
+    pub fn generate(
+        &mut self,
+        prompt: &[u32],
+        sampler: &mut Sampler,
+        options: GenerationOptions,
+        show: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Answer, Error> {
+        self.generate_with(prompt, sampler, options, &mut |progress, _| match progress {
+            Progress::Prompt { .. } => show(""),
+            Progress::Text(text) => show(text),
+        })
+    }
+
+    /// As [`Self::generate`]; `show` is told of the prompt's progress too, and may force tokens.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    pub fn generate_with(
+        &mut self,
+        prompt: &[u32],
+        sampler: &mut Sampler,
+        options: GenerationOptions,
+        show: &mut dyn FnMut(Progress<'_>, &mut Generation) -> bool,
+    ) -> Result<Answer, Error> {
+        let mut generation = Generation::new(self.model().clone(), std::mem::take(sampler), options);
+        let answer = self.run(prompt, &mut generation, show);
+        *sampler = generation.into_sampler();
+        answer
+    }
+
+    fn run(
+        &mut self,
+        prompt: &[u32],
+        generation: &mut Generation,
+        show: &mut dyn FnMut(Progress<'_>, &mut Generation) -> bool,
+    ) -> Result<Answer, Error> {
+        let start = Instant::now();
+        let mut answer = Answer {
+            text: String::new(),
+            tokens: Vec::new(),
+            stop: Stop::Caller,
+            prompt_tokens: 0,
+            prompt_time: Duration::ZERO,
+            answer_time: Duration::ZERO,
+        };
+        let total = self.missing(prompt);
+        let mut evaluated = 0;
+        if !show(Progress::Prompt { done: 0, total }, generation) {
+            return Ok(answer);
+        }
+        let advanced = self.advance_to(prompt, &mut |done| {
+            evaluated = done;
+            show(Progress::Prompt { done, total }, generation)
+        })?;
+        answer.prompt_time = start.elapsed();
+        answer.prompt_tokens = evaluated;
+        let Some((mut logits, evaluated)) = advanced else { return Ok(answer) };
+        answer.prompt_tokens = evaluated;
+        generation.accept_prompt(prompt);
+        let start = Instant::now();
+        answer.stop = loop {
+            let last = match generation.next(&mut logits)? {
+                Event::Stop { reason, text } => Some((reason, text)),
+                Event::Token { token, text } => {
+                    answer.text.push_str(&text);
+                    if !show(Progress::Text(&text), generation) {
+                        Some((Stop::Caller, String::new()))
+                    } else if self.tokens().len() >= self.context_length() {
+                        Some((Stop::Context, String::new()))
+                    } else {
+                        match self.evaluate(&[token], &mut |_| true)? {
+                            Some(next) => logits = next,
+                            None => return Err(Error::NoTokens),
+                        }
+                        None
+                    }
+                }
+            };
+            if let Some((reason, mut text)) = last {
+                if let Event::Stop { text: held, .. } = generation.end(reason) {
+                    text.push_str(&held);
+                }
+                show(Progress::Text(&text), generation);
+                answer.text.push_str(&text);
+                break reason;
+            }
+        };
+        answer.tokens = generation.tokens().to_vec();
+        answer.answer_time = start.elapsed();
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_become_a_stop_text_is_held_back() {
+        let stops = ["END".to_owned(), "\n\nQ:".to_owned(), "é!".to_owned()];
+        let held = |text: &str| held_back(text, &stops);
+        assert_eq!(["", "a", "aE", "aEN", "a\n", "a\n\nQ", "E\n", "EE", "ENE"].map(held), [0, 0, 1, 2, 1, 3, 1, 1, 1]);
+        assert_eq!(held("caf\u{e9}"), 2);
+    }
+}
