@@ -17,6 +17,7 @@ mod perplexity;
 mod progress;
 mod quantize;
 mod table;
+mod terminal;
 mod tokenize;
 mod totals;
 mod units;
@@ -100,6 +101,10 @@ impl Command {
 fn main() -> ExitCode {
     faults::install_handlers();
     panic::set_hook(Box::new(tell_panic));
+    if let Some(advice) = chat::foreign_option(std::env::args().skip(1)) {
+        eprintln!("error: {advice}");
+        return FAILURE.into();
+    }
     let command = Cli::parse().command;
     let run = || {
         ctrlc::set_handler(interrupted).context("cannot handle Ctrl-C")?;

@@ -4,8 +4,12 @@
 mod bench_command;
 // Settings that checkpoints leave out.
 mod absent_settings;
+// `gguf chat` with one answer.
+mod chat_command;
 // Chat templates of published models.
 mod chat_templates;
+// Conversations in the library.
+mod chats;
 // Checkpoints in folders.
 mod checkpoints;
 // Whole quantized files.
@@ -46,6 +50,9 @@ mod round_trip;
 mod reference_tokenizers;
 // Files shared by tests.
 mod shared;
+// `gguf chat` on a pseudo-terminal.
+#[cfg(unix)]
+mod terminal;
 // `gguf tokenize` and `gguf detokenize`.
 mod tokenize_command;
 // Tokenizers of published vocabularies.

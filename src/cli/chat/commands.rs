@@ -1,8 +1,16 @@
-//! What can be typed in a chat besides messages.
+//! What can be typed in a chat besides messages. Each command is a row of [`COMMANDS`], and says what it did.
 
-use gguf::engine::SamplerOptions;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
 
-use super::conversation::Conversation;
+use anyhow::{Context as _, bail};
+use gguf::engine::{Chat, Message, SETTINGS, Setting, WhenFull};
+use gguf::printable::printable_path;
+use serde_json::{Value as Json, json};
+
+use super::sampling;
+use super::screen::tell;
 use crate::units;
 
 /// What comes after a line.
@@ -15,82 +23,343 @@ pub(super) enum Next {
     Quit,
 }
 
-const HELP: &str = "\
-/help                 this list
-/clear                forget the conversation
-/system [TEXT]        show or set the system prompt
-/set [NAME VALUE]     show or set temperature, top-k, top-p, min-p, repeat-penalty, seed, max-tokens
-/again                answer the last message once more
-/undo                 take back the last message and its answer
-/stats                tokens and memory of the conversation
-/quit                 end (also Ctrl-D)
-A line that ends in \\ goes on; \"\"\" begins and ends a message of several lines.";
+/// What commands work on.
+pub(super) struct Talk {
+    pub(super) chat: Chat,
+    /// Tokens and speed are shown after each answer.
+    pub(super) verbose: bool,
+    /// Text that goes before the next message.
+    pub(super) attached: Vec<String>,
+    /// The model's name.
+    pub(super) name: String,
+}
 
-/// Runs a command, or passes a message on.
-pub(super) fn run(line: &str, conversation: &mut Conversation) -> Next {
-    let Some(command) = line.trim().strip_prefix('/') else { return Next::Say(line.to_owned()) };
+/// A command.
+pub(super) struct Command {
+    pub(super) name: &'static str,
+    aliases: &'static [&'static str],
+    args: &'static str,
+    about: &'static str,
+    run: fn(&mut Talk, &str) -> anyhow::Result<Next>,
+}
+
+const fn row(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    args: &'static str,
+    about: &'static str,
+    run: fn(&mut Talk, &str) -> anyhow::Result<Next>,
+) -> Command {
+    Command { name, aliases, args, about, run }
+}
+
+/// All commands, in the order of `/help`.
+pub(super) const COMMANDS: &[Command] = &[
+    row("help", &["?"], "", "this list", |_, _| help()),
+    row("retry", &["again", "regenerate"], "", "answer the last message once more", retry),
+    row("undo", &[], "", "take back the last message and its answer", undo),
+    row("clear", &["new"], "", "forget the conversation", clear),
+    row("system", &[], "[TEXT]", "show or set the system prompt; `none` removes it", system),
+    row("set", &[], "[NAME VALUE]", "show or change a setting: a sampler's, seed, max-tokens, when-full, verbose", set),
+    row("think", &["set-think"], "[on|off|low|medium|high]", "whether, or how hard, the model thinks first", think),
+    row("attach", &["read"], "FILE", "put a file's text before the next message", attach),
+    row("tokens", &["stats", "context"], "", "tokens and memory of the conversation", tokens),
+    row("show", &["history"], "", "the conversation so far", show),
+    row("template", &[], "", "the chat template", template),
+    row("save", &[], "FILE [--force]", "write the conversation to a file", save),
+    row("load", &[], "FILE", "go on with a conversation from a file", load),
+    row("exit", &["quit", "bye"], "", "end (also Ctrl-D)", |_, _| Ok(Next::Quit)),
+];
+
+/// Runs a command, or passes a message on. What only looks like a command is a message.
+pub(super) fn run(line: &str, talk: &mut Talk) -> Next {
+    let said = |text: &str| Next::Say(text.to_owned());
+    let Some(command) = line.trim().strip_prefix('/') else { return said(line) };
+    if command.starts_with('/') {
+        return said(command);
+    }
     let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-    let rest = rest.trim();
-    match name {
-        "help" | "?" => eprintln!("{HELP}"),
-        "quit" | "exit" | "bye" => return Next::Quit,
-        "clear" => conversation.clear(),
-        "system" if rest.is_empty() => eprintln!("{}", conversation.system.as_deref().unwrap_or("(none)")),
-        "system" => conversation.system = Some(rest.to_owned()),
-        "again" => match conversation.take_back() {
-            Some(message) => return Next::Say(message),
-            None => eprintln!("nothing has been said"),
+    let known = COMMANDS.iter().find(|command| command.name == name || command.aliases.contains(&name));
+    let Some(command) = known else { return said(line) };
+    (command.run)(talk, rest.trim()).unwrap_or_else(|error| {
+        tell(&format!("{error:#}"));
+        Next::Ask
+    })
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "as all commands")]
+fn help() -> anyhow::Result<Next> {
+    for command in COMMANDS {
+        let usage = format!("/{} {}", command.name, command.args);
+        tell(&format!("{usage:<34}  {}", command.about));
+    }
+    tell(
+        "A line that ends in \\ goes on; \"\"\" begins and ends a message of several lines. // begins a message with /.",
+    );
+    Ok(Next::Ask)
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "as all commands")]
+fn retry(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
+    Ok(talk.chat.take_back().map_or_else(
+        || {
+            tell("nothing has been said");
+            Next::Ask
         },
-        "undo" => {
-            if conversation.take_back().is_none() {
-                eprintln!("nothing has been said");
-            }
-        }
-        "stats" => {
-            let (tokens, bytes) = conversation.size();
-            eprintln!(
-                "{} messages, {tokens} of {} tokens, {} of cache",
-                conversation.messages.len(),
-                conversation.context_length(),
-                units::bytes(bytes as u64)
-            );
-        }
-        "set" => set(rest, conversation),
-        _ => eprintln!("no such command: /{name} (/help lists them)"),
-    }
-    Next::Ask
+        Next::Say,
+    ))
 }
 
-fn set(rest: &str, conversation: &mut Conversation) {
-    let Some((name, value)) = rest.split_once([' ', '=']) else {
-        let s = &conversation.sampling;
-        let max = conversation.max_tokens.map_or("none".into(), |n| n.to_string());
-        eprintln!(
-            "temperature {}  top-k {}  top-p {}  min-p {}  repeat-penalty {}  seed {}  max-tokens {max}",
-            s.temperature, s.top_k, s.top_p, s.min_p, s.repeat_penalty, s.seed
-        );
-        return;
+fn undo(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
+    match talk.chat.take_back() {
+        Some(message) => confirm(&format!("taken back: {}", start_of(&message))),
+        None => confirm("nothing has been said"),
+    }
+}
+
+fn clear(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
+    talk.chat.clear();
+    talk.attached.clear();
+    confirm("the conversation is forgotten")
+}
+
+fn system(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
+    match rest {
+        "" => confirm(talk.chat.options().system.as_deref().unwrap_or("no system prompt")),
+        "none" | "\"\"" | "''" => {
+            talk.chat.change(|options| options.system = None);
+            confirm("no system prompt from here on")
+        }
+        text => {
+            talk.chat.change(|options| options.system = Some(text.to_owned()));
+            confirm("the system prompt is set")
+        }
+    }
+}
+
+fn set(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
+    let rest = rest.strip_prefix("parameter ").unwrap_or(rest).trim();
+    if rest.is_empty() {
+        return list_settings(talk);
+    }
+    let (name, value) = rest.split_once([' ', '=']).unwrap_or((rest, ""));
+    let value = value.trim().trim_start_matches('=').trim();
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    match name.as_str() {
+        "system" => return system(talk, value),
+        "think" => return think(talk, "on"),
+        "nothink" | "no-think" => return think(talk, "off"),
+        "verbose" | "quiet" => {
+            talk.verbose = name == "verbose" && !matches!(value, "off" | "false" | "0");
+            return confirm(&format!("verbose {}", if talk.verbose { "on" } else { "off" }));
+        }
+        _ => {}
+    }
+    if value.is_empty() {
+        let shown = settings(talk).into_iter().find(|(other, _)| *other == name);
+        return match shown {
+            Some((name, value)) => confirm(&format!("{name} {value}")),
+            None => bail!("no setting is called {name}: /set lists them"),
+        };
+    }
+    match name.as_str() {
+        "seed" => {
+            let seed = sampling::seed(value).map_err(|e| anyhow::anyhow!("seed {value}: must be {e}"))?;
+            talk.chat.change(|options| options.sampler.seed = seed.unwrap_or_else(sampling::random_seed));
+        }
+        "max-tokens" | "num-predict" | "n-predict" => {
+            let max = super::parse_limit(value).map_err(|e| anyhow::anyhow!("{name} {value}: must be {e}"))?;
+            talk.chat.change(|options| options.max_tokens = max.0);
+        }
+        "when-full" => {
+            let when = parse_when_full(value).map_err(|e| anyhow::anyhow!("when-full {value}: must be {e}"))?;
+            talk.chat.change(|options| options.when_full = when);
+        }
+        "stop" => talk.chat.change(|options| options.stop = vec![value.to_owned()]),
+        _ => {
+            let setting =
+                Setting::named(&name).with_context(|| format!("no setting is called {name}: /set lists them"))?;
+            let value = setting.parse(value)?;
+            let mut sampler = talk.chat.options().sampler.clone();
+            setting.set(&mut sampler, value)?;
+            talk.chat.change(|options| options.sampler = sampler);
+        }
+    }
+    confirm(&format!("{name} is {value}"))
+}
+
+/// Names and values of all settings.
+fn settings(talk: &Talk) -> Vec<(&'static str, String)> {
+    let options = talk.chat.options();
+    let mut all: Vec<_> = SETTINGS.iter().map(|row| (row.name, row.text(&options.sampler))).collect();
+    all.push(("seed", options.sampler.seed.to_string()));
+    all.push(("max-tokens", options.max_tokens.map_or_else(|| "-1".to_owned(), |n| n.to_string())));
+    all.push(("when-full", when_full_name(options.when_full).to_owned()));
+    all.push(("stop", options.stop.join(" ")));
+    all
+}
+
+fn list_settings(talk: &Talk) -> anyhow::Result<Next> {
+    let all = settings(talk).into_iter().map(|(name, value)| format!("{name} {value}"));
+    confirm(&all.collect::<Vec<_>>().join("; "))
+}
+
+pub(super) fn parse_when_full(text: &str) -> Result<WhenFull, String> {
+    match text {
+        "stop" => Ok(WhenFull::Stop),
+        "drop-oldest" | "drop" => Ok(WhenFull::DropOldest),
+        "summarize" => Ok(WhenFull::Summarize),
+        _ => Err("stop, drop-oldest or summarize".to_owned()),
+    }
+}
+
+fn when_full_name(when: WhenFull) -> &'static str {
+    match when {
+        WhenFull::Stop => "stop",
+        WhenFull::DropOldest => "drop-oldest",
+        WhenFull::Summarize => "summarize",
+    }
+}
+
+fn think(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
+    if talk.chat.thinking().is_none() && !talk.chat.template().source().contains("thinking") {
+        return confirm("this model's template knows no thinking");
+    }
+    let effort = match rest {
+        "" => {
+            let variables = &talk.chat.options().variables;
+            let known = variables.get("reasoning_effort").or_else(|| variables.get("enable_thinking"));
+            return confirm(&format!(
+                "think {}",
+                known.map_or_else(|| "as the model does".to_owned(), Json::to_string)
+            ));
+        }
+        "on" | "off" => None,
+        "low" | "medium" | "high" => Some(rest),
+        other => bail!("think {other}: must be on, off, low, medium or high"),
     };
-    let value = value.trim();
-    if name == "max-tokens" {
-        conversation.max_tokens = value.parse().ok();
-        return;
-    }
-    match changed(conversation.sampling.clone(), name, value) {
-        Some(sampling) => conversation.set_sampling(sampling),
-        None => eprintln!("cannot set {name} to {value}"),
-    }
+    talk.chat.change(|options| {
+        for (name, value) in thinking_variables(rest != "off", effort) {
+            options.variables.insert(name.to_owned(), value);
+        }
+    });
+    confirm(&format!("think {rest}"))
 }
 
-fn changed(mut sampling: SamplerOptions, name: &str, value: &str) -> Option<SamplerOptions> {
-    match name {
-        "temperature" | "temp" => sampling.temperature = value.parse().ok()?,
-        "top-k" => sampling.top_k = value.parse().ok()?,
-        "top-p" => sampling.top_p = value.parse().ok()?,
-        "min-p" => sampling.min_p = value.parse().ok()?,
-        "repeat-penalty" => sampling.repeat_penalty = value.parse().ok()?,
-        "seed" => sampling.seed = value.parse().ok()?,
-        _ => return None,
+/// The variables by which templates switch thinking on and off.
+pub(super) fn thinking_variables(on: bool, effort: Option<&str>) -> Vec<(&'static str, Json)> {
+    let mut all = vec![("enable_thinking", on.into()), ("thinking", on.into())];
+    all.extend(effort.map(|effort| ("reasoning_effort", effort.into())));
+    all
+}
+
+fn attach(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
+    if rest.is_empty() {
+        bail!("attach needs a file");
     }
-    Some(sampling)
+    let text = crate::model_args::read_text(Path::new(rest))?;
+    let lines = text.lines().count();
+    talk.attached.push(text);
+    confirm(&format!("{lines} lines go before the next message"))
+}
+
+fn tokens(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
+    let tokens = talk.chat.tokens()?;
+    let bytes = talk.chat.session().cache_bytes();
+    confirm(&format!(
+        "{} messages, {tokens} of {} tokens, {} of cache",
+        talk.chat.messages().len(),
+        talk.chat.context_length(),
+        units::bytes(bytes as u64)
+    ))
+}
+
+fn show(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
+    if let Some(system) = &talk.chat.options().system {
+        tell(&format!("system: {system}"));
+    }
+    for message in talk.chat.messages() {
+        tell(&format!("{}: {}", message.role, message.content));
+    }
+    confirm(&format!("{}, {} messages", talk.name, talk.chat.messages().len()))
+}
+
+fn template(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
+    confirm(talk.chat.template().source())
+}
+
+fn save(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
+    let (path, force) = rest.strip_suffix("--force").map_or((rest, false), |path| (path.trim(), true));
+    if path.is_empty() {
+        bail!("save needs a file");
+    }
+    let path = Path::new(path);
+    let message = |message: &Message| {
+        let mut json = json!({ "role": message.role, "content": message.content });
+        if let Some(reasoning) = &message.reasoning {
+            json["reasoning_content"] = reasoning.as_str().into();
+        }
+        json
+    };
+    let messages: Vec<Json> = talk.chat.messages().iter().map(message).collect();
+    let conversation = json!({ "version": 1, "system": talk.chat.options().system, "messages": messages });
+    let text = serde_json::to_string_pretty(&conversation)? + "\n";
+    let name = printable_path(path);
+    if force {
+        // Complete or not at all.
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".part");
+        let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
+        written.inspect_err(|_| drop(fs::remove_file(&beside))).with_context(|| name.to_string())?;
+    } else {
+        let file = fs::OpenOptions::new().write(true).create_new(true).open(path);
+        let mut file = file.map_err(|error| {
+            let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
+            let advice = if exists { " (/save FILE --force replaces it)" } else { "" };
+            anyhow::anyhow!("{name}: {error}{advice}")
+        })?;
+        file.write_all(text.as_bytes()).with_context(|| name.to_string())?;
+    }
+    confirm(&format!("{} messages written to {name}", messages.len()))
+}
+
+fn load(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
+    if rest.is_empty() {
+        bail!("load needs a file");
+    }
+    let path = Path::new(rest);
+    let name = printable_path(path).to_string();
+    let text = crate::model_args::read_text(path)?;
+    let json: Json = serde_json::from_str(&text).with_context(|| name.clone())?;
+    // A file of /save, or a plain list of messages.
+    let list = json.get("messages").unwrap_or(&json).as_array().with_context(|| format!("{name}: no messages"))?;
+    let mut messages = Vec::new();
+    for (i, item) in list.iter().enumerate() {
+        let text = |key: &str| item.get(key).and_then(Json::as_str).map(str::to_owned);
+        let (role, content) =
+            text("role").zip(text("content")).with_context(|| format!("{name}: message {i}: no role and content"))?;
+        messages.push(Message { role, content, reasoning: text("reasoning_content") });
+    }
+    let mut system = json.get("system").and_then(Json::as_str).map(str::to_owned);
+    if messages.first().is_some_and(|message| message.role == "system") {
+        system = Some(messages.remove(0).content);
+    }
+    let count = messages.len();
+    talk.chat.set_messages(messages);
+    if system.is_some() {
+        talk.chat.change(|options| options.system = system);
+    }
+    confirm(&format!("{count} messages read from {name}"))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the result of a command")]
+fn confirm(text: &str) -> anyhow::Result<Next> {
+    tell(text);
+    Ok(Next::Ask)
+}
+
+/// The first words of a text.
+fn start_of(text: &str) -> String {
+    let line: String = text.lines().next().unwrap_or_default().chars().take(50).collect();
+    if line.len() < text.len() { format!("{line}...") } else { line }
 }

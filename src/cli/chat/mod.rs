@@ -1,52 +1,94 @@
-//! `gguf chat`: a conversation with a model, or one answer.
+//! `gguf chat`: a conversation with a model, or one answer. What a conversation is stands in the library's `engine::Chat`.
 
 mod commands;
-mod conversation;
+mod editor;
+mod foreign;
+mod sampling;
+mod screen;
 
 use std::io::{IsTerminal, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::bail;
-use gguf::engine::{Answer, SamplerOptions, SessionOptions, Stop};
-use gguf::gguf::{Metadata, Value};
+use anyhow::{Context as _, bail};
+use gguf::engine::{
+    Answer, Chat, ChatEvent, ChatOptions, Error, SessionOptions, Stop, WhenFull, builtin_template,
+    builtin_template_names,
+};
 use gguf::model::Model;
+use gguf::printable::printable_path;
 use rustyline::error::ReadlineError;
-use rustyline::history::FileHistory;
-use rustyline::{Config, DefaultEditor};
+use serde_json::Value as Json;
 
 use crate::interrupt::Catching;
 use crate::model_args::{self, RunArgs, short_name};
-use commands::Next;
-use conversation::Conversation;
+use commands::{Next, Talk};
+use editor::Messages;
+pub(crate) use foreign::foreign_option;
+use sampling::SamplingArgs;
+use screen::{Screen, remark, tell};
 
 /// Chats with a model in the terminal. /help lists what can be typed besides messages.
 ///
-/// With -p, or with text on standard input, answers once and ends: standard output holds the answer alone.
+/// With a message, or with text on standard input, answers once and ends: standard output holds the answer alone.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Commands in a conversation:
+  /help /retry /undo /clear /system /set /think /attach /tokens /show /template /save /load /exit
+
+Examples:
   gguf chat                                          # the embedded model
+  gguf chat model.gguf \"Why is the sky blue?\"
   gguf chat model.gguf --system \"Answer in one sentence.\"
-  gguf chat model.gguf -p \"Why is the sky blue?\"
+  gguf chat model.gguf -p \"Why is the sky blue?\" --temperature 0
   cat letter.txt | gguf chat model.gguf -p \"Summarize:\"")]
 pub(crate) struct Args {
     /// GGUF file (default: the embedded model)
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Answer this message and end
+    #[arg(value_name = "MESSAGE", conflicts_with = "prompt")]
+    message: Option<String>,
+    /// Answer this message and end
     #[arg(long, short, value_name = "TEXT")]
     prompt: Option<String>,
+    /// Answer the text of this file and end; - for standard input
+    #[arg(long, short, value_name = "FILE")]
+    file: Option<PathBuf>,
     /// System prompt
-    #[arg(long, short, value_name = "TEXT")]
+    #[arg(long, short, value_name = "TEXT", alias = "system-prompt")]
     system: Option<String>,
-    /// Most tokens of an answer
-    #[arg(long, short = 'n', value_name = "N")]
-    max_tokens: Option<usize>,
+    /// Most tokens of an answer; -1 for as many as fit
+    #[arg(long, short = 'n', value_name = "N", value_parser = parse_limit, allow_negative_numbers = true,
+          aliases = ["n-predict", "predict"])]
+    max_tokens: Option<Limit>,
     /// Most tokens of the conversation (default: what the model was trained on)
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", alias = "ctx-size")]
     context: Option<usize>,
+    /// What happens when the context is full: stop, drop-oldest or summarize
+    #[arg(long, value_name = "WHAT", value_parser = commands::parse_when_full, default_value = "drop-oldest")]
+    when_full: WhenFull,
+    /// Text that ends an answer; several times for several
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Let the model think before it answers, where its template can say so
+    #[arg(long, conflicts_with = "no_think")]
+    think: bool,
+    /// Let the model answer at once
+    #[arg(long)]
+    no_think: bool,
+    /// Most tokens of thinking
+    #[arg(long, value_name = "N", alias = "reasoning-budget")]
+    think_budget: Option<usize>,
+    /// In place of the model's own chat template: a Jinja file, or the name of one of llama.cpp's (chatml, llama3, gemma ...)
+    #[arg(long, value_name = "NAME|FILE", alias = "chat-template-file")]
+    chat_template: Option<PathBuf>,
+    /// Variables of the template, as a JSON object
+    #[arg(long, value_name = "JSON", value_parser = parse_variables)]
+    chat_template_kwargs: Option<Variables>,
+    /// Control tokens that messages spell out are control tokens
+    #[arg(long)]
+    special: bool,
     #[command(flatten)]
     run: RunArgs,
     /// Show tokens and speed after each answer
@@ -57,207 +99,253 @@ pub(crate) struct Args {
     sampling: SamplingArgs,
 }
 
-/// How tokens are chosen. What is not given is what the model recommends, or else the usual.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Sampling")]
-struct SamplingArgs {
-    /// Divisor of the logits; 0 takes the likeliest token [usual: 0.8]
-    #[arg(long, short = 't', value_name = "X")]
-    temperature: Option<f32>,
-    /// Only the K likeliest tokens; 0 for all [usual: 40]
-    #[arg(long, value_name = "K")]
-    top_k: Option<usize>,
-    /// Only the likeliest tokens that together reach P [usual: 0.95]
-    #[arg(long, value_name = "P")]
-    top_p: Option<f32>,
-    /// Only tokens at least P times as likely as the likeliest [usual: 0.05]
-    #[arg(long, value_name = "P")]
-    min_p: Option<f32>,
-    /// Divisor of the logits of recent tokens [usual: 1]
-    #[arg(long, value_name = "X")]
-    repeat_penalty: Option<f32>,
-    /// How many tokens are recent [usual: 64]
-    #[arg(long, value_name = "N")]
-    repeat_last_n: Option<usize>,
-    /// The same seed gives the same text
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+/// A number of tokens; `None` for no limit.
+#[derive(Clone, Copy, Debug)]
+struct Limit(Option<usize>);
+
+fn parse_limit(text: &str) -> Result<Limit, String> {
+    if text == "-1" || text == "none" {
+        return Ok(Limit(None));
+    }
+    text.parse().map(|n| Limit(Some(n))).map_err(|_| "a whole number from 0, or -1 for no limit".to_owned())
 }
 
-impl SamplingArgs {
-    fn options(&self, metadata: &Metadata) -> SamplerOptions {
-        let usual = SamplerOptions::default();
-        #[allow(clippy::cast_possible_truncation, reason = "settings are single precision")]
-        let own =
-            |name: &str| metadata.get(&format!("general.sampling.{name}")).and_then(Value::as_f64).map(|x| x as f32);
-        let own_count = |name: &str| {
-            let value = metadata.get(&format!("general.sampling.{name}")).and_then(Value::as_i64);
-            value.and_then(|n| usize::try_from(n).ok())
-        };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        SamplerOptions {
-            temperature: self.temperature.or_else(|| own("temp")).unwrap_or(usual.temperature),
-            top_k: self.top_k.or_else(|| own_count("top_k")).unwrap_or(usual.top_k),
-            top_p: self.top_p.or_else(|| own("top_p")).unwrap_or(usual.top_p),
-            min_p: self.min_p.or_else(|| own("min_p")).unwrap_or(usual.min_p),
-            repeat_penalty: self.repeat_penalty.or_else(|| own("penalty_repeat")).unwrap_or(usual.repeat_penalty),
-            repeat_last_n: self.repeat_last_n.or_else(|| own_count("penalty_last_n")).unwrap_or(usual.repeat_last_n),
-            seed: self.seed.unwrap_or_else(|| now.map_or(0, |d| u64::from(d.subsec_nanos()) ^ d.as_secs())),
-        }
+/// Variables of a template.
+#[derive(Clone, Debug, Default)]
+struct Variables(serde_json::Map<String, Json>);
+
+fn parse_variables(text: &str) -> Result<Variables, String> {
+    match serde_json::from_str(text) {
+        Ok(Json::Object(map)) => Ok(Variables(map)),
+        Ok(_) => Err("not an object".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let model = model_args::load(args.model.as_deref(), &args.run)?;
-    let mut conversation = start(args, model)?;
     let piped = !std::io::stdin().is_terminal();
-    if args.prompt.is_some() || piped {
-        return once(args, &mut conversation, piped);
+    let message = message(args, piped)?;
+    let model = model_args::load(args.model.as_deref(), &args.run)?;
+    let mut talk = start(args, model)?;
+    match message {
+        Some(message) => once(&mut talk, &message),
+        None => interactive(&mut talk),
     }
-    interactive(args, &mut conversation)
 }
 
-fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<Conversation> {
-    let options =
+/// The one message to answer: of the command line, of a file, of standard input, in this order and with empty lines between.
+fn message(args: &Args, piped: bool) -> anyhow::Result<Option<String>> {
+    let mut parts: Vec<String> = args.prompt.iter().chain(&args.message).cloned().collect();
+    let from_stdin = args.file.as_deref() == Some(Path::new("-"));
+    if let Some(file) = args.file.as_deref().filter(|_| !from_stdin) {
+        parts.push(model_args::read_text(file)?.trim_end().to_owned());
+    }
+    if piped || from_stdin {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).context("standard input")?;
+        let text = String::from_utf8(bytes)
+            .map_err(|e| anyhow::anyhow!("standard input: byte {} is no UTF-8", e.utf8_error().valid_up_to()))?;
+        parts.push(text.trim_end().to_owned());
+    }
+    let given = !parts.is_empty();
+    parts.retain(|part| !part.trim().is_empty());
+    if given && parts.is_empty() {
+        bail!("no message: give one after the model, with -p, or on standard input");
+    }
+    Ok(given.then(|| parts.join("\n\n")))
+}
+
+fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<Talk> {
+    let session =
         SessionOptions { context_length: args.context, kv_type: args.run.kv_type, ..SessionOptions::default() };
-    let sampling = args.sampling.options(model.metadata());
-    let mut conversation = Conversation::new(model, args.run.pool()?, options, sampling)?;
-    conversation.max_tokens = args.max_tokens;
-    conversation.system.clone_from(&args.system);
-    Ok(conversation)
+    let mut variables = args.chat_template_kwargs.clone().unwrap_or_default().0;
+    if args.think || args.no_think {
+        let thinking = commands::thinking_variables(args.think, None);
+        variables.extend(thinking.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    }
+    let options = ChatOptions {
+        session,
+        sampler: args.sampling.options(model.metadata()).with_context(|| short_name(args.model.as_ref()))?,
+        template: args.chat_template.as_deref().map(template).transpose()?,
+        variables,
+        system: args.system.clone(),
+        max_tokens: args.max_tokens.and_then(|limit| limit.0),
+        think_budget: args.think_budget,
+        stop: args.stop.clone(),
+        when_full: args.when_full,
+        special: args.special,
+    };
+    let chat = Chat::new(model, args.run.pool()?, options)?;
+    let name = short_name(args.model.as_ref());
+    Ok(Talk { chat, verbose: args.verbose, attached: Vec::new(), name })
+}
+
+/// The source of a built-in template, or of one in a file.
+fn template(name: &Path) -> anyhow::Result<String> {
+    if let Some(source) = name.to_str().and_then(builtin_template) {
+        return Ok(source);
+    }
+    let is_name = name.components().count() == 1 && name.extension().is_none();
+    if is_name && !name.exists() {
+        let names: Vec<&str> = builtin_template_names().collect();
+        bail!("{}: neither a file nor one of {}", printable_path(name), names.join(", "));
+    }
+    model_args::read_text(name)
 }
 
 /// One answer, alone on standard output.
-fn once(args: &Args, conversation: &mut Conversation, piped: bool) -> anyhow::Result<ExitCode> {
-    let mut message = args.prompt.clone().unwrap_or_default();
-    if piped {
-        let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text)?;
-        if !text.trim().is_empty() {
-            message = if message.is_empty() {
-                text.trim_end().to_owned()
-            } else {
-                format!("{message}\n\n{}", text.trim_end())
-            };
-        }
-    }
-    if message.is_empty() {
-        bail!("no message: give one with -p, or on standard input");
-    }
+fn once(talk: &mut Talk, message: &str) -> anyhow::Result<ExitCode> {
     let catching = Catching::new();
-    let mut closed = Ok(());
-    let answer = conversation.say(&message, &mut |text| {
-        closed = model_args::print(text);
-        closed.is_ok() && !catching.interrupted()
-    })?;
-    closed?;
+    let mut screen = Screen::new();
+    let answer = say(talk, message, &mut screen, &|| catching.interrupted(), false);
+    let answer = match answer {
+        Err(error) if matches!(error.downcast_ref(), Some(Error::ContextFull { .. })) => {
+            bail!("{error} (--context N sets a larger one)")
+        }
+        other => other?,
+    };
     model_args::print("\n")?;
-    tell(args, conversation, &answer);
+    summarize(talk, &answer);
     Ok(if catching.interrupted() { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }
 
-fn interactive(args: &Args, conversation: &mut Conversation) -> anyhow::Result<ExitCode> {
-    eprintln!("{} - /help for commands, Ctrl-C stops an answer, Ctrl-D ends", short_name(args.model.as_ref()));
-    let mut history = FileHistory::new();
+fn interactive(talk: &mut Talk) -> anyhow::Result<ExitCode> {
+    tell(&format!("{} - /help for commands, Ctrl-C stops an answer, Ctrl-D ends", talk.name));
+    talk.chat.take_notes().iter().for_each(|note| remark(&note.to_string()));
+    let mut messages = Messages::new()?;
     loop {
-        let message = match read_message(&mut history) {
+        let message = match messages.read(&prompt(talk)) {
             Ok(message) if message.trim().is_empty() => continue,
             Ok(message) => message,
-            Err(ReadlineError::Interrupted) => {
-                eprintln!("(Ctrl-D or /quit ends)");
+            Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => {
+                remark("Ctrl-D or /exit ends");
                 continue;
             }
             Err(ReadlineError::Eof) => return Ok(ExitCode::SUCCESS),
             Err(error) => return Err(error.into()),
         };
-        let message = match commands::run(&message, conversation) {
+        let mut message = match commands::run(&message, talk) {
             Next::Quit => return Ok(ExitCode::SUCCESS),
             Next::Ask => continue,
             Next::Say(message) => message,
         };
-        let catching = Catching::new();
-        let mut closed = Ok(());
-        let answer = conversation.say(&message, &mut |text| {
-            closed = model_args::print(text);
-            closed.is_ok() && !catching.interrupted()
-        });
-        drop(catching);
-        closed?;
+        if !talk.attached.is_empty() {
+            let attached = talk.attached.join("\n\n");
+            message = format!("{}\n\n{message}", attached.trim_end());
+        }
+        let mut screen = Screen::new();
+        let answer = say(talk, &message, &mut screen, &|| messages.interrupted(), true);
         match answer {
             Ok(answer) => {
-                model_args::print(if answer.stop == Stop::Caller { " [stopped]\n" } else { "\n" })?;
-                tell(args, conversation, &answer);
+                talk.attached.clear();
+                model_args::print("\n")?;
+                talk.chat.take_notes().iter().for_each(|note| remark(&note.to_string()));
+                summarize(talk, &answer);
             }
-            Err(error) => eprintln!("{error}"),
+            Err(error) if error.downcast_ref::<Error>().is_some() => tell(&format!("{error}{}", advice(&error))),
+            Err(error) => return Err(error),
         }
     }
 }
 
-/// A message, which is added to `history`. The editor lives no longer than that: while it does, it takes Ctrl-C away
-/// from everybody else.
-fn read_message(history: &mut FileHistory) -> Result<String, ReadlineError> {
-    let mut editor = DefaultEditor::with_history(Config::default(), std::mem::take(history))?;
-    let message = edit_message(&mut editor);
-    if let Ok(message) = &message {
-        let _ = editor.add_history_entry(message);
-    }
-    *history = std::mem::take(editor.history_mut());
-    message
+/// The prompt of the line editor, with how full the context is when that begins to matter.
+fn prompt(talk: &Talk) -> String {
+    let (tokens, most) = (talk.chat.session().tokens().len(), talk.chat.context_length().max(1));
+    if tokens * 2 < most { "> ".to_owned() } else { format!("{}% full > ", tokens * 100 / most) }
 }
 
-/// One line, several that end in a backslash, or all between two lines of `"""`.
-fn edit_message(editor: &mut DefaultEditor) -> Result<String, ReadlineError> {
-    let first = editor.readline("> ")?;
-    if let Some(rest) = first.trim_start().strip_prefix("\"\"\"") {
-        let mut lines = vec![rest.to_owned()];
-        loop {
-            let line = editor.readline("... ")?;
-            if let Some(last) = line.trim_end().strip_suffix("\"\"\"") {
-                lines.push(last.to_owned());
-                return Ok(lines.join("\n").trim_matches('\n').to_owned());
+/// Says a message and shows what comes. Thinking is shown in conversations alone.
+fn say(
+    talk: &mut Talk,
+    message: &str,
+    screen: &mut Screen,
+    interrupted: &dyn Fn() -> bool,
+    thinking: bool,
+) -> anyhow::Result<Answer> {
+    let mut written = Ok(());
+    let answer = talk.chat.say(message, &mut |event| {
+        let result = match event {
+            ChatEvent::Reading { done, total } => {
+                screen.reading(done, total);
+                Ok(())
             }
-            lines.push(line);
+            ChatEvent::Text(text) => screen.answer(text),
+            ChatEvent::Thinking(text) if thinking => screen.thought(text),
+            ChatEvent::Thinking(_) => Ok(()),
+            ChatEvent::Note(note) => screen.remark(&note.to_string()),
+        };
+        if written.is_ok() {
+            written = result;
         }
-    }
-    let mut message = first;
-    while let Some(line) = message.strip_suffix('\\') {
-        let next = editor.readline("... ")?;
-        message = format!("{line}\n{next}");
-    }
-    Ok(message)
+        written.is_ok() && !interrupted()
+    });
+    screen.finish()?;
+    written?;
+    Ok(answer?)
 }
 
-fn tell(args: &Args, conversation: &Conversation, answer: &Answer) {
+/// What can be done about an error; the library knows no options.
+fn advice(error: &anyhow::Error) -> &'static str {
+    match error.downcast_ref() {
+        Some(Error::ContextFull { .. }) => " (--context N sets a larger one, /clear forgets the conversation)",
+        _ => "",
+    }
+}
+
+/// Why an answer ended early; with --verbose, tokens and speed.
+fn summarize(talk: &Talk, answer: &Answer) {
     match answer.stop {
-        Stop::Context => eprintln!("(the context of {} tokens is full)", conversation.context_length()),
-        Stop::Length => eprintln!("(the most tokens of an answer are reached)"),
-        Stop::End | Stop::Caller => {}
+        Stop::Context => remark(&format!("the context of {} tokens is full", talk.chat.context_length())),
+        Stop::Length => remark("the most tokens of an answer are reached"),
+        Stop::Caller => remark("stopped"),
+        _ => {}
     }
-    if args.verbose {
-        eprintln!("{}", conversation.speed(answer));
+    if talk.verbose {
+        tell(&speed(talk, answer));
     }
+}
+
+/// Tokens and speed of an answer, in a line.
+#[allow(clippy::cast_precision_loss, reason = "rates for people")]
+fn speed(talk: &Talk, answer: &Answer) -> String {
+    let rate = |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+    format!(
+        "prompt {} tokens, {:.1} tokens/s; answer {} tokens, {:.1} tokens/s; context {} of {}; seed {}",
+        answer.prompt_tokens,
+        rate(answer.prompt_tokens, answer.prompt_time),
+        answer.tokens.len(),
+        rate(answer.tokens.len(), answer.answer_time),
+        talk.chat.session().tokens().len(),
+        talk.chat.context_length(),
+        talk.chat.options().sampler.seed,
+    )
 }
 
 /// A chat with the model at `path`: one answer to `prompt`, or a conversation.
-pub(crate) fn with(path: &std::path::Path, run: &RunArgs, prompt: Option<&str>) -> anyhow::Result<ExitCode> {
+pub(crate) fn with(path: &Path, run: &RunArgs, prompt: Option<&str>) -> anyhow::Result<ExitCode> {
     let args = Args {
         model: Some(path.to_owned()),
+        message: None,
         prompt: prompt.map(str::to_owned),
+        file: None,
         system: None,
         max_tokens: None,
         context: None,
-        sampling: SamplingArgs {
-            temperature: None,
-            top_k: None,
-            top_p: None,
-            min_p: None,
-            repeat_penalty: None,
-            repeat_last_n: None,
-            seed: None,
-        },
+        when_full: WhenFull::default(),
+        stop: Vec::new(),
+        think: false,
+        no_think: false,
+        think_budget: None,
+        chat_template: None,
+        chat_template_kwargs: None,
+        special: false,
+        sampling: SamplingArgs::default(),
         run: run.clone(),
         verbose: true,
     };
-    let mut conversation = start(&args, model_args::load(Some(path), &args.run)?)?;
-    if prompt.is_some() { once(&args, &mut conversation, false) } else { interactive(&args, &mut conversation) }
+    let mut talk = start(&args, model_args::load(Some(path), &args.run)?)?;
+    match prompt {
+        Some(prompt) => once(&mut talk, prompt),
+        None => interactive(&mut talk),
+    }
 }
