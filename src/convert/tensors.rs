@@ -292,7 +292,7 @@ impl Making {
         match &self.from {
             From::Values(values) => {
                 debug_assert_eq!((first, rows, self.rows), (0, 1, 1));
-                kernels::encode(self.spec.ty, values, buffer);
+                kernels::encode(self.spec.ty, values, None, buffer);
                 Ok(())
             }
             From::Parts { parts, part_rows, layout, arithmetic } => {
@@ -343,7 +343,7 @@ impl Making {
                 numbers.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32());
             }
         }
-        kernels::encode(self.spec.ty, &numbers, out);
+        kernels::encode(self.spec.ty, &numbers, None, out);
         Ok(())
     }
 }

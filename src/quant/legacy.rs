@@ -4,13 +4,13 @@
 //! Q4_1 and Q5_1: `x = d * q + m`. Q8_0: `x = d * q`. Element `i` shares its byte with element `i + 16`; fifth bits
 //! stand in a word of their own, element `i`'s in bit `i`.
 
-use super::{Format, f16_at, put_f16};
+use super::{Format, Written, f16_at, put_f16};
 use crate::TensorType;
 
 /// Elements of a block.
 pub(crate) const LEN: usize = 32;
 
-/// A block's scale and offset: `x = d * q + m`.
+/// A block's scale and offset: `x = d * q + m`. An offset of -0.0 changes no number, not even the sign of a zero.
 struct Grid {
     d: f32,
     m: f32,
@@ -117,14 +117,16 @@ macro_rules! legacy {
         impl Format for $name {
             const TY: TensorType = TensorType::$name;
 
-            fn encode_block(x: &[f32], block: &mut [u8]) {
-                let encode: fn(&[f32], &mut [u8]) = $encode;
-                encode(x, block);
-            }
-
             fn decode_block(block: &[u8], out: &mut [f32]) {
                 let decode: fn(&[u8], &mut [f32]) = $decode;
                 decode(block, out);
+            }
+        }
+
+        impl Written for $name {
+            fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+                let encode: fn(&[f32], &mut [u8]) = $encode;
+                encode(x, block);
             }
         }
     )*};
@@ -133,13 +135,13 @@ macro_rules! legacy {
 legacy! {
     // d, nibbles
     Q4_0, |x, block| put_symmetric::<false>(x, block),
-    |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: 0.0 }, 8, &block[2..], &[], out);
+    |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: -0.0 }, 8, &block[2..], &[], out);
     // d, m, nibbles
     Q4_1, |x, block| put_affine::<false>(x, block),
     |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: f16_at(block, 2) }, 0, &block[4..], &[], out);
     // d, fifth bits, nibbles
     Q5_0, |x, block| put_symmetric::<true>(x, block),
-    |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: 0.0 }, 16, &block[6..], &block[2..6], out);
+    |block, out| decode_codes(&Grid { d: f16_at(block, 0), m: -0.0 }, 16, &block[6..], &block[2..6], out);
     // d, m, fifth bits, nibbles
     Q5_1, |x, block| put_affine::<true>(x, block),
     |block, out| {

@@ -2,11 +2,11 @@
 //!
 //! The table holds twice the values, and the scale half of it.
 
-use super::Format;
+use super::{Format, Written};
 use crate::TensorType;
 
 /// Twice the value of each code.
-const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub(super) const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 pub(super) struct Mxfp4;
 
@@ -30,21 +30,23 @@ fn nearest_code(x: f32, d: f32) -> u8 {
 impl Format for Mxfp4 {
     const TY: TensorType = TensorType::MXFP4;
 
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn decode_block(block: &[u8], out: &mut [f32]) {
+        let d = half_power(block[0]);
+        for (i, &byte) in block[1..].iter().enumerate() {
+            out[i] = f32::from(VALUES[usize::from(byte & 15)]) * d;
+            out[i + 16] = f32::from(VALUES[usize::from(byte >> 4)]) * d;
+        }
+    }
+}
+
+impl Written for Mxfp4 {
+    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
         let greatest = x.iter().fold(0.0f32, |m, v| if m < v.abs() { v.abs() } else { m });
         let e = if greatest > 0.0 { (greatest.log2().floor() - 2.0 + 127.0) as u8 } else { 0 };
         let d = half_power(e);
         block[0] = e;
         for (i, byte) in block[1..].iter_mut().enumerate() {
             *byte = nearest_code(x[i], d) | nearest_code(x[i + 16], d) << 4;
-        }
-    }
-
-    fn decode_block(block: &[u8], out: &mut [f32]) {
-        let d = half_power(block[0]);
-        for (i, &byte) in block[1..].iter().enumerate() {
-            out[i] = f32::from(VALUES[usize::from(byte & 15)]) * d;
-            out[i + 16] = f32::from(VALUES[usize::from(byte >> 4)]) * d;
         }
     }
 }
@@ -59,7 +61,7 @@ mod tests {
         let codec = codec(TensorType::MXFP4).expect("codec");
         let x: Vec<f32> = (0..32).map(|i| [0.0, 0.5, -1.0, 1.5, 2.0, -3.0, 4.0, 6.0][i % 8] * 0.25).collect();
         let (mut block, mut back) = ([0; 17], [0.0; 32]);
-        (codec.encode)(&x, &mut block);
+        (codec.encode.expect("encoder"))(&x, None, &mut block);
         (codec.decode)(&block, &mut back);
         assert_eq!(x, back);
     }

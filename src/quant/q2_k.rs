@@ -4,7 +4,7 @@
 
 use super::scale_search::Search;
 use super::super_block::{Affine, SUB_BLOCKS, encode_affine};
-use super::{Format, SUPER_BLOCK, f16_at, nearest, put_f16};
+use super::{Format, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
 use crate::TensorType;
 
 const SUB_BLOCK: usize = 16;
@@ -18,10 +18,6 @@ pub(crate) struct Q2_K;
 impl Format for Q2_K {
     const TY: TensorType = TensorType::Q2_K;
 
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        encode_affine::<Self, SUB_BLOCK>(x, block);
-    }
-
     fn decode_block(block: &[u8], out: &mut [f32]) {
         let (d, dmin) = (f16_at(block, D), f16_at(block, D_MIN));
         for (j, out) in out.chunks_exact_mut(SUB_BLOCK).enumerate() {
@@ -30,6 +26,12 @@ impl Format for Q2_K {
                 *x = scale * f32::from(pair(&block[CODES..D], j * SUB_BLOCK + i)) - min;
             }
         }
+    }
+}
+
+impl Written for Q2_K {
+    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+        encode_affine::<Self, SUB_BLOCK>(x, block);
     }
 }
 

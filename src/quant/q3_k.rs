@@ -5,7 +5,7 @@
 use super::q2_k::{pack_pairs, pair};
 use super::scale_search::refined_scale;
 use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest};
-use super::{Format, SUPER_BLOCK, f16_at, nearest, put_f16};
+use super::{Format, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
 use crate::TensorType;
 
 const SUB_BLOCK: usize = 16;
@@ -19,10 +19,6 @@ pub(crate) struct Q3_K;
 impl Format for Q3_K {
     const TY: TensorType = TensorType::Q3_K;
 
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        encode_symmetric::<Self>(x, block);
-    }
-
     fn decode_block(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, D);
         let scales = unpack_scales(&block[SCALES..D]);
@@ -35,6 +31,12 @@ impl Format for Q3_K {
                 *x = d * f32::from(code);
             }
         }
+    }
+}
+
+impl Written for Q3_K {
+    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+        encode_symmetric::<Self>(x, block);
     }
 }
 

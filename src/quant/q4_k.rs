@@ -4,7 +4,7 @@
 
 use super::scale_search::Search;
 use super::super_block::{Affine, SUB_BLOCKS, encode_affine};
-use super::{Format, SUPER_BLOCK, six_bit_scales};
+use super::{Format, SUPER_BLOCK, Written, six_bit_scales};
 use crate::TensorType;
 
 const CODES: usize = 16;
@@ -14,10 +14,6 @@ pub(crate) struct Q4_K;
 
 impl Format for Q4_K {
     const TY: TensorType = TensorType::Q4_K;
-
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        encode_affine::<Self, { six_bit_scales::SUB_BLOCK }>(x, block);
-    }
 
     fn decode_block(block: &[u8], out: &mut [f32]) {
         let grids = six_bit_scales::grids(block);
@@ -29,6 +25,12 @@ impl Format for Q4_K {
                 out[i + 32] = grids[1].0 * f32::from(byte >> 4) - grids[1].1;
             }
         }
+    }
+}
+
+impl Written for Q4_K {
+    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+        encode_affine::<Self, { six_bit_scales::SUB_BLOCK }>(x, block);
     }
 }
 

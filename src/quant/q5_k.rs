@@ -4,7 +4,7 @@
 
 use super::scale_search::Search;
 use super::super_block::{Affine, SUB_BLOCKS, encode_affine};
-use super::{Format, SUPER_BLOCK, six_bit_scales};
+use super::{Format, SUPER_BLOCK, Written, six_bit_scales};
 use crate::TensorType;
 
 const FIFTH: usize = 16;
@@ -15,10 +15,6 @@ pub(crate) struct Q5_K;
 
 impl Format for Q5_K {
     const TY: TensorType = TensorType::Q5_K;
-
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        encode_affine::<Self, { six_bit_scales::SUB_BLOCK }>(x, block);
-    }
 
     fn decode_block(block: &[u8], out: &mut [f32]) {
         let grids = six_bit_scales::grids(block);
@@ -31,6 +27,12 @@ impl Format for Q5_K {
                 *x = scale * f32::from(code) - min;
             }
         }
+    }
+}
+
+impl Written for Q5_K {
+    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+        encode_affine::<Self, { six_bit_scales::SUB_BLOCK }>(x, block);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::scale_search::{TINY, symmetric_scale};
 use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest};
-use super::{Format, SUPER_BLOCK, f16_at, nearest, put_f16};
+use super::{Format, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
 use crate::TensorType;
 
 const SUB_BLOCK: usize = 16;
@@ -19,10 +19,6 @@ pub(crate) struct Q6_K;
 impl Format for Q6_K {
     const TY: TensorType = TensorType::Q6_K;
 
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        encode_symmetric::<Self>(x, block);
-    }
-
     fn decode_block(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, D);
         for (j, out) in out.chunks_exact_mut(SUB_BLOCK).enumerate() {
@@ -34,6 +30,12 @@ impl Format for Q6_K {
                 *x = scale * f32::from(i16::from(low | high << 4) - 32);
             }
         }
+    }
+}
+
+impl Written for Q6_K {
+    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+        encode_symmetric::<Self>(x, block);
     }
 }
 

@@ -40,9 +40,19 @@ pub enum Error {
         /// Its type.
         ty: TensorType,
     },
-    /// A type that cannot be read or written.
-    #[error("{}: tensor {}: no codec for {ty}", printable_path(path), printable(name))]
-    NoCodec {
+    /// A tensor of a type that cannot be read as weights.
+    #[error("{}: tensor {}: {ty} cannot be converted to another type", printable_path(path), printable(name))]
+    NotReadable {
+        /// The input.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        ty: TensorType,
+    },
+    /// A type that can be read and not written.
+    #[error("{}: tensor {}: {ty} cannot be written yet", printable_path(path), printable(name))]
+    NotWritable {
         /// The input.
         path: PathBuf,
         /// The tensor.

@@ -260,9 +260,11 @@ fn assign(source: &dyn Source, options: &Options, kept: Vec<Kept>) -> Result<Vec
             let (ty, reason) = choose(source, options, &mut mix, &spec)?;
             let path = || source.path().to_owned();
             if ty != source_type {
-                let codecs = [source_type, ty].map(|ty| (ty, quant::codec(ty)));
-                if let Some((ty, _)) = codecs.iter().find(|(_, codec)| codec.is_none()) {
-                    return Err(Error::NoCodec { path: path(), name: spec.name, ty: *ty });
+                if quant::codec(source_type).is_none() {
+                    return Err(Error::NotReadable { path: path(), name: spec.name, ty: source_type });
+                }
+                if quant::codec(ty).is_none_or(|codec| codec.encode.is_none()) {
+                    return Err(Error::NotWritable { path: path(), name: spec.name, ty });
                 }
                 if source_type.is_quantized() && !options.allow_requantize {
                     return Err(Error::Requantize { path: path(), name: spec.name, ty: source_type });

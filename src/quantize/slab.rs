@@ -150,7 +150,7 @@ impl Worker {
                 let numbers = room(&mut self.numbers, index(elements));
                 kernels::decode(from, read, numbers);
                 check_finite(job.source, planned, first, numbers)?;
-                kernels::encode(to, numbers, out);
+                kernels::encode(to, numbers, None, out);
                 self.check_encoded(job.source, planned, first, elements, out)?;
                 let numbers = &self.numbers[..index(elements)];
                 if let Some(errors) = &mut errors {

@@ -48,7 +48,7 @@ fn shortest(sets: &[Isa], ty: TensorType, x: &[f32]) -> Vec<f64> {
     while start.elapsed() < BUDGET {
         for (isa, best) in sets.iter().zip(&mut best) {
             let one = Instant::now();
-            encode_with(*isa, ty, black_box(x), &mut out);
+            encode_with(*isa, ty, black_box(x), None, &mut out);
             *best = best.min(one.elapsed().as_secs_f64());
             black_box(&out);
         }

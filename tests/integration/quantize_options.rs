@@ -7,6 +7,7 @@ use gguf::TensorType;
 use gguf::files::Overwrite;
 use gguf::gguf::{Array, Metadata, Reader, SplitWriter, TensorSpec, Value, Writer};
 use gguf::quant;
+use gguf::quantize::{FileType, GgufSource, Options, Plan, TensorPattern};
 use serde_json::Value as Json;
 
 use super::folder::Folder;
@@ -264,4 +265,34 @@ fn types_are_listed() {
     let bad = gguf(&["quantize", "x.gguf", "-t", "Q8_0", "--override-kv", "a=int:x"], folder.root());
     assert_eq!(bad.status.code(), Some(2));
     assert!(text(&bad.stderr).contains("a whole number from 0 to 4294967295"), "{}", text(&bad.stderr));
+}
+
+/// A model of one tensor of `ty`, two rows of 256 elements.
+fn one_tensor(ty: TensorType) -> Reader {
+    let mut metadata = Metadata::new();
+    metadata.set("general.architecture", "llama");
+    metadata.set("llama.block_count", 1u32);
+    let spec = TensorSpec { name: "blk.0.ffn_up.weight".into(), shape: vec![256, 2], ty };
+    let mut writer = Writer::to_sink(Vec::new(), "model", &metadata, &[spec]).expect("valid");
+    writer.write_tensor(&vec![0; 2 * ty.row_bytes(256)]).expect("written");
+    Reader::from_bytes("model", writer.into_sink().expect("complete").into()).expect("valid")
+}
+
+#[test]
+fn what_can_be_read_alone_is_requantized_and_never_written() {
+    for codec in quant::codecs().iter().filter(|codec| codec.encode.is_none()) {
+        let reader = one_tensor(codec.ty);
+        let source = GgufSource::new(&reader);
+        let to_f16 = Options { allow_requantize: true, ..Options::new(FileType::F16) };
+        let plan = Plan::new(&source, &to_f16).expect("a plan");
+        assert_eq!(plan.tensors[0].spec.ty, TensorType::F16, "from {}", codec.ty);
+
+        let reader = one_tensor(TensorType::F32);
+        let source = GgufSource::new(&reader);
+        let pattern = TensorPattern::parse(&format!("ffn_up={}", codec.ty)).expect("a pattern");
+        let options = Options { tensor_types: vec![pattern], ..Options::new(FileType::Q8_0) };
+        let error = Plan::new(&source, &options).expect_err("no encoder").to_string();
+        let expected = format!("model: tensor blk.0.ffn_up.weight: {} cannot be written yet", codec.ty);
+        assert_eq!(error, expected);
+    }
 }

@@ -202,7 +202,7 @@ fn quantize(x: &[f32]) -> (Vec<i8>, Vec<u16>) {
     let mut padded = x.to_vec();
     padded.resize(x.len().next_multiple_of(Q8_BLOCK), 0.0);
     let mut bytes = vec![0; TensorType::Q8_0.row_bytes(padded.len())];
-    encode(TensorType::Q8_0, &padded, &mut bytes);
+    encode(TensorType::Q8_0, &padded, None, &mut bytes);
     let pages = bytes.chunks_exact(TensorType::Q8_0.block_bytes());
     let scales = pages.clone().map(|page| u16::from_le_bytes([page[0], page[1]])).collect();
     let codes = pages.flat_map(|page| page[2..].iter().map(|code| code.cast_signed()));

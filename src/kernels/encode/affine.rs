@@ -30,7 +30,7 @@ pub(super) fn encode<L: Lanes, F: Affine<N>, const N: usize>(l: L, ty: TensorTyp
         for (i, (x, block)) in blocks.enumerate() {
             let (first, count) = (i * SUPER_BLOCK / N, SUPER_BLOCK / N);
             if found.odd >> first & (u16::MAX >> (LANES - count)) != 0 {
-                encode_scalar(ty, x, block);
+                encode_scalar(ty, x, None, block);
                 continue;
             }
             let (mut s, mut m) = ([0.0; SUB_BLOCKS], [0.0; SUB_BLOCKS]);

@@ -90,7 +90,7 @@ pub(super) fn whole_bytes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
         let steps = steps(l, l.div(magnitudes(l, group(x, &mut padded)), l.splat(127.0)));
         for (b, (x, block)) in x.iter().zip(out.as_chunks_mut::<BYTES>().0).enumerate() {
             if steps.odd >> b & 1 != 0 {
-                encode_scalar(TensorType::Q8_0, x, block);
+                encode_scalar(TensorType::Q8_0, x, None, block);
                 continue;
             }
             block[..2].copy_from_slice(&steps.halves[b].to_le_bytes());
@@ -120,7 +120,7 @@ pub(super) fn symmetric<L: Lanes, const FIVE: bool>(l: L, x: &[f32], out: &mut [
         let steps = steps(l, l.div(l.array(&greatest), l.splat(-half)));
         for (b, (x, block)) in x.iter().zip(out.chunks_exact_mut(ty.block_bytes())).enumerate() {
             if steps.odd >> b & 1 != 0 {
-                encode_scalar(ty, x, block);
+                encode_scalar(ty, x, None, block);
                 continue;
             }
             let inverse = l.splat(steps.inverse[b]);
@@ -168,7 +168,7 @@ pub(super) fn affine<L: Lanes, const FIVE: bool>(l: L, x: &[f32], out: &mut [u8]
         let min_halves = l.to_halves(min);
         for (b, (x, block)) in x.iter().zip(out.chunks_exact_mut(ty.block_bytes())).enumerate() {
             if steps.odd >> b & 1 != 0 {
-                encode_scalar(ty, x, block);
+                encode_scalar(ty, x, None, block);
                 continue;
             }
             let (min, inverse) = (l.splat(mins[b]), l.splat(steps.inverse[b]));

@@ -17,22 +17,23 @@ use super::lanes::{Kernel, Lanes};
 use crate::TensorType;
 use crate::quant::{self, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 
-/// Encodes whole blocks of `ty`.
+/// Encodes whole blocks of `ty`. `importance`, if given, is one weight per number: how much its squared error counts.
 ///
 /// # Panics
-/// If there is no codec for `ty`, or lengths do not agree.
-pub fn encode(ty: TensorType, x: &[f32], out: &mut [u8]) {
-    encode_with(Isa::active(), ty, x, out);
+/// If there is no encoder for `ty`, or lengths do not agree.
+pub fn encode(ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    encode_with(Isa::active(), ty, x, importance, out);
 }
 
 /// As [`encode`], for an instruction set: [`Isa::Scalar`] is the reference itself.
 ///
 /// # Panics
 /// As [`encode`].
-pub fn encode_with(isa: Isa, ty: TensorType, x: &[f32], out: &mut [u8]) {
+pub fn encode_with(isa: Isa, ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     assert_eq!(ty.row_bytes(x.len()), out.len(), "{ty} blocks of {} elements", x.len());
-    if isa == Isa::Scalar {
-        encode_scalar(ty, x, out);
+    // The searches in lanes know no importance.
+    if isa == Isa::Scalar || importance.is_some() {
+        encode_scalar(ty, x, importance, out);
     } else {
         isa.run(Encode { ty, x, out });
     }
@@ -41,9 +42,9 @@ pub fn encode_with(isa: Isa, ty: TensorType, x: &[f32], out: &mut [u8]) {
 /// Encodes by the reference.
 #[cold]
 #[inline(never)]
-fn encode_scalar(ty: TensorType, x: &[f32], out: &mut [u8]) {
-    let codec = quant::codec(ty).unwrap_or_else(|| panic!("no codec for {ty}"));
-    (codec.encode)(x, out);
+fn encode_scalar(ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let encode = quant::codec(ty).and_then(|codec| codec.encode).unwrap_or_else(|| panic!("no encoder for {ty}"));
+    encode(x, importance, out);
 }
 
 struct Encode<'a> {
@@ -72,7 +73,7 @@ impl Kernel for Encode<'_> {
             T::Q5_K => affine::encode::<L, Q5_K, 32>(l, ty, x, out),
             T::Q3_K => refined::encode::<L, Q3_K>(l, ty, x, out),
             T::Q6_K => symmetric::encode::<L, Q6_K>(l, ty, x, out),
-            _ => encode_scalar(ty, x, out),
+            _ => encode_scalar(ty, x, None, out),
         }
     }
 }
