@@ -20,6 +20,7 @@ mod iq2_xxs;
 mod iq3_s;
 mod iq3_xxs;
 mod iq4_nl;
+mod iq4_xs;
 mod legacy;
 mod mxfp4;
 mod nvfp4;
@@ -91,6 +92,7 @@ static CODECS: &[Codec] = &[
     Codec::read::<iq3_xxs::Iq3Xxs>(),
     Codec::read::<iq3_s::Iq3S>(),
     Codec::read::<iq4_nl::Iq4Nl>(),
+    Codec::read::<iq4_xs::Iq4Xs>(),
     Codec::read::<tq1_0::Tq1>(),
     Codec::read::<tq2_0::Tq2>(),
     Codec::written::<mxfp4::Mxfp4>(),
