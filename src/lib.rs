@@ -45,6 +45,7 @@ pub mod cpu;
 pub mod embedded;
 pub mod engine;
 pub mod files;
+pub mod formats;
 pub mod gguf;
 pub mod kernels;
 pub mod memory;
@@ -52,9 +53,9 @@ pub mod model;
 pub mod network;
 pub mod perplexity;
 pub mod printable;
-pub mod quant;
 pub mod quantize;
 pub mod safetensors;
+pub(crate) mod simd;
 pub mod tensor_type;
 pub mod tokenizer;
 

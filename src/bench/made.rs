@@ -9,8 +9,8 @@ use super::Shape;
 use crate::TensorType;
 use crate::arch::{self, Config, Hparams, Keys, TensorRule};
 use crate::files::FileId;
+use crate::formats;
 use crate::gguf::{Array, Metadata, TensorSpec, Value, keys};
-use crate::quant;
 use crate::quantize::{Error, FileType, Source};
 use crate::tokenizer::{TokenKind, byte_character};
 
@@ -116,7 +116,7 @@ impl Source for MadeModel {
     }
 
     fn granule(&self, _tensor: usize) -> u64 {
-        quant::SUPER_BLOCK as u64
+        formats::SUPER_BLOCK as u64
     }
 
     fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), Error> {

@@ -12,9 +12,8 @@ use super::part::{self, Part, index};
 use super::stored::{Found, Scheme, Stored, Tensors};
 use crate::TensorType;
 use crate::arch::{Config, Hparams, Names, Source, Step, TensorRule, rope_factors};
+use crate::formats;
 use crate::gguf::TensorSpec;
-use crate::kernels;
-use crate::quant;
 use crate::quantize::FileType;
 use crate::safetensors::{self, Checkpoint, Dtype, TensorInfo};
 
@@ -292,7 +291,7 @@ impl Making {
         match &self.from {
             From::Values(values) => {
                 debug_assert_eq!((first, rows, self.rows), (0, 1, 1));
-                kernels::encode(self.spec.ty, values, None, buffer);
+                formats::encode(self.spec.ty, values, None, buffer);
                 Ok(())
             }
             From::Parts { parts, part_rows, layout, arithmetic } => {
@@ -332,7 +331,7 @@ impl Making {
         let mut bytes = vec![0; rows * from.row_bytes(cols)];
         part.read(first, cols, &mut bytes)?;
         let mut numbers = vec![0.0; rows * cols];
-        quant::decode(from, &bytes, &mut numbers);
+        formats::decode(from, &bytes, &mut numbers);
         for step in arithmetic {
             match step {
                 Step::Add(offset) => numbers.iter_mut().for_each(|x| *x += offset),
@@ -343,7 +342,7 @@ impl Making {
                 numbers.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32());
             }
         }
-        kernels::encode(self.spec.ty, &numbers, None, out);
+        formats::encode(self.spec.ty, &numbers, None, out);
         Ok(())
     }
 }

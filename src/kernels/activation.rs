@@ -1,8 +1,9 @@
 //! The activation functions of feed-forward parts.
 
-use super::lanes::{Kernel, LANES, Lanes, exp2, tanh_half_ln2};
-use super::{Isa, vector};
+use super::vector;
 use crate::network::Activation;
+use crate::simd::Isa;
+use crate::simd::lanes::{Kernel, LANES, Lanes, exp2, tanh_half_ln2};
 
 /// An activation function applied to rows.
 impl Activation {

@@ -1,8 +1,8 @@
-//! What can be wrong with a matrix or with the choice of a CPU.
+//! What can be wrong with a matrix.
 
 use crate::TensorType;
 
-/// Why a matrix, or an instruction set, cannot be used.
+/// Why a matrix cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -32,20 +32,4 @@ pub enum Error {
         /// The type.
         ty: TensorType,
     },
-    /// `GGUF_CPU` names no instruction set.
-    #[error("GGUF_CPU={name}: no such instruction set (there are {})", names())]
-    UnknownCpu {
-        /// What it names.
-        name: String,
-    },
-    /// `GGUF_CPU` names an instruction set that this CPU lacks.
-    #[error("GGUF_CPU={name}: this CPU cannot run it")]
-    MissingCpu {
-        /// What it names.
-        name: String,
-    },
-}
-
-fn names() -> String {
-    super::Isa::ALL.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
 }

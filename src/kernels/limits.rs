@@ -6,9 +6,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use super::Pool;
-use super::lanes::{Kernel, LANES, Lanes};
 use crate::TensorType;
 use crate::bytes::Bytes;
+use crate::simd::lanes::{Kernel, LANES, Lanes};
 
 /// How long each measurement takes.
 const BUDGET: Duration = Duration::from_millis(150);

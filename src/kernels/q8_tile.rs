@@ -1,6 +1,6 @@
 //! Cached keys and values as bytes with scales, and how a tile of them becomes floats.
 
-use super::lanes::{Kernel, LANES, Lanes};
+use crate::simd::lanes::{Kernel, LANES, Lanes};
 
 /// Elements that share a scale.
 pub(crate) const Q8_BLOCK: usize = 32;

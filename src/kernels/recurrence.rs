@@ -3,7 +3,7 @@
 //! Lanes are value elements, so that sums over the key's elements never cross lanes. Each such sum runs in four
 //! interleaved chains, joined by two additions.
 
-use super::lanes::{Kernel, LANES, Lanes};
+use crate::simd::lanes::{Kernel, LANES, Lanes};
 
 /// Chains of a sum.
 const CHAINS: usize = 4;

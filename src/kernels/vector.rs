@@ -1,7 +1,7 @@
 //! Functions of whole rows: norms, softmax, sums. Sixteen partial sums and one tree of additions, on every CPU.
 
-use super::Isa;
-use super::lanes::{Kernel, LANES, Lanes, exp2};
+use crate::simd::Isa;
+use crate::simd::lanes::{Kernel, LANES, Lanes, exp2, tree_sum};
 
 /// `x += y`.
 ///
@@ -150,20 +150,6 @@ impl Kernel for ExpSum<'_> {
         }
         tree_sum(&l.to_array(sum))
     }
-}
-
-/// The sum of sixteen lanes, by halves.
-#[must_use]
-pub(crate) fn tree_sum(lanes: &[f32; LANES]) -> f32 {
-    let mut sums = *lanes;
-    let mut n = LANES / 2;
-    while n > 0 {
-        for i in 0..n {
-            sums[i] += sums[i + n];
-        }
-        n /= 2;
-    }
-    sums[0]
 }
 
 /// The error function, within 2e-7: `1 - erfc(|x|)` by W. J. Cody's rational forms, in `f64`.

@@ -7,8 +7,8 @@ use super::blocks::Blocks;
 use super::mix::{Category, Mix, ModelFacts, fallback};
 use super::{Error, Options, Source};
 use crate::TensorType;
+use crate::formats;
 use crate::gguf::{Metadata, TensorSpec, Value, keys, split_file_sizes};
-use crate::quant;
 
 /// Why a tensor gets its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,10 +260,10 @@ fn assign(source: &dyn Source, options: &Options, kept: Vec<Kept>) -> Result<Vec
             let (ty, reason) = choose(source, options, &mut mix, &spec)?;
             let path = || source.path().to_owned();
             if ty != source_type {
-                if quant::codec(source_type).is_none() {
+                if formats::codec(source_type).is_none() {
                     return Err(Error::NotReadable { path: path(), name: spec.name, ty: source_type });
                 }
-                if quant::codec(ty).is_none_or(|codec| codec.encode.is_none()) {
+                if formats::codec(ty).is_none_or(|codec| codec.encode.is_none()) {
                     return Err(Error::NotWritable { path: path(), name: spec.name, ty });
                 }
                 if source_type.is_quantized() && !options.allow_requantize {

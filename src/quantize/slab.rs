@@ -7,8 +7,7 @@ use super::checksum::checksum;
 use super::stats::ErrorSums;
 use super::{Error, Plan, PlannedTensor, Source};
 use crate::TensorType;
-use crate::kernels;
-use crate::quant;
+use crate::formats;
 
 /// How large pieces are.
 #[derive(Clone, Copy, Debug)]
@@ -148,14 +147,14 @@ impl Worker {
                 let read = room(&mut self.source, bytes(from, elements));
                 job.source.read(planned.source, offset, read)?;
                 let numbers = room(&mut self.numbers, index(elements));
-                kernels::decode(from, read, numbers);
+                formats::decode(from, read, numbers);
                 check_finite(job.source, planned, first, numbers)?;
-                kernels::encode(to, numbers, None, out);
+                formats::encode(to, numbers, None, out);
                 self.check_encoded(job.source, planned, first, elements, out)?;
                 let numbers = &self.numbers[..index(elements)];
                 if let Some(errors) = &mut errors {
                     let again = room(&mut self.again, index(elements));
-                    kernels::decode(to, out, again);
+                    formats::decode(to, out, again);
                     errors.add(numbers, again, first, to);
                 }
             }
@@ -180,7 +179,7 @@ impl Worker {
             return Ok(());
         }
         let again = room(&mut self.again, index(elements));
-        kernels::decode(planned.spec.ty, bytes, again);
+        formats::decode(planned.spec.ty, bytes, again);
         let Some(at) = again.iter().position(|x| !x.is_finite()) else { return Ok(()) };
         // The greatest number near by is the cause.
         let block = numbers[at / 256 * 256..].iter().take(256);
@@ -208,13 +207,13 @@ impl Worker {
             TensorType::F32 => any(bytes, |x| u32::from_le_bytes(x) & 0x7f80_0000 == 0x7f80_0000),
             TensorType::F16 => any(bytes, |x| u16::from_le_bytes(x) & 0x7c00 == 0x7c00),
             TensorType::BF16 => any(bytes, |x| u16::from_le_bytes(x) & 0x7f80 == 0x7f80),
-            _ => quant::codec(ty).is_some(),
+            _ => formats::codec(ty).is_some(),
         };
         if !suspicious {
             return Ok(());
         }
         let numbers = room(&mut self.numbers, index(elements));
-        kernels::decode(ty, bytes, numbers);
+        formats::decode(ty, bytes, numbers);
         check_finite(source, planned, first, numbers)
     }
 }

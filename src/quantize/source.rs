@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::Error;
 use crate::files::FileId;
+use crate::formats;
 use crate::gguf::{Metadata, Reader, TensorSpec};
-use crate::quant;
 
 /// A model whose tensors can be read piece by piece.
 pub trait Source: Sync {
@@ -84,7 +84,7 @@ impl Source for GgufSource<'_> {
 
     fn granule(&self, _tensor: usize) -> u64 {
         // The longest block of any type: rows may be cut there.
-        quant::SUPER_BLOCK as u64
+        formats::SUPER_BLOCK as u64
     }
 
     fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), Error> {

@@ -7,7 +7,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use gguf::TensorType;
-use gguf::kernels::{Isa, encode_with};
+use gguf::formats::encode_with;
+use gguf::kernels::Isa;
 
 const TYPES: [TensorType; 12] = [
     TensorType::F16,

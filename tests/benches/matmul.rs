@@ -83,7 +83,7 @@ fn weights(ty: TensorType) -> Vec<Bytes> {
     let mut row = vec![0; ty.row_bytes(COLS)];
     let values: Vec<f32> =
         (0_u32..).take(COLS).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 65536.0 - 0.5).collect();
-    (gguf::quant::codec(ty).and_then(|codec| codec.encode).expect("a type with an encoder"))(&values, None, &mut row);
+    (gguf::formats::codec(ty).and_then(|codec| codec.encode).expect("a type with an encoder"))(&values, None, &mut row);
     let one = row.repeat(ROWS);
     (0..WEIGHTS / (ROWS * COLS)).map(|_| Bytes::new(one.clone())).collect()
 }

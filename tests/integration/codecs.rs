@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use gguf::TensorType;
+use gguf::formats::{codec, codecs};
 use gguf::gguf::Reader;
-use gguf::quant::{codec, codecs};
 
 use super::shared::{json, sha256, shared};
 

@@ -7,23 +7,24 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("gguf", &[]),
     ("safetensors", &[]),
-    ("quant", &[]),
+    ("simd", &[]),
+    ("formats", &["simd"]),
     ("tokenizer", &[]),
     // Data alone: what a network is.
     ("network", &[]),
-    ("kernels", &["quant", "network"]),
+    ("kernels", &["simd", "formats", "network"]),
     ("arch", &["network", "gguf"]),
-    ("cpu", &["quant", "kernels", "network"]),
-    ("model", &["quant", "kernels", "network", "cpu", "gguf", "arch", "tokenizer"]),
+    ("cpu", &["formats", "kernels", "network"]),
+    ("model", &["formats", "kernels", "network", "cpu", "gguf", "arch", "tokenizer"]),
     // A conversion is a source of the one pipeline that writes models.
-    ("convert", &["quant", "kernels", "network", "gguf", "safetensors", "tokenizer", "arch", "model", "quantize"]),
-    ("quantize", &["quant", "kernels", "gguf", "safetensors", "tokenizer", "arch", "model"]),
+    ("convert", &["formats", "kernels", "network", "gguf", "safetensors", "tokenizer", "arch", "model", "quantize"]),
+    ("quantize", &["formats", "kernels", "gguf", "safetensors", "tokenizer", "arch", "model"]),
     ("engine", BELOW_APPLICATIONS),
     ("embedded", &["convert"]),
-    ("bench", &["quant", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
+    ("bench", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
     (
         "perplexity",
-        &["quant", "kernels", "network", "cpu", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"],
+        &["formats", "kernels", "network", "cpu", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"],
     ),
 ];
 
@@ -31,13 +32,14 @@ const LAYERS: &[(&str, &[&str])] = &[
 const GROUND: &[&str] = &["tensor_type", "bytes", "files", "memory", "printable"];
 
 const BELOW_APPLICATIONS: &[&str] =
-    &["quant", "kernels", "network", "cpu", "gguf", "safetensors", "tokenizer", "arch", "model"];
+    &["formats", "kernels", "network", "cpu", "gguf", "safetensors", "tokenizer", "arch", "model"];
 
 /// Names that `lib.rs` lifts to the root, and where they come from.
 const AT_ROOT: &[(&str, &str)] = &[("TensorType", "tensor_type")];
 
 /// Folders and files that may switch unsafe code on.
-const UNSAFE: &[&str] = &["src/kernels/", "src/files/map.rs", "src/files/disk.rs", "src/cli/faults.rs"];
+const UNSAFE: &[&str] =
+    &["src/simd/", "src/formats/", "src/kernels/", "src/files/map.rs", "src/files/disk.rs", "src/cli/faults.rs"];
 
 const MAX_LINES: usize = 1000;
 
@@ -158,16 +160,21 @@ fn unsafe_code_stays_where_it_belongs() {
     assert!(elsewhere.is_empty(), "unsafe code is allowed in {elsewhere:?}");
 }
 
-/// The guide's example is the tree's: every line of its code stands in the folder that it walks through.
+/// The guides' examples are the tree's: every line of their code stands in what they walk through.
 #[test]
-fn the_guide_to_a_new_family_shows_the_tree() {
-    let guide = fs::read_to_string(root().join("docs/adding-an-architecture.md")).expect("readable");
+fn the_guides_show_the_tree() {
     let family: String = sources("src/arch/glm4_moe").into_iter().map(|(_, text)| text).collect();
-    let family: Vec<&str> = family.lines().map(str::trim).collect();
-    let blocks = guide.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
-    let lines: Vec<&str> = blocks.flat_map(str::lines).map(str::trim).filter(|line| *line != "...").collect();
-    assert!(lines.len() > 10, "{lines:?}");
-    for line in lines {
-        assert!(family.contains(&line), "not in src/arch/glm4_moe: {line}");
+    let formats = sources("src/formats");
+    let of = |name: &str| formats.iter().find(|(path, _)| path.ends_with(name)).map(|(_, text)| text.as_str());
+    let format = [of("/iq4_xs.rs"), of("formats/mod.rs")].map(|text| text.expect("there")).concat();
+    for (guide, tree) in [("adding-an-architecture.md", family), ("adding-a-format.md", format)] {
+        let text = fs::read_to_string(root().join("docs").join(guide)).expect("readable");
+        let tree: Vec<&str> = tree.lines().map(str::trim).collect();
+        let blocks = text.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+        let lines: Vec<&str> = blocks.flat_map(str::lines).map(str::trim).filter(|line| *line != "...").collect();
+        assert!(lines.len() > 9, "{lines:?}");
+        for line in lines {
+            assert!(tree.contains(&line), "{guide}: not in the tree: {line}");
+        }
     }
 }

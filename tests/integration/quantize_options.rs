@@ -5,8 +5,8 @@ use std::path::Path;
 
 use gguf::TensorType;
 use gguf::files::Overwrite;
+use gguf::formats;
 use gguf::gguf::{Array, Metadata, Reader, SplitWriter, TensorSpec, Value, Writer};
-use gguf::quant;
 use gguf::quantize::{FileType, GgufSource, Options, Plan, TensorPattern};
 use serde_json::Value as Json;
 
@@ -190,7 +190,7 @@ fn measures_are_those_of_the_files() {
     let numbers = |reader: &Reader, name: &str| -> Vec<f64> {
         let tensor = reader.tensor(name).expect("there");
         let mut numbers = vec![0.0; usize::try_from(tensor.elements()).expect("small")];
-        quant::decode(tensor.ty, &reader.data(tensor).expect("data"), &mut numbers);
+        formats::decode(tensor.ty, &reader.data(tensor).expect("data"), &mut numbers);
         numbers.into_iter().map(f64::from).collect()
     };
     let mut measured = 0;
@@ -280,7 +280,7 @@ fn one_tensor(ty: TensorType) -> Reader {
 
 #[test]
 fn what_can_be_read_alone_is_requantized_and_never_written() {
-    for codec in quant::codecs().iter().filter(|codec| codec.encode.is_none()) {
+    for codec in formats::codecs().iter().filter(|codec| codec.encode.is_none()) {
         let reader = one_tensor(codec.ty);
         let source = GgufSource::new(&reader);
         let to_f16 = Options { allow_requantize: true, ..Options::new(FileType::F16) };

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use gguf::TensorType;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
+use gguf::formats;
 use gguf::gguf::Reader;
-use gguf::quant;
 use gguf::quantize::{RunOptions, Source};
 use half::f16;
 use safetensors::Dtype;
@@ -60,7 +60,7 @@ fn convert(from: &Path, to: &Path, output_type: OutputType) -> Result<Reader, St
 fn numbers(file: &Reader, name: &str) -> (TensorType, Vec<f32>) {
     let info = file.tensors().iter().find(|t| t.name == name).unwrap_or_else(|| panic!("{name}"));
     let mut numbers = vec![0.0; usize::try_from(info.shape.iter().product::<u64>()).expect("small")];
-    quant::decode(info.ty, &file.data(info).expect("data"), &mut numbers);
+    formats::decode(info.ty, &file.data(info).expect("data"), &mut numbers);
     (info.ty, numbers)
 }
 

@@ -99,7 +99,7 @@ fn numbers(checkpoint: &Checkpoint, tensor: &TensorInfo, first: u64, count: usiz
     let mut bytes = vec![0; ty.row_bytes(count)];
     checkpoint.read_at(tensor, first * tensor.dtype.bytes(), &mut bytes)?;
     let mut numbers = vec![0.0; count];
-    crate::quant::decode(ty, &bytes, &mut numbers);
+    crate::formats::decode(ty, &bytes, &mut numbers);
     Ok(numbers)
 }
 

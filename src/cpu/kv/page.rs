@@ -7,9 +7,10 @@ use half::slice::HalfFloatSliceExt;
 
 use super::{KvSpec, KvType};
 use crate::TensorType;
+use crate::formats::encode;
 use crate::kernels::attention::{Numbers, TILE};
 use crate::kernels::q8_tile::{Q8_BLOCK, Q8Tile};
-use crate::kernels::{Isa, LANES, encode};
+use crate::kernels::{Isa, LANES};
 
 /// Positions of a page, a multiple of a tile's.
 pub(super) const POSITIONS: usize = TILES * TILE;

@@ -1,0 +1,265 @@
+//! Tensor formats: how blocks of numbers become bytes and back, and how products compute with them. One file a format,
+//! one row in the table below, from which every match over types is made.
+//!
+//! What `encode` writes is what llama.cpp's `quantize_row_*_ref` writes, bit for bit: the same operations on `f32`
+//! in the same order, never fused. The scalar codecs are the reference that versions in
+//! lanes are held against.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_wrap,
+    reason = "quantizing is narrowing; every cast is the reference's own"
+)]
+#![allow(clippy::needless_range_loop, reason = "vectors are walked side by side")]
+
+mod blocks_of_32;
+mod codebook;
+mod encode;
+mod float;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
+mod iq4_nl;
+mod iq4_xs;
+mod mxfp4;
+mod nvfp4;
+mod q1_0;
+mod q2_0;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+mod q8_1;
+mod q8_k;
+mod scale_search;
+mod six_bit_scales;
+mod super_block;
+mod tq1_0;
+mod tq2_0;
+pub(crate) mod view;
+
+use crate::TensorType;
+use crate::simd::lanes::Lanes;
+use view::ViewVisitor;
+
+pub(crate) use blocks_of_32::{LEN as BLOCK, put_block};
+pub use encode::{encode, encode_with};
+pub(crate) use float::F32;
+pub(crate) use scale_search::{Search, TINY};
+pub(crate) use super_block::{Affine, SUB_BLOCKS, Symmetric, search_affine};
+
+/// Elements of a super-block of the K-quants.
+pub const SUPER_BLOCK: usize = 256;
+
+/// Encodes whole blocks: numbers, the importance of each (`None` when nothing is known of it), the bytes to write.
+pub type Encode = fn(&[f32], Option<&[f32]>, &mut [u8]);
+
+/// A format's way to bytes and back; both work on whole blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Codec {
+    /// The format.
+    pub ty: TensorType,
+    /// From numbers to bytes, for the formats that can be written. Importance is one weight per number: how much its
+    /// squared error counts. Panics unless the numbers fill whole blocks, the bytes are theirs, and weights are as many
+    /// as numbers.
+    pub encode: Option<Encode>,
+    /// From bytes to numbers. Panics unless the bytes are whole blocks and the numbers are theirs.
+    pub decode: fn(&[u8], &mut [f32]),
+}
+
+macro_rules! formats {
+    (none: $($none:ident),*; $($ty:ident = $format:ty, $access:ident;)*) => {
+        static CODECS: &[Codec] = &[$(Codec::$access::<$format>()),*];
+
+        $(const _: () = assert!(<$format as Format>::TY as u32 == TensorType::$ty as u32, "a row names another type");)*
+
+        /// Hands the view of `ty` to `visitor`.
+        ///
+        /// # Panics
+        /// If there is no codec for `ty`.
+        #[inline(always)]
+        pub(crate) fn view<V: ViewVisitor>(ty: TensorType, visitor: V) -> V::Output {
+            match ty {
+                $(TensorType::$ty => <$format as Format>::view(visitor),)*
+                $(TensorType::$none)|* => panic!("no codec for {ty}"),
+            }
+        }
+
+        /// Decodes whole blocks of `ty`, plain numbers in vectors.
+        ///
+        /// # Panics
+        /// If there is no codec for `ty`, or lengths do not agree.
+        pub fn decode(ty: TensorType, bytes: &[u8], out: &mut [f32]) {
+            match ty {
+                $(TensorType::$ty => <$format as Format>::decode(bytes, out),)*
+                $(TensorType::$none)|* => panic!("no codec for {ty}"),
+            }
+        }
+
+        /// Encodes whole blocks of `ty` in lanes, without importance.
+        #[inline(always)]
+        fn encode_lanes<L: Lanes>(l: L, ty: TensorType, x: &[f32], out: &mut [u8]) {
+            match ty {
+                $(TensorType::$ty => $access!($format, l, x, out),)*
+                $(TensorType::$none)|* => panic!("no codec for {ty}"),
+            }
+        }
+    };
+}
+
+macro_rules! written {
+    ($format:ty, $l:ident, $x:ident, $out:ident) => {
+        <$format as Written>::encode_lanes($l, $x, $out)
+    };
+}
+
+macro_rules! read {
+    ($format:ty, $l:ident, $x:ident, $out:ident) => {
+        panic!("no encoder for {}", <$format as Format>::TY)
+    };
+}
+
+// Every tensor type: its format and whether it can be `written` or only `read`, or that it has none.
+formats! {
+    none: I8, I16, I32, I64, F64;
+    F32 = float::F32, written;
+    F16 = float::F16, written;
+    BF16 = float::BF16, written;
+    Q4_0 = q4_0::Q4_0, written;
+    Q4_1 = q4_1::Q4_1, written;
+    Q5_0 = q5_0::Q5_0, written;
+    Q5_1 = q5_1::Q5_1, written;
+    Q8_0 = q8_0::Q8_0, written;
+    Q8_1 = q8_1::Q8_1, read;
+    Q2_K = q2_k::Q2_K, written;
+    Q3_K = q3_k::Q3_K, written;
+    Q4_K = q4_k::Q4_K, written;
+    Q5_K = q5_k::Q5_K, written;
+    Q6_K = q6_k::Q6_K, written;
+    Q8_K = q8_k::Q8_K, read;
+    IQ1_S = iq1_s::Iq1S, read;
+    IQ1_M = iq1_m::Iq1M, read;
+    IQ2_XXS = iq2_xxs::Iq2Xxs, read;
+    IQ2_XS = iq2_xs::Iq2Xs, read;
+    IQ2_S = iq2_s::Iq2S, read;
+    IQ3_XXS = iq3_xxs::Iq3Xxs, read;
+    IQ3_S = iq3_s::Iq3S, read;
+    IQ4_NL = iq4_nl::Iq4Nl, read;
+    IQ4_XS = iq4_xs::Iq4Xs, read;
+    TQ1_0 = tq1_0::Tq1, read;
+    TQ2_0 = tq2_0::Tq2, read;
+    MXFP4 = mxfp4::Mxfp4, written;
+    NVFP4 = nvfp4::Nvfp4, read;
+    Q1_0 = q1_0::Q1, read;
+    Q2_0 = q2_0::Q2, read;
+}
+
+/// All codecs.
+#[must_use]
+pub fn codecs() -> &'static [Codec] {
+    CODECS
+}
+
+/// The codec of `ty`, or `None` when this crate has none.
+#[must_use]
+pub fn codec(ty: TensorType) -> Option<&'static Codec> {
+    CODECS.iter().find(|codec| codec.ty == ty)
+}
+
+/// One format: its type, how its blocks are read, and how products compute with them.
+pub(crate) trait Format: Sized + 'static {
+    const TY: TensorType;
+
+    /// Reads one block.
+    fn decode_block(block: &[u8], out: &mut [f32]);
+
+    /// Reads whole blocks, faster if the format has a way.
+    fn decode(bytes: &[u8], out: &mut [f32]) {
+        decode_all::<Self>(bytes, out);
+    }
+
+    /// Calls the method of `visitor` for the kind of view that products have of this format; to be marked
+    /// `#[inline(always)]`.
+    fn view<V: ViewVisitor>(visitor: V) -> V::Output;
+}
+
+/// A format that can be written.
+pub(crate) trait Written: Format {
+    /// Writes one block. `importance`, if given, is one weight per number.
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]);
+
+    /// Writes whole blocks without importance, the same bytes in lanes; to be marked `#[inline(always)]`.
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(_: L, x: &[f32], out: &mut [u8]) {
+        encode::encode_scalar(Self::TY, x, None, out);
+    }
+}
+
+impl Codec {
+    /// The codec of a format that can only be read.
+    const fn read<F: Format>() -> Self {
+        Self { ty: F::TY, encode: None, decode: decode_all::<F> }
+    }
+
+    const fn written<F: Written>() -> Self {
+        Self { ty: F::TY, encode: Some(encode_all::<F>), decode: decode_all::<F> }
+    }
+}
+
+fn encode_all<F: Written>(x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    assert_eq!(F::TY.row_bytes(x.len()), out.len(), "{} blocks of {} elements", F::TY, x.len());
+    let len = F::TY.block_len();
+    if let Some(weights) = importance {
+        assert_eq!(weights.len(), x.len(), "importance of {} elements", x.len());
+    }
+    for (i, (x, block)) in x.chunks_exact(len).zip(out.chunks_exact_mut(F::TY.block_bytes())).enumerate() {
+        F::encode_block(x, importance.map(|weights| &weights[i * len..][..len]), block);
+    }
+}
+
+fn decode_all<F: Format>(bytes: &[u8], out: &mut [f32]) {
+    assert_eq!(F::TY.row_bytes(out.len()), bytes.len(), "{} blocks of {} elements", F::TY, out.len());
+    for (block, out) in bytes.chunks_exact(F::TY.block_bytes()).zip(out.chunks_exact_mut(F::TY.block_len())) {
+        F::decode_block(block, out);
+    }
+}
+
+/// Reads the half-precision number at `offset`.
+fn f16_at(block: &[u8], offset: usize) -> f32 {
+    half::f16::from_le_bytes([block[offset], block[offset + 1]]).to_f32()
+}
+
+/// Reads the word of 16 bits at `offset`.
+fn u16_at(block: &[u8], offset: usize) -> u16 {
+    u16::from_le_bytes([block[offset], block[offset + 1]])
+}
+
+/// Reads the word of 32 bits at `offset`.
+fn u32_at(block: &[u8], offset: usize) -> u32 {
+    u32::from(u16_at(block, offset)) | u32::from(u16_at(block, offset + 2)) << 16
+}
+
+/// Writes `value` as a half-precision number at `offset`, and returns what it has become.
+fn put_f16(block: &mut [u8], offset: usize, value: f32) -> f32 {
+    let half = half::f16::from_f32(value);
+    block[offset..offset + 2].copy_from_slice(&half.to_le_bytes());
+    half.to_f32()
+}
+
+/// The nearest integer, ties to even, by the reference's trick: far outside 22 bits it wraps as that does.
+fn nearest(x: f32) -> i32 {
+    const ROUND: f32 = 12_582_912.0;
+    ((x + ROUND).to_bits() & 0x007f_ffff) as i32 - 0x0040_0000
+}

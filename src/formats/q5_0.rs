@@ -1,0 +1,53 @@
+//! Q5_0: 32 elements in 22 bytes: d, fifth bits, nibbles.
+//!
+//! `x = d * (code - 16)`, with `d` such that the element of greatest magnitude is `-16 d`.
+
+use super::blocks_of_32::{Grid, decode_codes, put_symmetric};
+use super::encode::blocks;
+use super::view::{BlockFormat, ViewVisitor, block_fives, run_fives};
+use super::{Format, Written, f16_at};
+use crate::TensorType;
+use crate::simd::lanes::Lanes;
+
+#[allow(non_camel_case_types, reason = "the format's own name")]
+pub(crate) struct Q5_0;
+
+impl Format for Q5_0 {
+    const TY: TensorType = TensorType::Q5_0;
+
+    fn decode_block(block: &[u8], out: &mut [f32]) {
+        decode_codes(&Grid { d: f16_at(block, 0), m: -0.0 }, 16, &block[6..], &block[2..6], out);
+    }
+
+    #[inline(always)]
+    fn view<V: ViewVisitor>(visitor: V) -> V::Output {
+        visitor.blocks::<Self>()
+    }
+}
+
+impl Written for Q5_0 {
+    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+        put_symmetric::<true>(x, block);
+    }
+
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+        blocks::symmetric::<L, true>(l, x, out);
+    }
+}
+
+impl BlockFormat for Q5_0 {
+    const ZERO: i16 = 16;
+    const OFFSET: bool = false;
+    const RUN: usize = 4;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int {
+        block_fives(l, blocks, 2, 6)
+    }
+
+    #[inline(always)]
+    fn run<L: Lanes>(l: L, blocks: [&[u8]; 4]) -> [L::Int; 2] {
+        run_fives(l, blocks, 2, 6)
+    }
+}

@@ -1,0 +1,42 @@
+//! TQ1_0: 256 elements in 54 bytes: -1, 0 or 1 each, five to a byte, d.
+//!
+//! `x = d * (digit - 1)`. A byte is a fraction of 256, in whose base-three notation the elements are the digits after
+//! the point: times 3, the next digit is what exceeds a byte. The last four bytes hold four digits.
+
+use super::view::ViewVisitor;
+use super::{Format, f16_at};
+use crate::TensorType;
+
+const D: usize = 52;
+/// Runs of bytes: the first, how many, digits in each. Digit `n` of all bytes of a run come before digit `n + 1`.
+const RUNS: [(usize, usize, usize); 3] = [(0, 32, 5), (32, 16, 5), (48, 4, 4)];
+
+pub(super) struct Tq1;
+
+impl Format for Tq1 {
+    const TY: TensorType = TensorType::TQ1_0;
+
+    fn decode_block(block: &[u8], out: &mut [f32]) {
+        let d = f16_at(block, D);
+        let mut out = out.iter_mut();
+        for (first, bytes, digits) in RUNS {
+            let mut power = 1u8;
+            for _ in 0..digits {
+                for (&byte, x) in block[first..first + bytes].iter().zip(&mut out) {
+                    *x = d * f32::from(digit(byte.wrapping_mul(power)) - 1);
+                }
+                power = power.wrapping_mul(3);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn view<V: ViewVisitor>(visitor: V) -> V::Output {
+        visitor.decoded::<Self>()
+    }
+}
+
+/// The first base-three digit of `fraction / 256`.
+fn digit(fraction: u8) -> i8 {
+    ((u16::from(fraction) * 3) >> 8) as i8
+}

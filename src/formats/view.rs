@@ -1,0 +1,333 @@
+//! How products compute with the blocks of a format: its view, one kind of four.
+//!
+//! Quantized formats come as unsigned byte codes in vectors, integer scales, and floats.
+//! In every super-block format an element is `d * scale * (code - zero) - dmin * min`, in every block format
+//! `d * (code - zero) + m`. The products over codes, scales, mins and zeros are exact in integers; only the
+//! per-block sums are converted to `f32`.
+
+#![allow(unsafe_code, reason = "vector loads go through raw pointers")]
+
+use super::Format;
+use crate::simd::integers::{NO_HIGH_BYTE, Spread};
+use crate::simd::lanes::{LANES, Lanes, Sums};
+
+/// Sub-blocks of 16 elements in a super-block.
+pub(crate) const SUBS: usize = 16;
+
+/// What is done with a format, by the kind of its view.
+pub(crate) trait ViewVisitor: Sized {
+    /// The result.
+    type Output;
+
+    /// Blocks of 256 elements with integer scales for each 16 or 32 of them.
+    fn super_blocks<F: SuperBlockFormat>(self) -> Self::Output;
+
+    /// Blocks of 32 elements with one scale.
+    fn blocks<F: BlockFormat>(self) -> Self::Output;
+
+    /// Plain numbers.
+    fn floats<F: FloatFormat>(self) -> Self::Output;
+
+    /// A format without a view of its own, whose rows are decoded to floats.
+    fn decoded<F: Format>(self) -> Self::Output;
+}
+
+/// Bytes of a vector of floats.
+pub(crate) const VECTOR: usize = 4 * LANES;
+
+/// A type of floats.
+pub(crate) trait FloatFormat: Format {
+    /// Bytes of a number.
+    const BYTES: usize = Self::TY.block_bytes();
+    /// Whether the input is rounded to bf16, as the CPU's products of bf16 want it.
+    const ROUNDED_INPUT: bool = false;
+    /// Numbers of a vector.
+    const LEN: usize;
+    /// The form that slabs have: vectors of [`VECTOR`] bytes, of as many numbers.
+    type Wide: FloatFormat;
+
+    /// A vector in the form of slabs.
+    ///
+    /// # Safety
+    /// `from` points to [`Self::LEN`] numbers, `to` to room for [`VECTOR`] bytes.
+    unsafe fn widen<L: Lanes>(l: L, from: *const u8, to: *mut u8);
+
+    /// Adds the products of `vectors` vectors, from `w` and `x` on.
+    ///
+    /// # Safety
+    /// Every pointer must be to that many vectors.
+    unsafe fn accumulate<L: Lanes, const R: usize, const T: usize>(
+        l: L,
+        w: [*const u8; R],
+        x: [*const u8; T],
+        vectors: usize,
+        sums: &mut Sums<R, T>,
+    );
+}
+
+/// The integers of a super-block besides its codes, one a sub-block.
+#[derive(Clone, Copy)]
+pub(crate) struct SubScales {
+    /// Sixteen, or eight and the mins.
+    pub(crate) scales: [i16; SUBS],
+    /// Times the sum of the input's codes: mins, or what zero points add to the products (`-zero * scale`). Sixteen, or
+    /// eight and as many zeros.
+    pub(crate) offsets: [i16; SUBS],
+}
+
+/// A format of super-blocks of 256 elements.
+pub(crate) trait SuperBlockFormat: Format {
+    /// Bytes of a block.
+    const BYTES: usize = Self::TY.block_bytes();
+    /// Whether elements have mins.
+    const MINS: bool;
+    /// The code of zero; there are no mins unless it is 0.
+    const ZERO: i16;
+    /// What is added to scales where they are stored.
+    const SCALE_BIAS: i16;
+    /// Elements that share a scale: 16 or 32.
+    const SUB_LEN: usize;
+    /// Which runs of 32 elements the halves of each vector of codes are.
+    const HALVES: [[usize; 2]; 4] = [[0, 1], [2, 3], [4, 5], [6, 7]];
+    /// Where the factor `d` is, in half precision; `dmin` follows it where there are mins, else the block ends.
+    const FACTORS: usize;
+    /// Which scale belongs to each word of each vector.
+    const SPREAD: [Spread; 4] = spread(Self::HALVES, Self::SUB_LEN);
+
+    /// The codes, in vectors of 64.
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4];
+
+    /// A byte for each of sixteen scales, or for each of eight and of as many mins.
+    fn scale_bytes<L: Lanes>(l: L, block: &[u8]) -> [u64; 2];
+
+    /// A byte for each of sixteen mins.
+    #[inline(always)]
+    fn min_bytes(_block: &[u8]) -> [u64; 2] {
+        [0; 2]
+    }
+
+    /// The mins of sixteen blocks with as many sub-blocks, a block in each lane, four mins a vector.
+    ///
+    /// # Safety
+    /// Blocks must be whole.
+    #[inline(always)]
+    unsafe fn mins_of<L: Lanes>(l: L, _blocks: &[*const u8; LANES]) -> [L::Int; 4] {
+        [l.splat_int(0); 4]
+    }
+
+    /// Scales, and mins or zeros.
+    #[inline(always)]
+    fn scales<L: Lanes>(l: L, block: &[u8]) -> SubScales {
+        let mut scales = l.widen(Self::scale_bytes(l, block));
+        for scale in &mut scales {
+            *scale -= Self::SCALE_BIAS;
+        }
+        let mut offsets = [0; SUBS];
+        if Self::SUB_LEN == 32 {
+            offsets[..8].copy_from_slice(&scales[8..]);
+        } else if Self::MINS {
+            offsets = l.widen(Self::min_bytes(block));
+        } else {
+            for (offset, scale) in offsets.iter_mut().zip(scales) {
+                *offset = -Self::ZERO * scale;
+            }
+        }
+        SubScales { scales, offsets }
+    }
+
+    /// The factors `d` and `dmin` of sixteen blocks.
+    ///
+    /// # Safety
+    /// Blocks must be whole.
+    #[inline(always)]
+    unsafe fn factors<L: Lanes>(l: L, blocks: &[*const u8; LANES]) -> [L::Float; 2] {
+        // SAFETY: two factors lie side by side, and before a last one are other bytes of the block.
+        unsafe {
+            if Self::MINS {
+                let both = l.words_at(&offset(blocks, Self::FACTORS));
+                [l.halves_at::<0>(both), l.halves_at::<16>(both)]
+            } else {
+                let last = l.words_at(&offset(blocks, Self::FACTORS - 2));
+                [l.halves_at::<16>(last), l.splat(0.0)]
+            }
+        }
+    }
+}
+
+/// A format of blocks of 32 elements.
+pub(crate) trait BlockFormat: Format {
+    /// Bytes of a block.
+    const BYTES: usize = Self::TY.block_bytes();
+    /// The code of zero.
+    const ZERO: i16;
+    /// Whether blocks have an offset.
+    const OFFSET: bool;
+
+    /// Blocks that are multiplied at once: two of one vector, or four of two vectors.
+    const RUN: usize;
+
+    /// The codes of two blocks.
+    fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int;
+
+    /// The codes of two blocks, or the first halves of those of four, and the second.
+    fn run<L: Lanes>(l: L, blocks: [&[u8]; 4]) -> [L::Int; 2];
+
+    /// The factors `d` of sixteen blocks, and their offsets `m`, from the first four bytes of each.
+    #[inline(always)]
+    fn factors<L: Lanes>(l: L, words: L::Int) -> [L::Float; 2] {
+        [l.halves_at::<0>(words), if Self::OFFSET { l.halves_at::<16>(words) } else { l.splat(0.0) }]
+    }
+}
+
+/// Places so many bytes behind others.
+#[inline(always)]
+fn offset(places: &[*const u8; LANES], bytes: usize) -> [*const u8; LANES] {
+    let mut places = *places;
+    for place in &mut places {
+        *place = place.wrapping_add(bytes);
+    }
+    places
+}
+
+const fn spread(halves: [[usize; 2]; 4], sub_len: usize) -> [Spread; 4] {
+    let mut spread = [[0; 32]; 4];
+    let mut i = 0;
+    while i < 128 {
+        let (vector, word) = (i / 32, i % 32);
+        let element = 32 * halves[vector][word / 16] + 2 * (word % 16);
+        spread[vector][word] = NO_HIGH_BYTE | (element / sub_len) as u16;
+        i += 1;
+    }
+    spread
+}
+
+/// The low nibble of each byte.
+pub(super) const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+
+#[inline(always)]
+pub(super) fn word32(block: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+}
+
+#[inline(always)]
+pub(super) fn word64(block: &[u8], at: usize) -> u64 {
+    u64::from(word32(block, at)) | u64::from(word32(block, at + 4)) << 32
+}
+
+/// 64 bytes from `at` on.
+#[inline(always)]
+pub(super) fn load<L: Lanes>(l: L, block: &[u8], at: usize) -> L::Int {
+    // SAFETY: the slice has 64 bytes.
+    unsafe { l.load_int(block[at..at + 64].as_ptr().cast()) }
+}
+
+/// 32 bytes from `at` on, twice.
+#[inline(always)]
+pub(super) fn twice<L: Lanes>(l: L, block: &[u8], at: usize) -> L::Int {
+    let from = block[at..at + 32].as_ptr();
+    // SAFETY: the slice has 32 bytes.
+    unsafe { l.join(from, from) }
+}
+
+/// The low nibbles of 64 bytes, and the high ones.
+#[inline(always)]
+pub(super) fn nibbles<L: Lanes>(l: L, block: &[u8], at: usize) -> [L::Int; 2] {
+    let [low, high] = low_and_high(l, block, at);
+    [l.and_bytes(low, 15), l.and_bytes(high, 15)]
+}
+
+/// 64 bytes, and their high nibbles in the place of the low ones.
+#[inline(always)]
+pub(super) fn low_and_high<L: Lanes>(l: L, block: &[u8], at: usize) -> [L::Int; 2] {
+    let bytes = load(l, block, at);
+    [bytes, l.shr_halves::<4, 4>(bytes)]
+}
+
+/// The low nibbles of bytes, and two bits above them.
+#[inline(always)]
+pub(super) fn six_bits_of<L: Lanes>(l: L, low: L::Int, two: L::Int) -> L::Int {
+    l.or_int(l.and_bytes(low, 15), l.and_bytes(two, 0x30))
+}
+
+/// 256 codes of two bits.
+#[inline(always)]
+pub(super) fn two_bits<L: Lanes>(l: L, block: &[u8], at: usize) -> [L::Int; 4] {
+    let (a, b) = (twice(l, block, at), twice(l, block, at + 32));
+    [
+        l.and_bytes(l.shr_halves::<0, 2>(a), 3),
+        l.and_bytes(l.shr_halves::<4, 6>(a), 3),
+        l.and_bytes(l.shr_halves::<0, 2>(b), 3),
+        l.and_bytes(l.shr_halves::<4, 6>(b), 3),
+    ]
+}
+
+/// The scales and mins of Q4_K and Q5_K, which follow their two factors.
+#[inline(always)]
+pub(super) fn six_bits<L: Lanes>(l: L, block: &[u8]) -> [u64; 2] {
+    l.six_bits(&block.as_chunks::<16>().0[0])
+}
+
+/// What sixteen blocks of Q4_K or Q5_K begin with, a block in each lane.
+#[derive(Clone, Copy)]
+pub(crate) struct Heads<L: Lanes> {
+    /// `d` and `dmin`.
+    pub(crate) factors: [L::Float; 2],
+    /// Scales of sub-blocks 0 to 3 and 4 to 7, a byte each.
+    pub(crate) scales: [L::Int; 2],
+    /// Their mins.
+    pub(crate) mins: [L::Int; 2],
+}
+
+impl<L: Lanes> Heads<L> {
+    /// # Safety
+    /// Blocks must have 16 bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn of(l: L, blocks: &[*const u8; LANES]) -> Self {
+        // SAFETY: the caller vouches for it.
+        let [factors, scales, mins, low] = unsafe { l.four_words_at(blocks) };
+        // See `Integers::six_bits`.
+        let (high_scales, high_mins) = (l.shr_halves::<2, 2>(scales), l.shr_halves::<2, 2>(mins));
+        Self {
+            factors: [l.halves_at::<0>(factors), l.halves_at::<16>(factors)],
+            scales: [l.and_bytes(scales, 0x3f), six_bits_of(l, low, high_scales)],
+            mins: [l.and_bytes(mins, 0x3f), six_bits_of(l, l.shr_halves::<4, 4>(low), high_mins)],
+        }
+    }
+}
+
+/// The nibbles of 16 bytes from `at` on of each block.
+#[inline(always)]
+pub(super) fn block_nibbles<L: Lanes>(l: L, blocks: [&[u8]; 2], at: usize) -> L::Int {
+    // SAFETY: the slices have 16 bytes.
+    unsafe { l.nibbles(blocks[0][at..at + 16].as_ptr(), blocks[1][at..at + 16].as_ptr()) }
+}
+
+/// Those, with the fifth bits that are at `bits`.
+#[inline(always)]
+pub(super) fn block_fives<L: Lanes>(l: L, blocks: [&[u8]; 2], bits: usize, at: usize) -> L::Int {
+    let bits = [word32(blocks[0], bits), word32(blocks[1], bits)];
+    l.or_int(block_nibbles(l, blocks, at), l.bytes_of_bits(bits, 16))
+}
+
+/// The low nibbles of 16 bytes from `at` on of each block, and the high ones.
+#[inline(always)]
+pub(super) fn run_nibbles<L: Lanes>(l: L, blocks: [&[u8]; 4], at: usize) -> [L::Int; 2] {
+    let mut places = [std::ptr::null(); 4];
+    for (place, block) in places.iter_mut().zip(blocks) {
+        *place = block[at..at + 16].as_ptr();
+    }
+    // SAFETY: the slices have 16 bytes.
+    let bytes = unsafe { l.join_four(places) };
+    [l.and_bytes(bytes, 15), l.and_bytes(l.shr_halves::<4, 4>(bytes), 15)]
+}
+
+/// Those, with the fifth bits that are at `bits`.
+#[inline(always)]
+pub(super) fn run_fives<L: Lanes>(l: L, blocks: [&[u8]; 4], bits: usize, at: usize) -> [L::Int; 2] {
+    let [low, high] = run_nibbles(l, blocks, at);
+    let [a, b] = [word32(blocks[0], bits), word32(blocks[1], bits)];
+    let [c, d] = [word32(blocks[2], bits), word32(blocks[3], bits)];
+    let first = [a & 0xffff | b << 16, c & 0xffff | d << 16];
+    let second = [a >> 16 | b & 0xffff_0000, c >> 16 | d & 0xffff_0000];
+    [l.or_int(low, l.bytes_of_bits(first, 16)), l.or_int(high, l.bytes_of_bits(second, 16))]
+}

@@ -1,0 +1,451 @@
+//! Some rows of a matrix times some rows of input: the inner part of every product.
+//!
+//! The order of every sum is fixed by the format alone. Floats: sixteen partial sums over the columns, then one tree.
+//! Quantized formats: exact integers a block, and one chain of fused multiply-adds over the blocks.
+
+#![allow(unsafe_code, reason = "vector loads go through raw pointers")]
+
+use std::ops::Range;
+
+use super::input::{Activations, Quantized, Tokens};
+use super::matrix::{Matrix, ReadAhead};
+use crate::formats::view::{BlockFormat, FloatFormat, Heads, SubScales, SuperBlockFormat, ViewVisitor};
+use crate::formats::{self, Format};
+use crate::simd::integers::Integers;
+use crate::simd::lanes::{Kernel, LANES, Lanes};
+
+/// Most tokens for which blocks are unpacked once.
+const TOKENS: usize = 2;
+
+/// `out[token][row] = weights[row] . x[token]`, for a range of rows: `out` is `[tokens, stride]`.
+pub(super) struct RowsProduct<'a> {
+    pub(super) weights: &'a Matrix,
+    pub(super) rows: Range<usize>,
+    pub(super) x: &'a Activations<'a>,
+    pub(super) tokens: Tokens<'a>,
+    pub(super) out: &'a mut [f32],
+    pub(super) stride: usize,
+    pub(super) ahead: ReadAhead<'a>,
+}
+
+impl Kernel for RowsProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        formats::view(self.weights.ty(), InLanes { l, product: self });
+    }
+}
+
+/// A product on an instruction set.
+struct InLanes<'a, L: Lanes> {
+    l: L,
+    product: RowsProduct<'a>,
+}
+
+impl<L: Lanes> ViewVisitor for InLanes<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn super_blocks<F: SuperBlockFormat>(self) {
+        self.product.super_blocks::<L, F>(self.l);
+    }
+
+    #[inline(always)]
+    fn blocks<F: BlockFormat>(self) {
+        self.product.blocks::<L, F>(self.l);
+    }
+
+    #[inline(always)]
+    fn floats<F: FloatFormat>(self) {
+        self.product.floats_of_file::<L, F>(self.l);
+    }
+
+    #[inline(always)]
+    fn decoded<F: Format>(self) {
+        self.product.decoded(self.l);
+    }
+}
+
+impl<'a> RowsProduct<'a> {
+    #[inline(always)]
+    fn floats_of_file<L: Lanes, W: FloatFormat>(mut self, l: L) {
+        let Range { start, end } = self.rows;
+        let bytes = &self.weights.bytes()[start * self.weights.row_bytes()..end * self.weights.row_bytes()];
+        self.floats::<L, W>(l, bytes);
+    }
+
+    /// A type without a kernel of its own: rows are decoded, and are floats then.
+    #[inline(always)]
+    fn decoded<L: Lanes>(mut self, l: L) {
+        let mut bytes = Vec::with_capacity(self.rows.len() * self.weights.cols() * 4);
+        let mut row = vec![0.0; self.weights.cols()];
+        for r in self.rows.clone() {
+            self.weights.decode_row(r, &mut row);
+            bytes.extend(row.iter().flat_map(|v| v.to_ne_bytes()));
+        }
+        self.floats::<L, formats::F32>(l, &bytes);
+    }
+
+    #[inline(always)]
+    fn super_blocks<L: Lanes, F: SuperBlockFormat>(mut self, l: L) {
+        for token in (0..self.tokens.len()).step_by(TOKENS) {
+            match self.tokens.len() - token {
+                1 => self.super_blocks_of::<L, F, 1>(l, token),
+                _ => self.super_blocks_of::<L, F, TOKENS>(l, token),
+            }
+        }
+    }
+
+    /// All rows of super-blocks, for `T` tokens from `token` on: sixteen rows side by side, so that their exact products
+    /// are summed with a row in each lane.
+    #[inline(always)]
+    fn super_blocks_of<L: Lanes, F: SuperBlockFormat, const T: usize>(&mut self, l: L, token: usize) {
+        let x = self.x.super_blocks();
+        let blocks = self.weights.cols() / 256;
+        let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
+        let inputs = super_inputs::<L, F, T>(l, x, first_blocks, blocks);
+        for first in self.rows.clone().step_by(LANES) {
+            let rows = self.sixteen(l, first);
+            let mut sums = [l.splat(0.0); T];
+            for (b, inputs) in inputs.as_chunks::<T>().0.iter().enumerate() {
+                // SAFETY: a row has so many blocks.
+                let (products, mins, [d, dmin]) = unsafe { super_products::<L, F, T>(l, &rows, b, inputs) };
+                for t in 0..T {
+                    let scale = l.splat(x.scales[first_blocks[t] + b]);
+                    let product = l.int_to_float(products[t]);
+                    sums[t] = if F::MINS {
+                        let minus_dmin = l.sub(l.splat(0.0), dmin);
+                        let term = l.mul_add(minus_dmin, l.int_to_float(mins[t]), l.mul(d, product));
+                        l.mul_add(term, scale, sums[t])
+                    } else {
+                        l.mul_add(l.mul(d, scale), product, sums[t])
+                    };
+                }
+            }
+            self.put_lanes(l, first, token, &sums);
+        }
+    }
+
+    #[inline(always)]
+    fn blocks<L: Lanes, F: BlockFormat>(mut self, l: L) {
+        for token in (0..self.tokens.len()).step_by(TOKENS) {
+            match self.tokens.len() - token {
+                1 => self.blocks_of::<L, F, 1>(l, token),
+                _ => self.blocks_of::<L, F, TOKENS>(l, token),
+            }
+        }
+    }
+
+    /// All rows of blocks, for `T` tokens from `token` on: as super-blocks, but two or four blocks at once.
+    #[inline(always)]
+    fn blocks_of<L: Lanes, F: BlockFormat, const T: usize>(&mut self, l: L, token: usize) {
+        let blocks = self.weights.cols() / 32;
+        let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
+        let inputs = layer_inputs::<L, F, T>(l, self.x.blocks(), first_blocks, blocks);
+        for first in self.rows.clone().step_by(LANES) {
+            let rows = self.sixteen(l, first);
+            let mut sums = [l.splat(0.0); T];
+            for (run, inputs) in inputs.as_chunks::<T>().0.iter().enumerate() {
+                let left = blocks - run * F::RUN;
+                // SAFETY: a row has so many blocks.
+                let (products, heads) = unsafe { block_products::<L, F, T>(l, &rows, run, left, inputs) };
+                for i in 0..F::RUN {
+                    if i >= left {
+                        break;
+                    }
+                    let [d, m] = F::factors(l, heads[i]);
+                    for t in 0..T {
+                        let scale = l.splat(inputs[t].scales[i]);
+                        sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(products[t][i]), sums[t]);
+                        if F::OFFSET {
+                            sums[t] = l.mul_add(l.mul(m, scale), l.splat(inputs[t].sums[i]), sums[t]);
+                        }
+                    }
+                }
+            }
+            self.put_lanes(l, first, token, &sums);
+        }
+    }
+
+    /// Sixteen rows from row `first` on.
+    #[inline(always)]
+    fn sixteen<L: Lanes>(&self, l: L, first: usize) -> Sixteen<'a> {
+        let (bytes, len) = (self.weights.bytes(), self.weights.row_bytes());
+        let end = (first + LANES).min(self.rows.end);
+        let mut rows = [&bytes[..0]; LANES];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = &bytes[(first + i).min(end - 1) * len..][..len];
+        }
+        if self.ahead.cold && first == self.rows.start {
+            l.fetch(bytes[first * len..].as_ptr(), (end - first) * len);
+        }
+        let next = if end < self.rows.end { &bytes[end * len..] } else { self.ahead.then };
+        Sixteen { rows, next: next.as_ptr() }
+    }
+
+    /// Writes the sums of sixteen rows from row `first` on, those that there are, a vector for each token from `token` on.
+    #[inline(always)]
+    fn put_lanes<L: Lanes>(&mut self, l: L, first: usize, token: usize, sums: &[L::Float]) {
+        let (stride, at) = (self.stride, first - self.rows.start);
+        let rows = LANES.min(self.rows.end - first);
+        for (t, sum) in sums.iter().enumerate() {
+            self.out[(token + t) * stride + at..][..rows].copy_from_slice(&l.to_array(*sum)[..rows]);
+        }
+    }
+}
+
+/// Sixteen rows of weights side by side; those that are missing are the last one.
+struct Sixteen<'a> {
+    rows: [&'a [u8]; LANES],
+    /// What is likely to be read next.
+    next: *const u8,
+}
+
+impl<'a> Sixteen<'a> {
+    /// Block `b` of row `i`, `len` bytes.
+    ///
+    /// # Safety
+    /// The row must have it.
+    #[inline(always)]
+    unsafe fn block(&self, i: usize, b: usize, len: usize) -> &'a [u8] {
+        // SAFETY: the caller vouches for it.
+        unsafe { self.rows[i].get_unchecked(b * len..(b + 1) * len) }
+    }
+
+    /// Asks for the `i`th of sixteen shares of what lies in the place of the blocks from `b` on, `len` bytes of each row, in
+    /// the sixteen rows that come next: memory is fastest where it is read in order.
+    #[inline(always)]
+    fn fetch_next<L: Lanes>(&self, l: L, i: usize, b: usize, len: usize) {
+        let from = self.next.wrapping_add(LANES * b * len);
+        let share = len / 64 * 64;
+        l.fetch(from.wrapping_add(i * share), share);
+        // What is left over of all shares.
+        if 64 * i < LANES * (len % 64) {
+            l.prefetch_far(from.wrapping_add(LANES * share + 64 * i));
+        }
+    }
+}
+
+/// What a super-block of weights meets of one token.
+struct SuperInput<L: Lanes> {
+    codes: [L::Int; 4],
+    /// Their sums, sixteen each.
+    sums: [i16; 16],
+    /// Their sums, a sub-block each, as bytes, four in a word: 64ths, and what is left.
+    parts: [[i32; 4]; 2],
+}
+
+/// The input of each block for `T` tokens.
+#[inline(always)]
+fn super_inputs<L: Lanes, F: SuperBlockFormat, const T: usize>(
+    l: L,
+    x: &Quantized,
+    first_blocks: [usize; T],
+    blocks: usize,
+) -> Vec<SuperInput<L>> {
+    let mut inputs = Vec::with_capacity(blocks * T);
+    for b in 0..blocks {
+        for first in first_blocks {
+            let codes = input_codes::<L, F>(l, &x.codes.as_chunks::<256>().0[first + b]);
+            let sums = x.sums.as_chunks::<16>().0[first + b];
+            inputs.push(SuperInput { codes, sums, parts: parts_of_sums::<F>(&sums) });
+        }
+    }
+    inputs
+}
+
+/// Products of a super-block of sixteen rows and `T` tokens, those of its mins, and its factors.
+type SuperProducts<L, const T: usize> =
+    ([<L as Integers>::Int; T], [<L as Integers>::Int; T], [<L as Lanes>::Float; 2]);
+
+/// Block `b` of sixteen rows times `T` tokens.
+///
+/// # Safety
+/// Rows must have such a block.
+#[inline(always)]
+unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
+    l: L,
+    rows: &Sixteen<'_>,
+    b: usize,
+    inputs: &[SuperInput<L>; T],
+) -> SuperProducts<L, T> {
+    let mut blocks = [std::ptr::null(); LANES];
+    for (i, block) in blocks.iter_mut().enumerate() {
+        // SAFETY: the caller vouches for the block.
+        *block = unsafe { rows.block(i, b, F::BYTES) }.as_ptr();
+    }
+    let (eight, min_bytes, factors);
+    // SAFETY: blocks are whole.
+    unsafe {
+        if F::SUB_LEN == 32 {
+            let heads = Heads::of(l, &blocks);
+            eight = l.zip_lanes(heads.scales[0], heads.scales[1]);
+            min_bytes = [heads.mins[0], heads.mins[1], l.splat_int(0), l.splat_int(0)];
+            factors = heads.factors;
+        } else {
+            eight = [[0; 2]; LANES];
+            min_bytes = F::mins_of(l, &blocks);
+            factors = F::factors(l, &blocks);
+        }
+    }
+    let mut product = [[l.splat_int(0); LANES]; T];
+    for i in 0..LANES {
+        rows.fetch_next(l, i, b, F::BYTES);
+        // SAFETY: the caller vouches for the block.
+        let block = unsafe { rows.block(i, b, F::BYTES) };
+        let (w, SubScales { scales, offsets }) = (F::codes(l, block), F::scales(l, block));
+        for t in 0..T {
+            let x = &inputs[t];
+            let mut sum = if F::ZERO == 0 { l.splat_int(0) } else { l.dot_words(&offsets, &x.sums) };
+            for v in 0..4 {
+                sum = if F::SUB_LEN == 32 {
+                    l.dot_scaled_by_eight(sum, w[v], x.codes[v], eight[i], &F::SPREAD[v])
+                } else {
+                    l.dot_scaled(sum, w[v], x.codes[v], &scales, &F::SPREAD[v])
+                };
+            }
+            product[t][i] = sum;
+        }
+    }
+    let (mut products, mut mins) = ([l.splat_int(0); T], [l.splat_int(0); T]);
+    for t in 0..T {
+        products[t] = l.sum_each(&product[t]);
+        if F::MINS {
+            mins[t] = min_products(l, &min_bytes[..64 / F::SUB_LEN], &inputs[t]);
+        }
+    }
+    (products, mins, factors)
+}
+
+/// The products of mins, a byte for each of four sub-blocks in a vector, with the sums of the input's codes.
+#[inline(always)]
+fn min_products<L: Lanes>(l: L, mins: &[L::Int], x: &SuperInput<L>) -> L::Int {
+    // 64ths, and what is left.
+    let mut parts = [l.splat_int(0); 2];
+    for (i, &mins) in mins.iter().enumerate() {
+        for (part, sums) in parts.iter_mut().zip(x.parts) {
+            *part = l.dot_bytes::<false>(*part, mins, l.splat_int(sums[i]));
+        }
+    }
+    l.add_int(l.shl_int::<6>(parts[0]), parts[1])
+}
+
+/// What a run of blocks of weights meets of one token; there are zeros where blocks are missing.
+struct BlockInput<L: Lanes> {
+    codes: [L::Int; 2],
+    /// What the products are added to: in each block's part of the vector, what the code of zero makes of them.
+    start: L::Int,
+    /// The sum of each block's codes.
+    sums: [f32; 4],
+    scales: [f32; 4],
+}
+
+/// The input of all runs of blocks for `T` tokens.
+#[inline(always)]
+fn layer_inputs<L: Lanes, F: BlockFormat, const T: usize>(
+    l: L,
+    x: &Quantized,
+    first_blocks: [usize; T],
+    blocks: usize,
+) -> Vec<BlockInput<L>> {
+    let (codes, sums) = (x.codes.as_chunks::<32>().0, x.sums.as_chunks::<2>().0);
+    let mut inputs = Vec::with_capacity(blocks.div_ceil(F::RUN) * T);
+    for run in (0..blocks).step_by(F::RUN) {
+        for first in first_blocks {
+            let mut of_blocks = [&[0; 32]; 4];
+            let mut input =
+                BlockInput { codes: [l.splat_int(0); 2], start: l.splat_int(0), sums: [0.0; 4], scales: [0.0; 4] };
+            let mut start = [0; LANES];
+            for (i, block) in (first + run..first + (run + F::RUN).min(blocks)).enumerate() {
+                let sum = i32::from(sums[block][0]) + i32::from(sums[block][1]);
+                of_blocks[i] = &codes[block];
+                start[i * LANES / F::RUN] = -i32::from(F::ZERO) * sum;
+                (input.sums[i], input.scales[i]) = (sum as f32, x.scales[block]);
+            }
+            // SAFETY: blocks have 32 codes, and the array holds 16 integers.
+            unsafe {
+                input.start = l.load_int(start.as_ptr());
+                let [a, b, c, d] = of_blocks.map(|codes| codes.as_ptr().cast::<u8>());
+                input.codes = if F::RUN == 2 {
+                    [l.join(a, b), l.splat_int(0)]
+                } else {
+                    [l.join_four([a, b, c, d]), l.join_four([a.add(16), b.add(16), c.add(16), d.add(16)])]
+                };
+            }
+            inputs.push(input);
+        }
+    }
+    inputs
+}
+
+/// The products of run `run` of blocks of sixteen rows and `T` tokens, a vector for each block, and the first four bytes of
+/// all. Where fewer blocks are `left` in the rows, the last one stands for the missing ones.
+///
+/// # Safety
+/// Rows must have such blocks.
+#[inline(always)]
+unsafe fn block_products<L: Lanes, F: BlockFormat, const T: usize>(
+    l: L,
+    rows: &Sixteen<'_>,
+    run: usize,
+    left: usize,
+    inputs: &[BlockInput<L>; T],
+) -> ([[L::Int; 4]; T], [L::Int; 4]) {
+    let mut products = [[l.splat_int(0); LANES]; T];
+    let mut places = [[std::ptr::null(); LANES]; 4];
+    for i in 0..LANES {
+        rows.fetch_next(l, i, run, F::RUN * F::BYTES);
+        let mut blocks = [&[][..]; 4];
+        for b in 0..F::RUN {
+            // SAFETY: the caller vouches for the block.
+            blocks[b] = unsafe { rows.block(i, run * F::RUN + b.min(left - 1), F::BYTES) };
+            places[b][i] = blocks[b].as_ptr();
+        }
+        let w = F::run(l, blocks);
+        for t in 0..T {
+            let BlockInput { codes, start, .. } = inputs[t];
+            products[t][i] = if F::RUN == 2 {
+                l.dot_bytes::<true>(start, w[0], codes[0])
+            } else {
+                l.dot_bytes::<false>(l.dot_bytes::<false>(start, w[0], codes[0]), w[1], codes[1])
+            };
+        }
+    }
+    let (mut sums, mut heads) = ([[l.splat_int(0); 4]; T], [l.splat_int(0); 4]);
+    for t in 0..T {
+        if F::RUN == 2 {
+            [sums[t][0], sums[t][1]] = l.sum_halves_each(&products[t]);
+        } else {
+            sums[t] = l.sum_quarters_each(&products[t]);
+        }
+    }
+    for i in 0..F::RUN {
+        // SAFETY: blocks have four bytes.
+        heads[i] = unsafe { l.words_at(&places[i]) };
+    }
+    (sums, heads)
+}
+
+/// The codes of a super-block of input, in the order of `F`'s vectors.
+#[inline(always)]
+fn input_codes<L: Lanes, F: SuperBlockFormat>(l: L, x: &[i8; 256]) -> [L::Int; 4] {
+    let mut codes = [l.splat_int(0); 4];
+    for (codes, halves) in codes.iter_mut().zip(F::HALVES) {
+        // SAFETY: halves are below 8, and have 32 codes each.
+        *codes = unsafe { l.join(x.as_ptr().add(32 * halves[0]).cast(), x.as_ptr().add(32 * halves[1]).cast()) };
+    }
+    codes
+}
+
+/// [`SuperInput::parts`] of the sums of sixteen codes each.
+#[inline(always)]
+fn parts_of_sums<F: SuperBlockFormat>(sums: &[i16; 16]) -> [[i32; 4]; 2] {
+    let mut parts = [[[0; 4]; 4]; 2];
+    for (i, sums) in sums.chunks_exact(F::SUB_LEN / 16).enumerate() {
+        // At most 32 times 127.
+        let sum: i16 = sums.iter().sum();
+        (parts[0][i / 4][i % 4], parts[1][i / 4][i % 4]) = ((sum >> 6) as u8, (sum & 63) as u8);
+    }
+    parts.map(|words| words.map(i32::from_ne_bytes))
+}

@@ -1,0 +1,226 @@
+//! Products with weights that are floats: sixteen partial sums over the columns, then one tree.
+//!
+//! Few tokens stream the weights as they are. For many, slabs of some rows and columns are put side by side once,
+//! widened to `f32` if they are halves, and meet all tokens; the partial sums wait in memory from slab to slab.
+//!
+//! Weights in bf16 meet input that is rounded to bf16, as the CPU's products of bf16 want it: see [`Lanes::dot_bf16`].
+
+#![allow(unsafe_code, reason = "vector loads in the innermost loop")]
+
+use super::few::RowsProduct;
+use super::input::Activations;
+use crate::formats::view::{FloatFormat, VECTOR};
+use crate::kernels::scratch::Scratch;
+use crate::simd::lanes::{LANES, Lanes, Sums};
+
+/// Products with fewer tokens stream the weights.
+const MANY_TOKENS: usize = 8;
+/// Vectors of a slab: 2 KiB of each row and token.
+const SLAB: usize = 32;
+/// Tokens whose partial sums wait together, in the second-level cache; slabs are made anew for each so many.
+const CHUNK: usize = 174;
+/// Rows of a tile.
+const ROWS: usize = 4;
+
+impl<'a> RowsProduct<'a> {
+    /// All rows and tokens, with `bytes` the rows `self.rows` in type `W`.
+    #[inline(always)]
+    pub(super) fn floats<L: Lanes, W: FloatFormat>(&mut self, l: L, bytes: &[u8]) {
+        assert_eq!(bytes.len(), self.rows.len() * self.weights.cols() * W::BYTES);
+        match (self.tokens.len() < MANY_TOKENS, L::WIDE) {
+            (true, _) => self.stream::<L, W>(l, bytes),
+            (false, true) => self.slabs::<L, W, ROWS, 6>(l, bytes),
+            (false, false) => self.slabs::<L, W, 2, 2>(l, bytes),
+        }
+    }
+
+    #[inline(always)]
+    fn stream<L: Lanes, W: FloatFormat>(&mut self, l: L, bytes: &[u8]) {
+        let tokens = self.tokens.len();
+        let mut token = 0;
+        while token < tokens {
+            token += match tokens - token {
+                1 => self.stream_tokens::<L, W, 8, 1>(l, bytes, token),
+                2 | 3 => self.stream_tokens::<L, W, ROWS, 2>(l, bytes, token),
+                _ => self.stream_tokens::<L, W, 2, 4>(l, bytes, token),
+            };
+        }
+    }
+
+    /// All rows, for `T` tokens from `token` on; returns `T`.
+    #[inline(always)]
+    fn stream_tokens<L: Lanes, W: FloatFormat, const R: usize, const T: usize>(
+        &mut self,
+        l: L,
+        bytes: &[u8],
+        token: usize,
+    ) -> usize {
+        let (cols, rows) = (self.weights.cols(), self.rows.len());
+        let x = self.token_rows::<W, T>(token);
+        for first in (0..rows).step_by(R) {
+            let w = weight_rows::<R>(bytes, rows, first);
+            let mut sums = [[[0.0; LANES]; R]; T];
+            // SAFETY: rows of weights and of input have `cols` numbers each.
+            unsafe { W::accumulate(l, pointers(&w), pointers(&x), cols / W::LEN, &mut sums) };
+            add_tail::<L, W, R, T>(l, &w, &x, &mut sums);
+            self.put(l, first, token, T, &sums);
+        }
+        T
+    }
+
+    #[inline(always)]
+    fn slabs<L: Lanes, W: FloatFormat, const R: usize, const T: usize>(&mut self, l: L, bytes: &[u8]) {
+        let (cols, rows, tokens) = (self.weights.cols(), self.rows.len(), self.tokens.len());
+        let (vectors, tiles) = (cols / W::LEN, rows.div_ceil(R));
+        let mut slab = Scratch::<f32>::new(tiles * R * SLAB * LANES);
+        let mut waiting = Scratch::new(CHUNK.div_ceil(T) * tiles * R * T * LANES);
+        let waiting = waiting.as_chunks_mut::<LANES>().0.as_chunks_mut::<R>().0.as_chunks_mut::<T>().0;
+        for chunk in (0..tokens).step_by(CHUNK) {
+            let groups = CHUNK.min(tokens - chunk).div_ceil(T);
+            waiting.fill([[[0.0; LANES]; R]; T]);
+            for start in (0..vectors).step_by(SLAB) {
+                let n = SLAB.min(vectors - start);
+                for (row, to) in bytes.chunks_exact(cols * W::BYTES).zip(slab.chunks_exact_mut(SLAB * LANES)) {
+                    for k in 0..n {
+                        // SAFETY: `start + n` vectors are in a row, and `n` in a slab's row.
+                        unsafe {
+                            let from = row.as_ptr().add((start + k) * W::LEN * W::BYTES);
+                            W::widen(l, from, to.as_mut_ptr().add(k * LANES).cast());
+                        }
+                    }
+                }
+                for group in 0..groups {
+                    let x = self.token_rows::<W, T>(chunk + group * T);
+                    let waiting = &mut waiting[group * tiles..][..tiles];
+                    for (w, sums) in slab.chunks_exact(R * SLAB * LANES).zip(waiting) {
+                        let (mut from_w, mut from_x) = ([w.as_ptr().cast(); R], [x[0].as_ptr(); T]);
+                        for r in 0..R {
+                            from_w[r] = w[r * SLAB * LANES..].as_ptr().cast();
+                        }
+                        for t in 0..T {
+                            from_x[t] = x[t][start * VECTOR..].as_ptr();
+                        }
+                        // SAFETY: `n` vectors are in each row of the slab and follow in each row of input.
+                        unsafe { W::Wide::accumulate(l, from_w, from_x, n, sums) };
+                    }
+                }
+            }
+            for group in 0..groups {
+                let token = chunk + group * T;
+                let x = self.token_rows::<W, T>(token);
+                for (tile, sums) in waiting[group * tiles..][..tiles].iter_mut().enumerate() {
+                    let w = weight_rows::<R>(bytes, rows, tile * R);
+                    add_tail::<L, W, R, T>(l, &w, &x, sums);
+                    self.put(l, tile * R, token, (tokens - token).min(CHUNK.min(tokens - chunk) - group * T), sums);
+                }
+            }
+        }
+    }
+
+    /// The input of `T` tokens from `token` on, as `W` meets it; tokens beyond the last one repeat it.
+    #[inline(always)]
+    fn token_rows<W: FloatFormat, const T: usize>(&self, token: usize) -> [&'a [u8]; T] {
+        let x: &'a Activations<'a> = self.x;
+        let mut rows = [input::<W>(x, self.tokens.row(token)); T];
+        for t in 1..T {
+            rows[t] = input::<W>(x, self.tokens.row((token + t).min(self.tokens.len() - 1)));
+        }
+        rows
+    }
+
+    /// Writes the sums of a tile, as far as there are rows and for `tokens` tokens at most.
+    #[inline(always)]
+    fn put<L: Lanes, const R: usize, const T: usize>(
+        &mut self,
+        l: L,
+        row: usize,
+        token: usize,
+        tokens: usize,
+        sums: &Sums<R, T>,
+    ) {
+        let mut totals = [[0.0; R]; T];
+        let (flat, sums) = (totals.as_flattened_mut(), sums.as_flattened());
+        for (to, sums) in flat.chunks_mut(LANES).zip(sums.chunks(LANES)) {
+            let mut sixteen = [l.splat(0.0); LANES];
+            for i in 0..sums.len() {
+                sixteen[i] = l.array(&sums[i]);
+            }
+            to.copy_from_slice(&l.to_array(l.sums(&sixteen))[..to.len()]);
+        }
+        let rows = self.rows.len() - row;
+        for (t, totals) in totals.iter().enumerate().take(tokens) {
+            let to = &mut self.out[(token + t) * self.stride + row..];
+            match to.first_chunk_mut() {
+                // All at once, where there are so many rows.
+                Some(to) if rows >= R => *to = *totals,
+                _ => to[..rows.min(R)].copy_from_slice(&totals[..rows.min(R)]),
+            }
+        }
+    }
+}
+
+/// A token's input in the form that weights of type `W` meet.
+#[inline(always)]
+fn input<'a, W: FloatFormat>(x: &'a Activations<'_>, row: usize) -> &'a [u8] {
+    if W::ROUNDED_INPUT {
+        let row = x.bf16_row(row);
+        // SAFETY: numbers of two bytes are bytes of any value.
+        unsafe { std::slice::from_raw_parts(row.as_ptr().cast(), size_of_val(row)) }
+    } else {
+        let row = x.row(row);
+        // SAFETY: floats are bytes of any value.
+        unsafe { std::slice::from_raw_parts(row.as_ptr().cast(), size_of_val(row)) }
+    }
+}
+
+/// `R` of `rows` rows of bytes from `first` on; rows beyond the last one repeat it.
+#[inline(always)]
+fn weight_rows<const R: usize>(bytes: &[u8], rows: usize, first: usize) -> [&[u8]; R] {
+    let len = bytes.len() / rows;
+    let mut w = [bytes; R];
+    for r in 0..R {
+        w[r] = &bytes[(first + r).min(rows - 1) * len..][..len];
+    }
+    w
+}
+
+#[inline(always)]
+fn pointers<T, const N: usize>(slices: &[&[T]; N]) -> [*const T; N] {
+    let mut pointers = [slices[0].as_ptr(); N];
+    for i in 1..N {
+        pointers[i] = slices[i].as_ptr();
+    }
+    pointers
+}
+
+/// The columns that do not fill a vector, padded with zeros.
+#[inline(always)]
+fn add_tail<L: Lanes, W: FloatFormat, const R: usize, const T: usize>(
+    l: L,
+    w: &[&[u8]; R],
+    x: &[&[u8]; T],
+    sums: &mut Sums<R, T>,
+) {
+    let vectors = x[0].len() / VECTOR;
+    if x[0].len() == vectors * VECTOR {
+        return;
+    }
+    let (mut w_tails, mut x_tails) = ([[0; VECTOR]; R], [[0; VECTOR]; T]);
+    for (tail, w) in w_tails.iter_mut().zip(w) {
+        let rest = &w[vectors * W::LEN * W::BYTES..];
+        tail[..rest.len()].copy_from_slice(rest);
+    }
+    for (tail, x) in x_tails.iter_mut().zip(x) {
+        let rest = &x[vectors * VECTOR..];
+        tail[..rest.len()].copy_from_slice(rest);
+    }
+    let (mut w, mut x) = ([w_tails[0].as_ptr(); R], [x_tails[0].as_ptr(); T]);
+    for r in 1..R {
+        w[r] = w_tails[r].as_ptr();
+    }
+    for t in 1..T {
+        x[t] = x_tails[t].as_ptr();
+    }
+    // SAFETY: every tail has room for a vector.
+    unsafe { W::accumulate(l, w, x, 1, sums) };
+}

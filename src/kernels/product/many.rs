@@ -1,0 +1,618 @@
+//! Products with many tokens: weights are decoded once into a panel in which sixteen rows lie side by side, and every
+//! token's words are spread over them. No sum runs across lanes, and a panel stays in the cache of its core while all
+//! tokens pass it.
+
+#![allow(unsafe_code, reason = "vector loads in the innermost loop")]
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::thread::LocalKey;
+
+use super::input::Input;
+use super::input::groups::{GROUP, Group, Groups, pair};
+use super::matrix::{Matrix, ReadAhead};
+use super::powers;
+use crate::formats::view::{BlockFormat, FloatFormat, Heads, SUBS, SuperBlockFormat, ViewVisitor};
+use crate::formats::{self, Format};
+use crate::simd::lanes::{Kernel, LANES, Lanes};
+
+/// Products with fewer tokens read the weights row by row.
+pub(super) const MIN_TOKENS: usize = 4;
+/// Columns that are decoded together: the codes of a group of tokens in them stay in the first-level cache.
+const SLAB: usize = 1024;
+
+/// Sixteen super-blocks, one a lane.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct SuperPanel {
+    /// Four codes of each row a word, in the order of the format's vectors.
+    codes: [[i32; LANES]; 64],
+    /// Of each sub-block, or those of two a word, as [`crate::simd::integers::Integers::ADDS_PAIRS`] says.
+    scales: [[i32; LANES]; SUBS],
+    /// Those of two sub-blocks a word.
+    mins: [[i32; LANES]; SUBS / 2],
+    d: [f32; LANES],
+    minus_dmin: [f32; LANES],
+}
+
+/// Two blocks of each of sixteen rows, a row a lane.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+struct BlockPanel {
+    codes: [[i32; LANES]; 16],
+    d: [[f32; LANES]; 2],
+    /// What is taken from each element.
+    minus_m: [[f32; LANES]; 2],
+}
+
+impl SuperPanel {
+    /// Takes eight scales and as many mins, a byte each, four in a word.
+    #[inline(always)]
+    fn set_eight<L: Lanes>(&mut self, l: L, scales: [L::Int; 2], mins: [L::Int; 2]) {
+        put_pairs(l, &mut self.scales, scales);
+        put_pairs(l, &mut self.mins, mins);
+    }
+
+    /// Puts the scales of pairs one by one, with zeros in the high words.
+    #[inline(always)]
+    fn split_scales<L: Lanes>(&mut self, l: L) {
+        for two in (0..SUBS / 2).rev() {
+            // SAFETY: arrays of 16 integers.
+            unsafe {
+                let pair = l.load_int(self.scales[two].as_ptr());
+                l.store_int(self.scales[2 * two].as_mut_ptr(), l.low_words(pair, l.splat_int(0)));
+                l.store_int(self.scales[2 * two + 1].as_mut_ptr(), l.shr_halves::<16, 16>(pair));
+            }
+        }
+    }
+}
+
+/// Puts eight bytes of each lane, four in a word, as pairs of words.
+#[inline(always)]
+fn put_pairs<L: Lanes>(l: L, to: &mut [[i32; LANES]], bytes: [L::Int; 2]) {
+    let mut words = [[0; LANES]; 2];
+    for (words, vector) in words.iter_mut().zip(bytes) {
+        // SAFETY: an array of 16 integers.
+        unsafe { l.store_int(words.as_mut_ptr(), vector) };
+    }
+    for (two, pairs) in to[..4].iter_mut().enumerate() {
+        for (pair, word) in pairs.iter_mut().zip(words[two / 2]) {
+            let bytes = word >> (16 * (two % 2));
+            *pair = bytes & 0xff | (bytes & 0xff00) << 8;
+        }
+    }
+}
+
+impl Default for SuperPanel {
+    fn default() -> Self {
+        let (zeros, floats) = ([0; LANES], [0.0; LANES]);
+        Self { codes: [zeros; 64], scales: [zeros; SUBS], mins: [zeros; SUBS / 2], d: floats, minus_dmin: floats }
+    }
+}
+
+/// `out[token][row] = weights[row] . x[token]` for a range of rows: `out` is `[tokens, stride]`, with room for whole
+/// groups of tokens, and for whole vectors of rows in each of its rows.
+pub(super) struct PanelProduct<'a> {
+    pub(super) weights: &'a Matrix,
+    pub(super) rows: Range<usize>,
+    pub(super) x: &'a Groups,
+    pub(super) out: &'a mut [f32],
+    pub(super) stride: usize,
+    pub(super) ahead: ReadAhead<'a>,
+}
+
+impl Kernel for PanelProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        formats::view(self.weights.ty(), InLanes { l, product: self });
+    }
+}
+
+/// A product on an instruction set.
+struct InLanes<'a, L: Lanes> {
+    l: L,
+    product: PanelProduct<'a>,
+}
+
+impl<L: Lanes> ViewVisitor for InLanes<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn super_blocks<F: SuperBlockFormat>(self) {
+        self.product.slabs::<L, SuperBlocks<F>>(self.l);
+    }
+
+    #[inline(always)]
+    fn blocks<F: BlockFormat>(self) {
+        self.product.slabs::<L, Blocks<F>>(self.l);
+    }
+
+    #[inline(always)]
+    fn floats<F: FloatFormat>(self) {
+        unreachable!("{} is multiplied as floats", F::TY)
+    }
+
+    #[inline(always)]
+    fn decoded<F: Format>(self) {
+        unreachable!("{} is multiplied as floats", F::TY)
+    }
+}
+
+/// How the panels of a format are made and multiplied.
+trait Panels {
+    /// Some blocks of sixteen rows.
+    type Panel: Copy + Default + 'static;
+    /// Blocks of a row in a panel; the last of a row may have fewer.
+    const BLOCKS: usize;
+    /// How the format wants its input.
+    const INPUT: Input;
+    /// Bytes of a block.
+    const BYTES: usize;
+    /// Whether scales of input may come in powers.
+    const POWERS: bool;
+
+    /// Where a thread keeps its panels from task to task.
+    fn kept() -> &'static LocalKey<RefCell<Vec<Self::Panel>>>;
+
+    /// Decodes a panel's blocks of sixteen rows. Missing rows are left uninitialized.
+    /// Returns whether every factor is in range for [`powers`].
+    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut Self::Panel) -> bool;
+
+    /// Adds the products of `panels` and `TOKENS` tokens of `x` from `token` on to `sums`, with scales as powers or as
+    /// they are.
+    ///
+    /// # Safety
+    /// `x` must have as many blocks as the panels, `token + TOKENS` must be at most [`GROUP`], and `sums` must
+    /// have a vector for each token.
+    unsafe fn multiply<L: Lanes, const POWERS: bool, const TOKENS: usize>(
+        l: L,
+        panels: &[Self::Panel],
+        x: Group<'_>,
+        token: usize,
+        sums: Sums,
+    );
+}
+
+impl PanelProduct<'_> {
+    #[inline(always)]
+    fn slabs<L: Lanes, P: Panels>(self, l: L) {
+        let (cols, len) = (self.weights.cols(), P::INPUT.block_len());
+        // Blocks of a row, and panels of a slab.
+        let (all, most) = (cols / len, SLAB / (len * P::BLOCKS));
+        let (stripes, groups) = (self.rows.len().div_ceil(LANES), self.x.count());
+        assert!(stripes * LANES <= self.stride && groups * GROUP * self.stride <= self.out.len());
+        let mut kept = P::kept().take();
+        if kept.len() < stripes * most {
+            kept.resize(stripes * most, P::Panel::default());
+        }
+        if self.ahead.cold {
+            let own = self.weights.bytes_from(self.rows.start);
+            l.fetch(own.as_ptr(), self.rows.len() * self.weights.row_bytes());
+        }
+        let mut next = self.ahead.then.as_ptr();
+        for first in (0..all).step_by(most * P::BLOCKS) {
+            let blocks = (most * P::BLOCKS).min(all - first);
+            let count = blocks.div_ceil(P::BLOCKS);
+            // A bit for each stripe where a factor cannot meet powers.
+            let mut odd = 0u32;
+            assert!(stripes <= u32::BITS as usize);
+            for (stripe, panels) in kept.chunks_exact_mut(most).enumerate().take(stripes) {
+                for (block, panel) in (first..).step_by(P::BLOCKS).zip(&mut panels[..count]) {
+                    let len = P::BLOCKS.min(all - block) * P::BYTES;
+                    l.fetch(next, LANES * len);
+                    next = next.wrapping_add(LANES * len);
+                    let can_meet = P::decode(l, self.rows_at(stripe, block * P::BYTES, len), panel);
+                    odd |= u32::from(!can_meet) << stripe;
+                }
+            }
+            for (group, sums) in self.out.chunks_exact_mut(GROUP * self.stride).enumerate().take(groups) {
+                let x = self.x.blocks(group, first, blocks);
+                for (stripe, panels) in kept.chunks_exact(most).enumerate().take(stripes) {
+                    let mut sums = Sums::new(&mut sums[stripe * LANES..], self.stride, first == 0);
+                    if L::ADDS_BITS && P::POWERS && x.in_powers && odd >> stripe & 1 == 0 {
+                        // SAFETY: `x` has the panels' blocks, and these are all tokens of a group, with room for each.
+                        unsafe { P::multiply::<L, true, GROUP>(l, &panels[..count], x, 0, sums) };
+                    } else if L::WIDE {
+                        // SAFETY: as above.
+                        unsafe { P::multiply::<L, false, GROUP>(l, &panels[..count], x, 0, sums) };
+                    } else {
+                        for token in (0..GROUP).step_by(2) {
+                            // SAFETY: `x` has the panels' blocks, and these are two tokens of a group, with room for each.
+                            unsafe { P::multiply::<L, false, 2>(l, &panels[..count], x, token, sums) };
+                            sums = sums.after(2);
+                        }
+                    }
+                }
+            }
+        }
+        P::kept().set(kept);
+    }
+
+    /// `len` bytes from byte `at` on of each of sixteen rows.
+    #[inline(always)]
+    fn rows_at(&self, stripe: usize, at: usize, len: usize) -> [Option<&[u8]>; LANES] {
+        let (bytes, row_bytes) = (self.weights.bytes(), self.weights.row_bytes());
+        let mut rows = [None; LANES];
+        for (row, to) in (self.rows.start + stripe * LANES..self.rows.end).zip(&mut rows) {
+            *to = Some(&bytes[row * row_bytes + at..][..len]);
+        }
+        rows
+    }
+}
+
+/// Where the sums of tokens are, a vector each.
+#[derive(Clone, Copy)]
+struct Sums {
+    /// What they are so far.
+    from: *const f32,
+    /// From one token to the next.
+    from_stride: usize,
+    to: *mut f32,
+    stride: usize,
+}
+
+impl Sums {
+    /// Sums that are in `sums`, or that begin with zero.
+    #[inline(always)]
+    fn new(sums: &mut [f32], stride: usize, zero: bool) -> Self {
+        static ZEROS: [f32; LANES] = [0.0; LANES];
+        let to = sums.as_mut_ptr();
+        let (from, from_stride) = if zero { (ZEROS.as_ptr(), 0) } else { (to.cast_const(), stride) };
+        Self { from, from_stride, to, stride }
+    }
+
+    /// Those of the tokens from `tokens` on.
+    #[inline(always)]
+    fn after(self, tokens: usize) -> Self {
+        let (from, to) =
+            (self.from.wrapping_add(tokens * self.from_stride), self.to.wrapping_add(tokens * self.stride));
+        Self { from, to, ..self }
+    }
+
+    /// As they are once stored.
+    #[inline(always)]
+    fn stored(self) -> Self {
+        Self { from: self.to, from_stride: self.stride, ..self }
+    }
+
+    /// # Safety
+    /// There must be a vector for token `t`.
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(self, l: L, t: usize) -> L::Float {
+        // SAFETY: the caller vouches for it.
+        unsafe { l.load(self.from.add(t * self.from_stride)) }
+    }
+
+    /// # Safety
+    /// As [`Self::load`].
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(self, l: L, t: usize, sum: L::Float) {
+        // SAFETY: the caller vouches for it.
+        unsafe { l.store(self.to.add(t * self.stride), sum) }
+    }
+}
+
+/// Vectors of zeros.
+#[inline(always)]
+fn nothing<L: Lanes, const N: usize>(l: L) -> [L::Int; N] {
+    [l.splat_int(0); N]
+}
+
+/// `sums + codes * x` for some words of columns.
+///
+/// # Safety
+/// `codes` must have `WORDS` vectors, and `x` a group's words for each, counted from its first token here.
+#[inline(always)]
+unsafe fn multiply_words<L: Lanes, const EIGHT_BITS: bool, const WORDS: usize, const TOKENS: usize>(
+    l: L,
+    codes: *const [i32; LANES],
+    x: *const i32,
+    mut sums: [L::Int; TOKENS],
+) -> [L::Int; TOKENS] {
+    for k in 0..WORDS {
+        // SAFETY: the caller vouches for so many vectors and words.
+        unsafe {
+            let w = l.load_int(codes.add(k).cast());
+            l.dot_bytes_each::<EIGHT_BITS, TOKENS>(&mut sums, w, x.add(k * GROUP));
+        }
+    }
+    sums
+}
+
+/// What the zero point `zero` adds to the products of tokens, from their negative sums.
+///
+/// # Safety
+/// `sums` must have a word for each token.
+#[inline(always)]
+unsafe fn zeros<L: Lanes, const TOKENS: usize>(l: L, zero: i16, sums: *const i32) -> [L::Int; TOKENS] {
+    let mut products = nothing(l);
+    for t in 0..TOKENS {
+        // SAFETY: the caller vouches for the words.
+        let sum = unsafe { l.splat_at(sums.add(t)) };
+        products[t] = match zero {
+            0 => products[t],
+            4 => l.shl_int::<2>(sum),
+            8 => l.shl_int::<3>(sum),
+            16 => l.shl_int::<4>(sum),
+            32 => l.shl_int::<5>(sum),
+            128 => l.shl_int::<7>(sum),
+            _ => l.mul_int(sum, l.splat_int(zero.into())),
+        };
+    }
+    products
+}
+
+/// Where word `word` of a super-block stands in the vectors of format `F`.
+#[inline(always)]
+fn place<F: SuperBlockFormat>(word: usize) -> usize {
+    let places = const {
+        let mut places = [0; 8];
+        let mut at = 0;
+        while at < 8 {
+            places[F::HALVES[at / 2][at % 2]] = at;
+            at += 1;
+        }
+        places
+    };
+    8 * places[word / 8] + word % 8
+}
+
+/// The super-blocks of format `F`.
+struct SuperBlocks<F>(std::marker::PhantomData<F>);
+
+thread_local! {
+    static SUPER_PANELS: RefCell<Vec<SuperPanel>> = const { RefCell::new(Vec::new()) };
+    static BLOCK_PANELS: RefCell<Vec<BlockPanel>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
+    type Panel = SuperPanel;
+    const BLOCKS: usize = 1;
+    const INPUT: Input = Input::SuperBlocks;
+    const BYTES: usize = F::BYTES;
+    // With one scale for so many products, that gains nothing.
+    const POWERS: bool = false;
+
+    fn kept() -> &'static LocalKey<RefCell<Vec<SuperPanel>>> {
+        &SUPER_PANELS
+    }
+
+    #[inline(always)]
+    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut SuperPanel) -> bool {
+        let mut blocks = [rows[0].map_or(std::ptr::null(), <[u8]>::as_ptr); LANES];
+        let mut subs = [[0; LANES]; LANES];
+        for (lane, row) in rows.into_iter().enumerate() {
+            let Some(row) = row else { continue };
+            blocks[lane] = row.as_ptr();
+            for (words, codes) in to.codes.as_chunks_mut::<LANES>().0.iter_mut().zip(F::codes(l, row)) {
+                // SAFETY: an array of 16 integers.
+                unsafe { l.store_int(words[lane].as_mut_ptr(), codes) };
+            }
+            if F::SUB_LEN == 32 {
+                continue;
+            }
+            let sub = F::scales(l, row);
+            let pairs = sub.scales.as_chunks::<2>().0.iter().chain(sub.offsets.as_chunks::<2>().0);
+            for (to, [a, b]) in subs[lane].iter_mut().zip(pairs) {
+                *to = pair(*a, *b);
+            }
+        }
+        for words in to.codes.as_chunks_mut::<LANES>().0 {
+            l.transpose_words(words);
+        }
+        // SAFETY: every row is a whole block, and missing ones are the first.
+        let [d, dmin] = unsafe {
+            if F::SUB_LEN == 32 {
+                let Heads { factors, scales, mins } = Heads::of(l, &blocks);
+                to.set_eight(l, scales, mins);
+                factors
+            } else {
+                l.transpose_words(&mut subs);
+                to.scales[..SUBS / 2].copy_from_slice(&subs[..SUBS / 2]);
+                to.mins.copy_from_slice(&subs[SUBS / 2..]);
+                F::factors(l, &blocks)
+            }
+        };
+        if !L::ADDS_PAIRS {
+            to.split_scales(l);
+        }
+        to.d = l.to_array(d);
+        if F::MINS {
+            to.minus_dmin = l.to_array(l.sub(l.splat(0.0), dmin));
+        }
+        false
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<L: Lanes, const POWERS: bool, const TOKENS: usize>(
+        l: L,
+        panels: &[SuperPanel],
+        x: Group<'_>,
+        token: usize,
+        mut sums: Sums,
+    ) {
+        for (b, panel) in panels.iter().enumerate() {
+            // SAFETY: `x` has as many blocks as the panels, with 64 words and 16 sums for each of the group's tokens.
+            let (codes, code_sums) = unsafe {
+                (x.codes.as_ptr().add(b * 64 * GROUP + token), x.sums.as_ptr().add(b * SUBS * GROUP + token))
+            };
+            let scales = x.scales[b][token..].as_ptr();
+            let mut products = nothing::<L, TOKENS>(l);
+            // SAFETY: arrays of 16 integers; a super-block has the words and sums of its sub-blocks.
+            unsafe {
+                if L::ADDS_PAIRS {
+                    for (two, scales) in panel.scales[..128 / F::SUB_LEN].iter().enumerate() {
+                        let first = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, 2 * two);
+                        let second = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, 2 * two + 1);
+                        let scales = l.load_int(scales.as_ptr());
+                        for t in 0..TOKENS {
+                            products[t] = l.dot_pairs(products[t], l.low_words(first[t], second[t]), scales);
+                        }
+                    }
+                } else {
+                    for (sub, scale) in panel.scales[..256 / F::SUB_LEN].iter().enumerate() {
+                        let dots = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, sub);
+                        let scale = l.load_int(scale.as_ptr());
+                        for t in 0..TOKENS {
+                            // High words meet zeros.
+                            products[t] = l.dot_pairs(products[t], dots[t], scale);
+                        }
+                    }
+                }
+            }
+            let d = l.array(&panel.d);
+            if F::MINS {
+                let mut terms = [l.splat(0.0); TOKENS];
+                for t in 0..TOKENS {
+                    terms[t] = l.mul(d, l.int_to_float(products[t]));
+                }
+                let pairs = if F::SUB_LEN == 32 { x.pairs_of_32 } else { x.pairs_of_16 };
+                let count = 128 / F::SUB_LEN;
+                let pairs = pairs[b * count * GROUP + token..].as_ptr();
+                let mut products = nothing::<L, TOKENS>(l);
+                for (j, mins) in panel.mins[..count].iter().enumerate() {
+                    // SAFETY: an array of 16 integers; a group has a word for each of its tokens.
+                    unsafe {
+                        let mins = l.load_int(mins.as_ptr());
+                        l.dot_pairs_each(&mut products, mins, pairs.add(j * GROUP));
+                    }
+                }
+                let minus_dmin = l.array(&panel.minus_dmin);
+                for t in 0..TOKENS {
+                    let term = l.mul_add(minus_dmin, l.int_to_float(products[t]), terms[t]);
+                    // SAFETY: the caller vouches for the tokens.
+                    unsafe { sums.store(l, t, l.mul_add(term, l.splat(*scales.add(t)), sums.load(l, t))) };
+                }
+            } else {
+                for t in 0..TOKENS {
+                    // SAFETY: the caller vouches for the tokens.
+                    unsafe {
+                        let factor = l.mul(d, l.splat(*scales.add(t)));
+                        sums.store(l, t, l.mul_add(factor, l.int_to_float(products[t]), sums.load(l, t)));
+                    }
+                }
+            }
+            sums = sums.stored();
+        }
+    }
+}
+
+/// The products of the codes of sub-block `sub` and tokens.
+///
+/// # Safety
+/// `x` and `sums` must be the words and the negative sums of a group's super-block, from a token on.
+#[inline(always)]
+unsafe fn dot_sub_block<L: Lanes, F: SuperBlockFormat, const TOKENS: usize>(
+    l: L,
+    panel: &SuperPanel,
+    x: *const i32,
+    sums: *const i32,
+    sub: usize,
+) -> [L::Int; TOKENS] {
+    let word = sub * F::SUB_LEN / 4;
+    let (w, x) = (panel.codes[place::<F>(word)..].as_ptr(), x.wrapping_add(word * GROUP));
+    // SAFETY: a sub-block has four or eight words, in the panel and in the group. Where there is a zero point, there are 16.
+    unsafe {
+        let start = zeros::<L, TOKENS>(l, F::ZERO, sums.wrapping_add(sub * GROUP));
+        if F::SUB_LEN == 32 {
+            multiply_words::<L, false, 8, TOKENS>(l, w, x, start)
+        } else {
+            multiply_words::<L, false, 4, TOKENS>(l, w, x, start)
+        }
+    }
+}
+
+/// The blocks of format `F`.
+struct Blocks<F>(std::marker::PhantomData<F>);
+
+impl<F: BlockFormat> Panels for Blocks<F> {
+    type Panel = BlockPanel;
+    const BLOCKS: usize = 2;
+    const INPUT: Input = Input::Blocks;
+    const BYTES: usize = F::BYTES;
+    const POWERS: bool = true;
+
+    fn kept() -> &'static LocalKey<RefCell<Vec<BlockPanel>>> {
+        &BLOCK_PANELS
+    }
+
+    #[inline(always)]
+    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut BlockPanel) -> bool {
+        let mut blocks = [[rows[0].map_or(std::ptr::null(), <[u8]>::as_ptr); LANES]; 2];
+        for (lane, row) in rows.into_iter().enumerate() {
+            let Some(row) = row else { continue };
+            // A block without neighbour is one with itself.
+            let two = [&row[..F::BYTES], &row[row.len() - F::BYTES..]];
+            // SAFETY: an array of 16 integers.
+            unsafe { l.store_int(to.codes[lane].as_mut_ptr(), F::codes(l, two)) };
+            (blocks[0][lane], blocks[1][lane]) = (two[0].as_ptr(), two[1].as_ptr());
+        }
+        l.transpose_words(&mut to.codes);
+        let mut powers = true;
+        for (half, blocks) in blocks.iter().enumerate() {
+            // SAFETY: every block has four bytes, and missing ones are the first.
+            let [d, m] = F::factors(l, unsafe { l.words_at(blocks) });
+            to.d[half] = l.to_array(d);
+            powers &= powers::can_meet(l, d);
+            if F::OFFSET {
+                to.minus_m[half] = l.to_array(l.sub(l.splat(0.0), m));
+                powers &= powers::can_meet(l, m);
+            }
+        }
+        powers
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<L: Lanes, const POWERS: bool, const TOKENS: usize>(
+        l: L,
+        panels: &[BlockPanel],
+        x: Group<'_>,
+        token: usize,
+        sums: Sums,
+    ) {
+        let mut totals = [l.splat(0.0); TOKENS];
+        for t in 0..TOKENS {
+            // SAFETY: the caller vouches for the sums.
+            totals[t] = unsafe { sums.load(l, t) };
+        }
+        for b in 0..x.scales.len() {
+            let (panel, half) = (&panels[b / 2], b % 2);
+            // SAFETY: `x` has 8 words and a sum for each of the group's tokens in a block.
+            let (codes, code_sums, scales) = unsafe {
+                let codes = x.codes.as_ptr().add(b * 8 * GROUP + token);
+                (codes, x.sums.as_ptr().add(b * GROUP + token), x.scales.get_unchecked(b))
+            };
+            let powers = if POWERS { x.powers[b] } else { [[0; GROUP]; 2] };
+            let w = panel.codes[8 * half..].as_ptr();
+            // SAFETY: a block has eight words, in the panel and in the group.
+            let products = unsafe {
+                let start = zeros::<L, TOKENS>(l, F::ZERO, code_sums);
+                if F::ZERO == 128 {
+                    multiply_words::<L, true, 8, TOKENS>(l, w, codes, start)
+                } else {
+                    multiply_words::<L, false, 8, TOKENS>(l, w, codes, start)
+                }
+            };
+            let (d, minus_m) = (l.array(&panel.d[half]), l.array(&panel.minus_m[half]));
+            for t in 0..TOKENS {
+                let words = [powers[0][token + t], powers[1][token + t]];
+                let scale = scales[token + t];
+                let factor = if POWERS { powers::multiply(l, d, words) } else { l.mul(d, l.splat(scale)) };
+                totals[t] = l.mul_add(factor, l.int_to_float(products[t]), totals[t]);
+                if F::OFFSET {
+                    // SAFETY: as above.
+                    let sum = l.int_to_float(l.splat_int(unsafe { *code_sums.add(t) }));
+                    let factor =
+                        if POWERS { powers::multiply(l, minus_m, words) } else { l.mul(minus_m, l.splat(scale)) };
+                    totals[t] = l.mul_add(factor, sum, totals[t]);
+                }
+            }
+        }
+        for t in 0..TOKENS {
+            // SAFETY: as above.
+            unsafe { sums.store(l, t, totals[t]) };
+        }
+    }
+}
