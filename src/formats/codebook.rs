@@ -3,14 +3,14 @@
 //! A table is stored as llama.cpp's gguf-py has it: an entry is a word of 16 bits, two or four of them an element, from
 //! the first element up. [`eights`] and [`fours`] make bytes of them when this crate is compiled.
 
-/// The entries of a table of eight elements with two bits each, as their values in bytes.
-pub(super) const fn eights<const N: usize>(packed: &[u16; N], values: [i8; 3]) -> [[i8; 8]; N] {
-    let mut entries = [[0; 8]; N];
+/// The entries of a table of eight elements with two bits each, as their values in bytes, the first in the lowest.
+pub(super) const fn eights<const N: usize>(packed: &[u16; N], values: [u8; 3]) -> [u64; N] {
+    let mut entries = [0; N];
     let mut n = 0;
     while n < N {
         let mut i = 0;
         while i < 8 {
-            entries[n][i] = values[(packed[n] >> (2 * i) & 3) as usize];
+            entries[n] |= (values[(packed[n] >> (2 * i) & 3) as usize] as u64) << (8 * i);
             i += 1;
         }
         n += 1;
@@ -18,14 +18,14 @@ pub(super) const fn eights<const N: usize>(packed: &[u16; N], values: [i8; 3]) -
     entries
 }
 
-/// The entries of a table of four elements with four bits each, as their values in bytes.
-pub(super) const fn fours<const N: usize>(packed: &[u16; N], values: [i8; 8]) -> [[i8; 4]; N] {
-    let mut entries = [[0; 4]; N];
+/// The entries of a table of four elements with four bits each, as their values in bytes, the first in the lowest.
+pub(super) const fn fours<const N: usize>(packed: &[u16; N], values: [u8; 8]) -> [u32; N] {
+    let mut entries = [0; N];
     let mut n = 0;
     while n < N {
         let mut i = 0;
         while i < 4 {
-            entries[n][i] = values[(packed[n] >> (4 * i) & 15) as usize];
+            entries[n] |= (values[(packed[n] >> (4 * i) & 15) as usize] as u32) << (8 * i);
             i += 1;
         }
         n += 1;
@@ -34,16 +34,55 @@ pub(super) const fn fours<const N: usize>(packed: &[u16; N], values: [i8; 8]) ->
 }
 
 /// The magnitudes of the two-bit codebooks.
-pub(super) const MAGNITUDES: [i8; 3] = [0x08, 0x19, 0x2b];
+pub(super) const MAGNITUDES: [u8; 3] = [0x08, 0x19, 0x2b];
 
 /// The signs of eight elements of which seven are stored (a set bit is a minus): an even number of them is set.
-pub(super) fn even_signs(seven: u8) -> u8 {
+pub(super) const fn even_signs(seven: u8) -> u8 {
     let seven = seven & 127;
     seven | (seven.count_ones() as u8 & 1) << 7
 }
 
+/// For each byte of signs, a byte of ones where a bit is set.
+static MASKS: [u64; 256] = {
+    let (mut masks, mut signs) = ([0; 256], 0);
+    while signs < 256 {
+        let mut i = 0;
+        while i < 8 {
+            if signs >> i & 1 == 1 {
+                masks[signs] |= 0xff << (8 * i);
+            }
+            i += 1;
+        }
+        signs += 1;
+    }
+    masks
+};
+
+/// [`MASKS`] for seven stored signs, see [`even_signs`].
+static EVEN_MASKS: [u64; 128] = {
+    let (mut masks, mut seven) = ([0; 128], 0);
+    while seven < 128 {
+        masks[seven] = MASKS[even_signs(seven as u8) as usize];
+        seven += 1;
+    }
+    masks
+};
+
+/// Eight codes with zero at `zero`, a multiple of [`ONES`](super::view::ONES): the values, negated where the bit of `signs`
+/// is set. Values are at most the zero.
+#[inline(always)]
+pub(super) fn signed(values: u64, signs: u8, zero: u64) -> u64 {
+    zero + values - 2 * (values & MASKS[usize::from(signs)])
+}
+
+/// Likewise, with the lowest seven bits of `signs`, of which an even number are set with an eighth.
+#[inline(always)]
+pub(super) fn signed_evenly(values: u64, signs: u32, zero: u64) -> u64 {
+    zero + values - 2 * (values & EVEN_MASKS[signs as usize & 127])
+}
+
 /// Writes `scale` times the values, negated where the bit of `signs` is set, from bit 0 on.
-pub(super) fn put_signed(values: &[i8], signs: u8, scale: f32, out: &mut [f32]) {
+pub(super) fn put_signed(values: &[u8], signs: u8, scale: f32, out: &mut [f32]) {
     for (i, (x, &value)) in out.iter_mut().zip(values).enumerate() {
         let x_abs = scale * f32::from(value);
         *x = if signs >> i & 1 == 1 { -x_abs } else { x_abs };

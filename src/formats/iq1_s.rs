@@ -4,9 +4,10 @@
 //! `x = d * (2 scale + 1) * (v + 1/8)`, or `v - 1/8`, with `v` -1, 0 or 1.
 
 use super::codebook::eights;
-use super::view::ViewVisitor;
+use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, vectors, word32};
 use super::{Format, f16_at, u16_at};
 use crate::TensorType;
+use crate::simd::lanes::Lanes;
 
 const CODES: usize = 2;
 const HIGH: usize = 34;
@@ -23,26 +24,65 @@ impl Format for Iq1S {
             let scale = d * f32::from(2 * (high >> 12 & 7) + 1);
             for (k, out) in out.chunks_exact_mut(8).enumerate() {
                 let entry = usize::from(block[CODES + 4 * j + k]) | usize::from(high >> (3 * k) & 7) << 8;
-                put_shifted(&CODEBOOK[entry], high >> 15 == 1, scale, out);
+                put_shifted(CODEBOOK[entry], high >> 15 == 1, scale, out);
             }
         }
     }
 
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
-        visitor.decoded::<Self>()
+        visitor.super_blocks::<Self>()
     }
 }
 
-/// Writes `scale` times the values, shifted by an eighth up or `down`.
-pub(super) fn put_shifted(values: &[i8; 8], down: bool, scale: f32, out: &mut [f32]) {
+impl SuperBlockFormat for Iq1S {
+    const MINS: bool = false;
+    const ZERO: i16 = 16;
+    const SCALE_BIAS: i16 = 0;
+    const SUB_LEN: usize = 16;
+    const FACTORS: usize = 0;
+    const UNIT: f32 = 0.125;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let mut codes = [0; 32];
+        for (j, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let low = word32(block, CODES + 4 * j).to_le_bytes();
+            let high = usize::from(u16_at(block, HIGH + 2 * j));
+            for (k, code) in codes.iter_mut().enumerate() {
+                let entry = usize::from(low[k]) | (high << 8 >> (3 * k) & 0x700);
+                *code = shifted(CODEBOOK[entry], high >> 15 == 1);
+            }
+        }
+        vectors(l, &codes)
+    }
+
+    #[inline(always)]
+    fn scale_bytes<L: Lanes>(_: L, block: &[u8]) -> [u64; 2] {
+        let mut scales = 0;
+        for j in 0..8 {
+            scales |= u64::from(block[HIGH + 2 * j + 1] >> 4 & 7) << (8 * j);
+        }
+        doubled(scales << 1 | ONES)
+    }
+}
+
+/// Eight codes with zero at 16: eight times the values, plus or (`down`) minus one.
+#[inline(always)]
+pub(super) fn shifted(entry: u64, down: bool) -> u64 {
+    8 * entry + if down { 7 * ONES } else { 9 * ONES }
+}
+
+/// Writes `scale` times the values of an entry, shifted by an eighth up or `down`.
+pub(super) fn put_shifted(entry: u64, down: bool, scale: f32, out: &mut [f32]) {
     let shift = if down { -0.125 } else { 0.125 };
-    for (x, &value) in out.iter_mut().zip(values) {
-        *x = scale * (f32::from(value) + shift);
+    for (x, value) in out.iter_mut().zip(entry.to_le_bytes()) {
+        *x = scale * (f32::from(value) - 1.0 + shift);
     }
 }
 
-pub(super) static CODEBOOK: [[i8; 8]; 2048] = eights(&PACKED, [-1, 0, 1]);
+/// The values and one.
+pub(super) static CODEBOOK: [u64; 2048] = eights(&PACKED, [0, 1, 2]);
 
 #[rustfmt::skip]
 const PACKED: [u16; 2048] = [

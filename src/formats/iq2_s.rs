@@ -3,10 +3,11 @@
 //!
 //! `x = d * (scale + 1/2) / 4 * v`.
 
-use super::codebook::{MAGNITUDES, eights, put_signed};
-use super::view::ViewVisitor;
+use super::codebook::{MAGNITUDES, eights, put_signed, signed};
+use super::view::{ONES, SuperBlockFormat, ViewVisitor, nibbles_as_bytes, vectors, word32};
 use super::{Format, f16_at};
 use crate::TensorType;
+use crate::simd::lanes::Lanes;
 
 const CODES: usize = 2;
 const SIGNS: usize = 34;
@@ -23,18 +24,47 @@ impl Format for Iq2S {
         for (k, out) in out.chunks_exact_mut(8).enumerate() {
             let scale = block[SCALES + k / 4] >> (k / 2 % 2 * 4) & 15;
             let high = block[HIGH + k / 4] >> (k % 4 * 2) & 3;
-            let entry = &CODEBOOK[usize::from(block[CODES + k]) | usize::from(high) << 8];
-            put_signed(entry, block[SIGNS + k], d * (0.5 + f32::from(scale)) * 0.25, out);
+            let entry = CODEBOOK[usize::from(block[CODES + k]) | usize::from(high) << 8];
+            put_signed(&entry.to_le_bytes(), block[SIGNS + k], d * (0.5 + f32::from(scale)) * 0.25, out);
         }
     }
 
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
-        visitor.decoded::<Self>()
+        visitor.super_blocks::<Self>()
     }
 }
 
-static CODEBOOK: [[i8; 8]; 1024] = eights(&PACKED, MAGNITUDES);
+impl SuperBlockFormat for Iq2S {
+    const MINS: bool = false;
+    const ZERO: i16 = 64;
+    const SCALE_BIAS: i16 = 0;
+    const SUB_LEN: usize = 16;
+    const FACTORS: usize = 0;
+    const WIDE_SUMS: bool = true;
+    const UNIT: f32 = 0.125;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let mut codes = [0; 32];
+        for (j, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let (low, signs) = (word32(block, CODES + 4 * j).to_le_bytes(), word32(block, SIGNS + 4 * j).to_le_bytes());
+            let high = usize::from(block[HIGH + j]);
+            for (k, code) in codes.iter_mut().enumerate() {
+                let entry = usize::from(low[k]) | (high << (8 - 2 * k) & 0x300);
+                *code = signed(CODEBOOK[entry], signs[k], 64 * ONES);
+            }
+        }
+        vectors(l, &codes)
+    }
+
+    #[inline(always)]
+    fn scale_bytes<L: Lanes>(_: L, block: &[u8]) -> [u64; 2] {
+        [0, 4].map(|at| nibbles_as_bytes(word32(block, SCALES + at)) << 1 | ONES)
+    }
+}
+
+static CODEBOOK: [u64; 1024] = eights(&PACKED, MAGNITUDES);
 
 #[rustfmt::skip]
 const PACKED: [u16; 1024] = [

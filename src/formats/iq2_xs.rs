@@ -3,10 +3,11 @@
 //!
 //! `x = d * (scale + 1/2) / 4 * v`.
 
-use super::codebook::{MAGNITUDES, eights, even_signs, put_signed};
-use super::view::ViewVisitor;
+use super::codebook::{MAGNITUDES, eights, even_signs, put_signed, signed_evenly};
+use super::view::{ONES, SuperBlockFormat, ViewVisitor, nibbles_as_bytes, vectors, word32};
 use super::{Format, f16_at, u16_at};
 use crate::TensorType;
+use crate::simd::lanes::Lanes;
 
 const CODES: usize = 2;
 const SCALES: usize = 66;
@@ -21,18 +22,43 @@ impl Format for Iq2Xs {
         for (k, out) in out.chunks_exact_mut(8).enumerate() {
             let scale = block[SCALES + k / 4] >> (k / 2 % 2 * 4) & 15;
             let code = u16_at(block, CODES + 2 * k);
-            let entry = &CODEBOOK[usize::from(code & 511)];
-            put_signed(entry, even_signs((code >> 9) as u8), d * (0.5 + f32::from(scale)) * 0.25, out);
+            let entry = CODEBOOK[usize::from(code & 511)];
+            put_signed(&entry.to_le_bytes(), even_signs((code >> 9) as u8), d * (0.5 + f32::from(scale)) * 0.25, out);
         }
     }
 
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
-        visitor.decoded::<Self>()
+        visitor.super_blocks::<Self>()
     }
 }
 
-static CODEBOOK: [[i8; 8]; 512] = eights(&PACKED, MAGNITUDES);
+impl SuperBlockFormat for Iq2Xs {
+    const MINS: bool = false;
+    const ZERO: i16 = 64;
+    const SCALE_BIAS: i16 = 0;
+    const SUB_LEN: usize = 16;
+    const FACTORS: usize = 0;
+    const WIDE_SUMS: bool = true;
+    const UNIT: f32 = 0.125;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let mut codes = [0; 32];
+        for (bytes, code) in block[CODES..SCALES].as_chunks::<2>().0.iter().zip(&mut codes) {
+            let word = u16::from_le_bytes(*bytes);
+            *code = signed_evenly(CODEBOOK[usize::from(word & 511)], u32::from(word >> 9), 64 * ONES);
+        }
+        vectors(l, &codes)
+    }
+
+    #[inline(always)]
+    fn scale_bytes<L: Lanes>(_: L, block: &[u8]) -> [u64; 2] {
+        [0, 4].map(|at| nibbles_as_bytes(word32(block, SCALES + at)) << 1 | ONES)
+    }
+}
+
+static CODEBOOK: [u64; 512] = eights(&PACKED, MAGNITUDES);
 
 #[rustfmt::skip]
 const PACKED: [u16; 512] = [

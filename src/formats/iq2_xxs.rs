@@ -3,10 +3,11 @@
 //!
 //! `x = d * (scale + 1/2) / 4 * v`.
 
-use super::codebook::{MAGNITUDES, eights, even_signs, put_signed};
-use super::view::ViewVisitor;
+use super::codebook::{MAGNITUDES, eights, even_signs, put_signed, signed_evenly};
+use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, vectors, word32};
 use super::{Format, f16_at, u32_at};
 use crate::TensorType;
+use crate::simd::lanes::Lanes;
 
 const CODES: usize = 2;
 
@@ -21,18 +22,54 @@ impl Format for Iq2Xxs {
             let signs = u32_at(words, 4);
             let scale = d * (0.5 + (signs >> 28) as f32) * 0.25;
             for (k, out) in out.chunks_exact_mut(8).enumerate() {
-                put_signed(&CODEBOOK[usize::from(words[k])], even_signs((signs >> (7 * k)) as u8), scale, out);
+                put_signed(
+                    &CODEBOOK[usize::from(words[k])].to_le_bytes(),
+                    even_signs((signs >> (7 * k)) as u8),
+                    scale,
+                    out,
+                );
             }
         }
     }
 
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
-        visitor.decoded::<Self>()
+        visitor.super_blocks::<Self>()
     }
 }
 
-static CODEBOOK: [[i8; 8]; 256] = eights(&PACKED, MAGNITUDES);
+impl SuperBlockFormat for Iq2Xxs {
+    const MINS: bool = false;
+    const ZERO: i16 = 64;
+    const SCALE_BIAS: i16 = 0;
+    const SUB_LEN: usize = 16;
+    const FACTORS: usize = 0;
+    const WIDE_SUMS: bool = true;
+    const UNIT: f32 = 0.125;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let mut codes = [0; 32];
+        for (words, codes) in block[CODES..].as_chunks::<8>().0.iter().zip(codes.as_chunks_mut::<4>().0) {
+            let signs = word32(words, 4);
+            for (k, code) in codes.iter_mut().enumerate() {
+                *code = signed_evenly(CODEBOOK[usize::from(words[k])], signs >> (7 * k), 64 * ONES);
+            }
+        }
+        vectors(l, &codes)
+    }
+
+    #[inline(always)]
+    fn scale_bytes<L: Lanes>(_: L, block: &[u8]) -> [u64; 2] {
+        let mut scales = 0;
+        for (j, words) in block[CODES..].as_chunks::<8>().0.iter().enumerate() {
+            scales |= u64::from(words[7] >> 4) << (8 * j);
+        }
+        doubled(scales << 1 | ONES)
+    }
+}
+
+static CODEBOOK: [u64; 256] = eights(&PACKED, MAGNITUDES);
 
 #[rustfmt::skip]
 const PACKED: [u16; 256] = [

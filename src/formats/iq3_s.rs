@@ -3,10 +3,11 @@
 //!
 //! `x = d * (2 scale + 1) * v`.
 
-use super::codebook::{fours, put_signed};
-use super::view::ViewVisitor;
+use super::codebook::{fours, put_signed, signed};
+use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, nibbles_as_bytes, vectors, word32, word64};
 use super::{Format, f16_at};
 use crate::TensorType;
+use crate::simd::lanes::Lanes;
 
 const CODES: usize = 2;
 const HIGH: usize = 66;
@@ -23,18 +24,45 @@ impl Format for Iq3S {
         for (k, out) in out.chunks_exact_mut(4).enumerate() {
             let scale = block[SCALES + k / 16] >> (k / 8 % 2 * 4) & 15;
             let high = block[HIGH + k / 8] >> (k % 8) & 1;
-            let entry = &CODEBOOK[usize::from(block[CODES + k]) | usize::from(high) << 8];
-            put_signed(entry, block[SIGNS + k / 2] >> (k % 2 * 4), d * f32::from(2 * scale + 1), out);
+            let entry = CODEBOOK[usize::from(block[CODES + k]) | usize::from(high) << 8];
+            put_signed(&entry.to_le_bytes(), block[SIGNS + k / 2] >> (k % 2 * 4), d * f32::from(2 * scale + 1), out);
         }
     }
 
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
-        visitor.decoded::<Self>()
+        visitor.super_blocks::<Self>()
     }
 }
 
-static CODEBOOK: [[i8; 4]; 512] = fours(&PACKED, [1, 3, 5, 7, 9, 11, 13, 15]);
+impl SuperBlockFormat for Iq3S {
+    const MINS: bool = false;
+    const ZERO: i16 = 16;
+    const SCALE_BIAS: i16 = 0;
+    const SUB_LEN: usize = 16;
+    const FACTORS: usize = 0;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let mut codes = [0; 32];
+        for (j, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let (low, signs) = (word64(block, CODES + 8 * j).to_le_bytes(), word32(block, SIGNS + 4 * j).to_le_bytes());
+            let high = usize::from(block[HIGH + j]);
+            let entry = |k: usize| u64::from(CODEBOOK[usize::from(low[k]) | (high << (8 - k) & 0x100)]);
+            for (k, code) in codes.iter_mut().enumerate() {
+                *code = signed(entry(2 * k) | entry(2 * k + 1) << 32, signs[k], 16 * ONES);
+            }
+        }
+        vectors(l, &codes)
+    }
+
+    #[inline(always)]
+    fn scale_bytes<L: Lanes>(_: L, block: &[u8]) -> [u64; 2] {
+        doubled(nibbles_as_bytes(word32(block, SCALES)) << 1 | ONES)
+    }
+}
+
+static CODEBOOK: [u32; 512] = fours(&PACKED, [1, 3, 5, 7, 9, 11, 13, 15]);
 
 #[rustfmt::skip]
 const PACKED: [u16; 512] = [

@@ -3,10 +3,11 @@
 //!
 //! `x = d * (scale + 1/2) / 2 * v`.
 
-use super::codebook::{even_signs, fours, put_signed};
-use super::view::ViewVisitor;
+use super::codebook::{even_signs, fours, put_signed, signed_evenly};
+use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, vectors, word32, word64};
 use super::{Format, f16_at, u32_at};
 use crate::TensorType;
+use crate::simd::lanes::Lanes;
 
 const CODES: usize = 2;
 const SIGNS: usize = 66;
@@ -23,19 +24,52 @@ impl Format for Iq3Xxs {
             let scale = d * (0.5 + (signs >> 28) as f32) * 0.5;
             for (k, out) in out.chunks_exact_mut(4).enumerate() {
                 let eight = even_signs((signs >> (k / 2 * 7)) as u8);
-                let entry = &CODEBOOK[usize::from(block[CODES + 8 * j + k])];
-                put_signed(entry, eight >> (k % 2 * 4), scale, out);
+                let entry = CODEBOOK[usize::from(block[CODES + 8 * j + k])];
+                put_signed(&entry.to_le_bytes(), eight >> (k % 2 * 4), scale, out);
             }
         }
     }
 
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
-        visitor.decoded::<Self>()
+        visitor.super_blocks::<Self>()
     }
 }
 
-static CODEBOOK: [[i8; 4]; 256] = fours(&PACKED, [4, 12, 20, 28, 36, 44, 52, 62]);
+impl SuperBlockFormat for Iq3Xxs {
+    const MINS: bool = false;
+    const ZERO: i16 = 64;
+    const SCALE_BIAS: i16 = 0;
+    const SUB_LEN: usize = 16;
+    const FACTORS: usize = 0;
+    const WIDE_SUMS: bool = true;
+    const UNIT: f32 = 0.25;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let mut codes = [0; 32];
+        for (j, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let entries =
+                word64(block, CODES + 8 * j).to_le_bytes().map(|entry| u64::from(CODEBOOK[usize::from(entry)]));
+            let signs = word32(block, SIGNS + 4 * j);
+            for (k, code) in codes.iter_mut().enumerate() {
+                *code = signed_evenly(entries[2 * k] | entries[2 * k + 1] << 32, signs >> (7 * k), 64 * ONES);
+            }
+        }
+        vectors(l, &codes)
+    }
+
+    #[inline(always)]
+    fn scale_bytes<L: Lanes>(_: L, block: &[u8]) -> [u64; 2] {
+        let mut scales = 0;
+        for j in 0..8 {
+            scales |= u64::from(block[SIGNS + 4 * j + 3] >> 4) << (8 * j);
+        }
+        doubled(scales << 1 | ONES)
+    }
+}
+
+static CODEBOOK: [u32; 256] = fours(&PACKED, [4, 12, 20, 28, 36, 44, 52, 62]);
 
 #[rustfmt::skip]
 const PACKED: [u16; 256] = [

@@ -2,9 +2,10 @@
 //!
 //! `x = d * v[code]`. Byte `i` holds element `i` low and element `i + 16` high.
 
-use super::view::ViewVisitor;
+use super::view::{BlockFormat, ViewVisitor, block_nibbles};
 use super::{Format, f16_at};
 use crate::TensorType;
+use crate::simd::lanes::Lanes;
 
 /// The value of each code: close together near zero, where most weights are.
 pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -22,7 +23,33 @@ impl Format for Iq4Nl {
 
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
-        visitor.decoded::<Self>()
+        visitor.blocks::<Self>()
+    }
+}
+
+/// The values and 128.
+pub(super) const BIASED: [u8; 16] = {
+    let (mut biased, mut i) = ([0; 16], 0);
+    while i < 16 {
+        biased[i] = VALUES[i] as u8 ^ 0x80;
+        i += 1;
+    }
+    biased
+};
+
+impl BlockFormat for Iq4Nl {
+    const ZERO: i16 = 128;
+    const OFFSET: bool = false;
+    const RUN: usize = 2;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int {
+        l.lookup(&BIASED, block_nibbles(l, blocks, CODES))
+    }
+
+    #[inline(always)]
+    fn run<L: Lanes>(l: L, blocks: [&[u8]; 4]) -> [L::Int; 2] {
+        [Self::codes(l, [blocks[0], blocks[1]]), l.splat_int(0)]
     }
 }
 

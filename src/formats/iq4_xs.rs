@@ -2,10 +2,13 @@
 //!
 //! `x = d * (scale - 32) * v[code]`. A scale's high two bits stand in a word of 16 bits, its low four in a nibble.
 
-use super::iq4_nl::{VALUES, put_nibbles};
-use super::view::ViewVisitor;
+#![allow(unsafe_code, reason = "vector loads go through raw pointers")]
+
+use super::iq4_nl::{BIASED, VALUES, put_nibbles};
+use super::view::{SuperBlockFormat, ViewVisitor, doubled, nibbles_as_bytes, word32};
 use super::{Format, f16_at, u16_at};
 use crate::TensorType;
+use crate::simd::lanes::Lanes;
 
 const SUB_BLOCK: usize = 32;
 const SCALES_HIGH: usize = 2;
@@ -29,7 +32,38 @@ impl Format for Iq4Xs {
 
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
-        visitor.decoded::<Self>()
+        visitor.super_blocks::<Self>()
+    }
+}
+
+impl SuperBlockFormat for Iq4Xs {
+    const MINS: bool = false;
+    const ZERO: i16 = 128;
+    const SCALE_BIAS: i16 = 32;
+    const SUB_LEN: usize = 16;
+    const FACTORS: usize = 0;
+    const WIDE_SUMS: bool = true;
+    const EIGHT_BITS: bool = true;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let mut codes = [l.splat_int(0); 4];
+        for (codes, bytes) in codes.iter_mut().zip(block[CODES..].as_chunks::<SUB_BLOCK>().0) {
+            // SAFETY: two sub-blocks have 16 bytes each.
+            let nibbles = unsafe { l.nibbles(bytes.as_ptr(), bytes.as_ptr().add(16)) };
+            *codes = l.lookup(&BIASED, nibbles);
+        }
+        codes
+    }
+
+    #[inline(always)]
+    fn scale_bytes<L: Lanes>(_: L, block: &[u8]) -> [u64; 2] {
+        // A scale's high two bits go to a byte of their own.
+        let high = u64::from(u16_at(block, SCALES_HIGH));
+        let high = (high | high << 24) & 0x0000_00ff_0000_00ff;
+        let high = (high | high << 12) & 0x000f_000f_000f_000f;
+        let high = (high | high << 6) & 0x0303_0303_0303_0303;
+        doubled(nibbles_as_bytes(word32(block, SCALES_LOW)) | high << 4)
     }
 }
 

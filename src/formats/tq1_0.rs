@@ -3,9 +3,10 @@
 //! `x = d * (digit - 1)`. A byte is a fraction of 256, in whose base-three notation the elements are the digits after
 //! the point: times 3, the next digit is what exceeds a byte. The last four bytes hold four digits.
 
-use super::view::ViewVisitor;
-use super::{Format, f16_at};
+use super::view::{ONES, SuperBlockFormat, ViewVisitor, vectors};
+use super::{Format, SUPER_BLOCK, f16_at};
 use crate::TensorType;
+use crate::simd::lanes::Lanes;
 
 const D: usize = 52;
 /// Runs of bytes: the first, how many, digits in each. Digit `n` of all bytes of a run come before digit `n + 1`.
@@ -23,7 +24,7 @@ impl Format for Tq1 {
             let mut power = 1u8;
             for _ in 0..digits {
                 for (&byte, x) in block[first..first + bytes].iter().zip(&mut out) {
-                    *x = d * f32::from(digit(byte.wrapping_mul(power)) - 1);
+                    *x = d * f32::from(digit(byte.wrapping_mul(power)) as i8 - 1);
                 }
                 power = power.wrapping_mul(3);
             }
@@ -32,11 +33,44 @@ impl Format for Tq1 {
 
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
-        visitor.decoded::<Self>()
+        visitor.super_blocks::<Self>()
+    }
+}
+
+impl SuperBlockFormat for Tq1 {
+    const MINS: bool = false;
+    const ZERO: i16 = 1;
+    const SCALE_BIAS: i16 = 0;
+    const SUB_LEN: usize = 16;
+    const FACTORS: usize = D;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
+        let mut bytes = [0; SUPER_BLOCK];
+        let mut out = bytes.iter_mut();
+        for (first, count, digits) in RUNS {
+            let mut power = 1u8;
+            for _ in 0..digits {
+                for (&byte, code) in block[first..first + count].iter().zip(&mut out) {
+                    *code = digit(byte.wrapping_mul(power));
+                }
+                power = power.wrapping_mul(3);
+            }
+        }
+        let mut codes = [0; 32];
+        for (code, bytes) in codes.iter_mut().zip(bytes.as_chunks().0) {
+            *code = u64::from_le_bytes(*bytes);
+        }
+        vectors(l, &codes)
+    }
+
+    #[inline(always)]
+    fn scale_bytes<L: Lanes>(_: L, _: &[u8]) -> [u64; 2] {
+        [ONES; 2]
     }
 }
 
 /// The first base-three digit of `fraction / 256`.
-fn digit(fraction: u8) -> i8 {
-    ((u16::from(fraction) * 3) >> 8) as i8
+fn digit(fraction: u8) -> u8 {
+    ((u16::from(fraction) * 3) >> 8) as u8
 }

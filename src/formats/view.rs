@@ -87,9 +87,16 @@ pub(crate) trait SuperBlockFormat: Format {
     const SCALE_BIAS: i16;
     /// Elements that share a scale: 16 or 32.
     const SUB_LEN: usize;
+    /// Whether codes have eight bits; else they have at most seven, and six where sums are narrow.
+    const EIGHT_BITS: bool = false;
+    /// Whether the products of a sub-block may add up to more than a word of 16 bits.
+    const WIDE_SUMS: bool = false;
+    /// What the factor `d` is multiplied by, a power of two.
+    const UNIT: f32 = 1.0;
     /// Which runs of 32 elements the halves of each vector of codes are.
     const HALVES: [[usize; 2]; 4] = [[0, 1], [2, 3], [4, 5], [6, 7]];
-    /// Where the factor `d` is, in half precision; `dmin` follows it where there are mins, else the block ends.
+    /// Where the factor `d` is, in half precision; `dmin` follows it where there are mins. Without mins, the block begins or
+    /// ends with it.
     const FACTORS: usize;
     /// Which scale belongs to each word of each vector.
     const SPREAD: [Spread; 4] = spread(Self::HALVES, Self::SUB_LEN);
@@ -141,14 +148,18 @@ pub(crate) trait SuperBlockFormat: Format {
     /// Blocks must be whole.
     #[inline(always)]
     unsafe fn factors<L: Lanes>(l: L, blocks: &[*const u8; LANES]) -> [L::Float; 2] {
-        // SAFETY: two factors lie side by side, and before a last one are other bytes of the block.
+        // SAFETY: two factors lie side by side, and before a last one or behind a first one are other bytes of the block.
         unsafe {
             if Self::MINS {
                 let both = l.words_at(&offset(blocks, Self::FACTORS));
                 [l.halves_at::<0>(both), l.halves_at::<16>(both)]
             } else {
-                let last = l.words_at(&offset(blocks, Self::FACTORS - 2));
-                [l.halves_at::<16>(last), l.splat(0.0)]
+                let d = if Self::FACTORS == 0 {
+                    l.halves_at::<0>(l.words_at(blocks))
+                } else {
+                    l.halves_at::<16>(l.words_at(&offset(blocks, Self::FACTORS - 2)))
+                };
+                [if Self::UNIT == 1.0 { d } else { l.mul(d, l.splat(Self::UNIT)) }, l.splat(0.0)]
             }
         }
     }
@@ -200,6 +211,38 @@ const fn spread(halves: [[usize; 2]; 4], sub_len: usize) -> [Spread; 4] {
     }
     spread
 }
+
+/// 256 bytes as vectors.
+#[inline(always)]
+pub(super) fn vectors<L: Lanes>(l: L, codes: &[u64; 32]) -> [L::Int; 4] {
+    let mut vectors = [l.splat_int(0); 4];
+    for (vector, codes) in vectors.iter_mut().zip(codes.as_chunks::<8>().0) {
+        // SAFETY: eight words are 64 bytes.
+        *vector = unsafe { l.load_int(codes.as_ptr().cast()) };
+    }
+    vectors
+}
+
+/// Each of eight bytes twice.
+#[inline(always)]
+pub(super) fn doubled(bytes: u64) -> [u64; 2] {
+    [bytes & 0xffff_ffff, bytes >> 32].map(|four| {
+        let four = (four | four << 16) & 0x0000_ffff_0000_ffff;
+        ((four | four << 8) & 0x00ff_00ff_00ff_00ff) * 0x0101
+    })
+}
+
+/// The nibbles of four bytes as bytes, low ones first.
+#[inline(always)]
+pub(super) fn nibbles_as_bytes(four: u32) -> u64 {
+    let four = u64::from(four);
+    let four = (four | four << 16) & 0x0000_ffff_0000_ffff;
+    let four = (four | four << 8) & 0x00ff_00ff_00ff_00ff;
+    (four | four << 4) & NIBBLES
+}
+
+/// A byte each of these values.
+pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// The low nibble of each byte.
 pub(super) const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;

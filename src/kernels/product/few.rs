@@ -301,6 +301,12 @@ unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
             for v in 0..4 {
                 sum = if F::SUB_LEN == 32 {
                     l.dot_scaled_by_eight(sum, w[v], x.codes[v], eight[i], &F::SPREAD[v])
+                } else if F::EIGHT_BITS {
+                    // The eighth bits apart: products of seven bits fit into words.
+                    let eighth = l.shr_halves::<7, 7>(l.and_bytes(w[v], 0x80));
+                    let eighths = l.dot_scaled(l.splat_int(0), eighth, x.codes[v], &scales, &F::SPREAD[v]);
+                    let sum = l.add_int(sum, l.shl_int::<7>(eighths));
+                    l.dot_scaled(sum, l.and_bytes(w[v], 0x7f), x.codes[v], &scales, &F::SPREAD[v])
                 } else {
                     l.dot_scaled(sum, w[v], x.codes[v], &scales, &F::SPREAD[v])
                 };

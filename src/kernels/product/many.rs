@@ -27,7 +27,7 @@ const SLAB: usize = 1024;
 struct SuperPanel {
     /// Four codes of each row a word, in the order of the format's vectors.
     codes: [[i32; LANES]; 64],
-    /// Of each sub-block, or those of two a word, as [`crate::simd::integers::Integers::ADDS_PAIRS`] says.
+    /// Of each sub-block, or those of two a word, where sums are narrow and as [`crate::simd::integers::Integers::ADDS_PAIRS`] says.
     scales: [[i32; LANES]; SUBS],
     /// Those of two sub-blocks a word.
     mins: [[i32; LANES]; SUBS / 2],
@@ -333,10 +333,12 @@ unsafe fn zeros<L: Lanes, const TOKENS: usize>(l: L, zero: i16, sums: *const i32
         let sum = unsafe { l.splat_at(sums.add(t)) };
         products[t] = match zero {
             0 => products[t],
+            1 => sum,
             4 => l.shl_int::<2>(sum),
             8 => l.shl_int::<3>(sum),
             16 => l.shl_int::<4>(sum),
             32 => l.shl_int::<5>(sum),
+            64 => l.shl_int::<6>(sum),
             128 => l.shl_int::<7>(sum),
             _ => l.mul_int(sum, l.splat_int(zero.into())),
         };
@@ -383,6 +385,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut SuperPanel) -> bool {
         let mut blocks = [rows[0].map_or(std::ptr::null(), <[u8]>::as_ptr); LANES];
         let mut subs = [[0; LANES]; LANES];
+        let mut wide = [[0; SUBS]; LANES];
         for (lane, row) in rows.into_iter().enumerate() {
             let Some(row) = row else { continue };
             blocks[lane] = row.as_ptr();
@@ -394,6 +397,10 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 continue;
             }
             let sub = F::scales(l, row);
+            if F::WIDE_SUMS {
+                wide[lane] = sub.scales;
+                continue;
+            }
             let pairs = sub.scales.as_chunks::<2>().0.iter().chain(sub.offsets.as_chunks::<2>().0);
             for (to, [a, b]) in subs[lane].iter_mut().zip(pairs) {
                 *to = pair(*a, *b);
@@ -402,6 +409,13 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
         for words in to.codes.as_chunks_mut::<LANES>().0 {
             l.transpose_words(words);
         }
+        if F::WIDE_SUMS {
+            for (scales, lane) in wide.iter().zip(0..) {
+                for (to, scale) in to.scales.iter_mut().zip(scales) {
+                    to[lane] = i32::from(*scale);
+                }
+            }
+        }
         // SAFETY: every row is a whole block, and missing ones are the first.
         let [d, dmin] = unsafe {
             if F::SUB_LEN == 32 {
@@ -409,13 +423,15 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 to.set_eight(l, scales, mins);
                 factors
             } else {
-                l.transpose_words(&mut subs);
-                to.scales[..SUBS / 2].copy_from_slice(&subs[..SUBS / 2]);
-                to.mins.copy_from_slice(&subs[SUBS / 2..]);
+                if !F::WIDE_SUMS {
+                    l.transpose_words(&mut subs);
+                    to.scales[..SUBS / 2].copy_from_slice(&subs[..SUBS / 2]);
+                    to.mins.copy_from_slice(&subs[SUBS / 2..]);
+                }
                 F::factors(l, &blocks)
             }
         };
-        if !L::ADDS_PAIRS {
+        if !L::ADDS_PAIRS && !F::WIDE_SUMS {
             to.split_scales(l);
         }
         to.d = l.to_array(d);
@@ -442,7 +458,15 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
             let mut products = nothing::<L, TOKENS>(l);
             // SAFETY: arrays of 16 integers; a super-block has the words and sums of its sub-blocks.
             unsafe {
-                if L::ADDS_PAIRS {
+                if F::WIDE_SUMS {
+                    for (sub, scale) in panel.scales.iter().enumerate() {
+                        let dots = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, sub);
+                        let scale = l.load_int(scale.as_ptr());
+                        for t in 0..TOKENS {
+                            products[t] = l.add_int(products[t], l.mul_int(dots[t], scale));
+                        }
+                    }
+                } else if L::ADDS_PAIRS {
                     for (two, scales) in panel.scales[..128 / F::SUB_LEN].iter().enumerate() {
                         let first = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, 2 * two);
                         let second = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, 2 * two + 1);
@@ -518,6 +542,8 @@ unsafe fn dot_sub_block<L: Lanes, F: SuperBlockFormat, const TOKENS: usize>(
         let start = zeros::<L, TOKENS>(l, F::ZERO, sums.wrapping_add(sub * GROUP));
         if F::SUB_LEN == 32 {
             multiply_words::<L, false, 8, TOKENS>(l, w, x, start)
+        } else if F::EIGHT_BITS {
+            multiply_words::<L, true, 4, TOKENS>(l, w, x, start)
         } else {
             multiply_words::<L, false, 4, TOKENS>(l, w, x, start)
         }

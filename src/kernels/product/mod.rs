@@ -386,16 +386,26 @@ mod tests {
                 TensorType::Q2_K => &[80, 82],
                 TensorType::Q3_K => &[108],
                 TensorType::Q6_K => &[208],
-                TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 => &[0],
-                TensorType::MXFP4 => &[],
-                _ => &[0, 2],
+                TensorType::TQ1_0 => &[52],
+                TensorType::TQ2_0 => &[64],
+                TensorType::MXFP4 | TensorType::IQ1_M => &[],
+                TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4_K | TensorType::Q5_K => &[0, 2],
+                _ => &[0],
             };
+            let half = half::f16::from_f32(0.37);
             for block in bytes.chunks_mut(ty.block_bytes()) {
-                if halves.is_empty() {
-                    block[0] = 120;
+                match ty {
+                    TensorType::MXFP4 => block[0] = 120,
+                    // Four bits in each of four words.
+                    TensorType::IQ1_M => {
+                        for (i, word) in block[48..].chunks_mut(2).enumerate() {
+                            word[1] = word[1] & 15 | (half.to_bits() >> (4 * i) & 15) as u8 * 16;
+                        }
+                    }
+                    _ => {}
                 }
                 for &at in halves {
-                    block[at..at + 2].copy_from_slice(&half::f16::from_f32(0.37).to_le_bytes());
+                    block[at..at + 2].copy_from_slice(&half.to_le_bytes());
                 }
             }
             let weights = Matrix::new(ty, rows.len(), cols, Bytes::new(bytes)).unwrap();
@@ -445,21 +455,28 @@ mod tests {
     }
 
     #[test]
-    fn products_are_close_to_those_of_decoded_weights() {
+    fn products_are_those_of_decoded_weights_and_the_input_as_it_is_quantized() {
+        let pool = Pool::new(1);
         for ty in types() {
             let weights = matrix(ty, 5, 512);
             let x = numbers(3, 512);
-            let found = product(&Pool::new(1), &weights, &x, None);
+            let found = product(&pool, &weights, &x, None);
+            let input = Activations::new(&x, 512);
+            input.prepare(&pool, ty);
+            let quantized = match Input::of(ty) {
+                Input::Floats | Input::Bf16 => None,
+                Input::Blocks => Some(input.blocks()),
+                Input::SuperBlocks => Some(input.super_blocks()),
+            };
+            let len = Input::of(ty).block_len();
+            let x = quantized
+                .map_or_else(|| x.clone(), |q| (0..512).map(|i| f32::from(q.codes[i]) * q.scales[i / len]).collect());
+            let bound = if Input::of(ty) == Input::Bf16 { 4e-3 } else { 1e-5 };
             let mut row = vec![0.0; 512];
             for (r, found) in found.iter().enumerate() {
                 weights.decode_row(r, &mut row);
                 let truth: f64 = row.iter().zip(&x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
                 let size: f64 = row.iter().zip(&x).map(|(&w, &x)| (f64::from(w) * f64::from(x)).powi(2)).sum();
-                let bound = match Input::of(ty) {
-                    Input::Floats => 1e-6,
-                    Input::Bf16 => 4e-3,
-                    _ => 6e-2,
-                };
                 assert!((f64::from(*found) - truth).abs() <= bound * size.sqrt(), "{ty}: {found} for {truth}");
             }
         }
