@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use gguf::convert::{Conversion, Options, OutputType};
 use gguf::gguf::{Reader, TensorInfo};
 use gguf::perplexity;
+use gguf::printable::{printable, printable_path};
 use gguf::quantize::{self, FileType, GgufSource, Plan, RunOptions};
 
 use crate::chat;
-use crate::model_args::RunArgs;
+use crate::model_args::{RunArgs, print};
+use crate::outputs;
 use crate::perplexity::{default_text, measure, table};
 use crate::units;
 
@@ -23,6 +26,9 @@ pub(crate) struct Args {
     /// Keep the files in this folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Replace files that are there already
+    #[arg(long, short, requires = "keep")]
+    force: bool,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -42,7 +48,10 @@ impl Drop for Scratch {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let scratch = Scratch(std::env::temp_dir().join(format!("gguf-demo-{}", std::process::id())));
     let folder = args.keep.as_deref().unwrap_or(&scratch.0);
-    fs::create_dir_all(folder)?;
+    fs::create_dir_all(folder).with_context(|| printable_path(folder).to_string())?;
+    for ty in std::iter::once(FileType::F16).chain(TYPES) {
+        outputs::check(&path(folder, ty), 1, args.force)?;
+    }
     let f16 = convert(folder)?;
     inspect(&f16)?;
     let mut files = vec![f16];
@@ -50,7 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let file = quantize(&files[0], folder, ty)?;
         files.push(file);
     }
-    step("perplexity", "each file on a text that the model has not seen (lower is better)");
+    step("perplexity", "each file on a text that the model has not seen (lower is better)")?;
     let pool = args.run.pool()?;
     let text = default_text()?;
     let options = perplexity::Options { kv_type: args.run.kv_type, ..perplexity::Options::default() };
@@ -61,31 +70,36 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     table(&measured)?;
     if let Some(folder) = &args.keep {
-        println!("\nThe files are in {}.", folder.display());
+        print(&format!("\nThe files are in {}.\n", printable_path(folder)))?;
     }
-    step("chat", "with the smallest of them");
+    step("chat", "with the smallest of them")?;
     let last = &files[files.len() - 1];
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-        println!("Try: Tell me a story about a dog.\n");
+        print("Try: Tell me a story about a dog.\n\n")?;
         return chat::with(last, &args.run, None);
     }
     chat::with(last, &args.run, Some("Tell me a story about a dog."))
 }
 
-fn step(command: &str, what: &str) {
-    println!("\n== gguf {command}: {what}");
+fn step(command: &str, what: &str) -> anyhow::Result<()> {
+    print(&format!("\n== gguf {command}: {what}\n"))
+}
+
+/// Where the file of a type goes.
+fn path(folder: &Path, ty: FileType) -> PathBuf {
+    folder.join(format!("storyteller-{}.gguf", ty.name().to_lowercase()))
 }
 
 #[cfg(feature = "embedded")]
 fn convert(folder: &Path) -> anyhow::Result<PathBuf> {
-    step("convert", "the embedded checkpoint (safetensors) to a GGUF file");
+    step("convert", "the embedded checkpoint (safetensors) to a GGUF file")?;
     let start = Instant::now();
     let options = Options { output_type: OutputType::F16, ..Options::default() };
     let conversion = Conversion::new(gguf::embedded::storyteller(), &options)?;
-    let path = folder.join("storyteller-f16.gguf");
+    let path = path(folder, FileType::F16);
     let options = RunOptions { force: true, ..RunOptions::default() };
     let bytes = conversion.write(&conversion.plan(&[])?, &path, &options, &|_| true)?.file_bytes;
-    println!("{} {} in {:.0} ms", name(&path), units::bytes(bytes), start.elapsed().as_secs_f64() * 1e3);
+    told(&path, bytes, start)?;
     Ok(path)
 }
 
@@ -96,44 +110,43 @@ fn convert(_folder: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn inspect(path: &Path) -> anyhow::Result<()> {
-    step("inspect", "what is inside");
+    step("inspect", "what is inside")?;
     let reader = Reader::open(path)?;
     for key in
         ["general.architecture", "general.name", "llama.block_count", "llama.embedding_length", "llama.context_length"]
     {
         if let Some(value) = reader.metadata().get(key) {
-            println!(
-                "{key:<24} {}",
-                value.as_str().map_or_else(|| value.as_u64().unwrap_or(0).to_string(), str::to_owned)
-            );
+            let value = value.as_str().map_or_else(|| value.as_u64().unwrap_or(0).to_string(), str::to_owned);
+            print(&format!("{key:<24} {}\n", printable(&value)))?;
         }
     }
     let bytes: u64 = reader.tensors().iter().map(TensorInfo::bytes).sum();
-    println!(
-        "{} keys, {} tensors, {} parameters, {}",
+    print(&format!(
+        "{} keys, {} tensors, {} parameters, {}\n",
         reader.metadata().len(),
         reader.tensors().len(),
         units::count(reader.parameters()),
         units::bytes(bytes)
-    );
-    Ok(())
+    ))
 }
 
 fn quantize(from: &Path, folder: &Path, ty: FileType) -> anyhow::Result<PathBuf> {
     if ty == TYPES[0] {
-        step("quantize", "to smaller types");
+        step("quantize", "to smaller types")?;
     }
     let start = Instant::now();
     let reader = Reader::open(from)?;
     let source = GgufSource::new(&reader);
     let plan = Plan::new(&source, &quantize::Options::new(ty))?;
-    let path = folder.join(format!("storyteller-{}.gguf", ty.name().to_lowercase()));
+    let path = path(folder, ty);
     let options = RunOptions { force: true, ..RunOptions::default() };
     let bytes = quantize::run(&source, &plan, &path, &options, &|_| true)?.file_bytes;
-    println!("{} {} in {:.0} ms", name(&path), units::bytes(bytes), start.elapsed().as_secs_f64() * 1e3);
+    told(&path, bytes, start)?;
     Ok(path)
 }
 
-fn name(path: &Path) -> String {
-    format!("{:<26}", path.file_name().unwrap_or_default().to_string_lossy())
+fn told(path: &Path, bytes: u64, start: Instant) -> anyhow::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (size, milliseconds) = (units::bytes(bytes), start.elapsed().as_secs_f64() * 1e3);
+    print(&format!("{name:<26} {size} in {milliseconds:.0} ms\n"))
 }

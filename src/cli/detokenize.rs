@@ -20,7 +20,7 @@ use crate::model_args;
   gguf detokenize model.gguf \"[9906, 11, 1917, 0]\"
   gguf tokenize model.gguf --ids < book.txt | gguf detokenize model.gguf
   gguf detokenize model.gguf --special --json < ids.txt
-  gguf detokenize 1,403,2501                                # the embedded model's")]
+  gguf detokenize 1,403,1501                                # the embedded model's")]
 pub(crate) struct Args {
     /// GGUF file or checkpoint folder; the embedded model when only ids are given
     #[arg(value_name = "MODEL", allow_negative_numbers = true)]

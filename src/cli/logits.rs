@@ -5,17 +5,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use gguf::engine::{Session, SessionOptions};
-use gguf::files::{OutputFile, Overwrite};
 use gguf::kernels::vector;
 use gguf::model::Model;
-use gguf::printable::printable;
+use gguf::printable::{printable, printable_path};
 use gguf::tokenizer::EncodeOptions;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
 
 use crate::model_args::{self, RunArgs};
-use crate::table::{Align, Table};
+use crate::outputs;
+use crate::table::{Column, Table};
 
 /// Shows the likeliest next tokens after a text, or writes the logits of every position for programs.
 ///
@@ -75,11 +75,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let context_length = Some(tokens.len().min(model.hparams().context_length));
     let options = SessionOptions { context_length, kv_type: args.run.kv_type, ..SessionOptions::default() };
     let mut session = Session::new(model.clone(), args.run.pool()?, options);
+    if let Some(output) = &args.output {
+        // Before the work, which may be long.
+        outputs::check(output, 1, args.force)?;
+    }
     let logits = match &args.output {
         Some(output) => {
             let all = session.evaluate_all(&tokens).with_context(|| name.clone())?;
             write(output, args.force, &tokens, &all)?;
-            eprintln!("{}: {} x {}", output.display(), tokens.len(), model.decoder().vocab_size());
+            eprintln!("{}: {} x {}", printable_path(output), tokens.len(), model.decoder().vocab_size());
             if !args.json {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -117,10 +121,10 @@ fn likeliest(logits: &[f32], count: usize) -> Vec<Likely> {
 
 fn show(model: &Model, tokens: &[u32], top: &[Likely]) -> anyhow::Result<()> {
     let mut table = Table::new([
-        ("token", Align::Right),
-        ("text", Align::Left),
-        ("probability", Align::Right),
-        ("logit", Align::Right),
+        Column::right("token"),
+        Column::texts("text"),
+        Column::right("probability"),
+        Column::right("logit").optional(1),
     ]);
     for likely in top {
         let piece = format!("{:?}", String::from_utf8_lossy(model.tokenizer().piece(likely.token)));
@@ -155,8 +159,7 @@ fn write(path: &Path, force: bool, tokens: &[u32], logits: &[f32]) -> anyhow::Re
         ("logits", TensorView::new(Dtype::F32, shape, &rows)?),
     ];
     let bytes = safetensors::serialize(tensors, None)?;
-    let overwrite = if force { Overwrite::Replace { inputs: &[] } } else { Overwrite::Refuse };
-    let mut file = OutputFile::create(path, overwrite, bytes.len() as u64)?;
+    let mut file = outputs::create(path, force, bytes.len() as u64)?;
     std::io::Write::write_all(&mut file, &bytes)?;
     file.commit()?;
     Ok(())

@@ -2,6 +2,17 @@
 //!
 //! Exit codes: 0 done, 1 a negative finding, 2 failure or wrong usage, 70 a fault of the program, 130 interrupted.
 
+#![deny(clippy::print_stdout, reason = "it panics where standard output is closed or full: write to it instead")]
+
+/// A remark on standard error. The standard macro of this name panics where it cannot be written (a full disk, a closed
+/// terminal); the exit code is that of the work, whoever reads the remarks.
+macro_rules! eprintln {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr().lock(), $($arg)*);
+    }};
+}
+
 mod bench;
 mod chat;
 mod completions;
@@ -13,6 +24,7 @@ mod inspect;
 mod interrupt;
 mod logits;
 mod model_args;
+mod outputs;
 mod perplexity;
 mod progress;
 mod quantize;

@@ -1,5 +1,6 @@
 //! What the commands that run a model share: which model, on how many threads, with which cache.
 
+use std::fs::File;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,10 @@ use gguf::bytes::Bytes;
 use gguf::convert::{Conversion, Folder, Options, OutputType};
 use gguf::cpu::KvType;
 use gguf::gguf::Reader;
+use gguf::files;
 use gguf::kernels::{Isa, Pool};
 use gguf::model::{Loading, Model};
+use gguf::printable::printable_path;
 use gguf::tokenizer::Tokenizer;
 
 /// Threads and cache.
@@ -115,24 +118,31 @@ pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
         std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).context("standard input")?;
         bytes
     } else {
-        std::fs::read(path).with_context(|| gguf::printable::printable_path(path).to_string())?
+        read_any(path).with_context(|| printable_path(path).to_string())?
     };
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         let name = if path == Path::new("-") { Path::new("standard input") } else { path };
-        anyhow::anyhow!("{}: byte {at} is no UTF-8", gguf::printable::printable_path(name))
+        anyhow::anyhow!("{}: byte {at} is no UTF-8", printable_path(name))
     })
 }
 
-/// A model's file name without folder and extension.
-pub(crate) fn short_name(path: Option<&PathBuf>) -> String {
-    path.map_or_else(
-        || EMBEDDED.to_owned(),
-        |path| path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
-    )
+/// All bytes of a file, which may also be a pipe (`<(...)` of a shell).
+fn read_any(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    files::note_opened(&file.metadata()?);
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut file, &mut bytes)?;
+    Ok(bytes)
 }
 
-/// Writes a line, and lets a closed pipe end the program quietly.
+/// A model's file name without folder and extension, safe to show.
+pub(crate) fn short_name(path: Option<&PathBuf>) -> String {
+    let stem = |path: &PathBuf| printable_path(Path::new(path.file_stem().unwrap_or(path.as_os_str()))).to_string();
+    path.map_or_else(|| EMBEDDED.to_owned(), stem)
+}
+
+/// Writes to standard output, and lets a closed pipe end the program quietly.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;

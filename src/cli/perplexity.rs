@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::model_args::{self, RunArgs, short_name};
 use crate::progress;
-use crate::table::{Align, Table};
+use crate::table::{Column, Table};
 use crate::units;
 
 /// Measures the perplexity of models on a text, as llama-perplexity does: lower is better.
@@ -134,13 +134,13 @@ fn as_json(measured: &Measured) -> serde_json::Value {
 /// One line a model: size, perplexity, difference from the first, speed.
 pub(crate) fn table(measured: &[Measured]) -> anyhow::Result<()> {
     let mut table = Table::new([
-        ("model", Align::Left),
-        ("size", Align::Right),
-        ("bits/weight", Align::Right),
-        ("perplexity", Align::Right),
-        ("± error", Align::Right),
-        ("change", Align::Right),
-        ("tokens/s", Align::Right),
+        Column::names("model"),
+        Column::right("size").optional(2),
+        Column::right("bits/weight").optional(4),
+        Column::right("perplexity"),
+        Column::right("± error").optional(1),
+        Column::right("change"),
+        Column::right("tokens/s").optional(3),
     ]);
     let first = measured.first().map_or(1.0, |m| m.outcome.perplexity);
     for (i, m) in measured.iter().enumerate() {

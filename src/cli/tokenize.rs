@@ -1,7 +1,7 @@
 //! `gguf tokenize`: how a text becomes tokens.
 
 use std::borrow::Cow;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use gguf::printable::printable;
 use gguf::tokenizer::{EncodeOptions, TokenKind, Tokenizer};
 use serde_json::json;
 
-use crate::model_args;
+use crate::{model_args, terminal};
 
 /// Shows the tokens of a text: a line each, with its id and the text it stands for.
 ///
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn show(tokenizer: &Tokenizer, tokens: &[u32], out: &mut impl Write) -> io::Result<()> {
-    let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let coloured = terminal::is_rich();
     let width = tokens.iter().max().map_or(1, |id| id.to_string().len());
     for &token in tokens {
         let piece = tokenizer.piece(token);

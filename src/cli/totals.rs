@@ -6,16 +6,16 @@ use std::io::{self, Write};
 use gguf::TensorType;
 use gguf::quantize::TypeTotal;
 
-use crate::table::{Align, Table};
+use crate::table::{Column, Table};
 
 /// Writes a table with a row for each type, and one for all together.
 pub(crate) fn write(out: &mut impl Write, totals: &BTreeMap<TensorType, TypeTotal>) -> io::Result<()> {
     let mut table = Table::new([
-        ("type", Align::Left),
-        ("tensors", Align::Right),
-        ("parameters", Align::Right),
-        ("bytes", Align::Right),
-        ("bits per weight", Align::Right),
+        Column::left("type"),
+        Column::right("tensors").optional(2),
+        Column::right("parameters").optional(1),
+        Column::right("bytes"),
+        Column::right("bits per weight").optional(3),
     ]);
     let row = |name: String, total: &TypeTotal| {
         let bits = bits_per_weight(total.bytes, total.parameters);

@@ -6,6 +6,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::bytes::Bytes;
 use crate::printable::printable_path;
@@ -75,6 +76,25 @@ impl FileId {
     }
 }
 
+/// Every file that this process has opened for reading.
+static OPENED: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
+
+/// Identities of all files that this process has read: a program compares its outputs with them, so that it never
+/// overwrites an input.
+#[must_use]
+pub fn opened() -> Vec<FileId> {
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Adds a file to those that this process has read, for files that are opened in other ways.
+pub fn note_opened(metadata: &Metadata) {
+    let id = FileId::of(metadata);
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !opened.contains(&id) {
+        opened.push(id);
+    }
+}
+
 /// A regular file, open for reading.
 #[derive(Debug)]
 pub struct InputFile {
@@ -113,6 +133,7 @@ impl InputFile {
         if !metadata.is_file() {
             return Err(FileError::NotRegular { path: path.into(), kind: kind_of(&metadata) });
         }
+        note_opened(&metadata);
         Ok(Self { file, path: path.into(), id: FileId::of(&metadata), stamp: Stamp::of(&metadata) })
     }
 

@@ -6,7 +6,7 @@ mod input;
 mod map;
 mod output;
 
-pub use input::{FileError, FileId, Input, InputFile};
+pub use input::{FileError, FileId, Input, InputFile, note_opened, opened};
 pub(crate) use map::MappedFile;
 pub use map::mapped_file_at;
 pub(crate) use output::{CompleteFile, check_target};

@@ -95,12 +95,14 @@ pub fn free_room(path: &Path) -> Result<u64, OutputError> {
     disk::free_bytes(&File::open(folder_of(path)).map_err(failed)?).map_err(failed)
 }
 
-/// Checks, without making anything, that the disk has room for `bytes` bytes at `path`.
+/// Checks, without leaving anything, that a file of `bytes` bytes can be made at `path`.
 ///
 /// # Errors
-/// [`OutputError::NoRoom`] when it has not; [`OutputError::Create`] when the folder cannot be opened.
+/// [`OutputError::NoRoom`] when the disk has not that much; [`OutputError::Create`] when the folder cannot be opened or
+/// written to.
 pub fn check_room(path: &Path, bytes: u64) -> Result<(), OutputError> {
     let free = free_room(path)?;
+    check_folder(path).map_err(|source| OutputError::Create { path: path.into(), source })?;
     if bytes <= free {
         return Ok(());
     }
@@ -224,6 +226,16 @@ pub(crate) fn check_target(path: &Path, overwrite: Overwrite<'_>) -> Result<(), 
             Err(OutputError::IsInput { path: path.into() })
         }
         Overwrite::Replace { .. } => Ok(()),
+    }
+}
+
+/// Checks that files can be made in the folder of `path`: a file without a name, which ends with its handle, is made
+/// there. Where the file system has no such files, nothing is known, and that is no error.
+fn check_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    match OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(folder_of(path)) {
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => Err(error),
+        _ => Ok(()),
     }
 }
 

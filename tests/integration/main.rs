@@ -26,6 +26,8 @@ mod convert;
 mod goldens;
 // Logits of tiny checkpoints.
 mod logits;
+// Manners that all commands share.
+mod manners;
 // Folders for what tests write.
 mod folder;
 // Crafted and broken files.

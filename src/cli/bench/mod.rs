@@ -7,15 +7,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use gguf::bench::{self, Kind, MadeModel, Options, Shape, Test};
 use gguf::bytes::Bytes;
 use gguf::gguf::Reader;
 use gguf::model::Model;
+use gguf::printable::printable_path;
 use gguf::quantize::{self, FileType, Plan};
 
 use crate::model_args::{self, RunArgs, short_name};
-use crate::{progress, units};
+use crate::{outputs, progress, units};
 
 /// Measures how fast a model runs: prompts (pp) and generation (tg), each beside the machine's limit, which is
 /// measured in the same run.
@@ -164,9 +165,7 @@ impl Made {
 }
 
 fn save(made: &Made, path: &Path, force: bool) -> anyhow::Result<ExitCode> {
-    if path.is_dir() {
-        bail!("{}: is a folder", path.display());
-    }
+    outputs::check(path, 1, force)?;
     let start = Instant::now();
     let bar = progress::bytes(made.plan.tensor_bytes(), "making");
     let options = quantize::RunOptions { force, ..quantize::RunOptions::default() };
@@ -175,6 +174,11 @@ fn save(made: &Made, path: &Path, force: bool) -> anyhow::Result<ExitCode> {
         true
     })?;
     bar.finish_and_clear();
-    eprintln!("{}: {} in {:.1} s", path.display(), units::bytes(outcome.file_bytes), start.elapsed().as_secs_f64());
+    eprintln!(
+        "{}: {} in {:.1} s",
+        printable_path(path),
+        units::bytes(outcome.file_bytes),
+        start.elapsed().as_secs_f64()
+    );
     Ok(ExitCode::SUCCESS)
 }

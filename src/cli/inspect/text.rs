@@ -9,7 +9,7 @@ use gguf::printable::{printable, printable_path};
 use gguf::quantize::TypeTotal;
 
 use super::Sections;
-use crate::table::{Align, Table};
+use crate::table::{Column, Table};
 use crate::totals::{self, bits_per_weight};
 use crate::units;
 
@@ -61,7 +61,7 @@ fn write_metadata(out: &mut impl Write, reader: &Reader, full: bool) -> io::Resu
         Value::Array(array) => array_text(array, if full { usize::MAX } else { MAX_CHARS }),
         number => number_text(number),
     };
-    let mut table = Table::new([("key", Align::Left), ("type", Align::Left), ("value", Align::Left)]);
+    let mut table = Table::new([Column::names("key"), Column::left("type").optional(1), Column::texts("value")]);
     for (key, value) in reader.metadata().iter() {
         table.row([printable(key).to_string(), type_text(value), text(value)]);
     }
@@ -132,11 +132,11 @@ fn write_tensors(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
             writeln!(out, "{}: {} bytes", printable_path(shard.path()), shard.file_bytes())?;
         }
         let mut table = Table::new([
-            ("tensor", Align::Left),
-            ("shape", Align::Left),
-            ("type", Align::Left),
-            ("bytes", Align::Right),
-            ("offset", Align::Right),
+            Column::names("tensor"),
+            Column::left("shape").optional(1),
+            Column::left("type"),
+            Column::right("bytes").optional(2),
+            Column::right("offset").optional(3),
         ]);
         for tensor in reader.tensors().iter().filter(|tensor| tensor.shard() == number) {
             table.row([

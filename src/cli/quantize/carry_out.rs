@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::bail;
-use gguf::files::{OutputError, Overwrite, check_room, free_room};
-use gguf::gguf::check_outputs;
+use gguf::files::{OutputError, check_room, free_room};
 use gguf::memory;
 use gguf::printable::printable_path;
 use gguf::quantize::{self, Outcome, Phase, Plan, Source};
@@ -15,7 +13,7 @@ use serde_json::Value as Json;
 
 use super::args::WriteArgs;
 use super::{error_report, plan_report};
-use crate::{progress, units};
+use crate::{outputs, progress, units};
 
 /// Shows `plan`, or writes it to `output`. `doing` stands before the progress bar, `source_bytes` are those of the
 /// input's files.
@@ -27,12 +25,10 @@ pub(crate) fn carry_out(
     doing: &str,
     source_bytes: u64,
 ) -> anyhow::Result<ExitCode> {
-    if output.is_dir() {
-        bail!("{}: is a folder (-o names the file)", printable_path(output));
-    }
     if args.dry_run {
         return show(source, plan, args, output, source_bytes);
     }
+    outputs::check(output, plan.shards, args.run_options().force)?;
     let start = Instant::now();
     let bar = progress::bytes(plan.tensor_bytes(), doing);
     let outcome = quantize::run(source, plan, output, &args.run_options(), &|progress| {
@@ -73,7 +69,7 @@ fn show(
 ) -> anyhow::Result<ExitCode> {
     let options = args.run_options();
     let (memory, available) = (quantize::memory_bytes(source, plan, &options), memory::available());
-    let existing = existing(source, plan, options.force, output)?;
+    let existing = existing(plan, options.force, output)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         let mut report = plan_report::json(plan, source_bytes)?;
@@ -108,16 +104,13 @@ fn show(
 ///
 /// # Errors
 /// When it cannot be replaced at all.
-fn existing(source: &dyn Source, plan: &Plan, force: bool, output: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let path = match check_outputs(output, plan.shards, Overwrite::Refuse) {
-        Ok(()) => return Ok(None),
-        Err(OutputError::Exists { path }) => path,
-        Err(error) => return Err(error.into()),
-    };
+fn existing(plan: &Plan, force: bool, output: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let Err(error) = outputs::check(output, plan.shards, false) else { return Ok(None) };
+    let Some(OutputError::Exists { path }) = error.downcast_ref() else { return Err(error) };
     if force {
-        check_outputs(output, plan.shards, Overwrite::Replace { inputs: &source.file_ids() })?;
+        outputs::check(output, plan.shards, true)?;
     }
-    Ok(Some(path))
+    Ok(Some(path.clone()))
 }
 
 fn write_json(out: &mut impl Write, report: &Json) -> io::Result<()> {

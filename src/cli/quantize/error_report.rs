@@ -6,7 +6,7 @@ use gguf::printable::printable;
 use gguf::quantize::{ModelError, TotalError};
 use serde_json::{Value as Json, json};
 
-use crate::table::{Align, Table};
+use crate::table::{Column, Table};
 
 /// Columns of the longest bar.
 const BAR: f64 = 40.0;
@@ -14,16 +14,16 @@ const BAR: f64 = 40.0;
 /// Writes a table of tensors, and a bar for each block.
 pub(super) fn write(out: &mut impl Write, errors: &ModelError) -> io::Result<()> {
     let mut table = Table::new([
-        ("tensor", Align::Left),
-        ("from", Align::Left),
-        ("to", Align::Left),
-        ("RMSE", Align::Right),
-        ("relative", Align::Right),
-        ("cosine", Align::Right),
-        ("max error", Align::Right),
-        ("at element", Align::Right),
-        ("worst block", Align::Right),
-        ("its RMSE", Align::Right),
+        Column::names("tensor"),
+        Column::left("from").optional(3),
+        Column::left("to"),
+        Column::right("RMSE").optional(1),
+        Column::right("relative"),
+        Column::right("cosine").optional(2),
+        Column::right("max error").optional(4),
+        Column::right("at element").optional(6),
+        Column::right("worst block").optional(7),
+        Column::right("its RMSE").optional(5),
     ]);
     for tensor in &errors.tensors {
         table.row([

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use gguf::gguf::Reader;
 use gguf::quantize::{self, FileType, GgufSource, Plan};
 
-use crate::table::{Align, Table};
+use crate::table::{Column, Table};
 use args::{TypeArgs, WriteArgs};
 
 /// Quantizes a model: writes it once more, with weights of fewer bits.
@@ -77,11 +77,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn list_types() -> anyhow::Result<ExitCode> {
     let mut table = Table::new([
-        ("type", Align::Left),
-        ("number", Align::Right),
-        ("most tensors", Align::Left),
-        ("their bits per weight", Align::Right),
-        ("what it is", Align::Left),
+        Column::left("type"),
+        Column::right("number").optional(2),
+        Column::left("most tensors").optional(3),
+        Column::right("their bits per weight").optional(1),
+        Column::texts("what it is"),
     ]);
     for ty in FileType::ALL {
         table.row([

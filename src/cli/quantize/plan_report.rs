@@ -8,19 +8,19 @@ use gguf::printable::printable;
 use gguf::quantize::{Error, Plan, Reason};
 use serde_json::{Value as Json, json};
 
-use crate::table::{Align, Table};
+use crate::table::{Column, Table};
 use crate::{totals, units};
 
 /// Writes every tensor with its types, why, and its bytes; then totals.
 pub(super) fn write(out: &mut impl Write, plan: &Plan, source_bytes: u64) -> io::Result<()> {
     let mut table = Table::new([
-        ("tensor", Align::Left),
-        ("shape", Align::Left),
-        ("from", Align::Left),
-        ("to", Align::Left),
-        ("why", Align::Left),
-        ("bytes before", Align::Right),
-        ("bytes", Align::Right),
+        Column::names("tensor"),
+        Column::left("shape").optional(2),
+        Column::left("from").optional(1),
+        Column::left("to"),
+        Column::texts("why").optional(3),
+        Column::right("bytes before").optional(4),
+        Column::right("bytes"),
     ]);
     for tensor in &plan.tensors {
         table.row([
