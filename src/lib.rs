@@ -41,12 +41,14 @@ pub mod bench;
 pub mod bytes;
 pub mod convert;
 pub mod cpu;
+pub mod edit;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod engine;
 pub mod files;
 pub mod formats;
 pub mod gguf;
+pub mod inspect;
 pub mod kernels;
 pub mod memory;
 pub mod model;
@@ -56,6 +58,7 @@ pub mod printable;
 pub mod quantize;
 pub mod safetensors;
 pub(crate) mod simd;
+pub mod stores;
 pub mod tensor_type;
 pub mod tokenizer;
 

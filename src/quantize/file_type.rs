@@ -101,6 +101,36 @@ impl FileType {
     }
 }
 
+/// Mixes of llama.cpp that cannot be written here, with their numbers in `general.file_type` (`enum llama_ftype`).
+const OTHERS: &[(u32, &str)] = &[
+    (19, "IQ2_XXS"),
+    (20, "IQ2_XS"),
+    (21, "Q2_K_S"),
+    (22, "IQ3_XS"),
+    (23, "IQ3_XXS"),
+    (24, "IQ1_S"),
+    (25, "IQ4_NL"),
+    (26, "IQ3_S"),
+    (27, "IQ3_M"),
+    (28, "IQ2_S"),
+    (29, "IQ2_M"),
+    (30, "IQ4_XS"),
+    (31, "IQ1_M"),
+    (36, "TQ1_0"),
+    (37, "TQ2_0"),
+    (38, "MXFP4_MOE"),
+    (39, "NVFP4"),
+    (40, "Q1_0"),
+    (41, "Q2_0"),
+];
+
+/// What llama.cpp calls the mix with this number in `general.file_type`, also one that cannot be written here.
+#[must_use]
+pub fn file_type_name(id: u32) -> Option<&'static str> {
+    let other = || OTHERS.iter().find(|(other, _)| *other == id).map(|(_, name)| *name);
+    FileType::from_id(id).map(FileType::name).or_else(other)
+}
+
 impl fmt::Display for FileType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -109,7 +139,7 @@ impl fmt::Display for FileType {
 
 #[cfg(test)]
 mod tests {
-    use super::FileType;
+    use super::{FileType, file_type_name};
 
     #[test]
     fn names_and_numbers_lead_back() {
@@ -119,5 +149,6 @@ mod tests {
         }
         assert_eq!(FileType::from_name("q4_k"), Some(FileType::Q4_K_M));
         assert_eq!(FileType::from_name("Q2_K_S"), None, "needs an importance matrix");
+        assert_eq!([15, 30, 4].map(file_type_name), [Some("Q4_K_M"), Some("IQ4_XS"), None]);
     }
 }

@@ -17,11 +17,11 @@ mod stream;
 mod verify;
 
 pub use error::Error;
-pub use file_type::FileType;
-pub use name::output_name;
+pub use file_type::{FileType, file_type_name};
+pub use name::{output_name, plain_name};
 pub use needs::{check_memory, memory_bytes};
 pub use options::{Options, TensorPattern, parse_override};
-pub use plan::{Plan, PlannedTensor, Reason, TypeTotal};
+pub use plan::{Plan, PlannedTensor, Reason, SplitBy, TypeTotal};
 pub use run::{Outcome, Phase, Progress, RunOptions, run, run_in_memory};
 pub use source::{GgufSource, Source};
 pub use stats::{ModelError, TensorError, TotalError};

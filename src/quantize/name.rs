@@ -13,6 +13,13 @@ pub fn output_name(model: &Path, file_type: FileType) -> PathBuf {
     PathBuf::from(format!("{}-{file_type}.gguf", without_type(stem)))
 }
 
+/// The name of `model` without folder and number of a shard: `llama-F16-00001-of-00003.gguf` becomes `llama-F16.gguf`.
+#[must_use]
+pub fn plain_name(model: &Path) -> PathBuf {
+    let name = model.file_name().unwrap_or_default().to_string_lossy();
+    PathBuf::from(format!("{}.gguf", without_shard(name.strip_suffix(".gguf").unwrap_or(&name))))
+}
+
 /// Without `-00001-of-00003`.
 fn without_shard(stem: &str) -> &str {
     let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::blocks::Blocks;
 use super::mix::{Category, Mix, ModelFacts, fallback};
-use super::{Error, Options, Source};
+use super::{Error, FileType, Options, Source};
 use crate::TensorType;
 use crate::formats;
 use crate::gguf::{Metadata, TensorSpec, Value, keys, split_file_sizes};
@@ -115,6 +115,15 @@ pub struct Plan {
     pub file_bytes: u64,
 }
 
+/// How a model is split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitBy {
+    /// At most so many tensors in a file.
+    Tensors(usize),
+    /// At most so many bytes of tensors in a file, or one tensor.
+    Bytes(u64),
+}
+
 /// What a plan has of one type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TypeTotal {
@@ -150,6 +159,30 @@ impl Plan {
         let metadata = metadata(source, options, blocks.as_ref());
         let shards = tensors.iter().map(|tensor| tensor.shard + 1).max().unwrap_or(1);
         let mut plan = Self { metadata, tensors, shards, file_bytes: 0 };
+        plan.file_bytes = plan.file_sizes()?.iter().sum();
+        Ok(plan)
+    }
+
+    /// Plans to write `source` as it is, in as many files as `by` asks for.
+    ///
+    /// # Errors
+    /// When the metadata cannot stand in a file.
+    pub fn split(source: &dyn Source, by: SplitBy) -> Result<Self, Error> {
+        let mut plan = Self::new(source, &Options { copy: true, ..Options::new(FileType::F16) })?;
+        let (mut shard, mut tensors, mut bytes) = (0, 0, 0u64);
+        for tensor in &mut plan.tensors {
+            let full = match by {
+                SplitBy::Tensors(most) => tensors >= most,
+                SplitBy::Bytes(most) => bytes.saturating_add(tensor.bytes()) > most,
+            };
+            if full && tensors > 0 {
+                (shard, tensors, bytes) = (shard + 1, 0, 0);
+            }
+            tensor.shard = shard;
+            tensors += 1;
+            bytes = bytes.saturating_add(tensor.bytes());
+        }
+        plan.shards = shard + 1;
         plan.file_bytes = plan.file_sizes()?.iter().sum();
         Ok(plan)
     }

@@ -26,6 +26,9 @@ const LAYERS: &[(&str, &[&str])] = &[
         "perplexity",
         &["formats", "kernels", "network", "cpu", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"],
     ),
+    ("edit", &["gguf", "quantize"]),
+    ("stores", &[]),
+    ("inspect", &["formats", "gguf", "tokenizer", "arch", "quantize"]),
 ];
 
 /// What every module may use; these use nothing but each other.

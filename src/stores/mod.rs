@@ -1,0 +1,371 @@
+//! Where models lie on this machine, and how a name becomes a file: a path, a folder, the cache of Hugging Face, the
+//! store of Ollama, the folders of LM Studio and llama.cpp, and folders of one's own. Stores are only read.
+//!
+//! [`Places`] says where to look, [`Places::resolve`] finds one model by name, [`Places::list`] all of them. A further
+//! store is a file here and a line in both.
+
+mod folders;
+mod hugging_face;
+mod ollama;
+mod quant_name;
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::files::FileId;
+use crate::printable::{printable, printable_path};
+
+pub use ollama::Layers;
+
+/// Files that are looked at in a folder, at most: a folder may be anything.
+const MAX_ENTRIES: usize = 20_000;
+
+/// Folders in which models may lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Caches of Hugging Face (`models--ORG--NAME`).
+    pub hugging_face: Vec<PathBuf>,
+    /// Stores of Ollama (`manifests`, `blobs`).
+    pub ollama: Vec<PathBuf>,
+    /// Folders of LM Studio (`PUBLISHER/REPOSITORY/*.gguf`).
+    pub lm_studio: Vec<PathBuf>,
+    /// llama.cpp's cache of plain files.
+    pub llama_cpp: Vec<PathBuf>,
+    /// Folders of the user's own (`GGUF_MODELS`).
+    pub own: Vec<PathBuf>,
+}
+
+/// A kind of place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Store {
+    /// A path that was given.
+    Path,
+    /// The cache of Hugging Face.
+    HuggingFace,
+    /// Ollama's store.
+    Ollama,
+    /// LM Studio's folders.
+    LmStudio,
+    /// llama.cpp's cache of plain files.
+    LlamaCpp,
+    /// A folder of `GGUF_MODELS`.
+    Own,
+}
+
+impl Store {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::HuggingFace => "Hugging Face",
+            Self::Ollama => "Ollama",
+            Self::LmStudio => "LM Studio",
+            Self::LlamaCpp => "llama.cpp",
+            Self::Own => "GGUF_MODELS",
+        }
+    }
+}
+
+/// A model that has been found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located {
+    /// A name that leads to it.
+    pub name: String,
+    /// Its file, the first of a split one.
+    pub path: PathBuf,
+    /// Where it lies.
+    pub store: Store,
+    /// What Ollama keeps beside a model.
+    pub layers: Layers,
+}
+
+/// A model of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The model.
+    pub located: Located,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// When its file was last changed, where the system says so.
+    pub modified: Option<SystemTime>,
+}
+
+/// Why a name leads to no model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing of this name anywhere.
+    #[error("{}: no such file, nor a model of this name{}{}", printable(name).limit(200), looked_in(looked), near(nearest))]
+    NotFound {
+        /// The name.
+        name: String,
+        /// Places that exist and were searched.
+        looked: Vec<PathBuf>,
+        /// Names that are like it.
+        nearest: Vec<String>,
+    },
+    /// Several models of which none is meant more than the others.
+    #[error("{}: several models: {}", printable(name).limit(200), listed(found))]
+    Several {
+        /// The name.
+        name: String,
+        /// Their names or paths.
+        found: Vec<String>,
+    },
+    /// A folder without models.
+    #[error("{}: a folder without GGUF files", printable_path(path))]
+    EmptyFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A checkpoint that is not converted.
+    #[error("{}: a checkpoint in safetensors: gguf convert makes a GGUF file of it", printable_path(path))]
+    Checkpoint {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A manifest of Ollama's that cannot be used.
+    #[error("{}: {problem}", printable_path(path))]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
+fn looked_in(looked: &[PathBuf]) -> String {
+    if looked.is_empty() {
+        return String::new();
+    }
+    let paths: Vec<String> = looked.iter().map(|path| printable_path(path).to_string()).collect();
+    format!(" in {}", paths.join(", "))
+}
+
+fn near(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (there is {})", listed(names)) }
+}
+
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| printable(name).limit(120).to_string()).collect();
+    let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
+impl Places {
+    /// The places that the environment names, and those where the programs keep models by themselves.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self::from_variables(&|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    /// As [`Self::from_environment`], for variables that `get` gives.
+    #[must_use]
+    pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        let path = |name: &str| get(name).map(PathBuf::from);
+        let home = path("HOME");
+        let at_home = |name: &str| home.as_ref().map(|home| home.join(name));
+        let cache = path("XDG_CACHE_HOME").or_else(|| at_home(".cache"));
+        let in_cache = |name: &str| cache.as_ref().map(|cache| cache.join(name));
+        let hub = path("HF_HUB_CACHE")
+            .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| path("HF_HOME").map(|home| home.join("hub")))
+            .or_else(|| in_cache("huggingface/hub"));
+        let llama = path("LLAMA_CACHE").or_else(|| in_cache("llama.cpp"));
+        let ollama = match path("OLLAMA_MODELS") {
+            Some(path) => vec![path],
+            None => at_home(".ollama/models")
+                .into_iter()
+                .chain([PathBuf::from("/usr/share/ollama/.ollama/models")])
+                .collect(),
+        };
+        let own = get("GGUF_MODELS").map(|value| std::env::split_paths(&value).collect()).unwrap_or_default();
+        let existing =
+            |paths: Vec<PathBuf>| -> Vec<PathBuf> { paths.into_iter().filter(|path| path.is_dir()).collect() };
+        Self {
+            // llama.cpp keeps what it downloads in the same layout.
+            hugging_face: existing(hub.into_iter().chain(llama.clone()).collect()),
+            ollama: existing(ollama),
+            lm_studio: existing(
+                [at_home(".lmstudio/models"), in_cache("lm-studio/models")].into_iter().flatten().collect(),
+            ),
+            llama_cpp: existing(llama.into_iter().collect()),
+            own: existing(own),
+        }
+    }
+
+    /// The model called `name`.
+    ///
+    /// # Errors
+    /// When there is none, or several; or when it is a checkpoint that is not converted.
+    pub fn resolve(&self, name: &str) -> Result<Located, Error> {
+        let path = Path::new(name);
+        if path.is_dir() {
+            return folder(path);
+        }
+        let is_path = path.exists() || name.starts_with(['.', '/']) || name.is_empty();
+        if is_path {
+            return Ok(at_path(path));
+        }
+        let bare = ["hf://", "https://huggingface.co/", "https://hf.co/", "huggingface.co/", "hf.co/"]
+            .iter()
+            .find_map(|prefix| name.strip_prefix(prefix))
+            .unwrap_or(name);
+        let mut stores = self
+            .hugging_face
+            .iter()
+            .map(|root| hugging_face::find(root, bare))
+            .chain(self.lm_studio.iter().map(|root| folders::find_in_two(root, bare)))
+            .chain(self.own.iter().map(|root| folders::find(root, name, Store::Own)))
+            .chain(self.llama_cpp.iter().map(|root| folders::find_flat(root, bare)))
+            .chain(self.ollama.iter().map(|root| ollama::find(root, name)));
+        match stores.find_map(Result::transpose) {
+            Some(found) => found,
+            None => Err(self.not_found(name)),
+        }
+    }
+
+    fn not_found(&self, name: &str) -> Error {
+        let looked = [&self.hugging_face, &self.lm_studio, &self.own, &self.llama_cpp, &self.ollama];
+        let mut looked: Vec<PathBuf> = looked.into_iter().flatten().cloned().collect();
+        looked.dedup();
+        let here = models_in(folder_of(Path::new(name)));
+        let names = self.list().into_iter().map(|entry| entry.located.name);
+        let names = names.chain(here.iter().map(|path| path.to_string_lossy().into_owned()));
+        Error::NotFound { name: name.to_owned(), looked, nearest: nearest(name, names) }
+    }
+
+    /// All models of all stores, by store and name; one that several names or stores lead to is there once.
+    #[must_use]
+    pub fn list(&self) -> Vec<Entry> {
+        let mut all: Vec<Located> = Vec::new();
+        self.hugging_face.iter().for_each(|root| all.extend(hugging_face::list(root)));
+        self.lm_studio.iter().for_each(|root| all.extend(folders::list_in_two(root)));
+        self.own.iter().for_each(|root| all.extend(folders::list(root, Store::Own)));
+        self.llama_cpp.iter().for_each(|root| all.extend(folders::list_flat(root)));
+        self.ollama.iter().for_each(|root| all.extend(ollama::list(root)));
+        let mut seen = HashSet::new();
+        let entry = |located: Located| {
+            let metadata = fs::metadata(&located.path).ok().filter(fs::Metadata::is_file)?;
+            let new = seen.insert(FileId::of(&metadata));
+            let bytes = shards(&located.path).iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum();
+            new.then(|| Entry { bytes, modified: metadata.modified().ok(), located })
+        };
+        all.into_iter().filter_map(entry).collect()
+    }
+}
+
+fn at_path(path: &Path) -> Located {
+    let name = path.to_string_lossy().into_owned();
+    Located { name, path: path.to_owned(), store: Store::Path, layers: Layers::default() }
+}
+
+/// The one model of a folder.
+fn folder(path: &Path) -> Result<Located, Error> {
+    let name = || path.to_string_lossy().into_owned();
+    // A folder of Hugging Face's cache is that of a repository.
+    if path.join("snapshots").is_dir() {
+        let snapshot = hugging_face::snapshot(path).unwrap_or_else(|| path.to_owned());
+        return one(name(), &snapshot, all_models_in(&snapshot, 3));
+    }
+    one(name(), path, models_in(path))
+}
+
+fn one(name: String, folder: &Path, mut files: Vec<PathBuf>) -> Result<Located, Error> {
+    match files.len() {
+        0 if folder.join("config.json").is_file() => Err(Error::Checkpoint { path: folder.to_owned() }),
+        0 => Err(Error::EmptyFolder { path: folder.to_owned() }),
+        1 => Ok(at_path(&files.remove(0))),
+        _ => {
+            let found =
+                files.iter().filter_map(|file| file.file_name()).map(|file| file.to_string_lossy().into_owned());
+            Err(Error::Several { name, found: found.collect() })
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The models in a folder, sorted: of a split one the first file; no projectors, importance matrices or drafts.
+fn models_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().take(MAX_ENTRIES).filter_map(Result::ok);
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_model(path)).collect();
+    files.sort();
+    files
+}
+
+/// The models in a folder and in those that it holds, so many levels deep.
+fn all_models_in(folder: &Path, levels: usize) -> Vec<PathBuf> {
+    let mut files = models_in(folder);
+    if levels > 0 {
+        for inner in folders_in(folder) {
+            files.extend(all_models_in(&inner, levels - 1));
+        }
+    }
+    files
+}
+
+/// The folders in a folder, sorted.
+fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().take(MAX_ENTRIES).filter_map(Result::ok);
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+/// Whether a file is a model, by its name.
+fn is_model(path: &Path) -> bool {
+    const OTHERS: [&str; 6] = ["mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-"];
+    let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_lowercase) else { return false };
+    let further_shard = shard_number(&name).is_some_and(|(_, number, _)| number != 1);
+    name.ends_with(".gguf") && !further_shard && !OTHERS.iter().any(|part| name.contains(part)) && path.is_file()
+}
+
+/// `NAME-00002-of-00003.gguf` as `NAME`, 2 and 3.
+fn shard_number(name: &str) -> Option<(&str, u32, u32)> {
+    let stem = name.strip_suffix(".gguf").or_else(|| name.strip_suffix(".GGUF"))?;
+    let (rest, count) = stem.rsplit_once("-of-")?;
+    let (prefix, number) = rest.rsplit_once('-')?;
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    (digits(number) && digits(count)).then_some(())?;
+    Some((prefix, number.parse().ok()?, count.parse().ok()?))
+}
+
+/// All files of the model whose first file is `path`.
+fn shards(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    match name.and_then(shard_number) {
+        Some((prefix, _, count)) => (1..=count.min(10_000))
+            .map(|n| path.with_file_name(format!("{prefix}-{n:05}-of-{count:05}.gguf")))
+            .collect(),
+        None => vec![path.to_owned()],
+    }
+}
+
+/// The names that are like `name`, the most alike first.
+fn nearest(name: &str, names: impl Iterator<Item = String>) -> Vec<String> {
+    let words = |text: &str| -> HashSet<String> {
+        let words = text.to_lowercase();
+        words.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 1).map(str::to_owned).collect()
+    };
+    let wanted = words(name);
+    let mut scored: Vec<(usize, String)> = names
+        .map(|candidate| {
+            (words(&candidate).iter().filter(|word| *word != "gguf" && wanted.contains(*word)).count(), candidate)
+        })
+        .filter(|(common, _)| *common > 0)
+        .collect();
+    scored.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    scored.dedup();
+    scored.into_iter().take(4).map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Ollama's store: a manifest for each name (`manifests/HOST/NAMESPACE/MODEL/TAG`), which lists blobs by their
+//! checksums (`blobs/sha256-...`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+
+use super::{Error, Located, Store, folders_in};
+use crate::files::InputFile;
+
+/// Largest manifest or text layer, in bytes.
+const MAX_BYTES: u64 = 4 << 20;
+const HOST: &str = "registry.ollama.ai";
+const NAMESPACE: &str = "library";
+const TAG: &str = "latest";
+
+/// What Ollama keeps beside a model's weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Layers {
+    /// The template, in the language of Go's templates.
+    pub template: Option<String>,
+    /// The system prompt.
+    pub system: Option<String>,
+    /// Settings, a JSON object (`temperature`, `stop` ...).
+    pub parameters: Option<Json>,
+}
+
+/// The model `[HOST/][NAMESPACE/]MODEL[:TAG]`.
+pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
+    let (rest, tag) = match name.rsplit_once(':') {
+        Some((rest, tag)) if !tag.contains('/') => (rest, tag),
+        _ => (name, TAG),
+    };
+    let parts: Vec<&str> = rest.split('/').collect();
+    let path = match parts[..] {
+        [model] => [HOST, NAMESPACE, model, tag],
+        [namespace, model] => [HOST, namespace, model, tag],
+        [host, namespace, model] => [host, namespace, model, tag],
+        _ => return Ok(None),
+    };
+    let mut manifest = root.join("manifests");
+    for part in path {
+        // By name among those that are there, in any case: what is typed never becomes a path by itself.
+        let Some(next) = named(&manifest, part) else { return Ok(None) };
+        manifest = next;
+    }
+    if !manifest.is_file() {
+        return Ok(None);
+    }
+    located(root, &manifest).map(Some)
+}
+
+/// What is called `name` in a folder, in any case.
+fn named(folder: &Path, name: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
+    let mut same: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().is_some_and(|n| n.eq_ignore_ascii_case(name)))
+        .collect();
+    same.sort();
+    same.into_iter().next()
+}
+
+/// All models of the store; those whose manifests or blobs are broken are left out.
+pub(super) fn list(root: &Path) -> Vec<Located> {
+    let below =
+        |folders: Vec<PathBuf>| -> Vec<PathBuf> { folders.iter().flat_map(|folder| folders_in(folder)).collect() };
+    let models = below(below(folders_in(&root.join("manifests"))));
+    let mut found = Vec::new();
+    for model in models {
+        let entries = fs::read_dir(model).into_iter().flatten().filter_map(Result::ok);
+        let mut manifests: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+        manifests.sort();
+        found.extend(manifests.iter().filter_map(|manifest| located(root, manifest).ok()));
+    }
+    found
+}
+
+/// The model of a manifest.
+fn located(root: &Path, manifest: &Path) -> Result<Located, Error> {
+    let failed = |problem| Error::Manifest { path: manifest.to_owned(), problem };
+    let bytes =
+        InputFile::open(manifest).and_then(|file| file.read_all(MAX_BYTES)).map_err(|_| failed("cannot be read"))?;
+    let json: Json = serde_json::from_slice(&bytes).map_err(|_| failed("no manifest: the text is no JSON"))?;
+    let layers = json["layers"].as_array().ok_or_else(|| failed("no manifest: it lists no layers"))?;
+    let blob = |kind: &str| {
+        let layer = layers.iter().find(|layer| {
+            let media = layer["mediaType"].as_str().unwrap_or_default();
+            media.strip_prefix("application/vnd.ollama.image.") == Some(kind)
+        })?;
+        blob_path(root, layer["digest"].as_str()?)
+    };
+    let text = |kind: &str| {
+        let bytes = InputFile::open(&blob(kind)?).and_then(|file| file.read_all(MAX_BYTES)).ok()?;
+        String::from_utf8(bytes).ok()
+    };
+    let path = blob("model").ok_or_else(|| failed("the manifest names no GGUF file"))?;
+    if !path.is_file() {
+        return Err(failed("the model's blob is missing (an unfinished download?)"));
+    }
+    let layers = Layers {
+        template: text("template").or_else(|| text("prompt")),
+        system: text("system"),
+        parameters: text("params").and_then(|text| serde_json::from_str(&text).ok()),
+    };
+    Ok(Located { name: short_name(root, manifest), path, store: Store::Ollama, layers })
+}
+
+/// The blob of a digest, `sha256:` and 64 hexadecimal digits; anything else is no digest.
+fn blob_path(root: &Path, digest: &str) -> Option<PathBuf> {
+    let digits = digest.strip_prefix("sha256:").or_else(|| digest.strip_prefix("sha256-"))?;
+    let is_digest = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    is_digest.then(|| root.join("blobs").join(format!("sha256-{digits}")))
+}
+
+/// A manifest's name without what goes without saying.
+fn short_name(root: &Path, manifest: &Path) -> String {
+    let below = manifest.strip_prefix(root.join("manifests")).unwrap_or(manifest);
+    let parts: Vec<String> = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    match parts.as_slice() {
+        [host, namespace, model, tag] if host == HOST && namespace == NAMESPACE => format!("{model}:{tag}"),
+        [host, namespace, model, tag] if host == HOST => format!("{namespace}/{model}:{tag}"),
+        [rest @ .., tag] => format!("{}:{tag}", rest.join("/")),
+        [] => String::new(),
+    }
+}
