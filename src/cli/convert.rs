@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use anyhow::{Context as _, bail};
+use clap::builder::PossibleValue;
 use gguf::convert::{Conversion, Folder, Options, OutputType};
 use gguf::printable::printable;
 use gguf::quantize::{FileType, Plan};
+use gguf::stores::{self, Places};
 
 use crate::model_args;
-use crate::quantize::args::{TypeArgs, WriteArgs, possible_value};
+use crate::quantize::args::{TypeArgs, WriteArgs};
 use crate::quantize::carry_out::carry_out;
+use crate::quantize::types::{self, TypeParser, possible_value};
 
 /// Converts a Hugging Face folder (config.json, tokenizer, *.safetensors) to a GGUF file.
 ///
@@ -25,16 +27,16 @@ use crate::quantize::carry_out::carry_out;
   gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M --tensor-type attn_v=q8_0 --stats")]
 pub(crate) struct Args {
     /// Folder of the checkpoint
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present = "list_types")]
+    folder: Option<PathBuf>,
     /// f32, f16, bf16, auto (that of the checkpoint), or a quantization (Q8_0, Q4_K_M ...)
     #[arg(
         long = "type",
         short = 't',
+        alias = "outtype",
         value_name = "TYPE",
         default_value = "auto",
-        value_parser = types(),
-        ignore_case = true
+        value_parser = types()
     )]
     output_type: Type,
     /// Name of the model (default: what the folder tells)
@@ -48,6 +50,9 @@ pub(crate) struct Args {
     no_mtp: bool,
     #[command(flatten)]
     write: WriteArgs,
+    /// Show the quantized types, with the bits that a weight takes
+    #[arg(long)]
+    list_types: bool,
     #[command(flatten)]
     types: TypeArgs,
 }
@@ -59,17 +64,18 @@ enum Type {
 }
 
 /// A parser of types that shells can complete and `--help` lists.
-fn types() -> impl TypedValueParser<Value = Type> {
-    let auto = PossibleValue::new("auto").help("F16 for a checkpoint that begins with it, else BF16");
-    PossibleValuesParser::new(std::iter::once(auto).chain(FileType::ALL.iter().map(|ty| possible_value(*ty))))
-        .try_map(|name| parse_type(&name).ok_or("no such type"))
+fn types() -> TypeParser<Type> {
+    TypeParser::new(parse_type, || {
+        let auto = PossibleValue::new("auto").help("F16 for a checkpoint that begins with it, else BF16");
+        std::iter::once(auto).chain(FileType::ALL.iter().map(|ty| possible_value(*ty))).collect()
+    })
 }
 
 fn parse_type(text: &str) -> Option<Type> {
     if text.eq_ignore_ascii_case("auto") {
         return Some(Type::Plain(OutputType::Auto));
     }
-    Some(match FileType::from_name(text)? {
+    Some(match types::find(text)? {
         FileType::F32 => Type::Plain(OutputType::F32),
         FileType::F16 => Type::Plain(OutputType::F16),
         FileType::BF16 => Type::Plain(OutputType::BF16),
@@ -78,6 +84,10 @@ fn parse_type(text: &str) -> Option<Type> {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.list_types {
+        return crate::quantize::list_types();
+    }
+    let folder = &checkpoint(args.folder.as_deref().context("no folder")?);
     let (plain, quantized) = match args.output_type {
         Type::Plain(ty) => (ty, None),
         // What is quantized are the checkpoint's own numbers: the bytes are those of two steps with a file that holds them.
@@ -88,13 +98,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let (None, Some(option)) = (quantized, args.types.for_quantizing()) {
         bail!("{option} needs a quantized type (-t Q4_K_M, say)");
     }
-    let conversion = Conversion::new(Folder::open(&args.folder)?, &options)?;
+    let conversion = Conversion::new(Folder::open(folder)?, &options)?;
     let plan = match quantized {
         None => conversion.plan(args.types.override_kv())?,
-        Some(ty) => Plan::new(&conversion, &args.types.options(ty)?)?,
+        Some(ty) => {
+            let options = args.types.options(ty)?;
+            crate::quantize::tell_unmatched(&options, &conversion);
+            Plan::new(&conversion, &options)?
+        }
     };
     tell(&conversion);
-    let output = args.write.output(|| default_output(&args.folder, &plan));
+    let output = args.write.output(|| default_output(folder, &plan));
     carry_out(&conversion, &plan, &args.write, &output, "converting", conversion.checkpoint_bytes())
 }
 
@@ -136,10 +150,31 @@ fn tell(conversion: &Conversion) {
     }
 }
 
+/// The checkpoint that is meant: a folder, a repository's folder in Hugging Face's cache (`models--ORG--NAME`), or the
+/// name of one there (`ORG/NAME`).
+fn checkpoint(folder: &Path) -> PathBuf {
+    let in_cache = || match Places::from_environment().resolve(folder.to_str()?) {
+        Err(stores::Error::Checkpoint { path }) => Some(path),
+        _ => None,
+    };
+    in_cache().unwrap_or_else(|| folder.to_owned())
+}
+
+/// The name of a model's folder; in Hugging Face's cache (`models--ORG--NAME/snapshots/HASH`) the model's, not the
+/// snapshot's.
+fn folder_name(full: &Path) -> Option<String> {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let in_cache = full.parent().filter(|parent| parent.ends_with("snapshots")).and_then(Path::parent);
+    let repository = in_cache
+        .and_then(name)
+        .and_then(|name| name.strip_prefix("models--").and_then(|rest| rest.rsplit("--").next().map(str::to_owned)));
+    repository.or_else(|| name(full))
+}
+
 /// `NAME-F16.gguf` in the working directory.
 fn default_output(folder: &Path, plan: &Plan) -> PathBuf {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let name = full.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+    let name = folder_name(&full).unwrap_or_else(|| "model".into());
     let id = plan.metadata.get("general.file_type").and_then(gguf::gguf::Value::as_u64);
     let ty = id.and_then(|id| FileType::from_id(id.try_into().ok()?));
     PathBuf::from(format!("{name}-{}.gguf", ty.map_or("F16", FileType::name)))

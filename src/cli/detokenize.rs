@@ -16,13 +16,13 @@ use crate::model_args;
 /// Ids are separated by spaces, commas or newlines; JSON arrays are understood too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  gguf detokenize model.gguf 9906 11 1917 0
-  gguf detokenize model.gguf \"[9906, 11, 1917, 0]\"
+  gguf detokenize model.gguf 906 11 1917 0
+  gguf detokenize model.gguf \"[906, 11, 1917, 0]\"
   gguf tokenize model.gguf --ids < book.txt | gguf detokenize model.gguf
   gguf detokenize model.gguf --special --json < ids.txt
   gguf detokenize 1,403,1501                                # the embedded model's")]
 pub(crate) struct Args {
-    /// GGUF file or checkpoint folder; the embedded model when only ids are given
+    /// File, name or checkpoint folder; the embedded model when only ids are given
     #[arg(value_name = "MODEL", allow_negative_numbers = true)]
     first: Option<String>,
     /// Ids (standard input when none are given)

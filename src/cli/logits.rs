@@ -24,16 +24,22 @@ use crate::table::{Column, Table};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gguf logits model.gguf \"The capital of France is\"
-  gguf logits model.gguf --ids 1,450,7483 --top 20
+  gguf logits model.gguf --ids 1,450,1483 --top 20
   gguf logits model.gguf \"Once upon a time\" -o logits.safetensors
   gguf logits \"Once upon a time\"                      # the embedded model")]
 pub(crate) struct Args {
-    /// GGUF file; the embedded model when only a text is given
+    /// File, folder or name; the embedded model when only a text is given
     #[arg(value_name = "MODEL")]
     first: Option<String>,
     /// The text (standard input when neither it nor --ids is given)
     #[arg(value_name = "TEXT")]
     second: Option<String>,
+    /// Take control tokens that are spelled out in the text, such as <|im_end|>, for text like any other
+    #[arg(long, conflicts_with = "special")]
+    no_special: bool,
+    /// Take control tokens for what they spell (the default here; `tokenize` has the same two options)
+    #[arg(long)]
+    special: bool,
     /// Tokens in place of a text
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     ids: Option<Vec<u32>>,
@@ -44,7 +50,7 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Replace an existing output
-    #[arg(long)]
+    #[arg(long, short)]
     force: bool,
     #[command(flatten)]
     run: RunArgs,
@@ -66,7 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (Some(_), Some(_)) => bail!("a text or --ids, not both"),
         (None, text) => {
             let text = text.map_or_else(|| model_args::read_text(Path::new("-")), Ok)?;
-            let options = EncodeOptions { add_special: true, parse_special: true };
+            let options = EncodeOptions { add_special: true, parse_special: args.special || !args.no_special };
             model.tokenizer().encode(&text, options).with_context(|| format!("{name}: tokenizer"))?
         }
     };

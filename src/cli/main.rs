@@ -19,17 +19,22 @@ mod completions;
 mod convert;
 mod demo;
 mod detokenize;
+mod diff;
+mod edit;
 mod faults;
 mod inspect;
 mod interrupt;
+mod list;
 mod logits;
 mod model_args;
 mod outputs;
 mod perplexity;
 mod progress;
 mod quantize;
+mod split;
 mod table;
 mod terminal;
+mod tips;
 mod tokenize;
 mod totals;
 mod units;
@@ -49,7 +54,9 @@ From a checkpoint to a chat:
   gguf quantize llama-f16.gguf -t Q4_K_M -o llama-q4_k_m.gguf
   gguf perplexity llama-*.gguf -f text.txt
   gguf chat llama-q4_k_m.gguf
-A command that gets no model takes the small one inside this program. `gguf COMMAND --help` tells more.
+A MODEL is a file, a folder with one, or a name that `gguf list` shows, such as
+org/repo:Q4_K_M or llama3.1:8b. Without one, commands take the small model in
+this program. `gguf COMMAND --help` tells more.
 Exit codes: 0 done, 1 a negative finding, 2 failure or wrong usage, 130 interrupted.";
 #[global_allocator]
 static ALLOCATOR: faults::ExitWhenFull = faults::ExitWhenFull;
@@ -60,8 +67,12 @@ const INTERRUPTED: i32 = 130;
 
 /// The toolkit for GGUF model files: inspect, convert, quantize, measure and chat
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, disable_help_subcommand = true, after_help = AFTER_HELP)]
+#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Cli {
+    /// What other programs print for -v.
+    #[arg(short = 'v', hide = true, action = clap::ArgAction::Version)]
+    #[allow(dead_code, reason = "the version is printed while arguments are parsed")]
+    also_version: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }
@@ -74,6 +85,16 @@ enum Command {
     Convert(convert::Args),
     #[command(about = "Show what is inside GGUF files: metadata, tensors, totals")]
     Inspect(inspect::Args),
+    #[command(about = "Compare two models: metadata, tensors, numbers")]
+    Diff(diff::Args),
+    #[command(about = "Change metadata: keys, the chat template, special tokens; names of tensors")]
+    Edit(edit::Args),
+    #[command(about = "List the models on this machine", alias = "ls")]
+    List(list::Args),
+    #[command(about = "Split a model into several files")]
+    Split(split::SplitArgs),
+    #[command(about = "Join the files of a split model to one")]
+    Merge(split::MergeArgs),
     #[command(about = "Make a model smaller: weights of fewer bits")]
     Quantize(quantize::Args),
     #[command(about = "Measure how well models predict a text")]
@@ -90,6 +111,8 @@ enum Command {
     Detokenize(detokenize::Args),
     #[command(about = "Print a completion script for a shell")]
     Completions(completions::Args),
+    #[command(about = "Print the version", hide = true)]
+    Version,
 }
 
 impl Command {
@@ -98,6 +121,11 @@ impl Command {
             Self::Demo(args) => demo::run(args),
             Self::Convert(args) => convert::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Diff(args) => diff::run(args),
+            Self::Edit(args) => edit::run(args),
+            Self::List(args) => list::run(args),
+            Self::Split(args) => split::split(args),
+            Self::Merge(args) => split::merge(args),
             Self::Quantize(args) => quantize::run(args),
             Self::Perplexity(args) => perplexity::run(args),
             Self::Bench(args) => bench::run(args),
@@ -106,6 +134,9 @@ impl Command {
             Self::Tokenize(args) => tokenize::run(args),
             Self::Detokenize(args) => detokenize::run(args),
             Self::Completions(args) => completions::run(args),
+            Self::Version => {
+                model_args::print(concat!("gguf ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| ExitCode::SUCCESS)
+            }
         }
     }
 }
@@ -117,7 +148,7 @@ fn main() -> ExitCode {
         eprintln!("error: {advice}");
         return FAILURE.into();
     }
-    let command = Cli::parse().command;
+    let command = Cli::try_parse().unwrap_or_else(|error| tips::with_tip(error).exit()).command;
     let run = || {
         ctrlc::set_handler(interrupted).context("cannot handle Ctrl-C")?;
         command.run()

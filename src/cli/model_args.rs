@@ -1,7 +1,7 @@
 //! What the commands that run a model share: which model, on how many threads, with which cache.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use clap::builder::PossibleValuesParser;
 use gguf::bytes::Bytes;
 use gguf::convert::{Conversion, Folder, Options, OutputType};
 use gguf::cpu::KvType;
-use gguf::gguf::Reader;
 use gguf::files;
+use gguf::gguf::Reader;
 use gguf::kernels::{Isa, Pool};
 use gguf::model::{Loading, Model};
 use gguf::printable::printable_path;
+use gguf::stores::{Layers, Located, Places, Store};
 use gguf::tokenizer::Tokenizer;
 
 /// Threads and cache.
@@ -68,9 +69,22 @@ pub(crate) fn default_threads() -> usize {
 /// The name under which the embedded model is shown.
 pub(crate) const EMBEDDED: &str = "storyteller (embedded)";
 
-/// The model at `path`, or the embedded one.
+/// The model that is meant by a path or a name.
+pub(crate) fn locate(name: &Path) -> anyhow::Result<Located> {
+    match name.to_str() {
+        Some(name) => Ok(Places::from_environment().resolve(name)?),
+        None => Ok(Located { name: String::new(), path: name.into(), store: Store::Path, layers: Layers::default() }),
+    }
+}
+
+/// Opens the model that is meant by a path or a name.
+pub(crate) fn open(name: &Path) -> anyhow::Result<Reader> {
+    Ok(Reader::open(&locate(name)?.path)?)
+}
+
+/// The model that is meant by a path or a name, or the embedded one.
 pub(crate) fn load(path: Option<&Path>, run: &RunArgs) -> anyhow::Result<Arc<Model>> {
-    let reader = path.map_or_else(embedded, |path| Ok(Reader::open(path)?))?;
+    let reader = path.map_or_else(embedded, open)?;
     Ok(Arc::new(Model::from_reader_with(&reader, run.load)?))
 }
 
@@ -93,9 +107,9 @@ pub(crate) fn embedded() -> anyhow::Result<Reader> {
 /// folder's where it is not recognized.
 pub(crate) fn tokenizer(path: Option<&Path>, pre: Option<&str>) -> anyhow::Result<Tokenizer> {
     let reader = match path {
-        Some(path) if path.is_dir() => return Ok(gguf::convert::tokenizer(&Folder::open(path)?, pre)?),
+        Some(path) if is_checkpoint(path) => return Ok(gguf::convert::tokenizer(&Folder::open(path)?, pre)?),
         _ if pre.is_some() => anyhow::bail!("--pre is for a checkpoint's folder: a GGUF file names its pre-tokenizer"),
-        Some(path) => Reader::open(path)?,
+        Some(path) => open(path)?,
         None => embedded()?,
     };
     Tokenizer::from_gguf(&reader).with_context(|| short_name(path.map(Path::to_owned).as_ref()))
@@ -106,14 +120,26 @@ pub(crate) fn pre_tokenizers() -> PossibleValuesParser {
     PossibleValuesParser::new(gguf::tokenizer::pre_tokenizer_names())
 }
 
-/// Whether an argument that may be a model's path or a text is a path.
+/// Whether a folder is a checkpoint, not one that holds GGUF files alone.
+fn is_checkpoint(path: &Path) -> bool {
+    let has = |name: &str| path.join(name).exists();
+    path.is_dir() && (has("config.json") || has("tokenizer.json") || has("tokenizer.model") || has("vocab.json"))
+}
+
+/// Whether an argument that may be a model or a text is a model: a path, or a name of a store that could be no word.
 pub(crate) fn is_model(argument: &str) -> bool {
-    Path::new(argument).exists() || argument.to_lowercase().ends_with(".gguf")
+    let like_a_name = || argument.contains([':', '/']) && !argument.contains(char::is_whitespace);
+    Path::new(argument).exists()
+        || argument.to_lowercase().ends_with(".gguf")
+        || like_a_name() && Places::from_environment().resolve(argument).is_ok()
 }
 
 /// A text file, `-` for standard input.
 pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
     let bytes = if path == Path::new("-") {
+        if std::io::stdin().is_terminal() {
+            eprintln!("(type a text; Ctrl-D at the beginning of a line ends it)");
+        }
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).context("standard input")?;
         bytes
@@ -138,8 +164,9 @@ fn read_any(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// A model's file name without folder and extension, safe to show.
 pub(crate) fn short_name(path: Option<&PathBuf>) -> String {
-    let stem = |path: &PathBuf| printable_path(Path::new(path.file_stem().unwrap_or(path.as_os_str()))).to_string();
-    path.map_or_else(|| EMBEDDED.to_owned(), stem)
+    let Some(path) = path else { return EMBEDDED.to_owned() };
+    let name = printable_path(Path::new(path.file_name().unwrap_or(path.as_os_str()))).to_string();
+    name.strip_suffix(".gguf").map_or(name.clone(), str::to_owned)
 }
 
 /// Writes to standard output, and lets a closed pipe end the program quietly.

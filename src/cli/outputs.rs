@@ -12,6 +12,9 @@ use gguf::printable::printable_path;
 /// # Errors
 /// When it is a folder, stands there already and `force` is not given, or is one of the inputs.
 pub(crate) fn check(path: &Path, shards: usize, force: bool) -> anyhow::Result<()> {
+    if path == Path::new("-") {
+        anyhow::bail!("-: an output needs a name (./- is a file of this one)");
+    }
     if path.is_dir() {
         anyhow::bail!("{}: is a folder (name the file)", printable_path(path));
     }

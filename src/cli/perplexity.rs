@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use gguf::gguf::Reader;
+use gguf::gguf::{Reader, Value, keys};
 use gguf::model::{Loading, Model};
 use gguf::perplexity::{Options, Outcome, perplexity};
 use serde_json::json;
@@ -22,18 +23,18 @@ use crate::units;
   gguf perplexity f16.gguf q4_k_m.gguf -f wiki.test.raw
   gguf perplexity *.gguf -f text.txt --chunks 20 --json")]
 pub(crate) struct Args {
-    /// GGUF files (default: the embedded model)
+    /// Files, folders or names (default: the embedded model)
     #[arg(value_name = "MODEL")]
     models: Vec<PathBuf>,
     /// Text to measure on, - for standard input (default: the embedded text)
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Tokens of a chunk
-    #[arg(long, short, value_name = "N", default_value_t = 512)]
+    #[arg(long, short, alias = "ctx-size", value_name = "N", default_value_t = 512)]
     context: usize,
-    /// Most chunks
-    #[arg(long, value_name = "N")]
-    chunks: Option<usize>,
+    /// Most chunks (0 or -1: all)
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
+    chunks: i64,
     /// Tokens of a forward pass
     #[arg(long, short, value_name = "N", default_value_t = 2048)]
     batch: usize,
@@ -49,6 +50,8 @@ pub(crate) struct Measured {
     pub(crate) name: String,
     pub(crate) bytes: u64,
     pub(crate) bits_per_weight: f64,
+    /// Whether its text is cut into the same tokens as that of the first model: figures of others cannot be compared.
+    pub(crate) comparable: bool,
     pub(crate) outcome: Outcome,
 }
 
@@ -67,16 +70,27 @@ pub(crate) fn default_text() -> anyhow::Result<String> {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = match &args.file {
         Some(path) => model_args::read_text(path)?,
-        None => default_text()?,
+        None => {
+            eprintln!("measuring on the embedded text (-f FILE takes another, -f - standard input)");
+            default_text()?
+        }
     };
-    let options = Options { context: args.context, batch: args.batch, chunks: args.chunks, kv_type: args.run.kv_type };
+    let chunks = usize::try_from(args.chunks).ok().filter(|&chunks| chunks > 0);
+    let options = Options { context: args.context, batch: args.batch, chunks, kv_type: args.run.kv_type };
     let pool = args.run.pool()?;
     let models: Vec<Option<&PathBuf>> =
         if args.models.is_empty() { vec![None] } else { args.models.iter().map(Some).collect() };
     let mut measured = Vec::new();
+    let mut first_tokens: Option<Value> = None;
     for path in models {
-        let reader = path.map_or_else(model_args::embedded, |path| Ok(Reader::open(path)?))?;
-        measured.push(measure(&reader, &short_name(path), &pool, args.run.load, &text, &options)?);
+        let reader = path.map_or_else(model_args::embedded, |path| model_args::open(path))?;
+        let tokens = reader.metadata().get(keys::TOKENIZER_TOKENS);
+        let comparable = first_tokens.as_ref().is_none_or(|first| Some(first) == tokens);
+        if first_tokens.is_none() {
+            first_tokens = tokens.cloned();
+        }
+        let one = measure(&reader, &short_name(path), &pool, args.run.load, &text, &options)?;
+        measured.push(Measured { comparable, ..one });
     }
     if args.json {
         let all: Vec<_> = measured.iter().map(as_json).collect();
@@ -97,8 +111,18 @@ pub(crate) fn measure(
     options: &Options,
 ) -> anyhow::Result<Measured> {
     let model = Model::from_reader_with(reader, loading)?;
+    let trained = model.hparams().context_length;
+    if options.context > trained {
+        eprintln!("warning: {name}: a context of {}, the model was trained on {trained}", options.context);
+    }
     let bar = progress::steps(0, name);
+    let mut last_said = Instant::now();
     let outcome = perplexity(&model, pool, text, options, &mut |progress| {
+        // Where nobody sees the bar (a pipe, a log), a line each minute says that the work goes on.
+        if bar.is_hidden() && last_said.elapsed() > Duration::from_secs(60) {
+            eprintln!("{name}: chunk {} of {}, perplexity {:.4}", progress.done, progress.total, progress.perplexity);
+            last_said = Instant::now();
+        }
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(format!("{:.4}", progress.perplexity));
@@ -109,7 +133,7 @@ pub(crate) fn measure(
     let outcome = outcome.ok_or_else(|| anyhow::anyhow!("{name}: stopped"))?;
     #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
     let bits_per_weight = model.weight_bytes() as f64 * 8.0 / model.parameters() as f64;
-    Ok(Measured { name: name.to_owned(), bytes: reader.file_bytes(), bits_per_weight, outcome })
+    Ok(Measured { name: name.to_owned(), bytes: reader.file_bytes(), bits_per_weight, comparable: true, outcome })
 }
 
 #[allow(clippy::cast_precision_loss, reason = "rates for people")]
@@ -145,7 +169,11 @@ pub(crate) fn table(measured: &[Measured]) -> anyhow::Result<()> {
     let first = measured.first().map_or(1.0, |m| m.outcome.perplexity);
     for (i, m) in measured.iter().enumerate() {
         let o = &m.outcome;
-        let change = if i == 0 { "-".into() } else { format!("{:+.2} %", (o.perplexity / first - 1.0) * 100.0) };
+        let change = match i {
+            0 => "-".into(),
+            _ if !m.comparable => "other tokens".into(),
+            _ => format!("{:+.2} %", (o.perplexity / first - 1.0) * 100.0),
+        };
         table.row([
             m.name.clone(),
             units::bytes(m.bytes),
@@ -156,5 +184,9 @@ pub(crate) fn table(measured: &[Measured]) -> anyhow::Result<()> {
             format!("{:.0}", tokens_per_second(o)),
         ]);
     }
-    Ok(table.write(&mut std::io::stdout().lock())?)
+    table.write(&mut std::io::stdout().lock())?;
+    if measured.iter().any(|m| !m.comparable) {
+        eprintln!("perplexities over other tokens cannot be compared with that of the first model");
+    }
+    Ok(())
 }

@@ -24,7 +24,7 @@ use crate::{model_args, terminal};
   gguf tokenize model.gguf --ids \"Hello\" | gguf detokenize model.gguf
   gguf tokenize \"Once upon a time\"                          # the embedded model's")]
 pub(crate) struct Args {
-    /// GGUF file or checkpoint folder; the embedded model when only a text is given
+    /// File, name or checkpoint folder; the embedded model when only a text is given
     #[arg(value_name = "MODEL", allow_negative_numbers = true)]
     first: Option<String>,
     /// The text (standard input when neither it nor --file is given)
@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Take control tokens that are spelled out in the text for what they spell
     #[arg(long)]
     special: bool,
+    /// Take them for text like any other (the default here; `logits` has the same two options)
+    #[arg(long, conflicts_with = "special")]
+    no_special: bool,
     /// Pre-tokenizer of a checkpoint's folder, where it is not recognized
     #[arg(long, value_name = "NAME", value_parser = model_args::pre_tokenizers(), hide_possible_values = true)]
     pre: Option<String>,
@@ -67,7 +70,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (Some(text), None) => text,
         (None, file) => model_args::read_text(file.as_deref().unwrap_or(Path::new("-")))?,
     };
-    let options = EncodeOptions { add_special: !args.no_bos, parse_special: args.special };
+    let options = EncodeOptions { add_special: !args.no_bos, parse_special: args.special && !args.no_special };
     let name = model_args::short_name(path.as_ref());
     let tokens = match &args.pair {
         None => tokenizer.encode(&text, options),

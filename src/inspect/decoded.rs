@@ -1,8 +1,8 @@
 //! The numbers of a tensor of any type as floats, in pieces, so that a tensor of any size can be looked at.
 
 use crate::TensorType;
-use crate::gguf::{self, Reader, TensorInfo};
 use crate::formats;
+use crate::gguf::{self, Reader, TensorInfo};
 
 /// Elements of a piece: whole blocks of every type.
 pub(super) const PIECE: usize = 1 << 16;

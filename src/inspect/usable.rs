@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use crate::arch::{self, Hparams};
-use crate::gguf::{Reader, Value, keys};
 use crate::formats;
+use crate::gguf::{Reader, Value, keys};
 use crate::tokenizer::pre_tokenizer_names;
 
 /// What can be done with a model.

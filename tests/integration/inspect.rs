@@ -14,7 +14,12 @@ use super::folder::{Folder, Sparse};
 use super::shared::shared;
 
 fn gguf(args: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_gguf")).args(args).current_dir(folder).output().expect("runs")
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gguf"));
+    // No stores but those of the test.
+    for name in ["HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS", "LLAMA_CACHE", "XDG_CACHE_HOME", "GGUF_MODELS"] {
+        command.env_remove(name);
+    }
+    command.env("HOME", folder).args(args).current_dir(folder).output().expect("runs")
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -50,7 +55,7 @@ fn small_model(folder: &Folder) -> PathBuf {
 fn people_see_one_line_a_key_and_a_tensor() {
     let folder = Folder::new("inspect-text");
     small_model(&folder);
-    let output = gguf(&["inspect", "small.gguf"], folder.root());
+    let output = gguf(&["inspect", "small.gguf", "--metadata", "--tensors"], folder.root());
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let expected = "\
 small.gguf
@@ -80,6 +85,64 @@ total        2         132    152             9.21
 }
 
 #[test]
+fn the_first_screen_tells_what_a_model_is() {
+    let folder = Folder::new("inspect-screen");
+    small_model(&folder);
+    let output = gguf(&["inspect", "small.gguf"], folder.root());
+    let expected = "\
+evil\\u{1b}[2J\\nerror: forged
+  file          small.gguf
+  size          960 B, 9.21 bits per weight, GGUF version 3
+  architecture  llama
+  parameters    132
+  chat template none
+  matrices      Q8_0: output
+  cannot run    key llama.block_count is missing
+  more          --metadata, --tensors [REGEX], --template, --vocab [REGEX],
+                --values TENSOR, --full, --json
+";
+    assert_eq!(text(&output.stdout), expected);
+    let output = gguf(&["inspect"], folder.root());
+    let screen = text(&output.stdout);
+    assert!(screen.lines().count() <= 24 && screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
+    for line in [
+        "Storyteller\n",
+        "  parameters    3.67 M\n",
+        "  context       1024 tokens\n",
+        "  type          F16\n",
+        "  runs with     gguf chat, ",
+    ] {
+        assert!(screen.contains(line), "{line}: {screen}");
+    }
+}
+
+#[test]
+fn tensors_tokens_and_numbers_are_chosen_by_patterns() {
+    let folder = Folder::new("inspect-patterns");
+    small_model(&folder);
+    let run = |args: &[&str]| {
+        let output = gguf(&[&["inspect", "small.gguf"], args].concat(), folder.root());
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        text(&output.stdout).to_owned()
+    };
+    let tensors = run(&["--tensors", "^out"]);
+    assert!(tensors.contains("Tensors: 1 of 2\n") && !tensors.contains("norm"), "{tensors}");
+    let values = run(&["--values", "norm"]);
+    assert!(values.starts_with("norm  [4]  F32  4 elements\n  min 0.000000e0  max 0.000000e0  mean"), "{values}");
+    let json: Json = serde_json::from_str(&run(&["--values", "norm|output", "--json"])).expect("JSON");
+    assert_eq!((&json[0]["values"][1]["zeros"], &json[0]["values"][0]["nan"]), (&json!(4), &json!(0)));
+    let none = gguf(&["inspect", "small.gguf", "--values", "nothing"], folder.root());
+    assert_eq!(text(&none.stderr), "error: small.gguf: no tensor matches nothing\n");
+    let bad = gguf(&["inspect", "small.gguf", "--tensors", "("], folder.root());
+    assert_eq!(text(&bad.stderr), "error: pattern (: error: unclosed group\n");
+    let of_embedded = |args: &[&str]| text(&gguf(&[&["inspect"], args].concat(), folder.root()).stdout).to_owned();
+    assert_eq!(of_embedded(&["--vocab", "^<s>$"]), "      1  control                0  '<s>'\n");
+    assert_eq!(of_embedded(&["--template"]), of_embedded(&["--key", "tokenizer.chat_template"]));
+    // An option's pattern that is a file's name is the model.
+    assert_eq!(text(&gguf(&["inspect", "--tensors", "small.gguf"], folder.root()).stdout), run(&["--tensors"]));
+}
+
+#[test]
 fn programs_get_valid_json() {
     let folder = Folder::new("inspect-json");
     small_model(&folder);
@@ -90,6 +153,7 @@ fn programs_get_valid_json() {
     };
     let model = &run(&["inspect", "--json", "small.gguf"])[0];
     assert_eq!((&model["parameters"], &model["file_bytes"]), (&json!(132), &json!(960)));
+    assert_eq!((&model["schema_version"], &model["summary"]["runs"]), (&json!(1), &json!(false)));
     let metadata = &model["metadata"];
     assert_eq!(metadata["general.name"]["value"], "evil\x1b[2J\nerror: forged");
     assert_eq!(metadata["a.nan"], json!({ "type": "FLOAT32", "value": "NaN" }));
@@ -149,11 +213,11 @@ fn a_bad_file_does_not_hide_the_good_ones() {
     std::fs::write(folder.path("bad.gguf"), b"GGUF\x03\0\0\0").expect("written");
     let output = gguf(&["inspect", "bad.gguf", "small.gguf", "none.gguf"], folder.root());
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stdout).contains("output.weight"));
+    assert!(text(&output.stdout).contains("small.gguf"));
     assert_eq!(
         text(&output.stderr),
         "error: bad.gguf: tensor count at offset 8: 8 bytes needed, 0 left in the file (truncated download?)\n\
-         error: none.gguf: cannot open: No such file or directory (os error 2)\n"
+         error: none.gguf: no such file, nor a model of this name\n"
     );
 }
 
@@ -163,7 +227,7 @@ fn a_closed_pipe_is_no_error() {
     let path = folder.path("long.gguf");
     let tensors: Vec<_> = (0..20_000).map(|i| spec(&format!("tensor.{i}"), &[0], TensorType::F32)).collect();
     Writer::create(&path, Overwrite::Refuse, &metadata(), &tensors).expect("created").finish().expect("finished");
-    for options in [&[][..], &["--json"], &["--full"]] {
+    for options in [&[][..], &["--json"], &["--full"], &["--tensors"]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gguf"));
         command.arg("inspect").arg(&path).args(options).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("runs");
@@ -214,7 +278,7 @@ fn a_model_of_a_billion_weights_is_shown() {
         let start = Instant::now();
         let output = Command::new(env!("CARGO_BIN_EXE_gguf")).arg("inspect").arg(&path).output().expect("runs");
         assert!(output.status.success(), "{output:?}");
-        assert!(text(&output.stdout).contains("1.24 B parameters"), "{}", text(&output.stdout));
+        assert!(text(&output.stdout).contains("  parameters    1.24 B\n"), "{}", text(&output.stdout));
         start.elapsed()
     });
     let best = times.min().expect("five");

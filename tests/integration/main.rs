@@ -42,6 +42,12 @@ mod inspect;
 mod quantize_command;
 // Options of `gguf quantize` and `gguf convert`, reports.
 mod quantize_options;
+// Names in place of paths.
+mod names;
+// `gguf edit`.
+mod edit;
+// `gguf diff`.
+mod diff;
 // Outputs that cannot be written.
 mod outputs;
 // What is told before a run.
@@ -61,6 +67,8 @@ mod tokenize_command;
 mod tokenizers;
 // Quantized, multimodal and older checkpoints.
 mod sources;
+// Spellings of other tools.
+mod spellings;
 // Settings of checkpoints.
 mod settings;
 // The embedded model, from checkpoint to answer.

@@ -52,7 +52,7 @@ fn dry_runs_tell_what_stands_in_the_way() {
     let (code, error, _) = run(&["storyteller-F16.gguf", "--force"]);
     assert_eq!((code, &*error), (Some(2), "error: storyteller-F16.gguf: is an input, and would be overwritten\n"));
     let (code, error, _) = run(&["folder"]);
-    assert_eq!((code, &*error), (Some(2), "error: folder: is a folder (-o names the file)\n"));
+    assert_eq!((code, &*error), (Some(2), "error: folder: is a folder (name the file)\n"));
     let (code, error, _) = run(&["no/out.gguf"]);
     assert!(code == Some(2) && error.starts_with("error: no/out.gguf: cannot create: "), "{error}");
     assert_eq!(fs::read(folder.path("out.gguf")).expect("there"), b"old");

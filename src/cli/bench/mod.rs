@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gguf::bench::{self, Kind, MadeModel, Options, Shape, Test};
 use gguf::bytes::Bytes;
 use gguf::gguf::Reader;
@@ -16,6 +17,7 @@ use gguf::printable::printable_path;
 use gguf::quantize::{self, FileType, Plan};
 
 use crate::model_args::{self, RunArgs, short_name};
+use crate::quantize::types::file_types;
 use crate::{outputs, progress, units};
 
 /// Measures how fast a model runs: prompts (pp) and generation (tg), each beside the machine's limit, which is
@@ -31,14 +33,14 @@ use crate::{outputs, progress, units};
   gguf bench --shape llama-1b -t Q4_K_M              # no file needed
   gguf bench --shape llama-1b -t F16 --save 1b.gguf  # write the made model, measure nothing")]
 pub(crate) struct Args {
-    /// GGUF file (default: the embedded model)
+    /// File, folder or name (default: the embedded model)
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Make a model of this shape in place of a file's
-    #[arg(long, value_name = "SHAPE", conflicts_with = "model", value_parser = parse_shape)]
+    #[arg(long, value_name = "SHAPE", conflicts_with = "model", value_parser = shapes())]
     shape: Option<&'static str>,
     /// Mix that the made model is quantized to
-    #[arg(long = "type", short = 't', value_name = "TYPE", requires = "shape", default_value = "Q4_K_M", value_parser = parse_type)]
+    #[arg(long = "type", short = 't', value_name = "TYPE", requires = "shape", default_value = "Q4_K_M", value_parser = file_types(), hide_possible_values = true)]
     file_type: FileType,
     /// Write the made model to this file, and measure nothing
     #[arg(long, value_name = "FILE", requires = "shape")]
@@ -68,15 +70,10 @@ pub(crate) struct Args {
     json: bool,
 }
 
-fn parse_shape(text: &str) -> Result<&'static str, String> {
-    Shape::from_name(text).map(Shape::name).ok_or_else(|| {
-        let known: Vec<String> = Shape::all().map(|shape| format!("{} ({})", shape.name(), shape.like())).collect();
-        format!("one of {}", known.join(", "))
-    })
-}
-
-fn parse_type(text: &str) -> Result<FileType, String> {
-    FileType::from_name(text).ok_or_else(|| "F16, BF16, Q8_0, Q4_K_M ...".into())
+/// A parser of shapes that shells can complete and `--help` lists.
+fn shapes() -> impl TypedValueParser<Value = &'static str> {
+    let values = Shape::all().map(|shape| PossibleValue::new(shape.name()).help(format!("like {}", shape.like())));
+    PossibleValuesParser::new(values).try_map(|name| Shape::from_name(&name).map(Shape::name).ok_or("no such shape"))
 }
 
 /// A loaded model, and how long that took.
@@ -135,7 +132,7 @@ fn load(args: &Args, made: Option<&Made>) -> anyhow::Result<Loaded> {
     let start = Instant::now();
     let reader = match (in_memory, &args.model) {
         (Some(reader), _) => reader,
-        (None, path) => Reader::open(path.as_deref().unwrap_or(Path::new("")))?,
+        (None, path) => model_args::open(path.as_deref().unwrap_or(Path::new("")))?,
     };
     let model = Arc::new(Model::from_reader_with(&reader, args.run.load)?);
     let load_time = start.elapsed();

@@ -1,42 +1,68 @@
-//! `gguf inspect`: metadata, tensors and totals of models, without reading their data.
+//! `gguf inspect`: what a model is, its metadata, tensors, tokens and numbers.
 
-mod json;
-mod text;
+mod first_screen;
+pub(crate) mod json;
+pub(crate) mod text;
+mod values;
+mod vocab;
 
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use gguf::gguf::Reader;
+use gguf::gguf::{Reader, TensorInfo, Value, keys};
+use gguf::inspect as look;
 use gguf::printable::{printable, printable_path};
+use regex::Regex;
+use serde_json::Value as Json;
 
 use crate::model_args;
 
-/// Shows what is inside GGUF files. Only headers are read, so that a model of any size is shown at once.
+/// Shows what a GGUF file is: a summary of one screen, or with options its metadata, tensors, tokens and numbers.
 ///
-/// A split model (NAME-00001-of-00003.gguf ...) is shown as one, by the path of any of its files.
+/// Only headers are read (but for --values), so that a model of any size is shown at once. A split model
+/// (NAME-00001-of-00003.gguf ...) is shown as one, by the path of any of its files.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gguf inspect                                      # the embedded model
   gguf inspect model.gguf
-  gguf inspect model.gguf --tensors | grep attn_v
-  gguf inspect model.gguf --key tokenizer.chat_template
+  gguf inspect model.gguf --full                    # all metadata and tensors
+  gguf inspect model.gguf --tensors attn_v          # the tensors whose names match
+  gguf inspect model.gguf --values token_embd       # what their numbers look like
+  gguf inspect model.gguf --vocab '^▁the'           # the tokens whose texts match
+  gguf inspect model.gguf --template
+  gguf inspect model.gguf --key general.name
   gguf inspect *.gguf --json | jq '.[] | {path, bits_per_weight}'")]
 pub(crate) struct Args {
-    /// GGUF files (default: the embedded model)
+    /// Files, folders or names (default: the embedded model)
     #[arg(value_name = "MODEL")]
     models: Vec<PathBuf>,
-    /// Show the metadata only
+    /// Show the metadata
     #[arg(long, short)]
     metadata: bool,
-    /// Show the tensors only
-    #[arg(long, short)]
-    tensors: bool,
-    /// Show long texts and arrays whole
+    /// Show the tensors; with REGEX, those whose names match
+    #[arg(long, short, value_name = "REGEX", num_args = 0..=1, default_missing_value = "")]
+    tensors: Option<String>,
+    /// Show everything, long texts and arrays whole
     #[arg(long)]
     full: bool,
+    /// Show the chat template as it is
+    #[arg(long, conflicts_with_all = ["metadata", "tensors", "full", "vocab", "values", "key", "json"])]
+    template: bool,
+    /// Show the tokens (id, kind, score, text); with REGEX, those whose texts match
+    #[arg(
+        long,
+        value_name = "REGEX",
+        num_args = 0..=1,
+        default_missing_value = "",
+        conflicts_with_all = ["metadata", "tensors", "full", "values", "key"]
+    )]
+    vocab: Option<String>,
+    /// Show the range, mean, deviation, spread and outliers of the tensors whose names match
+    #[arg(long, value_name = "REGEX", conflicts_with_all = ["metadata", "tensors", "full", "key"])]
+    values: Option<String>,
     /// Show the value of one key only, whole, arrays with an element a line
     #[arg(long, value_name = "KEY", conflicts_with_all = ["metadata", "tensors", "full", "json"])]
     key: Option<String>,
@@ -46,17 +72,59 @@ pub(crate) struct Args {
 }
 
 /// What of a model is shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Sections {
     metadata: bool,
     tensors: bool,
     full: bool,
+    /// Tensors that are shown.
+    pattern: Regex,
+}
+
+/// What is asked for.
+enum View {
+    FirstScreen,
+    Sections(Sections),
+    Template,
+    Vocabulary(Regex),
+    Values(Regex),
+    Key(String),
 }
 
 impl Args {
-    const fn sections(&self) -> Sections {
-        let all = self.metadata == self.tensors;
-        Sections { metadata: all || self.metadata, tensors: all || self.tensors, full: self.full }
+    /// The models and the view. An option's pattern that is a file's name is a model: `--tensors model.gguf`.
+    fn parse(&self) -> anyhow::Result<(Vec<PathBuf>, View)> {
+        let mut models = self.models.clone();
+        let mut pattern = |given: &Option<String>| -> anyhow::Result<Option<Regex>> {
+            let Some(given) = given.as_deref() else { return Ok(None) };
+            let is_file = Path::new(given).is_file() || given.ends_with(".gguf");
+            if is_file {
+                models.insert(0, given.into());
+            }
+            vocab::pattern(if is_file { "" } else { given }).map(Some)
+        };
+        let (tensors, vocabulary) = (pattern(&self.tensors)?, pattern(&self.vocab)?);
+        let all = self.metadata == tensors.is_some();
+        let shows_sections = self.metadata || tensors.is_some() || self.full || self.json;
+        let view = if let Some(key) = &self.key {
+            View::Key(key.clone())
+        } else if let Some(given) = &self.values {
+            View::Values(vocab::pattern(given)?)
+        } else if let Some(pattern) = vocabulary {
+            View::Vocabulary(pattern)
+        } else if self.template {
+            View::Template
+        } else if shows_sections {
+            View::Sections(Sections {
+                metadata: all || self.metadata,
+                tensors: all || tensors.is_some(),
+                full: self.full,
+                pattern: tensors.map_or_else(|| vocab::pattern(""), Ok)?,
+            })
+        } else {
+            View::FirstScreen
+        };
+        Ok((models, view))
     }
 }
 
@@ -64,9 +132,11 @@ impl Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut seen = HashSet::new();
-    let mut models = Vec::new();
+    let mut objects = Vec::new();
     let mut code = ExitCode::SUCCESS;
-    for (number, reader) in readers(&args.models).enumerate() {
+    let (models, view) = args.parse()?;
+    let many = models.len() > 1;
+    for (number, reader) in readers(&models).enumerate() {
         let reader = match reader {
             Ok(reader) => reader,
             Err(error) => {
@@ -85,32 +155,77 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             eprintln!("warning: {}: {warning}", printable_path(reader.path()));
         }
         if args.json {
-            models.push(json::model(&reader, args.sections()));
-        } else if let Some(key) = &args.key {
-            write_key(&mut out, &reader, key)?;
-        } else {
-            if number > 0 {
-                writeln!(out)?;
-            }
-            text::write_model(&mut out, &reader, args.sections())?;
+            objects.push(object(&reader, &view)?);
+            continue;
         }
+        if number > 0 && matches!(view, View::FirstScreen | View::Sections(_)) {
+            writeln!(out)?;
+        }
+        show(&mut out, &reader, &view, many)?;
     }
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &models).map_err(io::Error::from)?;
+        serde_json::to_writer_pretty(&mut out, &objects).map_err(io::Error::from)?;
         writeln!(out)?;
     }
     out.flush()?;
     Ok(code)
 }
 
+fn show(out: &mut impl Write, reader: &Reader, view: &View, many: bool) -> anyhow::Result<()> {
+    match view {
+        View::FirstScreen => Ok(first_screen::write(out, reader, !many)?),
+        View::Sections(sections) => Ok(text::write_model(out, reader, sections)?),
+        View::Template => write_key(out, reader, keys::TOKENIZER_CHAT_TEMPLATE),
+        View::Key(key) => write_key(out, reader, key),
+        View::Vocabulary(pattern) => {
+            vocab::write(out, reader.metadata(), pattern).with_context(|| printable_path(reader.path()).to_string())
+        }
+        View::Values(pattern) => {
+            for tensor in matching(reader, pattern)? {
+                values::write(out, tensor, &numbers(reader, tensor)?)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn object(reader: &Reader, view: &View) -> anyhow::Result<Json> {
+    let none = Sections { metadata: false, tensors: false, full: false, pattern: vocab::pattern("")? };
+    let mut object = json::model(reader, if let View::Sections(sections) = view { sections } else { &none });
+    match view {
+        View::Vocabulary(pattern) => object["vocabulary"] = vocab::json(reader.metadata(), pattern)?,
+        View::Values(pattern) => {
+            let tensors = matching(reader, pattern)?;
+            let one =
+                |tensor: &&TensorInfo| -> anyhow::Result<Json> { Ok(values::json(tensor, &numbers(reader, tensor)?)) };
+            object["values"] = tensors.iter().map(one).collect::<anyhow::Result<Json>>()?;
+        }
+        _ => {}
+    }
+    Ok(object)
+}
+
+/// The tensors whose names match.
+fn matching<'a>(reader: &'a Reader, pattern: &Regex) -> anyhow::Result<Vec<&'a TensorInfo>> {
+    let tensors: Vec<&TensorInfo> = reader.tensors().iter().filter(|tensor| pattern.is_match(&tensor.name)).collect();
+    let path = printable_path(reader.path());
+    anyhow::ensure!(!tensors.is_empty(), "{path}: no tensor matches {}", printable(pattern.as_str()));
+    Ok(tensors)
+}
+
+fn numbers(reader: &Reader, tensor: &TensorInfo) -> anyhow::Result<look::Values> {
+    let place = || format!("{}: tensor {}", printable_path(reader.path()), printable(&tensor.name));
+    look::values(reader, tensor).with_context(place)
+}
+
 /// The models at `paths`, or the embedded one.
 fn readers(paths: &[PathBuf]) -> impl Iterator<Item = anyhow::Result<Reader>> {
     let embedded = paths.is_empty().then(model_args::embedded);
-    embedded.into_iter().chain(paths.iter().map(|path| Ok(Reader::open(path)?)))
+    embedded.into_iter().chain(paths.iter().map(|path| model_args::open(path)))
 }
 
 fn write_key(out: &mut impl Write, reader: &Reader, key: &str) -> anyhow::Result<()> {
-    let value = reader.metadata().get(key);
+    let value: Option<&Value> = reader.metadata().get(key);
     let missing = || format!("{}: key {} is not there", printable_path(reader.path()), printable(key));
     Ok(text::write_value(out, value.with_context(missing)?)?)
 }

@@ -4,69 +4,79 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 
 use gguf::TensorType;
-use gguf::gguf::{Array, Reader, Value, ValueType, keys};
+use gguf::gguf::{Array, Reader, TensorInfo, Value, ValueType, keys};
 use gguf::printable::{printable, printable_path};
 use gguf::quantize::TypeTotal;
 
 use super::Sections;
-use crate::table::{Column, Table};
+use crate::table::{Column, Table, wrapped};
 use crate::totals::{self, bits_per_weight};
-use crate::units;
+use crate::{terminal, units};
 
 /// Characters of a text, and of all elements of an array together, unless everything is shown.
 const MAX_CHARS: usize = 72;
 
 /// Writes the sections of a model.
-pub(super) fn write_model(out: &mut impl Write, reader: &Reader, sections: Sections) -> io::Result<()> {
-    write_summary(out, reader)?;
+pub(super) fn write_model(out: &mut impl Write, reader: &Reader, sections: &Sections) -> io::Result<()> {
+    write_header(out, reader)?;
     if sections.metadata {
         writeln!(out, "\nMetadata: {} keys", reader.metadata().len())?;
         write_metadata(out, reader, sections.full)?;
     }
     if sections.tensors {
-        writeln!(out, "\nTensors: {}", reader.tensors().len())?;
-        if !reader.tensors().is_empty() {
-            write_tensors(out, reader)?;
+        let matching = reader.tensors().iter().filter(|tensor| sections.pattern.is_match(&tensor.name));
+        let tensors: Vec<&TensorInfo> = matching.collect();
+        let of = if sections.pattern.as_str().is_empty() {
+            String::new()
+        } else {
+            format!(" of {}", reader.tensors().len())
+        };
+        writeln!(out, "\nTensors: {}{of}", tensors.len())?;
+        if !tensors.is_empty() {
+            write_tensors(out, reader, &tensors)?;
             writeln!(out, "\nTotals")?;
-            write_totals(out, reader)?;
+            write_totals(out, &tensors)?;
         }
     }
     Ok(())
 }
 
-fn write_summary(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
+fn write_header(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
     let architecture = reader.metadata().get(keys::GENERAL_ARCHITECTURE).and_then(Value::as_str);
     writeln!(out, "{}", printable_path(reader.path()))?;
-    write!(
-        out,
-        "GGUF version {}, {}",
-        reader.version(),
-        printable(architecture.unwrap_or("no architecture")).limit(40)
-    )?;
-    write!(out, ", {} parameters", units::count(reader.parameters()))?;
-    write!(out, ", {} ({} bytes)", units::bytes(reader.file_bytes()), reader.file_bytes())?;
-    if let Some(bits) = bits_per_weight(tensor_bytes(reader), reader.parameters()) {
-        write!(out, ", {bits:.2} bits per weight")?;
-    }
-    if reader.shards().len() > 1 {
-        write!(out, ", {} files", reader.shards().len())?;
-    }
-    writeln!(out)
+    let architecture = printable(architecture.unwrap_or("no architecture")).limit(40);
+    let (parameters, bytes) = (units::count(reader.parameters()), reader.file_bytes());
+    let bits = bits_per_weight(tensor_bytes(reader), reader.parameters());
+    let bits = bits.map_or_else(String::new, |bits| format!(", {bits:.2} bits per weight"));
+    let files = if reader.shards().len() > 1 { format!(", {} files", reader.shards().len()) } else { String::new() };
+    let size = format!("{} ({bytes} bytes)", units::bytes(bytes));
+    let line =
+        format!("GGUF version {}, {architecture}, {parameters} parameters, {size}{bits}{files}", reader.version());
+    wrapped(&line, terminal::width().unwrap_or(usize::MAX)).iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 
 fn write_metadata(out: &mut impl Write, reader: &Reader, full: bool) -> io::Result<()> {
-    let text = |value: &Value| match value {
-        Value::String(text) if full => printable(text).to_string(),
-        Value::String(text) => printable(text).limit(MAX_CHARS).to_string(),
-        Value::Array(array) => array_text(array, if full { usize::MAX } else { MAX_CHARS }),
+    let whole = |value: &Value| match value {
+        Value::String(text) => printable(text).to_string(),
+        Value::Array(array) => array_text(array, usize::MAX),
         number => number_text(number),
     };
+    let text = |value: &Value| if full { whole(value) } else { short_value(value) };
     let mut table = Table::new([Column::names("key"), Column::left("type").optional(1), Column::texts("value")]);
     for (key, value) in reader.metadata().iter() {
         table.row([printable(key).to_string(), type_text(value), text(value)]);
     }
     // Borders around a text of many lines help nobody.
     if full { table.write_plain(out) } else { table.write(out) }
+}
+
+/// A value in one short line.
+pub(crate) fn short_value(value: &Value) -> String {
+    match value {
+        Value::String(text) => printable(text).limit(MAX_CHARS).to_string(),
+        Value::Array(array) => array_text(array, MAX_CHARS),
+        number => number_text(number),
+    }
 }
 
 fn type_text(value: &Value) -> String {
@@ -126,8 +136,11 @@ fn quoted(text: &[u8]) -> String {
 }
 
 /// A table for each file.
-fn write_tensors(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
+fn write_tensors(out: &mut impl Write, reader: &Reader, tensors: &[&TensorInfo]) -> io::Result<()> {
     for (number, shard) in reader.shards().iter().enumerate() {
+        if !tensors.iter().any(|tensor| tensor.shard() == number) {
+            continue;
+        }
         if reader.shards().len() > 1 {
             writeln!(out, "{}: {} bytes", printable_path(shard.path()), shard.file_bytes())?;
         }
@@ -138,7 +151,7 @@ fn write_tensors(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
             Column::right("bytes").optional(2),
             Column::right("offset").optional(3),
         ]);
-        for tensor in reader.tensors().iter().filter(|tensor| tensor.shard() == number) {
+        for tensor in tensors.iter().filter(|tensor| tensor.shard() == number) {
             table.row([
                 printable(&tensor.name).to_string(),
                 units::shape(&tensor.shape),
@@ -152,9 +165,9 @@ fn write_tensors(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
     Ok(())
 }
 
-fn write_totals(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
+fn write_totals(out: &mut impl Write, tensors: &[&TensorInfo]) -> io::Result<()> {
     let mut types: BTreeMap<TensorType, TypeTotal> = BTreeMap::new();
-    for tensor in reader.tensors() {
+    for tensor in tensors {
         types.entry(tensor.ty).or_default().add(1, tensor.elements(), tensor.bytes());
     }
     totals::write(out, &types)
@@ -162,7 +175,7 @@ fn write_totals(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
 
 /// Bytes of all tensors together.
 pub(super) fn tensor_bytes(reader: &Reader) -> u64 {
-    reader.tensors().iter().map(gguf::gguf::TensorInfo::bytes).fold(0, u64::saturating_add)
+    reader.tensors().iter().map(TensorInfo::bytes).fold(0, u64::saturating_add)
 }
 
 /// Writes one value whole. On a terminal, what could steer it is escaped; a program gets texts as they are.

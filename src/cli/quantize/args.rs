@@ -3,25 +3,9 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gguf::TensorType;
 use gguf::gguf::Value;
 use gguf::quantize::{FileType, Options, RunOptions, TensorPattern, parse_override};
-
-/// A parser of types that shells can complete and `--help` lists.
-pub(crate) fn file_types() -> impl TypedValueParser<Value = FileType> {
-    PossibleValuesParser::new(FileType::ALL.iter().map(|ty| possible_value(*ty)))
-        .try_map(|name| FileType::from_name(&name).ok_or("no such type"))
-}
-
-/// Name, number and description of a type.
-pub(crate) fn possible_value(ty: FileType) -> PossibleValue {
-    let short = ty.name().strip_suffix("_M").filter(|short| FileType::from_name(short) == Some(ty));
-    PossibleValue::new(ty.name())
-        .help(format!("{:5.2} bits, {}", ty.default_bits(), ty.description()))
-        .alias(ty.id_text())
-        .aliases(short)
-}
 
 fn tensor_type(text: &str) -> Result<TensorType, String> {
     TensorType::from_name(text).ok_or_else(|| "a tensor type such as Q6_K, Q8_0 or F16".into())
@@ -105,10 +89,10 @@ impl TypeArgs {
 }
 
 /// What is written, and what is told.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct WriteArgs {
     /// File to write (default: the model's name with the type, in this folder)
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, alias = "outfile", value_name = "FILE")]
     output: Option<PathBuf>,
     /// Replace an existing output
     #[arg(long, short)]
@@ -134,6 +118,16 @@ impl WriteArgs {
     /// The output, or what it is called by default.
     pub(crate) fn output(&self, default: impl FnOnce() -> PathBuf) -> PathBuf {
         self.output.as_deref().map_or_else(default, Path::to_owned)
+    }
+
+    /// Sets the threads where `threads` says so.
+    pub(crate) fn set_threads(&mut self, threads: Option<NonZeroUsize>) {
+        self.threads = threads.or(self.threads);
+    }
+
+    /// Whether an output is named.
+    pub(crate) fn has_output(&self) -> bool {
+        self.output.is_some()
     }
 
     /// The library's options.

@@ -4,14 +4,18 @@ pub(crate) mod args;
 pub(crate) mod carry_out;
 mod error_report;
 mod plan_report;
+pub(crate) mod types;
 
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use gguf::gguf::Reader;
-use gguf::quantize::{self, FileType, GgufSource, Plan};
+use anyhow::{Context as _, bail};
+use gguf::gguf::{Reader, Value};
+use gguf::printable::printable;
+use gguf::quantize::{self, FileType, GgufSource, Options, Plan, Source};
 
+use crate::model_args;
 use crate::table::{Column, Table};
 use args::{TypeArgs, WriteArgs};
 
@@ -21,7 +25,8 @@ use args::{TypeArgs, WriteArgs};
 /// been read back; until then nothing of it is there, and an older file stays as it was.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "gguf quantize [OPTIONS] --type <TYPE> <MODEL>",
+    override_usage = "gguf quantize [OPTIONS] --type <TYPE> <MODEL>\n       \
+                      gguf quantize <MODEL> [OUTPUT] <TYPE>\n       gguf quantize --list-types",
     after_help = "Examples:
   gguf quantize llama-F16.gguf -t Q4_K_M
   gguf quantize llama-F16.gguf -t Q4_K_M --dry-run      # which tensor becomes what, the file's size
@@ -31,17 +36,18 @@ use args::{TypeArgs, WriteArgs};
   gguf quantize --list-types"
 )]
 pub(crate) struct Args {
-    /// GGUF file, or any shard of a split model
+    /// File (any shard of a split model), folder or name
     #[arg(value_name = "MODEL", required_unless_present = "list_types")]
     model: Option<PathBuf>,
+    /// Output, type and threads in the order of llama-quantize, in place of -o, -t and -j
+    #[arg(value_name = "OUTPUT TYPE", num_args = 0..=3, hide = true)]
+    rest: Vec<String>,
     /// What to quantize to: a name (in any case) or llama.cpp's number
     #[arg(
         long = "type",
         short = 't',
         value_name = "TYPE",
-        required_unless_present = "list_types",
-        value_parser = args::file_types(),
-        ignore_case = true
+        value_parser = types::file_types()
     )]
     file_type: Option<FileType>,
     /// Write as many files as the model has, with the same tensors in each
@@ -64,18 +70,81 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return list_types();
     }
     let model = args.model.as_deref().context("no model")?;
-    let file_type = args.file_type.context("no type")?;
-    let reader = Reader::open(model)?;
+    let named = Positional::parse(args)?;
+    let file_type = named.file_type;
+    let reader = model_args::open(model)?;
     let source = GgufSource::new(&reader);
     let mut options = args.types.options(file_type)?;
     options.allow_requantize = args.allow_requantize;
     options.keep_split = args.keep_split;
     let plan = Plan::new(&source, &options)?;
-    let output = args.write.output(|| quantize::output_name(model, file_type));
-    carry_out::carry_out(&source, &plan, &args.write, &output, "quantizing", reader.file_bytes())
+    tell_unmatched(&options, &source);
+    let default = || quantize::output_name(&named_model(reader.path(), &reader), file_type);
+    let output = named.output.unwrap_or_else(|| args.write.output(default));
+    let mut write = args.write.clone();
+    write.set_threads(named.threads);
+    carry_out::carry_out(&source, &plan, &write, &output, "quantizing", reader.file_bytes())
 }
 
-fn list_types() -> anyhow::Result<ExitCode> {
+/// What can also be given without options: `MODEL [OUTPUT] TYPE [THREADS]`, as llama-quantize takes it.
+struct Positional {
+    output: Option<PathBuf>,
+    file_type: FileType,
+    threads: Option<NonZeroUsize>,
+}
+
+impl Positional {
+    fn parse(args: &Args) -> anyhow::Result<Self> {
+        let mut rest: Vec<&str> = args.rest.iter().map(String::as_str).collect();
+        if let Some(file_type) = args.file_type {
+            anyhow::ensure!(rest.len() < 2, "{}: one too many (-t gives the type)", printable(rest[1]));
+            return Ok(Self { output: output(args, rest.pop())?, file_type, threads: None });
+        }
+        // A number at the end is the threads when a type stands before it.
+        let threads = match rest[..] {
+            [.., ty, last] if types::find(ty).is_some() => last.parse().ok(),
+            _ => None,
+        };
+        if threads.is_some() {
+            rest.pop();
+        }
+        let Some(last) = rest.pop() else { bail!("no type: -t Q4_K_M is the usual choice (--list-types shows all)") };
+        let file_type = types::find(last)
+            .with_context(|| format!("{}: no such type (--list-types shows them)", printable(last)))?;
+        anyhow::ensure!(rest.len() < 2, "{}: one too many", printable(rest[0]));
+        Ok(Self { output: output(args, rest.pop())?, file_type, threads })
+    }
+}
+
+/// An output that is given without `-o`.
+fn output(args: &Args, given: Option<&str>) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(given) = given
+        && args.write.has_output()
+    {
+        bail!("{}: the output is given twice", printable(given));
+    }
+    Ok(given.map(PathBuf::from))
+}
+
+/// The model's path; where that is a checksum (a blob of Ollama's), its own name.
+fn named_model(path: &Path, reader: &Reader) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_blob = name.strip_prefix("sha256-").is_some_and(|digits| digits.len() == 64);
+    let own = reader.metadata().get("general.name").and_then(Value::as_str).filter(|_| is_blob);
+    own.map_or_else(|| path.to_owned(), |own| PathBuf::from(own.replace(|c: char| c == '/' || c.is_control(), "-")))
+}
+
+/// Says which patterns of `--tensor-type` match no tensor.
+pub(crate) fn tell_unmatched(options: &Options, source: &dyn Source) {
+    for pattern in &options.tensor_types {
+        if !source.tensors().iter().any(|tensor| pattern.matches(&tensor.name)) {
+            eprintln!("warning: no tensor matches {} (--tensor-type)", printable(pattern.pattern()));
+        }
+    }
+}
+
+/// Shows the types.
+pub(crate) fn list_types() -> anyhow::Result<ExitCode> {
     let mut table = Table::new([
         Column::left("type"),
         Column::right("number").optional(2),
