@@ -4,7 +4,7 @@
 
 use serde_json::Value as Json;
 
-use super::model_card::ModelCard;
+use super::model_card::{ModelCard, Yaml};
 use super::{Error, Folder, model_name};
 use crate::gguf::{Array, Metadata, TensorSpec, Value, keys};
 
@@ -26,7 +26,7 @@ pub(super) fn write(
         parts.fill_from(&model_name::parse(id, counts.total));
     }
     let text = |metadata: &mut Metadata, key: &str, value: Option<&str>| {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
             metadata.set(format!("general.{key}"), value);
         }
     };
@@ -37,15 +37,19 @@ pub(super) fn write(
     text(metadata, "organization", parts.organization.as_deref());
     text(metadata, "finetune", parts.finetune.as_deref());
     text(metadata, "basename", parts.basename.as_deref());
-    text(metadata, "description", card.get("description"));
+    text(metadata, "description", card.text(&["description", "model_description"]));
     let size = parts.size_label.clone().or_else(|| (counts.total > 0).then(|| counts.label()));
     text(metadata, "size_label", size.as_deref());
-    text(metadata, "license", card.get("license"));
-    text(metadata, "license.name", card.get("license_name"));
-    text(metadata, "license.link", card.get("license_link"));
-    base_models(&card, counts.total, metadata);
+    text(metadata, "license", card.joined("license").as_deref());
+    text(metadata, "license.name", card.text(&["license_name"]));
+    text(metadata, "license.link", card.text(&["license_link"]));
+    for key in ["url", "doi", "uuid", "repo_url"] {
+        text(metadata, &format!("source.{key}"), card.text(&[key, &format!("model_{key}")]));
+    }
+    origins(card.list(&["base_model", "base_models", "base_model_sources"]), "base_model", counts.total, metadata);
+    origins(card.list(&["datasets", "dataset", "dataset_sources"]), "dataset", counts.total, metadata);
     for (key, names) in [("tags", ["tags", "pipeline_tag"]), ("languages", ["languages", "language"])] {
-        let values: Vec<&str> = names.iter().flat_map(|name| card.list(name)).collect();
+        let values = card.texts(&names);
         if !values.is_empty() {
             metadata.set(format!("general.{key}"), Value::Array(Array::strings(values)));
         }
@@ -53,25 +57,44 @@ pub(super) fn write(
     Ok(())
 }
 
-fn base_models(card: &ModelCard, parameters: u64, metadata: &mut Metadata) {
-    let models = ["base_model", "base_models"].map(|name| card.list(name)).concat();
-    if models.is_empty() {
-        return;
-    }
-    let count = u32::try_from(models.len()).unwrap_or(u32::MAX);
-    metadata.set("general.base_model.count", Value::U32(count));
-    for (i, id) in models.iter().enumerate() {
-        let parts = model_name::parse(id, parameters);
+/// Adds what a card tells of the models or data that a model of so many `parameters` was made from: names on the Hub,
+/// addresses, or entries with keys of their own.
+fn origins(listed: Option<Vec<&Yaml>>, kind: &str, parameters: u64, metadata: &mut Metadata) {
+    const HUB: &str = "huggingface.co/";
+    let Some(listed) = listed else { return };
+    metadata.set(format!("general.{kind}.count"), Value::U32(u32::try_from(listed.len()).unwrap_or(u32::MAX)));
+    for (i, origin) in listed.into_iter().enumerate() {
         let mut set = |key: &str, value: Option<&str>| {
-            if let Some(value) = value {
-                metadata.set(format!("general.base_model.{i}.{key}"), value);
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                metadata.set(format!("general.{kind}.{i}.{key}"), value);
             }
         };
+        let id = match origin {
+            Yaml::Text(text) => text.as_str(),
+            Yaml::Map(_) => {
+                for key in
+                    ["name", "author", "version", "organization", "description", "url", "doi", "uuid", "repo_url"]
+                {
+                    set(key, origin.text_of(key));
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        let address = ["http://", "https://", "ssh://"].iter().any(|scheme| id.starts_with(scheme));
+        let on_hub = ["http://", "https://"].iter().find_map(|scheme| id.strip_prefix(scheme)?.strip_prefix(HUB));
+        let name = match (address, on_hub) {
+            (false, _) => Some(id),
+            (true, on_hub) => {
+                on_hub.filter(|id| id.split('/').count() == 2 && id.split('/').all(|part| !part.is_empty()))
+            }
+        };
+        let parts = name.map(|name| model_name::parse(name, parameters)).unwrap_or_default();
         set("name", parts.name.as_deref());
         set("version", parts.version.as_deref());
         set("organization", parts.organization.as_deref());
-        let url = id.contains('/').then(|| format!("https://huggingface.co/{id}"));
-        set("repo_url", url.as_deref());
+        let on_hub = (!address && parts.organization.is_some()).then(|| format!("https://{HUB}{id}"));
+        set("repo_url", if address { Some(id) } else { on_hub.as_deref() });
     }
 }
 
@@ -83,7 +106,9 @@ fn sampling(folder: &Folder, metadata: &mut Metadata) {
     let float = |name: &str| config.get(name).and_then(Json::as_f64).map(|v| Value::F32(v as f32));
     let integer =
         |name: &str| config.get(name).and_then(Json::as_i64).and_then(|v| i32::try_from(v).ok()).map(Value::I32);
+    let text = |name: &str| config.get(name).and_then(Json::as_str).filter(|text| !text.is_empty()).map(Value::from);
     let all = [
+        ("sequence", text("sequence")),
         ("top_k", integer("top_k")),
         ("top_p", float("top_p")),
         ("min_p", float("min_p")),
@@ -158,7 +183,43 @@ fn rounded(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::rounded;
+    use super::*;
+    use crate::tensor_type::TensorType;
+
+    /// Every card of a list, as gguf-py reads it.
+    #[test]
+    fn cards_are_read_as_the_reference_reads_them() {
+        let cases: Json = serde_json::from_str(include_str!("../../testdata/model_cards/expected.json")).expect("JSON");
+        let cases = cases.as_array().expect("a list");
+        let spec = TensorSpec { name: "a.weight".into(), shape: vec![1_200_000_000], ty: TensorType::F16 };
+        for case in cases {
+            let card = case["card"].as_str().expect("a card");
+            let text: &'static [u8] = format!("---\n{card}---\n# Title\n").into_bytes().leak();
+            let files: &'static [(&str, &[u8])] = vec![("README.md", text)].leak();
+            let folder = Folder::Memory { name: case["folder"].as_str().expect("a name").to_owned(), files };
+            let mut metadata = Metadata::new();
+            write(&folder, None, std::slice::from_ref(&spec), &mut metadata).expect("writes");
+            let expected: Vec<(&str, Json)> = case["keys"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|pair| (pair[0].as_str().expect("a key"), pair[1].clone()))
+                .collect();
+            let json = |value: &Value| match value.as_array().and_then(Array::string_bytes) {
+                Some(texts) => texts.map(String::from_utf8_lossy).collect(),
+                None => value.as_u64().map_or_else(|| value.as_str().into(), Json::from),
+            };
+            // The reference takes the size from the weights elsewhere, as the last resort.
+            let counted = !expected.iter().any(|(key, _)| *key == keys::GENERAL_SIZE_LABEL);
+            let found: Vec<(&str, Json)> = metadata
+                .iter()
+                .filter(|(key, _)| *key != keys::GENERAL_TYPE && !(counted && *key == keys::GENERAL_SIZE_LABEL))
+                .map(|(key, value)| (key, json(value)))
+                .collect();
+            assert_eq!(found, expected, "{card}");
+        }
+        assert!(cases.len() > 40);
+    }
 
     #[test]
     fn labels_have_two_digits() {

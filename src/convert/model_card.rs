@@ -1,92 +1,251 @@
-//! The front matter of a model card (`README.md`): the few forms of YAML that cards use.
+//! The front matter of a model card (`README.md`), in YAML.
+//!
+//! It is read as llama.cpp's converter reads it (`gguf-py/gguf/metadata.py`, with PyYAML): plain `no`, `1.0` and
+//! `2024-01-31` are no texts, `null` is nothing.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
+use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::model_name::Parts;
 
-/// Keys with one or several values.
+/// The most values of a card, those of its aliases counted each time.
+const MOST_VALUES: usize = 100_000;
+/// How deep lists and maps may stand within each other.
+const DEEPEST: usize = 64;
+
+/// A value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Yaml {
+    Null,
+    Text(String),
+    /// A boolean, a number or a date, as it is written.
+    Other(String),
+    List(Vec<Yaml>),
+    Map(Vec<(String, Yaml)>),
+}
+
+impl Yaml {
+    /// The entry `key` of a map; of several the last.
+    fn get(&self, key: &str) -> Option<&Self> {
+        let Self::Map(entries) = self else { return None };
+        entries.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// As text, where it is a single value and not empty.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Other(text) => Some(text.as_str()).filter(|text| !text.is_empty()),
+            _ => None,
+        }
+    }
+
+    /// Text of the entry `key`.
+    pub(super) fn text_of(&self, key: &str) -> Option<&str> {
+        self.get(key)?.text()
+    }
+
+    /// A scalar; plain ones may be something else than texts, by the rules of YAML 1.1.
+    fn scalar(text: &str, plain: bool) -> Self {
+        static NULL: [&str; 5] = ["", "~", "null", "Null", "NULL"];
+        static OTHER: LazyLock<Option<Regex>> = LazyLock::new(|| {
+            let whole = r"^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$";
+            let integer = r"^[-+]?(?:0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*(?::[0-5]?[0-9])*|0x[0-9a-fA-F_]+)$";
+            let float = r"^(?:[-+]?[0-9][0-9_]*(?:\.[0-9_]*(?:[eE][-+][0-9]+)?|(?::[0-5]?[0-9])+\.[0-9_]*)|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$";
+            let date = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?)?$";
+            Regex::new(&[whole, integer, float, date].join("|")).ok()
+        });
+        match text {
+            _ if !plain => Self::Text(text.to_owned()),
+            _ if NULL.contains(&text) => Self::Null,
+            _ if OTHER.as_ref().is_some_and(|other| other.is_match(text)) => Self::Other(text.to_owned()),
+            _ => Self::Text(text.to_owned()),
+        }
+    }
+
+    /// Number of values in it.
+    fn size(&self) -> usize {
+        match self {
+            Self::List(items) => 1 + items.iter().map(Self::size).sum::<usize>(),
+            Self::Map(entries) => 1 + entries.iter().map(|(_, value)| value.size()).sum::<usize>(),
+            _ => 1,
+        }
+    }
+}
+
+/// A model card's entries.
 #[derive(Debug, Default)]
 pub(super) struct ModelCard {
-    entries: Vec<(String, Vec<String>)>,
+    entries: Option<Yaml>,
 }
 
 impl ModelCard {
-    /// Reads the lines between the first two `---`. What is nested deeper than a list is passed over.
+    /// Reads the lines between the first two `---`. What is no valid YAML is as if it were not there: it says nothing
+    /// that a model needs.
     pub(super) fn parse(text: &str) -> Self {
         let mut lines = text.lines();
         if lines.next() != Some("---") {
             return Self::default();
         }
-        let mut entries: Vec<(String, Vec<String>)> = Vec::new();
-        for line in lines.take_while(|line| *line != "---") {
-            let trimmed = line.trim();
-            if let Some(item) = trimmed.strip_prefix("- ") {
-                let indented_map = item.contains(": ") && !item.starts_with(['"', '\'']);
-                if let (Some((_, values)), false) = (entries.last_mut(), indented_map) {
-                    values.push(unquoted(item));
-                }
-            } else if !line.starts_with(char::is_whitespace) && !trimmed.starts_with('#') {
-                let Some((key, value)) = trimmed.split_once(':') else { continue };
-                let value = value.trim();
-                let values = match value.strip_prefix('[').and_then(|list| list.strip_suffix(']')) {
-                    Some(list) => list.split(',').map(unquoted).filter(|item| !item.is_empty()).collect(),
-                    None if value.is_empty() => Vec::new(),
-                    None => vec![unquoted(value)],
-                };
-                entries.push((key.to_owned(), values));
-            }
+        let front: String = lines.take_while(|line| *line != "---").flat_map(|line| [line, "\n"]).collect();
+        // As the reference does: Norwegian is a language, and tabs are no fault.
+        let front = front.replace("- no\n", "- \"no\"\n").replace('\t', "  ");
+        Self { entries: parse(&front).filter(|yaml| matches!(yaml, Yaml::Map(_))) }
+    }
+
+    /// The value of the first of these keys that is there, and not null.
+    fn first(&self, keys: &[&str]) -> Option<&Yaml> {
+        let entries = self.entries.as_ref()?;
+        keys.iter().find_map(|key| entries.get(key).filter(|value| **value != Yaml::Null))
+    }
+
+    /// The text of the first of these keys that has one.
+    pub(super) fn text(&self, keys: &[&str]) -> Option<&str> {
+        self.first(keys)?.text()
+    }
+
+    /// The text of `key`; several are joined by commas.
+    pub(super) fn joined(&self, key: &str) -> Option<String> {
+        match self.first(&[key])? {
+            Yaml::List(items) => Some(items.iter().filter_map(Yaml::text).collect::<Vec<_>>().join(",")),
+            value => value.text().map(str::to_owned),
         }
-        Self { entries }
+        .filter(|text| !text.is_empty())
     }
 
-    /// All values of `key`.
-    pub(super) fn list(&self, key: &str) -> Vec<&str> {
-        let values = self.entries.iter().filter(|(name, _)| name == key).flat_map(|(_, values)| values);
-        values.map(String::as_str).collect()
+    /// The texts of all these keys: one each, or a list.
+    pub(super) fn texts(&self, keys: &[&str]) -> Vec<&str> {
+        let values = keys.iter().filter_map(|key| self.first(&[key]));
+        let texts = values.flat_map(|value| match value {
+            Yaml::List(items) => items.iter().filter_map(Yaml::text).collect(),
+            Yaml::Text(text) => vec![text.as_str()],
+            _ => Vec::new(),
+        });
+        texts.collect()
     }
 
-    /// The value of `key`; several are joined by commas.
-    pub(super) fn get(&self, key: &str) -> Option<&str> {
-        self.entries
-            .iter()
-            .find(|(name, values)| name == key && !values.is_empty())
-            .map(|(_, values)| values[0].as_str())
+    /// What the first of these keys that is there lists, or its only text. Not there where there is no such key.
+    pub(super) fn list(&self, keys: &[&str]) -> Option<Vec<&Yaml>> {
+        let entries = self.entries.as_ref()?;
+        Some(match keys.iter().find_map(|key| entries.get(key))? {
+            Yaml::List(items) => items.iter().collect(),
+            value @ Yaml::Text(_) => vec![value],
+            _ => Vec::new(),
+        })
     }
 
     /// The parts of the model's name that the card gives.
     pub(super) fn parts(&self) -> Parts {
-        let either = |a: &str, b: &str| self.get(a).or_else(|| self.get(b)).map(str::to_owned);
+        let text = |keys: &[&str]| self.text(keys).map(str::to_owned);
         Parts {
-            name: either("name", "model_name"),
-            author: either("author", "model_author").or_else(|| either("model_creator", "model_creator")),
-            version: either("version", "model_version"),
-            organization: either("organization", "model_organization"),
-            finetune: either("finetune", "model_finetune"),
-            basename: either("basename", "model_basename").or_else(|| either("model_type", "model_type")),
-            size_label: either("size_label", "model_size_label"),
+            name: text(&["name", "model_name"]),
+            author: text(&["author", "model_author", "model_creator"]),
+            version: text(&["version", "model_version"]),
+            organization: text(&["organization", "model_organization"]),
+            finetune: text(&["finetune", "model_finetune"]),
+            basename: text(&["basename", "model_basename", "model_type"]),
+            size_label: text(&["size_label", "model_size_label"]),
         }
     }
 }
 
-fn unquoted(value: &str) -> String {
-    let value = value.trim();
-    let inner = ['"', '\''].iter().find_map(|&quote| value.strip_prefix(quote)?.strip_suffix(quote));
-    inner.unwrap_or(value).to_owned()
+/// A list or map whose end has not come.
+struct Open {
+    value: Yaml,
+    anchor: usize,
+    /// The key whose value comes next.
+    key: Option<String>,
+}
+
+/// The first document of `text`.
+fn parse(text: &str) -> Option<Yaml> {
+    let mut open: Vec<Open> = Vec::new();
+    let mut anchors: HashMap<usize, Yaml> = HashMap::new();
+    let mut values = 0usize;
+    for event in Parser::new_from_str(text) {
+        let (value, anchor) = match event.ok()?.0 {
+            Event::Scalar(text, style, anchor, _) => (Yaml::scalar(&text, style == ScalarStyle::Plain), anchor),
+            Event::Alias(anchor) => (anchors.get(&anchor)?.clone(), 0),
+            Event::SequenceStart(anchor, _) => {
+                open.push(Open { value: Yaml::List(Vec::new()), anchor, key: None });
+                continue;
+            }
+            Event::MappingStart(anchor, _) => {
+                open.push(Open { value: Yaml::Map(Vec::new()), anchor, key: None });
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let closed = open.pop()?;
+                (closed.value, closed.anchor)
+            }
+            _ => continue,
+        };
+        values = values.saturating_add(value.size());
+        if values > MOST_VALUES || open.len() > DEEPEST {
+            return None;
+        }
+        if anchor > 0 {
+            anchors.insert(anchor, value.clone());
+        }
+        let Some(outer) = open.last_mut() else { return Some(value) };
+        match &mut outer.value {
+            Yaml::List(items) => items.push(value),
+            Yaml::Map(entries) => match outer.key.take() {
+                Some(key) => entries.push((key, value)),
+                None => outer.key = Some(value.text().unwrap_or_default().to_owned()),
+            },
+            _ => return None,
+        }
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
-    use super::ModelCard;
+    use super::*;
+
+    fn texts(card: &ModelCard, key: &str) -> Vec<String> {
+        card.texts(&[key]).into_iter().map(str::to_owned).collect()
+    }
 
     #[test]
     fn cards_as_the_hub_has_them() {
         let card = ModelCard::parse(
-            "---\nlicense: apache-2.0\nlanguage:\n- en\n- \"no\"\ntags: [text-generation, 'a b']\nbase_model:\n  - meta/X-1B\n\
-             model-index:\n- name: y\n  results:\n  - task: 1\n---\nname: not here\n",
+            "---\nlicense: apache-2.0\nlanguage:\n- en\n- no\n- \"de\"\ntags: [text-generation, 'a b']\nbase_model:\n  - meta/X-1B\n\
+             model-index:\n- name: y\n  results:\n  - task: 1\ndescription: >\n  two\n  lines\n---\nname: not here\n",
         );
-        assert_eq!(card.get("license"), Some("apache-2.0"));
-        assert_eq!(card.list("language"), ["en", "no"]);
-        assert_eq!(card.list("tags"), ["text-generation", "a b"]);
-        assert_eq!(card.list("base_model"), ["meta/X-1B"]);
-        assert_eq!(card.get("name"), None);
-        assert!(ModelCard::parse("# Title\n").list("a").is_empty());
+        assert_eq!(card.text(&["license"]), Some("apache-2.0"));
+        assert_eq!(texts(&card, "language"), ["en", "no", "de"]);
+        assert_eq!(texts(&card, "tags"), ["text-generation", "a b"]);
+        assert_eq!(card.list(&["base_model"]), Some(vec![&Yaml::Text("meta/X-1B".into())]));
+        assert_eq!(card.text(&["description"]), Some("two lines\n"));
+        assert_eq!(card.text(&["name"]), None);
+        assert!(ModelCard::parse("# Title\n").list(&["a"]).is_none());
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_from_texts() {
+        let card =
+            ModelCard::parse("---\na: null\nb: no\nc: 1.0\nd: 'no'\ne: [x, 2, ~]\nf: 2024-01-31\ng: v1.0\n---\n");
+        assert_eq!(card.text(&["a", "c"]), Some("1.0"));
+        assert_eq!(texts(&card, "b").len() + texts(&card, "c").len() + texts(&card, "f").len(), 0);
+        assert_eq!((texts(&card, "d"), texts(&card, "g")), (vec!["no".to_owned()], vec!["v1.0".to_owned()]));
+        assert_eq!(card.joined("e").as_deref(), Some("x,2"));
+        assert_eq!(card.list(&["a", "b"]), Some(Vec::new()));
+    }
+
+    /// No card takes more time or stack than its size bears out.
+    #[test]
+    fn cards_cannot_grow() {
+        let deep = format!("---\na: {}\n---\n", "[".repeat(100_000));
+        assert!(ModelCard::parse(&deep).list(&["a"]).is_none());
+        let mut laughs = "---\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..20 {
+            let inner = format!("*a{}", i - 1);
+            laughs.push_str(&format!("a{i}: &a{i} [{}]\n", [inner.as_str(); 10].join(", ")));
+        }
+        assert!(ModelCard::parse(&laughs).list(&["a0"]).is_none());
     }
 }
