@@ -137,6 +137,12 @@ fn tell(conversion: &Conversion) {
         let texts = texts.iter().map(|text| format!("{quote}{}{quote}", printable(text).limit(60)));
         texts.collect::<Vec<_>>().join(", ")
     };
+    let no_rows = conversion.tokens_left_out();
+    if !no_rows.is_empty() {
+        let shown = listed(&no_rows[..no_rows.len().min(5)], "`");
+        let more = if no_rows.len() > 5 { " ..." } else { "" };
+        eprintln!("{} tokens for which the model has no row are left out: {shown}{more}", no_rows.len());
+    }
     let ends = conversion.unnamed_ends();
     if !ends.is_empty() {
         eprintln!(

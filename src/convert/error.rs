@@ -173,9 +173,22 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerProblem {
-    /// Neither of the two files.
-    #[error("no tokenizer.model and no tokenizer.json in this folder")]
+    /// None of the files that hold a tokenizer.
+    #[error("no tokenizer in this folder: tokenizer.json, tokenizer.model, tekken.json, or vocab.json and merges.txt")]
     NoFile,
+    /// A vocabulary and merges whose class is not known.
+    #[error(
+        "vocab.json and merges.txt of a {}: what it does to texts stands in neither, and is known for {known} alone; \
+         AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) in Python's transformers writes a \
+         tokenizer.json, which says it",
+        printable(class).limit(80)
+    )]
+    UnknownClass {
+        /// What its files say of its class.
+        class: String,
+        /// The classes that are known.
+        known: String,
+    },
     /// Not what such a file holds.
     #[error("byte {offset}: not a sentencepiece model")]
     Sentencepiece {
@@ -190,7 +203,27 @@ pub enum TokenizerProblem {
         /// What may stand there.
         expected: &'static str,
     },
-    /// More tokens than the model has.
+    /// Far more tokens than the files hold.
+    #[error("vocab_size: {count} tokens, but the tokenizer's files hold {held}")]
+    Padding {
+        /// Number of tokens that the model should have.
+        count: usize,
+        /// Number of tokens that the files hold.
+        held: usize,
+    },
+    /// A token that the model needs and has no row for.
+    #[error("token {id} (`{}`) is outside the vocabulary of {vocab_size}, but {user}", printable(token).limit(60))]
+    NoRow {
+        /// Its id.
+        id: u64,
+        /// Its text.
+        token: String,
+        /// Number of tokens.
+        vocab_size: usize,
+        /// What needs it.
+        user: &'static str,
+    },
+    /// A piece of text without a row.
     #[error("token {token} is outside the vocabulary of {vocab_size}")]
     Vocabulary {
         /// Its id.

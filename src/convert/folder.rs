@@ -118,6 +118,23 @@ impl Folder {
         Ok(self.read(name)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
+    /// Names of the files in the folder `within` that end in `ending`, in alphabetical order, without that ending.
+    pub(super) fn names(&self, within: &str, ending: &str) -> Vec<String> {
+        let stem = |name: &str| name.strip_suffix(ending).map(str::to_owned);
+        let mut names: Vec<String> = match self {
+            Self::Memory { files, .. } => {
+                let inside = |name: &str| name.strip_prefix(within)?.strip_prefix('/').and_then(stem);
+                files.iter().filter_map(|(name, _)| inside(name)).collect()
+            }
+            Self::Directory { path, .. } => {
+                let entries = std::fs::read_dir(path.join(within)).into_iter().flatten().flatten();
+                entries.filter_map(|entry| stem(entry.file_name().to_str()?)).collect()
+            }
+        };
+        names.sort();
+        names
+    }
+
     /// The checkpoint's tensors.
     ///
     /// # Errors

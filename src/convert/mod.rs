@@ -4,6 +4,9 @@
 //! every tensor's name, shape and type. What comes out of it is a [`Source`]: it is written as it is, or quantized
 //! on its way.
 
+mod added_tokens;
+mod base64;
+mod chat_templates;
 mod error;
 mod folder;
 mod general;
@@ -18,10 +21,13 @@ mod pre_tokenizer;
 mod sentencepiece;
 mod special_tokens;
 mod stored;
+mod tekken;
 mod tensors;
 mod tokenizer;
 mod tokenizer_file;
 mod tokenizer_json;
+mod vocab_files;
+mod vocabulary;
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -98,9 +104,7 @@ pub fn tokenizer(folder: &Folder, pre: Option<&str>) -> Result<Tokenizer, Error>
     let family = arch::by_class(config.class()).ok();
     let changes = family.map(|family| family.token_keys(&config)).unwrap_or_default();
     let mut metadata = Metadata::new();
-    // Some tokenizers behave as the model's name says.
-    metadata.set(keys::GENERAL_NAME, folder.name());
-    tokenizer::write(folder, &config, &changes, pre, &mut metadata)?;
+    tokenizer::write(folder, &config, &changes, pre, &mut metadata)?.write_flags("", &mut metadata);
     from_metadata(&metadata).map_err(|source| Error::Vocabulary { path: folder.path(""), source })
 }
 
@@ -119,6 +123,7 @@ pub struct Conversion {
     read: Vec<String>,
     not_read: Vec<String>,
     unnamed_ends: Vec<String>,
+    tokens_left_out: Vec<String>,
     text_part: bool,
 }
 
@@ -169,7 +174,7 @@ impl Conversion {
         let own = own.finish();
         let mut tokens = Metadata::new();
         let changes = family.token_keys(config);
-        let unnamed_ends = tokenizer::write(&folder, config, &changes, options.pre.as_deref(), &mut tokens)?;
+        let written = tokenizer::write(&folder, config, &changes, options.pre.as_deref(), &mut tokens)?;
         let described: Metadata = own
             .iter()
             .chain(ahead.iter())
@@ -198,6 +203,8 @@ impl Conversion {
         for (key, value) in tokens.iter() {
             metadata.set(key, value.clone());
         }
+        let name = metadata.get(keys::GENERAL_NAME).and_then(Value::as_str).unwrap_or_default().to_owned();
+        written.write_flags(&name, &mut metadata);
         // What can be converted can be run.
         let known: Vec<(&str, &[f32])> =
             made.making.iter().filter_map(|making| Some((making.spec.name.as_str(), making.values()?))).collect();
@@ -218,7 +225,8 @@ impl Conversion {
             predicting_blocks: hparams.next_n,
             read: config.names_read(),
             not_read,
-            unnamed_ends,
+            unnamed_ends: written.unnamed_ends,
+            tokens_left_out: written.left_out.into_iter().map(|(_, text)| text).collect(),
             text_part: config.has_other_parts(),
         })
     }
@@ -233,6 +241,12 @@ impl Conversion {
     #[must_use]
     pub fn unnamed_ends(&self) -> &[String] {
         &self.unnamed_ends
+    }
+
+    /// Texts of the tokens that are left out, because the model has no row for them.
+    #[must_use]
+    pub fn tokens_left_out(&self) -> &[String] {
+        &self.tokens_left_out
     }
 
     /// The checkpoint's class.

@@ -1,11 +1,13 @@
-//! What a checkpoint says about its special tokens: which they are, which are added to texts, which end a generation;
-//! and its chat template.
+//! What a checkpoint says about its special tokens: which they are, which are added to texts, which end a generation.
+
+use std::collections::HashSet;
 
 use serde_json::{Map, Value as Json};
 
 use super::Folder;
-use super::error::Error;
-use super::tokenizer::Tokens;
+use super::chat_templates::ChatTemplates;
+use super::error::{Error, TokenizerProblem};
+use super::vocabulary::{Tokens, Vocabulary};
 use crate::arch::TokenKey;
 use crate::gguf::{Metadata, Value, keys};
 use crate::tokenizer::{SpecialIds, end_tokens};
@@ -137,19 +139,20 @@ fn special_id(part: Option<&Json>) -> Option<&str> {
     part?.get("SpecialToken")?.get("id")?.as_str()
 }
 
-/// Adds special tokens' ids, whether they are added, and the chat template. `json` is the `tokenizer.json` that the
-/// `tokens` are from, if they are. Returns the texts of those end tokens that no key is left for.
+/// Adds special tokens' ids, whether they are added, and the chat templates. `json` is the `tokenizer.json` that the
+/// `vocabulary` is from, if it is. Returns the texts of those end tokens that no key is left for.
 ///
 /// # Errors
-/// When a file of the folder cannot be read.
+/// When a file of the folder cannot be read, or a token is needed that the model has no row for.
 pub(super) fn write(
     folder: &Folder,
     settings: &Map<String, Json>,
     json: Option<&Json>,
-    tokens: &Tokens,
+    vocabulary: &Vocabulary,
     changes: &[TokenKey],
     metadata: &mut Metadata,
 ) -> Result<Vec<String>, Error> {
+    let tokens = &vocabulary.tokens;
     let count = tokens.texts.len();
     let mut found = Found::default();
     for kind in KINDS {
@@ -183,7 +186,7 @@ pub(super) fn write(
         if let Some(add) = add.filter(|_| found.adds(kind).is_none()) {
             found.add(kind, add);
         }
-        if let Some(id) = found.text(kind).and_then(id_of) {
+        if let Some(id) = found.text(kind).and_then(id_of).filter(|&id| id < count as u64) {
             found.ids.push((kind, id));
         }
     }
@@ -198,7 +201,7 @@ pub(super) fn write(
     }
     for change in changes {
         if let TokenKey::Text(kind, text) = change
-            && let Some(id) = id_of(text)
+            && let Some(id) = id_of(text).filter(|&id| id < count as u64)
         {
             match found.ids.iter_mut().find(|(known, _)| known == kind) {
                 Some(entry) => entry.1 = id,
@@ -214,9 +217,8 @@ pub(super) fn write(
             metadata.set(format!("tokenizer.ggml.add_{kind}_token"), *add);
         }
     }
-    if let Some(template) = chat_template(folder, settings)? {
-        metadata.set(keys::TOKENIZER_CHAT_TEMPLATE, template);
-    }
+    let templates = ChatTemplates::read(folder, settings)?;
+    templates.write(metadata);
     for change in changes {
         match change {
             TokenKey::Id(kind, id) if (*id as usize) < count => set_id(kind, *id, metadata),
@@ -224,36 +226,66 @@ pub(super) fn write(
             _ => {}
         }
     }
-    name_ends(folder, &config, tokens, metadata)
+    let generation = folder.json("generation_config.json")?.unwrap_or_default();
+    let ends = listed_ends(&generation, &config);
+    for (id, text) in &vocabulary.left_out {
+        let ends_texts = ["eos", "eot", "eom"].iter().any(|kind| found.text(kind) == Some(text));
+        let user = if ends_texts || ends.contains(id) {
+            "ends a generation"
+        } else if templates.use_text(text) {
+            "the chat template uses it"
+        } else {
+            continue;
+        };
+        let problem = TokenizerProblem::NoRow { id: *id, token: text.clone(), vocab_size: count, user };
+        return Err(Error::Tokenizer { path: folder.path(""), problem });
+    }
+    Ok(name_ends(&ends, tokens, metadata))
 }
 
-/// Gives the end tokens that the checkpoint's settings for generation list, and that nothing else tells, the keys that
-/// are still free for such. Returns the texts of the others.
-fn name_ends(folder: &Folder, config: &Json, tokens: &Tokens, metadata: &mut Metadata) -> Result<Vec<String>, Error> {
+/// The end tokens that the checkpoint's settings for generation list, each once.
+fn listed_ends(generation: &Json, config: &Json) -> Vec<u64> {
+    let mut seen = HashSet::new();
+    let listed = [generation, config].into_iter().flat_map(|settings| match &settings["eos_token_id"] {
+        Json::Array(ids) => ids.as_slice(),
+        id => std::slice::from_ref(id),
+    });
+    listed.filter_map(Json::as_u64).filter(|&id| seen.insert(id)).collect()
+}
+
+/// Gives those of the `listed` end tokens that nothing else tells the keys that are still free for such. Returns the
+/// texts of the others.
+fn name_ends(listed: &[u64], tokens: &Tokens, metadata: &mut Metadata) -> Vec<String> {
     let mut unnamed = Vec::new();
-    let generation = folder.json("generation_config.json")?.unwrap_or_default();
-    let named = |settings: &Json| match &settings["eos_token_id"] {
-        Json::Array(ids) => ids.iter().filter_map(Json::as_u64).collect(),
-        id => id.as_u64().into_iter().collect::<Vec<_>>(),
+    let ids = |metadata: &Metadata| {
+        let id = |key: &str| metadata.get(key).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+        let (eos, eot) = (id(keys::TOKENIZER_EOS_ID), id(keys::TOKENIZER_EOT_ID));
+        SpecialIds { eos, eot, eom: id(keys::TOKENIZER_EOM_ID), ..SpecialIds::default() }
     };
-    for id in named(&generation).into_iter().chain(named(config)) {
+    let mut special = ids(metadata);
+    // It is found by a walk over the vocabulary, anew for each of the three keys alone.
+    let mut known = end_tokens(&tokens.texts, &tokens.kinds, &special);
+    for &id in listed {
         let Some(id) = u32::try_from(id).ok().filter(|&id| (id as usize) < tokens.texts.len()) else { continue };
-        let id_at = |key: &str| metadata.get(key).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
-        let (eos, eot) = (id_at(keys::TOKENIZER_EOS_ID), id_at(keys::TOKENIZER_EOT_ID));
-        let special = SpecialIds { eos, eot, eom: id_at(keys::TOKENIZER_EOM_ID), ..SpecialIds::default() };
-        if end_tokens(&tokens.texts, &tokens.kinds, &special).contains(&id) {
+        if known.binary_search(&id).is_ok() {
             continue;
         }
-        match special {
-            SpecialIds { eos: None, .. } => set_id("eos", id, metadata),
-            SpecialIds { eot: None, .. } => set_id("eot", id, metadata),
-            SpecialIds { eom: None, .. } => set_id("eom", id, metadata),
-            _ => unnamed.push(tokens.text(id as usize)),
-        }
+        let free = match special {
+            SpecialIds { eos: None, .. } => "eos",
+            SpecialIds { eot: None, .. } => "eot",
+            SpecialIds { eom: None, .. } => "eom",
+            _ => {
+                unnamed.push(tokens.text(id as usize));
+                continue;
+            }
+        };
+        set_id(free, id, metadata);
+        special = ids(metadata);
+        known = end_tokens(&tokens.texts, &tokens.kinds, &special);
     }
     unnamed.sort();
     unnamed.dedup();
-    Ok(unnamed)
+    unnamed
 }
 
 fn set_id(kind: &str, id: u32, metadata: &mut Metadata) {
@@ -264,21 +296,4 @@ fn set_id(kind: &str, id: u32, metadata: &mut Metadata) {
         other => other,
     };
     metadata.set(format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
-}
-
-fn chat_template(folder: &Folder, settings: &Map<String, Json>) -> Result<Option<String>, Error> {
-    match settings.get("chat_template") {
-        Some(Json::String(template)) => return Ok(Some(template.clone())),
-        Some(Json::Array(named)) => {
-            let name = |t: &&Json| t.get("name").and_then(Json::as_str) == Some("default");
-            let template = named.iter().find(name).or(named.first()).and_then(|t| t.get("template"));
-            return Ok(template.and_then(Json::as_str).map(str::to_owned));
-        }
-        _ => {}
-    }
-    if let Some(template) = folder.text("chat_template.jinja")? {
-        return Ok(Some(template));
-    }
-    let json = folder.json("chat_template.json")?;
-    Ok(json.and_then(|json| json.get("chat_template")?.as_str().map(str::to_owned)))
 }

@@ -2,119 +2,36 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::added_tokens;
 use super::error::{Error, TokenizerProblem};
-use super::metaspace::Metaspace;
 use super::sentencepiece::{ModelType, Sentencepiece};
+use super::tekken::{self, Tekken};
 use super::tokenizer_file::TokenizerFile;
-use super::{Folder, special_tokens, tokenizer_json};
+use super::vocabulary::{ADDED_SCORE, EMPTY_SCORE, Tokens, Vocabulary, index, token_count};
+use super::{Folder, special_tokens, tokenizer_json, vocab_files};
 use crate::arch::{Config, TokenKey};
-use crate::gguf::{Array, Metadata, Value, keys};
-use crate::tokenizer::TokenKind;
+use crate::gguf::{Metadata, Value, keys};
+use crate::tokenizer::{AddedTokenFlags, TokenKind};
 
-/// Score of tokens that were added to a sentencepiece model.
-pub(super) const ADDED_SCORE: f32 = -1000.0;
-/// Score of places without a token.
-pub(super) const EMPTY_SCORE: f32 = -10000.0;
-
-/// The tokens of a vocabulary, before they are metadata.
-pub(super) struct Tokens {
-    pub(super) texts: Vec<Vec<u8>>,
-    pub(super) kinds: Vec<TokenKind>,
+/// What became of a tokenizer, beside its metadata.
+pub(super) struct Written {
+    /// Texts of the end tokens that no key is left for.
+    pub(super) unnamed_ends: Vec<String>,
+    /// Tokens that the model has no row for: ids and texts.
+    pub(super) left_out: Vec<(u64, String)>,
+    flags: AddedTokenFlags,
+    tokens: Tokens,
 }
 
-impl Tokens {
-    pub(super) fn empty(count: usize) -> Self {
-        Self {
-            texts: (0..count).map(|i| format!("[PAD{i}]").into_bytes()).collect(),
-            kinds: vec![TokenKind::Unused; count],
-        }
-    }
-
-    pub(super) fn set(&mut self, id: usize, text: Vec<u8>, kind: TokenKind) {
-        self.texts[id] = text;
-        self.kinds[id] = kind;
-    }
-
-    /// Makes the control token `text` one that is shown.
-    pub(super) fn show(&mut self, text: &str) {
-        for (_, kind) in self.texts.iter().zip(&mut self.kinds).filter(|(token, _)| token.as_slice() == text.as_bytes())
-        {
-            *kind = TokenKind::UserDefined;
-        }
-    }
-
-    pub(super) fn text(&self, id: usize) -> String {
-        String::from_utf8_lossy(&self.texts[id]).into_owned()
-    }
-
-    /// Texts of the tokens that are pieces of text.
-    pub(super) fn normal(&self) -> impl Iterator<Item = &str> {
-        let normal = self.texts.iter().zip(&self.kinds).filter(|(_, kind)| **kind == TokenKind::Normal);
-        normal.filter_map(|(text, _)| std::str::from_utf8(text).ok())
-    }
-}
-
-/// A tokenizer without its special tokens.
-pub(super) struct Vocabulary {
-    /// Which tokenizer, as files name it.
-    pub(super) model: &'static str,
-    pub(super) pre: Option<String>,
-    pub(super) tokens: Tokens,
-    /// Scores of the tokens, where they have some.
-    pub(super) scores: Vec<f32>,
-    pub(super) merges: Option<Vec<String>>,
-    /// Whether a space is put before texts, where the folder's settings do not decide it.
-    pub(super) space_prefix: Option<bool>,
-    /// What a unigram tokenizer does to texts.
-    pub(super) unigram: Option<Metaspace>,
-    /// The token for what is unknown, where no setting names it.
-    pub(super) unknown: Option<usize>,
-    /// Keys that come last.
-    pub(super) last: Vec<(&'static str, Value)>,
-}
-
-impl Vocabulary {
-    pub(super) fn new(model: &'static str, pre: Option<String>, tokens: Tokens) -> Self {
-        Self {
-            model,
-            pre,
-            tokens,
-            scores: Vec::new(),
-            merges: None,
-            space_prefix: None,
-            unigram: None,
-            unknown: None,
-            last: Vec::new(),
-        }
-    }
-
-    /// Writes all keys up to those of special tokens.
-    fn write(&self, metadata: &mut Metadata) {
-        metadata.set(keys::TOKENIZER_MODEL, self.model);
-        if let Some(pre) = &self.pre {
-            metadata.set(keys::TOKENIZER_PRE, pre.as_str());
-        }
-        metadata.set(keys::TOKENIZER_TOKENS, Value::Array(Array::strings(&self.tokens.texts)));
-        if !self.scores.is_empty() {
-            metadata.set(keys::TOKENIZER_SCORES, Value::Array(Array::from(&self.scores[..])));
-        }
-        let kinds: Vec<i32> = self.tokens.kinds.iter().map(|kind| kind.number()).collect();
-        metadata.set(keys::TOKENIZER_TOKEN_TYPE, Value::Array(Array::from(&kinds[..])));
-        if let Some(spaces) = &self.unigram {
-            metadata.set(keys::TOKENIZER_ADD_SPACE_PREFIX, spaces.prefix);
-            metadata.set(keys::TOKENIZER_REMOVE_EXTRA_SPACES, spaces.merge_spaces);
-            if !spaces.character_map.is_empty() {
-                metadata.set(keys::TOKENIZER_CHARACTER_MAP, Value::Array(Array::from(&spaces.character_map[..])));
-            }
-        }
-        if let Some(merges) = &self.merges {
-            metadata.set(keys::TOKENIZER_MERGES, Value::Array(Array::strings(merges)));
-        }
+impl Written {
+    /// Adds how added tokens are found in texts, where llama.cpp's rules for a model of this `name` do not tell it.
+    pub(super) fn write_flags(&self, name: &str, metadata: &mut Metadata) {
+        added_tokens::write_flags(&self.flags, name, &self.tokens, metadata);
     }
 }
 
 /// Adds the tokenizer of `folder` to `metadata`, with the `changes` of its family. `pre` names a pre-tokenizer where
-/// it shall not be recognized. Returns the texts of those end tokens that no key is left for.
+/// it shall not be recognized.
 ///
 /// # Errors
 /// When there is none, or it cannot be expressed.
@@ -124,20 +41,39 @@ pub(super) fn write(
     changes: &[TokenKey],
     pre: Option<&str>,
     metadata: &mut Metadata,
-) -> Result<Vec<String>, Error> {
+) -> Result<Written, Error> {
     let settings = folder.json("tokenizer_config.json")?;
-    let settings = settings.as_ref().and_then(Json::as_object).cloned().unwrap_or_default();
+    let mut settings = settings.as_ref().and_then(Json::as_object).cloned().unwrap_or_default();
     let vocab_size = vocab_size(config)?;
-    let file: Option<TokenizerFile> = folder.parse("tokenizer.json")?;
+    let mut file: Option<TokenizerFile> = folder.parse("tokenizer.json")?;
+    let fault = |name: &str, problem| Error::Tokenizer { path: folder.path(name), problem };
+    let tekken: Option<Tekken> = if file.is_none() { folder.parse("tekken.json")? } else { None };
+    if let Some(tekken) = &tekken {
+        let made = tekken.tokenizer().map_err(|problem| fault("tekken.json", problem))?;
+        tekken::settings(&made, &mut settings);
+        file = Some(made);
+    }
     // Where merges are listed, they are in the other file alone.
     let listed_merges = file.is_some() && changes.contains(&TokenKey::MergesOfCharacters);
-    let sentencepiece = if listed_merges { None } else { read_sentencepiece(folder)? };
-    let json = file.as_ref().map(|file| file.json.clone());
-    let vocabulary = match (&sentencepiece, file) {
-        (Some(model), _) => from_sentencepiece(folder, &settings, model, vocab_size)?,
-        (None, Some(file)) => tokenizer_json::read(file, vocab_size, changes, pre)
-            .map_err(|problem| Error::Tokenizer { path: folder.path("tokenizer.json"), problem })?,
-        (None, None) => return Err(Error::Tokenizer { path: folder.path(""), problem: TokenizerProblem::NoFile }),
+    let sentencepiece = if listed_merges || tekken.is_some() { None } else { read_sentencepiece(folder)? };
+    if file.is_none() && sentencepiece.is_none() {
+        file = vocab_files::read(folder, &settings)?;
+    }
+    let (vocabulary, json) = match (&sentencepiece, file) {
+        (Some(model), file) => {
+            let json = file.map(|file| file.json);
+            (from_sentencepiece(folder, &settings, json.as_ref(), model, vocab_size)?, json)
+        }
+        (None, Some(mut file)) => {
+            let added = added_tokens::read(folder, &settings, Some(&file.json), |text| file.vocab.id(text))?;
+            added_tokens::put(&added, &mut file.json);
+            let json = file.json.clone();
+            let vocabulary = tokenizer_json::read(file, vocab_size, changes, pre)
+                .map_err(|problem| fault(if tekken.is_some() { "tekken.json" } else { "tokenizer.json" }, problem))?;
+            let left_out = added_tokens::past(&added, vocabulary.tokens.texts.len()).collect();
+            (Vocabulary { added, left_out, ..vocabulary }, Some(json))
+        }
+        (None, None) => return Err(fault("", TokenizerProblem::NoFile)),
     };
     if vocabulary.model == "llama" {
         let set = settings.get("add_prefix_space").and_then(Json::as_bool);
@@ -151,7 +87,7 @@ pub(super) fn write(
         }
     }
     vocabulary.write(metadata);
-    let unnamed_ends = special_tokens::write(folder, &settings, json.as_ref(), &vocabulary.tokens, changes, metadata)?;
+    let unnamed_ends = special_tokens::write(folder, &settings, json.as_ref(), &vocabulary, changes, metadata)?;
     if let Some(id) = vocabulary.unknown.and_then(|id| u32::try_from(id).ok())
         && metadata.get(keys::TOKENIZER_UNKNOWN_ID).is_none()
     {
@@ -160,7 +96,11 @@ pub(super) fn write(
     for (key, value) in vocabulary.last {
         metadata.set(key, value);
     }
-    Ok(unnamed_ends)
+    if tekken.is_some() {
+        tekken::in_order(metadata);
+    }
+    let flags = added_tokens::flags(&vocabulary.added, vocabulary.tokens.texts.len(), vocabulary.normalizes);
+    Ok(Written { unnamed_ends, left_out: vocabulary.left_out, flags, tokens: vocabulary.tokens })
 }
 
 fn read_sentencepiece(folder: &Folder) -> Result<Option<Sentencepiece>, Error> {
@@ -176,30 +116,41 @@ fn read_sentencepiece(folder: &Folder) -> Result<Option<Sentencepiece>, Error> {
 fn from_sentencepiece(
     folder: &Folder,
     settings: &Map<String, Json>,
+    json: Option<&Json>,
     model: &Sentencepiece,
     vocab_size: Option<usize>,
 ) -> Result<Vocabulary, Error> {
-    let count = vocab_size.unwrap_or(model.pieces.len());
-    let (tokens, scores) = sentencepiece_tokens(folder, settings, model, count)?;
+    let id_of = |text: &str| model.pieces.iter().position(|piece| piece.text == text.as_bytes()).map(|id| id as u64);
+    let added = added_tokens::read(folder, settings, json, id_of)?;
+    let ids = (0..model.pieces.len() as u64).chain(added.iter().map(|token| token.id));
+    let count = match vocab_size {
+        None => model.pieces.len(),
+        size => {
+            token_count(size, ids).map_err(|problem| Error::Tokenizer { path: folder.path("config.json"), problem })?
+        }
+    };
+    let (tokens, scores) = sentencepiece_tokens(folder, settings, json, model, count)?;
+    let pieces = (0..).zip(&model.pieces).skip(count);
+    let pieces = pieces.map(|(id, piece)| (id, String::from_utf8_lossy(&piece.text).into_owned()));
+    let left_out = pieces.chain(added_tokens::past(&added, count)).collect();
     let default = Some("default".to_owned());
+    let mut vocabulary = Vocabulary { scores, added, left_out, ..Vocabulary::new("llama", default, tokens) };
     if model.model_type == ModelType::Unigram {
-        let unigram = Some(model.spaces.clone());
-        let unknown = tokens.kinds.iter().position(|kind| *kind == TokenKind::Unknown);
-        return Ok(Vocabulary { scores, unigram, unknown, ..Vocabulary::new("t5", default, tokens) });
+        vocabulary.model = "t5";
+        vocabulary.unigram = Some(model.spaces.clone());
+        vocabulary.unknown = vocabulary.tokens.kinds.iter().position(|kind| *kind == TokenKind::Unknown);
     }
-    Ok(Vocabulary { scores, ..Vocabulary::new("llama", default, tokens) })
+    Ok(vocabulary)
 }
 
 fn vocab_size(config: &Config) -> Result<Option<usize>, Error> {
-    config
-        .count(&["vocab_size"])
-        .map_err(|source| Error::Architecture { path: "config.json".into(), source })
-        .map(|size| size.filter(|&n| n <= 1 << 24))
+    config.count(&["vocab_size"]).map_err(|source| Error::Architecture { path: "config.json".into(), source })
 }
 
 fn sentencepiece_tokens(
     folder: &Folder,
     settings: &Map<String, Json>,
+    json: Option<&Json>,
     model: &Sentencepiece,
     count: usize,
 ) -> Result<(Tokens, Vec<f32>), Error> {
@@ -210,42 +161,24 @@ fn sentencepiece_tokens(
         tokens.set(id, piece.text.clone(), kind);
         scores[id] = piece.score;
     }
+    let mut put = |id: Option<u64>, (text, kind): (Vec<u8>, TokenKind), everywhere: bool| {
+        if let Some(id) = index(id, count).filter(|&id| everywhere || scores[id] == EMPTY_SCORE) {
+            tokens.set(id, text, kind);
+            scores[id] = ADDED_SCORE;
+        }
+    };
     let added = folder.json("added_tokens.json")?;
     for (text, id) in added.as_ref().and_then(Json::as_object).into_iter().flatten() {
-        if let Some(id) = index(id.as_u64(), count) {
-            tokens.set(id, text.clone().into_bytes(), TokenKind::UserDefined);
-            scores[id] = ADDED_SCORE;
-        }
+        put(id.as_u64(), (text.clone().into_bytes(), TokenKind::UserDefined), true);
     }
-    let decoder = settings.get("added_tokens_decoder").and_then(Json::as_object);
-    for (id, token) in decoder.into_iter().flatten() {
-        let text = token.get("content").and_then(Json::as_str).unwrap_or_default();
-        if let Some(id) = index(id.parse().ok(), count) {
-            let special = token.get("special").and_then(Json::as_bool).unwrap_or(false);
-            let (text, kind) = added_token(text, special);
-            tokens.set(id, text.into_bytes(), kind);
-            scores[id] = ADDED_SCORE;
-        }
+    for token in added_tokens::of_settings(settings).unwrap_or_default() {
+        put(Some(token.id), token.entry(), true);
+    }
+    // The other file knows tokens for places that are empty otherwise.
+    for token in json.into_iter().flat_map(added_tokens::of_json) {
+        put(Some(token.id), token.entry(), false);
     }
     Ok((tokens, scores))
-}
-
-pub(super) fn index(id: Option<u64>, count: usize) -> Option<usize> {
-    id.and_then(|id| usize::try_from(id).ok()).filter(|&id| id < count)
-}
-
-/// Text and kind of a token that was added to a vocabulary.
-pub(super) fn added_token(text: &str, special: bool) -> (String, TokenKind) {
-    let bracketed = |start: &str, end: &str| text.starts_with(start) && text.ends_with(end);
-    let looks_special = matches!(text, "<pad>" | "<mask>" | "<2mass>" | "[@BOS@]")
-        || bracketed("<|", "|>")
-        || bracketed("<｜", "｜>")
-        || bracketed("<unused", ">");
-    if special || looks_special {
-        (text.to_owned(), TokenKind::Control)
-    } else {
-        (text.replace('▁', " "), TokenKind::UserDefined)
-    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,18 @@ impl VocabList {
             _ => None,
         }
     }
+
+    /// The token of this text.
+    pub(super) fn id(&self, text: &str) -> Option<u64> {
+        match self {
+            Self::Ids(ids) => ids.iter().find(|(own, _)| own == text).map(|(_, id)| *id),
+            Self::Scores(pieces) => (0..)
+                .zip(pieces)
+                .find(|(_, piece)| piece.as_ref().is_some_and(|(own, _)| own == text))
+                .map(|(id, _)| id),
+            Self::Other => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -5,11 +5,12 @@ use std::hash::BuildHasherDefault;
 
 use serde_json::Value as Json;
 
+use super::added_tokens::{self, AddedToken};
 use super::error::TokenizerProblem;
 use super::metaspace::{Metaspace, parts};
 use super::pre_tokenizer;
-use super::tokenizer::{ADDED_SCORE, EMPTY_SCORE, Tokens, Vocabulary, added_token, index};
 use super::tokenizer_file::{TokenizerFile, VocabList};
+use super::vocabulary::{ADDED_SCORE, EMPTY_SCORE, Tokens, Vocabulary, index, token_count};
 use crate::arch::TokenKey;
 use crate::gguf::{Value, keys};
 use crate::tokenizer::{PieceHasher, TokenKind, pre_tokenizer_flags};
@@ -60,10 +61,6 @@ fn kind(file: &TokenizerFile) -> &str {
     }
 }
 
-fn added(json: &Json) -> &[Json] {
-    json["added_tokens"].as_array().map_or(&[][..], Vec::as_slice)
-}
-
 /// The tokens of a vocabulary and those that were added to it. `kind` says what a token of the vocabulary is.
 fn tokens<'a>(
     json: &'a Json,
@@ -71,12 +68,16 @@ fn tokens<'a>(
     vocab_size: Option<usize>,
     kind: impl Fn(&str) -> TokenKind,
 ) -> Result<Tokens, TokenizerProblem> {
-    let added = added(json);
-    let ids = vocab.clone().map(|(_, id)| id).chain(added.iter().filter_map(|token| token["id"].as_u64()));
-    let highest = ids.max().ok_or(structure("model.vocab", "at least one token"))?;
-    let count = vocab_size.unwrap_or_else(|| usize::try_from(highest + 1).unwrap_or(usize::MAX));
-    if highest >= count as u64 {
-        return Err(TokenizerProblem::Vocabulary { token: highest, vocab_size: count });
+    let added: Vec<AddedToken> = added_tokens::of_json(json).collect();
+    let ids = vocab.clone().map(|(_, id)| id).chain(added.iter().map(|token| token.id));
+    if ids.clone().next().is_none() {
+        return Err(structure("model.vocab", "at least one token"));
+    }
+    let count = token_count(vocab_size, ids)?;
+    // An added token without a row is left out. A piece of text without one means that the files belong to two models.
+    let is_added = |id: u64| added.iter().any(|token| token.id == id);
+    if let Some((_, id)) = vocab.clone().find(|&(_, id)| id >= count as u64 && !is_added(id)) {
+        return Err(TokenizerProblem::Vocabulary { token: id, vocab_size: count });
     }
     let mut tokens = Tokens::empty(count);
     for (text, id) in vocab {
@@ -85,10 +86,9 @@ fn tokens<'a>(
         }
     }
     for token in added {
-        let text = token["content"].as_str().ok_or(structure("added_tokens", "a content each"))?;
-        if let Some(id) = index(token["id"].as_u64(), count) {
-            let (text, kind) = added_token(text, token["special"].as_bool().unwrap_or(false));
-            tokens.set(id, text.into_bytes(), kind);
+        if let Some(id) = index(Some(token.id), count) {
+            let (text, kind) = token.entry();
+            tokens.set(id, text, kind);
         }
     }
     Ok(tokens)
@@ -203,7 +203,8 @@ fn characters(
     }
     let scores = scores(json, &tokens, &merges, anyway)?;
     let space_prefix = Some(spaces.prefix);
-    Ok(Vocabulary { scores, space_prefix, ..Vocabulary::new("llama", Some("default".into()), tokens) })
+    let normalizes = !json["normalizer"].is_null();
+    Ok(Vocabulary { scores, space_prefix, normalizes, ..Vocabulary::new("llama", Some("default".into()), tokens) })
 }
 
 /// Scores by which pairs are joined in the order of the `merges`: the sooner, the higher. Sentencepiece joins whatever
@@ -255,8 +256,8 @@ fn scores(json: &Json, tokens: &Tokens, merges: &[String], anyway: bool) -> Resu
         let place = place as f32;
         scores[id] = 0.0 - place;
     }
-    for token in added(json) {
-        if let Some(id) = index(token["id"].as_u64(), scores.len()) {
+    for token in added_tokens::of_json(json) {
+        if let Some(id) = index(Some(token.id), scores.len()) {
             scores[id] = ADDED_SCORE;
         }
     }
@@ -351,6 +352,7 @@ fn word_piece(
     Ok(Vocabulary {
         last,
         unknown: index(unknown, tokens.texts.len()),
+        normalizes: true,
         ..Vocabulary::new("bert", Some("default".into()), tokens)
     })
 }

@@ -3,19 +3,37 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
+use crate::gguf::Array;
 use crate::model::tokenizer::from_metadata;
 use crate::tokenizer::EncodeOptions;
 
 /// The metadata of a folder in memory with these files.
 fn metadata(files: &[(&'static str, Json)], changes: &[TokenKey], pre: Option<&str>) -> Result<Metadata, Error> {
+    Ok(written(files, changes, pre)?.0)
+}
+
+fn written(
+    files: &[(&'static str, Json)],
+    changes: &[TokenKey],
+    pre: Option<&str>,
+) -> Result<(Metadata, Written), Error> {
     let files: Vec<(&'static str, &'static [u8])> =
-        files.iter().map(|(name, json)| (*name, &*json.to_string().into_bytes().leak())).collect();
+        files.iter().map(|(name, json)| (*name, &*bytes(name, json).leak())).collect();
     let folder = Folder::Memory { name: "made".into(), files: files.leak() };
     let config = folder.json("config.json")?.unwrap_or_else(|| json!({ "architectures": ["Made"] }));
     let config = Config::new(config).expect("a configuration");
     let mut metadata = Metadata::new();
-    write(&folder, &config, changes, pre, &mut metadata)?;
-    Ok(metadata)
+    let written = write(&folder, &config, changes, pre, &mut metadata)?;
+    written.write_flags("", &mut metadata);
+    Ok((metadata, written))
+}
+
+/// A file's contents: JSON, or the text itself.
+fn bytes(name: &str, json: &Json) -> Vec<u8> {
+    match json.as_str() {
+        Some(text) if !name.ends_with(".json") => text.as_bytes().to_vec(),
+        _ => json.to_string().into_bytes(),
+    }
 }
 
 fn id(metadata: &Metadata, name: &str) -> Option<u64> {
@@ -160,4 +178,243 @@ fn what_cannot_be_expressed_is_refused_with_a_way_out() {
     let mut suffix = incomplete;
     suffix["model"]["end_of_word_suffix"] = "</w>".into();
     assert!(refused(&suffix, None).contains("model.end_of_word_suffix: expected none"));
+}
+
+/// A byte-level tokenizer of single letters with one merge, as a class of GPT-2's kind has it.
+fn letters(added: &[Json]) -> Json {
+    let mut vocab: serde_json::Map<String, Json> =
+        ('a'..='z').chain(['Ġ']).zip(0..).map(|(c, id)| (c.to_string(), id.into())).collect();
+    vocab.insert("ab".into(), 27.into());
+    json!({
+        "added_tokens": added, "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false },
+        "model": { "type": "BPE", "vocab": vocab, "merges": ["a b"] },
+    })
+}
+
+fn token(id: u64, content: &str, flags: &[&str]) -> Json {
+    let mut token = json!({ "id": id, "content": content, "special": true, "normalized": false });
+    for flag in flags {
+        token[flag] = true.into();
+    }
+    token
+}
+
+fn encode(metadata: &Metadata, text: &str) -> Vec<u32> {
+    let options = EncodeOptions { add_special: false, parse_special: true };
+    from_metadata(metadata).expect("a tokenizer").encode(text, options).expect("encodes")
+}
+
+#[test]
+fn flags_of_added_tokens_are_kept() {
+    let with = |flags: &[&str]| {
+        let json = letters(&[token(28, "<e>", flags), token(29, "<f>", &[])]);
+        metadata(&[("tokenizer.json", json)], &[], Some("gpt-2")).expect("writes")
+    };
+    let space = 26;
+    let plain = with(&[]);
+    assert!(plain.iter().all(|(key, _)| !key.starts_with("gguf.")));
+    assert_eq!(encode(&plain, "a <e> b<e>c"), [0, space, 28, space, 1, 28, 2]);
+    assert_eq!(encode(&with(&["rstrip"]), "a <e> \u{a0}\nb <f> c"), [0, space, 28, 1, space, 29, space, 2]);
+    assert_eq!(encode(&with(&["lstrip"]), "a \n<e> b <f> c"), [0, 28, space, 1, space, 29, space, 2]);
+    assert_eq!(encode(&with(&["lstrip", "rstrip"]), " <e>  <e> "), [28, 28]);
+    let single = with(&["single_word"]);
+    assert_eq!(encode(&single, "a <e> b"), [0, space, 28, space, 1]);
+    assert_eq!(encode(&single, "<e>"), [28]);
+    assert!(!encode(&single, "<f><e>").is_empty() && encode(&single, "<f><e>") == [29, 28]);
+}
+
+/// What `tokenizer_config.json` lists counts before `tokenizer.json`; what is listed elsewhere only adds.
+#[test]
+fn added_tokens_are_found_wherever_transformers_looks() {
+    let flagged = |flag: &str| token(28, "<e>", &[flag]);
+    let json = |tokens: &[Json]| ("tokenizer.json", letters(tokens));
+    let find =
+        |files: &[(&'static str, Json)]| encode(&metadata(files, &[], Some("gpt-2")).expect("writes"), "a <e> b");
+    let (space, config) = (26, "tokenizer_config.json");
+    let (rstrip, lstrip, neither) = ([0, space, 28, 1], [0, 28, space, 1], [0, space, 28, space, 1]);
+    let decoder = |flags: &[&str]| json!({ "added_tokens_decoder": { "28": token(28, "<e>", flags) } });
+    assert_eq!(find(&[json(&[flagged("rstrip")])]), rstrip);
+    assert_eq!(find(&[json(&[flagged("rstrip")]), (config, decoder(&[]))]), neither);
+    assert_eq!(find(&[json(&[]), (config, decoder(&["lstrip"]))]), lstrip);
+    let map = json!({ "eos_token": { "content": "<e>", "lstrip": true } });
+    assert_eq!(find(&[json(&[flagged("rstrip")]), ("special_tokens_map.json", map.clone())]), rstrip);
+    let added = ("added_tokens.json", json!({ "<e>": 28 }));
+    assert_eq!(find(&[json(&[]), added.clone()]), neither);
+    let (both, _) = written(&[json(&[]), added, ("special_tokens_map.json", map)], &[], Some("gpt-2")).expect("writes");
+    assert_eq!(from_metadata(&both).expect("a tokenizer").kind(28), TokenKind::Control);
+}
+
+/// Tokens that are looked for in normalized texts are written there as these are, the space before them included.
+#[test]
+fn normalized_tokens_are_looked_for_last() {
+    let mut vocab: serde_json::Map<String, Json> = (0..256).map(|b| (format!("<0x{b:02X}>"), b.into())).collect();
+    for (id, token) in (256..).zip(["▁", "a", "b", "<", "x", ">"]) {
+        vocab.insert(token.into(), id.into());
+    }
+    let prepend = json!({ "type": "Prepend", "prepend": "▁" });
+    let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
+    let tokens = |normalized: bool| {
+        let json = json!({
+            "added_tokens": [{ "id": 262, "content": "<x>", "special": false, "normalized": normalized }],
+            "normalizer": { "type": "Sequence", "normalizers": [prepend, replace] },
+            "model": { "type": "BPE", "byte_fallback": true, "vocab": vocab, "merges": [] },
+        });
+        encode(&metadata(&[("tokenizer.json", json)], &[], None).expect("writes"), "<x>a <x>b<x>")
+    };
+    assert_eq!(tokens(false), [262, 256, 257, 256, 262, 256, 258, 262]);
+    assert_eq!(tokens(true), [262, 257, 262, 258, 259, 260, 261]);
+}
+
+#[test]
+fn an_added_token_without_a_row_is_left_out_unless_it_is_needed() {
+    let config = ("config.json", json!({ "architectures": ["Made"], "vocab_size": 28 }));
+    let with = |settings: Json| {
+        let json = letters(&[token(28, "<image>", &[])]);
+        written(&[config.clone(), ("tokenizer.json", json), ("tokenizer_config.json", settings)], &[], Some("gpt-2"))
+    };
+    let (found, written) = with(json!({ "chat_template": "x" })).expect("writes");
+    assert_eq!(from_metadata(&found).expect("a tokenizer").vocab_size(), 28);
+    assert_eq!(written.left_out, [(28, "<image>".to_owned())]);
+    let refused = |settings| with(settings).err().expect("refused").to_string();
+    let message = refused(json!({ "chat_template": "<image>{{ x }}" }));
+    assert!(message.contains("token 28 (`<image>`)") && message.contains("chat template uses it"), "{message}");
+    assert!(refused(json!({ "eos_token": "<image>" })).contains("ends a generation"));
+    let mut past = letters(&[]);
+    past["model"]["vocab"]["zz"] = 28.into();
+    let message = metadata(&[config.clone(), ("tokenizer.json", past)], &[], Some("gpt-2")).expect_err("refused");
+    assert!(message.to_string().contains("token 28 is outside the vocabulary of 28"), "{message}");
+}
+
+/// Nothing is made for places that the files' sizes do not bear out.
+#[test]
+fn numbers_of_tokens_are_bounded_by_what_the_files_hold() {
+    let refused = |vocab_size: Json, id: u64| {
+        let config = json!({ "architectures": ["Made"], "vocab_size": vocab_size });
+        let mut json = letters(&[]);
+        json["model"]["vocab"]["a"] = id.into();
+        let files = [("config.json", config), ("tokenizer.json", json)];
+        metadata(&files, &[], Some("gpt-2")).expect_err("refused").to_string()
+    };
+    for (vocab_size, id) in
+        [(json!(20_000_000), 0), (json!(1 << 24), 0), (json!(1u64 << 31), (1 << 31) - 1), (Json::Null, (1 << 31) - 1)]
+    {
+        let message = refused(vocab_size, id);
+        assert!(message.contains("tokens, but the tokenizer's files hold 28"), "{message}");
+    }
+    assert!(refused(json!(28), (1 << 31) - 1).contains("is outside the vocabulary of 28"));
+}
+
+#[test]
+fn end_tokens_are_looked_up_once_however_often_they_are_listed() {
+    let ids: Vec<u64> = (0..200_000).map(|i| 2 + i % 4).collect();
+    let json = byte_level(&["<|stop|>", "<|halt|>", "<|more|>", "<|end_of_all|>"], &Json::Null);
+    let config = json!({ "architectures": ["Made"], "vocab_size": 60_000, "eos_token_id": ids });
+    let (found, written) = written(&[("config.json", config), ("tokenizer.json", json)], &[], None).expect("writes");
+    assert_eq!(["eos", "eot", "eom"].map(|kind| id(&found, kind)), [Some(2), Some(3), Some(4)]);
+    assert_eq!(written.unnamed_ends, ["<|end_of_all|>"]);
+}
+
+#[test]
+fn chat_templates_with_names_have_keys_of_their_own() {
+    let find = |files: &[(&'static str, Json)]| -> Vec<(String, String)> {
+        let mut files = files.to_vec();
+        files.push(("tokenizer.json", letters(&[])));
+        let found = metadata(&files, &[], Some("gpt-2")).expect("writes");
+        let templates = found.iter().filter(|(key, _)| key.starts_with("tokenizer.chat_template"));
+        let text = |value: &Value| match value.as_array().and_then(Array::string_bytes) {
+            Some(items) => items.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" "),
+            None => value.as_str().unwrap_or_default().to_owned(),
+        };
+        templates.map(|(key, value)| (key["tokenizer.chat_template".len()..].to_owned(), text(value))).collect()
+    };
+    let named = |name: &str, template: &str| json!({ "name": name, "template": template });
+    let list = json!({ "chat_template": [named("default", "D"), named("tool_use", "T"), named("r-g", "R")] });
+    let expected = [(".tool_use", "T"), (".r_g", "R"), ("s", "tool_use r_g"), ("", "D")];
+    let expected = expected.map(|(key, text)| (key.to_owned(), text.to_owned()));
+    assert_eq!(find(&[("tokenizer_config.json", list)]), expected);
+    let files = [("chat_template.jinja", json!("J")), ("additional_chat_templates/tool_use.jinja", json!("T"))];
+    let expected = [(".tool_use", "T"), ("s", "tool_use"), ("", "J")];
+    assert_eq!(find(&files), expected.map(|(key, text)| (key.to_owned(), text.to_owned())));
+    let expected = [(String::new(), "A".to_owned())];
+    assert_eq!(find(&[("tokenizer_config.json", json!({ "chat_template": "A" }))]), expected);
+}
+
+/// The same tokenizer as `tokenizer.json` and as the files of the older class.
+#[test]
+fn vocab_and_merges_say_what_their_class_does() {
+    let decoder = json!({ "28": token(28, "<e>", &["lstrip"]) });
+    let settings = json!({
+        "tokenizer_class": "GPT2TokenizerFast", "eos_token": "<e>", "added_tokens_decoder": decoder,
+        "bos_token": null, "unk_token": null,
+    });
+    let vocab = letters(&[])["model"]["vocab"].clone();
+    let class = ("tokenizer_config.json", settings);
+    let apart = [("vocab.json", vocab), ("merges.txt", json!("#version: 0.2\na b\n")), class.clone()];
+    let whole = [("tokenizer.json", letters(&[token(28, "<e>", &["lstrip"])])), class];
+    let [apart_keys, whole_keys] = [&apart, &whole[..]].map(|files| metadata(files, &[], None).expect("writes"));
+    let keys = |metadata: &Metadata| -> Vec<String> {
+        metadata.iter().map(|(key, value)| format!("{key} {value:?}")).collect()
+    };
+    assert_eq!(keys(&apart_keys), keys(&whole_keys));
+    assert_eq!(encode(&apart_keys, "ab <e>c"), [27, 28, 2]);
+    let mut unknown = apart.to_vec();
+    unknown[2].1["tokenizer_class"] = "OtherTokenizer".into();
+    let message = metadata(&unknown, &[], None).expect_err("refused").to_string();
+    assert!(message.contains("vocab.json and merges.txt of a OtherTokenizer"), "{message}");
+    assert!(message.contains("GPT2Tokenizer") && message.contains("save_pretrained(FOLDER)"), "{message}");
+    unknown[1].1 = json!("a b c\n");
+    assert!(metadata(&unknown, &[], None).expect_err("refused").to_string().contains("merges.txt: expected two texts"));
+    let message = metadata(&[], &[], None).expect_err("refused").to_string();
+    assert!(message.contains("no tokenizer in this folder"), "{message}");
+}
+
+/// A `tekken.json` of all bytes and three merged tokens, and one token more than the model has.
+#[test]
+fn tekken_has_its_special_tokens_first_and_merges_from_its_ranks() {
+    fn base64(bytes: &[u8]) -> String {
+        const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let word = bytes.iter().chain([&0; 3]).take(3).fold(0u32, |word, &byte| word << 8 | u32::from(byte));
+        let digit = |i: usize| char::from(DIGITS[(word >> (18 - 6 * i) & 63) as usize]);
+        (0..4).map(|i| if i <= bytes.len() { digit(i) } else { '=' }).collect()
+    }
+    let bytes: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
+    let pieces = bytes.into_iter().chain([b"ab".to_vec(), b"bc".to_vec(), b"abc".to_vec(), b"zz".to_vec()]);
+    let vocab: Vec<Json> =
+        pieces.enumerate().map(|(rank, bytes)| json!({ "rank": rank, "token_bytes": base64(&bytes) })).collect();
+    let special = |rank: usize, text: &str| json!({ "rank": rank, "token_str": text, "is_control": true });
+    let pattern = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let tekken = json!({
+        "config": { "pattern": pattern, "default_vocab_size": 264, "default_num_special_tokens": 5, "version": "v11" },
+        "vocab": vocab, "special_tokens": [special(1, "<s>"), special(0, "<unk>"), special(2, "</s>"), special(3, "[INST]")],
+    });
+    let found = metadata(&[("tekken.json", tekken.clone())], &[], None).expect("writes");
+    let order: Vec<&str> = found.iter().map(|(key, _)| key.trim_start_matches("tokenizer.ggml.")).collect();
+    let expected = [
+        "model",
+        "pre",
+        "merges",
+        "bos_token_id",
+        "eos_token_id",
+        "unknown_token_id",
+        "padding_token_id",
+        "tokens",
+        "scores",
+        "token_type",
+        "add_bos_token",
+        "add_eos_token",
+    ];
+    assert_eq!(order, expected);
+    assert_eq!(found.get(keys::TOKENIZER_PRE).and_then(Value::as_str), Some("tekken"));
+    let merges = found.get(keys::TOKENIZER_MERGES).and_then(Value::as_array).and_then(Array::string_bytes);
+    let merges: Vec<_> = merges.expect("merges").map(String::from_utf8_lossy).collect();
+    assert_eq!(merges, ["a b", "b c", "a bc", "ab c"]);
+    assert_eq!(["bos", "eos", "unknown", "padding"].map(|kind| id(&found, kind)), [1, 2, 0, 2].map(Some));
+    let a = 5 + u32::from(b'a');
+    assert_eq!(encode(&found, "abc<SPECIAL_4>abca"), [263, 4, 263, a]);
+    let count = from_metadata(&found).expect("a tokenizer").vocab_size();
+    assert_eq!(count, 264);
+    let mut gap = tekken;
+    gap["special_tokens"][0]["rank"] = 7.into();
+    let message = metadata(&[("tekken.json", gap)], &[], None).expect_err("refused").to_string();
+    assert!(message.contains("tekken.json: special_tokens: expected ranks from 0 on"), "{message}");
 }

@@ -84,4 +84,15 @@ keys! {
     TOKENIZER_STRIP_ACCENTS = "tokenizer.ggml.normalizer.strip_accents";
     /// Jinja template of a chat.
     TOKENIZER_CHAT_TEMPLATE = "tokenizer.chat_template";
+    /// Names of further chat templates, each in a key of its own (`tokenizer.chat_template.NAME`).
+    TOKENIZER_CHAT_TEMPLATES = "tokenizer.chat_templates";
+
+    /// This project's own: ids of added tokens to which white space before them belongs.
+    ADDED_TOKENS_LSTRIP = "gguf.added_tokens.lstrip";
+    /// This project's own: ids of added tokens to which white space after them belongs.
+    ADDED_TOKENS_RSTRIP = "gguf.added_tokens.rstrip";
+    /// This project's own: ids of added tokens that are not found within words.
+    ADDED_TOKENS_SINGLE_WORD = "gguf.added_tokens.single_word";
+    /// This project's own: ids of added tokens that are looked for after a text is normalized.
+    ADDED_TOKENS_NORMALIZED = "gguf.added_tokens.normalized";
 }

@@ -1,7 +1,7 @@
 //! A tokenizer from a file's metadata.
 
 use crate::gguf::{Metadata, Reader, Value, keys};
-use crate::tokenizer::{Error, Model, SpecialIds, TokenKind, Tokenizer, Vocab, pre_tokenizer_flags};
+use crate::tokenizer::{AddedTokenFlags, Error, Model, SpecialIds, TokenKind, Tokenizer, Vocab, pre_tokenizer_flags};
 
 impl Tokenizer {
     /// The tokenizer of an opened file.
@@ -68,11 +68,13 @@ pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
         model => model == Model::WordPiece,
     };
     let lowercase = flag(keys::TOKENIZER_LOWERCASE, true)?;
+    let kinds = kinds(metadata)?;
     let vocab = Vocab {
+        added_tokens: added_token_flags(metadata, &tokens, &kinds)?,
         model,
         pre: pre.to_owned(),
         scores: floats(metadata, keys::TOKENIZER_SCORES)?,
-        kinds: kinds(metadata)?,
+        kinds,
         special: special(metadata, &defaults, tokens.len())?,
         tokens,
         merges,
@@ -85,31 +87,56 @@ pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
         lowercase,
         strip_accents: flag(keys::TOKENIZER_STRIP_ACCENTS, lowercase)?,
     };
-    let mut tokenizer = Tokenizer::new(vocab)?;
-    swallow_spaces(metadata, &mut tokenizer);
-    Ok(tokenizer)
+    Tokenizer::new(vocab)
 }
 
 fn ids(bos: Option<u32>, eos: Option<u32>, unknown: Option<u32>, separator: Option<u32>) -> SpecialIds {
     SpecialIds { bos, eos, unknown, separator, ..SpecialIds::default() }
 }
 
-/// Phi-3's control tokens swallow the spaces after them, all but three; its files say so by their name alone.
-fn swallow_spaces(metadata: &Metadata, tokenizer: &mut Tokenizer) {
-    let name = metadata.get(keys::GENERAL_NAME).and_then(Value::as_str).unwrap_or_default().to_lowercase();
-    if !name.contains("phi-3") && !name.contains("phi3") {
-        return;
+/// How added tokens are found in a text, by the keys that say so or else by the model's name.
+fn added_token_flags(metadata: &Metadata, tokens: &[Vec<u8>], kinds: &[TokenKind]) -> Result<AddedTokenFlags, Error> {
+    let own = [
+        keys::ADDED_TOKENS_LSTRIP,
+        keys::ADDED_TOKENS_RSTRIP,
+        keys::ADDED_TOKENS_SINGLE_WORD,
+        keys::ADDED_TOKENS_NORMALIZED,
+    ];
+    if own.iter().all(|key| metadata.get(key).is_none()) {
+        let name = metadata.get(keys::GENERAL_NAME).and_then(Value::as_str).unwrap_or_default();
+        return Ok(flags_by_name(name, tokens, kinds));
     }
-    let vocab = tokenizer.vocab();
+    let ids = |key: &'static str| -> Result<Vec<u32>, Error> {
+        let Some(value) = metadata.get(key) else { return Ok(Vec::new()) };
+        let ids = value.as_array().and_then(|array| array.to_i64s());
+        let ids = ids.ok_or(Error::BadKey { key, expected: "an array of token ids" })?;
+        let id = |id: i64| u32::try_from(id).ok().filter(|&id| (id as usize) < tokens.len());
+        let ids = ids.into_iter().map(|n| id(n).ok_or(Error::BadKey { key, expected: "tokens of the vocabulary" }));
+        let mut ids = ids.collect::<Result<Vec<u32>, Error>>()?;
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    };
+    Ok(AddedTokenFlags {
+        lstrip: ids(keys::ADDED_TOKENS_LSTRIP)?,
+        rstrip: ids(keys::ADDED_TOKENS_RSTRIP)?,
+        single_word: ids(keys::ADDED_TOKENS_SINGLE_WORD)?,
+        normalized: ids(keys::ADDED_TOKENS_NORMALIZED)?,
+    })
+}
+
+/// How added tokens are found in a file that does not say it: as llama.cpp has it, which knows Phi-3 by the model's
+/// name. There, white space after a special token belongs to it, but for three of them.
+#[must_use]
+pub fn flags_by_name(name: &str, tokens: &[Vec<u8>], kinds: &[TokenKind]) -> AddedTokenFlags {
+    let name = name.to_lowercase();
+    if !name.contains("phi-3") && !name.contains("phi3") {
+        return AddedTokenFlags::default();
+    }
     let keeps = |text: &[u8]| [&b"<unk>"[..], b"<s>", b"<|endoftext|>"].contains(&text);
-    let swallow: Vec<u32> = (0..)
-        .zip(vocab.tokens.iter().zip(&vocab.kinds))
-        .filter(|(_, (text, kind))| {
-            matches!(kind, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown) && !keeps(text)
-        })
-        .map(|(id, _)| id)
-        .collect();
-    tokenizer.swallow_spaces_after(swallow);
+    let special = |kind: &TokenKind| matches!(kind, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown);
+    let found = (0..).zip(tokens.iter().zip(kinds)).filter(|(_, (text, kind))| special(kind) && !keeps(text));
+    AddedTokenFlags { rstrip: found.map(|(id, _)| id).collect(), ..AddedTokenFlags::default() }
 }
 
 fn special(metadata: &Metadata, defaults: &SpecialIds, tokens: usize) -> Result<SpecialIds, Error> {

@@ -24,11 +24,13 @@ pub use error::Error;
 pub use pre_tokenizer::{Flags as PreTokenizerFlags, Recognized};
 pub use stream::StreamDecoder;
 pub(crate) use vocab::PieceHasher;
-pub use vocab::{Model, SpecialIds, TokenKind, Vocab};
+pub use vocab::{AddedTokenFlags, Model, SpecialIds, TokenKind, Vocab};
+
+use std::borrow::Cow;
 
 use std::ops::Range;
 
-use special::{Part, Specials};
+use special::{Part, Specials, overlaps};
 
 /// How text is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -43,6 +45,8 @@ pub struct EncodeOptions {
 pub struct Tokenizer {
     encoder: Encoder,
     specials: Specials,
+    /// Those that are looked for in texts after they are normalized.
+    later: Specials,
     /// Bytes that each token stands for.
     pieces: Vec<Vec<u8>>,
     vocab: Vocab,
@@ -55,6 +59,30 @@ enum Encoder {
     Bpe { bpe: Box<bpe::Bpe>, escape_spaces: bool },
     Unigram(unigram::Unigram),
     WordPiece(wordpiece::WordPiece),
+}
+
+impl Encoder {
+    /// What is done to a text as a whole before special tokens are looked for a second time. `prefix` puts a space
+    /// before it, where the tokenizer is of a kind that has one.
+    fn normalized<'t>(&self, text: &'t str, prefix: bool) -> Cow<'t, str> {
+        match self {
+            Self::Spm(_) => format!("{}{}", if prefix { "▁" } else { "" }, text.replace(' ', "▁")).into(),
+            Self::Bpe { escape_spaces: true, .. } => text.replace(' ', "▁").into(),
+            Self::WordPiece(wordpiece) => wordpiece.normalized(text),
+            Self::Bpe { .. } | Self::Unigram(_) => text.into(),
+        }
+    }
+
+    /// Appends the tokens of a normalized text.
+    fn encode(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
+        match self {
+            Self::Spm(spm) => spm.encode(text, tokens)?,
+            Self::Bpe { bpe, .. } => bpe.encode(text, tokens)?,
+            Self::Unigram(unigram) => unigram.encode(text, tokens),
+            Self::WordPiece(wordpiece) => wordpiece.encode(text, tokens),
+        }
+        Ok(())
+    }
 }
 
 impl Tokenizer {
@@ -88,20 +116,10 @@ impl Tokenizer {
                 (Encoder::Bpe { bpe, escape_spaces: pre.flags.escape_spaces }, pieces)
             }
         };
-        let specials = Specials::new(&vocab, Vec::new());
+        let specials = Specials::new(&vocab);
+        let later = Specials::normalized(&vocab, |text| encoder.normalized(text, vocab.add_space_prefix).into_owned());
         let ends = end_tokens(&vocab.tokens, &vocab.kinds, &vocab.special);
-        Ok(Self { encoder, specials, pieces, vocab, ends })
-    }
-
-    /// Lets these tokens, when they are spelled out in a text, swallow the spaces after them.
-    pub fn swallow_spaces_after(&mut self, tokens: impl IntoIterator<Item = u32>) {
-        let mut swallow = vec![false; self.vocab.tokens.len()];
-        for token in tokens {
-            if let Some(entry) = swallow.get_mut(token as usize) {
-                *entry = true;
-            }
-        }
-        self.specials = Specials::new(&self.vocab, swallow);
+        Ok(Self { encoder, specials, later, pieces, vocab, ends })
     }
 
     /// Number of tokens.
@@ -197,8 +215,11 @@ impl Tokenizer {
                 tokens.push(id);
                 after_special = true;
             }
-            Part::Text(text) if failed.is_ok() => {
-                failed = self.encode_text(text, after_special, tokens);
+            Part::Text(part) if failed.is_ok() => {
+                // Normalizing moves bytes: no control token is looked for in what is plain in part.
+                let start = part.as_ptr() as usize - text.as_ptr() as usize;
+                let parse_special = options.parse_special && !overlaps(plain, start..start + part.len());
+                failed = self.encode_text(part, after_special, parse_special, tokens);
                 after_special = false;
             }
             Part::Text(_) => {}
@@ -206,23 +227,24 @@ impl Tokenizer {
         failed
     }
 
-    fn encode_text(&self, text: &str, after_special: bool, tokens: &mut Vec<u32>) -> Result<(), Error> {
-        match &self.encoder {
-            Encoder::Spm(spm) => {
-                let prefix = if self.vocab.add_space_prefix && after_special { "▁" } else { "" };
-                spm.encode(&format!("{prefix}{}", text.replace(' ', "▁")), tokens)
-            }
-            Encoder::Bpe { bpe, escape_spaces: false } => bpe.encode(text, tokens),
-            Encoder::Bpe { bpe, escape_spaces: true } => bpe.encode(&text.replace(' ', "▁"), tokens),
-            Encoder::Unigram(unigram) => {
-                unigram.encode(text, tokens);
-                Ok(())
-            }
-            Encoder::WordPiece(wordpiece) => {
-                wordpiece.encode(text, tokens);
-                Ok(())
-            }
+    fn encode_text(
+        &self,
+        text: &str,
+        after_special: bool,
+        parse_special: bool,
+        tokens: &mut Vec<u32>,
+    ) -> Result<(), Error> {
+        let text = self.encoder.normalized(text, self.vocab.add_space_prefix && after_special);
+        if self.later.is_empty() {
+            return self.encoder.encode(&text, tokens);
         }
+        let mut failed = Ok(());
+        self.later.split(&text, parse_special, &[], |part| match part {
+            Part::Token(id) => tokens.push(id),
+            Part::Text(text) if failed.is_ok() => failed = self.encoder.encode(text, tokens),
+            Part::Text(_) => {}
+        });
+        failed
     }
 
     /// The bytes that `token` stands for in a text; its name where it is a control token. Empty for no token.

@@ -1,8 +1,11 @@
 //! Finding tokens that stand for themselves in a text: control tokens, when they are asked for, and user-defined ones.
+//!
+//! What the flags of added tokens mean is taken from the tokenizers library (`added_vocabulary.rs`).
 
 use std::ops::Range;
 
 use super::trie::Trie;
+use super::unicode::{category, named};
 use super::vocab::{TokenKind, Vocab};
 
 /// A part of a text.
@@ -12,16 +15,23 @@ pub(super) enum Part<'t> {
     Token(u32),
 }
 
-/// The special tokens of a vocabulary.
+/// Special tokens that are looked for in the same text: the text as it is given, or as it is normalized.
 #[derive(Default)]
 pub(super) struct Specials {
     /// User-defined tokens alone.
     user: Found,
     /// These and control tokens.
     all: Found,
-    /// Tokens that swallow the spaces after them.
-    swallow: Vec<bool>,
+    /// Flags of the tokens; empty where none has any.
+    flags: Vec<u8>,
 }
+
+/// White space before the token belongs to it.
+const LSTRIP: u8 = 1;
+/// White space after the token belongs to it.
+const RSTRIP: u8 = 2;
+/// The token is not found next to characters of words.
+const SINGLE_WORD: u8 = 4;
 
 #[derive(Default)]
 struct Found {
@@ -61,25 +71,55 @@ impl Found {
 }
 
 /// Whether one of `ranges`, which are in order, has a byte in common with `range`.
-fn overlaps(ranges: &[Range<usize>], range: Range<usize>) -> bool {
+pub(super) fn overlaps(ranges: &[Range<usize>], range: Range<usize>) -> bool {
     let after = ranges.partition_point(|other| other.end <= range.start);
     ranges.get(after).is_some_and(|other| other.start < range.end)
 }
 
 impl Specials {
-    pub(super) fn new(vocab: &Vocab, swallow: Vec<bool>) -> Self {
-        let mut specials = Self { swallow, ..Self::default() };
+    /// The special tokens of `vocab` that are looked for in texts as they are given.
+    pub(super) fn new(vocab: &Vocab) -> Self {
+        let later = &vocab.added_tokens.normalized;
+        Self::with(vocab, |id, text| later.binary_search(&id).is_err().then(|| text.to_vec()))
+    }
+
+    /// Those that are looked for in a text after `normalize`.
+    pub(super) fn normalized(vocab: &Vocab, normalize: impl Fn(&str) -> String) -> Self {
+        let here = &vocab.added_tokens.normalized;
+        Self::with(vocab, |id, text| {
+            let text = here.binary_search(&id).ok().and_then(|_| str::from_utf8(text).ok())?;
+            Some(normalize(text).into_bytes())
+        })
+    }
+
+    /// The special tokens for which `spelled` says how they stand in a text.
+    fn with(vocab: &Vocab, spelled: impl Fn(u32, &[u8]) -> Option<Vec<u8>>) -> Self {
+        let mut specials = Self::default();
         for ((id, text), kind) in (0..).zip(&vocab.tokens).zip(&vocab.kinds) {
-            match kind {
-                TokenKind::UserDefined => {
-                    specials.user.insert(text, id);
-                    specials.all.insert(text, id);
+            if !matches!(kind, TokenKind::UserDefined | TokenKind::Control | TokenKind::Unknown) {
+                continue;
+            }
+            let Some(text) = spelled(id, text) else { continue };
+            if *kind == TokenKind::UserDefined {
+                specials.user.insert(&text, id);
+            }
+            specials.all.insert(&text, id);
+        }
+        let added = &vocab.added_tokens;
+        for (flag, ids) in [(LSTRIP, &added.lstrip), (RSTRIP, &added.rstrip), (SINGLE_WORD, &added.single_word)] {
+            for &id in ids {
+                specials.flags.resize(vocab.tokens.len(), 0);
+                if let Some(flags) = specials.flags.get_mut(id as usize) {
+                    *flags |= flag;
                 }
-                TokenKind::Control | TokenKind::Unknown => specials.all.insert(text, id),
-                _ => {}
             }
         }
         specials
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.trie.is_empty()
     }
 
     /// Cuts `text` at its special tokens: the longest at each place. Control tokens that overlap one of the `plain` byte ranges,
@@ -110,19 +150,37 @@ impl Specials {
                 at = found.next(text, at + 1);
                 continue;
             };
-            if done < at {
-                part(Part::Text(&text[done..at]));
+            let flags = self.flags.get(id as usize).copied().unwrap_or(0);
+            let (mut start, mut end) = (at, at + len);
+            if flags & SINGLE_WORD != 0
+                && (text[..start].chars().next_back().is_some_and(is_word)
+                    || text[end..].chars().next().is_some_and(is_word))
+            {
+                at = found.next(text, end);
+                continue;
+            }
+            if flags & LSTRIP != 0 {
+                start = done + text[done..start].trim_end().len();
+            }
+            if flags & RSTRIP != 0 {
+                end = text.len() - text[end..].trim_start().len();
+            }
+            if done < start {
+                part(Part::Text(&text[done..start]));
             }
             part(Part::Token(id));
-            at += len;
-            if self.swallow.get(id as usize).copied().unwrap_or(false) {
-                at += text[at..].len() - text[at..].trim_start().len();
-            }
-            done = at;
-            at = found.next(text, at);
+            done = end;
+            at = found.next(text, end);
         }
         if done < text.len() {
             part(Part::Text(&text[done..]));
         }
     }
+}
+
+/// Whether `c` is a character of words, as Unicode's regular expressions have it.
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() && category(c) & named("No") == 0
+        || category(c) & (named("M") | named("Nd") | named("Pc")) != 0
+        || matches!(c, '\u{200c}' | '\u{200d}')
 }

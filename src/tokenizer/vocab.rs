@@ -86,6 +86,19 @@ pub enum Model {
     WordPiece,
 }
 
+/// How tokens that were added to a vocabulary are found in a text: ids in ascending order. GGUF has no keys for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddedTokenFlags {
+    /// White space before them belongs to them.
+    pub lstrip: Vec<u32>,
+    /// White space after them belongs to them.
+    pub rstrip: Vec<u32>,
+    /// They are not found next to characters of words.
+    pub single_word: Vec<u32>,
+    /// They are looked for after the others, in a text with its spaces and its case as the model sees them.
+    pub normalized: Vec<u32>,
+}
+
 /// Everything that a tokenizer is made from.
 #[derive(Clone, Debug)]
 pub struct Vocab {
@@ -103,6 +116,8 @@ pub struct Vocab {
     pub merges: Vec<Vec<u8>>,
     /// Tokens with a meaning of their own.
     pub special: SpecialIds,
+    /// How added tokens are found.
+    pub added_tokens: AddedTokenFlags,
     /// Whether texts begin with [`SpecialIds::bos`].
     pub add_bos: bool,
     /// Whether texts end with [`SpecialIds::eos`].

@@ -1,5 +1,7 @@
 //! WordPiece: words, mostly without accents and case, each from the longest tokens that it is made of.
 
+use std::borrow::Cow;
+
 use unicode_normalization::UnicodeNormalization;
 
 use super::unicode::{category, named};
@@ -25,9 +27,22 @@ impl WordPiece {
         Self { by_text, longest, unknown, lowercase: vocab.lowercase, strip_accents: vocab.strip_accents }
     }
 
-    /// Appends the tokens of `text`.
+    /// A text as its words are looked up, but for what divides them: without case and accents, if they do not count.
+    pub(super) fn normalized<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match (self.strip_accents, self.lowercase) {
+            (true, lowercase) => {
+                let marks = named("Mn");
+                let bare = text.nfd().filter(|&c| category(c) & marks == 0);
+                if lowercase { bare.flat_map(char::to_lowercase).collect() } else { bare.collect() }
+            }
+            (false, true) => text.chars().flat_map(char::to_lowercase).collect(),
+            (false, false) => text.into(),
+        }
+    }
+
+    /// Appends the tokens of a normalized text.
     pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) {
-        for word in self.words(text) {
+        for word in Self::words(text) {
             // A word begins with a space that only the vocabulary knows.
             let word = format!("▁{word}");
             let first = tokens.len();
@@ -50,10 +65,9 @@ impl WordPiece {
     }
 
     /// The words of a text; punctuation and Chinese characters stand alone.
-    fn words(&self, text: &str) -> Vec<String> {
+    fn words(text: &str) -> Vec<String> {
         // Unassigned characters are kept.
-        let controls = named("C") & !named("Cn");
-        let left_out = if self.strip_accents { named("Mn") | controls } else { controls };
+        let left_out = named("C") & !named("Cn");
         let (punctuation, symbols) = (named("P"), named("S"));
         let mut words = vec![String::new()];
         let push = |c: char| {
@@ -66,18 +80,14 @@ impl WordPiece {
                     words.push(String::new());
                 }
                 if let Some(word) = words.last_mut() {
-                    if self.lowercase { word.extend(c.to_lowercase()) } else { word.push(c) }
+                    word.push(c);
                 }
                 if alone {
                     words.push(String::new());
                 }
             }
         };
-        if self.strip_accents {
-            text.nfd().for_each(push)
-        } else {
-            text.chars().for_each(push)
-        }
+        text.chars().for_each(push);
         words.retain(|word| !word.is_empty());
         words
     }

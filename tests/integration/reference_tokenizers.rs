@@ -261,6 +261,15 @@ fn added(id: usize, content: &str, special: bool) -> Json {
     })
 }
 
+/// An added token with flags.
+fn flagged(id: usize, content: &str, special: bool, flags: &[&str]) -> Json {
+    let mut token = added(id, content, special);
+    for flag in flags {
+        token[flag] = true.into();
+    }
+    token
+}
+
 fn tokenizer_json(model: &Json, parts: &Json, added: &[Json]) -> Json {
     json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
@@ -357,6 +366,36 @@ fn pre_tokenizers_cut_as_the_reference_does() {
         pair.assert_round_trips(str::to_owned);
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// White space beside added tokens, and words around them.
+#[test]
+fn flags_of_added_tokens_mean_what_the_reference_means() {
+    let folder = Folder::new("reference-flags");
+    let text = corpus();
+    let alphabet = (0..=255u8).map(|byte| byte_character(byte).to_string());
+    let merges = train(alphabet.chain(text.bytes().map(|byte| byte_character(byte).to_string())), 400);
+    let next = merges.tokens.len();
+    let tokens = [
+        flagged(next, "<s>", true, &["lstrip"]),
+        flagged(next + 1, "</s>", true, &["rstrip"]),
+        flagged(next + 2, "<|endoftext|>", true, &["single_word"]),
+        flagged(next + 3, "<|im_end|>", true, &["lstrip", "rstrip"]),
+        flagged(next + 4, "[MASK]", false, &["single_word", "lstrip"]),
+    ];
+    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    let parts = json!({ "pre_tokenizer": byte_level, "decoder": byte_level });
+    let json = tokenizer_json(&merges.model(false, false), &parts, &tokens);
+    Pair::made(&folder, "bytes", &json, "Made").compare();
+    // A token that is looked for in the normalized text begins with the space that normalizing puts there.
+    let original = convert(&testdata("storyteller")).expect("converts");
+    let prepend = json!({ "type": "Prepend", "prepend": "▁" });
+    let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
+    let normalizer = json!({ "type": "Sequence", "normalizers": [prepend, replace] });
+    let mut json = sentencepiece_json(&original, &normalizer, &Json::Null);
+    let mask = flagged(original.vocab_size(), "[MASK]", false, &["normalized"]);
+    json["added_tokens"].as_array_mut().expect("a list").push(mask);
+    Pair::made(&folder, "characters", &json, "LlamaForCausalLM").compare();
 }
 
 /// As transformers writes sentencepiece's merges: all that make a token, by its score.
@@ -533,7 +572,8 @@ fn word_piece_encodes_as_the_reference_does() {
                 "special_tokens": { "[CLS]": special("[CLS]", 2), "[SEP]": special("[SEP]", 3) },
             },
         });
-        let added: Vec<Json> = (0..5).map(|id| added(id, &tokens[id], true)).collect();
+        let mut added: Vec<Json> = (0..4).map(|id| added(id, &tokens[id], true)).collect();
+        added.push(flagged(4, "[MASK]", true, &["normalized"]));
         let json = tokenizer_json(&model, &parts, &added);
         let mut pair = Pair::made(&folder, name, &json, "BertModel")
             .except("for llama.cpp these are white space, not control characters", |text, _| {

@@ -1,0 +1,140 @@
+//! A vocabulary before it is metadata: tokens, scores, merges, and what a file says about them.
+
+use super::added_tokens::AddedToken;
+use super::error::TokenizerProblem;
+use super::metaspace::Metaspace;
+use crate::gguf::{Array, Metadata, Value, keys};
+use crate::tokenizer::TokenKind;
+
+/// Score of tokens that were added to a sentencepiece model.
+pub(super) const ADDED_SCORE: f32 = -1000.0;
+/// Score of places without a token.
+pub(super) const EMPTY_SCORE: f32 = -10000.0;
+
+/// Places without a token that a vocabulary may have beside as many again as it has tokens: embeddings are padded, and
+/// models with a small tokenizer of their own may keep the size of a large one.
+const MOST_PADDING: usize = 1 << 19;
+
+/// The tokens of a vocabulary.
+pub(super) struct Tokens {
+    pub(super) texts: Vec<Vec<u8>>,
+    pub(super) kinds: Vec<TokenKind>,
+}
+
+impl Tokens {
+    pub(super) fn empty(count: usize) -> Self {
+        Self {
+            texts: (0..count).map(|i| format!("[PAD{i}]").into_bytes()).collect(),
+            kinds: vec![TokenKind::Unused; count],
+        }
+    }
+
+    pub(super) fn set(&mut self, id: usize, text: Vec<u8>, kind: TokenKind) {
+        self.texts[id] = text;
+        self.kinds[id] = kind;
+    }
+
+    /// Makes the control token `text` one that is shown.
+    pub(super) fn show(&mut self, text: &str) {
+        for (_, kind) in self.texts.iter().zip(&mut self.kinds).filter(|(token, _)| token.as_slice() == text.as_bytes())
+        {
+            *kind = TokenKind::UserDefined;
+        }
+    }
+
+    pub(super) fn text(&self, id: usize) -> String {
+        String::from_utf8_lossy(&self.texts[id]).into_owned()
+    }
+
+    /// Texts of the tokens that are pieces of text.
+    pub(super) fn normal(&self) -> impl Iterator<Item = &str> {
+        let normal = self.texts.iter().zip(&self.kinds).filter(|(_, kind)| **kind == TokenKind::Normal);
+        normal.filter_map(|(text, _)| std::str::from_utf8(text).ok())
+    }
+}
+
+/// A tokenizer without its special tokens.
+pub(super) struct Vocabulary {
+    /// Which tokenizer, as files name it.
+    pub(super) model: &'static str,
+    pub(super) pre: Option<String>,
+    pub(super) tokens: Tokens,
+    /// Scores of the tokens, where they have some.
+    pub(super) scores: Vec<f32>,
+    pub(super) merges: Option<Vec<String>>,
+    /// Whether a space is put before texts, where the folder's settings do not decide it.
+    pub(super) space_prefix: Option<bool>,
+    /// What a unigram tokenizer does to texts.
+    pub(super) unigram: Option<Metaspace>,
+    /// The token for what is unknown, where no setting names it.
+    pub(super) unknown: Option<usize>,
+    /// Tokens that were added to the vocabulary.
+    pub(super) added: Vec<AddedToken>,
+    /// Whether some of them are looked for after a text is normalized, in what that makes of it.
+    pub(super) normalizes: bool,
+    /// Tokens that the model has no row for.
+    pub(super) left_out: Vec<(u64, String)>,
+    /// Keys that come last.
+    pub(super) last: Vec<(&'static str, Value)>,
+}
+
+impl Vocabulary {
+    pub(super) fn new(model: &'static str, pre: Option<String>, tokens: Tokens) -> Self {
+        Self {
+            model,
+            pre,
+            tokens,
+            scores: Vec::new(),
+            merges: None,
+            space_prefix: None,
+            unigram: None,
+            unknown: None,
+            added: Vec::new(),
+            normalizes: false,
+            left_out: Vec::new(),
+            last: Vec::new(),
+        }
+    }
+
+    /// Writes all keys up to those of special tokens.
+    pub(super) fn write(&self, metadata: &mut Metadata) {
+        metadata.set(keys::TOKENIZER_MODEL, self.model);
+        if let Some(pre) = &self.pre {
+            metadata.set(keys::TOKENIZER_PRE, pre.as_str());
+        }
+        metadata.set(keys::TOKENIZER_TOKENS, Value::Array(Array::strings(&self.tokens.texts)));
+        if !self.scores.is_empty() {
+            metadata.set(keys::TOKENIZER_SCORES, Value::Array(Array::from(&self.scores[..])));
+        }
+        let kinds: Vec<i32> = self.tokens.kinds.iter().map(|kind| kind.number()).collect();
+        metadata.set(keys::TOKENIZER_TOKEN_TYPE, Value::Array(Array::from(&kinds[..])));
+        if let Some(spaces) = &self.unigram {
+            metadata.set(keys::TOKENIZER_ADD_SPACE_PREFIX, spaces.prefix);
+            metadata.set(keys::TOKENIZER_REMOVE_EXTRA_SPACES, spaces.merge_spaces);
+            if !spaces.character_map.is_empty() {
+                metadata.set(keys::TOKENIZER_CHARACTER_MAP, Value::Array(Array::from(&spaces.character_map[..])));
+            }
+        }
+        if let Some(merges) = &self.merges {
+            metadata.set(keys::TOKENIZER_MERGES, Value::Array(Array::strings(merges)));
+        }
+    }
+}
+
+pub(super) fn index(id: Option<u64>, count: usize) -> Option<usize> {
+    id.and_then(|id| usize::try_from(id).ok()).filter(|&id| id < count)
+}
+
+/// Number of tokens that a model has which says `vocab_size`, and whose files hold tokens with these `ids`.
+///
+/// # Errors
+/// When that is far more than the files hold: each place without a token takes memory.
+pub(super) fn token_count(
+    vocab_size: Option<usize>,
+    ids: impl Iterator<Item = u64>,
+) -> Result<usize, TokenizerProblem> {
+    let (held, highest) = ids.fold((0usize, 0), |(held, highest), id| (held + 1, highest.max(id)));
+    let count = vocab_size.unwrap_or_else(|| usize::try_from(highest.saturating_add(1)).unwrap_or(usize::MAX));
+    let most = held.saturating_mul(2).saturating_add(MOST_PADDING);
+    if count > most { Err(TokenizerProblem::Padding { count, held }) } else { Ok(count) }
+}
