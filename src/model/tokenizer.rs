@@ -61,8 +61,7 @@ pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
         Model::Bpe => pre_flags.and_then(|flags| flags.add_bos).unwrap_or(false),
         Model::Unigram => false,
     };
-    // Some of Gemma 4's files say that there is none, and mean one.
-    let always_bos = model == Model::Bpe && matches!(pre, "gemma4" | "granite-embed-multi-311m");
+    let always_bos = model == Model::Bpe && pre_flags.is_some_and(|flags| flags.always_bos);
     let add_separator = match model {
         Model::Bpe => pre_flags.is_some_and(|flags| flags.add_separator),
         model => model == Model::WordPiece,

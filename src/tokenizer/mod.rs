@@ -7,13 +7,13 @@ mod end_tokens;
 mod error;
 mod merge;
 mod pattern;
+mod pattern_parser;
 mod pre_tokenizer;
 mod special;
 mod spm;
 mod stream;
 mod trie;
 mod unicode;
-mod unicode_table;
 mod unigram;
 mod vocab;
 mod wordpiece;
@@ -27,7 +27,6 @@ pub(crate) use vocab::PieceHasher;
 pub use vocab::{AddedTokenFlags, Model, SpecialIds, TokenKind, Vocab};
 
 use std::borrow::Cow;
-
 use std::ops::Range;
 
 use special::{Part, Specials, overlaps};

@@ -1,61 +1,54 @@
 //! A small backtracking matcher for the patterns that pre-tokenizers are written as.
 //!
-//! It knows what they use: alternatives, groups, classes with categories, greedy repeats, look-ahead, `$`, `\b` and
-//! `(?i:...)`. Repeats of a single class give back what they took; a repeated group keeps it. No input makes it
-//! recurse deeper than the pattern, and each match looks at a character a fixed number of times.
+//! It knows what they use: alternatives, groups, classes, greedy and possessive repeats, look-ahead, `$`, `\b` and
+//! `(?i:...)`. It finds what a regular expression finds, in time that grows with the text's length alone: a repeat that
+//! has failed is not tried again within the same run of characters, and long repeats of groups are remembered. A
+//! repeated group does not give back what it took; patterns in which that could make a difference are refused. No
+//! input makes it recurse deeper than the pattern.
 
-use super::unicode::{CategorySet, category, named};
+use regex_syntax::hir::ClassUnicode;
+
+use super::pattern_parser::parse;
+use super::unicode::CharSet;
 
 /// A compiled pattern.
 #[derive(Debug)]
 pub(super) struct Pattern {
     alternatives: Vec<Vec<Node>>,
+    /// Number of its repeats.
+    repeats: usize,
 }
 
 #[derive(Debug)]
-enum Node {
-    Class { set: Class, min: usize, max: usize },
-    Group { alternatives: Vec<Vec<Node>>, min: usize, max: usize },
+pub(super) enum Node {
+    Class(Repeat, Set),
+    Group(Repeat, Vec<Vec<Node>>),
     Look { alternatives: Vec<Vec<Node>>, wanted: bool },
     End,
-    WordBoundary,
+    WordBoundary(Set),
 }
 
-/// A set of characters.
-#[derive(Clone, Debug, Default)]
-struct Class {
-    ascii: u128,
-    categories: CategorySet,
-    space: bool,
-    not_space: bool,
-    ranges: Vec<(char, char)>,
-    negated: bool,
-    /// Classes within this one.
-    inner: Vec<Class>,
-    /// What a character must be in as well (`&&`), before the negation.
-    also: Option<Box<Class>>,
+/// How often something is repeated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Repeat {
+    pub(super) min: usize,
+    pub(super) max: usize,
+    /// Nothing is given back.
+    pub(super) possessive: bool,
+    /// Number of this repeat in its pattern.
+    pub(super) id: usize,
 }
 
-impl Class {
-    fn add(&mut self, from: char, to: char) {
-        self.ranges.push((from, to));
-    }
+/// A set of characters: as ranges, and to be asked.
+#[derive(Debug)]
+pub(super) struct Set {
+    pub(super) class: ClassUnicode,
+    pub(super) chars: CharSet,
+}
 
-    /// Fixes the answers for ASCII.
-    fn finish(mut self) -> Self {
-        let ascii = (0u8..128).filter(|&b| self.look_up(char::from(b))).fold(0, |set, b| set | 1 << b);
-        self.ascii = ascii;
-        self
-    }
-
-    fn look_up(&self, c: char) -> bool {
-        let found = category(c) & self.categories != 0
-            || self.space && c.is_whitespace()
-            || self.not_space && !c.is_whitespace()
-            || self.ranges.iter().any(|&(from, to)| (from..=to).contains(&c))
-            || self.inner.iter().any(|class| class.look_up(c));
-        let found = found && self.also.as_ref().is_none_or(|class| class.look_up(c));
-        found != self.negated
+impl Set {
+    pub(super) fn new(class: ClassUnicode) -> Self {
+        Self { chars: CharSet::new(&class), class }
     }
 
     /// Bytes of up to `max` characters of the set at the start of `text`, and their number.
@@ -64,14 +57,14 @@ impl Class {
         let bytes = text.as_bytes();
         while count < max {
             match bytes.get(len) {
-                Some(b) if b.is_ascii() => {
-                    if self.ascii >> b & 1 == 0 {
+                Some(&byte) if byte.is_ascii() => {
+                    if !self.chars.contains_ascii(byte) {
                         break;
                     }
                     len += 1;
                 }
                 Some(_) => match text[len..].chars().next() {
-                    Some(c) if self.look_up(c) => len += c.len_utf8(),
+                    Some(c) if self.chars.contains(c) => len += c.len_utf8(),
                     _ => break,
                 },
                 None => break,
@@ -82,34 +75,84 @@ impl Class {
     }
 }
 
-impl Pattern {
-    /// Compiles `source`, unless it uses what this matcher does not know.
-    pub(super) fn new(source: &str) -> Option<Self> {
-        let mut parser = Parser { chars: source.chars().collect(), at: 0, ignore_case: false, depth: 0 };
-        let alternatives = parser.alternatives()?;
-        (parser.at == parser.chars.len()).then_some(Self { alternatives })
+/// Characters of a run, or rounds of a group, from which on it is worth remembering what came of them.
+const LONG: usize = 16;
+
+/// What is known of a text while it is cut.
+#[derive(Default)]
+pub(super) struct Memo {
+    repeats: Vec<Known>,
+    /// Whether anything is known: of texts without long runs, nothing is.
+    any: bool,
+    /// Characters and nodes that were looked at.
+    #[cfg(test)]
+    pub(super) steps: usize,
+}
+
+/// What is known of one repeat.
+#[derive(Clone, Default)]
+struct Known {
+    /// Places from which it fails, of a class: from the first to before the second, all in the same run of characters.
+    failed: (usize, usize),
+    /// Where it ends, of a group, from a place on; 0 where that is not known.
+    ends: Vec<u32>,
+}
+
+impl Memo {
+    /// Forgets everything: another text comes.
+    fn next_text(&mut self, repeats: usize) {
+        if self.any {
+            self.repeats.clear();
+            self.any = false;
+        }
+        if self.repeats.len() < repeats {
+            self.repeats.resize(repeats, Known::default());
+        }
     }
 
-    /// Bytes of the match at `start` of `text`, if there is one.
-    pub(super) fn match_at(&self, text: &str, start: usize) -> Option<usize> {
-        first_match(&self.alternatives, text, start).map(|end| end - start)
+    /// What is known of a repeat in this text, to be changed.
+    fn learn(&mut self, repeat: &Repeat) -> &mut Known {
+        self.any = true;
+        &mut self.repeats[repeat.id]
+    }
+
+    #[cfg(test)]
+    fn count(&mut self, steps: usize) {
+        self.steps += steps;
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self, reason = "counts in tests alone")]
+    fn count(&mut self, _: usize) {}
+}
+
+impl Pattern {
+    /// Compiles `source`, unless it uses what this matcher does not know, or what it would match otherwise than a
+    /// regular expression does.
+    pub(super) fn new(source: &str) -> Option<Self> {
+        let (alternatives, repeats) = parse(source)?;
+        Some(Self { alternatives, repeats })
     }
 
     /// Calls `piece` with each match and each stretch between matches.
-    pub(super) fn split<'t>(&self, text: &'t str, piece: impl FnMut(&'t str)) {
-        self.split_with(text, |_| None, piece);
+    pub(super) fn split<'t>(&self, text: &'t str, memo: &mut Memo, piece: impl FnMut(&'t str)) {
+        self.split_with(text, memo, |_| None, piece);
     }
 
     /// As [`Self::split`]; `quick` may know the length of the match at a place.
     pub(super) fn split_with<'t>(
         &self,
         text: &'t str,
+        memo: &mut Memo,
         quick: impl Fn(usize) -> Option<usize>,
         mut piece: impl FnMut(&'t str),
     ) {
+        memo.next_text(self.repeats);
+        let mut matcher = Matcher { text, memo, ahead: 0 };
         let (mut done, mut at) = (0, 0);
         while at < text.len() {
-            if let Some(len) = quick(at).or_else(|| self.match_at(text, at)) {
+            let found = quick(at).or_else(|| Some(matcher.first(&self.alternatives, at)? - at));
+            if let Some(len) = found {
                 // An empty match (a look-ahead alone) cuts before the next character.
                 if done < at {
                     piece(&text[done..at]);
@@ -129,312 +172,141 @@ impl Pattern {
     }
 }
 
-fn first_match(alternatives: &[Vec<Node>], text: &str, at: usize) -> Option<usize> {
-    alternatives.iter().find_map(|nodes| match_nodes(nodes, text, at))
+/// A text while it is cut. What matches at a place hangs on nothing but the place: so it can be remembered.
+struct Matcher<'t, 'm> {
+    text: &'t str,
+    memo: &'m mut Memo,
+    /// Look-aheads that are being matched: what they go over will be gone over again.
+    ahead: usize,
 }
 
-fn match_nodes(nodes: &[Node], text: &str, at: usize) -> Option<usize> {
-    let Some((node, rest)) = nodes.split_first() else { return Some(at) };
-    match node {
-        Node::Class { set, min, max } => {
-            let (mut len, mut count) = set.run(&text[at..], *max);
-            if count < *min {
+impl Matcher<'_, '_> {
+    /// Where the first alternative that matches at `at` ends.
+    fn first(&mut self, alternatives: &[Vec<Node>], at: usize) -> Option<usize> {
+        alternatives.iter().find_map(|nodes| self.sequence(nodes, at))
+    }
+
+    fn sequence(&mut self, nodes: &[Node], at: usize) -> Option<usize> {
+        self.memo.count(1);
+        let Some((node, rest)) = nodes.split_first() else { return Some(at) };
+        match node {
+            Node::Class(repeat, set) => self.class(repeat, set, rest, at),
+            Node::Group(Repeat { min: 1, max: 1, possessive: false, .. }, alternatives) => {
+                alternatives.iter().find_map(|nodes| {
+                    let end = self.sequence(nodes, at)?;
+                    self.sequence(rest, end)
+                })
+            }
+            Node::Group(repeat, alternatives) => self.group(repeat, alternatives, rest, at),
+            Node::Look { alternatives, wanted } => {
+                self.ahead += 1;
+                let found = self.first(alternatives, at).is_some();
+                self.ahead -= 1;
+                if found == *wanted { self.sequence(rest, at) } else { None }
+            }
+            Node::End => {
+                if at == self.text.len() {
+                    self.sequence(rest, at)
+                } else {
+                    None
+                }
+            }
+            Node::WordBoundary(word) => {
+                let is_word = |c: Option<char>| c.is_some_and(|c| word.chars.contains(c));
+                let before = self.text[..at].chars().next_back();
+                if is_word(before) != is_word(self.text[at..].chars().next()) { self.sequence(rest, at) } else { None }
+            }
+        }
+    }
+
+    fn class(&mut self, repeat: &Repeat, set: &Set, rest: &[Node], at: usize) -> Option<usize> {
+        let unbounded = repeat.max == usize::MAX;
+        if self.memo.any && unbounded {
+            let (from, to) = self.memo.repeats[repeat.id].failed;
+            if (from..to).contains(&at) {
                 return None;
             }
-            loop {
-                if let Some(end) = match_nodes(rest, text, at + len) {
-                    return Some(end);
-                }
-                if count == *min {
-                    return None;
-                }
-                count -= 1;
-                len -= text[at..at + len].chars().next_back().map_or(1, char::len_utf8);
+        }
+        let (mut len, mut count) = set.run(&self.text[at..], repeat.max);
+        self.memo.count(count);
+        let (end, long) = (at + len, count >= LONG);
+        while count >= repeat.min {
+            if let Some(end) = self.sequence(rest, at + len) {
+                return Some(end);
             }
-        }
-        Node::Group { alternatives, min, max } if (*min, *max) == (1, 1) => {
-            alternatives.iter().find_map(|nodes| match_nodes(rest, text, match_nodes(nodes, text, at)?))
-        }
-        Node::Group { alternatives, min, max } => {
-            let (mut end, mut count) = (at, 0);
-            while count < *max {
-                match first_match(alternatives, text, end) {
-                    Some(next) if next > end => end = next,
-                    _ => break,
-                }
-                count += 1;
-            }
-            let taken = (count >= *min).then(|| match_nodes(rest, text, end)).flatten();
-            // An optional group is given back as a whole.
-            taken.or_else(|| if *min == 0 { match_nodes(rest, text, at) } else { None })
-        }
-        Node::Look { alternatives, wanted } => {
-            let found = first_match(alternatives, text, at).is_some();
-            if found == *wanted { match_nodes(rest, text, at) } else { None }
-        }
-        Node::End => (at == text.len()).then_some(at).and_then(|at| match_nodes(rest, text, at)),
-        Node::WordBoundary => {
-            // Oniguruma's word characters, which are those that published tokenizers run with.
-            let word = named("L") | named("M") | named("N") | named("Pc");
-            let is_word = |c: Option<char>| c.is_some_and(|c| category(c) & word != 0 || c.is_alphabetic());
-            let boundary = is_word(text[..at].chars().next_back()) != is_word(text[at..].chars().next());
-            if boundary { match_nodes(rest, text, at) } else { None }
-        }
-    }
-}
-
-struct Parser {
-    chars: Vec<char>,
-    at: usize,
-    ignore_case: bool,
-    depth: usize,
-}
-
-impl Parser {
-    fn peek(&self) -> Option<char> {
-        self.chars.get(self.at).copied()
-    }
-
-    fn next(&mut self) -> Option<char> {
-        let c = self.peek()?;
-        self.at += 1;
-        Some(c)
-    }
-
-    fn eat(&mut self, text: &str) -> bool {
-        let found = self.chars[self.at..].iter().copied().take(text.chars().count()).eq(text.chars());
-        if found {
-            self.at += text.chars().count();
-        }
-        found
-    }
-
-    fn expect(&mut self, text: &str) -> Option<()> {
-        self.eat(text).then_some(())
-    }
-
-    fn alternatives(&mut self) -> Option<Vec<Vec<Node>>> {
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return None;
-        }
-        let mut all = vec![Vec::new()];
-        while let Some(c) = self.peek().filter(|&c| c != ')') {
-            if c == '|' {
-                self.at += 1;
-                all.push(Vec::new());
-            } else {
-                let node = self.node()?;
-                all.last_mut()?.push(node);
-            }
-        }
-        self.depth -= 1;
-        Some(all)
-    }
-
-    fn node(&mut self) -> Option<Node> {
-        for (start, wanted) in [("(?=", true), ("(?!", false)] {
-            if self.eat(start) {
-                let alternatives = self.alternatives()?;
-                self.expect(")")?;
-                return Some(Node::Look { alternatives, wanted });
-            }
-        }
-        if self.eat("(") {
-            let outer = self.ignore_case;
-            if self.eat("?i:") {
-                self.ignore_case = true;
-            } else if !self.eat("?:") && self.peek() == Some('?') {
-                return None;
-            }
-            let alternatives = self.alternatives()?;
-            self.expect(")")?;
-            self.ignore_case = outer;
-            let (min, max) = self.repeat()?;
-            return Some(Node::Group { alternatives, min, max });
-        }
-        if self.eat("$") {
-            return Some(Node::End);
-        }
-        if self.eat("\\b") {
-            return Some(Node::WordBoundary);
-        }
-        let mut set = Class::default();
-        if self.eat("[") {
-            self.class_items(&mut set)?;
-        } else if matches!(self.peek(), Some('.' | '^' | '*' | '+' | '?')) {
-            return None;
-        } else {
-            self.class_atom(&mut set)?;
-        }
-        let set = set.finish();
-        let (min, max) = self.repeat()?;
-        Some(Node::Class { set, min, max })
-    }
-
-    /// What stands between the brackets of a class, and the closing one.
-    fn class_items(&mut self, set: &mut Class) -> Option<()> {
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return None;
-        }
-        set.negated = self.eat("^");
-        while !self.eat("]") {
-            if self.eat("[") {
-                let mut inner = Class::default();
-                self.class_items(&mut inner)?;
-                set.inner.push(inner);
-            } else if self.eat("&&") {
-                let mut also = Class::default();
-                self.class_items(&mut also)?;
-                // A `^` after `&&` is a character of its own in some dialects.
-                set.also = (!also.negated).then(|| Box::new(also));
-                set.also.as_ref()?;
+            if count == repeat.min || repeat.possessive {
                 break;
-            } else {
-                self.class_item(set)?;
+            }
+            count -= 1;
+            len -= self.text[at..at + len].chars().next_back().map_or(1, char::len_utf8);
+        }
+        // Every later start in this run has fewer places to end at, or the same one, and the rest fails at all of them.
+        if unbounded && long {
+            self.memo.learn(repeat).failed = (at, end);
+        }
+        None
+    }
+
+    fn group(&mut self, repeat: &Repeat, alternatives: &[Vec<Node>], rest: &[Node], at: usize) -> Option<usize> {
+        let (end, count) = self.rounds(repeat, alternatives, at);
+        let taken = if count >= repeat.min { self.sequence(rest, end) } else { None };
+        let again = self.ahead > 0 || taken.is_none();
+        if again && count >= LONG && repeat.max == usize::MAX && repeat.min <= 1 {
+            self.remember(repeat, alternatives, at, end);
+        }
+        // An optional group is given back as a whole.
+        match taken {
+            None if repeat.min == 0 && count > 0 && !repeat.possessive => self.sequence(rest, at),
+            taken => taken,
+        }
+    }
+
+    /// Where the repeats of a group from `at` on end, and how many there are; at least one of those that are remembered.
+    fn rounds(&mut self, repeat: &Repeat, alternatives: &[Vec<Node>], at: usize) -> (usize, usize) {
+        let unbounded = repeat.max == usize::MAX && repeat.min <= 1;
+        let (mut end, mut count) = (at, 0);
+        while count < repeat.max {
+            if self.memo.any
+                && unbounded
+                && let Some(&known) = self.memo.repeats[repeat.id].ends.get(end)
+                && known > 0
+            {
+                return (known as usize, count.max(1));
+            }
+            match self.first(alternatives, end) {
+                Some(next) if next > end => end = next,
+                _ => break,
+            }
+            count += 1;
+        }
+        (end, count)
+    }
+
+    /// Keeps `end` for all places in which a round of the group begins, from `at` on.
+    fn remember(&mut self, repeat: &Repeat, alternatives: &[Vec<Node>], at: usize, end: usize) {
+        // Places in a text of more than four gigabytes are not remembered.
+        let Ok(kept) = u32::try_from(end) else { return };
+        let mut place = at;
+        while place < end {
+            let ends = &mut self.memo.learn(repeat).ends;
+            ends.resize(ends.len().max(place + 1), 0);
+            ends[place] = kept;
+            match self.first(alternatives, place) {
+                Some(next) if next > place => place = next,
+                _ => break,
             }
         }
-        self.depth -= 1;
-        Some(())
-    }
-
-    fn class_item(&mut self, set: &mut Class) -> Option<()> {
-        let Atom::Char(from) = self.class_atom(set)? else { return Some(()) };
-        let ends_range = self.chars.get(self.at + 1).is_some_and(|&c| c != ']');
-        if self.peek() == Some('-') && ends_range {
-            self.at += 1;
-            let Atom::Char(to) = self.class_atom(&mut Class::default())? else { return None };
-            set.add(from, to);
-        }
-        Some(())
-    }
-
-    /// Adds one character or named class.
-    fn class_atom(&mut self, set: &mut Class) -> Option<Atom> {
-        let mut c = self.next()?;
-        if c == '\\' {
-            c = match self.next()? {
-                'p' => {
-                    self.expect("{")?;
-                    let mut name = String::new();
-                    while !self.eat("}") {
-                        name.push(self.next()?);
-                    }
-                    if name == "Han" {
-                        HAN.iter().for_each(|&(from, to)| set.add(from, to));
-                    } else {
-                        let categories = named(&name);
-                        if categories == 0 {
-                            return None;
-                        }
-                        set.categories |= categories;
-                    }
-                    return Some(Atom::Named);
-                }
-                's' => {
-                    set.space = true;
-                    return Some(Atom::Named);
-                }
-                'S' => {
-                    set.not_space = true;
-                    return Some(Atom::Named);
-                }
-                'd' => {
-                    set.categories |= named("Nd");
-                    return Some(Atom::Named);
-                }
-                'r' => '\r',
-                'n' => '\n',
-                't' => '\t',
-                letter if letter.is_ascii_alphanumeric() => return None,
-                other => other,
-            };
-        }
-        set.add(c, c);
-        if self.ignore_case {
-            for other in [c.to_ascii_lowercase(), c.to_ascii_uppercase()] {
-                set.add(other, other);
-            }
-            // The only letter of contractions that folds to something else besides its case.
-            if c == 's' {
-                set.add('ſ', 'ſ');
-            }
-        }
-        Some(Atom::Char(c))
-    }
-
-    fn repeat(&mut self) -> Option<(usize, usize)> {
-        let bounds = if self.eat("?") {
-            (0, 1)
-        } else if self.eat("*") {
-            (0, usize::MAX)
-        } else if self.eat("+") {
-            (1, usize::MAX)
-        } else if self.eat("{") {
-            let min = self.number()?;
-            let max = if self.eat(",") { self.number().unwrap_or(usize::MAX) } else { min };
-            self.expect("}")?;
-            (min, max)
-        } else {
-            return Some((1, 1));
-        };
-        // Possessive repeats differ from greedy ones in none of the patterns that use them; lazy ones are not known.
-        self.eat("+");
-        (self.peek() != Some('?')).then_some(bounds)
-    }
-
-    fn number(&mut self) -> Option<usize> {
-        let mut n = None;
-        while let Some(digit) = self.peek().and_then(|c| c.to_digit(10)) {
-            n = Some(n.unwrap_or(0usize).checked_mul(10)?.checked_add(digit as usize)?);
-            self.at += 1;
-        }
-        n
     }
 }
-
-/// A part of a class.
-enum Atom {
-    Char(char),
-    Named,
-}
-
-/// Groups within groups.
-const MAX_DEPTH: usize = 32;
-
-/// The script Han (Unicode 15).
-const HAN: &[(char, char)] = &[
-    ('\u{2e80}', '\u{2e99}'),
-    ('\u{2e9b}', '\u{2ef3}'),
-    ('\u{2f00}', '\u{2fd5}'),
-    ('\u{3005}', '\u{3005}'),
-    ('\u{3007}', '\u{3007}'),
-    ('\u{3021}', '\u{3029}'),
-    ('\u{3038}', '\u{303b}'),
-    ('\u{3400}', '\u{4dbf}'),
-    ('\u{4e00}', '\u{9fff}'),
-    ('\u{f900}', '\u{fa6d}'),
-    ('\u{fa70}', '\u{fad9}'),
-    ('\u{16fe2}', '\u{16fe3}'),
-    ('\u{16ff0}', '\u{16ff1}'),
-    ('\u{20000}', '\u{2a6df}'),
-    ('\u{2a700}', '\u{2b739}'),
-    ('\u{2b740}', '\u{2b81d}'),
-    ('\u{2b820}', '\u{2cea1}'),
-    ('\u{2ceb0}', '\u{2ebe0}'),
-    ('\u{2f800}', '\u{2fa1d}'),
-    ('\u{30000}', '\u{3134a}'),
-    ('\u{31350}', '\u{323af}'),
-];
 
 #[cfg(test)]
 mod tests {
-    use super::Pattern;
+    use super::{Memo, Pattern};
 
     fn pieces<'t>(pattern: &str, text: &'t str) -> Vec<&'t str> {
         let mut pieces = Vec::new();
-        Pattern::new(pattern).expect("a valid pattern").split(text, |piece| pieces.push(piece));
+        let pattern = Pattern::new(pattern).expect("a valid pattern");
+        pattern.split(text, &mut Memo::default(), |piece| pieces.push(piece));
         pieces
     }
 
@@ -454,6 +326,8 @@ mod tests {
         assert_eq!(pieces(r"\s*[\r\n]+|\s+", "  \n x"), ["  \n", " ", "x"]);
         assert_eq!(pieces(r"\p{N}{1,3}", "12345"), ["123", "45"]);
         assert_eq!(pieces(r"(?=(\d{3})+(?!\d))", "1234567"), ["1", "234", "567"]);
+        assert_eq!(pieces("a+ab", "aaab"), ["aaab"]);
+        assert_eq!(pieces("a++ab|b", "aaab"), ["aaa", "b"]);
     }
 
     #[test]
@@ -461,13 +335,7 @@ mod tests {
         assert_eq!(pieces(r" ?[^(\s|[.,!?])]+", "a b, c|d"), ["a", " b", ",", " c", "|", "d"]);
         assert_eq!(pieces(r"[\p{L}&&[^\p{Han}]]+", "ab中c"), ["ab", "中", "c"]);
         assert_eq!(pieces(r"[^a-z&&[^x]]+", "ABxyz"), ["ABx", "yz"]);
-    }
-
-    #[test]
-    fn what_is_not_known_is_refused() {
-        for source in ["a.b", "(a", "a)", "[a&&^b]", "[a[b]", "(?<=a)b", r"\w+", "a*?", r"\p{Greek}", "a{2,1x}"] {
-            assert!(Pattern::new(source).is_none(), "{source}");
-        }
+        assert_eq!(pieces("(?i:'s)", "'S's'ſ'"), ["'S", "'s", "'ſ", "'"]);
     }
 
     #[test]
@@ -476,5 +344,22 @@ mod tests {
         assert_eq!(pieces(r"\s?\p{L}+", &text).len(), 1);
         let text = " ".repeat(1 << 20);
         assert_eq!(pieces(r"\s*[\r\n]+|\s+(?!\S)|\s+", &text).len(), 1);
+    }
+
+    /// What has failed or was repeated is remembered for one text, and forgotten for the next.
+    #[test]
+    fn what_is_remembered_is_right() {
+        let pattern = Pattern::new(r"\d{1,3}(?=(?:\d{3})*(?!\d))|\s+$").expect("a valid pattern");
+        let mut memo = Memo::default();
+        for (text, first, last) in
+            [("7".repeat(1001), "77", "777"), ("é7".repeat(100), "é", "7"), ("1".repeat(999), "111", "111")]
+        {
+            let mut pieces = Vec::new();
+            pattern.split(&text, &mut memo, |piece| pieces.push(piece));
+            assert_eq!((pieces[0], pieces[pieces.len() - 1]), (first, last));
+        }
+        let mut pieces = Vec::new();
+        pattern.split("   x   ", &mut memo, |piece| pieces.push(piece));
+        assert_eq!(pieces, ["   x", "   "]);
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::ascii_words::AsciiWords;
 use super::bytes_as_text;
-use super::pattern::Pattern;
+use super::pattern::{Memo, Pattern};
 
 #[path = "pre_tokenizer_table.rs"]
 mod table;
@@ -27,6 +27,9 @@ pub struct Flags {
     pub whole_words: bool,
     /// Whether texts begin with the begin-of-text token, where the file does not say it.
     pub add_bos: Option<bool>,
+    /// Texts begin with that token whatever the file says: some of these models' files say that there is none, and mean
+    /// one.
+    pub always_bos: bool,
     /// The separator divides two texts, where the file does not say it.
     pub add_separator: bool,
     /// Merges begin with characters, not with bytes.
@@ -173,10 +176,14 @@ impl Splitter {
     }
 
     /// Calls `word` with each word of `text`.
-    pub(super) fn split(&self, text: &str, mut word: impl FnMut(&str)) {
+    pub(super) fn split(&self, text: &str, word: impl FnMut(&str)) {
+        self.split_with(text, &mut Memo::default(), word);
+    }
+
+    fn split_with(&self, text: &str, memo: &mut Memo, mut word: impl FnMut(&str)) {
         if let [pattern] = self.patterns.as_slice() {
             let quick = self.quick;
-            return pattern.split_with(text, |at| quick?.len_at(text.as_bytes(), at), word);
+            return pattern.split_with(text, memo, |at| quick?.len_at(text.as_bytes(), at), word);
         }
         let mut pieces: Vec<Range<usize>> = Vec::new();
         pieces.push(0..text.len());
@@ -185,7 +192,7 @@ impl Splitter {
             next.clear();
             for piece in &pieces {
                 let mut at = piece.start;
-                pattern.split(&text[piece.clone()], |part| {
+                pattern.split(&text[piece.clone()], memo, |part| {
                     next.push(at..at + part.len());
                     at += part.len();
                 });
@@ -252,7 +259,7 @@ mod tests {
             let text: String = (0..next(12)).map(|_| PARTS[next(PARTS.len())]).collect();
             for splitter in &quick {
                 let mut expected = Vec::new();
-                splitter.patterns[0].split(&text, |word| expected.push(word));
+                splitter.patterns[0].split(&text, &mut Memo::default(), |word| expected.push(word));
                 assert_eq!(splitter.words(&text), expected, "{:?} {text:?}", splitter.quick);
             }
         }
@@ -269,5 +276,45 @@ mod tests {
         assert!(named("llama-bpe").is_some_and(|pre| pre.flags.whole_words));
         let all: Vec<_> = names().collect();
         assert!(all.iter().enumerate().all(|(i, name)| !all[..i].contains(name)), "a name twice");
+    }
+
+    /// Runs of each class of characters, alone and between others, in texts of `len` characters.
+    fn runs(len: usize) -> Vec<String> {
+        const CLASSES: [&str; 15] =
+            ["a", "A", "é", "中", "\u{94d}", "ʰ", "1", "५", "½", " ", "\n", "\r\n", "\u{a0}", "!", "🙂"];
+        let mut texts = Vec::new();
+        for class in CLASSES {
+            let run = class.repeat(len / class.chars().count());
+            texts.extend([format!("x{run}x"), format!("!{run}1"), format!(" {run} \n"), format!("A {run}\u{301}")]);
+            for other in CLASSES {
+                texts.push([class, other].concat().repeat(len / 2));
+                texts.push([&class.repeat(len / 2), &*other.repeat(len / 2)].concat());
+                texts.push([&*class.repeat(40), other].concat().repeat(len / 41));
+            }
+        }
+        texts
+    }
+
+    /// No text takes more work than its length bears out, whatever it is a run of.
+    #[test]
+    fn every_pre_tokenizer_takes_time_in_proportion_to_the_text() {
+        const SHORT: usize = 200;
+        const TIMES: usize = 4;
+        let (short, long) = (runs(SHORT), runs(SHORT * TIMES));
+        for pre in table::TABLE {
+            for spelling in [pre.patterns].iter().chain(pre.spellings) {
+                let splitter = Splitter::compiled(spelling);
+                let steps = |text: &str| {
+                    let mut memo = Memo::default();
+                    splitter.split_with(text, &mut memo, |_| {});
+                    memo.steps
+                };
+                for (short, long) in short.iter().zip(&long) {
+                    let (few, many) = (steps(short), steps(long));
+                    let start: String = short.chars().take(50).collect();
+                    assert!(many <= TIMES * few * 5 / 4 + 2000, "{:?} {start:?}: {few}, {many} steps", pre.names);
+                }
+            }
+        }
     }
 }

@@ -5,8 +5,14 @@
 
 use super::{AsciiWords, Flags, PreTokenizer};
 
-const PLAIN: Flags =
-    Flags { whole_words: false, add_bos: None, add_separator: false, characters: false, escape_spaces: false };
+const PLAIN: Flags = Flags {
+    whole_words: false,
+    add_bos: None,
+    always_bos: false,
+    add_separator: false,
+    characters: false,
+    escape_spaces: false,
+};
 
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str =
@@ -286,7 +292,13 @@ pub(super) static TABLE: &[PreTokenizer] = &[
     },
     PreTokenizer { names: &["superbpe"], patterns: &[r"\p{N}+", r"(?=(\d{3})+(?!\d))"], spellings: &[], flags: PLAIN },
     PreTokenizer {
-        names: &["gemma4", "granite-embed-multi-311m", "sarvam-moe"],
+        names: &["gemma4", "granite-embed-multi-311m"],
+        patterns: &[LINES],
+        spellings: &[],
+        flags: Flags { always_bos: true, characters: true, escape_spaces: true, ..PLAIN },
+    },
+    PreTokenizer {
+        names: &["sarvam-moe"],
         patterns: &[LINES],
         spellings: &[],
         flags: Flags { characters: true, escape_spaces: true, ..PLAIN },

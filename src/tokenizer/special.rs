@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::trie::Trie;
-use super::unicode::{category, named};
+use super::unicode::WORD;
 use super::vocab::{TokenKind, Vocab};
 
 /// A part of a text.
@@ -152,9 +152,9 @@ impl Specials {
             };
             let flags = self.flags.get(id as usize).copied().unwrap_or(0);
             let (mut start, mut end) = (at, at + len);
+            let is_word = |c: Option<char>| c.is_some_and(|c| WORD.contains(c));
             if flags & SINGLE_WORD != 0
-                && (text[..start].chars().next_back().is_some_and(is_word)
-                    || text[end..].chars().next().is_some_and(is_word))
+                && (is_word(text[..start].chars().next_back()) || is_word(text[end..].chars().next()))
             {
                 at = found.next(text, end);
                 continue;
@@ -176,11 +176,4 @@ impl Specials {
             part(Part::Text(&text[done..]));
         }
     }
-}
-
-/// Whether `c` is a character of words, as Unicode's regular expressions have it.
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() && category(c) & named("No") == 0
-        || category(c) & (named("M") | named("Nd") | named("Pc")) != 0
-        || matches!(c, '\u{200c}' | '\u{200d}')
 }

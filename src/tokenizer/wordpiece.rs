@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::unicode::{category, named};
+use super::unicode::{ACCENTS, CONTROLS, PUNCTUATION};
 use super::vocab::{PieceMap, Vocab};
 
 /// The encoder.
@@ -31,8 +31,7 @@ impl WordPiece {
     pub(super) fn normalized<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match (self.strip_accents, self.lowercase) {
             (true, lowercase) => {
-                let marks = named("Mn");
-                let bare = text.nfd().filter(|&c| category(c) & marks == 0);
+                let bare = text.nfd().filter(|&c| !ACCENTS.contains(c));
                 if lowercase { bare.flat_map(char::to_lowercase).collect() } else { bare.collect() }
             }
             (false, true) => text.chars().flat_map(char::to_lowercase).collect(),
@@ -66,16 +65,12 @@ impl WordPiece {
 
     /// The words of a text; punctuation and Chinese characters stand alone.
     fn words(text: &str) -> Vec<String> {
-        // Unassigned characters are kept.
-        let left_out = named("C") & !named("Cn");
-        let (punctuation, symbols) = (named("P"), named("S"));
         let mut words = vec![String::new()];
         let push = |c: char| {
-            let kind = category(c);
-            let alone = kind & punctuation != 0 || c.is_ascii() && kind & symbols != 0 || is_chinese(c);
+            let alone = PUNCTUATION.contains(c) || c.is_ascii_punctuation() || is_chinese(c);
             if c.is_whitespace() {
                 words.push(String::new());
-            } else if c != '\0' && c != char::REPLACEMENT_CHARACTER && kind & left_out == 0 {
+            } else if c != '\0' && c != char::REPLACEMENT_CHARACTER && !CONTROLS.contains(c) {
                 if alone {
                     words.push(String::new());
                 }
