@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::cursor::{Cursor, Stop};
 use super::error::{Error, FormatError, Place, Problem};
-use super::tensor_info::TensorInfo;
+use super::tensor_info::{TensorInfo, UnknownTensor};
 use super::value::{Array, Metadata, Value, ValueType};
 use super::warning::Warning;
 use super::{keys, limits};
@@ -31,9 +31,18 @@ pub(super) struct Header {
     pub(super) alignment: u32,
     /// In the order of the file. All belong to shard 0.
     pub(super) tensors: Vec<TensorInfo>,
+    /// Those of types that are not known, where these are let through.
+    pub(super) unknown: Vec<UnknownTensor>,
     /// Where the data section begins, in bytes from the start of the file.
     pub(super) data_start: u64,
     pub(super) warnings: Vec<Warning>,
+}
+
+impl Header {
+    /// Tensors of known and of unknown types.
+    pub(super) fn tensor_count(&self) -> u64 {
+        (self.tensors.len() as u64).saturating_add(self.unknown.len() as u64)
+    }
 }
 
 /// A value whose array, if it is one, is not yet cut out of the header's bytes.
@@ -47,11 +56,21 @@ struct Parser<'a> {
     path: &'a Path,
     place: Place,
     warnings: Vec<Warning>,
+    types: Types,
+}
+
+/// Which tensor types a file may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Types {
+    /// Those that are known.
+    Known,
+    /// Any.
+    Any,
 }
 
 /// Reads and checks a header.
-pub(super) fn parse(cursor: Cursor<'_>, path: &Path) -> Result<Header, Error> {
-    let mut parser = Parser { cursor, path, place: Place::Field("magic"), warnings: Vec::new() };
+pub(super) fn parse(cursor: Cursor<'_>, path: &Path, types: Types) -> Result<Header, Error> {
+    let mut parser = Parser { cursor, path, place: Place::Field("magic"), warnings: Vec::new(), types };
     parser
         .header()
         .map_err(|stop| match stop {
@@ -72,6 +91,7 @@ struct Parts {
     entries: Vec<(String, Parsed)>,
     alignment: u32,
     tensors: Vec<TensorInfo>,
+    unknown: Vec<UnknownTensor>,
     data_start: u64,
 }
 
@@ -94,6 +114,7 @@ impl Parts {
             metadata,
             alignment: self.alignment,
             tensors: self.tensors,
+            unknown: self.unknown,
             data_start: self.data_start,
             warnings,
         }
@@ -119,9 +140,9 @@ impl Parser<'_> {
         self.place = Place::Field("key count");
         let key_count = self.count(MIN_KEY_RECORD, limits::MAX_KEYS)?;
         let (entries, alignment) = self.entries(key_count)?;
-        let tensors = self.tensor_infos(tensor_count, alignment)?;
-        let data_start = self.data_section(&tensors, alignment)?;
-        Ok(Parts { version, entries, alignment, tensors, data_start })
+        let (tensors, mut unknown) = self.tensor_infos(tensor_count, alignment)?;
+        let data_start = self.data_section(&tensors, &mut unknown, alignment)?;
+        Ok(Parts { version, entries, alignment, tensors, unknown, data_start })
     }
 
     /// A count of records that must have room in the rest of the file.
@@ -266,8 +287,9 @@ impl Parser<'_> {
         Ok((element, len, start..self.cursor.position()))
     }
 
-    fn tensor_infos(&mut self, count: u64, alignment: u32) -> Result<Vec<TensorInfo>, Stop> {
-        let mut tensors = Vec::new();
+    /// The tensors of known types, and those of others.
+    fn tensor_infos(&mut self, count: u64, alignment: u32) -> Result<(Vec<TensorInfo>, Vec<UnknownTensor>), Stop> {
+        let (mut tensors, mut unknown) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for index in 0..count {
             self.place = Place::TensorNumber(index);
@@ -276,12 +298,15 @@ impl Parser<'_> {
             if !seen.insert(name.clone()) {
                 return Err(Problem::Duplicate.into());
             }
-            tensors.push(self.tensor_info(name, alignment)?);
+            match self.tensor_info(name, alignment)? {
+                Tensor::Known(tensor) => tensors.push(tensor),
+                Tensor::Unknown(tensor) => unknown.push(tensor),
+            }
         }
-        Ok(tensors)
+        Ok((tensors, unknown))
     }
 
-    fn tensor_info(&mut self, name: String, alignment: u32) -> Result<TensorInfo, Stop> {
+    fn tensor_info(&mut self, name: String, alignment: u32) -> Result<Tensor, Stop> {
         let dims = self.cursor.take_u32()?;
         if dims > limits::MAX_DIMS {
             return Err(Problem::Dimensions(dims).into());
@@ -292,53 +317,73 @@ impl Parser<'_> {
         }
         let elements = elements_of(&shape).ok_or_else(|| Problem::Shape(shape.clone()))?;
         let id = self.cursor.take_u32()?;
-        let ty = TensorType::from_id(id).ok_or(Problem::TensorType(id))?;
+        let Some(ty) = TensorType::from_id(id) else {
+            if self.types == Types::Known {
+                return Err(Problem::TensorType(id).into());
+            }
+            let offset = self.offset(alignment)?;
+            return Ok(Tensor::Unknown(UnknownTensor { name, shape, type_id: id, bytes: 0, offset, shard: 0 }));
+        };
         let cols = shape.first().copied().unwrap_or(1);
         if !cols.is_multiple_of(ty.block_len() as u64) {
             return Err(Problem::Row { cols, ty }.into());
         }
         let bytes = ty.bytes_for(elements).ok_or_else(|| Problem::Shape(shape.clone()))?;
-        let offset = self.cursor.take_u64()?;
-        if !offset.is_multiple_of(alignment.into()) {
-            return Err(Problem::Unaligned { offset, alignment: alignment.into() }.into());
-        }
+        let offset = self.offset(alignment)?;
         if elements == 0 {
             self.warnings.push(Warning::NoElements { tensor: name.clone() });
         }
-        Ok(TensorInfo { name, shape, ty, elements, bytes, offset, shard: 0 })
+        Ok(Tensor::Known(TensorInfo { name, shape, ty, elements, bytes, offset, shard: 0 }))
+    }
+
+    fn offset(&mut self, alignment: u32) -> Result<u64, Stop> {
+        let offset = self.cursor.take_u64()?;
+        if offset.is_multiple_of(alignment.into()) {
+            Ok(offset)
+        } else {
+            Err(Problem::Unaligned { offset, alignment: alignment.into() }.into())
+        }
     }
 
     /// Where the data section begins, once all tensors are known to lie inside it, each in its own place.
-    fn data_section(&mut self, tensors: &[TensorInfo], alignment: u32) -> Result<u64, Stop> {
+    fn data_section(
+        &mut self,
+        tensors: &[TensorInfo],
+        unknown: &mut [UnknownTensor],
+        alignment: u32,
+    ) -> Result<u64, Stop> {
         let header_end = self.cursor.position() as u64;
         let size = self.cursor.size();
-        if tensors.is_empty() {
+        if tensors.is_empty() && unknown.is_empty() {
             return Ok(header_end);
         }
         let past_end = |end| Problem::PastEnd { end, size };
         let start = header_end.checked_next_multiple_of(alignment.into()).ok_or(past_end(u64::MAX))?;
-        let mut by_offset: Vec<&TensorInfo> = tensors.iter().collect();
-        by_offset.sort_by_key(|tensor| (tensor.offset, tensor.bytes));
+        size_unknown(tensors, unknown, size.saturating_sub(start));
+        let known = tensors.iter().map(|tensor| (tensor.offset, tensor.bytes, &tensor.name));
+        let unknown = unknown.iter().map(|tensor| (tensor.offset, tensor.bytes, &tensor.name));
+        let mut by_offset: Vec<_> = known.chain(unknown).collect();
+        by_offset.sort_unstable_by_key(|(offset, bytes, _)| (*offset, *bytes));
         let mut free = 0;
         let mut gaps = 0u64;
         let mut before = "";
-        for tensor in by_offset {
-            self.place = Place::Tensor(tensor.name.clone());
-            self.cursor.point_at(start.saturating_add(tensor.offset));
-            let end = tensor.offset.checked_add(tensor.bytes).ok_or(past_end(u64::MAX))?;
+        for (offset, bytes, name) in by_offset {
+            self.place = Place::Tensor(name.clone());
+            self.cursor.point_at(start.saturating_add(offset));
+            let end = offset.checked_add(bytes).ok_or(past_end(u64::MAX))?;
             let end_in_file = start.checked_add(end).ok_or(past_end(u64::MAX))?;
             if end_in_file > size {
                 return Err(past_end(end_in_file).into());
             }
-            if tensor.offset < free && tensor.bytes > 0 {
+            if offset < free && bytes > 0 {
                 return Err(Problem::Overlap(before.to_owned()).into());
             }
-            let padding = tensor.offset.saturating_sub(free);
+            let padding = offset.saturating_sub(free);
             if padding >= u64::from(alignment) {
                 gaps = gaps.saturating_add(padding);
             }
             free = free.max(end);
-            before = &tensor.name;
+            before = name;
         }
         if gaps > 0 {
             self.warnings.push(Warning::Gaps { bytes: gaps });
@@ -348,6 +393,22 @@ impl Parser<'_> {
             self.warnings.push(Warning::TrailingBytes { bytes: trailing });
         }
         Ok(start)
+    }
+}
+
+/// What the header says about a tensor.
+enum Tensor {
+    Known(TensorInfo),
+    Unknown(UnknownTensor),
+}
+
+/// Gives each tensor of an unknown type the bytes up to the next tensor's data, or to the end of the file.
+fn size_unknown(tensors: &[TensorInfo], unknown: &mut [UnknownTensor], data_bytes: u64) {
+    let mut starts: Vec<u64> = tensors.iter().map(|t| t.offset).chain(unknown.iter().map(|t| t.offset)).collect();
+    starts.sort_unstable();
+    for tensor in unknown {
+        let next = starts.get(starts.partition_point(|&start| start <= tensor.offset));
+        tensor.bytes = next.copied().unwrap_or(data_bytes).saturating_sub(tensor.offset);
     }
 }
 

@@ -21,7 +21,7 @@ pub use header::DEFAULT_ALIGNMENT;
 pub use reader::{Reader, Shard};
 pub use shards::shard_file_name;
 pub use split_writer::{CompleteModel, SplitWriter, check_outputs, split_file_sizes};
-pub use tensor_info::TensorInfo;
+pub use tensor_info::{TensorInfo, UnknownTensor};
 pub use value::{Array, Metadata, Value, ValueType};
 pub use warning::Warning;
 pub use writer::{TensorSpec, Writer, file_size};

@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 
 use super::cursor::Cursor;
 use super::error::{Error, ShardProblem};
-use super::header::{self, Header};
+use super::header::{self, Header, Types};
 use super::shards;
-use super::tensor_info::TensorInfo;
+use super::tensor_info::{TensorInfo, UnknownTensor};
 use super::value::Metadata;
 use super::warning::Warning;
 use crate::bytes::Bytes;
@@ -25,6 +25,7 @@ pub struct Reader {
     shards: Vec<Shard>,
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
+    unknown: Vec<UnknownTensor>,
     /// Indices into `tensors`, sorted by name.
     by_name: Vec<usize>,
     warnings: Vec<Warning>,
@@ -46,17 +47,30 @@ impl Reader {
     /// # Errors
     /// When a file cannot be read, is no valid GGUF file, or is not the shard it should be.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let first = Opened::file(path)?;
+        Self::open_with(path, Types::Known)
+    }
+
+    /// As [`open`](Self::open), but tensors of types that this crate does not know do not keep the file from being looked
+    /// at: they are in [`unknown_tensors`](Self::unknown_tensors).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_any(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, Types::Any)
+    }
+
+    fn open_with(path: &Path, types: Types) -> Result<Self, Error> {
+        let first = Opened::file(path, types)?;
         match shards::set_of(path, &first.header.metadata)? {
             None => Self::assemble(vec![first]),
             Some(set) => {
                 let mut opened = Vec::new();
                 for (no, shard_path) in set.paths.iter().enumerate() {
-                    let shard = Opened::file(shard_path).map_err(|error| missing(error, path))?;
+                    let shard = Opened::file(shard_path, types).map_err(|error| missing(error, path))?;
                     set.check(no, shard_path, &shard.header.metadata)?;
                     opened.push(shard);
                 }
-                let found = opened.iter().map(|shard| shard.header.tensors.len() as u64).sum();
+                let found = opened.iter().map(|shard| shard.header.tensor_count()).sum();
                 set.check_total(path, found)?;
                 Self::assemble(opened)
             }
@@ -65,7 +79,7 @@ impl Reader {
 
     /// Opens one file by itself, which may be a shard under any name.
     pub(super) fn open_alone(path: &Path) -> Result<Self, Error> {
-        Self::assemble(vec![Opened::file(path)?])
+        Self::assemble(vec![Opened::file(path, Types::Known)?])
     }
 
     /// Opens a model that lies in memory. `name` stands for it in messages.
@@ -74,7 +88,7 @@ impl Reader {
     /// When the bytes are no valid GGUF file, or only one shard of a model.
     pub fn from_bytes(name: &str, bytes: Bytes) -> Result<Self, Error> {
         let path = Path::new(name);
-        let header = header::parse(Cursor::in_memory(bytes.clone()), path)?;
+        let header = header::parse(Cursor::in_memory(bytes.clone()), path, Types::Known)?;
         shards::refuse_shard(path, &header.metadata)?;
         Self::assemble(vec![Opened { input: Input::Memory { name: path.into(), bytes }, header }])
     }
@@ -84,15 +98,17 @@ impl Reader {
             shards: Vec::new(),
             metadata: Metadata::new(),
             tensors: Vec::new(),
+            unknown: Vec::new(),
             by_name: Vec::new(),
             warnings: Vec::new(),
         };
         for (no, Opened { input, header }) in opened.into_iter().enumerate() {
-            let Header { version, metadata, alignment, tensors, data_start, warnings } = header;
+            let Header { version, metadata, alignment, tensors, unknown, data_start, warnings } = header;
             if no == 0 {
                 reader.metadata = metadata;
             }
             reader.tensors.extend(tensors.into_iter().map(|info| TensorInfo { shard: no, ..info }));
+            reader.unknown.extend(unknown.into_iter().map(|tensor| UnknownTensor { shard: no, ..tensor }));
             reader.warnings.extend(warnings);
             reader.shards.push(Shard { input, map: OnceLock::new(), version, alignment, data_start });
         }
@@ -122,6 +138,12 @@ impl Reader {
     #[must_use]
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
+    }
+
+    /// Tensors of types that this crate does not know, in the order of the file; none in a reader of [`open`](Self::open).
+    #[must_use]
+    pub fn unknown_tensors(&self) -> &[UnknownTensor] {
+        &self.unknown
     }
 
     /// The tensor called `name`.
@@ -288,9 +310,9 @@ struct Opened {
 }
 
 impl Opened {
-    fn file(path: &Path) -> Result<Self, Error> {
+    fn file(path: &Path, types: Types) -> Result<Self, Error> {
         let file = InputFile::open(path)?;
-        let header = header::parse(Cursor::in_file(&file), path)?;
+        let header = header::parse(Cursor::in_file(&file), path, types)?;
         Ok(Self { input: Input::File(file), header })
     }
 }

@@ -17,6 +17,41 @@ pub struct TensorInfo {
     pub(super) shard: usize,
 }
 
+/// A tensor of a type that this crate does not know: what the header says about it. Its size is that of the room up to the
+/// next tensor's data, or to the end of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownTensor {
+    /// Name.
+    pub name: String,
+    /// Dimensions in the format's order.
+    pub shape: Vec<u64>,
+    /// Number of the type in the file.
+    pub type_id: u32,
+    pub(super) bytes: u64,
+    pub(super) offset: u64,
+    pub(super) shard: usize,
+}
+
+impl UnknownTensor {
+    /// Bytes of the data, padding included.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where the data begin, in bytes from the start of its shard's data section.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Number of the shard that holds the data, from 0.
+    #[must_use]
+    pub const fn shard(&self) -> usize {
+        self.shard
+    }
+}
+
 impl TensorInfo {
     /// Number of elements: the product of all dimensions.
     #[must_use]
