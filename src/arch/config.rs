@@ -660,6 +660,12 @@ impl Keys {
 
     fn rope_scaling(&mut self, config: &Config) -> Result<(), Error> {
         let number = |name: &str| config.rope_number(name);
+        // All kinds of scaling divide by it.
+        if let (Some(factor), Some(found)) = (number("factor"), config.rotary("factor"))
+            && factor <= 0.0
+        {
+            return Err(config.unfit("rope_scaling.factor", found, "more than 0"));
+        }
         match config.rope_type() {
             "linear" => {
                 let factor = number("factor").ok_or_else(|| config.bad("factor", "a number"))?;

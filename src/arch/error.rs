@@ -68,6 +68,16 @@ pub enum Error {
         /// What may stand there.
         expected: &'static str,
     },
+    /// A key that changes what other architectures compute, and that this one does not know.
+    #[error("key {}: {found}: the architecture {} does not compute with it", printable(key).limit(80), printable(architecture).limit(80))]
+    UnreadKey {
+        /// Full name of the key.
+        key: String,
+        /// What stands there.
+        found: String,
+        /// `general.architecture`.
+        architecture: String,
+    },
     /// A tensor that the architecture needs.
     #[error("tensor {} is missing", printable(name).limit(80))]
     MissingTensor {
@@ -91,6 +101,14 @@ pub enum Error {
         found: Vec<u64>,
         /// Shape that the metadata asks for.
         expected: Vec<u64>,
+    },
+    /// A factor by which no frequency can be divided.
+    #[error("tensor {}: {found}, expected factors greater than 0", printable(name).limit(80))]
+    BadRopeFactor {
+        /// The tensor.
+        name: String,
+        /// The factor.
+        found: f32,
     },
     /// A tensor of a type that cannot be computed with.
     #[error("tensor {}: type {ty} cannot be run", printable(name).limit(80))]

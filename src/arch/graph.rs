@@ -2,27 +2,39 @@
 
 use super::config::{GELU, GELU_TANH};
 use super::{Error, Hparams, keys};
+use crate::gguf::Value;
 use crate::network::{
     Activation, AttentionMixer, Dense, Experts, FeedForward, Gate, Gating, Groups, LayerNorms, LayerSpec, Mixer,
     ModelSpec, NormKind, NormSpec, RopeSpec, RopeStyle, Tensors, Wiring, Yarn, YarnEdges, frequencies,
 };
 
+/// The rotary base of files that do not say it.
+const FREQ_BASE: f32 = 10_000.0;
+
 /// A model of the given layers, without any scale or cap.
-pub(super) fn model(h: &Hparams, norm: NormKind, layers: Vec<LayerSpec>) -> ModelSpec {
-    ModelSpec {
+///
+/// # Errors
+/// When the epsilon of its norms is missing.
+pub(super) fn model(h: &Hparams, norm: NormKind, layers: Vec<LayerSpec>) -> Result<ModelSpec, Error> {
+    // Some files have the keys of both.
+    let epsilon = match norm {
+        NormKind::Rms => keys::LAYER_NORM_RMS_EPSILON,
+        NormKind::Layer => keys::LAYER_NORM_EPSILON,
+    };
+    Ok(ModelSpec {
         embedding_length: h.embedding_length,
         vocab_size: h.vocab_size,
-        norm: NormSpec { kind: norm, epsilon: h.norm_epsilon },
+        norm: NormSpec { kind: norm, epsilon: h.f32(epsilon)? },
         embedding_scale: 1.0,
         logit_scale: 1.0,
         logit_softcap: None,
         output_norm: "output_norm",
         layer_inputs: None,
         layers,
-    }
+    })
 }
 
-/// A block with a norm before each part, one after the other.
+/// A layer with a norm before each part, one after the other.
 pub(super) fn layer(mixer: Mixer, feed_forward: FeedForward) -> LayerSpec {
     LayerSpec { mixer, feed_forward, wiring: Wiring::Sequential, norms: LayerNorms::PRE, residual_scale: 1.0 }
 }
@@ -57,9 +69,6 @@ pub(super) fn experts(
 pub(super) fn routed(h: &Hparams, activation: Activation, gating: Gating, normalize: bool) -> Result<Experts, Error> {
     let count = h.positive(keys::EXPERT_COUNT)?;
     let used = h.positive(keys::EXPERT_USED_COUNT)?;
-    if used > count {
-        return Err(h.bad_key(keys::EXPERT_USED_COUNT, "at most expert_count"));
-    }
     let gating = match h.count_or(keys::EXPERT_GATING_FUNC, 0)? {
         0 => gating,
         1 => Gating::Softmax,
@@ -94,7 +103,7 @@ fn groups(h: &Hparams, experts: usize, used: usize, gating: Gating) -> Result<Op
     Ok(Some(Groups { count, used: used_groups, best }))
 }
 
-/// Attention of block `index` over all positions, scaled by the root of the head's length.
+/// Attention of layer `index` over all positions, scaled by the root of the head's length.
 #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
 pub(super) fn attention(h: &Hparams, index: usize, rope: Option<RopeSpec>) -> AttentionMixer {
     AttentionMixer {
@@ -134,40 +143,112 @@ pub(super) fn rope_with_edges(
     edges: YarnEdges,
 ) -> Result<RopeSpec, Error> {
     let dims = rotary_length(h)?;
-    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
+    let base = freq_base(h)?;
     let mut frequencies = frequencies(base, dims);
-    if let Some(factors) = weights.vector("rope_freqs.weight", dims / 2).map_err(Error::from)? {
-        frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= f64::from(factor));
+    if let Some(factors) = rope_factors(weights, "rope_freqs.weight", dims / 2)? {
+        frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= factor);
     }
     let magnitude = scale(h, &mut frequencies, base, edges)?;
     Ok(RopeSpec::new(style, &frequencies, magnitude))
 }
 
-/// The rotary embedding of the layers whose attention slides: their own base and length, and never any scaling.
+/// The rotary embedding of the layers whose attention slides, in families where these never have any scaling. Their base
+/// is `rope.freq_base_swa`, or `default`.
 ///
 /// # Errors
 /// When a key is unfit.
-pub(super) fn sliding_rope(h: &Hparams, style: RopeStyle) -> Result<RopeSpec, Error> {
+pub(super) fn sliding_rope(h: &Hparams, style: RopeStyle, default: SlidingBase) -> Result<RopeSpec, Error> {
     let length = h.count_or(keys::KEY_LENGTH_SWA, h.key_length)?;
     let dims = h.count_or(keys::ROPE_DIMENSION_COUNT_SWA, rotary_length(h)?.min(length))?;
     if dims == 0 || dims > length || !dims.is_multiple_of(2) {
         return Err(h.bad_key(keys::ROPE_DIMENSION_COUNT_SWA, "an even number from 2 to attention.key_length_swa"));
     }
-    let base = h.positive_f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?;
-    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE_SWA, base)?);
-    Ok(RopeSpec::new(style, &frequencies(base, dims), 1.0))
+    Ok(RopeSpec::new(style, &frequencies(sliding_base(h, default)?, dims), 1.0))
 }
 
-/// The window of each block: of those that the file says, else of all but every `period`-th.
+/// As [`sliding_rope`], in families where these layers are scaled as all others and have their base where the file says no
+/// other.
+///
+/// # Errors
+/// When a key is unfit.
+pub(super) fn scaled_sliding_rope(h: &Hparams, style: RopeStyle, edges: YarnEdges) -> Result<RopeSpec, Error> {
+    let base = sliding_base(h, SlidingBase::Same)?;
+    let mut frequencies = frequencies(base, rotary_length(h)?);
+    let magnitude = scale(h, &mut frequencies, base, edges)?;
+    Ok(RopeSpec::new(style, &frequencies, magnitude))
+}
+
+/// The rotary base of layers whose attention slides, where a file has no `rope.freq_base_swa`. As in llama.cpp, it
+/// depends on the family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SlidingBase {
+    /// 10,000, whatever the base of the other layers.
+    TenThousand,
+    /// The base of the other layers.
+    Same,
+}
+
+fn sliding_base(h: &Hparams, default: SlidingBase) -> Result<f64, Error> {
+    let base = match default {
+        SlidingBase::TenThousand => FREQ_BASE,
+        SlidingBase::Same => h.positive_f32_or(keys::ROPE_FREQ_BASE, FREQ_BASE)?,
+    };
+    h.positive_f32_or(keys::ROPE_FREQ_BASE_SWA, base).map(f64::from)
+}
+
+/// Refuses a file of a family with one rotary base for all layers that states another one for those whose attention
+/// slides: llama.cpp passes over it.
+///
+/// # Errors
+/// When the bases differ.
+pub(super) fn one_rope_base(h: &Hparams) -> Result<(), Error> {
+    let (all, sliding) = (freq_base(h)?, sliding_base(h, SlidingBase::Same)?);
+    if all.to_bits() == sliding.to_bits() {
+        return Ok(());
+    }
+    Err(h.bad_key(keys::ROPE_FREQ_BASE_SWA, "the base of all layers, rope.freq_base"))
+}
+
+fn freq_base(h: &Hparams) -> Result<f64, Error> {
+    h.positive_f32_or(keys::ROPE_FREQ_BASE, FREQ_BASE).map(f64::from)
+}
+
+/// The tensor `name`, by whose elements frequencies are divided.
+fn rope_factors(weights: &dyn Tensors, name: &str, pairs: usize) -> Result<Option<Vec<f64>>, Error> {
+    let Some(factors) = weights.vector(name, pairs)? else { return Ok(None) };
+    match factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
+        Some(&found) => Err(Error::BadRopeFactor { name: name.to_owned(), found }),
+        None => Ok(Some(factors.into_iter().map(f64::from).collect())),
+    }
+}
+
+/// The window of each layer that has one: of those that the file says, else of all but every `period`-th. Without
+/// `attention.sliding_window` no layer has one.
 ///
 /// # Errors
 /// When a key is unfit.
 pub(super) fn windows(h: &Hparams, period: Option<usize>) -> Result<Vec<Option<usize>>, Error> {
-    let window = Some(h.count_or(keys::SLIDING_WINDOW, 0)?).filter(|&n| n > 0);
-    let usual = |i: usize| period.is_none_or(|period| !(i + 1).is_multiple_of(period));
-    let slides = h.bools_per_block(keys::SLIDING_WINDOW_PATTERN)?;
-    let slides = slides.unwrap_or_else(|| (0..h.block_count).map(usual).collect());
+    windows_or(h, 0, period)
+}
+
+/// As [`windows`], with the family's `default` of `attention.sliding_window`.
+///
+/// # Errors
+/// When a key is unfit.
+pub(super) fn windows_or(h: &Hparams, default: usize, period: Option<usize>) -> Result<Vec<Option<usize>>, Error> {
+    let window = Some(h.count_or(keys::SLIDING_WINDOW, default)?).filter(|&n| n > 0);
+    let slides = match h.get(keys::SLIDING_WINDOW_PATTERN) {
+        Some(Value::Array(_)) => h.bools_per_block(keys::SLIDING_WINDOW_PATTERN)?.unwrap_or_default(),
+        // A number is the period: with 0 all layers slide.
+        Some(_) => every_but(h, Some(h.count(keys::SLIDING_WINDOW_PATTERN)?).filter(|&period| period > 0)),
+        None => every_but(h, period),
+    };
     Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
+}
+
+/// True for all layers but every `period`-th.
+fn every_but(h: &Hparams, period: Option<usize>) -> Vec<bool> {
+    (1..=h.block_count).map(|i| period.is_none_or(|period| !i.is_multiple_of(period))).collect()
 }
 
 fn rotary_length(h: &Hparams) -> Result<usize, Error> {
@@ -185,18 +266,18 @@ fn rotary_length(h: &Hparams) -> Result<usize, Error> {
 /// When a key or a tensor is unfit.
 pub(super) fn long_rope(h: &Hparams, weights: &dyn Tensors, style: RopeStyle) -> Result<RopeSpec, Error> {
     let dims = rotary_length(h)?;
-    let factors = |name: &str| weights.vector(name, dims / 2).map_err(Error::from);
+    let factors = |name: &str| rope_factors(weights, name, dims / 2);
     let (short, long) = (factors("rope_factors_short.weight")?, factors("rope_factors_long.weight")?);
     let (Some(short), Some(long)) = (short, long) else { return rope(h, weights, style) };
-    let base = f64::from(h.positive_f32_or(keys::ROPE_FREQ_BASE, 10_000.0)?);
-    let divided = |factors: Vec<f32>| -> Vec<f64> {
-        frequencies(base, dims).into_iter().zip(factors).map(|(f, factor)| f / f64::from(factor)).collect()
+    let base = freq_base(h)?;
+    let divided = |factors: Vec<f64>| -> Vec<f64> {
+        frequencies(base, dims).into_iter().zip(factors).map(|(f, factor)| f / factor).collect()
     };
-    let magnitude = f64::from(h.f32_or(keys::ROPE_SCALING_ATTN_FACTOR, 1.0)?);
+    let magnitude = attn_factor(h)?;
     if !matches!(h.str(keys::ROPE_SCALING_TYPE)?, None | Some("none" | "longrope")) {
         return Err(h.bad_key(keys::ROPE_SCALING_TYPE, "none or longrope"));
     }
-    let most = h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?;
+    let most = original_context_length(h)?;
     Ok(RopeSpec::new(style, &divided(short), magnitude).with_long(most, &divided(long)))
 }
 
@@ -205,7 +286,15 @@ pub(super) fn long_rope(h: &Hparams, weights: &dyn Tensors, style: RopeStyle) ->
 /// # Errors
 /// When it is no number.
 pub(super) fn factor(h: &Hparams, key: &str) -> Result<Option<f32>, Error> {
-    Ok(Some(h.f32_or(key, 0.0)?).filter(|&factor| factor != 0.0))
+    factor_or(h, key, 0.0)
+}
+
+/// As [`factor`], or `default` where the key is missing.
+///
+/// # Errors
+/// When it is no number.
+pub(super) fn factor_or(h: &Hparams, key: &str, default: f32) -> Result<Option<f32>, Error> {
+    Ok(Some(h.f32_or(key, default)?).filter(|&factor| factor != 0.0))
 }
 
 /// The form of GELU that a file names; `own`, the family's, where it names none.
@@ -223,30 +312,58 @@ pub(super) fn gelu(h: &Hparams, own: Activation) -> Result<Activation, Error> {
 
 /// Applies linear or YaRN scaling and returns the factor of the rotated elements.
 fn scale(h: &Hparams, frequencies: &mut [f64], base: f64, edges: YarnEdges) -> Result<f64, Error> {
-    let factor = f64::from(h.positive_f32_or(keys::ROPE_SCALING_FACTOR, 1.0)?);
-    match h.str(keys::ROPE_SCALING_TYPE)? {
-        Some("linear") => {
+    let factor = f64::from(rope_scaling_factor(h)?);
+    let magnitude = match h.str(keys::ROPE_SCALING_TYPE)? {
+        // Files from before the type was written mean linear scaling.
+        None | Some("linear") => {
             frequencies.iter_mut().for_each(|f| *f /= factor);
-            Ok(1.0)
+            1.0
         }
         Some("yarn") => {
             let yarn = Yarn {
                 factor,
-                original_context_length: match h
-                    .count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, h.context_length)?
-                {
-                    0 => return Err(h.bad_key(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, "more than 0")),
-                    length => length,
-                },
+                original_context_length: original_context_length(h)?,
                 beta_fast: f64::from(h.positive_f32_or(keys::ROPE_SCALING_YARN_BETA_FAST, 32.0)?),
                 beta_slow: f64::from(h.positive_f32_or(keys::ROPE_SCALING_YARN_BETA_SLOW, 1.0)?),
                 edges,
             };
             yarn.stretch(frequencies, base);
             let own = f64::from(h.f32_or(keys::ROPE_SCALING_YARN_ATTN_FACTOR, 0.0)?);
-            Ok(if own > 0.0 { own } else { yarn.magnitude() })
+            if own > 0.0 { own } else { yarn.magnitude() }
         }
-        None | Some("none") => Ok(1.0),
-        Some(_) => Err(h.bad_key(keys::ROPE_SCALING_TYPE, "none, linear or yarn")),
+        Some("none") => 1.0,
+        Some(_) => return Err(h.bad_key(keys::ROPE_SCALING_TYPE, "none, linear or yarn")),
+    };
+    Ok(magnitude * attn_factor(h)?)
+}
+
+/// The growth of the context that rotary scaling stands for: 1 where the file says none. Files of 2023 have it under
+/// another name, and 0 means none.
+///
+/// # Errors
+/// When it is negative or no number.
+pub(super) fn rope_scaling_factor(h: &Hparams) -> Result<f32, Error> {
+    let key = if h.has(keys::ROPE_SCALING_FACTOR) { keys::ROPE_SCALING_FACTOR } else { keys::ROPE_SCALE_LINEAR };
+    match h.f32_or(key, 1.0)? {
+        0.0 => Ok(1.0),
+        factor if factor > 0.0 => Ok(factor),
+        _ => Err(h.bad_key(key, "at least 0")),
     }
+}
+
+/// The context that the model was first trained on, before rotary scaling: `context_length` where the file does not say
+/// it.
+///
+/// # Errors
+/// When it is no such number.
+pub(super) fn original_context_length(h: &Hparams) -> Result<usize, Error> {
+    Ok(match h.count_or(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH, 0)? {
+        0 => h.context_length,
+        length => length,
+    })
+}
+
+/// The factor of the rotated elements that a file states.
+fn attn_factor(h: &Hparams) -> Result<f64, Error> {
+    h.positive_f32_or(keys::ROPE_SCALING_ATTN_FACTOR, 1.0).map(f64::from)
 }

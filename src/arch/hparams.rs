@@ -1,5 +1,8 @@
 //! A model's hyper-parameters, read from GGUF metadata and checked before anything is allocated.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::{Error, keys};
 use crate::gguf::{Array, Metadata, Value};
 
@@ -33,9 +36,9 @@ pub struct Hparams {
     pub key_length: usize,
     /// Length of a value head.
     pub value_length: usize,
-    /// Epsilon of the norms, whichever kind the family has.
-    pub norm_epsilon: f32,
     metadata: Metadata,
+    /// The architecture's keys that were asked for.
+    read: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Hparams {
@@ -63,8 +66,8 @@ impl Hparams {
             head_count_kv: Vec::new(),
             key_length: 0,
             value_length: 0,
-            norm_epsilon: 0.0,
             metadata: metadata.clone(),
+            read: Arc::default(),
         };
         hparams.read_shared()?;
         Ok(hparams)
@@ -102,14 +105,15 @@ impl Hparams {
         let head_length = self.embedding_length.checked_div(heads).unwrap_or(0);
         self.key_length = self.count_or(keys::KEY_LENGTH, head_length)?;
         self.value_length = self.count_or(keys::VALUE_LENGTH, head_length)?;
-        let epsilon = if self.has(keys::LAYER_NORM_RMS_EPSILON) {
-            keys::LAYER_NORM_RMS_EPSILON
-        } else {
-            keys::LAYER_NORM_EPSILON
-        };
-        self.norm_epsilon = self.f32(epsilon)?;
-        if !(0.0..1.0).contains(&self.norm_epsilon) {
-            return Err(self.bad_key(epsilon, "at least 0 and less than 1"));
+        // Looked at here, not where experts are put together, so that conversion looks at it too.
+        let experts = self.count_or(keys::EXPERT_COUNT, 0)?;
+        if experts > 0 && self.count_or(keys::EXPERT_USED_COUNT, 1)? > experts {
+            return Err(self.bad_key(keys::EXPERT_USED_COUNT, "at most expert_count"));
+        }
+        for key in [keys::LAYER_NORM_RMS_EPSILON, keys::LAYER_NORM_EPSILON] {
+            if !(0.0..1.0).contains(&self.f32_or(key, 0.0)?) {
+                return Err(self.bad_key(key, "at least 0 and less than 1"));
+            }
         }
         Ok(())
     }
@@ -129,7 +133,29 @@ impl Hparams {
     /// The value of the architecture's `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
         self.metadata.get(&self.full(key))
+    }
+
+    /// The architecture's keys that nothing has asked for yet, by their full names; once a model is put together, those
+    /// that it does not depend on.
+    ///
+    /// # Errors
+    /// When one of them changes what other families compute: this one would pass over it.
+    pub fn unread(&self) -> Result<Vec<String>, Error> {
+        let prefix = format!("{}.", self.architecture);
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.metadata.iter().filter_map(|(name, value)| Some((name, name.strip_prefix(&prefix)?, value)));
+        let unread: Vec<_> = own.filter(|(_, key, _)| !read.contains(*key)).collect();
+        for (name, key, value) in &unread {
+            if let Some((_, neutral)) = keys::COMPUTED.iter().find(|(computed, _)| computed == key)
+                && !neutral.holds(value)
+            {
+                let architecture = self.architecture.clone();
+                return Err(Error::UnreadKey { key: (*name).to_owned(), found: describe(value), architecture });
+            }
+        }
+        Ok(unread.into_iter().map(|(name, ..)| name.to_owned()).collect())
     }
 
     /// A count or length from 0 to 2^27.
@@ -190,6 +216,14 @@ impl Hparams {
         }
     }
 
+    /// A boolean.
+    ///
+    /// # Errors
+    /// When the key is missing or no boolean.
+    pub fn bool(&self, key: &str) -> Result<bool, Error> {
+        if self.has(key) { self.bool_or(key, false) } else { Err(Error::MissingKey { key: self.full(key) }) }
+    }
+
     /// A boolean, or `default` when the key is missing.
     ///
     /// # Errors
@@ -228,6 +262,35 @@ impl Hparams {
         }
     }
 
+    /// Hidden length of an expert: where the file does not say it, the experts of a token share the length of the dense
+    /// part, as in files of early 2024.
+    ///
+    /// # Errors
+    /// When a key is missing, or no such number.
+    pub fn expert_length(&self) -> Result<usize, Error> {
+        match self.count_or(keys::EXPERT_FEED_FORWARD_LENGTH, 0)? {
+            0 => match self.feed_forward_length[0] / self.positive(keys::EXPERT_USED_COUNT)? {
+                0 => Err(Error::MissingKey { key: self.full(keys::EXPERT_FEED_FORWARD_LENGTH) }),
+                length => Ok(length),
+            },
+            length => Ok(length),
+        }
+    }
+
+    /// Hidden length of the experts that all tokens share: that of a dense part where the file does not say it.
+    ///
+    /// # Errors
+    /// When the key is there and no such number.
+    pub fn shared_expert_length(&self) -> Result<usize, Error> {
+        match self.count_or(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH, 0)? {
+            0 if self.feed_forward_length[0] == 0 => {
+                Err(Error::MissingKey { key: self.full(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH) })
+            }
+            0 => Ok(self.feed_forward_length[0]),
+            length => Ok(length),
+        }
+    }
+
     /// A boolean for each block, when the key is there.
     ///
     /// # Errors
@@ -237,7 +300,9 @@ impl Hparams {
         let Value::Array(array) = value else { return Err(bad(self.full(key), value, "an array")) };
         self.block_array(key, array)?
             .take(self.block_count)
-            .map(|item| item.as_bool().ok_or_else(|| bad(self.full(key), &item, "booleans")))
+            // Some files have numbers for booleans.
+            .map(|item| item.as_bool().or_else(|| item.as_u64().map(|n| n != 0)))
+            .map(|item| item.ok_or_else(|| self.bad_key(key, "booleans")))
             .collect::<Result<_, _>>()
             .map(Some)
     }

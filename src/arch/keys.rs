@@ -5,6 +5,8 @@
 
 #![allow(missing_docs, reason = "each constant is the name it holds")]
 
+use crate::gguf::Value;
+
 pub const BLOCK_COUNT: &str = "block_count";
 pub const CONTEXT_LENGTH: &str = "context_length";
 pub const EMBEDDING_LENGTH: &str = "embedding_length";
@@ -39,6 +41,7 @@ pub const ROPE_DIMENSION_COUNT_SWA: &str = "rope.dimension_count_swa";
 pub const ROPE_DIMENSION_SECTIONS: &str = "rope.dimension_sections";
 pub const ROPE_FREQ_BASE: &str = "rope.freq_base";
 pub const ROPE_FREQ_BASE_SWA: &str = "rope.freq_base_swa";
+pub const ROPE_SCALE_LINEAR: &str = "rope.scale_linear";
 pub const ROPE_SCALING_TYPE: &str = "rope.scaling.type";
 pub const ROPE_SCALING_FACTOR: &str = "rope.scaling.factor";
 pub const ROPE_SCALING_FINETUNED: &str = "rope.scaling.finetuned";
@@ -78,3 +81,74 @@ pub const SSM_STATE_SIZE: &str = "ssm.state_size";
 pub const SSM_TIME_STEP_RANK: &str = "ssm.time_step_rank";
 pub const SSM_GROUP_COUNT: &str = "ssm.group_count";
 pub const SHORTCONV_L_CACHE: &str = "shortconv.l_cache";
+
+pub const ATTENTION_CAUSAL: &str = "attention.causal";
+
+/// Values under which a key changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neutral {
+    /// 0 or false.
+    Zero,
+    /// 0, false or 1.
+    ZeroOrOne,
+    /// True.
+    True,
+    /// None.
+    Never,
+}
+
+impl Neutral {
+    /// Whether `value` changes nothing.
+    #[must_use]
+    pub fn holds(self, value: &Value) -> bool {
+        if let Value::Array(array) = value {
+            return array.iter().all(|element| self.holds(&element));
+        }
+        let is = |n: u8| {
+            value.as_f64() == Some(f64::from(n)) || value.as_i64() == Some(n.into()) || value.as_bool() == Some(n == 1)
+        };
+        match self {
+            Self::Zero => is(0),
+            Self::ZeroOrOne => is(0) || is(1),
+            Self::True => is(1),
+            Self::Never => false,
+        }
+    }
+}
+
+/// Keys that change what a model computes without any tensor of their own. A file with one that its family does not read is
+/// refused, unless its value changes nothing: else it would run with other numbers than its maker's, without a word.
+pub const COMPUTED: &[(&str, Neutral)] = &[
+    ("activation.situ_beta", Neutral::Never),
+    (ATTENTION_CAUSAL, Neutral::True),
+    ("attention.clamp_kqv", Neutral::Zero),
+    ("attention.indexer.top_k", Neutral::Zero),
+    ("attention.max_alibi_bias", Neutral::Zero),
+    ("attention.output_scale", Neutral::ZeroOrOne),
+    ("attention.rope_pattern", Neutral::Never),
+    (ATTENTION_SCALE, Neutral::Zero),
+    (SHARED_KV_LAYERS, Neutral::Zero),
+    (SLIDING_WINDOW, Neutral::Zero),
+    (TEMPERATURE_SCALE, Neutral::Zero),
+    ("attention.value_scale", Neutral::ZeroOrOne),
+    (ATTN_LOGIT_SOFTCAPPING, Neutral::Zero),
+    (EMBEDDING_SCALE, Neutral::ZeroOrOne),
+    (EXPERT_GROUP_COUNT, Neutral::ZeroOrOne),
+    ("expert_group_scale", Neutral::Never),
+    ("experts_per_group", Neutral::ZeroOrOne),
+    (EXPERT_WEIGHTS_SCALE, Neutral::ZeroOrOne),
+    (FINAL_LOGIT_SOFTCAPPING, Neutral::Zero),
+    (HIDDEN_ACTIVATION, Neutral::Never),
+    ("interleave_moe_layer_step", Neutral::ZeroOrOne),
+    (LOGIT_SCALE, Neutral::ZeroOrOne),
+    (MOE_EVERY_N_LAYERS, Neutral::ZeroOrOne),
+    ("num_loops", Neutral::ZeroOrOne),
+    (RESIDUAL_SCALE, Neutral::ZeroOrOne),
+    ("rope.scaling.alpha", Neutral::Zero),
+    (ROPE_SCALING_YARN_LOG_MULTIPLIER, Neutral::Zero),
+    ("router_logit_softcapping", Neutral::Zero),
+    ("swiglu_clamp_exp", Neutral::Zero),
+    ("swiglu_clamp_shexp", Neutral::Zero),
+    ("swin_norm", Neutral::Zero),
+    (USE_PARALLEL_RESIDUAL, Neutral::Never),
+];

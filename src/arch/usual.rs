@@ -61,5 +61,5 @@ pub(super) fn spec_with(
         change(i, &mut mixer);
         layer(Mixer::Attention(mixer), gated(Activation::Silu))
     });
-    Ok(model(h, NormKind::Rms, layers.collect()))
+    model(h, NormKind::Rms, layers.collect())
 }

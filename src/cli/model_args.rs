@@ -85,7 +85,11 @@ pub(crate) fn open(name: &Path) -> anyhow::Result<Reader> {
 /// The model that is meant by a path or a name, or the embedded one.
 pub(crate) fn load(path: Option<&Path>, run: &RunArgs) -> anyhow::Result<Arc<Model>> {
     let reader = path.map_or_else(embedded, open)?;
-    Ok(Arc::new(Model::from_reader_with(&reader, run.load)?))
+    let model = Model::from_reader_with(&reader, run.load)?;
+    for warning in model.warnings() {
+        eprintln!("warning: {}: {warning}", gguf::printable::printable_path(reader.path()));
+    }
+    Ok(Arc::new(model))
 }
 
 /// The embedded checkpoint, converted to F16 in memory.

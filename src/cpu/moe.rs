@@ -49,26 +49,7 @@ struct Routing {
 impl Moe {
     pub(super) fn load(w: &Weights, layer: &str, embedding: usize, spec: &Experts) -> Result<Self, Error> {
         let n = spec.count;
-        let name = |part: &str| format!("{layer}ffn_{part}_exps");
-        let down = format!("{}.weight", name("down"));
-        let hidden = w.get(&down).ok_or(Error::MissingTensor { name: down })?.cols();
-        let down = Linear::load(w, &name("down"), n * embedding, hidden)?;
-        let (gate, up, stride, up_at) = if w.has(&format!("{}.weight", name("gate_up"))) {
-            let both = Linear::load(w, &name("gate_up"), n * 2 * hidden, embedding)?;
-            (both.clone(), both, 2 * hidden, hidden)
-        } else {
-            let gate = Linear::load(w, &name("gate"), n * hidden, embedding)?;
-            (gate, Linear::load(w, &name("up"), n * hidden, embedding)?, hidden, 0)
-        };
-        let scales = w.vector(&format!("{}.scale", name("down")), n)?;
-        let experts = (0..n)
-            .map(|e| Expert {
-                gate: gate.rows_of(e * stride..e * stride + hidden),
-                up: up.rows_of(e * stride + up_at..e * stride + up_at + hidden),
-                down: down.rows_of(e * embedding..(e + 1) * embedding),
-                scale: scales.as_ref().map_or(1.0, |s| s[e]),
-            })
-            .collect();
+        let experts = experts(w, layer, embedding, n)?;
         let shared = if w.has(&format!("{layer}ffn_down_shexp.weight")) {
             let dense = Dense { activation: spec.activation, gate: Gate::Separate };
             Some(Shared {
@@ -209,6 +190,44 @@ impl Moe {
         }
         picks.extend(order.into_iter().zip(weights.into_iter().map(|w| w * spec.weight_scale)));
     }
+}
+
+/// The experts of a layer: all of them in a tensor for each part (or for gate and up together), or, in files of early
+/// 2024, a tensor for each part of each expert.
+fn experts(w: &Weights, layer: &str, embedding: usize, n: usize) -> Result<Vec<Expert>, Error> {
+    let name = |part: &str| format!("{layer}ffn_{part}_exps");
+    if w.has(&format!("{layer}ffn_down.0.weight")) {
+        let expert = |e: usize| {
+            let down = format!("{layer}ffn_down.{e}");
+            let weight = format!("{down}.weight");
+            let hidden = w.get(&weight).ok_or(Error::MissingTensor { name: weight })?.cols();
+            Ok(Expert {
+                gate: Linear::load(w, &format!("{layer}ffn_gate.{e}"), hidden, embedding)?,
+                up: Linear::load(w, &format!("{layer}ffn_up.{e}"), hidden, embedding)?,
+                down: Linear::load(w, &down, embedding, hidden)?,
+                scale: 1.0,
+            })
+        };
+        return (0..n).map(expert).collect();
+    }
+    let down = format!("{}.weight", name("down"));
+    let hidden = w.get(&down).ok_or(Error::MissingTensor { name: down })?.cols();
+    let down = Linear::load(w, &name("down"), n * embedding, hidden)?;
+    let (gate, up, stride, up_at) = if w.has(&format!("{}.weight", name("gate_up"))) {
+        let both = Linear::load(w, &name("gate_up"), n * 2 * hidden, embedding)?;
+        (both.clone(), both, 2 * hidden, hidden)
+    } else {
+        let gate = Linear::load(w, &name("gate"), n * hidden, embedding)?;
+        (gate, Linear::load(w, &name("up"), n * hidden, embedding)?, hidden, 0)
+    };
+    let scales = w.vector(&format!("{}.scale", name("down")), n)?;
+    let experts = (0..n).map(|e| Expert {
+        gate: gate.rows_of(e * stride..e * stride + hidden),
+        up: up.rows_of(e * stride + up_at..e * stride + up_at + hidden),
+        down: down.rows_of(e * embedding..(e + 1) * embedding),
+        scale: scales.as_ref().map_or(1.0, |s| s[e]),
+    });
+    Ok(experts.collect())
 }
 
 impl Shared {

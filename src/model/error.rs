@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::printable::printable_path;
+use crate::printable::{printable, printable_path};
 use crate::{arch, gguf, kernels, network, tokenizer};
 
 /// Why a model cannot be loaded.
@@ -27,6 +27,16 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         source: network::Error,
+    },
+    /// A tensor's type is not known.
+    #[error("{}: tensor {}: tensor type {type_id} is not known", printable_path(path), printable(name))]
+    UnknownType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Number of the type.
+        type_id: u32,
     },
     /// A tensor cannot be computed with.
     #[error("{}: tensor {name}: {source}", printable_path(path))]

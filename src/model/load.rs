@@ -1,9 +1,10 @@
 //! A file's tensors, checked against its architecture's table and put together to a network.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::{Error, resident, tokenizer};
+use super::dialects::{self, Translated};
+use super::{Error, Warning, layouts, resident, tokenizer};
 use crate::arch::{self, Hparams, TensorRule};
 use crate::bytes::Bytes;
 use crate::cpu::{Decoder, Weights};
@@ -27,6 +28,8 @@ pub struct Model {
     decoder: Decoder,
     tokenizer: Tokenizer,
     hparams: Hparams,
+    unread: Vec<String>,
+    warnings: Vec<Warning>,
     tensors: Vec<(String, Matrix)>,
     weight_bytes: u64,
     parameters: u64,
@@ -56,10 +59,20 @@ impl Model {
     pub fn from_reader_with(reader: &Reader, loading: Loading) -> Result<Self, Error> {
         let path = reader.path();
         let arch_error = |source| Error::Architecture { path: path.to_owned(), source };
-        let hparams = Hparams::from_metadata(reader.metadata()).map_err(arch_error)?;
+        // A reader of any types lets such tensors through.
+        if let Some(tensor) = reader.unknown_tensors().first() {
+            let (name, type_id) = (tensor.name.clone(), tensor.type_id);
+            return Err(Error::UnknownType { path: path.to_owned(), name, type_id });
+        }
+        let Translated { metadata, names, mut warnings } = dialects::translate(reader);
+        let named: Vec<_> =
+            reader.tensors().iter().zip(&names).filter_map(|(t, name)| Some((name.as_deref()?, t))).collect();
+        let hparams = Hparams::from_metadata(&metadata).map_err(arch_error)?;
         let family = arch::by_name(&hparams.architecture).map_err(arch_error)?;
-        let rules = family.tensors(&hparams).map_err(arch_error)?;
-        let tensors = matrices(reader, &hparams, &rules, loading)?;
+        let mut rules = family.tensors(&hparams).map_err(arch_error)?;
+        let has: HashSet<&str> = named.iter().map(|(name, _)| *name).collect();
+        layouts::adapt(&mut rules, &hparams, &|name| has.contains(name));
+        let tensors = matrices(reader, &named, &hparams, &rules, loading)?;
         let mut weights = Weights::default();
         tensors.iter().for_each(|(name, matrix)| weights.insert(name, matrix.clone()));
         if let Some(rule) =
@@ -68,12 +81,14 @@ impl Model {
             return Err(arch_error(arch::Error::MissingTensor { name: rule.name.clone() }));
         }
         let spec = family.decoder(&hparams, &weights).map_err(arch_error)?;
+        let unread = hparams.unread().map_err(arch_error)?;
         let decoder =
             Decoder::load(spec, &weights).map_err(|source| Error::Network { path: path.to_owned(), source })?;
-        let tokenizer = tokenizer::from_metadata(reader.metadata())
+        let tokenizer = tokenizer::from_metadata_with(&metadata, &mut warnings)
             .map_err(|source| Error::Tokenizer { path: path.to_owned(), source })?;
         let weight_bytes = reader.tensors().iter().map(TensorInfo::bytes).sum();
-        Ok(Self { decoder, tokenizer, hparams, tensors, weight_bytes, parameters: reader.parameters() })
+        let parameters = reader.parameters();
+        Ok(Self { decoder, tokenizer, hparams, unread, warnings, tensors, weight_bytes, parameters })
     }
 
     /// The network.
@@ -92,6 +107,18 @@ impl Model {
     #[must_use]
     pub fn hparams(&self) -> &Hparams {
         &self.hparams
+    }
+
+    /// The architecture's keys that nothing was computed with.
+    #[must_use]
+    pub fn unread_keys(&self) -> &[String] {
+        &self.unread
+    }
+
+    /// What the owner may want to know about the file.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// All metadata of the file.
@@ -123,6 +150,7 @@ impl Model {
 /// tokens) are passed over.
 fn matrices(
     reader: &Reader,
+    named: &[(&str, &TensorInfo)],
     h: &Hparams,
     rules: &[TensorRule],
     loading: Loading,
@@ -131,29 +159,31 @@ fn matrices(
     let failed = |source| Error::Architecture { path: path.to_owned(), source };
     let by_name: HashMap<&str, &TensorRule> = rules.iter().map(|rule| (rule.name.as_str(), rule)).collect();
     let mut wanted = Vec::new();
-    for info in reader.tensors() {
-        if is_prediction(&info.name, h) {
+    let mut kept_names = Vec::new();
+    for &(name, info) in named {
+        if is_prediction(name, h) {
             continue;
         }
-        let Some(rule) = by_name.get(info.name.as_str()) else {
+        let Some(rule) = by_name.get(name) else {
             let (name, architecture) = (info.name.clone(), h.architecture.clone());
             return Err(failed(arch::Error::UnexpectedTensor { name, architecture }));
         };
         check_shape(rule, info).map_err(failed)?;
         wanted.push(info);
+        kept_names.push(name);
     }
     let bytes = match loading {
         Loading::Map => wanted.iter().map(|info| reader.data(info)).collect::<Result<_, _>>()?,
         Loading::Copy => resident::copy(reader, &wanted)?,
     };
     let mut matrices = Vec::new();
-    for (info, bytes) in wanted.into_iter().zip(bytes) {
+    for ((info, name), bytes) in wanted.into_iter().zip(kept_names).zip(bytes) {
         let matrix = matrix(info, bytes).map_err(|source| Error::Tensor {
             path: path.to_owned(),
             name: info.name.clone(),
             source,
         })?;
-        matrices.push((info.name.clone(), matrix));
+        matrices.push((name.to_owned(), matrix));
     }
     Ok(matrices)
 }

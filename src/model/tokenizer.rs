@@ -1,5 +1,6 @@
 //! A tokenizer from a file's metadata.
 
+use super::{Warning, dialects};
 use crate::gguf::{Metadata, Reader, Value, keys};
 use crate::tokenizer::{AddedTokenFlags, Error, Model, SpecialIds, TokenKind, Tokenizer, Vocab, pre_tokenizer_flags};
 
@@ -23,7 +24,7 @@ impl Tokenizer {
     /// # Errors
     /// When its metadata describe none that this crate knows.
     pub fn from_gguf(reader: &Reader) -> Result<Self, Error> {
-        from_metadata(reader.metadata())
+        from_metadata(&dialects::translate(reader).metadata)
     }
 }
 
@@ -32,6 +33,14 @@ impl Tokenizer {
 /// # Errors
 /// When they describe none that this crate knows.
 pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
+    from_metadata_with(metadata, &mut Vec::new())
+}
+
+/// As [`from_metadata`]; adds what the owner may want to know to `warnings`.
+///
+/// # Errors
+/// As [`from_metadata`].
+pub(super) fn from_metadata_with(metadata: &Metadata, warnings: &mut Vec<Warning>) -> Result<Tokenizer, Error> {
     let name = text(metadata, keys::TOKENIZER_MODEL)?.ok_or(Error::MissingKey { key: keys::TOKENIZER_MODEL })?;
     let (model, defaults) = match name {
         "llama" => (Model::Spm, ids(Some(1), Some(2), Some(0), None)),
@@ -41,12 +50,18 @@ pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
         "bert" => (Model::WordPiece, ids(Some(101), None, Some(100), Some(102))),
         other => return Err(Error::UnknownModel { name: other.to_owned() }),
     };
+    let tokens = strings(metadata, keys::TOKENIZER_TOKENS)?.ok_or(Error::MissingKey { key: keys::TOKENIZER_TOKENS })?;
     let pre = match (name, text(metadata, keys::TOKENIZER_PRE)?) {
         ("gemma4", _) => "gemma4",
         (_, Some(pre)) => pre,
-        (_, None) => "default",
+        (_, None) => {
+            let guess = guess_pre(&tokens);
+            if model == Model::Bpe {
+                warnings.push(Warning::NoPreTokenizer { key: keys::TOKENIZER_PRE, guess });
+            }
+            guess
+        }
     };
-    let tokens = strings(metadata, keys::TOKENIZER_TOKENS)?.ok_or(Error::MissingKey { key: keys::TOKENIZER_TOKENS })?;
     let merges = strings(metadata, keys::TOKENIZER_MERGES)?.unwrap_or_default();
     if model == Model::Bpe && merges.is_empty() {
         return Err(Error::MissingKey { key: keys::TOKENIZER_MERGES });
@@ -74,7 +89,7 @@ pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
         pre: pre.to_owned(),
         scores: floats(metadata, keys::TOKENIZER_SCORES)?,
         kinds,
-        special: special(metadata, &defaults, tokens.len())?,
+        special: special(metadata, &defaults, tokens.len(), warnings)?,
         tokens,
         merges,
         add_bos: flag(keys::TOKENIZER_ADD_BOS, add_bos)? || always_bos,
@@ -138,8 +153,20 @@ pub fn flags_by_name(name: &str, tokens: &[Vec<u8>], kinds: &[TokenKind]) -> Add
     AddedTokenFlags { rstrip: found.map(|(id, _)| id).collect(), ..AddedTokenFlags::default() }
 }
 
-fn special(metadata: &Metadata, defaults: &SpecialIds, tokens: usize) -> Result<SpecialIds, Error> {
-    let id = |key: &'static str, default: Option<u32>| match metadata.get(key) {
+/// The pre-tokenizer of files from before its name was written (until May 2024): Llama 3's where its tokens are there, else
+/// the plain one, as in llama.cpp.
+fn guess_pre(tokens: &[Vec<u8>]) -> &'static str {
+    const END_OF_TURN: usize = 128_009;
+    if tokens.get(END_OF_TURN).is_some_and(|text| text == b"<|eot_id|>") { "llama-bpe" } else { "default" }
+}
+
+fn special(
+    metadata: &Metadata,
+    defaults: &SpecialIds,
+    tokens: usize,
+    warnings: &mut Vec<Warning>,
+) -> Result<SpecialIds, Error> {
+    let mut id = |key: &'static str, default: Option<u32>| match metadata.get(key) {
         None => Ok(default.filter(|&id| (id as usize) < tokens)),
         Some(value) => {
             let token = value.as_u64().ok_or(Error::BadKey { key, expected: "a token id" })?;
@@ -149,7 +176,10 @@ fn special(metadata: &Metadata, defaults: &SpecialIds, tokens: usize) -> Result<
             }
             match u32::try_from(token) {
                 Ok(id) if (id as usize) < tokens => Ok(Some(id)),
-                _ => Err(Error::BadKey { key, expected: "a token of the vocabulary" }),
+                _ => {
+                    warnings.push(Warning::NoSuchToken { key, token });
+                    Ok(default.filter(|&id| (id as usize) < tokens))
+                }
             }
         }
     };
@@ -184,7 +214,11 @@ fn strings(metadata: &Metadata, key: &'static str) -> Result<Option<Vec<Vec<u8>>
 
 fn floats(metadata: &Metadata, key: &'static str) -> Result<Vec<f32>, Error> {
     let Some(value) = metadata.get(key) else { return Ok(Vec::new()) };
-    value.as_array().and_then(|array| array.to_f32s()).ok_or(Error::BadKey { key, expected: "an array of floats" })
+    #[allow(clippy::cast_precision_loss, reason = "scores are ranks of tokens, far below 2^24")]
+    let rounded = |numbers: Vec<i64>| numbers.into_iter().map(|number| number as f32).collect();
+    let array = value.as_array();
+    let floats = array.and_then(|array| array.to_f32s().or_else(|| array.to_i64s().map(rounded)));
+    floats.ok_or(Error::BadKey { key, expected: "an array of numbers" })
 }
 
 fn bytes(metadata: &Metadata, key: &'static str) -> Result<Vec<u8>, Error> {

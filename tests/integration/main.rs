@@ -28,6 +28,8 @@ mod goldens;
 mod logits;
 // Manners that all commands share.
 mod manners;
+// GGUF files of other programs and years.
+mod foreign_files;
 // Folders for what tests write.
 mod folder;
 // Crafted and broken files.

@@ -171,7 +171,7 @@ fn factors_for_long_contexts_are_carried_over() {
 #[test]
 fn settings_that_files_cannot_express_are_refused() {
     let folder = Folder::new("variants-refused");
-    let cases: [(&str, &str, Json); 15] = [
+    let cases: [(&str, &str, Json); 18] = [
         ("qwen2", "num_attention_heads", json!(0)),
         ("qwen2", "hidden_size", json!("64")),
         ("gemma2", "query_pre_attn_scalar", json!(0)),
@@ -187,6 +187,9 @@ fn settings_that_files_cannot_express_are_refused() {
         ("falcon", "num_kv_heads", json!(0)),
         ("ministral3", "rope_parameters", json!({ "rope_type": "default", "rope_theta": 1e6 })),
         ("ministral3", "model_type", json!("mistral4")),
+        ("llama3", "rope_parameters", json!({ "rope_type": "llama3", "rope_theta": 5e5, "factor": 0.0 })),
+        ("llama-linear", "rope_parameters", json!({ "rope_type": "linear", "rope_theta": 1e4, "factor": -1.0 })),
+        ("mixtral", "num_experts_per_tok", json!(32)),
     ];
     for (name, setting, value) in cases {
         let from = checkpoint(&folder, name);

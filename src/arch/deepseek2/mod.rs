@@ -23,19 +23,29 @@ struct Latent {
     plain: usize,
     /// Of a value head.
     value: usize,
+    /// Whether keys and values of all heads are in one tensor, as in files from before April 2025.
+    one_tensor: bool,
 }
 
 impl Latent {
     fn new(h: &Hparams) -> Result<Self, Error> {
         let query_rank = h.count_or(keys::Q_LORA_RANK, 0)?;
-        let (rope, key) = (h.positive(keys::ROPE_DIMENSION_COUNT)?, h.positive(keys::KEY_LENGTH_MLA)?);
+        // Files of both forms have `key_length`: since April 2025 the length of what is cached, earlier that of a head.
+        let one_tensor = !h.has(keys::KEY_LENGTH_MLA) && !h.has(keys::VALUE_LENGTH_MLA);
+        let (key, value) = if one_tensor {
+            (h.key_length, h.value_length)
+        } else {
+            (h.positive(keys::KEY_LENGTH_MLA)?, h.positive(keys::VALUE_LENGTH_MLA)?)
+        };
+        let rope = h.positive(keys::ROPE_DIMENSION_COUNT)?;
         let plain = key.checked_sub(rope).filter(|&n| n > 0);
         Ok(Self {
             query_rank: (query_rank > 0).then_some(query_rank),
             rank: h.positive(keys::KV_LORA_RANK)?,
             rope,
             plain: plain.ok_or_else(|| h.bad_key(keys::KEY_LENGTH_MLA, "more than rope.dimension_count"))?,
-            value: h.positive(keys::VALUE_LENGTH_MLA)?,
+            value,
+            one_tensor,
         })
     }
 }

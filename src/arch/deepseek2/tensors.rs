@@ -9,7 +9,7 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     let latent = Latent::new(h)?;
     let (rank, plain, value) = (latent.rank, latent.plain, latent.value);
     let dense = h.count_or(keys::LEADING_DENSE_BLOCK_COUNT, 0)?;
-    let shared = h.count_or(keys::EXPERT_SHARED_COUNT, 0)?;
+    let shared = h.count(keys::EXPERT_SHARED_COUNT)?;
     let mut rules = Rules::new(h);
     for i in 0..h.block_count {
         let heads = h.head_count[i];
@@ -28,8 +28,12 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
         // A head's key matrix acts on the query, so it is turned.
         let both = "self_attn.kv_b_proj";
         let part = |rows| Step::RowsOfEach { of: plain + value, ranges: vec![rows] };
-        block.weight("attn_k_b", &[plain, rank, heads], both).steps(&[part(0..plain), Step::Transpose]);
-        block.weight("attn_v_b", &[rank, value, heads], both).step(part(plain..plain + value));
+        if latent.one_tensor {
+            block.weight("attn_kv_b", &[rank, heads * (plain + value)], both);
+        } else {
+            block.weight("attn_k_b", &[plain, rank, heads], both).steps(&[part(0..plain), Step::Transpose]);
+            block.weight("attn_v_b", &[rank, value, heads], both).step(part(plain..plain + value));
+        }
         block.linear("attn_output", [heads * value, d], "self_attn.o_proj", &[]);
         block.weight("ffn_norm", &[d], "post_attention_layernorm");
         if i < dense {

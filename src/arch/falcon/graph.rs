@@ -20,5 +20,5 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         block.norms = LayerNorms { mixer_in, feed_forward_in: Some("attn_norm"), ..LayerNorms::PRE };
         block
     });
-    Ok(model(h, NormKind::Layer, layers.collect()))
+    model(h, NormKind::Layer, layers.collect())
 }

@@ -2,7 +2,7 @@
 //! attention (the factors of the others stand still), of all in windows.
 
 use super::Blocks;
-use crate::arch::graph::{attention, layer, model, rope, routed, sliding_rope};
+use crate::arch::graph::{SlidingBase, attention, factor_or, layer, model, rope, routed, sliding_rope};
 use crate::arch::{Error, Hparams, keys};
 use crate::network::{
     Activation, Dense, FeedForward, Gate, Gating, LayerInputs, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind,
@@ -13,7 +13,7 @@ use crate::network::{
 pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let kinds = Blocks::new(h)?;
     let full = rope(h, weights, RopeStyle::Halves)?;
-    let sliding = sliding_rope(h, RopeStyle::Halves)?;
+    let sliding = sliding_rope(h, RopeStyle::Halves, SlidingBase::TenThousand)?;
     let window = h.positive(keys::SLIDING_WINDOW)?;
     let dense = Dense { activation: Activation::GeluTanh, gate: Gate::Separate };
     let feed_forward = if kinds.experts == 0 {
@@ -32,12 +32,11 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         let layer = layer(Mixer::Attention(mixer), feed_forward.clone());
         LayerSpec { norms: LayerNorms::SANDWICH, ..layer }
     });
-    let cap = h.f32_or(keys::FINAL_LOGIT_SOFTCAPPING, 0.0)?;
-    let own = h.count_or(keys::EMBEDDING_LENGTH_PER_LAYER_INPUT, 0)?;
+    let own = h.count(keys::EMBEDDING_LENGTH_PER_LAYER_INPUT)?;
     Ok(ModelSpec {
         embedding_scale: (h.embedding_length as f32).sqrt(),
-        logit_softcap: (cap > 0.0).then_some(cap),
+        logit_softcap: factor_or(h, keys::FINAL_LOGIT_SOFTCAPPING, 30.0)?,
         layer_inputs: (own > 0).then_some(LayerInputs { length: own }),
-        ..model(h, NormKind::Rms, layers.collect())
+        ..model(h, NormKind::Rms, layers.collect())?
     })
 }

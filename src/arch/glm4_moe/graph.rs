@@ -1,4 +1,4 @@
-//! The graph: rotary embedding of halves of a head's first part, SiLU, experts after the dense layers.
+//! The graph: rotary embedding of halves of a head's first part, SiLU, experts after the dense blocks.
 
 use crate::arch::graph::{attention, experts, gated, layer, model, rope};
 use crate::arch::{Error, Hparams, keys};
@@ -10,11 +10,11 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
     let rope = rope(h, weights, RopeStyle::Halves)?;
     let dense = h.count_or(keys::LEADING_DENSE_BLOCK_COUNT, 0)?;
     let routed =
-        if dense < h.block_count { experts(h, Activation::Silu, Gating::Sigmoid, true)? } else { FeedForward::None };
+        if dense < h.block_count { experts(h, Activation::Silu, Gating::Sigmoid, false)? } else { FeedForward::None };
     let layers = (0..h.block_count).map(|i| {
         let mixer = Mixer::Attention(attention(h, i, Some(rope.clone())));
         let layer = layer(mixer, if i < dense { gated(Activation::Silu) } else { routed.clone() });
         LayerSpec { norms: LayerNorms::PRE_POST_NAMED, ..layer }
     });
-    Ok(model(h, NormKind::Rms, layers.collect()))
+    model(h, NormKind::Rms, layers.collect())
 }

@@ -6,7 +6,7 @@ use crate::arch::{Error, Hparams, Rules, TensorRule, keys};
 pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     let d = h.embedding_length;
     let dense = h.count_or(keys::LEADING_DENSE_BLOCK_COUNT, 0)?;
-    let shared = h.count_or(keys::EXPERT_SHARED_COUNT, 0)?;
+    let shared = h.count(keys::EXPERT_SHARED_COUNT)?;
     let mut rules = Rules::new(h);
     for (i, like) in h.all_blocks() {
         let mut block = rules.block(i);

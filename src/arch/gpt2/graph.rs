@@ -9,5 +9,5 @@ pub(super) fn spec(h: &Hparams, _weights: &dyn Tensors) -> Result<ModelSpec, Err
     let activation = gelu(h, GELU)?;
     let layers =
         (0..h.block_count).map(|i| layer(Mixer::Attention(attention(h, i, None)), plain(activation))).collect();
-    Ok(model(h, NormKind::Layer, layers))
+    model(h, NormKind::Layer, layers)
 }

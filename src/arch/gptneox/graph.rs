@@ -8,12 +8,12 @@ use crate::network::{Mixer, ModelSpec, NormKind, RopeStyle, Tensors, Wiring};
 pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let activation = gelu(h, GELU)?;
     let rope = rope(h, weights, RopeStyle::Halves)?;
-    let parallel = h.bool_or(keys::USE_PARALLEL_RESIDUAL, true)?;
+    let parallel = h.bool(keys::USE_PARALLEL_RESIDUAL)?;
     let layers = (0..h.block_count).map(|i| {
         let mixer = attention(h, i, Some(rope.clone()));
         let mut block = layer(Mixer::Attention(mixer), plain(activation));
         block.wiring = if parallel { Wiring::Parallel } else { Wiring::Sequential };
         block
     });
-    Ok(model(h, NormKind::Layer, layers.collect()))
+    model(h, NormKind::Layer, layers.collect())
 }

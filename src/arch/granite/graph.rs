@@ -10,8 +10,12 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         mixer.scale = scale.unwrap_or(mixer.scale);
     })?;
     let residual_scale = factor(h, keys::RESIDUAL_SCALE)?.unwrap_or(1.0);
-    model.layers.iter_mut().for_each(|layer| layer.residual_scale = residual_scale);
+    model.layers.iter_mut().for_each(|block| block.residual_scale = residual_scale);
     model.embedding_scale = factor(h, keys::EMBEDDING_SCALE)?.unwrap_or(1.0);
-    model.logit_scale = 1.0 / factor(h, keys::LOGIT_SCALE)?.unwrap_or(1.0);
+    // A factor of 0 is none.
+    model.logit_scale = match h.f32(keys::LOGIT_SCALE)? {
+        0.0 => 1.0,
+        scale => 1.0 / scale,
+    };
     Ok(model)
 }

@@ -36,6 +36,6 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
     Ok(ModelSpec {
         embedding_scale: factor(keys::EMBEDDING_SCALE, 1.0)?,
         logit_scale: 1.0 / factor(keys::LOGIT_SCALE, 1.0)?,
-        ..model(h, NormKind::Rms, layers)
+        ..model(h, NormKind::Rms, layers)?
     })
 }

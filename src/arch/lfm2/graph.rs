@@ -1,18 +1,18 @@
 //! The graph: norm before each part, short convolutions, attention with a rotary embedding of halves, SiLU.
 
-use crate::arch::graph::{attention, gated, layer, model, rope};
+use crate::arch::graph::{attention, gated, layer, model, rope, windows};
 use crate::arch::{Error, Hparams, keys};
-use crate::network::{Activation, Mixer, ModelSpec, NormKind, RopeStyle, ShortConvMixer, Tensors};
+use crate::network::{Activation, AttentionMixer, Mixer, ModelSpec, NormKind, RopeStyle, ShortConvMixer, Tensors};
 
 pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let taps = h.positive(keys::SHORTCONV_L_CACHE)?;
     let rope = rope(h, weights, RopeStyle::Halves)?;
-    let layers = (0..h.block_count).map(|i| {
+    let layers = windows(h, None)?.into_iter().enumerate().map(|(i, window)| {
         let mixer = match h.head_count_kv[i] {
             0 => Mixer::ShortConv(ShortConvMixer { taps }),
-            _ => Mixer::Attention(attention(h, i, Some(rope.clone()))),
+            _ => Mixer::Attention(AttentionMixer { window, ..attention(h, i, Some(rope.clone())) }),
         };
         layer(mixer, gated(Activation::Silu))
     });
-    Ok(ModelSpec { output_norm: "token_embd_norm", ..model(h, NormKind::Rms, layers.collect()) })
+    Ok(ModelSpec { output_norm: "token_embd_norm", ..model(h, NormKind::Rms, layers.collect())? })
 }

@@ -17,5 +17,5 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         mixer.window = (window > 0).then_some(window);
         layer(Mixer::Attention(mixer), feed_forward.clone())
     });
-    Ok(model(h, NormKind::Rms, layers.collect()))
+    model(h, NormKind::Rms, layers.collect())
 }

@@ -13,5 +13,5 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         let dense = Dense { activation: Activation::Silu, gate: Gate::InUp };
         layer(Mixer::Attention(mixer), FeedForward::Dense(dense))
     });
-    Ok(model(h, NormKind::Rms, layers.collect()))
+    model(h, NormKind::Rms, layers.collect())
 }

@@ -12,5 +12,5 @@ pub(super) fn spec(family: QwenMoe, h: &Hparams, weights: &dyn Tensors) -> Resul
         let mixer = attention(h, i, Some(rope.clone()));
         layer(Mixer::Attention(mixer), feed_forward.clone())
     });
-    Ok(model(h, NormKind::Rms, layers.collect()))
+    model(h, NormKind::Rms, layers.collect())
 }

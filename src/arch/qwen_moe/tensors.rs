@@ -5,7 +5,7 @@ use crate::arch::{Error, Hparams, Rules, TensorRule, keys};
 
 pub(super) fn rules(family: QwenMoe, h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     let (d, experts) = (h.embedding_length, h.positive(keys::EXPERT_COUNT)?);
-    let hidden = h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?;
+    let hidden = h.expert_length()?;
     let mut rules = Rules::new(h);
     for i in 0..h.block_count {
         let mut block = rules.block(i);
@@ -17,7 +17,7 @@ pub(super) fn rules(family: QwenMoe, h: &Hparams) -> Result<Vec<TensorRule>, Err
         block.weight("ffn_norm", &[d], "post_attention_layernorm");
         block.routed_experts(d, hidden, experts, "mlp");
         if family == QwenMoe::Qwen2 {
-            block.gated_shared_expert(d, h.positive(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH)?, "mlp");
+            block.gated_shared_expert(d, h.shared_expert_length()?, "mlp");
         }
     }
     Ok(rules.finish())

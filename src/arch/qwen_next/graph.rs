@@ -34,5 +34,5 @@ pub(super) fn spec(family: QwenNext, h: &Hparams, weights: &dyn Tensors) -> Resu
         };
         LayerSpec { norms: LayerNorms::PRE_POST_NAMED, ..layer(mixer, feed_forward.clone()) }
     });
-    Ok(model(h, NormKind::Rms, layers.collect()))
+    model(h, NormKind::Rms, layers.collect())
 }

@@ -29,9 +29,9 @@ pub(super) fn rules(family: QwenNext, h: &Hparams) -> Result<Vec<TensorRule>, Er
         }
         block.weight("post_attention_norm", &[d], "post_attention_layernorm").step(Step::Add(1.0));
         if family.has_experts() {
-            let hidden = h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?;
+            let hidden = h.expert_length()?;
             block.routed_experts(d, hidden, h.positive(keys::EXPERT_COUNT)?, "mlp");
-            block.gated_shared_expert(d, h.positive(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH)?, "mlp");
+            block.gated_shared_expert(d, h.shared_expert_length()?, "mlp");
         } else {
             block.gated_ffn(d, h.feed_forward_length[like], "mlp");
         }

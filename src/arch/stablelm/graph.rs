@@ -18,5 +18,5 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         }
         block
     });
-    Ok(model(h, NormKind::Layer, layers.collect()))
+    model(h, NormKind::Layer, layers.collect())
 }

@@ -13,5 +13,5 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         mixer.window = window;
         layer(Mixer::Attention(mixer), plain(activation))
     });
-    Ok(model(h, NormKind::Layer, layers.collect()))
+    model(h, NormKind::Layer, layers.collect())
 }

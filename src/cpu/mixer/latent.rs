@@ -6,7 +6,7 @@ use super::super::batch::Batch;
 use super::super::sequence::{LayerState, StateSpec};
 use super::super::{AttentionSpec, KvSpec, Linear, Norm, SequenceOptions, Weights};
 use crate::kernels::{Activations, Matrix, Pool, Product, Store, matmul};
-use crate::network::{Error, LatentMixer, ModelSpec};
+use crate::network::{Error, LatentMixer, ModelSpec, Tensors};
 
 /// A latent attention mixer with its weights.
 pub(in super::super) struct Latent {
@@ -43,16 +43,13 @@ impl Latent {
         } else {
             Query::Direct(Linear::load(w, &name("q"), query_rows, cols)?)
         };
-        let heads = |part: &str, rows: usize, cols: usize| {
-            let all = w.matrix(&name(part), spec.heads * rows, cols)?;
-            Ok((0..spec.heads).map(|head| all.slice_rows(head * rows..(head + 1) * rows)).collect())
-        };
+        let (keys, values) = heads(w, prefix, spec)?;
         Ok(Self {
             query,
             key_value: Linear::load(w, &name("kv_a_mqa"), spec.kv_rank + spec.rope_dim, cols)?,
             key_value_norm: Norm::load(w, &name("kv_a_norm"), spec.kv_rank, model.norm)?,
-            keys: heads("k_b.weight", spec.kv_rank, spec.plain_dim)?,
-            values: heads("v_b.weight", spec.v_dim, spec.kv_rank)?,
+            keys,
+            values,
             output: Linear::load(w, &name("output"), cols, spec.heads * spec.v_dim)?,
             spec: spec.clone(),
             cols,
@@ -131,6 +128,33 @@ impl Latent {
         };
         batch.attend(&spec, layer, query, mixed);
     }
+}
+
+/// Each head's key matrix, `[kv_rank, plain_dim]`, and value matrix, `[v_dim, kv_rank]`. In files from before the
+/// absorbed form one matrix holds both, `plain_dim` rows of keys and `v_dim` of values a head: there the keys are turned,
+/// as floats.
+fn heads(w: &Weights, prefix: &str, spec: &LatentMixer) -> Result<(Vec<Matrix>, Vec<Matrix>), Error> {
+    let (rank, plain, value) = (spec.kv_rank, spec.plain_dim, spec.v_dim);
+    let each = |all: &Matrix, rows: usize| -> Vec<Matrix> {
+        (0..spec.heads).map(|head| all.slice_rows(head * rows..(head + 1) * rows)).collect()
+    };
+    let both = format!("{prefix}attn_kv_b.weight");
+    if !w.has(&both) {
+        let keys = w.matrix(&format!("{prefix}attn_k_b.weight"), spec.heads * rank, plain)?;
+        let values = w.matrix(&format!("{prefix}attn_v_b.weight"), spec.heads * value, rank)?;
+        return Ok((each(&keys, rank), each(&values, value)));
+    }
+    let both = each(&w.matrix(&both, spec.heads * (plain + value), rank)?, plain + value);
+    let mut row = vec![0.0; rank];
+    let keys = both.iter().map(|head| {
+        let mut turned = vec![0.0; rank * plain];
+        for i in 0..plain {
+            head.decode_row(i, &mut row);
+            row.iter().enumerate().for_each(|(j, &element)| turned[j * plain + i] = element);
+        }
+        Matrix::from_f32(plain, &turned)
+    });
+    Ok((keys.collect(), both.iter().map(|head| head.slice_rows(plain..plain + value)).collect()))
 }
 
 /// Each head's own matrix on its slice: `[rows, heads, cols]` to `[rows, heads, matrix rows]`.
