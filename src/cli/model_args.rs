@@ -82,6 +82,11 @@ pub(crate) fn open(name: &Path) -> anyhow::Result<Reader> {
     Ok(Reader::open(&locate(name)?.path)?)
 }
 
+/// As [`open`], to look at: also models with tensors of types that are not known.
+pub(crate) fn open_any(name: &Path) -> anyhow::Result<Reader> {
+    Ok(Reader::open_any(&locate(name)?.path)?)
+}
+
 /// The model that is meant by a path or a name, or the embedded one.
 pub(crate) fn load(path: Option<&Path>, run: &RunArgs) -> anyhow::Result<Arc<Model>> {
     let reader = path.map_or_else(embedded, open)?;

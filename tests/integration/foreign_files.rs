@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use gguf::TensorType;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
+use gguf::cpu::{KvType, Part, Rows, SequenceOptions};
 use gguf::gguf::{Metadata, Reader, TensorSpec, Value, Writer};
 use gguf::kernels::Pool;
 use gguf::model::Model;
-use gguf::cpu::{KvType, Part, Rows, SequenceOptions};
 
 use super::folder::Folder;
 use super::goldens::checkpoint;

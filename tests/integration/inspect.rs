@@ -269,6 +269,42 @@ fn one_billion(path: &Path) {
 }
 
 #[test]
+fn tensors_of_types_that_are_not_known_do_not_hide_a_file() {
+    let folder = Folder::new("inspect-unknown");
+    small_model(&folder);
+    let path = folder.path("small.gguf");
+    let mut bytes = std::fs::read(&path).expect("a file");
+    // The type of the first tensor stands after its name and its two dimensions.
+    let name = b"output.weight";
+    let at = bytes.windows(name.len()).position(|window| window == name).expect("there") + name.len() + 4 + 16;
+    assert_eq!(bytes[at..at + 4], 8u32.to_le_bytes());
+    bytes[at..at + 4].copy_from_slice(&139u32.to_le_bytes());
+    std::fs::write(&path, bytes).expect("written");
+    let output = gguf(&["inspect", "--key", "general.architecture", "small.gguf"], folder.root());
+    assert!(output.status.success() && output.stdout == b"llama\n", "{output:?}");
+    let output = gguf(&["inspect", "--json", "small.gguf"], folder.root());
+    let models: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+    let tensors = models[0]["tensors"].as_array().expect("tensors");
+    let unknown = tensors.iter().find(|tensor| tensor["name"] == "output.weight").expect("there");
+    // Up to the next tensor: 136 bytes and their padding.
+    assert_eq!((&unknown["type"], &unknown["bytes"]), (&json!("type 139"), &json!(160)), "{unknown}");
+    assert_eq!(tensors.len(), 2);
+    let output = gguf(&["inspect", "small.gguf"], folder.root());
+    assert!(output.status.success() && text(&output.stdout).contains("type 139"), "{output:?}");
+    let output = gguf(&["inspect", "--verbose", "small.gguf"], folder.root());
+    assert!(
+        text(&output.stdout).contains("cannot be run: small.gguf: tensor output.weight: tensor type 139"),
+        "{output:?}"
+    );
+    for command in [&["logits", "small.gguf", "--ids", "1"][..], &["quantize", "small.gguf", "-t", "q4_0"]] {
+        let output = gguf(command, folder.root());
+        let stderr = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && stderr.contains("output.weight"), "{stderr}");
+        assert!(stderr.contains("tensor type 139 is not known"), "{stderr}");
+    }
+}
+
+#[test]
 #[ignore = "needs GGUF_SHARED"]
 fn a_model_of_a_billion_weights_is_shown() {
     let folder = Folder::new("inspect-1b");

@@ -46,8 +46,21 @@ pub(super) fn model(reader: &Reader, sections: &Sections) -> Json {
                 "offset": reader.offset_in_file(tensor),
             })
         };
-        let shown = reader.tensors().iter().filter(|tensor| sections.pattern.is_match(&tensor.name));
-        object.insert("tensors".into(), shown.map(tensor).collect());
+        let unknown = |tensor: &gguf::gguf::UnknownTensor| {
+            let start = reader.shards().get(tensor.shard()).map_or(0, gguf::gguf::Shard::data_start);
+            json!({
+                "name": tensor.name,
+                "shape": tensor.shape,
+                "type": format!("type {}", tensor.type_id),
+                "bytes": tensor.bytes(),
+                "file": tensor.shard(),
+                "offset": start.saturating_add(tensor.offset()),
+            })
+        };
+        let known = reader.tensors().iter().filter(|tensor| sections.pattern.is_match(&tensor.name)).map(tensor);
+        let others =
+            reader.unknown_tensors().iter().filter(|tensor| sections.pattern.is_match(&tensor.name)).map(unknown);
+        object.insert("tensors".into(), known.chain(others).collect());
     }
     object.into()
 }

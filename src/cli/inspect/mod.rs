@@ -63,6 +63,9 @@ pub(crate) struct Args {
     /// Show the range, mean, deviation, spread and outliers of the tensors whose names match
     #[arg(long, value_name = "REGEX", conflicts_with_all = ["metadata", "tensors", "full", "key"])]
     values: Option<String>,
+    /// Also say whether the model can be run, and what of its file would not be read
+    #[arg(long, short, conflicts_with_all = ["key", "json"])]
+    verbose: bool,
     /// Show the value of one key only, whole, arrays with an element a line
     #[arg(long, value_name = "KEY", conflicts_with_all = ["metadata", "tensors", "full", "json"])]
     key: Option<String>,
@@ -162,6 +165,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             writeln!(out)?;
         }
         show(&mut out, &reader, &view, many)?;
+        if args.verbose {
+            text::write_run(&mut out, &reader)?;
+        }
     }
     if args.json {
         serde_json::to_writer_pretty(&mut out, &objects).map_err(io::Error::from)?;
@@ -221,7 +227,7 @@ fn numbers(reader: &Reader, tensor: &TensorInfo) -> anyhow::Result<look::Values>
 /// The models at `paths`, or the embedded one.
 fn readers(paths: &[PathBuf]) -> impl Iterator<Item = anyhow::Result<Reader>> {
     let embedded = paths.is_empty().then(model_args::embedded);
-    embedded.into_iter().chain(paths.iter().map(|path| model_args::open(path)))
+    embedded.into_iter().chain(paths.iter().map(|path| model_args::open_any(path)))
 }
 
 fn write_key(out: &mut impl Write, reader: &Reader, key: &str) -> anyhow::Result<()> {

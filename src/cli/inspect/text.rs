@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 
 use gguf::TensorType;
-use gguf::gguf::{Array, Reader, TensorInfo, Value, ValueType, keys};
+use gguf::gguf::{Array, Reader, TensorInfo, UnknownTensor, Value, ValueType, keys};
+use gguf::model::Model;
 use gguf::printable::{printable, printable_path};
 use gguf::quantize::TypeTotal;
 
@@ -24,19 +25,39 @@ pub(super) fn write_model(out: &mut impl Write, reader: &Reader, sections: &Sect
         write_metadata(out, reader, sections.full)?;
     }
     if sections.tensors {
-        let matching = reader.tensors().iter().filter(|tensor| sections.pattern.is_match(&tensor.name));
-        let tensors: Vec<&TensorInfo> = matching.collect();
+        let matches = |name: &str| sections.pattern.is_match(name);
+        let tensors: Vec<&TensorInfo> = reader.tensors().iter().filter(|tensor| matches(&tensor.name)).collect();
+        let unknown: Vec<&UnknownTensor> =
+            reader.unknown_tensors().iter().filter(|tensor| matches(&tensor.name)).collect();
         let of = if sections.pattern.as_str().is_empty() {
             String::new()
         } else {
-            format!(" of {}", reader.tensors().len())
+            format!(" of {}", reader.tensors().len() + reader.unknown_tensors().len())
         };
-        writeln!(out, "\nTensors: {}{of}", tensors.len())?;
+        writeln!(out, "\nTensors: {}{of}", tensors.len() + unknown.len())?;
+        if !tensors.is_empty() || !unknown.is_empty() {
+            write_tensors(out, reader, &tensors, &unknown)?;
+        }
         if !tensors.is_empty() {
-            write_tensors(out, reader, &tensors)?;
             writeln!(out, "\nTotals")?;
             write_totals(out, &tensors)?;
         }
+    }
+    Ok(())
+}
+
+/// Says whether the model can be run, and what of its file is not read.
+pub(super) fn write_run(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
+    writeln!(out, "\nRun")?;
+    let model = match Model::from_reader(reader) {
+        Ok(model) => model,
+        Err(error) => return writeln!(out, "cannot be run: {error}"),
+    };
+    writeln!(out, "can be run")?;
+    model.warnings().iter().try_for_each(|warning| writeln!(out, "{warning}"))?;
+    if !model.unread_keys().is_empty() {
+        let keys: Vec<String> = model.unread_keys().iter().map(|key| printable(key).to_string()).collect();
+        writeln!(out, "keys that nothing is computed with: {}", keys.join(", "))?;
     }
     Ok(())
 }
@@ -136,9 +157,15 @@ fn quoted(text: &[u8]) -> String {
 }
 
 /// A table for each file.
-fn write_tensors(out: &mut impl Write, reader: &Reader, tensors: &[&TensorInfo]) -> io::Result<()> {
+fn write_tensors(
+    out: &mut impl Write,
+    reader: &Reader,
+    tensors: &[&TensorInfo],
+    unknown: &[&UnknownTensor],
+) -> io::Result<()> {
     for (number, shard) in reader.shards().iter().enumerate() {
-        if !tensors.iter().any(|tensor| tensor.shard() == number) {
+        let in_file = tensors.iter().any(|tensor| tensor.shard() == number);
+        if !in_file && !unknown.iter().any(|tensor| tensor.shard() == number) {
             continue;
         }
         if reader.shards().len() > 1 {
@@ -158,6 +185,15 @@ fn write_tensors(out: &mut impl Write, reader: &Reader, tensors: &[&TensorInfo])
                 tensor.ty.to_string(),
                 tensor.bytes().to_string(),
                 reader.offset_in_file(tensor).to_string(),
+            ]);
+        }
+        for tensor in unknown.iter().filter(|tensor| tensor.shard() == number) {
+            table.row([
+                printable(&tensor.name).to_string(),
+                units::shape(&tensor.shape),
+                format!("type {}", tensor.type_id),
+                tensor.bytes().to_string(),
+                shard.data_start().saturating_add(tensor.offset()).to_string(),
             ]);
         }
         table.write(out)?;

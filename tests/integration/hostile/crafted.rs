@@ -149,7 +149,9 @@ fn crafted_files_are_refused_with_place_and_cause() {
 fn crafted_files_take_no_memory() {
     let folder = Folder::new("hostile-memory");
     let mut names = Vec::new();
-    for (number, (_, bytes, _)) in cases().enumerate() {
+    // Types that are not known are shown.
+    let refused = cases().filter(|(name, ..)| !name.ends_with(" type"));
+    for (number, (_, bytes, _)) in refused.enumerate() {
         let name = format!("{number}.gguf");
         std::fs::write(folder.path(&name), bytes).expect("written");
         names.push(name);
