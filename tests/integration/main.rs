@@ -56,6 +56,8 @@ mod outputs;
 mod preflight;
 // Files of the reference programs, written again.
 mod round_trip;
+// Two published models.
+mod real_models;
 // Tokenizers against the `tokenizers` crate.
 mod reference_tokenizers;
 // Files shared by tests.
