@@ -25,12 +25,9 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
 
 pub(super) fn keys2(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     self::keys(config, keys)?;
-    if let Some(cap) = config.number(&["attn_logit_softcapping"])? {
-        keys.float(key::ATTN_LOGIT_SOFTCAPPING, cap);
-    }
-    if let Some(cap) = config.number(&["final_logit_softcapping"])? {
-        keys.float(key::FINAL_LOGIT_SOFTCAPPING, cap);
-    }
+    // Without the keys, files mean 50 and 30.
+    keys.float(key::ATTN_LOGIT_SOFTCAPPING, config.number(&["attn_logit_softcapping"])?.unwrap_or(0.0));
+    keys.float(key::FINAL_LOGIT_SOFTCAPPING, config.number(&["final_logit_softcapping"])?.unwrap_or(0.0));
     keys.sliding_window(config)?;
     keys.unusual_pattern(config, PERIOD2)?;
     unusual_scale(config, keys, 46)

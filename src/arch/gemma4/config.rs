@@ -29,9 +29,8 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     let head = config.head_length()?;
     let full_head = own("global_head_dim", "head_dim").unwrap_or(head);
     let shared = config.count(&["num_kv_shared_layers"])?.unwrap_or(0);
-    if let Some(cap) = config.number(&["final_logit_softcapping"])? {
-        keys.float(key::FINAL_LOGIT_SOFTCAPPING, cap);
-    }
+    // Without the key, files mean 30.
+    keys.float(key::FINAL_LOGIT_SOFTCAPPING, config.number(&["final_logit_softcapping"])?.unwrap_or(0.0));
     keys.count(key::SLIDING_WINDOW, config.required_count(&["sliding_window"])?);
     keys.count(key::SHARED_KV_LAYERS, shared);
     let per_block = config.count(&["hidden_size_per_layer_input"])?.unwrap_or(0);
