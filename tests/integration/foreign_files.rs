@@ -80,9 +80,13 @@ impl File {
 }
 
 /// Keys without which this loader does another thing than llama.cpp, and why.
-const EXCEPTIONS: [(&str, &str); 1] = [
-    // Without it, llama.cpp turns all blocks by 10,000, and passes over `rope.freq_base_swa`: refused, as they differ.
+const EXCEPTIONS: [(&str, &str); 3] = [
+    // Without it, llama.cpp turns all layers by 10,000, and passes over `rope.freq_base_swa`: refused, as they differ.
     ("olmo3", "olmo2.rope.freq_base"),
+    // llama.cpp knows the window of the model with 64 layers alone.
+    ("exaone4", "exaone4.attention.sliding_window"),
+    // YaRN's edges lie between pairs here, as in transformers; llama.cpp rounds them, which shows in so short a context.
+    ("gptoss", "gpt-oss.rope.scaling.original_context_length"),
 ];
 
 #[test]

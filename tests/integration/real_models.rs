@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gguf::cpu::KvType;
 use gguf::engine::{Session, SessionOptions};
 use gguf::gguf::Reader;
 use gguf::kernels::Pool;
 use gguf::model::Model;
-use gguf::cpu::KvType;
 use gguf::perplexity::{Options, perplexity};
 use gguf::quantize::{self, FileType, GgufSource, Plan, RunOptions, run};
 use gguf::tokenizer::EncodeOptions;
