@@ -1,11 +1,10 @@
-//! Whether this program can run a model, told from its header: the architecture, the names of its tensors, their types,
-//! its tokenizer. What only weights show (shapes that do not go together) is left to loading.
+//! Whether this program can run a model, told from its header: the architecture, the names of its tensors, their
+//! shapes and types, its tokenizer. What only weights show is left to loading.
 
-use std::collections::HashSet;
-
-use crate::arch::{self, Hparams};
+use crate::arch;
 use crate::formats;
 use crate::gguf::{Reader, Value, keys};
+use crate::model::Header;
 use crate::tokenizer::pre_tokenizer_names;
 
 /// What can be done with a model.
@@ -32,26 +31,12 @@ pub fn usable(reader: &Reader) -> Result<Vec<Ability>, NotUsable> {
         let has_tokens = reader.metadata().get(keys::TOKENIZER_TOKENS).is_some();
         return if has_tokens { Ok(vec![Ability::Tokenize]) } else { Err(NotUsable::Empty) };
     }
-    let hparams = Hparams::from_metadata(reader.metadata())?;
-    let rules = arch::by_name(&hparams.architecture)?.tensors(&hparams)?;
-    let known: HashSet<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
-    let layers = hparams.block_count..hparams.block_count + hparams.next_n;
-    let predicts = |name: &str| {
-        let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok());
-        layer.is_some_and(|layer: usize| layers.contains(&layer))
-    };
-    for tensor in reader.tensors().iter().filter(|tensor| !predicts(&tensor.name)) {
-        if !known.contains(tensor.name.as_str()) {
-            return Err(NotUsable::Tensor(tensor.name.clone()));
-        }
-        if formats::codec(tensor.ty).is_none() {
-            return Err(NotUsable::Type(tensor.ty.name()));
-        }
+    if let Some(tensor) = reader.unknown_tensors().first() {
+        return Err(NotUsable::UnknownType { name: tensor.name.clone(), type_id: tensor.type_id });
     }
-    let missing =
-        |rule: &&arch::TensorRule| rule.required && !predicts(&rule.name) && reader.tensor(&rule.name).is_none();
-    if let Some(rule) = rules.iter().find(missing) {
-        return Err(NotUsable::Missing(rule.name.clone()));
+    let header = Header::read(reader)?;
+    if let Some((_, tensor)) = header.tensors.iter().find(|(_, tensor)| formats::codec(tensor.ty).is_none()) {
+        return Err(NotUsable::Type(tensor.ty.name()));
     }
     match (text(keys::TOKENIZER_MODEL), text(keys::TOKENIZER_PRE)) {
         (None, _) => return Err(NotUsable::NoTokenizer),
@@ -74,15 +59,17 @@ pub enum NotUsable {
     /// Neither tensors nor tokens.
     #[error("the file has neither tensors nor tokens")]
     Empty,
-    /// The architecture or one of its keys.
+    /// The architecture, one of its keys, or a tensor that it has no place for, lacks, or has in another shape.
     #[error(transparent)]
     Architecture(#[from] arch::Error),
-    /// A tensor that the architecture has no place for.
-    #[error("tensor {}: the architecture has no such tensor", crate::printable::printable(.0).limit(80))]
-    Tensor(String),
-    /// A tensor that the architecture needs.
-    #[error("tensor {} is missing", crate::printable::printable(.0).limit(80))]
-    Missing(String),
+    /// A tensor of a type that is not known at all.
+    #[error("tensor {}: tensor type {type_id} is not known", crate::printable::printable(name).limit(80))]
+    UnknownType {
+        /// The tensor.
+        name: String,
+        /// The id of its type.
+        type_id: u32,
+    },
     /// A type that nothing here computes with.
     #[error("weights of type {0} cannot be run yet")]
     Type(&'static str),

@@ -5,12 +5,11 @@ use std::path::Path;
 
 use super::dialects::{self, Translated};
 use super::{Error, Warning, layouts, resident, tokenizer};
-use crate::arch::{self, Hparams, TensorRule};
+use crate::arch::{self, Architecture, Hparams, TensorRule};
 use crate::bytes::Bytes;
 use crate::cpu::{Decoder, Weights};
 use crate::gguf::{Metadata, Reader, TensorInfo};
 use crate::kernels::Matrix;
-use crate::network::Tensors;
 use crate::tokenizer::Tokenizer;
 
 /// Where weights are held.
@@ -64,22 +63,10 @@ impl Model {
             let (name, type_id) = (tensor.name.clone(), tensor.type_id);
             return Err(Error::UnknownType { path: path.to_owned(), name, type_id });
         }
-        let Translated { metadata, names, mut warnings } = dialects::translate(reader);
-        let named: Vec<_> =
-            reader.tensors().iter().zip(&names).filter_map(|(t, name)| Some((name.as_deref()?, t))).collect();
-        let hparams = Hparams::from_metadata(&metadata).map_err(arch_error)?;
-        let family = arch::by_name(&hparams.architecture).map_err(arch_error)?;
-        let mut rules = family.tensors(&hparams).map_err(arch_error)?;
-        let has: HashSet<&str> = named.iter().map(|(name, _)| *name).collect();
-        layouts::adapt(&mut rules, &hparams, &|name| has.contains(name));
-        let tensors = matrices(reader, &named, &hparams, &rules, loading)?;
+        let Header { metadata, hparams, family, tensors, mut warnings } = Header::read(reader).map_err(arch_error)?;
+        let tensors = matrices(reader, tensors, loading)?;
         let mut weights = Weights::default();
         tensors.iter().for_each(|(name, matrix)| weights.insert(name, matrix.clone()));
-        if let Some(rule) =
-            rules.iter().find(|rule| rule.required && !is_prediction(&rule.name, &hparams) && !weights.has(&rule.name))
-        {
-            return Err(arch_error(arch::Error::MissingTensor { name: rule.name.clone() }));
-        }
         let spec = family.decoder(&hparams, &weights).map_err(arch_error)?;
         let unread = hparams.unread().map_err(arch_error)?;
         let decoder =
@@ -146,46 +133,69 @@ impl Model {
     }
 }
 
-/// The tensors that the rules ask for. Any other is refused by name; blocks that are not run (prediction of further
-/// tokens) are passed over.
+/// What a file's header says of its model, in the names of the architecture's tables.
+pub(crate) struct Header<'a> {
+    metadata: Metadata,
+    hparams: Hparams,
+    family: &'static dyn Architecture,
+    /// The tensors that are run, in the order of the file: the name of the rule, and the tensor.
+    pub(crate) tensors: Vec<(String, &'a TensorInfo)>,
+    warnings: Vec<Warning>,
+}
+
+impl<'a> Header<'a> {
+    /// Finds the architecture and each tensor's place in it. A tensor without a place is refused by name; blocks that are
+    /// not run (prediction of further tokens) are passed over.
+    pub(crate) fn read(reader: &'a Reader) -> Result<Self, arch::Error> {
+        let Translated { metadata, names, warnings } = dialects::translate(reader);
+        let named: Vec<_> =
+            reader.tensors().iter().zip(names).filter_map(|(tensor, name)| Some((name?, tensor))).collect();
+        let hparams = Hparams::from_metadata(&metadata)?;
+        let family = arch::by_name(&hparams.architecture)?;
+        let mut rules = family.tensors(&hparams)?;
+        let has: HashSet<String> = named.iter().map(|(name, _)| name.clone()).collect();
+        layouts::adapt(&mut rules, &hparams, &|name| has.contains(name));
+        let by_name: HashMap<&str, &TensorRule> = rules.iter().map(|rule| (rule.name.as_str(), rule)).collect();
+        let mut tensors = Vec::new();
+        for (name, info) in named {
+            if is_prediction(&name, &hparams) {
+                continue;
+            }
+            let Some(rule) = by_name.get(name.as_str()) else {
+                let (name, architecture) = (info.name.clone(), hparams.architecture.clone());
+                return Err(arch::Error::UnexpectedTensor { name, architecture });
+            };
+            check_shape(rule, info)?;
+            tensors.push((name, info));
+        }
+        if let Some(rule) =
+            rules.iter().find(|rule| rule.required && !is_prediction(&rule.name, &hparams) && !has.contains(&rule.name))
+        {
+            return Err(arch::Error::MissingTensor { name: rule.name.clone() });
+        }
+        Ok(Self { metadata, hparams, family, tensors, warnings })
+    }
+}
+
+/// The tensors of a header as matrices.
 fn matrices(
     reader: &Reader,
-    named: &[(&str, &TensorInfo)],
-    h: &Hparams,
-    rules: &[TensorRule],
+    tensors: Vec<(String, &TensorInfo)>,
     loading: Loading,
 ) -> Result<Vec<(String, Matrix)>, Error> {
-    let path = reader.path();
-    let failed = |source| Error::Architecture { path: path.to_owned(), source };
-    let by_name: HashMap<&str, &TensorRule> = rules.iter().map(|rule| (rule.name.as_str(), rule)).collect();
-    let mut wanted = Vec::new();
-    let mut kept_names = Vec::new();
-    for &(name, info) in named {
-        if is_prediction(name, h) {
-            continue;
-        }
-        let Some(rule) = by_name.get(name) else {
-            let (name, architecture) = (info.name.clone(), h.architecture.clone());
-            return Err(failed(arch::Error::UnexpectedTensor { name, architecture }));
-        };
-        check_shape(rule, info).map_err(failed)?;
-        wanted.push(info);
-        kept_names.push(name);
-    }
+    let wanted: Vec<&TensorInfo> = tensors.iter().map(|(_, info)| *info).collect();
     let bytes = match loading {
         Loading::Map => wanted.iter().map(|info| reader.data(info)).collect::<Result<_, _>>()?,
         Loading::Copy => resident::copy(reader, &wanted)?,
     };
-    let mut matrices = Vec::new();
-    for ((info, name), bytes) in wanted.into_iter().zip(kept_names).zip(bytes) {
-        let matrix = matrix(info, bytes).map_err(|source| Error::Tensor {
-            path: path.to_owned(),
-            name: info.name.clone(),
-            source,
-        })?;
-        matrices.push((name.to_owned(), matrix));
-    }
-    Ok(matrices)
+    let matrices = tensors.into_iter().zip(bytes).map(|((name, info), bytes)| match matrix(info, bytes) {
+        Ok(matrix) => Ok((name, matrix)),
+        Err(source) => {
+            let (path, name) = (reader.path().to_owned(), info.name.clone());
+            Err(Error::Tensor { path, name, source })
+        }
+    });
+    matrices.collect()
 }
 
 /// Whether a tensor is of a block that predicts further tokens.

@@ -9,5 +9,6 @@ pub mod tokenizer;
 mod warning;
 
 pub use error::Error;
+pub(crate) use load::Header;
 pub use load::{Loading, Model};
 pub use warning::Warning;

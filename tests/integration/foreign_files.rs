@@ -107,11 +107,11 @@ fn files_without_a_key_compute_what_llama_cpp_computes() {
     for (name, judged) in families {
         let file = File::golden(name, OutputType::F32);
         let whole = file.logits(&tokens).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let distance = |found: &[f32], expected: &serde_json::Value| -> f32 {
+        let distance = |found: &[f32], expected: &serde_json::Value| -> f64 {
             let vocab = found.len() / tokens.len();
-            let found = positions.iter().flat_map(|p| chosen.iter().map(move |c| found[p * vocab + c]));
-            let expected = expected.as_array().expect("logits").iter().map(|n| n.as_f64().expect("a logit") as f32);
-            found.zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+            let found = positions.iter().flat_map(|p| chosen.iter().map(move |c| &found[p * vocab + c]));
+            let expected = expected.as_array().expect("logits").iter().map(|n| n.as_f64().expect("a logit"));
+            found.zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
         };
         // Where transformers and llama.cpp differ on the whole file, transformers is followed.
         let tolerance = 2e-3 + 2.0 * distance(&whole, &judged["whole"]);

@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("edit", &["gguf", "quantize"]),
     ("stores", &[]),
-    ("inspect", &["formats", "gguf", "tokenizer", "arch", "quantize"]),
+    ("inspect", &["formats", "gguf", "tokenizer", "arch", "model", "quantize"]),
 ];
 
 /// What every module may use; these use nothing but each other.

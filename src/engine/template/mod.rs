@@ -55,6 +55,24 @@ impl Message {
     }
 }
 
+/// Messages as a template sees them. All that they hold was said by somebody, but for roles that are plain words: templates build
+/// markers out of these (`<|user|>`).
+fn spoken(messages: &Json) -> Result<Value, value::TooDeep> {
+    let Json::Array(messages) = messages else { return Value::from_json(messages, true) };
+    let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let entry = |(key, item): (&String, &Json)| match item {
+        Json::String(role) if key == "role" && is_word(role) => {
+            Ok((Value::str(key.as_str()), Value::str(role.as_str())))
+        }
+        _ => Ok((Value::str(key.as_str()), Value::from_json(item, true)?)),
+    };
+    let message = |message: &Json| match message {
+        Json::Object(map) => Value::dict(map.iter().map(entry).collect::<Result<_, _>>()?),
+        other => Value::from_json(other, true),
+    };
+    Value::list(messages.iter().map(message).collect::<Result<_, _>>()?)
+}
+
 /// What a template is rendered with besides the messages.
 #[derive(Clone, Debug, Default)]
 pub struct TemplateOptions {
@@ -201,7 +219,7 @@ impl ChatTemplate {
             variables.push((name.clone(), Value::from_json(json, said).map_err(deep)?));
         }
         let own = [
-            ("messages", Value::from_json(messages, true).map_err(deep)?),
+            ("messages", spoken(messages).map_err(deep)?),
             ("add_generation_prompt", Value::Bool(options.add_generation_prompt)),
             ("bos_token", Value::str(self.bos.as_str())),
             ("eos_token", Value::str(self.eos.as_str())),
@@ -287,6 +305,8 @@ mod tests {
         }
         assert_eq!(said("{{ messages[0].content | trim | tojson }}"), ["\"<a>b<c>\""]);
         assert_eq!(said("{{ messages | length }}<s>{{ bos_token }}"), [""; 0]);
+        // Markers are made out of roles.
+        assert_eq!(said("{{ '<|' + messages[0].role + '|>' }}"), [""; 0]);
     }
 
     /// Each would take minutes, gigabytes, or all of the stack.

@@ -399,7 +399,7 @@ mod tests {
                     // Four bits in each of four words.
                     TensorType::IQ1_M => {
                         for (i, word) in block[48..].chunks_mut(2).enumerate() {
-                            word[1] = word[1] & 15 | (half.to_bits() >> (4 * i) & 15) as u8 * 16;
+                            word[1] = word[1] & 15 | ((half.to_bits() >> (4 * i) & 15) as u8 * 16);
                         }
                     }
                     _ => {}
