@@ -38,6 +38,7 @@ pub fn usable(reader: &Reader) -> Result<Vec<Ability>, NotUsable> {
     if let Some((_, tensor)) = header.tensors.iter().find(|(_, tensor)| formats::codec(tensor.ty).is_none()) {
         return Err(NotUsable::Type(tensor.ty.name()));
     }
+    let text = |key: &str| header.metadata.get(key).and_then(Value::as_str);
     match (text(keys::TOKENIZER_MODEL), text(keys::TOKENIZER_PRE)) {
         (None, _) => return Err(NotUsable::NoTokenizer),
         (Some("gpt2"), Some(pre)) if !pre_tokenizer_names().any(|name| name == pre) => {

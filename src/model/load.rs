@@ -135,7 +135,8 @@ impl Model {
 
 /// What a file's header says of its model, in the names of the architecture's tables.
 pub(crate) struct Header<'a> {
-    metadata: Metadata,
+    /// Translated from the names of other programs.
+    pub(crate) metadata: Metadata,
     hparams: Hparams,
     family: &'static dyn Architecture,
     /// The tensors that are run, in the order of the file: the name of the rule, and the tensor.

@@ -198,6 +198,30 @@ fn stop_texts_end_answers_and_are_never_shown() {
 }
 
 #[test]
+fn thinking_is_apart_from_the_answer_and_ends_with_its_budget() {
+    // The answer begins inside of thinking, as with DeepSeek R1.
+    let template = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}");
+    let mut chat =
+        chat(ChatOptions { template: Some(template), think_budget: Some(5), max_tokens: Some(40), ..options() });
+    let (mut thought, mut said) = (String::new(), String::new());
+    let answer = chat.say("Tell me a story about a fox.", &mut |event| {
+        match event {
+            ChatEvent::Thinking(text) => thought.push_str(text),
+            ChatEvent::Text(text) => said.push_str(text),
+            _ => {}
+        }
+        true
+    });
+    let answer = answer.expect("answers");
+    let words = thought.split_whitespace().count();
+    assert!((1..=10).contains(&words), "{thought:?}");
+    assert!(!said.is_empty() && !said.contains("think>") && !thought.contains("think>"), "{thought:?} {said:?}");
+    assert_eq!(answer.text, said);
+    let last = chat.messages().last().expect("an answer");
+    assert_eq!((last.content.as_str(), last.reasoning.as_deref()), (said.trim(), Some(thought.trim())));
+}
+
+#[test]
 fn generations_take_logits_from_anywhere() {
     let model = model();
     let vocab = model.tokenizer().vocab_size();
