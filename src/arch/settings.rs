@@ -34,10 +34,12 @@ const COMPUTING: &[Setting] = &[
     ("is_causal", "[true]"),
     ("layer_switch", "[4]"),
     ("layer_types", r#"["full_attention"]"#),
+    ("llama_4_scaling", "[]"),
     ("logit_scale", "[1]"),
     ("logits_scaling", "[1]"),
     ("mlp_only_layers", "[[]]"),
     ("mlp_type", r#"["default"]"#),
+    ("moe", "[]"),
     ("moe_layer_freq", "[1]"),
     ("multi_query", "[false]"),
     ("new_decoder_architecture", "[false]"),
@@ -74,6 +76,7 @@ const COMPUTING: &[Setting] = &[
     ("use_rmsnorm", "[true]"),
     ("use_rotary_pos_emb", "[true]"),
     ("use_sliding_window", "[false]"),
+    ("yarn", "[]"),
 ];
 
 /// Settings of the rotary embedding, in the same way. Any other that a family does not read is refused.

@@ -32,6 +32,17 @@ pub enum Source {
     RopeFactors,
 }
 
+impl Source {
+    /// Whether rows of heads go from two halves to pairs on the way.
+    #[must_use]
+    pub fn interleaves(&self) -> bool {
+        match self {
+            Self::Checkpoint { steps, .. } => steps.iter().any(|step| matches!(step, Step::InterleaveHalves { .. })),
+            Self::RopeFactors => false,
+        }
+    }
+}
+
 /// Names of a checkpoint's tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Names {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::Error;
+use super::{Error, mistral};
 use crate::bytes::Bytes;
 use crate::files::{FileId, InputFile};
-use crate::safetensors::Checkpoint;
+use crate::safetensors::{self, Checkpoint};
 
 /// Largest file of settings or tokens, in bytes.
 const MAX_FILE: u64 = 256 << 20;
@@ -95,6 +95,19 @@ impl Folder {
         self.parse(name)
     }
 
+    /// The model's settings: `config.json`, or what Mistral's `params.json` says in its place.
+    ///
+    /// # Errors
+    /// When neither is there, or it cannot be read or is no JSON.
+    pub fn config(&self) -> Result<Json, Error> {
+        if let Some(config) = self.json("config.json")? {
+            return Ok(config);
+        }
+        let missing = || Error::MissingFile { path: self.path("config.json") };
+        let params = self.json(mistral::PARAMS)?.ok_or_else(missing)?;
+        mistral::config(params).map_err(|source| Error::Architecture { path: self.path(mistral::PARAMS), source })
+    }
+
     /// The JSON file `name` as a `T`, when there is one.
     pub(super) fn parse<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let Some(bytes) = self.read(name)? else { return Ok(None) };
@@ -141,7 +154,12 @@ impl Folder {
     /// When a file is missing or not valid.
     pub fn checkpoint(&self) -> Result<Checkpoint, Error> {
         match self {
-            Self::Directory { path, .. } => Ok(Checkpoint::open(path)?),
+            Self::Directory { path, .. } => match Checkpoint::open(path) {
+                Err(safetensors::Error::NoCheckpoint { .. }) if path.join(mistral::WEIGHTS).is_file() => {
+                    Ok(Checkpoint::open(&path.join(mistral::WEIGHTS))?)
+                }
+                opened => Ok(opened?),
+            },
             Self::Memory { name, files } => {
                 let file = files.iter().find(|(file, _)| *file == "model.safetensors");
                 let (file, bytes) = file.ok_or_else(|| Error::NoFolder { path: name.into() })?;

@@ -12,6 +12,7 @@ mod folder;
 mod general;
 mod layout;
 mod metaspace;
+mod mistral;
 mod model_card;
 mod model_name;
 mod names;
@@ -97,8 +98,7 @@ pub struct Options {
 /// # Errors
 /// When a file is missing or not valid, or the tokenizer cannot be converted.
 pub fn tokenizer(folder: &Folder, pre: Option<&str>) -> Result<Tokenizer, Error> {
-    let config_path = folder.path("config.json");
-    let json = folder.json("config.json")?.ok_or_else(|| Error::MissingFile { path: config_path })?;
+    let json = folder.config()?;
     let config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
     // The tokenizer of a model that cannot be converted may well be a usual one.
     let family = arch::by_class(config.class()).ok();
@@ -134,8 +134,7 @@ impl Conversion {
     /// When a file is missing or not valid, the model's class is not known, or its tensors are not the ones that its
     /// configuration asks for.
     pub fn new(folder: Folder, options: &Options) -> Result<Self, Error> {
-        let config_path = folder.path("config.json");
-        let json = folder.json("config.json")?.ok_or_else(|| Error::MissingFile { path: config_path })?;
+        let json = folder.config()?;
         let mut config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
         Self::of(folder, options, &mut config).map_err(|error| error.assuming(&config))
     }
@@ -186,7 +185,7 @@ impl Conversion {
         let not_read = arch::check_settings(config, family.settings(), &rules).map_err(failed)?;
         let norms_added = family.mlx_adds_to_norms() && checkpoint.format() == Some(MLX);
         let half_sums = options.output_type != OutputType::Auto && file_type == FileType::F16;
-        let target = Target { file_type, half_sums, norms_added };
+        let target = Target { file_type, half_sums, norms_added, pairs: false };
         let made = tensors::plan(&folder.path(""), config, &hparams, &checkpoint, &rules, target)?;
         config.check_kinds().map_err(failed)?;
         let specs: Vec<TensorSpec> = made.making.iter().map(|making| making.spec.clone()).collect();

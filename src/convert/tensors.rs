@@ -7,6 +7,7 @@ use half::f16;
 
 use super::Error;
 use super::layout::Layout;
+use super::mistral;
 use super::names::{bare_prefix, text_name};
 use super::part::{self, Part, index};
 use super::stored::{Found, Scheme, Stored, Tensors};
@@ -25,6 +26,8 @@ pub(super) struct Target {
     pub(super) half_sums: bool,
     /// Whether the constants that rules add to norms have been added already.
     pub(super) norms_added: bool,
+    /// Whether the pairs that the rotary embedding turns are side by side already.
+    pub(super) pairs: bool,
 }
 
 /// How one tensor is made.
@@ -82,8 +85,12 @@ pub(super) fn plan(
     ordered.sort_by_key(|tensor| checkpoint.file_number(tensor));
     let (mut skipped, mut predicting) = (0, 0);
     let prefix = bare_prefix(rules, checkpoint);
+    let turned = |rule: &TensorRule| rule.sources.iter().any(Source::interleaves);
+    // Only where files have the pairs of a head side by side, as Mistral's own checkpoints have them.
+    let own = checkpoint.tensor(mistral::EMBEDDING).is_some() && rules.iter().any(turned);
+    let target = Target { pairs: own, ..target };
     for (place, tensor) in ordered.into_iter().enumerate() {
-        let name = text_name(&tensor.name);
+        let name = if own { Some(mistral::usual_name(&tensor.name)) } else { text_name(&tensor.name) };
         match name.map(|name| prefix.map_or(name.clone(), |prefix| prefix.of(name))) {
             Some(name) if is_left_out(&name, hparams) => predicting += 1,
             Some(name) => drop(by_name.insert(name, (place, tensor))),
@@ -209,6 +216,8 @@ fn output_type(name: &str, shape: &[usize], file_type: FileType) -> TensorType {
 
 impl Making {
     fn new(path: &Path, rule: &TensorRule, parts: Vec<Stored>, steps: &[Step], target: Target) -> Result<Self, Error> {
+        let kept = |step: &&Step| !(target.pairs && matches!(step, Step::InterleaveHalves { .. }));
+        let steps: &[Step] = &steps.iter().filter(kept).cloned().collect::<Vec<_>>();
         let count = parts.len().max(1) as u64;
         let rows: u64 = rule.shape.iter().skip(1).map(|&n| n as u64).product();
         let cols = rule.shape.first().map_or(1, |&n| n as u64);

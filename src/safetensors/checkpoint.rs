@@ -234,7 +234,7 @@ fn instead(folder: &Path) -> &'static str {
     } else if has(|name| name.starts_with("adapter_model")) {
         " (there is an adapter: merge it into its base model first)"
     } else if has(|name| name.starts_with("consolidated")) {
-        " (there are consolidated weights, in another layout)"
+        " (there are consolidated weights: of those, consolidated.safetensors alone is read)"
     } else {
         ""
     }

@@ -1,6 +1,7 @@
 //! The tiny checkpoints as other versions of transformers, and multimodal models, hold them: the same logits; and with
 //! settings that no file can express: refused by name.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -9,6 +10,9 @@ use gguf::cpu::{KvType, Part, Rows, SequenceOptions};
 use gguf::kernels::Pool;
 use gguf::model::Model;
 use gguf::quantize::RunOptions;
+use half::f16;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde_json::{Map, Value as Json, json};
 
 use super::folder::Folder;
@@ -152,6 +156,111 @@ fn checkpoints_of_bare_models_are_understood() {
             settings.insert("architectures".into(), json!([class]));
             write_json(&path.join("config.json"), &Json::Object(settings));
             rename(path, |tensor| tensor.strip_prefix("model.").unwrap_or(tensor).to_owned());
+        });
+    }
+}
+
+/// Changes a checkpoint's file into what MLX keeps: one is added to norms that are stored as an offset from one, the
+/// convolution has its channels first, experts are stacked, and the header names the framework.
+fn as_mlx_keeps_it(folder: &Path, experts: usize) {
+    let path = folder.join("model.safetensors");
+    let bytes = fs::read(&path).expect("a file");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
+    let mut stacks: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    for (name, view) in file.iter().filter(|(name, _)| !name.contains(".experts.")) {
+        let (mut ty, mut shape, mut data) = (Dtype::F16, view.shape().to_vec(), view.data().to_vec());
+        if name.ends_with("norm.weight") && !name.contains("linear_attn.norm") {
+            // In single precision, so that the sums are not rounded.
+            let sums = data.as_chunks::<2>().0.iter().map(|x| f16::from_le_bytes(*x).to_f32() + 1.0);
+            data = sums.flat_map(f32::to_le_bytes).collect();
+            ty = Dtype::F32;
+        }
+        if name.contains("conv1d") {
+            shape.swap(1, 2);
+        }
+        stacks.insert(name.to_owned(), (ty, shape, data));
+    }
+    for (name, _) in file.iter().filter(|(name, _)| name.contains(".experts.0.")) {
+        let parts = (0..experts)
+            .map(|i| file.tensor(&name.replace(".experts.0.", &format!(".experts.{i}."))).expect("an expert"));
+        let data: Vec<u8> = parts.flat_map(|part| part.data().to_vec()).collect();
+        let shape = [&[experts], file.tensor(name).expect("there").shape()].concat();
+        stacks.insert(name.replace(".experts.0.", ".switch_mlp."), (Dtype::F16, shape, data));
+    }
+    let views = stacks.iter().map(|(name, (ty, shape, data))| {
+        (name.clone(), TensorView::new(*ty, shape.clone(), data).expect("a tensor of its shape"))
+    });
+    let metadata = [("format".to_owned(), "mlx".to_owned())].into_iter().collect();
+    fs::write(&path, safetensors::serialize(views, Some(metadata)).expect("a file")).expect("written");
+}
+
+#[test]
+fn what_mlx_saved_is_understood() {
+    let folder = Folder::new("variants-mlx");
+    assert_same_logits(&folder, "qwen35", "qwen35", |path| as_mlx_keeps_it(path, 0));
+    assert_same_logits(&folder, "qwen3next", "qwen3next", |path| as_mlx_keeps_it(path, 6));
+}
+
+/// Rows of each head from two halves to pairs.
+fn in_pairs(rows: &[u8], heads: usize, row_bytes: usize) -> Vec<u8> {
+    let head = rows.len() / heads;
+    let row = |head: &[u8], i: usize| head[i * row_bytes..(i + 1) * row_bytes].to_vec();
+    let half = head / row_bytes / 2;
+    rows.chunks(head)
+        .flat_map(|head| (0..half).flat_map(move |i| [row(head, i), row(head, i + half)].concat()))
+        .collect()
+}
+
+#[test]
+fn mistrals_own_form_is_understood() {
+    let folder = Folder::new("variants-own");
+    for window in [json!(null), json!(4096)] {
+        let case = format!("own-{window}");
+        assert_same_logits(&folder, "mistral", &case, |path| {
+            let settings = settings(path);
+            let from = path.join("model.safetensors");
+            let bytes = fs::read(&from).expect("a file");
+            let file = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
+            let names = [("q_proj", "wq", "num_attention_heads"), ("k_proj", "wk", "num_key_value_heads")];
+            let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = file
+                .iter()
+                .map(|(name, view)| {
+                    let turned = names.iter().find(|(part, _, _)| name.contains(part));
+                    let data = turned.map_or(view.data().to_vec(), |(_, _, heads)| {
+                        let heads = usize::try_from(settings[*heads].as_u64().expect("heads")).expect("few");
+                        in_pairs(view.data(), heads, 2 * view.shape()[1])
+                    });
+                    let own = [
+                        ("model.embed_tokens", "tok_embeddings"),
+                        ("lm_head", "output"),
+                        ("self_attn.q_proj", "attention.wq"),
+                        ("self_attn.k_proj", "attention.wk"),
+                        ("self_attn.v_proj", "attention.wv"),
+                        ("self_attn.o_proj", "attention.wo"),
+                        ("input_layernorm", "attention_norm"),
+                        ("post_attention_layernorm", "ffn_norm"),
+                        ("mlp.gate_proj", "feed_forward.w1"),
+                        ("mlp.down_proj", "feed_forward.w2"),
+                        ("mlp.up_proj", "feed_forward.w3"),
+                        ("model.", ""),
+                    ];
+                    let name = own.iter().fold(name.to_owned(), |name, (usual, own)| name.replace(usual, own));
+                    (name, view.shape().to_vec(), data)
+                })
+                .collect();
+            let views = tensors.iter().map(|(name, shape, data)| {
+                (name.clone(), TensorView::new(Dtype::F16, shape.clone(), data).expect("a tensor of its shape"))
+            });
+            safetensors::serialize_to_file(views, None, &path.join("consolidated.safetensors")).expect("written");
+            fs::remove_file(from).expect("removed");
+            fs::remove_file(path.join("config.json")).expect("removed");
+            let params = json!({
+                "dim": settings["hidden_size"], "n_layers": settings["num_hidden_layers"], "head_dim": settings["head_dim"],
+                "hidden_dim": settings["intermediate_size"], "n_heads": settings["num_attention_heads"],
+                "n_kv_heads": settings["num_key_value_heads"], "norm_eps": settings["rms_norm_eps"],
+                "vocab_size": settings["vocab_size"], "rope_theta": 10000.0, "sliding_window": window
+            });
+            write_json(&path.join("params.json"), &params);
         });
     }
 }
