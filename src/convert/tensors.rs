@@ -84,11 +84,11 @@ pub(super) fn plan(
     let mut ordered: Vec<&TensorInfo> = checkpoint.tensors().iter().collect();
     ordered.sort_by_key(|tensor| checkpoint.file_number(tensor));
     let (mut skipped, mut predicting) = (0, 0);
-    let prefix = bare_prefix(rules, checkpoint);
     let turned = |rule: &TensorRule| rule.sources.iter().any(Source::interleaves);
     // Only where files have the pairs of a head side by side, as Mistral's own checkpoints have them.
     let own = checkpoint.tensor(mistral::EMBEDDING).is_some() && rules.iter().any(turned);
     let target = Target { pairs: own, ..target };
+    let prefix = if own { None } else { bare_prefix(rules, checkpoint) };
     for (place, tensor) in ordered.into_iter().enumerate() {
         let name = if own { Some(mistral::usual_name(&tensor.name)) } else { text_name(&tensor.name) };
         match name.map(|name| prefix.map_or(name.clone(), |prefix| prefix.of(name))) {
