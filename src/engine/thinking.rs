@@ -2,7 +2,7 @@
 
 use crate::tokenizer::{TokenKind, Tokenizer};
 
-/// How thinking is marked. The first matching row of [`STYLES`] is a model's.
+/// How thinking is marked. The first style whose marks a template has is the model's.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ThinkingStyle {
     /// Begins it.

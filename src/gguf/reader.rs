@@ -240,7 +240,7 @@ impl Reader {
         self.tensors.iter().map(TensorInfo::elements).fold(0, u64::saturating_add)
     }
 
-    /// Identities of the files, for [`Overwrite::Replace`](super::Overwrite::Replace).
+    /// Identities of the files, for [`Overwrite::Replace`](crate::files::Overwrite::Replace).
     #[must_use]
     pub fn file_ids(&self) -> Vec<FileId> {
         self.shards.iter().filter_map(|shard| shard.input.file_id()).collect()
