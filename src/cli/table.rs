@@ -4,6 +4,7 @@
 
 use std::io::{self, Write};
 
+use comfy_table::{ContentArrangement, presets};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::terminal;
@@ -131,23 +132,19 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
 
     fn write_laid_out(&self, out: &mut impl Write, layout: &Layout) -> io::Result<()> {
         let header = self.header();
-        let mut rows = std::iter::once(&header).chain(&self.rows);
         if !layout.borders {
+            let mut rows = std::iter::once(&header).chain(&self.rows);
             return rows.try_for_each(|row| writeln!(out, "{}", self.plain_line(row, layout)));
         }
-        let rule = |left, line: &str, between, right| {
-            let lines: Vec<String> = layout.shown.iter().map(|(_, width)| line.repeat(width + 2)).collect();
-            format!("{left}{}{right}", lines.join(between))
+        // Cells are cut to their widths already: nothing is left for the library to arrange.
+        let mut drawn = comfy_table::Table::new();
+        drawn.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+        let cells = |row: &[String; COLUMNS]| -> Vec<String> {
+            layout.shown.iter().map(|&(i, width)| self.cell(row, i, width)).collect()
         };
-        writeln!(out, "{}", rule("┌", "─", "┬", "┐"))?;
-        for (number, row) in rows.enumerate() {
-            if number == 1 {
-                writeln!(out, "{}", rule("╞", "═", "╪", "╡"))?;
-            }
-            let cells: Vec<String> = layout.shown.iter().map(|&(i, width)| self.cell(row, i, width)).collect();
-            writeln!(out, "│ {} │", cells.join(" ┆ "))?;
-        }
-        writeln!(out, "{}", rule("└", "─", "┴", "┘"))
+        drawn.set_header(cells(&header));
+        drawn.add_rows(self.rows.iter().map(cells));
+        writeln!(out, "{drawn}")
     }
 
     fn plain_line(&self, row: &[String; COLUMNS], layout: &Layout) -> String {
