@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cpu::{KvType, Part, Rows, Sequence, SequenceOptions};
+use crate::cpu::{KvType, Part, Rows, Run, Sequence, SequenceOptions};
 use crate::kernels::{Pool, vector::log_sum_exp};
 use crate::model::Model;
 use crate::tokenizer::{self, EncodeOptions};
@@ -214,7 +214,7 @@ fn hidden(model: &Model, pool: &Pool, group: &[Vec<u32>], first: usize, options:
                 logits: if end > first { Rows::From(first.saturating_sub(start)) } else { Rows::None },
             })
             .collect();
-        rows.extend(decoder.hidden(pool, &mut parts));
+        rows.extend(decoder.hidden(Run::new(pool), &mut parts));
     }
     rows
 }
@@ -229,7 +229,7 @@ fn score(model: &Model, pool: &Pool, rows: &mut [f32], targets: &[u32]) -> Vec<f
     let parts = rows.chunks_mut(together * cols).zip(targets.chunks(together)).zip(scores.chunks_mut(together));
     for ((rows, targets), scores) in parts {
         let logits = &mut logits[..targets.len() * vocab];
-        decoder.logits(pool, rows, logits);
+        decoder.logits(Run::new(pool), rows, logits);
         let each = logits.chunks_exact(vocab).zip(targets).zip(scores).collect();
         pool.run_each(each, &|((logits, &target), score): ((&[f32], &u32), &mut f64)| {
             let own = logits.get(target as usize).copied().unwrap_or(f32::NAN);

@@ -3,12 +3,12 @@
 use super::rope::RopeTables;
 use super::rows::keep_rows;
 use super::sequence::LayerState;
-use super::{AttentionPart, AttentionSpec, Part, attention};
-use crate::kernels::Pool;
+use super::{AttentionPart, AttentionSpec, Part, Run, attention};
 
 /// What a forward pass hands from layer to layer.
 pub(super) struct Batch<'a, 'p> {
-    pub(super) pool: &'a Pool,
+    /// What it runs with.
+    pub(super) run: Run<'a>,
     pub(super) parts: &'a mut [Part<'p>],
     /// First row of each part in the batch, and the end.
     pub(super) starts: Vec<usize>,
@@ -53,7 +53,7 @@ impl Batch<'_, '_> {
                 parts.push(AttentionPart { queries: &query[rows.start * q..rows.end * q], cache, first_position, out });
             }
         }
-        attention(self.pool, spec, &mut parts);
+        attention(self.run.pool, spec, &mut parts);
     }
 
     /// The state of layer `layer` in part `part`.

@@ -4,7 +4,7 @@ use super::batch::Batch;
 use super::layer::Layer;
 use super::rope::RopeTables;
 use super::rows::for_rows;
-use super::{Linear, Norm, Part, Sequence, SequenceOptions, Weights};
+use super::{Linear, Norm, Part, Run, Sequence, SequenceOptions, Weights};
 use crate::kernels::{Activations, Matrix, Pool, Store, vector};
 use crate::network::{Error, LayerInputs, ModelSpec, NormSpec};
 
@@ -31,7 +31,7 @@ impl Decoder {
         let token_embedding = weights.matrix("token_embd.weight", vocab, embedding)?;
         let output = match Linear::load_optional(weights, "output", vocab, embedding)? {
             Some(output) => output,
-            None => Linear::from_matrix(token_embedding.clone()),
+            None => Linear::from_matrix("token_embd.weight", token_embedding.clone()),
         };
         let layers: Vec<_> = spec
             .layers
@@ -84,10 +84,10 @@ impl Decoder {
     ///
     /// # Panics
     /// When a part is empty, a token is outside the vocabulary, or a position outside [`Self::learned_positions`].
-    pub fn forward(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Vec<f32> {
-        let mut rows = self.hidden(pool, parts);
+    pub fn forward(&self, run: Run<'_>, parts: &mut [Part<'_>]) -> Vec<f32> {
+        let mut rows = self.hidden(run, parts);
         let mut logits = vec![0.0; rows.len() / self.spec.embedding_length * self.spec.vocab_size];
-        self.logits(pool, &mut rows, &mut logits);
+        self.logits(run, &mut rows, &mut logits);
         logits
     }
 
@@ -95,7 +95,7 @@ impl Decoder {
     ///
     /// # Panics
     /// As [`Self::forward`].
-    pub fn hidden(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Vec<f32> {
+    pub fn hidden(&self, run: Run<'_>, parts: &mut [Part<'_>]) -> Vec<f32> {
         let mut starts = vec![0];
         let (mut positions, mut contexts) = (Vec::new(), Vec::new());
         for part in parts.iter() {
@@ -104,14 +104,14 @@ impl Decoder {
             contexts.resize(positions.len(), part.sequence.context_length);
             starts.push(positions.len());
         }
-        let mut x = self.embed(pool, parts, &positions);
+        let mut x = self.embed(run.pool, parts, &positions);
         let wanted: Vec<u32> = parts
             .iter()
             .zip(&starts)
             .flat_map(|(part, start)| (0..).take(start + part.tokens.len()).skip(start + part.first_wanted()))
             .collect();
         let rope = RopeTables::new(positions, contexts);
-        let mut batch = Batch { pool, rope, starts, layer_inputs: Vec::new(), parts, leaving: None };
+        let mut batch = Batch { run, rope, starts, layer_inputs: Vec::new(), parts, leaving: None };
         if let Some(inputs) = &self.layer_inputs {
             batch.layer_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
         }
@@ -151,17 +151,17 @@ impl Decoder {
     ///
     /// # Panics
     /// When `logits` has another number of rows.
-    pub fn logits(&self, pool: &Pool, rows: &mut [f32], logits: &mut [f32]) {
+    pub fn logits(&self, run: Run<'_>, rows: &mut [f32], logits: &mut [f32]) {
         let (cols, vocab) = (self.spec.embedding_length, self.spec.vocab_size);
         assert_eq!(rows.len() / cols, logits.len() / vocab);
         if rows.is_empty() {
             return;
         }
-        self.output_norm.apply(pool, rows);
-        self.output.apply(pool, &Activations::new(rows, cols), Store::Set, logits);
+        self.output_norm.apply(run.pool, rows);
+        self.output.apply(run, &Activations::new(rows, cols), Store::Set, logits);
         let (scale, cap) = (self.spec.logit_scale, self.spec.logit_softcap);
         if scale != 1.0 || cap.is_some() {
-            for_rows(pool, logits, vocab, |_, row| {
+            for_rows(run.pool, logits, vocab, |_, row| {
                 row.iter_mut().for_each(|v| *v = cap.map_or(*v * scale, |cap| cap * (*v * scale / cap).tanh()));
             });
         }
@@ -200,11 +200,11 @@ impl LayerInputWeights {
     fn compute(&self, batch: &Batch<'_, '_>, x: &[f32], cols: usize) -> Vec<f32> {
         let all = self.layers * self.spec.length;
         let mut out = vec![0.0; batch.rows() * all];
-        self.projection.apply(batch.pool, &Activations::new(x, cols), Store::Set, &mut out);
+        self.projection.apply(batch.run, &Activations::new(x, cols), Store::Set, &mut out);
         let tokens: Vec<u32> = batch.parts.iter().flat_map(|part| part.tokens.iter().copied()).collect();
         #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
         let (shrink, grow) = (1.0 / (cols as f32).sqrt(), (self.spec.length as f32).sqrt());
-        for_rows(batch.pool, &mut out, all, |i, row| {
+        for_rows(batch.run.pool, &mut out, all, |i, row| {
             row.iter_mut().for_each(|v| *v *= shrink);
             self.norm.apply_row(row);
             let mut own = vec![0.0; all];

@@ -3,8 +3,8 @@
 use super::ffn::Ffn;
 use super::moe::Moe;
 use super::rows::copy_rows;
-use super::{Norm, Weights};
-use crate::kernels::{Activations, Pool, Scratch, Store, vector};
+use super::{Norm, Run, Weights};
+use crate::kernels::{Activations, Scratch, Store, vector};
 use crate::network::{Dense, Error, Experts, ModelSpec};
 
 /// Both parts with their weights.
@@ -45,20 +45,20 @@ impl DenseAndExperts {
     }
 
     /// Sets `out` from the residual stream `x` and its normed copy `input`, all `[tokens, embedding]`.
-    pub(super) fn apply(&self, pool: &Pool, x: &[f32], input: &Activations<'_>, out: &mut [f32]) {
+    pub(super) fn apply(&self, run: Run<'_>, x: &[f32], input: &Activations<'_>, out: &mut [f32]) {
         let cols = self.router_scale.len();
         let tokens = x.len() / cols;
-        let routed = copy_rows(pool, x, cols, |row| {
+        let routed = copy_rows(run.pool, x, cols, |row| {
             self.router_in.apply_row(row);
             row.iter_mut().zip(&self.router_scale).for_each(|(v, scale)| *v *= scale);
         });
-        let mut logits = self.experts.logits(pool, &Activations::new(&routed, cols), tokens);
-        let normed = copy_rows(pool, x, cols, |row| self.experts_in.apply_row(row));
-        self.experts.apply_routed(pool, &Activations::new(&normed, cols), &mut logits, out);
-        self.experts_out.apply(pool, out);
+        let mut logits = self.experts.logits(run, &Activations::new(&routed, cols), tokens);
+        let normed = copy_rows(run.pool, x, cols, |row| self.experts_in.apply_row(row));
+        self.experts.apply_routed(run, &Activations::new(&normed, cols), &mut logits, out);
+        self.experts_out.apply(run.pool, out);
         let mut own = Scratch::new(x.len());
-        self.dense.apply(pool, input, tokens, Store::Set, &mut own);
-        self.dense_out.apply(pool, &mut own);
+        self.dense.apply(run, input, tokens, Store::Set, &mut own);
+        self.dense_out.apply(run.pool, &mut own);
         vector::add(out, &own);
     }
 }

@@ -1,8 +1,8 @@
 //! The dense feed-forward part of a layer.
 
 use super::rows::for_rows;
-use super::{Linear, Weights};
-use crate::kernels::{Activations, Pool, Scratch, Store, gated};
+use super::{Linear, Run, Weights};
+use crate::kernels::{Activations, Scratch, Store};
 use crate::network::{Activation, Dense, Error, Gate};
 
 /// `down(act(gate(x)) * up(x))`, or `down(act(up(x)))`.
@@ -35,15 +35,15 @@ impl Ffn {
     }
 
     /// Adds to (or sets) `out`, `[tokens, embedding]`, from `x`, `[tokens, embedding]`.
-    pub(super) fn apply(&self, pool: &Pool, x: &Activations<'_>, tokens: usize, store: Store, out: &mut [f32]) {
+    pub(super) fn apply(&self, run: Run<'_>, x: &Activations<'_>, tokens: usize, store: Store, out: &mut [f32]) {
         let cols = self.up.rows();
         let mut hidden = Scratch::new(tokens * cols);
         if let Some(gate) = &self.gate {
-            gated(pool, x, &mut [gate.gated(&self.up, self.activation, &mut hidden)]);
+            run.project_gated(x, &mut [gate.gated(&self.up, self.activation, &mut hidden)]);
         } else {
-            self.up.apply(pool, x, Store::Set, &mut hidden);
-            for_rows(pool, &mut hidden, cols, |_, row| self.activation.apply(row));
+            self.up.apply(run, x, Store::Set, &mut hidden);
+            for_rows(run.pool, &mut hidden, cols, |_, row| self.activation.apply(row));
         }
-        self.down.apply(pool, &Activations::new(&hidden, cols), store, out);
+        self.down.apply(run, &Activations::new(&hidden, cols), store, out);
     }
 }

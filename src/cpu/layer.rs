@@ -7,7 +7,7 @@ use super::mixer::MixerWeights;
 use super::moe::Moe;
 use super::rows::{copy_rows, for_rows, keep_rows, move_rows};
 use super::sequence::StateSpec;
-use super::{Linear, Norm, SequenceOptions, Weights};
+use super::{Linear, Norm, Run, SequenceOptions, Weights};
 use crate::kernels::{Activations, Pool, Scratch, Store, vector};
 use crate::network::{Activation, Error, FeedForward, LayerSpec, ModelSpec, Tensors, Wiring};
 
@@ -103,8 +103,8 @@ impl Layer {
 
     /// Takes the residual stream `x`, `[rows, embedding]`, through the layer, as far as rows leave it.
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>) {
-        let pool = batch.pool;
-        let mut input = normed(pool, self.mixer_in.as_ref(), x, self.cols);
+        let run = batch.run;
+        let mut input = normed(run.pool, self.mixer_in.as_ref(), x, self.cols);
         if let Some(leaving) = batch.leaving {
             keep_rows(x, self.cols, leaving);
         }
@@ -125,11 +125,11 @@ impl Layer {
             input.truncate(leaving.len() * self.cols);
         }
         if !mixed.is_empty() && self.wiring == Wiring::Sequential {
-            self.join(pool, self.mixer_out.as_ref(), &mut mixed, x);
+            self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
         }
-        self.feed_forward(pool, &input, x);
+        self.feed_forward(run, &input, x);
         if self.wiring == Wiring::Parallel {
-            self.join(pool, self.mixer_out.as_ref(), &mut mixed, x);
+            self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
         }
         if let Some(own) = &self.layer_input {
             own.apply(batch, self.index, x);
@@ -139,7 +139,7 @@ impl Layer {
         }
     }
 
-    fn feed_forward(&self, pool: &Pool, mixer_input: &[f32], x: &mut [f32]) {
+    fn feed_forward(&self, run: Run<'_>, mixer_input: &[f32], x: &mut [f32]) {
         if matches!(self.feed_forward, FeedForwardWeights::None) {
             return;
         }
@@ -147,7 +147,7 @@ impl Layer {
         let input = if self.shared_in {
             mixer_input
         } else {
-            own = normed(pool, self.feed_forward_in.as_ref(), x, self.cols);
+            own = normed(run.pool, self.feed_forward_in.as_ref(), x, self.cols);
             &own
         };
         let rows = x.len() / self.cols;
@@ -155,21 +155,21 @@ impl Layer {
         let into_stream = self.feed_forward_out.is_none() && self.residual_scale == 1.0;
         match &self.feed_forward {
             FeedForwardWeights::None => {}
-            FeedForwardWeights::Dense(ffn) if into_stream => ffn.apply(pool, &input, rows, Store::Add, x),
+            FeedForwardWeights::Dense(ffn) if into_stream => ffn.apply(run, &input, rows, Store::Add, x),
             FeedForwardWeights::Dense(ffn) => {
                 let mut out = Scratch::new(x.len());
-                ffn.apply(pool, &input, rows, Store::Set, &mut out);
-                self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
+                ffn.apply(run, &input, rows, Store::Set, &mut out);
+                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
             FeedForwardWeights::Experts(moe) => {
                 let mut out = Scratch::new(x.len());
-                moe.apply(pool, &input, rows, &mut out);
-                self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
+                moe.apply(run, &input, rows, &mut out);
+                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
             FeedForwardWeights::DenseAndExperts(both) => {
                 let mut out = Scratch::new(x.len());
-                both.apply(pool, x, &input, &mut out);
-                self.join(pool, self.feed_forward_out.as_ref(), &mut out, x);
+                both.apply(run, x, &input, &mut out);
+                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
         }
     }
@@ -190,15 +190,15 @@ impl LayerInput {
         let cols = self.projection.rows();
         let rows = x.len() / cols;
         let mut gate = Scratch::new(rows * self.length);
-        self.gate.apply(batch.pool, &Activations::new(x, cols), Store::Set, &mut gate);
+        self.gate.apply(batch.run, &Activations::new(x, cols), Store::Set, &mut gate);
         let stride = batch.layer_inputs.len() / batch.rows();
-        for_rows(batch.pool, &mut gate, self.length, |i, row| {
+        for_rows(batch.run.pool, &mut gate, self.length, |i, row| {
             Activation::GeluTanh.apply(row);
             row.iter_mut().zip(&batch.layer_inputs[i * stride + layer * self.length..]).for_each(|(g, v)| *g *= v);
         });
         let mut out = Scratch::new(x.len());
-        self.projection.apply(batch.pool, &Activations::new(&gate, self.length), Store::Set, &mut out);
-        self.norm.apply(batch.pool, &mut out);
+        self.projection.apply(batch.run, &Activations::new(&gate, self.length), Store::Set, &mut out);
+        self.norm.apply(batch.run.pool, &mut out);
         vector::add(x, &out);
     }
 }

@@ -1,14 +1,23 @@
 //! A matrix with an optional bias.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::Weights;
-use crate::kernels::{Activations, GatedProduct, Matrix, Pool, Product, Store, matmul};
+use super::run::{GatedProjection, Projection, Run};
+use crate::kernels::{Activations, Matrix, Store};
 use crate::network::{Activation, Error, Tensors};
 
 /// `y = W x + b`.
 #[derive(Clone)]
 pub struct Linear {
+    /// Name of the tensor that the weight is, or is a part of.
+    name: Arc<str>,
+    /// Which matrix of the tensor, where it is a stack of them (experts, heads).
+    index: Option<usize>,
+    /// Whether the weight begins where its matrix does: of several parts of one matrix, which meet the same input, an
+    /// observer sees the first.
+    first: bool,
     weight: Matrix,
     bias: Option<Vec<f32>>,
 }
@@ -19,10 +28,10 @@ impl Linear {
     /// # Errors
     /// When the weight is missing, or either has another shape.
     pub fn load(weights: &Weights, name: &str, rows: usize, cols: usize) -> Result<Self, Error> {
-        Ok(Self {
-            weight: weights.matrix(&format!("{name}.weight"), rows, cols)?,
-            bias: weights.vector(&format!("{name}.bias"), rows)?,
-        })
+        let tensor = format!("{name}.weight");
+        let weight = weights.matrix(&tensor, rows, cols)?;
+        let bias = weights.vector(&format!("{name}.bias"), rows)?;
+        Ok(Self { bias, ..Self::from_matrix(&tensor, weight) })
     }
 
     /// As [`Self::load`], when the weight is there.
@@ -33,16 +42,33 @@ impl Linear {
         if weights.has(&format!("{name}.weight")) { Self::load(weights, name, rows, cols).map(Some) } else { Ok(None) }
     }
 
-    /// A linear map without bias.
+    /// The tensor `name` as a linear map without bias.
     #[must_use]
-    pub fn from_matrix(weight: Matrix) -> Self {
-        Self { weight, bias: None }
+    pub fn from_matrix(name: &str, weight: Matrix) -> Self {
+        Self { name: name.into(), index: None, first: true, weight, bias: None }
     }
 
     /// The map to some of the outputs.
     #[must_use]
     pub fn rows_of(&self, rows: Range<usize>) -> Self {
-        Self { bias: self.bias.as_ref().map(|b| b[rows.clone()].to_vec()), weight: self.weight.slice_rows(rows) }
+        Self {
+            name: self.name.clone(),
+            index: self.index,
+            first: self.first && rows.start == 0,
+            bias: self.bias.as_ref().map(|b| b[rows.clone()].to_vec()),
+            weight: self.weight.slice_rows(rows),
+        }
+    }
+
+    /// Matrix `index` of a tensor that is a stack of matrices of `rows` rows each.
+    #[must_use]
+    pub fn stacked(&self, index: usize, rows: usize) -> Self {
+        Self { index: Some(index), first: true, ..self.rows_of(index * rows..(index + 1) * rows) }
+    }
+
+    /// The tensor's name and the matrix's place in it, where an observer is to see the map's input.
+    pub(super) fn observed_as(&self) -> Option<(&str, Option<usize>)> {
+        self.first.then_some((&*self.name, self.index))
     }
 
     /// Length of an output row.
@@ -63,31 +89,30 @@ impl Linear {
         self.bias.as_deref()
     }
 
-    /// This map over all rows, as one product of a parallel region.
-    pub fn product<'a>(&'a self, store: Store, out: &'a mut [f32]) -> Product<'a> {
-        Product { weights: &self.weight, bias: self.bias(), tokens: None, store, out }
+    /// This map over all rows, as a part of a parallel region.
+    pub(super) fn projection<'a>(&'a self, store: Store, out: &'a mut [f32]) -> Projection<'a> {
+        Projection { map: self, tokens: None, store, out }
     }
 
-    /// This map as the gate of `up`, over all rows, as one product of a parallel region.
-    pub fn gated<'a>(&'a self, up: &'a Self, activation: Activation, out: &'a mut [f32]) -> GatedProduct<'a> {
-        GatedProduct {
-            gate: &self.weight,
-            up: &up.weight,
-            gate_bias: self.bias(),
-            up_bias: up.bias(),
-            activation,
-            tokens: None,
-            out,
-        }
+    /// This map as the gate of `up`, over all rows, as a part of a parallel region.
+    pub(super) fn gated<'a>(&'a self, up: &'a Self, activation: Activation, out: &'a mut [f32]) -> GatedProjection<'a> {
+        GatedProjection { gate: self, up, activation, tokens: None, out }
     }
 
     /// `out = W x + b` (or added to `out`), for every row of `x`.
-    pub fn apply(&self, pool: &Pool, x: &Activations<'_>, store: Store, out: &mut [f32]) {
-        self.apply_some(pool, x, None, store, out);
+    pub(super) fn apply(&self, run: Run<'_>, x: &Activations<'_>, store: Store, out: &mut [f32]) {
+        self.apply_some(run, x, None, store, out);
     }
 
     /// As [`Self::apply`], for some rows of `x`, or for all.
-    pub fn apply_some(&self, pool: &Pool, x: &Activations<'_>, rows: Option<&[u32]>, store: Store, out: &mut [f32]) {
-        matmul(pool, x, &mut [Product { tokens: rows, ..self.product(store, out) }]);
+    pub(super) fn apply_some(
+        &self,
+        run: Run<'_>,
+        x: &Activations<'_>,
+        rows: Option<&[u32]>,
+        store: Store,
+        out: &mut [f32],
+    ) {
+        run.project(x, &mut [Projection { tokens: rows, ..self.projection(store, out) }]);
     }
 }

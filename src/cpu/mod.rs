@@ -17,6 +17,7 @@ mod norm;
 mod recurrence;
 mod rope;
 mod rows;
+mod run;
 mod sequence;
 mod weights;
 
@@ -27,5 +28,6 @@ pub use kv::{KvCache, KvSpec, KvType};
 pub use linear::Linear;
 pub use norm::Norm;
 pub use recurrence::{RecurrenceInput, RecurrenceSpec, recurrence};
+pub use run::{Inputs, Observer, Run};
 pub use sequence::{Part, Rows, Sequence, SequenceOptions};
 pub use weights::Weights;

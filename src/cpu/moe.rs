@@ -5,8 +5,9 @@ use std::cmp::Ordering;
 
 use super::ffn::Ffn;
 use super::rows::for_rows;
-use super::{Linear, Weights};
-use crate::kernels::{Activations, GatedProduct, Pool, Product, Scratch, Store, gated, matmul, vector};
+use super::run::{GatedProjection, Projection};
+use super::{Linear, Run, Weights};
+use crate::kernels::{Activations, Scratch, Store, vector};
 use crate::network::{Dense, Error, Experts, Gate, Gating, Groups, Tensors};
 
 /// Keeps a token that no expert wants from dividing by zero.
@@ -69,25 +70,25 @@ impl Moe {
     }
 
     /// Sets `out`, `[tokens, embedding]`, from `x`, `[tokens, embedding]`.
-    pub(super) fn apply(&self, pool: &Pool, x: &Activations<'_>, tokens: usize, out: &mut [f32]) {
-        let mut logits = self.logits(pool, x, tokens);
-        self.apply_routed(pool, x, &mut logits, out);
+    pub(super) fn apply(&self, run: Run<'_>, x: &Activations<'_>, tokens: usize, out: &mut [f32]) {
+        let mut logits = self.logits(run, x, tokens);
+        self.apply_routed(run, x, &mut logits, out);
         if let Some(shared) = &self.shared {
-            shared.add(pool, x, tokens, out);
+            shared.add(run, x, tokens, out);
         }
     }
 
     /// Router logits, `[tokens, experts]`, from `x`, `[tokens, embedding]`.
-    pub(super) fn logits(&self, pool: &Pool, x: &Activations<'_>, tokens: usize) -> Vec<f32> {
+    pub(super) fn logits(&self, run: Run<'_>, x: &Activations<'_>, tokens: usize) -> Vec<f32> {
         let mut logits = vec![0.0; tokens * self.spec.count];
-        self.router.apply(pool, x, Store::Set, &mut logits);
+        self.router.apply(run, x, Store::Set, &mut logits);
         logits
     }
 
     /// As [`Self::apply`], for given router logits `[tokens, experts]` and without the shared part.
-    pub(super) fn apply_routed(&self, pool: &Pool, x: &Activations<'_>, logits: &mut [f32], out: &mut [f32]) {
+    pub(super) fn apply_routed(&self, run: Run<'_>, x: &Activations<'_>, logits: &mut [f32], out: &mut [f32]) {
         let routing = self.route(logits);
-        let hidden = self.hidden(pool, x, &routing);
+        let hidden = self.hidden(run, x, &routing);
         let embedding = self.experts[0].down.rows();
         let mut results = Scratch::new(routing.tokens.len() * embedding);
         let inputs = Activations::new(&hidden, self.experts[0].up.rows());
@@ -99,12 +100,12 @@ impl Moe {
             let (own, others) = rest.split_at_mut(range.len() * embedding);
             rest = others;
             if !range.is_empty() {
-                products.push(Product { tokens: Some(&pairs[range]), ..expert.down.product(Store::Set, own) });
+                products.push(Projection { tokens: Some(&pairs[range]), ..expert.down.projection(Store::Set, own) });
             }
         }
-        matmul(pool, &inputs, &mut products);
+        run.project(&inputs, &mut products);
         let used = self.spec.used;
-        for_rows(pool, out, embedding, |token, row| {
+        for_rows(run.pool, out, embedding, |token, row| {
             row.fill(0.0);
             for &(pair, weight) in &routing.chosen[token * used..(token + 1) * used] {
                 vector::add_scaled(row, &results[pair * embedding..(pair + 1) * embedding], weight);
@@ -113,7 +114,7 @@ impl Moe {
     }
 
     /// `act(gate(x)) * up(x)` of each pair: `[pairs, hidden]`.
-    fn hidden(&self, pool: &Pool, x: &Activations<'_>, routing: &Routing) -> Scratch {
+    fn hidden(&self, run: Run<'_>, x: &Activations<'_>, routing: &Routing) -> Scratch {
         let cols = self.experts[0].up.rows();
         let mut hidden = Scratch::new(routing.tokens.len() * cols);
         let mut rest = &mut *hidden;
@@ -124,10 +125,10 @@ impl Moe {
             rest = others;
             if !tokens.is_empty() {
                 let product = expert.gate.gated(&expert.up, self.spec.activation, own);
-                products.push(GatedProduct { tokens: Some(tokens), ..product });
+                products.push(GatedProjection { tokens: Some(tokens), ..product });
             }
         }
-        gated(pool, x, &mut products);
+        run.project_gated(x, &mut products);
         hidden
     }
 
@@ -222,23 +223,23 @@ fn experts(w: &Weights, layer: &str, embedding: usize, n: usize) -> Result<Vec<E
     };
     let scales = w.vector(&format!("{}.scale", name("down")), n)?;
     let experts = (0..n).map(|e| Expert {
-        gate: gate.rows_of(e * stride..e * stride + hidden),
-        up: up.rows_of(e * stride + up_at..e * stride + up_at + hidden),
-        down: down.rows_of(e * embedding..(e + 1) * embedding),
+        gate: gate.stacked(e, stride).rows_of(0..hidden),
+        up: up.stacked(e, stride).rows_of(up_at..up_at + hidden),
+        down: down.stacked(e, embedding),
         scale: scales.as_ref().map_or(1.0, |s| s[e]),
     });
     Ok(experts.collect())
 }
 
 impl Shared {
-    fn add(&self, pool: &Pool, x: &Activations<'_>, tokens: usize, out: &mut [f32]) {
-        let Some(gate) = &self.gate else { return self.ffn.apply(pool, x, tokens, Store::Add, out) };
+    fn add(&self, run: Run<'_>, x: &Activations<'_>, tokens: usize, out: &mut [f32]) {
+        let Some(gate) = &self.gate else { return self.ffn.apply(run, x, tokens, Store::Add, out) };
         let mut gates = vec![0.0; tokens];
-        gate.apply(pool, x, Store::Set, &mut gates);
+        gate.apply(run, x, Store::Set, &mut gates);
         let mut own = Scratch::new(out.len());
-        self.ffn.apply(pool, x, tokens, Store::Set, &mut own);
+        self.ffn.apply(run, x, tokens, Store::Set, &mut own);
         let cols = out.len() / tokens;
-        for_rows(pool, out, cols, |token, row| {
+        for_rows(run.pool, out, cols, |token, row| {
             let weight = 1.0 / (1.0 + (-gates[token]).exp());
             vector::add_scaled(row, &own[token * cols..(token + 1) * cols], weight);
         });

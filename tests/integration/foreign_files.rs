@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gguf::TensorType;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
-use gguf::cpu::{KvType, Part, Rows, SequenceOptions};
+use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
 use gguf::gguf::{Metadata, Reader, TensorSpec, Value, Writer};
 use gguf::kernels::Pool;
 use gguf::model::Model;
@@ -69,7 +69,7 @@ impl File {
         let options = SequenceOptions { kv_type: KvType::F32, context_length: tokens.len() };
         let mut sequence = model.decoder().sequence(options);
         let part = Part { sequence: &mut sequence, tokens, logits: Rows::From(0) };
-        Ok(model.decoder().forward(&Pool::new(1), &mut [part]))
+        Ok(model.decoder().forward(Run::new(&Pool::new(1)), &mut [part]))
     }
 
     pub(crate) fn without(&self, keys: &[&str]) -> Self {

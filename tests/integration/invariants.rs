@@ -1,9 +1,12 @@
 //! What no engine setting changes: logits are the same bit for bit on any number of threads, in any split into
 //! batches, beside any other sequence, and with every instruction set of this CPU. And what a token costs in regions.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use gguf::bench::{MadeModel, Shape, prompt};
 use gguf::bytes::Bytes;
-use gguf::cpu::{KvType, Part, Rows, Sequence, SequenceOptions};
+use gguf::cpu::{Inputs, KvType, Observer, Part, Rows, Run, Sequence, SequenceOptions};
 use gguf::gguf::Reader;
 use gguf::kernels::{Isa, Pool};
 use gguf::model::Model;
@@ -28,7 +31,7 @@ fn logits(model: &Model, pool: &Pool, kv_type: KvType, tokens: &[u32], step: usi
     let mut sequence = sequence(model, kv_type);
     let steps = tokens.chunks(step).flat_map(|tokens| {
         let part = Part { sequence: &mut sequence, tokens, logits: Rows::From(0) };
-        model.decoder().forward(pool, &mut [part])
+        model.decoder().forward(Run::new(pool), &mut [part])
     });
     steps.map(f32::to_bits).collect()
 }
@@ -82,7 +85,7 @@ fn sequences_in_one_batch_do_not_see_each_other() {
             Part { sequence: &mut a, tokens: &first[of_first], logits: Rows::From(0) },
             Part { sequence: &mut b, tokens: &second[of_second], logits: Rows::From(0) },
         ];
-        let found = model.decoder().forward(&pool, &mut parts);
+        let found = model.decoder().forward(Run::new(&pool), &mut parts);
         let (of_a, of_b) = found.split_at(rows * model.decoder().vocab_size());
         together[0].extend(of_a.iter().map(|x| x.to_bits()));
         together[1].extend(of_b.iter().map(|x| x.to_bits()));
@@ -97,11 +100,12 @@ fn a_shared_prefix_is_computed_once_and_stays_as_it_was() {
     let tokens = prompt(60, model.decoder().vocab_size());
     let (prefix, ends) = (&tokens[..40], [&tokens[40..50], &tokens[50..]]);
     let mut shared = sequence(&model, KvType::F16);
-    model.decoder().forward(&pool, &mut [Part { sequence: &mut shared, tokens: prefix, logits: Rows::None }]);
+    model.decoder().forward(Run::new(&pool), &mut [Part { sequence: &mut shared, tokens: prefix, logits: Rows::None }]);
     for end in ends {
         let mut branch = shared.clone();
         let part = Part { sequence: &mut branch, tokens: end, logits: Rows::From(0) };
-        let found: Vec<u32> = model.decoder().forward(&pool, &mut [part]).iter().map(|x| x.to_bits()).collect();
+        let found: Vec<u32> =
+            model.decoder().forward(Run::new(&pool), &mut [part]).iter().map(|x| x.to_bits()).collect();
         let whole = logits(&model, &pool, KvType::F16, &[prefix, end].concat(), 100);
         assert!(found == whole[whole.len() - found.len()..]);
         assert_eq!(shared.len(), prefix.len());
@@ -116,7 +120,7 @@ fn a_token_takes_few_regions() {
     let mut sequence = sequence(&model, KvType::F16);
     let mut run = |tokens: &[u32]| {
         let before = pool.regions().count;
-        model.decoder().forward(&pool, &mut [Part { sequence: &mut sequence, tokens, logits: Rows::Last }]);
+        model.decoder().forward(Run::new(&pool), &mut [Part { sequence: &mut sequence, tokens, logits: Rows::Last }]);
         pool.regions().count - before
     };
     run(&tokens[..8]);
@@ -124,4 +128,49 @@ fn a_token_takes_few_regions() {
     let regions = run(&tokens[8..]);
     // Projections, attention, output, gate and up, down; then the output matrix.
     assert!(regions <= 5 * blocks + 1, "{regions} regions for {blocks} blocks");
+}
+
+/// Rows that each tensor (and matrix of a stack) has met, and what is wrong with them.
+struct Rowcounts(Mutex<BTreeMap<(String, Option<usize>), usize>>);
+
+impl Observer for Rowcounts {
+    fn product(&self, name: &str, index: Option<usize>, input: &Inputs<'_>) {
+        assert!(input.rows().all(|row| row.len() == input.cols() && row.iter().all(|v| v.is_finite())), "{name}");
+        *self.0.lock().expect("alive").entry((name.to_owned(), index)).or_default() += input.rows().len();
+    }
+}
+
+#[test]
+fn an_observer_sees_the_input_of_each_matrix_and_changes_no_bit() {
+    for shape in ["llama-tiny", "mixtral-tiny"] {
+        let model = model(shape, FileType::F16);
+        let pool = Pool::new(2);
+        let tokens = prompt(20, model.decoder().vocab_size());
+        let plain = logits(&model, &pool, KvType::F16, &tokens, 20);
+        let seen = Rowcounts(Mutex::default());
+        let mut sequence = sequence(&model, KvType::F16);
+        let part = Part { sequence: &mut sequence, tokens: &tokens, logits: Rows::From(0) };
+        let run = Run { pool: &pool, observer: Some(&seen) };
+        let found: Vec<u32> = model.decoder().forward(run, &mut [part]).into_iter().map(f32::to_bits).collect();
+        assert!(found == plain, "{shape}");
+        let seen = seen.0.into_inner().expect("alive");
+        let hparams = model.hparams();
+        let dense = ["attn_q", "attn_k", "attn_v", "attn_output"];
+        let (experts, output) = match shape {
+            "llama-tiny" => (&["ffn_gate", "ffn_up", "ffn_down"][..], "token_embd.weight"),
+            _ => (&["ffn_gate_inp"][..], "output.weight"),
+        };
+        let mut expected = vec![output.to_owned()];
+        for layer in 0..hparams.block_count {
+            expected.extend(dense.iter().chain(experts).map(|part| format!("blk.{layer}.{part}.weight")));
+        }
+        expected.sort();
+        let whole: Vec<_> = seen.iter().filter(|((_, index), _)| index.is_none()).collect();
+        assert!(whole.iter().all(|(_, rows)| **rows == 20), "{shape}: {whole:?}");
+        assert_eq!(whole.iter().map(|((name, _), _)| name.clone()).collect::<Vec<_>>(), expected, "{shape}");
+        // Each token meets as many experts as are used.
+        let stacked: usize = seen.iter().filter(|((_, index), _)| index.is_some()).map(|(_, rows)| rows).sum();
+        let used = if shape == "llama-tiny" { 0 } else { 2 };
+        assert_eq!(stacked, 3 * used * 20 * hparams.block_count, "{shape}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
-use gguf::cpu::{KvType, Part, Rows, SequenceOptions};
+use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
 use gguf::engine::{Session, SessionOptions};
 use gguf::kernels::Pool;
 use gguf::model::Model;
@@ -37,7 +37,7 @@ fn logits(model: &Model, pool: &Pool, tokens: &[u32], steps: &[usize]) -> Vec<f3
         rest = later;
         if !now.is_empty() {
             let part = Part { sequence: &mut sequence, tokens: now, logits: Rows::From(0) };
-            logits.extend(model.decoder().forward(pool, &mut [part]));
+            logits.extend(model.decoder().forward(Run::new(pool), &mut [part]));
         }
     }
     logits
@@ -68,7 +68,7 @@ fn check_wanted_rows(model: &Model, pool: &Pool, tokens: &[u32], all: &[f32]) {
         let parts = sequences.iter_mut().zip(rows);
         let mut parts: Vec<_> =
             parts.map(|(sequence, logits)| Part { sequence, tokens: &tokens[range.clone()], logits }).collect();
-        assert!(model.decoder().forward(pool, &mut parts) == expected, "{rows:?} of {range:?}");
+        assert!(model.decoder().forward(Run::new(pool), &mut parts) == expected, "{rows:?} of {range:?}");
     }
 }
 

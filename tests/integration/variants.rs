@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use gguf::convert::{Conversion, Folder as Checkpoint, Options};
-use gguf::cpu::{KvType, Part, Rows, SequenceOptions};
+use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
 use gguf::kernels::Pool;
 use gguf::model::Model;
 use gguf::quantize::RunOptions;
@@ -60,7 +60,7 @@ fn assert_logits(folder: &Folder, name: &str, (logits, tolerance): (&str, f32), 
     let (tokens, expected) = expected_of(name, logits);
     let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F32, context_length: tokens.len() });
     let part = Part { sequence: &mut sequence, tokens: &tokens, logits: Rows::From(0) };
-    let found = model.decoder().forward(&Pool::new(1), &mut [part]);
+    let found = model.decoder().forward(Run::new(&Pool::new(1)), &mut [part]);
     let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst <= tolerance && found.len() == expected.len(), "{case}: {worst} from the expected logits");
 }

@@ -2,9 +2,10 @@
 
 use super::super::batch::Batch;
 use super::super::rows::for_rows;
+use super::super::run::Projection;
 use super::super::sequence::{LayerState, StateSpec};
 use super::super::{AttentionSpec, KvSpec, Linear, Norm, SequenceOptions, Weights};
-use crate::kernels::{Activations, Product, Scratch, Store, matmul};
+use crate::kernels::{Activations, Scratch, Store};
 use crate::network::{AttentionMixer, Error, ModelSpec, NormSpec, Tensors};
 
 /// An attention mixer with its weights.
@@ -78,20 +79,23 @@ impl Attention {
         let spec = &self.spec;
         let x = Activations::new(x, self.cols);
         let mut query = Scratch::new(batch.leaving.map_or(rows, <[u32]>::len) * self.query.rows());
-        let query_product = Product { tokens: batch.leaving, ..self.query.product(Store::Set, &mut query) };
+        let query_projection = Projection { tokens: batch.leaving, ..self.query.projection(Store::Set, &mut query) };
         if let Some((key_map, value_map)) = &self.key_value {
             let mut key = Scratch::new(rows * key_map.rows());
             let mut value = Scratch::new(rows * value_map.rows());
-            let mut products =
-                [query_product, key_map.product(Store::Set, &mut key), value_map.product(Store::Set, &mut value)];
-            matmul(batch.pool, &x, &mut products);
+            let mut projections = [
+                query_projection,
+                key_map.projection(Store::Set, &mut key),
+                value_map.projection(Store::Set, &mut value),
+            ];
+            batch.run.project(&x, &mut projections);
             self.place(batch, self.key_norm.as_ref(), spec.kv_heads, &mut key);
             if let Some(norm) = &self.value_norm {
-                norm.apply(batch.pool, &mut value);
+                norm.apply(batch.run.pool, &mut value);
             }
             self.remember(batch, layer, &key, &value);
         } else {
-            matmul(batch.pool, &x, &mut [query_product]);
+            batch.run.project(&x, &mut [query_projection]);
         }
         batch.narrow();
         let rows = batch.rows();
@@ -105,24 +109,24 @@ impl Attention {
         self.attend(batch, spec.shares_kv_of.unwrap_or(layer), &query, &mut mixed);
         if let Some(gate) = gate {
             let cols = spec.heads * spec.v_dim;
-            for_rows(batch.pool, &mut mixed, cols, |i, row| {
+            for_rows(batch.run.pool, &mut mixed, cols, |i, row| {
                 row.iter_mut().zip(&gate[i * cols..]).for_each(|(v, g)| *v /= 1.0 + (-g).exp());
             });
         }
-        self.output.apply(batch.pool, &Activations::new(&mixed, spec.heads * spec.v_dim), store, out);
+        self.output.apply(batch.run, &Activations::new(&mixed, spec.heads * spec.v_dim), store, out);
     }
 
     /// Norm and rotary embedding of queries or keys, `[rows, heads, k_dim]`.
     fn place(&self, batch: &mut Batch<'_, '_>, norm: Option<&Norm>, heads: usize, x: &mut [f32]) {
         let spec = &self.spec;
         if let Some(norm) = norm.filter(|_| !spec.norm_after_rope) {
-            norm.apply(batch.pool, x);
+            norm.apply(batch.run.pool, x);
         }
         if let Some(rope) = &spec.rope {
-            batch.rope.apply(batch.pool, rope, heads, x);
+            batch.rope.apply(batch.run.pool, rope, heads, x);
         }
         if let Some(norm) = norm.filter(|_| spec.norm_after_rope) {
-            norm.apply(batch.pool, x);
+            norm.apply(batch.run.pool, x);
         }
     }
 

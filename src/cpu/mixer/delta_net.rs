@@ -5,7 +5,7 @@ use super::super::recurrence::softplus;
 use super::super::rows::for_rows;
 use super::super::sequence::{LayerState, StateSpec};
 use super::super::{CausalConv, Linear, Norm, RecurrenceInput, RecurrenceSpec, Weights, recurrence};
-use crate::kernels::{Activations, Store, matmul, vector};
+use crate::kernels::{Activations, Store, vector};
 use crate::network::{Activation, DeltaNetMixer, Error, ModelSpec, NormKind, NormSpec};
 
 /// Added to the square of a query's or key's length before the root.
@@ -77,26 +77,26 @@ impl DeltaNet {
     }
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
-        let (pool, spec, rows) = (batch.pool, &self.spec, batch.rows());
+        let (pool, spec, rows) = (batch.run.pool, &self.spec, batch.rows());
         let (heads, values) = (spec.heads, spec.heads * spec.v_dim);
         let (stride, keys) = (self.query_key_value.rows(), spec.key_heads * spec.k_dim);
         let mut input = vec![0.0; rows * stride];
         let mut gate = vec![0.0; rows * values];
         let (mut gain, mut decay) = (vec![0.0; rows * heads], vec![0.0; rows * heads]);
         let mut joint = Vec::new();
-        let mut products =
-            vec![self.query_key_value.product(Store::Set, &mut input), self.gate.product(Store::Set, &mut gate)];
+        let mut projections =
+            vec![self.query_key_value.projection(Store::Set, &mut input), self.gate.projection(Store::Set, &mut gate)];
         match &self.control {
             Control::Separate { strength, step } => {
-                products.push(strength.product(Store::Set, &mut gain));
-                products.push(step.product(Store::Set, &mut decay));
+                projections.push(strength.projection(Store::Set, &mut gain));
+                projections.push(step.projection(Store::Set, &mut decay));
             }
             Control::Joint(map) => {
                 joint.resize(rows * 2 * heads, 0.0);
-                products.push(map.product(Store::Set, &mut joint));
+                projections.push(map.projection(Store::Set, &mut joint));
             }
         }
-        matmul(pool, &Activations::new(x, self.cols), &mut products);
+        batch.run.project(&Activations::new(x, self.cols), &mut projections);
         self.split_control(&joint, &mut gain, &mut decay);
         gain.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp()));
         for row in decay.chunks_exact_mut(heads) {
@@ -131,7 +131,7 @@ impl DeltaNet {
             self.norm.apply_row(&mut own);
             Activation::Silu.apply_gated(gate, &own);
         });
-        self.output.apply_some(pool, &Activations::new(&gate, values), batch.leaving, store, out);
+        self.output.apply_some(batch.run, &Activations::new(&gate, values), batch.leaving, store, out);
         batch.narrow();
     }
 

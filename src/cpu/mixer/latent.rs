@@ -3,10 +3,11 @@
 //! matrices act on the query before and on the result after the attention.
 
 use super::super::batch::Batch;
+use super::super::run::Projection;
 use super::super::sequence::{LayerState, StateSpec};
-use super::super::{AttentionSpec, KvSpec, Linear, Norm, SequenceOptions, Weights};
-use crate::kernels::{Activations, Matrix, Pool, Product, Store, matmul};
-use crate::network::{Error, LatentMixer, ModelSpec, Tensors};
+use super::super::{AttentionSpec, KvSpec, Linear, Norm, Run, SequenceOptions, Weights};
+use crate::kernels::{Activations, Matrix, Store};
+use crate::network::{Error, LatentMixer, ModelSpec};
 
 /// A latent attention mixer with its weights.
 pub(in super::super) struct Latent {
@@ -15,9 +16,9 @@ pub(in super::super) struct Latent {
     key_value: Linear,
     key_value_norm: Norm,
     /// `[kv_rank, plain_dim]` for each head.
-    keys: Vec<Matrix>,
+    keys: Vec<Linear>,
     /// `[v_dim, kv_rank]` for each head.
-    values: Vec<Matrix>,
+    values: Vec<Linear>,
     output: Linear,
     cols: usize,
 }
@@ -63,11 +64,11 @@ impl Latent {
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
         let spec = &self.spec;
-        let pool = batch.pool;
+        let (run, pool) = (batch.run, batch.run.pool);
         let (rank, rope, plain) = (spec.kv_rank, spec.rope_dim, spec.plain_dim);
         let x = Activations::new(x, self.cols);
         let mut latent = vec![0.0; batch.rows() * (rank + rope)];
-        self.key_value.apply(pool, &x, Store::Set, &mut latent);
+        self.key_value.apply(run, &x, Store::Set, &mut latent);
         let (mut compressed, mut rotated) = split_columns(&latent, rank, rope);
         self.key_value_norm.apply(pool, &mut compressed);
         batch.rope.apply(pool, &spec.rope, 1, &mut rotated);
@@ -84,31 +85,31 @@ impl Latent {
             return;
         }
         // Rows of these are (row, head).
-        let query = self.query(pool, &x, batch.leaving, rows);
+        let query = self.query(run, &x, batch.leaving, rows);
         let (plain_query, mut rotated) = split_columns(&query, plain, rope);
         batch.rope.apply(pool, &spec.rope, spec.heads, &mut rotated);
-        let absorbed = per_head(pool, &self.keys, &plain_query);
+        let absorbed = per_head(run, &self.keys, &plain_query);
         let query = join_columns(&absorbed, rank, &rotated, rope);
         let mut mixed = vec![0.0; rows * spec.heads * rank];
         self.attend(batch, layer, &query, &mut mixed);
-        let values = per_head(pool, &self.values, &mixed);
-        self.output.apply(pool, &Activations::new(&values, spec.heads * spec.v_dim), store, out);
+        let values = per_head(run, &self.values, &mixed);
+        self.output.apply(run, &Activations::new(&values, spec.heads * spec.v_dim), store, out);
     }
 
     /// `[rows, heads, plain_dim + rope_dim]` of all or some rows of `x`.
-    fn query(&self, pool: &Pool, x: &Activations<'_>, some: Option<&[u32]>, rows: usize) -> Vec<f32> {
+    fn query(&self, run: Run<'_>, x: &Activations<'_>, some: Option<&[u32]>, rows: usize) -> Vec<f32> {
         let first = |map: &Linear| {
             let mut out = vec![0.0; rows * map.rows()];
-            map.apply_some(pool, x, some, Store::Set, &mut out);
+            map.apply_some(run, x, some, Store::Set, &mut out);
             out
         };
         match &self.query {
             Query::Direct(map) => first(map),
             Query::LowRank { down, norm, up } => {
                 let mut low = first(down);
-                norm.apply(pool, &mut low);
+                norm.apply(run.pool, &mut low);
                 let mut query = vec![0.0; rows * up.rows()];
-                up.apply(pool, &Activations::new(&low, down.rows()), Store::Set, &mut query);
+                up.apply(run, &Activations::new(&low, down.rows()), Store::Set, &mut query);
                 query
             }
         }
@@ -133,43 +134,41 @@ impl Latent {
 /// Each head's key matrix, `[kv_rank, plain_dim]`, and value matrix, `[v_dim, kv_rank]`. In files from before the
 /// absorbed form one matrix holds both, `plain_dim` rows of keys and `v_dim` of values a head: there the keys are turned,
 /// as floats.
-fn heads(w: &Weights, prefix: &str, spec: &LatentMixer) -> Result<(Vec<Matrix>, Vec<Matrix>), Error> {
+fn heads(w: &Weights, prefix: &str, spec: &LatentMixer) -> Result<(Vec<Linear>, Vec<Linear>), Error> {
     let (rank, plain, value) = (spec.kv_rank, spec.plain_dim, spec.v_dim);
-    let each = |all: &Matrix, rows: usize| -> Vec<Matrix> {
-        (0..spec.heads).map(|head| all.slice_rows(head * rows..(head + 1) * rows)).collect()
-    };
-    let both = format!("{prefix}attn_kv_b.weight");
-    if !w.has(&both) {
-        let keys = w.matrix(&format!("{prefix}attn_k_b.weight"), spec.heads * rank, plain)?;
-        let values = w.matrix(&format!("{prefix}attn_v_b.weight"), spec.heads * value, rank)?;
+    let each = |all: &Linear, rows: usize| -> Vec<Linear> { (0..spec.heads).map(|h| all.stacked(h, rows)).collect() };
+    let name = |part: &str| format!("{prefix}attn_{part}");
+    let Some(both) = Linear::load_optional(w, &name("kv_b"), spec.heads * (plain + value), rank)? else {
+        let keys = Linear::load(w, &name("k_b"), spec.heads * rank, plain)?;
+        let values = Linear::load(w, &name("v_b"), spec.heads * value, rank)?;
         return Ok((each(&keys, rank), each(&values, value)));
-    }
-    let both = each(&w.matrix(&both, spec.heads * (plain + value), rank)?, plain + value);
+    };
+    let both = each(&both, plain + value);
     let mut row = vec![0.0; rank];
     let keys = both.iter().map(|head| {
         let mut turned = vec![0.0; rank * plain];
         for i in 0..plain {
-            head.decode_row(i, &mut row);
+            head.weight().decode_row(i, &mut row);
             row.iter().enumerate().for_each(|(j, &element)| turned[j * plain + i] = element);
         }
-        Matrix::from_f32(plain, &turned)
+        Linear::from_matrix(&name("k_b.weight"), Matrix::from_f32(plain, &turned))
     });
-    Ok((keys.collect(), both.iter().map(|head| head.slice_rows(plain..plain + value)).collect()))
+    Ok((keys.collect(), both.iter().map(|head| head.rows_of(plain..plain + value)).collect()))
 }
 
 /// Each head's own matrix on its slice: `[rows, heads, cols]` to `[rows, heads, matrix rows]`.
-fn per_head(pool: &Pool, matrices: &[Matrix], x: &[f32]) -> Vec<f32> {
-    let (to, from) = (matrices[0].rows(), matrices[0].cols());
-    let (heads, pairs) = (matrices.len(), x.len() / from);
+fn per_head(run: Run<'_>, maps: &[Linear], x: &[f32]) -> Vec<f32> {
+    let (to, from) = (maps[0].rows(), maps[0].weight().cols());
+    let (heads, pairs) = (maps.len(), x.len() / from);
     let x = Activations::new(x, from);
     let rows: Vec<Vec<u32>> = (0..heads).map(|head| (0u32..).take(pairs).skip(head).step_by(heads).collect()).collect();
     let mut by_head = vec![0.0; pairs * to];
-    let mut products: Vec<Product<'_>> = by_head
+    let mut projections: Vec<Projection<'_>> = by_head
         .chunks_exact_mut(pairs / heads * to)
-        .zip(matrices.iter().zip(&rows))
-        .map(|(out, (weights, rows))| Product { weights, bias: None, tokens: Some(rows), store: Store::Set, out })
+        .zip(maps.iter().zip(&rows))
+        .map(|(out, (map, rows))| Projection { map, tokens: Some(rows), store: Store::Set, out })
         .collect();
-    matmul(pool, &x, &mut products);
+    run.project(&x, &mut projections);
     let mut out = Vec::with_capacity(by_head.len());
     for row in 0..pairs / heads {
         for head in 0..heads {

@@ -5,7 +5,7 @@ use super::super::recurrence::softplus;
 use super::super::rows::for_rows;
 use super::super::sequence::{LayerState, StateSpec};
 use super::super::{CausalConv, Linear, Norm, RecurrenceInput, RecurrenceSpec, Weights, recurrence};
-use crate::kernels::{Activations, Store, matmul};
+use crate::kernels::{Activations, Store};
 use crate::network::{Activation, Error, KeySharing, Mamba2Mixer, ModelSpec, NormKind, NormSpec};
 
 /// A Mamba 2 mixer with its weights.
@@ -64,16 +64,16 @@ impl Mamba2 {
     }
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
-        let (pool, spec, rows) = (batch.pool, &self.spec, batch.rows());
+        let (pool, spec, rows) = (batch.run.pool, &self.spec, batch.rows());
         let (heads, inner, stride) = (spec.heads, spec.heads * spec.v_dim, self.input.rows());
         let (mut gate, mut input) = (vec![0.0; rows * inner], vec![0.0; rows * stride]);
         let mut step = vec![0.0; rows * heads];
-        let mut products = [
-            self.gate.product(Store::Set, &mut gate),
-            self.input.product(Store::Set, &mut input),
-            self.step.product(Store::Set, &mut step),
+        let mut projections = [
+            self.gate.projection(Store::Set, &mut gate),
+            self.input.projection(Store::Set, &mut input),
+            self.step.projection(Store::Set, &mut step),
         ];
-        matmul(pool, &Activations::new(x, self.cols), &mut products);
+        batch.run.project(&Activations::new(x, self.cols), &mut projections);
         let mut decay = vec![0.0; step.len()];
         for (step, decay) in step.chunks_exact_mut(heads).zip(decay.chunks_exact_mut(heads)) {
             for head in 0..heads {
@@ -111,7 +111,7 @@ impl Mamba2 {
                 norm.apply_row(gate);
             }
         });
-        self.output.apply_some(pool, &Activations::new(&gate, inner), batch.leaving, store, out);
+        self.output.apply_some(batch.run, &Activations::new(&gate, inner), batch.leaving, store, out);
         batch.narrow();
     }
 }

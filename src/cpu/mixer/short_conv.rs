@@ -4,7 +4,7 @@ use super::super::batch::Batch;
 use super::super::rows::for_rows;
 use super::super::sequence::{LayerState, StateSpec};
 use super::super::{CausalConv, Linear, Weights};
-use crate::kernels::{Activations, Store, matmul};
+use crate::kernels::{Activations, Store};
 use crate::network::{Error, ModelSpec, ShortConvMixer};
 
 /// A short convolution with its weights.
@@ -37,14 +37,14 @@ impl ShortConv {
     }
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
-        let (pool, cols) = (batch.pool, self.cols);
+        let (pool, cols) = (batch.run.pool, self.cols);
         let (mut before, mut after, mut input) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; x.len()]);
-        let mut products = [
-            self.before.product(Store::Set, &mut before),
-            self.after.product(Store::Set, &mut after),
-            self.input.product(Store::Set, &mut input),
+        let mut projections = [
+            self.before.projection(Store::Set, &mut before),
+            self.after.projection(Store::Set, &mut after),
+            self.input.projection(Store::Set, &mut input),
         ];
-        matmul(pool, &Activations::new(x, cols), &mut products);
+        batch.run.project(&Activations::new(x, cols), &mut projections);
         multiply(batch, &mut input, &before, cols);
         let mut mixed = before;
         for part in 0..batch.parts.len() {
@@ -54,13 +54,13 @@ impl ShortConv {
             }
         }
         multiply(batch, &mut mixed, &after, cols);
-        self.output.apply_some(pool, &Activations::new(&mixed, cols), batch.leaving, store, out);
+        self.output.apply_some(batch.run, &Activations::new(&mixed, cols), batch.leaving, store, out);
         batch.narrow();
     }
 }
 
 fn multiply(batch: &Batch<'_, '_>, x: &mut [f32], y: &[f32], cols: usize) {
-    for_rows(batch.pool, x, cols, |i, row| {
+    for_rows(batch.run.pool, x, cols, |i, row| {
         row.iter_mut().zip(&y[i * cols..]).for_each(|(x, y)| *x *= y);
     });
 }

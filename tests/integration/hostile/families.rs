@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gguf::bytes::Bytes;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options};
-use gguf::cpu::{KvType, Part, Rows, SequenceOptions};
+use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
 use gguf::gguf::{Array, Metadata, Reader, TensorSpec, Value, Writer};
 use gguf::kernels::Pool;
 use gguf::model::Model;
@@ -79,7 +79,7 @@ fn run(bytes: Vec<u8>) -> Result<(), String> {
     let model = Model::from_reader(&reader).map_err(|e| e.to_string())?;
     let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F16, context_length: 4 });
     let part = Part { sequence: &mut sequence, tokens: &[1, 2], logits: Rows::Last };
-    let logits = model.decoder().forward(&Pool::new(1), &mut [part]);
+    let logits = model.decoder().forward(Run::new(&Pool::new(1)), &mut [part]);
     assert_eq!(logits.len(), model.decoder().vocab_size());
     Ok(())
 }

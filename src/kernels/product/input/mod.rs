@@ -203,7 +203,7 @@ impl<'a> Activations<'a> {
     }
 
     /// Row `row` as floats.
-    pub(super) fn row(&self, row: usize) -> &[f32] {
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
         &self.x[row * self.cols..(row + 1) * self.cols]
     }
 
