@@ -2,6 +2,10 @@
 //!
 //! Element `i` shares its byte with element `i + 16`; fifth bits stand in a word of their own, element `i`'s in bit `i`.
 
+use super::scale_search::{scale_and_min, symmetric_scale, weighted};
+use super::super_block::{spread, sum_of_squares};
+use super::{Written, encode_weighted_blocks};
+
 /// Elements of a block.
 pub(crate) const LEN: usize = 32;
 
@@ -50,6 +54,30 @@ pub(super) fn put_symmetric<const FIVE: bool>(x: &[f32], block: &mut [u8]) {
 pub(super) fn put_affine<const FIVE: bool>(x: &[f32], block: &mut [u8]) {
     let (grid, codes) = affine(x, if FIVE { 31 } else { 15 });
     put_block::<FIVE>(half_bits(grid.d), Some(half_bits(grid.m)), &codes, block);
+}
+
+/// Writes a row of symmetric blocks whose elements have importance.
+pub(super) fn put_symmetric_row<F: Written, const FIVE: bool>(x: &[f32], importance: &[f32], out: &mut [u8]) {
+    let mean_square = sum_of_squares(x) / x.len() as f32;
+    encode_weighted_blocks::<F>(x, importance, out, |x, importance, block| {
+        let (weights, mut codes) = (weights(x, importance, mean_square), [0; LEN]);
+        let d = symmetric_scale(x, &weights, if FIVE { 16 } else { 8 }, &mut codes);
+        put_block::<FIVE>(half_bits(d), None, &codes, block);
+    });
+}
+
+/// Writes a row of affine blocks whose elements have importance.
+pub(super) fn put_affine_row<F: Written, const FIVE: bool>(x: &[f32], importance: &[f32], out: &mut [u8]) {
+    let mean_square = sum_of_squares(x) / x.len() as f32;
+    encode_weighted_blocks::<F>(x, importance, out, |x, importance, block| {
+        let (weights, mut codes) = (weights(x, importance, mean_square), [0; LEN]);
+        let (d, min) = scale_and_min(x, &weights, &mut codes, &weighted(if FIVE { 31 } else { 15 }));
+        put_block::<FIVE>(half_bits(d), Some(half_bits(-min)), &codes, block);
+    });
+}
+
+fn weights(x: &[f32], importance: &[f32], mean_square: f32) -> [f32; LEN] {
+    std::array::from_fn(|i| spread(importance[i], mean_square, x[i]))
 }
 
 fn half_bits(x: f32) -> u16 {

@@ -2,8 +2,10 @@
 //!
 //! `x = d * v[code]`. Byte `i` holds element `i` low and element `i + 16` high.
 
+use super::blocks_of_32::LEN;
+use super::super_block::{spread, sum_of_squares};
 use super::view::{BlockFormat, ViewVisitor, block_nibbles};
-use super::{Format, f16_at};
+use super::{Format, TINY, Written, encode_weighted_blocks, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -12,7 +14,7 @@ pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1
 
 const CODES: usize = 2;
 
-pub(super) struct Iq4Nl;
+pub(crate) struct Iq4Nl;
 
 impl Format for Iq4Nl {
     const TY: TensorType = TensorType::IQ4_NL;
@@ -25,6 +27,83 @@ impl Format for Iq4Nl {
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
         visitor.blocks::<Self>()
     }
+}
+
+impl Written for Iq4Nl {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
+        put_block(x, scale(x, &squares(x)), block);
+    }
+
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
+            let mean_square = sum_of_squares(x) * (2.0 / x.len() as f32);
+            let weights = std::array::from_fn(|i| spread(importance[i], mean_square, x[i]));
+            put_block(x, scale(x, &weights), block);
+        });
+    }
+}
+
+fn put_block(x: &[f32], d: f32, block: &mut [u8]) {
+    put_f16(block, 0, d);
+    put_codes(x, d, &mut block[CODES..]);
+}
+
+/// Squares of 32 elements: their weights where they have no importance.
+pub(super) fn squares(x: &[f32]) -> [f32; LEN] {
+    std::array::from_fn(|i| x[i] * x[i])
+}
+
+/// The scale of 32 elements that fits best by weighted error.
+pub(super) fn scale(x: &[f32], weights: &[f32; LEN]) -> f32 {
+    const TRIALS: i32 = 7;
+    let (mut magnitude, mut max) = (0.0, 0.0);
+    for &v in x {
+        if v.abs() > magnitude {
+            (magnitude, max) = (v.abs(), v);
+        }
+    }
+    if magnitude < TINY {
+        return 0.0;
+    }
+    let sums = |inverse: f32| {
+        let (mut sum_qx, mut sum_q2) = (0.0, 0.0);
+        for (&v, &w) in x.iter().zip(weights) {
+            let q = f32::from(VALUES[usize::from(nearest_code(inverse * v))]);
+            sum_qx += w * q * v;
+            sum_q2 += w * q * q;
+        }
+        (sum_qx, sum_q2)
+    };
+    let least = f32::from(VALUES[0]);
+    let (sum_qx, sum_q2) = sums(1.0 / (-max / least));
+    let mut d = if sum_q2 > 0.0 { sum_qx / sum_q2 } else { 0.0 };
+    let mut best = d * sum_qx;
+    for trial in -TRIALS..=TRIALS {
+        let (sum_qx, sum_q2) = sums((trial as f32 + least) / max);
+        if sum_q2 > 0.0 && sum_qx * sum_qx > best * sum_q2 {
+            d = sum_qx / sum_q2;
+            best = d * sum_qx;
+        }
+    }
+    d
+}
+
+/// Writes the codes of 32 elements for the scale `d`.
+pub(super) fn put_codes(x: &[f32], d: f32, bytes: &mut [u8]) {
+    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    let (low, high) = x.split_at(LEN / 2);
+    for ((byte, &low), &high) in bytes.iter_mut().zip(low).zip(high) {
+        *byte = nearest_code(inverse * low) | nearest_code(inverse * high) << 4;
+    }
+}
+
+/// The code whose value is nearest; of two equally near, the greater.
+fn nearest_code(x: f32) -> u8 {
+    if x <= f32::from(VALUES[0]) {
+        return 0;
+    }
+    let above = VALUES[1..15].iter().take_while(|&&value| x >= f32::from(value)).count() + 1;
+    if x - f32::from(VALUES[above - 1]) < f32::from(VALUES[above]) - x { above as u8 - 1 } else { above as u8 }
 }
 
 /// The values and 128.

@@ -4,9 +4,10 @@
 
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
 
-use super::iq4_nl::{BIASED, VALUES, put_nibbles};
+use super::iq4_nl::{BIASED, VALUES, put_codes, put_nibbles, scale, squares};
+use super::super_block::{spread, sum_of_squares};
 use super::view::{SuperBlockFormat, ViewVisitor, doubled, nibbles_as_bytes, word32};
-use super::{Format, f16_at, u16_at};
+use super::{Format, Written, encode_weighted_blocks, f16_at, nearest, put_f16, u16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -15,7 +16,7 @@ const SCALES_HIGH: usize = 2;
 const SCALES_LOW: usize = 4;
 const CODES: usize = 8;
 
-pub(super) struct Iq4Xs;
+pub(crate) struct Iq4Xs;
 
 impl Format for Iq4Xs {
     const TY: TensorType = TensorType::IQ4_XS;
@@ -34,6 +35,53 @@ impl Format for Iq4Xs {
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
         visitor.super_blocks::<Self>()
     }
+}
+
+impl Written for Iq4Xs {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
+        put_block(x, &sub_block_scales(x, |x, _| squares(x)), block);
+    }
+
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
+            let mean_square = sum_of_squares(x) * (2.0 / x.len() as f32);
+            let weights =
+                |x: &[f32], first: usize| std::array::from_fn(|i| spread(importance[first + i], mean_square, x[i]));
+            put_block(x, &sub_block_scales(x, weights), block);
+        });
+    }
+}
+
+/// The best scale of each sub-block; `weights` are those of a sub-block's elements, of which the first is told.
+fn sub_block_scales(x: &[f32], weights: impl Fn(&[f32], usize) -> [f32; SUB_BLOCK]) -> [f32; 8] {
+    std::array::from_fn(|j| {
+        let sub_block = &x[j * SUB_BLOCK..][..SUB_BLOCK];
+        scale(sub_block, &weights(sub_block, j * SUB_BLOCK))
+    })
+}
+
+fn put_block(x: &[f32], scales: &[f32; 8], block: &mut [u8]) {
+    let mut greatest = 0.0f32;
+    for &s in scales {
+        if s.abs() > greatest.abs() {
+            greatest = s;
+        }
+    }
+    let d = -greatest / 32.0;
+    put_f16(block, 0, d);
+    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    let (head, codes) = block.split_at_mut(CODES);
+    head[SCALES_HIGH..].fill(0);
+    let mut high = 0u16;
+    for (j, &scale) in scales.iter().enumerate() {
+        let code = nearest(inverse * scale).clamp(-32, 31);
+        let sub_block = j * SUB_BLOCK;
+        put_codes(&x[sub_block..][..SUB_BLOCK], d * code as f32, &mut codes[sub_block / 2..][..SUB_BLOCK / 2]);
+        let code = (code + 32) as u8;
+        head[SCALES_LOW + j / 2] |= (code & 15) << (4 * (j % 2));
+        high |= u16::from(code >> 4) << (2 * j);
+    }
+    head[SCALES_HIGH..SCALES_LOW].copy_from_slice(&high.to_le_bytes());
 }
 
 impl SuperBlockFormat for Iq4Xs {

@@ -63,7 +63,8 @@ pub(crate) use super_block::{Affine, SUB_BLOCKS, Symmetric, search_affine};
 /// Elements of a super-block of the K-quants.
 pub const SUPER_BLOCK: usize = 256;
 
-/// Encodes whole blocks: numbers, the importance of each (`None` when nothing is known of it), the bytes to write.
+/// Encodes whole blocks: numbers, the importance of a row's elements (`None` when nothing is known of it), the bytes to
+/// write.
 pub type Encode = fn(&[f32], Option<&[f32]>, &mut [u8]);
 
 /// A format's way to bytes and back; both work on whole blocks.
@@ -71,9 +72,9 @@ pub type Encode = fn(&[f32], Option<&[f32]>, &mut [u8]);
 pub struct Codec {
     /// The format.
     pub ty: TensorType,
-    /// From numbers to bytes, for the formats that can be written. Importance is one weight per number: how much its
-    /// squared error counts. Panics unless the numbers fill whole blocks, the bytes are theirs, and weights are as many
-    /// as numbers.
+    /// From numbers to bytes, for the formats that can be written. Importance is one weight for each element of a row:
+    /// how much its squared error counts; the numbers are rows of that length. Panics unless the numbers fill whole
+    /// blocks (and rows, where there is importance), and the bytes are theirs.
     pub encode: Option<Encode>,
     /// From bytes to numbers. Panics unless the bytes are whole blocks and the numbers are theirs.
     pub decode: fn(&[u8], &mut [f32]),
@@ -156,14 +157,14 @@ formats! {
     IQ2_S = iq2_s::Iq2S, read;
     IQ3_XXS = iq3_xxs::Iq3Xxs, read;
     IQ3_S = iq3_s::Iq3S, read;
-    IQ4_NL = iq4_nl::Iq4Nl, read;
-    IQ4_XS = iq4_xs::Iq4Xs, read;
-    TQ1_0 = tq1_0::Tq1, read;
-    TQ2_0 = tq2_0::Tq2, read;
+    IQ4_NL = iq4_nl::Iq4Nl, written;
+    IQ4_XS = iq4_xs::Iq4Xs, written;
+    TQ1_0 = tq1_0::Tq1, written;
+    TQ2_0 = tq2_0::Tq2, written;
     MXFP4 = mxfp4::Mxfp4, written;
-    NVFP4 = nvfp4::Nvfp4, read;
-    Q1_0 = q1_0::Q1, read;
-    Q2_0 = q2_0::Q2, read;
+    NVFP4 = nvfp4::Nvfp4, written;
+    Q1_0 = q1_0::Q1, written;
+    Q2_0 = q2_0::Q2, written;
 }
 
 /// All codecs.
@@ -197,8 +198,13 @@ pub(crate) trait Format: Sized + 'static {
 
 /// A format that can be written.
 pub(crate) trait Written: Format {
-    /// Writes one block. `importance`, if given, is one weight per number.
-    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]);
+    /// Writes one block.
+    fn encode_block(x: &[f32], block: &mut [u8]);
+
+    /// Writes a row whose elements have importance. Formats that make nothing of it write what they write without.
+    fn encode_row(x: &[f32], _importance: &[f32], out: &mut [u8]) {
+        encode_blocks::<Self>(x, out);
+    }
 
     /// Writes whole blocks without importance, the same bytes in lanes; to be marked `#[inline(always)]`.
     #[inline(always)]
@@ -220,12 +226,31 @@ impl Codec {
 
 fn encode_all<F: Written>(x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     assert_eq!(F::TY.row_bytes(x.len()), out.len(), "{} blocks of {} elements", F::TY, x.len());
-    let len = F::TY.block_len();
-    if let Some(weights) = importance {
-        assert_eq!(weights.len(), x.len(), "importance of {} elements", x.len());
+    let Some(importance) = importance else { return encode_blocks::<F>(x, out) };
+    let len = importance.len();
+    assert!(x.len().is_multiple_of(len), "rows of {len} in {} elements", x.len());
+    for (x, out) in x.chunks_exact(len).zip(out.chunks_exact_mut(F::TY.row_bytes(len))) {
+        F::encode_row(x, importance, out);
     }
-    for (i, (x, block)) in x.chunks_exact(len).zip(out.chunks_exact_mut(F::TY.block_bytes())).enumerate() {
-        F::encode_block(x, importance.map(|weights| &weights[i * len..][..len]), block);
+}
+
+fn encode_blocks<F: Written>(x: &[f32], out: &mut [u8]) {
+    for (x, block) in x.chunks_exact(F::TY.block_len()).zip(out.chunks_exact_mut(F::TY.block_bytes())) {
+        F::encode_block(x, block);
+    }
+}
+
+/// Writes the blocks of a row by `encode`: numbers, their importance, the block.
+fn encode_weighted_blocks<F: Written>(
+    x: &[f32],
+    importance: &[f32],
+    out: &mut [u8],
+    encode: impl Fn(&[f32], &[f32], &mut [u8]),
+) {
+    let len = F::TY.block_len();
+    let blocks = x.chunks_exact(len).zip(importance.chunks_exact(len)).zip(out.chunks_exact_mut(F::TY.block_bytes()));
+    for ((x, importance), block) in blocks {
+        encode(x, importance, block);
     }
 }
 

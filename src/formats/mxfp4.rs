@@ -20,7 +20,7 @@ fn half_power(e: u8) -> f32 {
 }
 
 /// The first code whose value is nearest.
-fn nearest_code(x: f32, d: f32) -> u8 {
+pub(super) fn nearest_code(x: f32, d: f32) -> u8 {
     let mut best = (0, f32::INFINITY);
     for (code, &value) in (0..).zip(&VALUES) {
         let error = (f32::from(value) * d - x).abs();
@@ -49,7 +49,7 @@ impl Format for Mxfp4 {
 }
 
 impl Written for Mxfp4 {
-    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
         let greatest = x.iter().fold(0.0f32, |m, v| if m < v.abs() { v.abs() } else { m });
         let e = if greatest > 0.0 { (greatest.log2().floor() - 2.0 + 127.0) as u8 } else { 0 };
         let d = half_power(e);

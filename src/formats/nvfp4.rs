@@ -3,16 +3,17 @@
 //! Of each 16 elements, byte `i` holds element `i` low and element `i + 8` high. The table holds twice the values, and
 //! the scale half of it.
 
-use super::Format;
 use super::iq4_nl::put_nibbles;
-use super::mxfp4::VALUES;
+use super::mxfp4::{VALUES, nearest_code};
+use super::tq2_0::greatest_magnitude;
 use super::view::ViewVisitor;
+use super::{Format, Written};
 use crate::TensorType;
 
 const SUB_BLOCK: usize = 16;
 const CODES: usize = 4;
 
-pub(super) struct Nvfp4;
+pub(crate) struct Nvfp4;
 
 impl Format for Nvfp4 {
     const TY: TensorType = TensorType::NVFP4;
@@ -30,6 +31,42 @@ impl Format for Nvfp4 {
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
         visitor.decoded::<Self>()
     }
+}
+
+impl Written for Nvfp4 {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
+        let (scales, codes) = block.split_at_mut(CODES);
+        for ((scale, bytes), x) in
+            scales.iter_mut().zip(codes.chunks_exact_mut(SUB_BLOCK / 2)).zip(x.chunks_exact(SUB_BLOCK))
+        {
+            // The greatest value is 6.
+            *scale = nearest_scale(greatest_magnitude(x) / 6.0);
+            let d = half_scale(*scale);
+            let (low, high) = x.split_at(SUB_BLOCK / 2);
+            for ((byte, &low), &high) in bytes.iter_mut().zip(low).zip(high) {
+                *byte = nearest_code(low, d) | nearest_code(high, d) << 4;
+            }
+        }
+    }
+}
+
+/// The unsigned E4M3 number for a scale, at most 448: rounded by the first bit that is left out.
+fn nearest_scale(x: f32) -> u8 {
+    const GREATEST: u8 = 0x7e;
+    if x.is_nan() || x <= 0.0 {
+        return 0;
+    }
+    let bits = x.min(448.0).to_bits();
+    let exponent = (bits >> 23) as i32 - 127 + 7;
+    if exponent <= 0 {
+        return ((x * 512.0 + 0.5) as i32).min(7) as u8;
+    }
+    if exponent >= 15 {
+        return GREATEST;
+    }
+    // Three bits of mantissa and the one after; a carry goes to the exponent.
+    let rounded = ((exponent as u32) << 3 | bits >> 20 & 7) + (bits >> 19 & 1);
+    if rounded >= 15 << 3 { GREATEST } else { rounded as u8 }
 }
 
 /// Half of an unsigned E4M3 number (the top bit does not count, NaN is zero).

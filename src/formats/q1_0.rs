@@ -3,12 +3,12 @@
 //! `x` is `d` where the bit is set, and `-d` elsewhere. Bit `i % 8` of byte `i / 8` belongs to element `i`.
 
 use super::view::ViewVisitor;
-use super::{Format, f16_at};
+use super::{Format, Written, f16_at, put_f16};
 use crate::TensorType;
 
 const CODES: usize = 2;
 
-pub(super) struct Q1;
+pub(crate) struct Q1;
 
 impl Format for Q1 {
     const TY: TensorType = TensorType::Q1_0;
@@ -23,5 +23,15 @@ impl Format for Q1 {
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
         visitor.decoded::<Self>()
+    }
+}
+
+impl Written for Q1 {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
+        let magnitudes = x.iter().fold(0.0, |sum, v| sum + v.abs());
+        put_f16(block, 0, magnitudes / x.len() as f32);
+        for (byte, x) in block[CODES..].iter_mut().zip(x.chunks_exact(8)) {
+            *byte = x.iter().zip(0..).fold(0, |bits, (&v, i)| bits | u8::from(v >= 0.0) << i);
+        }
     }
 }

@@ -6,9 +6,9 @@
 
 use super::encode::affine;
 use super::scale_search::Search;
-use super::super_block::{Affine, SUB_BLOCKS, encode_affine};
+use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affine};
 use super::view::{NIBBLES, SuperBlockFormat, ViewVisitor, two_bits, word64};
-use super::{Format, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
+use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::{LANES, Lanes};
 
@@ -40,8 +40,12 @@ impl Format for Q2_K {
 }
 
 impl Written for Q2_K {
-    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
         encode_affine::<Self, SUB_BLOCK>(x, block);
+    }
+
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        encode_weighted_blocks::<Self>(x, importance, out, weighted_affine::<Self, SUB_BLOCK>);
     }
 
     #[inline(always)]
@@ -53,13 +57,17 @@ impl Written for Q2_K {
 impl Affine<SUB_BLOCK> for Q2_K {
     const SEARCH: Search = Search { top: 3, first: -0.5, step: 0.1, trials: 15, absolute: true };
     const TYPICAL: bool = false;
+    const SCALE_TOP: i32 = 15;
+    const SPREAD: f32 = 1.0;
 
     fn put_scales(scales: &[f32; SUB_BLOCKS], mins: &[f32; SUB_BLOCKS], block: &mut [u8]) -> [(f32, f32); SUB_BLOCKS] {
-        let (scales, d) = four_bits(scales);
-        let (mins, dmin) = four_bits(mins);
-        let (d, dmin) = (put_f16(block, D, d), put_f16(block, D_MIN, dmin));
+        Self::put_scale_codes(&four_bits(scales), &four_bits(mins), block)
+    }
+
+    fn put_scale_codes(scales: &Codes, mins: &Codes, block: &mut [u8]) -> [(f32, f32); SUB_BLOCKS] {
+        let (d, dmin) = (put_f16(block, D, scales.step), put_f16(block, D_MIN, mins.step));
         for j in 0..SUB_BLOCKS {
-            block[j] = scales[j] | mins[j] << 4;
+            block[j] = scales.codes[j] | mins.codes[j] << 4;
         }
         std::array::from_fn(|j| (d * f32::from(block[j] & 15), dmin * f32::from(block[j] >> 4)))
     }
@@ -71,7 +79,7 @@ impl Affine<SUB_BLOCK> for Q2_K {
 }
 
 /// Four bits for each value, and the step between them.
-fn four_bits(values: &[f32; SUB_BLOCKS]) -> ([u8; SUB_BLOCKS], f32) {
+fn four_bits(values: &[f32; SUB_BLOCKS]) -> Codes {
     let mut max = 0.0f32;
     for &v in values {
         if v > max {
@@ -80,9 +88,9 @@ fn four_bits(values: &[f32; SUB_BLOCKS]) -> ([u8; SUB_BLOCKS], f32) {
     }
     if max > 0.0 {
         let inverse = 15.0 / max;
-        (values.map(|v| nearest(inverse * v) as u8), max / 15.0)
+        Codes { codes: values.map(|v| nearest(inverse * v) as u8), step: max / 15.0 }
     } else {
-        ([0; SUB_BLOCKS], 0.0)
+        Codes { codes: [0; SUB_BLOCKS], step: 0.0 }
     }
 }
 

@@ -4,10 +4,10 @@
 
 use super::encode::refined;
 use super::q2_k::{pack_pairs, pair};
-use super::scale_search::refined_scale;
-use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest};
+use super::scale_search::{refined_scale, symmetric_scale};
+use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest, spread, weighted_symmetric};
 use super::view::{NIBBLES, SuperBlockFormat, ViewVisitor, twice, two_bits, word32, word64};
-use super::{Format, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
+use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -43,8 +43,12 @@ impl Format for Q3_K {
 }
 
 impl Written for Q3_K {
-    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
         encode_symmetric::<Self>(x, block);
+    }
+
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        encode_weighted_blocks::<Self>(x, importance, out, weighted_symmetric::<Self>);
     }
 
     #[inline(always)]
@@ -68,9 +72,21 @@ impl Symmetric for Q3_K {
         }
         let inverse = -32.0 / max;
         let six_bits = scales.map(|s| (i32::from(nearest(inverse * s) as i8).clamp(-32, 31) + 32) as u8);
-        pack_scales(&six_bits, &mut block[SCALES..D]);
-        let d = put_f16(block, D, 1.0 / inverse);
-        Some(six_bits.map(|scale| d * f32::from(i16::from(scale) - 32)))
+        Some(put_scale_codes(&six_bits, 1.0 / inverse, block))
+    }
+
+    fn weights(x: &[f32], importance: &[f32], mean_square: f32) -> [f32; SUB_BLOCKS] {
+        std::array::from_fn(|i| spread(importance[i], mean_square, x[i]))
+    }
+
+    fn put_weighted_scales(
+        scales: &[f32; SUB_BLOCKS],
+        sums: &[f32; SUB_BLOCKS],
+        block: &mut [u8],
+    ) -> Option<[f32; SUB_BLOCKS]> {
+        let mut codes = [0; SUB_BLOCKS];
+        let step = symmetric_scale(scales, sums, 32, &mut codes);
+        Some(put_scale_codes(&codes, step, block))
     }
 
     #[inline(always)]
@@ -80,6 +96,13 @@ impl Symmetric for Q3_K {
         }
         pack_pairs(&codes.map(|code| code & 3), &mut block[CODES..SCALES]);
     }
+}
+
+/// Writes scales' codes and the step between them, and returns each sub-block's step as it is stored.
+fn put_scale_codes(codes: &[u8; SUB_BLOCKS], step: f32, block: &mut [u8]) -> [f32; SUB_BLOCKS] {
+    pack_scales(codes, &mut block[SCALES..D]);
+    let d = put_f16(block, D, step);
+    codes.map(|code| d * f32::from(i16::from(code) - 32))
 }
 
 /// Low four bits of scales 0 to 7 and 8 to 15 share eight bytes; the high two bits of scale `j` stand in byte

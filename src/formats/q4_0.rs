@@ -2,7 +2,7 @@
 //!
 //! `x = d * (code - 8)`, with `d` such that the element of greatest magnitude is `-8 d`.
 
-use super::blocks_of_32::{Grid, decode_codes, put_symmetric};
+use super::blocks_of_32::{Grid, decode_codes, put_symmetric, put_symmetric_row};
 use super::encode::blocks;
 use super::view::{BlockFormat, ViewVisitor, block_nibbles, run_nibbles};
 use super::{Format, Written, f16_at};
@@ -26,8 +26,12 @@ impl Format for Q4_0 {
 }
 
 impl Written for Q4_0 {
-    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
         put_symmetric::<false>(x, block);
+    }
+
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        put_symmetric_row::<Self, false>(x, importance, out);
     }
 
     #[inline(always)]

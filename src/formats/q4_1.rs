@@ -2,7 +2,7 @@
 //!
 //! `x = d * code + m`.
 
-use super::blocks_of_32::{Grid, decode_codes, put_affine};
+use super::blocks_of_32::{Grid, decode_codes, put_affine, put_affine_row};
 use super::encode::blocks;
 use super::view::{BlockFormat, ViewVisitor, block_nibbles, run_nibbles};
 use super::{Format, Written, f16_at};
@@ -26,8 +26,12 @@ impl Format for Q4_1 {
 }
 
 impl Written for Q4_1 {
-    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
         put_affine::<false>(x, block);
+    }
+
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        put_affine_row::<Self, false>(x, importance, out);
     }
 
     #[inline(always)]

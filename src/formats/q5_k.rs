@@ -5,9 +5,9 @@
 use super::encode::affine;
 use super::q4_k::Q4_K;
 use super::scale_search::Search;
-use super::super_block::{Affine, SUB_BLOCKS, encode_affine};
+use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affine};
 use super::view::{SuperBlockFormat, ViewVisitor, nibbles, six_bits, twice};
-use super::{Format, SUPER_BLOCK, Written, six_bit_scales};
+use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, six_bit_scales};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -40,8 +40,12 @@ impl Format for Q5_K {
 }
 
 impl Written for Q5_K {
-    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
         encode_affine::<Self, { six_bit_scales::SUB_BLOCK }>(x, block);
+    }
+
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        encode_weighted_blocks::<Self>(x, importance, out, weighted_affine::<Self, { six_bit_scales::SUB_BLOCK }>);
     }
 
     #[inline(always)]
@@ -53,9 +57,16 @@ impl Written for Q5_K {
 impl Affine<{ six_bit_scales::SUB_BLOCK }> for Q5_K {
     const SEARCH: Search = Search { top: 31, first: -0.5, step: 0.1, trials: 15, absolute: false };
     const TYPICAL: bool = true;
+    const SCALE_TOP: i32 = 63;
+    const SPREAD: f32 = 2.0;
 
     fn put_scales(scales: &[f32; SUB_BLOCKS], mins: &[f32; SUB_BLOCKS], block: &mut [u8]) -> [(f32, f32); SUB_BLOCKS] {
         six_bit_scales::put(scales, mins, block)
+    }
+
+    fn put_scale_codes(scales: &Codes, mins: &Codes, block: &mut [u8]) -> [(f32, f32); SUB_BLOCKS] {
+        let least = |values: &Codes| Codes { codes: values.codes.map(|code| code.min(63)), ..*values };
+        six_bit_scales::put_codes(&least(scales), &least(mins), block)
     }
 
     #[inline(always)]

@@ -5,9 +5,9 @@
 
 use super::encode::symmetric;
 use super::scale_search::{TINY, symmetric_scale};
-use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest};
+use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest, weighted_symmetric};
 use super::view::{SuperBlockFormat, ViewVisitor, low_and_high, six_bits_of, twice, word64};
-use super::{Format, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
+use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -42,8 +42,12 @@ impl Format for Q6_K {
 }
 
 impl Written for Q6_K {
-    fn encode_block(x: &[f32], _importance: Option<&[f32]>, block: &mut [u8]) {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
         encode_symmetric::<Self>(x, block);
+    }
+
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        encode_weighted_blocks::<Self>(x, importance, out, weighted_symmetric::<Self>);
     }
 
     #[inline(always)]
@@ -56,7 +60,20 @@ impl Symmetric for Q6_K {
     const HALF: i32 = 32;
 
     fn search(x: &[f32], codes: &mut [u8]) -> f32 {
-        symmetric_scale(x, Self::HALF, codes)
+        let squares: [f32; SUB_BLOCK] = std::array::from_fn(|i| x[i] * x[i]);
+        symmetric_scale(x, &squares, Self::HALF, codes)
+    }
+
+    fn weights(_: &[f32], importance: &[f32], _: f32) -> [f32; SUB_BLOCKS] {
+        std::array::from_fn(|i| importance[i])
+    }
+
+    fn put_weighted_scales(
+        scales: &[f32; SUB_BLOCKS],
+        _: &[f32; SUB_BLOCKS],
+        block: &mut [u8],
+    ) -> Option<[f32; SUB_BLOCKS]> {
+        Self::put_scales(scales, block)
     }
 
     fn put_scales(scales: &[f32; SUB_BLOCKS], block: &mut [u8]) -> Option<[f32; SUB_BLOCKS]> {

@@ -104,6 +104,77 @@ pub(super) fn scale_and_min<const N: usize>(
     (scale, -min)
 }
 
+/// How [`scale_and_min`] searches where elements have importance. (`make_qkx3_quants`.)
+pub(super) const fn weighted(top: i32) -> Search {
+    Search { top, first: -0.9, step: 0.05, trials: 36, absolute: false }
+}
+
+/// Scale of the grid `scale * code` that fits `x` best by weighted error, with its codes. `x` is not negative; codes of
+/// numbers that are wrap, as the reference's do. (`make_qp_quants`.)
+pub(super) fn positive_scale(x: &[f32], weights: &[f32], top: i32, codes: &mut [u8]) -> f32 {
+    let mut max = 0.0f32;
+    for &v in x {
+        if max <= v {
+            max = v;
+        }
+    }
+    if max < TINY {
+        codes.fill(0);
+        return 0.0;
+    }
+    let error = |inverse: f32, scale: f32, code: fn(i32, i32) -> i32| {
+        let mut sum = 0.0;
+        for (&v, &w) in x.iter().zip(weights) {
+            let difference = v - scale * code(nearest(inverse * v), top) as f32;
+            sum += w * difference * difference;
+        }
+        sum
+    };
+    let mut inverse = top as f32 / max;
+    // The first error is that of codes as bytes.
+    let mut best = error(inverse, 1.0 / inverse, |code, _| i32::from(code as u8));
+    for trial in (-4..=4).filter(|&trial| trial != 0) {
+        let this = (0.1 * trial as f32 + top as f32) / max;
+        let error = error(this, 1.0 / this, i32::min);
+        if error < best {
+            best = error;
+            inverse = this;
+        }
+    }
+    let (mut sum_lx, mut sum_l2) = (0.0, 0.0);
+    for ((code, &v), &w) in codes.iter_mut().zip(x).zip(weights) {
+        let l = nearest(inverse * v).min(top);
+        *code = l as u8;
+        sum_lx += w * v * l as f32;
+        sum_l2 += w * l as f32 * l as f32;
+    }
+    for _ in 0..5 {
+        let mut changed = false;
+        for ((code, &v), &w) in codes.iter_mut().zip(x).zip(weights) {
+            let old = f32::from(*code);
+            let mut lx = sum_lx - w * v * old;
+            let mut l2 = sum_l2 - w * old * old;
+            if lx > 0.0 && l2 > 0.0 {
+                let new = nearest(v * l2 / lx).min(top);
+                if new != i32::from(*code) {
+                    lx += w * v * new as f32;
+                    l2 += w * new as f32 * new as f32;
+                    if lx * lx * sum_l2 > sum_lx * sum_lx * l2 {
+                        *code = new as u8;
+                        sum_lx = lx;
+                        sum_l2 = l2;
+                        changed = true;
+                    }
+                }
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    if sum_l2 > 0.0 { sum_lx / sum_l2 } else { 0.0 }
+}
+
 /// The first element of greatest magnitude, as (magnitude, element).
 fn greatest(x: &[f32]) -> (f32, f32) {
     let mut found = (0.0f32, 0.0f32);
@@ -115,9 +186,9 @@ fn greatest(x: &[f32]) -> (f32, f32) {
     found
 }
 
-/// Scale of the grid `scale * (code - half)` that fits `x` best by the error weighted with the squares, with its
-/// codes. (`make_qx_quants` with `rmse_type` 1.)
-pub(super) fn symmetric_scale(x: &[f32], half: i32, codes: &mut [u8]) -> f32 {
+/// Scale of the grid `scale * (code - half)` that fits `x` best by weighted error, with its codes. (`make_qx_quants`
+/// with `rmse_type` 1, whose weights are the squares unless others are given.)
+pub(super) fn symmetric_scale(x: &[f32], weights: &[f32], half: i32, codes: &mut [u8]) -> f32 {
     let (magnitude, max) = greatest(x);
     if magnitude < TINY {
         codes.fill(0);
@@ -125,9 +196,8 @@ pub(super) fn symmetric_scale(x: &[f32], half: i32, codes: &mut [u8]) -> f32 {
     }
     let sums = |inverse: f32| {
         let (mut sum_lx, mut sum_l2) = (0.0, 0.0);
-        for &v in x {
+        for (&v, &w) in x.iter().zip(weights) {
             let l = nearest(inverse * v).clamp(-half, half - 1) as f32;
-            let w = v * v;
             sum_lx += w * v * l;
             sum_l2 += w * l * l;
         }

@@ -1,5 +1,6 @@
 //! The eight pairs of six-bit scales and mins that Q4_K and Q5_K keep in twelve bytes.
 
+use super::super_block::Codes;
 use super::{f16_at, nearest, put_f16};
 
 /// Sub-blocks of a super-block.
@@ -31,19 +32,26 @@ fn pack(scales: [u8; SUB_BLOCKS], mins: [u8; SUB_BLOCKS], packed: &mut [u8]) {
 
 /// Writes `d`, `dmin` and the first eight scales and mins, and returns each sub-block's step and min as stored.
 pub(super) fn put(scales: &[f32; 16], mins: &[f32; 16], block: &mut [u8]) -> [(f32, f32); 16] {
-    let (scales, d) = six_bits(scales);
-    let (mins, dmin) = six_bits(mins);
-    let (d, dmin) = (put_f16(block, 0, d), put_f16(block, 2, dmin));
-    pack(scales, mins, &mut block[OFFSET..OFFSET + 12]);
-    let mut grids = [(0.0, 0.0); 16];
-    for j in 0..SUB_BLOCKS {
-        grids[j] = (d * f32::from(scales[j]), dmin * f32::from(mins[j]));
-    }
-    grids
+    put_codes(&six_bits(scales), &six_bits(mins), block)
+}
+
+/// Writes the first eight scales and mins as codes, with the steps between them as `d` and `dmin`; returns each
+/// sub-block's step and min as stored.
+pub(super) fn put_codes(scales: &Codes, mins: &Codes, block: &mut [u8]) -> [(f32, f32); 16] {
+    put_f16(block, 0, scales.step);
+    put_f16(block, 2, mins.step);
+    pack(first(scales), first(mins), &mut block[OFFSET..OFFSET + 12]);
+    let mut stored = [(0.0, 0.0); 16];
+    stored[..SUB_BLOCKS].copy_from_slice(&grids(block));
+    stored
+}
+
+fn first(scales: &Codes) -> [u8; SUB_BLOCKS] {
+    std::array::from_fn(|j| scales.codes[j])
 }
 
 /// Six bits for each value, and the step between them.
-fn six_bits(values: &[f32; 16]) -> ([u8; SUB_BLOCKS], f32) {
+fn six_bits(values: &[f32; 16]) -> Codes {
     let mut max = 0.0f32;
     for &v in &values[..SUB_BLOCKS] {
         if v > max {
@@ -51,7 +59,11 @@ fn six_bits(values: &[f32; 16]) -> ([u8; SUB_BLOCKS], f32) {
         }
     }
     let inverse = if max > 0.0 { 63.0 / max } else { 0.0 };
-    (std::array::from_fn(|j| (nearest(inverse * values[j]) as u8).min(63)), max / 63.0)
+    let mut codes = [0; 16];
+    for (code, &v) in codes.iter_mut().zip(&values[..SUB_BLOCKS]) {
+        *code = (nearest(inverse * v) as u8).min(63);
+    }
+    Codes { codes, step: max / 63.0 }
 }
 
 /// Each sub-block's scale and min as floats.

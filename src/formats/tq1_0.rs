@@ -3,8 +3,9 @@
 //! `x = d * (digit - 1)`. A byte is a fraction of 256, in whose base-three notation the elements are the digits after
 //! the point: times 3, the next digit is what exceeds a byte. The last four bytes hold four digits.
 
+use super::tq2_0::{greatest_magnitude, ternary};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, vectors};
-use super::{Format, SUPER_BLOCK, f16_at};
+use super::{Format, SUPER_BLOCK, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -12,7 +13,7 @@ const D: usize = 52;
 /// Runs of bytes: the first, how many, digits in each. Digit `n` of all bytes of a run come before digit `n + 1`.
 const RUNS: [(usize, usize, usize); 3] = [(0, 32, 5), (32, 16, 5), (48, 4, 4)];
 
-pub(super) struct Tq1;
+pub(crate) struct Tq1;
 
 impl Format for Tq1 {
     const TY: TensorType = TensorType::TQ1_0;
@@ -34,6 +35,28 @@ impl Format for Tq1 {
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
         visitor.super_blocks::<Self>()
+    }
+}
+
+impl Written for Tq1 {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
+        let d = greatest_magnitude(x);
+        let mut rest = x;
+        for (first, bytes, digits) in RUNS {
+            let (x, after) = rest.split_at(bytes * digits);
+            rest = after;
+            for (m, byte) in block[first..first + bytes].iter_mut().enumerate() {
+                let mut number = 0;
+                for n in 0..5 {
+                    // Where there are only four digits, the last is zero.
+                    number =
+                        3 * number + if n < digits { u16::from(ternary(x[m + n * bytes], d).unwrap_or(1)) } else { 0 };
+                }
+                // The least fraction of 256 whose first five digits are these.
+                *byte = (number * 256).div_ceil(243) as u8;
+            }
+        }
+        put_f16(block, D, d);
     }
 }
 

@@ -2,15 +2,15 @@
 //!
 //! `x = d * (code - 1)`. Of each 128 elements, four runs of 32 share 32 bytes, two bits each.
 
-use super::q2_k::pair;
+use super::q2_k::{pack_pairs, pair};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, two_bits};
-use super::{Format, f16_at};
+use super::{Format, SUPER_BLOCK, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
 const D: usize = 64;
 
-pub(super) struct Tq2;
+pub(crate) struct Tq2;
 
 impl Format for Tq2 {
     const TY: TensorType = TensorType::TQ2_0;
@@ -26,6 +26,30 @@ impl Format for Tq2 {
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
         visitor.super_blocks::<Self>()
     }
+}
+
+impl Written for Tq2 {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
+        let d = greatest_magnitude(x);
+        let mut codes = [0; SUPER_BLOCK];
+        for (code, &v) in codes.iter_mut().zip(x) {
+            *code = ternary(v, d).unwrap_or(1);
+        }
+        pack_pairs(&codes, &mut block[..D]);
+        put_f16(block, D, d);
+    }
+}
+
+pub(super) fn greatest_magnitude(x: &[f32]) -> f32 {
+    x.iter().fold(0.0f32, |greatest, v| if greatest < v.abs() { v.abs() } else { greatest })
+}
+
+/// 0, 1 or 2: whether `x` is nearest to `-d`, 0 or `d`, of which the last is the greatest magnitude. `None` where `d` is
+/// so small that its inverse is infinite.
+pub(super) fn ternary(x: f32, d: f32) -> Option<u8> {
+    let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
+    let nearest = (x * inverse).round();
+    nearest.is_finite().then_some((nearest as i32 + 1) as u8)
 }
 
 impl SuperBlockFormat for Tq2 {

@@ -36,6 +36,91 @@ fn arbitrary_blocks_are_decoded_as_the_reference_does() {
     }
 }
 
+/// The numbers of `testdata/formats/quantize.py`.
+struct Rows {
+    cols: usize,
+}
+
+impl Rows {
+    /// Element `i` of a row of numbers that look normal, a few units at most.
+    fn normal(&self, row: usize, i: usize) -> f32 {
+        let number = |seed: u64| {
+            let z = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z ^ (z >> 31)) >> 40) as i32
+        };
+        let first = 4 * (row * self.cols + i) as u64;
+        let sum = (first..first + 4).map(number).sum::<i32>() - 2 * 0x00ff_ffff;
+        sum as f32 * 2f32.powi(-26)
+    }
+
+    fn row(&self, row: usize) -> Vec<f32> {
+        let element = |i: usize| {
+            let x = self.normal(row, i);
+            let power = |exponent: usize| 2f32.powi(-(i32::try_from(exponent).expect("small")));
+            match row % 14 {
+                0 => x,
+                1 => x * if i % 61 == 7 { 64.0 } else { 1.0 },
+                2 => x * power(40),
+                3 => 0.3125,
+                4 => x * if i / 32 % 2 == 1 { 0.0 } else { 1.0 },
+                5 => x * power(3 * (i / 32 % 16)),
+                6 => (x * 16.0).round_ties_even() * 0.125,
+                7 => x.abs(),
+                8 => -x.abs() - 0.5,
+                9 => 0.0,
+                10 => x * if i % 256 == 77 { 1.0 } else { 0.0 },
+                11 => x * power(12 + i / 8 % 24),
+                12 => x * x * x,
+                _ => x * 4096.0,
+            }
+        };
+        // A product with zero may be a negative zero, which the script does not write.
+        (0..self.cols).map(element).map(|x| if x == 0.0 && row % 14 != 6 { 0.0 } else { x }).collect()
+    }
+
+    fn importance(&self, kind: usize, row: usize) -> Option<Vec<f32>> {
+        let element = |i: usize| {
+            let x = self.normal(row + 1_000_000, i);
+            match kind {
+                2 if i / 16 % 3 == 1 => 0.0,
+                3 => 0.75,
+                _ => x * x + 2f32.powi(-12),
+            }
+        };
+        (kind > 0).then(|| (0..self.cols).map(element).collect())
+    }
+}
+
+#[test]
+fn rows_are_encoded_as_ggml_does_with_and_without_importance() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/formats/quantized.json");
+    let expected = json(&path);
+    let number = |key: &str| usize::try_from(expected[key].as_u64().expect("a number")).expect("small");
+    let (rows, count) = (Rows { cols: number("columns") }, number("rows"));
+    let mut wrong = Vec::new();
+    for codec in codecs() {
+        let (ty, Some(encode)) = (codec.ty, codec.encode) else { continue };
+        if !ty.is_quantized() {
+            continue;
+        }
+        let kinds = expected["types"][ty.name()].as_object();
+        let kinds = kinds.unwrap_or_else(|| panic!("{ty} has no golden: add it to testdata/formats/quantize.py"));
+        for (kind, hashes) in kinds {
+            let (kind, hashes) = (kind.parse().expect("a number"), hashes.as_str().expect("hashes"));
+            for row in 0..count {
+                let mut bytes = vec![0xaa; ty.row_bytes(rows.cols)];
+                encode(&rows.row(row), rows.importance(kind, row).as_deref(), &mut bytes);
+                if sha256(&bytes)[..8] != hashes[8 * row..][..8] {
+                    wrong.push(format!("{ty} importance {kind} row {row} (kind {})", row % 14));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} rows: {wrong:#?}", wrong.len());
+}
+
 #[test]
 #[ignore = "needs GGUF_SHARED"]
 fn hard_weights_are_encoded_as_llama_quantize_does() {

@@ -17,7 +17,8 @@ use crate::formats;
 use crate::simd::Isa;
 use crate::simd::lanes::{Kernel, Lanes};
 
-/// Encodes whole blocks of `ty`. `importance`, if given, is one weight per number: how much its squared error counts.
+/// Encodes whole blocks of `ty`. `importance`, if given, is one weight for each element of a row: how much its squared
+/// error counts; `x` then is one or more rows of that length.
 ///
 /// # Panics
 /// If there is no encoder for `ty`, or lengths do not agree.
