@@ -8,10 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::vocabulary::Tokens;
 use super::{Error, Folder};
-use crate::gguf::{Array, Metadata, Value, keys};
-use crate::model::tokenizer::flags_by_name;
 use crate::tokenizer::{AddedTokenFlags, TokenKind};
 
 /// Settings that name special tokens.
@@ -174,24 +171,6 @@ pub(super) fn flags(added: &[AddedToken], count: usize, normalizes: bool) -> Add
         rstrip: ids(|token| token.rstrip),
         single_word: ids(|token| token.single_word),
         normalized: if normalizes { ids(|token| token.normalized) } else { Vec::new() },
-    }
-}
-
-/// Adds keys for `flags`, unless there are none, or llama.cpp's rules give the same for a model of this `name`.
-pub(super) fn write_flags(flags: &AddedTokenFlags, name: &str, tokens: &Tokens, metadata: &mut Metadata) {
-    if *flags == flags_by_name(name, &tokens.texts, &tokens.kinds) {
-        return;
-    }
-    let lists = [
-        (keys::ADDED_TOKENS_LSTRIP, &flags.lstrip),
-        (keys::ADDED_TOKENS_RSTRIP, &flags.rstrip),
-        (keys::ADDED_TOKENS_SINGLE_WORD, &flags.single_word),
-        (keys::ADDED_TOKENS_NORMALIZED, &flags.normalized),
-    ];
-    for (key, ids) in lists {
-        if !ids.is_empty() {
-            metadata.set(key, Value::Array(Array::from(&ids[..])));
-        }
     }
 }
 

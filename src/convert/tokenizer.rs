@@ -10,7 +10,8 @@ use super::tokenizer_file::TokenizerFile;
 use super::vocabulary::{ADDED_SCORE, EMPTY_SCORE, Tokens, Vocabulary, index, token_count};
 use super::{Folder, special_tokens, tokenizer_json, vocab_files};
 use crate::arch::{Config, TokenKey};
-use crate::gguf::{Metadata, Value, keys};
+use crate::gguf::{Array, Metadata, Value, keys};
+use crate::model::tokenizer::flags_by_name;
 use crate::tokenizer::{AddedTokenFlags, TokenKind};
 
 /// What became of a tokenizer, beside its metadata.
@@ -26,7 +27,7 @@ pub(super) struct Written {
 impl Written {
     /// Adds how added tokens are found in texts, where llama.cpp's rules for a model of this `name` do not tell it.
     pub(super) fn write_flags(&self, name: &str, metadata: &mut Metadata) {
-        added_tokens::write_flags(&self.flags, name, &self.tokens, metadata);
+        write_flags(&self.flags, name, &self.tokens, metadata);
     }
 }
 
@@ -179,6 +180,24 @@ fn sentencepiece_tokens(
         put(Some(token.id), token.entry(), false);
     }
     Ok((tokens, scores))
+}
+
+/// Adds keys for `flags`, unless there are none, or llama.cpp's rules give the same for a model of this `name`.
+fn write_flags(flags: &AddedTokenFlags, name: &str, tokens: &Tokens, metadata: &mut Metadata) {
+    if *flags == flags_by_name(name, &tokens.texts, &tokens.kinds) {
+        return;
+    }
+    let lists = [
+        (keys::ADDED_TOKENS_LSTRIP, &flags.lstrip),
+        (keys::ADDED_TOKENS_RSTRIP, &flags.rstrip),
+        (keys::ADDED_TOKENS_SINGLE_WORD, &flags.single_word),
+        (keys::ADDED_TOKENS_NORMALIZED, &flags.normalized),
+    ];
+    for (key, ids) in lists {
+        if !ids.is_empty() {
+            metadata.set(key, Value::Array(Array::from(&ids[..])));
+        }
+    }
 }
 
 #[cfg(test)]

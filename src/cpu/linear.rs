@@ -1,11 +1,11 @@
-//! A matrix with an optional bias.
+//! Products with named tensors: a matrix with an optional bias, and several of them in one parallel region.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::Weights;
-use super::run::{GatedProjection, Projection, Run};
-use crate::kernels::{Activations, Matrix, Store};
+use super::run::{Inputs, Run};
+use crate::kernels::{Activations, GatedProduct, Matrix, Product, Store, gated, matmul};
 use crate::network::{Activation, Error, Tensors};
 
 /// `y = W x + b`.
@@ -114,5 +114,76 @@ impl Linear {
         out: &mut [f32],
     ) {
         run.project(x, &mut [Projection { tokens: rows, ..self.projection(store, out) }]);
+    }
+}
+
+/// One linear map of a parallel region.
+pub(super) struct Projection<'a> {
+    pub(super) map: &'a Linear,
+    /// The rows of the input that take part; all of them when `None`.
+    pub(super) tokens: Option<&'a [u32]>,
+    pub(super) store: Store,
+    /// `[tokens, map.rows()]`.
+    pub(super) out: &'a mut [f32],
+}
+
+/// One gated pair of linear maps of a parallel region: `act(gate(x)) * up(x)`.
+pub(super) struct GatedProjection<'a> {
+    pub(super) gate: &'a Linear,
+    pub(super) up: &'a Linear,
+    /// Of the gate.
+    pub(super) activation: Activation,
+    /// The rows of the input that take part; all of them when `None`.
+    pub(super) tokens: Option<&'a [u32]>,
+    /// `[tokens, up.rows()]`.
+    pub(super) out: &'a mut [f32],
+}
+
+impl Run<'_> {
+    /// All maps over the rows of `x`, in one parallel region.
+    pub(super) fn project(&self, x: &Activations<'_>, projections: &mut [Projection<'_>]) {
+        for Projection { map, tokens, .. } in projections.iter() {
+            self.observe(map, x, *tokens);
+        }
+        let mut products: Vec<_> = projections
+            .iter_mut()
+            .map(|Projection { map, tokens, store, out }| Product {
+                weights: map.weight(),
+                bias: map.bias(),
+                tokens: *tokens,
+                store: *store,
+                out,
+            })
+            .collect();
+        matmul(self.pool, x, &mut products);
+    }
+
+    /// All gated pairs over the rows of `x`, in one parallel region.
+    pub(super) fn project_gated(&self, x: &Activations<'_>, projections: &mut [GatedProjection<'_>]) {
+        for GatedProjection { gate, up, tokens, .. } in projections.iter() {
+            self.observe(gate, x, *tokens);
+            self.observe(up, x, *tokens);
+        }
+        let mut products: Vec<_> = projections
+            .iter_mut()
+            .map(|GatedProjection { gate, up, activation, tokens, out }| GatedProduct {
+                gate: gate.weight(),
+                up: up.weight(),
+                gate_bias: gate.bias(),
+                up_bias: up.bias(),
+                activation: *activation,
+                tokens: *tokens,
+                out,
+            })
+            .collect();
+        gated(self.pool, x, &mut products);
+    }
+
+    fn observe(&self, map: &Linear, x: &Activations<'_>, tokens: Option<&[u32]>) {
+        if let Some(observer) = self.observer
+            && let Some((name, index)) = map.observed_as()
+        {
+            observer.product(name, index, &Inputs { x, tokens });
+        }
     }
 }

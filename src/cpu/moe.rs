@@ -4,8 +4,8 @@
 use std::cmp::Ordering;
 
 use super::ffn::Ffn;
+use super::linear::{GatedProjection, Projection};
 use super::rows::for_rows;
-use super::run::{GatedProjection, Projection};
 use super::{Linear, Run, Weights};
 use crate::kernels::{Activations, Scratch, Store, vector};
 use crate::network::{Dense, Error, Experts, Gate, Gating, Groups, Tensors};

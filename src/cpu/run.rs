@@ -1,8 +1,6 @@
-//! What a forward pass runs with, and the products of named tensors that all of its layers go through.
+//! What a forward pass runs with: threads, and whoever observes its products.
 
-use super::Linear;
-use crate::kernels::{Activations, GatedProduct, Pool, Product, Store, gated, matmul};
-use crate::network::Activation;
+use crate::kernels::{Activations, Pool};
 
 /// What a forward pass runs with.
 #[derive(Clone, Copy)]
@@ -22,8 +20,9 @@ pub trait Observer: Sync {
 
 /// The rows that go into a product.
 pub struct Inputs<'a> {
-    x: &'a Activations<'a>,
-    tokens: Option<&'a [u32]>,
+    pub(super) x: &'a Activations<'a>,
+    /// The rows that take part; all of them when `None`.
+    pub(super) tokens: Option<&'a [u32]>,
 }
 
 impl Inputs<'_> {
@@ -40,79 +39,10 @@ impl Inputs<'_> {
     }
 }
 
-/// One linear map of a parallel region.
-pub(super) struct Projection<'a> {
-    pub(super) map: &'a Linear,
-    /// The rows of the input that take part; all of them when `None`.
-    pub(super) tokens: Option<&'a [u32]>,
-    pub(super) store: Store,
-    /// `[tokens, map.rows()]`.
-    pub(super) out: &'a mut [f32],
-}
-
-/// One gated pair of linear maps of a parallel region: `act(gate(x)) * up(x)`.
-pub(super) struct GatedProjection<'a> {
-    pub(super) gate: &'a Linear,
-    pub(super) up: &'a Linear,
-    /// Of the gate.
-    pub(super) activation: Activation,
-    /// The rows of the input that take part; all of them when `None`.
-    pub(super) tokens: Option<&'a [u32]>,
-    /// `[tokens, up.rows()]`.
-    pub(super) out: &'a mut [f32],
-}
-
 impl<'a> Run<'a> {
     /// A run that nothing observes.
     #[must_use]
     pub fn new(pool: &'a Pool) -> Self {
         Self { pool, observer: None }
-    }
-
-    /// All maps over the rows of `x`, in one parallel region.
-    pub(super) fn project(&self, x: &Activations<'_>, projections: &mut [Projection<'_>]) {
-        for Projection { map, tokens, .. } in projections.iter() {
-            self.observe(map, x, *tokens);
-        }
-        let mut products: Vec<_> = projections
-            .iter_mut()
-            .map(|Projection { map, tokens, store, out }| Product {
-                weights: map.weight(),
-                bias: map.bias(),
-                tokens: *tokens,
-                store: *store,
-                out,
-            })
-            .collect();
-        matmul(self.pool, x, &mut products);
-    }
-
-    /// All gated pairs over the rows of `x`, in one parallel region.
-    pub(super) fn project_gated(&self, x: &Activations<'_>, projections: &mut [GatedProjection<'_>]) {
-        for GatedProjection { gate, up, tokens, .. } in projections.iter() {
-            self.observe(gate, x, *tokens);
-            self.observe(up, x, *tokens);
-        }
-        let mut products: Vec<_> = projections
-            .iter_mut()
-            .map(|GatedProjection { gate, up, activation, tokens, out }| GatedProduct {
-                gate: gate.weight(),
-                up: up.weight(),
-                gate_bias: gate.bias(),
-                up_bias: up.bias(),
-                activation: *activation,
-                tokens: *tokens,
-                out,
-            })
-            .collect();
-        gated(self.pool, x, &mut products);
-    }
-
-    fn observe(&self, map: &Linear, x: &Activations<'_>, tokens: Option<&[u32]>) {
-        if let Some(observer) = self.observer
-            && let Some((name, index)) = map.observed_as()
-        {
-            observer.product(name, index, &Inputs { x, tokens });
-        }
     }
 }

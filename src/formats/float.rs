@@ -9,7 +9,8 @@ use super::view::{FloatFormat, VECTOR, ViewVisitor};
 use super::{Format, Written};
 use crate::TensorType;
 use crate::simd::Isa;
-use crate::simd::lanes::{Kernel, LANES, Lanes, Sums, load_sums, store_sums};
+use crate::simd::LANES;
+use crate::simd::lanes::{Kernel, Lanes, Sums, load_sums, store_sums};
 
 pub(crate) struct F32;
 pub(crate) struct F16;

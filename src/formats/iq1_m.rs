@@ -10,7 +10,8 @@ use super::iq1_s::{CODEBOOK, put_shifted, shifted};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, vectors};
 use super::{Format, u16_at};
 use crate::TensorType;
-use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::Lanes;
 
 const HIGH: usize = 32;
 const SCALES: usize = 48;

@@ -7,7 +7,8 @@
 use super::view::{BlockFormat, ViewVisitor, block_nibbles, run_nibbles};
 use super::{Format, Written};
 use crate::TensorType;
-use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::Lanes;
 
 /// Twice the value of each code.
 pub(super) const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];

@@ -10,7 +10,8 @@ use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affi
 use super::view::{NIBBLES, SuperBlockFormat, ViewVisitor, two_bits, word64};
 use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
 use crate::TensorType;
-use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::Lanes;
 
 const SUB_BLOCK: usize = 16;
 const CODES: usize = 16;

@@ -8,8 +8,9 @@
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
 
 use super::Format;
+use crate::simd::LANES;
 use crate::simd::integers::{NO_HIGH_BYTE, Spread};
-use crate::simd::lanes::{LANES, Lanes, Sums};
+use crate::simd::lanes::{Lanes, Sums};
 
 /// Sub-blocks of 16 elements in a super-block.
 pub(crate) const SUBS: usize = 16;

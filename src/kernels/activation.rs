@@ -3,7 +3,8 @@
 use super::vector;
 use crate::network::Activation;
 use crate::simd::Isa;
-use crate::simd::lanes::{Kernel, LANES, Lanes, exp2, tanh_half_ln2};
+use crate::simd::LANES;
+use crate::simd::lanes::{Kernel, Lanes, exp2, tanh_half_ln2};
 
 /// An activation function applied to rows.
 impl Activation {

@@ -10,7 +10,8 @@
 use std::ops::Range;
 
 use crate::simd::Isa;
-use crate::simd::lanes::{Columns, Kernel, LANES, Lanes, Product, Rows, exp2, tanh_half_ln2};
+use crate::simd::LANES;
+use crate::simd::lanes::{Columns, Kernel, Lanes, Product, Rows, exp2, tanh_half_ln2};
 
 /// Positions of a tile.
 pub(crate) const TILE: usize = 64;

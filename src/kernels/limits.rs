@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::Pool;
 use crate::TensorType;
 use crate::bytes::Bytes;
-use crate::simd::lanes::{Kernel, LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::{Kernel, Lanes};
 
 /// How long each measurement takes.
 const BUDGET: Duration = Duration::from_millis(150);

@@ -1,6 +1,7 @@
 //! Cached keys and values as bytes with scales, and how a tile of them becomes floats.
 
-use crate::simd::lanes::{Kernel, LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::{Kernel, Lanes};
 
 /// Elements that share a scale.
 pub(crate) const Q8_BLOCK: usize = 32;

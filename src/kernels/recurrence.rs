@@ -3,7 +3,8 @@
 //! Lanes are value elements, so that sums over the key's elements never cross lanes. Each such sum runs in four
 //! interleaved chains, joined by two additions.
 
-use crate::simd::lanes::{Kernel, LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::{Kernel, Lanes};
 
 /// Chains of a sum.
 const CHAINS: usize = 4;

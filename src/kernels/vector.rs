@@ -1,7 +1,8 @@
 //! Functions of whole rows: norms, softmax, sums. Sixteen partial sums and one tree of additions, on every CPU.
 
 use crate::simd::Isa;
-use crate::simd::lanes::{Kernel, LANES, Lanes, exp2, tree_sum};
+use crate::simd::LANES;
+use crate::simd::lanes::{Kernel, Lanes, exp2, tree_sum};
 
 /// `x += y`.
 ///

@@ -1,6 +1,6 @@
 //! Feed-forward parts: what follows the mixer at each position.
 
-use super::Experts;
+use super::{Activation, Experts};
 
 /// What follows the mixer at each position.
 #[derive(Clone, Debug)]
@@ -33,27 +33,4 @@ pub enum Gate {
     Separate,
     /// The first half of the up tensor's rows.
     InUp,
-}
-
-/// An activation function.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Activation {
-    /// `x / (1 + e^-x)`.
-    Silu,
-    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
-    GeluTanh,
-    /// `x/2 (1 + erf(x / sqrt 2))`.
-    GeluErf,
-    /// `max(x, 0)`.
-    Relu,
-    /// `max(x, 0)^2`.
-    ReluSquared,
-    /// gpt-oss: `g sigmoid(alpha g) (u + 1)` for `g = min(x, limit)`, `u` clamped to `limit`.
-    SwigluOai {
-        /// Slope of the sigmoid.
-        alpha: f32,
-        /// Bound of gate and up.
-        limit: f32,
-    },
 }

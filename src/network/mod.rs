@@ -3,20 +3,24 @@
 //! Nothing here computes or holds weights. Sizes that tensors show (bias or none, tied output or not, query norms) are
 //! not repeated here: the executor looks whether the tensor is there.
 
+mod activation;
 mod error;
 mod ffn;
 mod layer;
 mod mixer;
 mod model;
 mod moe;
+mod norm;
 mod rope;
 mod tensors;
 
+pub use activation::Activation;
 pub use error::Error;
-pub use ffn::{Activation, Dense, FeedForward, Gate};
+pub use ffn::{Dense, FeedForward, Gate};
 pub use layer::{LayerNorms, LayerSpec, Wiring};
 pub use mixer::{AttentionMixer, DeltaNetMixer, KeySharing, LatentMixer, Mamba2Mixer, Mixer, ShortConvMixer};
-pub use model::{LayerInputs, ModelSpec, NormKind, NormSpec};
+pub use model::{LayerInputs, ModelSpec};
 pub use moe::{Experts, Gating, Groups};
+pub use norm::{NormKind, NormSpec};
 pub use rope::{LengthScale, RopeSpec, RopeStyle, Yarn, YarnEdges, frequencies};
 pub use tensors::Tensors;

@@ -1,6 +1,6 @@
 //! A whole decoder-only transformer: sizes, embeddings, final norm, logits.
 
-use super::LayerSpec;
+use super::{LayerSpec, NormSpec};
 
 /// A whole model.
 #[derive(Clone, Debug)]
@@ -23,24 +23,6 @@ pub struct ModelSpec {
     pub layer_inputs: Option<LayerInputs>,
     /// The layers, first to last.
     pub layers: Vec<LayerSpec>,
-}
-
-/// A norm's kind and its epsilon.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NormSpec {
-    /// Which norm.
-    pub kind: NormKind,
-    /// Added to the mean square (or variance) before the root.
-    pub epsilon: f32,
-}
-
-/// The two norms that transformers use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NormKind {
-    /// `x / rms(x) * weight`.
-    Rms,
-    /// `(x - mean) / deviation * weight + bias`.
-    Layer,
 }
 
 /// Per-layer token embeddings (Gemma's per-layer inputs).

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::run::{RunOptions, width};
+use super::progress::{RunOptions, width};
 use super::slab::{Sizes, Slab, cut};
 use super::{Error, Plan, Source};
 

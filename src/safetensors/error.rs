@@ -100,7 +100,7 @@ pub enum Problem {
     Duplicate,
     #[error("dtype {} is not known", printable(.0).limit(40))]
     Dtype(String),
-    #[error("{0} dimensions, the limit is {max}", max = super::header::MAX_DIMS)]
+    #[error("{0} dimensions, the limit is {max}", max = super::MAX_DIMS)]
     Dimensions(usize),
     #[error("shape {0:?} is too large to exist")]
     Shape(Vec<u64>),

@@ -11,9 +11,6 @@ use super::json::Entries;
 /// Bytes of a header. That of a checkpoint with 10,000 tensors has about a million.
 pub(super) const MAX_HEADER_BYTES: u64 = 32 << 20;
 
-/// Dimensions of a tensor.
-pub(super) const MAX_DIMS: usize = 8;
-
 /// Bytes of the field that gives the header's length.
 pub(super) const LENGTH_BYTES: u64 = 8;
 
@@ -85,7 +82,7 @@ pub(super) fn parse(json: &[u8], size: u64) -> Result<Header, Fault> {
 fn entry(name: &str, raw: RawEntry, data_start: u64, size: u64) -> Result<Entry, Problem> {
     let RawEntry { dtype, shape, data_offsets: (start, end) } = raw;
     let dtype = Dtype::from_name(&dtype).ok_or(Problem::Dtype(dtype))?;
-    if shape.len() > MAX_DIMS {
+    if shape.len() > super::MAX_DIMS {
         return Err(Problem::Dimensions(shape.len()));
     }
     let expected = shape.iter().try_fold(dtype.bytes(), |product, &dim| product.checked_mul(dim));

@@ -16,3 +16,6 @@ mod json;
 pub use checkpoint::{Checkpoint, TensorInfo};
 pub use dtype::Dtype;
 pub use error::{Error, FormatError, IndexProblem, Place, Problem};
+
+/// Dimensions of a tensor.
+const MAX_DIMS: usize = 8;

@@ -6,7 +6,8 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use super::lanes::{Kernel, Lanes, Scalar};
+use super::lanes::{Kernel, Lanes};
+use super::scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::x86_64::{amx, avx2, avx512};
 

@@ -2,7 +2,7 @@
 //!
 //! A kernel generic over [`Lanes`] does the same IEEE operations in the same order whatever implements it (one
 //! AVX-512 register, two AVX2 registers, an array), so its results are equal bit for bit. Implementations live
-//! beside their instruction set; [`Scalar`] is the reference and the fallback.
+//! beside their instruction set; [`super::scalar::Scalar`] is the reference and the fallback.
 
 #![allow(unsafe_code, reason = "vector loads and stores go through raw pointers")]
 
@@ -10,10 +10,8 @@ use std::ops::Range;
 
 use half::f16;
 
+use super::LANES;
 use super::integers::Integers;
-
-/// Lanes of a vector.
-pub(crate) const LANES: usize = 16;
 
 /// Partial sums of `T` tokens and `R` rows, which wait in memory.
 pub(crate) type Sums<const R: usize, const T: usize> = [[[f32; LANES]; R]; T];
@@ -482,123 +480,10 @@ pub(crate) fn tanh_half_ln2<L: Lanes>(l: L, x: L::Float) -> L::Float {
     l.div(less_one, l.add(less_one, l.splat(2.0)))
 }
 
-/// Plain Rust on arrays.
-#[derive(Clone, Copy)]
-pub(crate) struct Scalar;
-
-/// One lane-wise method of [`Scalar`].
-macro_rules! lane_wise {
-    ($($name:ident($($argument:ident),+) = $result:expr;)*) => {$(
-        #[inline(always)]
-        fn $name(self, $($argument: Self::Float),+) -> Self::Float {
-            std::array::from_fn(|lane| { $(let $argument = $argument[lane];)+ $result })
-        }
-    )*};
-}
-
-impl Lanes for Scalar {
-    type Float = [f32; LANES];
-    type Mask = [bool; LANES];
-    const WIDE: bool = false;
-
-    lane_wise! {
-        add(a, b) = a + b;
-        sub(a, b) = a - b;
-        mul(a, b) = a * b;
-        div(a, b) = a / b;
-        max(a, b) = if a > b { a } else { b };
-        min(a, b) = if a < b { a } else { b };
-        mul_add(a, b, c) = a.mul_add(b, c);
-        abs(x) = x.abs();
-        sqrt(x) = x.sqrt();
-        truncate(x) = x.trunc();
-        nearest(x) = ((x + ROUND).to_bits() & 0x007f_ffff) as i32 as f32 - 4_194_304.0;
-        select_lt(a, b, yes, no) = if a < b { yes } else { no };
-        add_exponent(x, n) = f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23));
-    }
-
-    #[inline(always)]
-    fn lt(self, a: Self::Float, b: Self::Float) -> Self::Mask {
-        std::array::from_fn(|lane| a[lane] < b[lane])
-    }
-
-    #[inline(always)]
-    fn both(self, a: Self::Mask, b: Self::Mask) -> Self::Mask {
-        std::array::from_fn(|lane| a[lane] && b[lane])
-    }
-
-    #[inline(always)]
-    fn select(self, mask: Self::Mask, yes: Self::Float, no: Self::Float) -> Self::Float {
-        std::array::from_fn(|lane| if mask[lane] { yes[lane] } else { no[lane] })
-    }
-
-    #[inline(always)]
-    fn mask_bits(self, mask: Self::Mask) -> u16 {
-        mask.iter().enumerate().fold(0, |bits, (lane, &set)| bits | u16::from(set) << lane)
-    }
-
-    #[inline(always)]
-    fn transpose(self, rows: [Self::Float; LANES]) -> [Self::Float; LANES] {
-        std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
-    }
-
-    #[inline(always)]
-    fn put_bytes(self, x: Self::Float, bytes: &mut [u8; LANES]) {
-        *bytes = x.map(|lane| (lane + ROUND).to_bits() as u8);
-    }
-
-    #[inline(always)]
-    fn to_halves(self, x: Self::Float) -> [u16; LANES] {
-        x.map(|lane| f16::from_f32(lane).to_bits())
-    }
-
-    #[inline(always)]
-    fn splat(self, x: f32) -> Self::Float {
-        [x; LANES]
-    }
-
-    #[inline(always)]
-    unsafe fn load(self, from: *const f32) -> Self::Float {
-        // SAFETY: the caller vouches for 16 floats.
-        unsafe { from.cast::<[f32; LANES]>().read_unaligned() }
-    }
-
-    #[inline(always)]
-    unsafe fn load_half(self, from: *const u16) -> Self::Float {
-        // SAFETY: the caller vouches for 16 numbers of two bytes.
-        unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(|bits| f16::from_bits(bits).to_f32())
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32, x: Self::Float) {
-        // SAFETY: the caller vouches for 16 floats.
-        unsafe { to.cast::<[f32; LANES]>().write_unaligned(x) }
-    }
-
-    #[inline(always)]
-    fn max_lane(self, x: Self::Float) -> f32 {
-        x.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
-    }
-
-    #[inline(always)]
-    fn int_to_float(self, x: Self::Int) -> Self::Float {
-        x.map(|x| x as f32)
-    }
-
-    unsafe fn multiply<A: Rows, C: Columns<Self>, const ROWS: usize, const VECTORS: usize>(
-        self,
-        product: Product<A>,
-        columns: C,
-        depth: Range<usize>,
-    ) {
-        // SAFETY: the same contract.
-        unsafe { multiply::<Self, A, C, ROWS, VECTORS>(self, product, columns, depth) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Lanes, Scalar, exp2, tanh_half_ln2};
+    use super::super::scalar::Scalar;
+    use super::{Lanes, exp2, tanh_half_ln2};
 
     #[test]
     fn exp2_is_close_and_exact_at_whole_numbers() {

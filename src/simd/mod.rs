@@ -1,7 +1,7 @@
 //! Vectors of sixteen lanes, and the instruction sets of CPUs that have them.
 //!
 //! A kernel is written once over [`lanes::Lanes`] and compiled for every instruction set; all of them give the same bits,
-//! with [`lanes::Scalar`] as the reference. An instruction set is a file in the folder of its CPU and an entry in `isa.rs`.
+//! with [`scalar::Scalar`] as the reference. An instruction set is a file in the folder of its CPU and an entry in `isa.rs`.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -15,8 +15,11 @@
 pub(crate) mod integers;
 mod isa;
 pub(crate) mod lanes;
+pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_64;
 
 pub use isa::{Isa, IsaError, OVERRIDE};
-pub(crate) use lanes::LANES;
+
+/// Lanes of a vector.
+pub(crate) const LANES: usize = 16;

@@ -8,6 +8,7 @@ mod error;
 mod merge;
 mod pattern;
 mod pattern_parser;
+mod pattern_tree;
 mod pre_tokenizer;
 mod special;
 mod spm;

@@ -2,7 +2,7 @@
 
 use regex_syntax::hir::ClassUnicode;
 
-use super::pattern::{Node, Repeat, Set};
+use super::pattern_tree::{Node, Repeat, Set};
 use super::unicode::{is_disjoint, is_subset, property, range, white_space, word_of_patterns};
 
 /// Groups within groups.

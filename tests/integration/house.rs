@@ -51,7 +51,7 @@ fn root() -> &'static Path {
 }
 
 /// Every Rust file below a folder of the package: its path in the package, and its text.
-fn sources(folder: &str) -> Vec<(String, String)> {
+pub(crate) fn sources(folder: &str) -> Vec<(String, String)> {
     let mut folders = vec![root().join(folder)];
     let mut files: Vec<PathBuf> = Vec::new();
     while let Some(folder) = folders.pop() {

@@ -19,6 +19,7 @@ mod quantized;
 #[allow(dead_code, reason = "tests have the usual allocator")]
 mod faults;
 // Codecs against what llama-quantize writes.
+mod circles;
 mod codecs;
 // Conversions of checkpoints.
 mod convert;

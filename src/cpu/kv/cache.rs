@@ -5,35 +5,10 @@
 
 use std::sync::Arc;
 
+use super::KvSpec;
 use super::page::{POSITIONS, Page, TileBuffer};
 use crate::kernels::Isa;
 use crate::kernels::attention::{Numbers, TILE};
-
-/// Type of cached keys and values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KvType {
-    /// Four bytes a number.
-    F32,
-    /// Two bytes a number: the usual choice.
-    F16,
-    /// Thirty-four bytes for 32 numbers.
-    Q8_0,
-}
-
-/// What a cache holds for each position.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KvSpec {
-    /// Key-value heads.
-    pub heads: usize,
-    /// Length of a key head.
-    pub k_dim: usize,
-    /// Length of a value head.
-    pub v_dim: usize,
-    /// Type of the numbers.
-    pub ty: KvType,
-    /// Positions that a query sees, itself included; older pages are dropped.
-    pub window: Option<usize>,
-}
 
 /// Keys and values of one layer of one sequence.
 #[derive(Clone)]
@@ -150,6 +125,7 @@ mod tests {
     use half::f16;
 
     use super::*;
+    use crate::cpu::KvType;
     use crate::kernels::LANES;
 
     fn spec(ty: KvType, window: Option<usize>) -> KvSpec {

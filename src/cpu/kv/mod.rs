@@ -2,6 +2,8 @@
 
 mod cache;
 mod page;
+mod spec;
 
-pub use cache::{KvCache, KvSpec, KvType};
+pub use cache::KvCache;
 pub(super) use page::TileBuffer;
+pub use spec::{KvSpec, KvType};

@@ -1,8 +1,8 @@
 //! Softmax attention: projections, norms, rotary embedding, cache, and the output projection.
 
 use super::super::batch::Batch;
+use super::super::linear::Projection;
 use super::super::rows::for_rows;
-use super::super::run::Projection;
 use super::super::sequence::{LayerState, StateSpec};
 use super::super::{AttentionSpec, KvSpec, Linear, Norm, SequenceOptions, Weights};
 use crate::kernels::{Activations, Scratch, Store};

@@ -3,7 +3,7 @@
 //! matrices act on the query before and on the result after the attention.
 
 use super::super::batch::Batch;
-use super::super::run::Projection;
+use super::super::linear::Projection;
 use super::super::sequence::{LayerState, StateSpec};
 use super::super::{AttentionSpec, KvSpec, Linear, Norm, Run, SequenceOptions, Weights};
 use crate::kernels::{Activations, Matrix, Store};

@@ -1,43 +1,26 @@
 //! Runs a template. Everything that takes time or memory is paid for from a budget before it is done.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::method_names::has_method;
+use super::ops::{Args, Budget, Ops};
 use super::parser::{Arg, Expr, Filter, Macro, Node, Stmt, Target};
 use super::text::{Builder, Text};
-use super::value::{self, Callable, Loop, TooDeep, Value};
+use super::value::{Callable, Loop, Value};
 use super::{Fault, filters, methods};
 
 /// How deeply expressions, blocks and macros may be inside each other while they run: a measure of the stack.
 const MAX_DEPTH: usize = 500;
 
-/// The arguments of a call.
-#[derive(Default)]
-pub(super) struct Args {
-    pub(super) plain: Vec<Value>,
-    pub(super) named: Vec<(String, Value)>,
-}
-
-/// What a template may take.
-pub(super) struct Budget {
-    /// Steps: one for each expression, item, and sixteen bytes.
-    pub(super) steps: u64,
-    /// Bytes of all texts and lists that are made.
-    pub(super) bytes: u64,
-}
-
 type Scope = HashMap<String, Value>;
 
 pub(super) struct Vm {
     scopes: Vec<Scope>,
-    steps: Cell<u64>,
-    bytes: Cell<u64>,
+    ops: Ops,
     depth: usize,
-    line: Cell<usize>,
     out: Builder,
-    /// Seconds since 1970.
-    pub(super) now: i64,
 }
 
 /// How a body ended.
@@ -56,15 +39,7 @@ impl Vm {
     pub(super) fn new(variables: Vec<(String, Value)>, budget: &Budget, now: i64) -> Self {
         let mut globals: Scope = FUNCTIONS.iter().map(|name| ((*name).to_owned(), Value::Function(name))).collect();
         globals.extend(variables);
-        Self {
-            scopes: vec![globals, Scope::new()],
-            steps: Cell::new(budget.steps),
-            bytes: Cell::new(budget.bytes),
-            depth: 0,
-            line: Cell::new(1),
-            out: Builder::default(),
-            now,
-        }
+        Self { scopes: vec![globals, Scope::new()], ops: Ops::new(budget, now), depth: 0, out: Builder::default() }
     }
 
     /// The text of a template, and the ranges of it that were said.
@@ -73,129 +48,12 @@ impl Vm {
         Ok(self.out.into_parts())
     }
 
-    /// An error at the present line.
-    pub(super) fn fault(&self, message: impl Into<String>) -> Fault {
-        Fault { line: self.line.get(), message: message.into() }
-    }
-
-    /// Pays for steps.
-    pub(super) fn pay(&self, steps: usize) -> Result<(), Fault> {
-        match self.steps.get().checked_sub(steps as u64) {
-            Some(left) => {
-                self.steps.set(left);
-                Ok(())
-            }
-            None => Err(self.fault("takes too many steps")),
-        }
-    }
-
-    /// Pays for a text or list of this many bytes, before it is made.
-    pub(super) fn pay_bytes(&self, bytes: usize) -> Result<(), Fault> {
-        self.pay(bytes / 16)?;
-        match self.bytes.get().checked_sub(bytes as u64) {
-            Some(left) => {
-                self.bytes.set(left);
-                Ok(())
-            }
-            None => Err(self.fault("makes texts that are too long")),
-        }
-    }
-
-    pub(super) fn equal(&self, a: &Value, b: &Value) -> Result<bool, Fault> {
-        value::equal(a, b, &mut |n| self.pay(n))
-    }
-
-    pub(super) fn compare(&self, a: &Value, b: &Value) -> Result<std::cmp::Ordering, Fault> {
-        let order = value::compare(a, b, &mut |n| self.pay(n))?;
-        order.ok_or_else(|| self.fault(format!("cannot compare {} with {}", a.type_name(), b.type_name())))
-    }
-
-    pub(super) fn list(&self, items: Vec<Value>) -> Result<Value, Fault> {
-        self.pay_bytes(items.len() * size_of::<Value>())?;
-        Value::list(items).map_err(|TooDeep| self.too_deep())
-    }
-
-    pub(super) fn tuple(&self, items: Vec<Value>) -> Result<Value, Fault> {
-        self.pay_bytes(items.len() * size_of::<Value>())?;
-        Value::tuple(items).map_err(|TooDeep| self.too_deep())
-    }
-
-    /// A dictionary, of which later entries replace earlier ones.
-    pub(super) fn dict(&self, entries: Vec<(Value, Value)>) -> Result<Value, Fault> {
-        self.pay_bytes(entries.len() * 2 * size_of::<Value>())?;
-        let mut kept: Vec<(Value, Value)> = Vec::with_capacity(entries.len());
-        for (key, value) in entries {
-            if matches!(&key, Value::List(list) if !list.is_tuple) || matches!(key, Value::Dict(_)) {
-                return Err(self.fault(format!("a {} cannot be a key", key.type_name())));
-            }
-            let mut place = None;
-            for (i, (other, _)) in kept.iter().enumerate() {
-                if self.equal(other, &key)? {
-                    place = Some(i);
-                    break;
-                }
-            }
-            match place {
-                Some(i) => kept[i].1 = value,
-                None => kept.push((key, value)),
-            }
-        }
-        Value::dict(kept).map_err(|TooDeep| self.too_deep())
-    }
-
-    fn too_deep(&self) -> Fault {
-        self.fault(format!("more than {} values inside each other", value::MAX_DEPTH))
-    }
-
-    /// `str(value)`, paid for.
-    pub(super) fn text(&self, value: &Value) -> Result<Text, Fault> {
-        if let Value::Str(text) = value {
-            return Ok(text.clone());
-        }
-        value::weigh(value, &mut |n| self.pay_bytes(n * 16))?;
-        Ok(value.to_text())
-    }
-
-    /// A new text, paid for after it is made: of about the length of what is there.
-    pub(super) fn made(&self, text: Text) -> Result<Value, Fault> {
-        self.pay_bytes(text.len())?;
-        Ok(Value::Str(text))
-    }
-
-    pub(super) fn concat(&self, parts: &[Text]) -> Result<Text, Fault> {
-        self.pay_bytes(parts.iter().map(Text::len).sum())?;
-        let mut out = Builder::default();
-        parts.iter().for_each(|part| out.push(part));
-        Ok(out.finish())
-    }
-
-    /// The items of a list, the keys of a dictionary, the characters of a text.
-    pub(super) fn items(&self, value: &Value) -> Result<Rc<value::List>, Fault> {
-        let items = match value {
-            Value::List(list) => {
-                self.pay(list.items.len())?;
-                return Ok(list.clone());
-            }
-            Value::Dict(dict) => dict.entries.iter().map(|(key, _)| key.clone()).collect(),
-            Value::Str(text) => {
-                // Each character becomes a text of its own.
-                self.pay_bytes(text.len() * 128)?;
-                let chars = text.as_str().char_indices();
-                chars.map(|(at, c)| Value::Str(text.part(&text.as_str()[at..at + c.len_utf8()]))).collect()
-            }
-            Value::Undefined(_) => Vec::new(),
-            other => return Err(self.fault(format!("cannot iterate over {}", other.type_name()))),
-        };
-        match self.list(items)? {
-            Value::List(list) => Ok(list),
-            _ => Err(self.fault("cannot iterate")),
-        }
-    }
-
     fn nested<T>(&mut self, inside: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(self.fault(format!("more than {MAX_DEPTH} expressions, blocks and macros inside each other")));
+            return Err(self
+                .ops
+                .fault(format!("more than {MAX_DEPTH} expressions, blocks and macros inside each other")));
         }
         let result = inside(self);
         self.depth -= 1;
@@ -205,8 +63,8 @@ impl Vm {
     fn body(&mut self, nodes: &[Node]) -> Result<Flow, Fault> {
         self.nested(|vm| {
             for node in nodes {
-                vm.line.set(node.line);
-                vm.pay(1)?;
+                vm.ops.line.set(node.line);
+                vm.ops.pay(1)?;
                 match vm.statement(&node.stmt)? {
                     Flow::On => {}
                     other => return Ok(other),
@@ -219,13 +77,13 @@ impl Vm {
     fn statement(&mut self, stmt: &Stmt) -> Result<Flow, Fault> {
         match stmt {
             Stmt::Text(text) => {
-                self.pay_bytes(text.len())?;
+                self.ops.pay_bytes(text.len())?;
                 self.out.push_str(text);
             }
             Stmt::Print(value) => {
                 let value = self.eval(value)?;
-                let text = self.text(&value)?;
-                self.pay_bytes(text.len())?;
+                let text = self.ops.text(&value)?;
+                self.ops.pay_bytes(text.len())?;
                 self.out.push(&text);
             }
             Stmt::If { branches, otherwise } => {
@@ -256,8 +114,8 @@ impl Vm {
             Stmt::Filter { filters, body } => {
                 let text = self.captured(body)?;
                 let value = self.filtered(text, filters)?;
-                let text = self.text(&value)?;
-                self.pay_bytes(text.len())?;
+                let text = self.ops.text(&value)?;
+                self.ops.pay_bytes(text.len())?;
                 self.out.push(&text);
             }
             Stmt::With { values, body } => {
@@ -288,18 +146,18 @@ impl Vm {
             Target::Name(name) => self.declare(name, value),
             Target::Attribute(name, attribute) => {
                 let Value::Namespace(values) = self.lookup(name) else {
-                    return Err(self.fault("only attributes of a namespace can be set"));
+                    return Err(self.ops.fault("only attributes of a namespace can be set"));
                 };
                 if value.holds_namespace() {
-                    return Err(self.fault("a namespace cannot hold a namespace"));
+                    return Err(self.ops.fault("a namespace cannot hold a namespace"));
                 }
                 set_attribute(&mut values.borrow_mut(), attribute, value);
             }
             Target::Many(targets) => {
-                let items = self.items(&value)?;
+                let items = self.ops.items(&value)?;
                 if items.items.len() != targets.len() {
                     let (found, wanted) = (items.items.len(), targets.len());
-                    return Err(self.fault(format!("{found} values for {wanted} names")));
+                    return Err(self.ops.fault(format!("{found} values for {wanted} names")));
                 }
                 for (target, item) in targets.iter().zip(&items.items) {
                     self.assign(target, item.clone())?;
@@ -318,7 +176,7 @@ impl Vm {
         otherwise: &[Node],
     ) -> Result<Flow, Fault> {
         let value = self.eval(items)?;
-        let mut items = self.items(&value)?;
+        let mut items = self.ops.items(&value)?;
         if let Some(condition) = condition {
             let mut kept = Vec::new();
             for item in &items.items {
@@ -329,8 +187,8 @@ impl Vm {
                 }
                 self.scopes.pop();
             }
-            let kept = self.list(kept)?;
-            items = self.items(&kept)?;
+            let kept = self.ops.list(kept)?;
+            items = self.ops.items(&kept)?;
         }
         if items.items.is_empty() {
             return self.body(otherwise);
@@ -363,7 +221,7 @@ impl Vm {
     fn filtered(&mut self, value: Value, filters: &[Filter]) -> Result<Value, Fault> {
         filters.iter().try_fold(value, |value, filter| {
             let args = self.args(&filter.args)?;
-            filters::apply(self, &filter.name, &value, args)
+            filters::apply(&self.ops, &filter.name, &value, args)
         })
     }
 
@@ -379,15 +237,15 @@ impl Vm {
 
     fn call_block(&mut self, caller: &Macro, call: &Expr) -> Result<(), Fault> {
         let Expr::Call(function, args) = call else {
-            return Err(self.fault("a call block needs a call"));
+            return Err(self.ops.fault("a call block needs a call"));
         };
         let (Value::Macro(function), args) = (self.eval(function)?, self.args(args)?) else {
-            return Err(self.fault("a call block needs a macro"));
+            return Err(self.ops.fault("a call block needs a macro"));
         };
         let caller = Some(self.define(caller)?);
         let (name, params, body) = (function.name.clone(), function.params.clone(), function.body.clone());
         let value = self.call_macro(&Callable { name, params, body, caller }, args)?;
-        let text = self.text(&value)?;
+        let text = self.ops.text(&value)?;
         self.out.push(&text);
         Ok(())
     }
@@ -405,19 +263,19 @@ impl Vm {
             scope.insert(name.clone(), value);
         }
         if plain.next().is_some() || !named.is_empty() {
-            return Err(self.fault(format!("too many arguments for {}", function.name)));
+            return Err(self.ops.fault(format!("too many arguments for {}", function.name)));
         }
         if let Some(caller) = &function.caller {
             scope.insert("caller".to_owned(), caller.clone());
         }
-        let line = self.line.get();
+        let line = self.ops.line.get();
         let outer = self.scopes.split_off(SHARED);
         self.scopes.push(scope);
         let body = function.body.clone();
         let result = self.captured(&body);
         self.scopes.truncate(SHARED);
         self.scopes.extend(outer);
-        self.line.set(line);
+        self.ops.line.set(line);
         result
     }
 
@@ -427,26 +285,26 @@ impl Vm {
     }
 
     pub(super) fn eval(&mut self, expr: &Expr) -> Result<Value, Fault> {
-        self.pay(1)?;
+        self.ops.pay(1)?;
         self.nested(|vm| match expr {
             Expr::None => Ok(Value::None),
             Expr::Bool(b) => Ok(Value::Bool(*b)),
             Expr::Int(n) => Ok(Value::Int(*n)),
             Expr::Float(x) => Ok(Value::Float(*x)),
-            Expr::Str(text) => vm.made(Text::new(text.as_str())),
+            Expr::Str(text) => vm.ops.made(Text::new(text.as_str())),
             Expr::Name(name) => Ok(vm.lookup(name)),
             Expr::List(items) => {
                 let items = vm.eval_all(items)?;
-                vm.list(items)
+                vm.ops.list(items)
             }
             Expr::Tuple(items) => {
                 let items = vm.eval_all(items)?;
-                vm.tuple(items)
+                vm.ops.tuple(items)
             }
             Expr::Dict(entries) => {
                 let entries = entries.iter().map(|(key, value)| Ok((vm.eval(key)?, vm.eval(value)?)));
                 let entries = entries.collect::<Result<_, _>>()?;
-                vm.dict(entries)
+                vm.ops.dict(entries)
             }
             Expr::And(a, b) => {
                 let a = vm.eval(a)?;
@@ -476,11 +334,11 @@ impl Vm {
         match expr {
             Expr::Attribute(value, name) => {
                 let value = self.eval(value)?;
-                self.attribute(&value, name)
+                self.ops.attribute(&value, name)
             }
             Expr::Item(value, key) => {
                 let (value, key) = (self.eval(value)?, self.eval(key)?);
-                self.item(&value, &key)
+                self.ops.item(&value, &key)
             }
             Expr::Slice(value, parts) => {
                 let value = self.eval(value)?;
@@ -490,24 +348,24 @@ impl Vm {
                         *end = self.eval(part)?.as_int();
                     }
                 }
-                self.slice(&value, ends)
+                self.ops.slice(&value, ends)
             }
             Expr::Call(function, args) => self.call(function, args),
             Expr::Filter(value, filter) => {
                 let value = self.eval(value)?;
                 let args = self.args(&filter.args)?;
-                filters::apply(self, &filter.name, &value, args)
+                filters::apply(&self.ops, &filter.name, &value, args)
             }
             Expr::Test { value, name, args, negated } => {
                 let (value, args) = (self.eval(value)?, self.args(args)?);
-                Ok(Value::Bool(filters::test(self, name, &value, &args.plain)? != *negated))
+                Ok(Value::Bool(filters::test(&self.ops, name, &value, &args.plain)? != *negated))
             }
             Expr::Unary(sign, value) => {
                 let value = self.eval(value)?;
                 match (&value, value.as_int()) {
                     (_, Some(n)) => Ok(Value::Int(if *sign == '-' { n.wrapping_neg() } else { n })),
                     (Value::Float(x), _) => Ok(Value::Float(if *sign == '-' { -x } else { *x })),
-                    _ => Err(self.fault(format!("no sign for {}", value.type_name()))),
+                    _ => Err(self.ops.fault(format!("no sign for {}", value.type_name()))),
                 }
             }
             Expr::Binary(a, op, b) => {
@@ -518,14 +376,14 @@ impl Vm {
                 let mut left = self.eval(first)?;
                 for (op, right) in rest {
                     let right = self.eval(right)?;
-                    if !self.holds(&left, op, &right)? {
+                    if !self.ops.holds(&left, op, &right)? {
                         return Ok(Value::Bool(false));
                     }
                     left = right;
                 }
                 Ok(Value::Bool(true))
             }
-            _ => Err(self.fault("not an expression")),
+            _ => Err(self.ops.fault("not an expression")),
         }
     }
 
@@ -537,10 +395,12 @@ impl Vm {
                 Arg::Named(name, value) => out.named.push((name.clone(), self.eval(value)?)),
                 Arg::Spread(value) => {
                     let value = self.eval(value)?;
-                    out.plain.extend(self.items(&value)?.items.iter().cloned());
+                    out.plain.extend(self.ops.items(&value)?.items.iter().cloned());
                 }
                 Arg::SpreadNamed(value) => {
-                    let Value::Dict(dict) = self.eval(value)? else { return Err(self.fault("** needs a dictionary")) };
+                    let Value::Dict(dict) = self.eval(value)? else {
+                        return Err(self.ops.fault("** needs a dictionary"));
+                    };
                     for (key, value) in &dict.entries {
                         out.named.push((key.to_text().as_str().to_owned(), value.clone()));
                     }
@@ -554,12 +414,12 @@ impl Vm {
         if let Expr::Attribute(value, method) = function {
             let value = self.eval(value)?;
             let args = self.args(args)?;
-            if methods::has(&value, method) {
-                return methods::call(self, &value, method, &args);
+            if has_method(&value, method) {
+                return methods::call(&self.ops, &value, method, &args);
             }
-            let function = self.attribute(&value, method)?;
+            let function = self.ops.attribute(&value, method)?;
             if let Value::Undefined(_) = function {
-                return Err(self.fault(format!("{} has no method {method}", value.type_name())));
+                return Err(self.ops.fault(format!("{} has no method {method}", value.type_name())));
             }
             return self.call_value(&function, args);
         }
@@ -567,7 +427,7 @@ impl Vm {
         let function = self.eval(function)?;
         let args = self.args(args)?;
         if let Value::Undefined(_) = function {
-            return Err(self.fault(format!("{name} is undefined")));
+            return Err(self.ops.fault(format!("{name} is undefined")));
         }
         self.call_value(&function, args)
     }
@@ -575,9 +435,9 @@ impl Vm {
     fn call_value(&mut self, function: &Value, args: Args) -> Result<Value, Fault> {
         match function {
             Value::Macro(function) => self.nested(|vm| vm.call_macro(function, args)),
-            Value::Method(method) => methods::call(self, &method.0, &method.1, &args),
+            Value::Method(method) => methods::call(&self.ops, &method.0, &method.1, &args),
             Value::Function(name) => self.builtin(name, args),
-            other => Err(self.fault(format!("{} cannot be called", other.type_name()))),
+            other => Err(self.ops.fault(format!("{} cannot be called", other.type_name()))),
         }
     }
 
@@ -585,32 +445,33 @@ impl Vm {
         let first = args.plain.first();
         match name {
             "raise_exception" => {
-                let message = first.map(|value| self.text(value)).transpose()?.unwrap_or_default();
-                Err(self.fault(message.as_str()))
+                let message = first.map(|value| self.ops.text(value)).transpose()?.unwrap_or_default();
+                Err(self.ops.fault(message.as_str()))
             }
             "strftime_now" => {
-                let format = first.and_then(Value::as_str).ok_or_else(|| self.fault("strftime_now needs a format"))?;
-                self.made(Text::new(super::dates::strftime(format, self.now)))
+                let format =
+                    first.and_then(Value::as_str).ok_or_else(|| self.ops.fault("strftime_now needs a format"))?;
+                self.ops.made(Text::new(super::dates::strftime(format, self.ops.now)))
             }
             "range" => {
                 let number = |i: usize| args.plain.get(i).and_then(Value::as_int);
                 let (start, end) = match (number(0), number(1)) {
                     (Some(end), None) => (0, end),
                     (Some(start), Some(end)) => (start, end),
-                    _ => return Err(self.fault("range needs whole numbers")),
+                    _ => return Err(self.ops.fault("range needs whole numbers")),
                 };
                 let step = number(2).unwrap_or(1);
                 if step == 0 {
-                    return Err(self.fault("a range cannot have steps of 0"));
+                    return Err(self.ops.fault("a range cannot have steps of 0"));
                 }
                 let count = (i128::from(end) - i128::from(start) + i128::from(step) - i128::from(step.signum()))
                     / i128::from(step);
                 let count = usize::try_from(count.max(0)).unwrap_or(usize::MAX);
                 if count > 100_000 {
-                    return Err(self.fault("a range of more than 100000 numbers"));
+                    return Err(self.ops.fault("a range of more than 100000 numbers"));
                 }
                 let numbers = (0..count as i64).map(|i| Value::Int(start + i * step));
-                self.list(numbers.collect())
+                self.ops.list(numbers.collect())
             }
             "namespace" | "dict" => {
                 let mut entries: Vec<(Value, Value)> = Vec::new();
@@ -618,9 +479,9 @@ impl Vm {
                     Some(Value::Dict(dict)) => entries.extend(dict.entries.iter().cloned()),
                     Some(Value::List(list)) => {
                         for pair in &list.items {
-                            match self.items(pair)?.items.as_slice() {
+                            match self.ops.items(pair)?.items.as_slice() {
                                 [key, value] => entries.push((key.clone(), value.clone())),
-                                _ => return Err(self.fault("dict needs pairs")),
+                                _ => return Err(self.ops.fault("dict needs pairs")),
                             }
                         }
                     }
@@ -628,194 +489,59 @@ impl Vm {
                 }
                 entries.extend(args.named.into_iter().map(|(name, value)| (Value::str(name), value)));
                 if name == "dict" {
-                    return self.dict(entries);
+                    return self.ops.dict(entries);
                 }
                 if entries.iter().any(|(_, value)| value.holds_namespace()) {
-                    return Err(self.fault("a namespace cannot hold a namespace"));
+                    return Err(self.ops.fault("a namespace cannot hold a namespace"));
                 }
                 let values = entries.into_iter().map(|(key, value)| (key.to_text().as_str().to_owned(), value));
                 Ok(Value::Namespace(Rc::new(RefCell::new(values.collect()))))
             }
-            _ => Err(self.fault(format!("{name} is undefined"))),
-        }
-    }
-
-    /// `value.name`: a method of Python's, or what is stored under that name.
-    pub(super) fn attribute(&self, value: &Value, name: &str) -> Result<Value, Fault> {
-        if methods::has(value, name) {
-            return Ok(Value::Method(Rc::new((value.clone(), name.to_owned()))));
-        }
-        match value {
-            Value::Undefined(of) => Err(self.fault(undefined(of, name))),
-            Value::Dict(dict) => {
-                let key = Value::str(name);
-                let found = value::find(dict, &key, &mut |n| self.pay(n))?;
-                Ok(found.cloned().unwrap_or_else(|| Value::undefined(name)))
-            }
-            Value::Namespace(values) => {
-                let values = values.borrow();
-                let found = values.iter().find(|(other, _)| other == name);
-                Ok(found.map_or_else(|| Value::undefined(name), |(_, value)| value.clone()))
-            }
-            Value::Loop(state) => Ok(loop_attribute(&state.borrow(), name)),
-            Value::Macro(function) if name == "name" => Ok(Value::str(function.name.as_str())),
-            _ => Ok(Value::undefined(name)),
-        }
-    }
-
-    /// `value[key]`.
-    pub(super) fn item(&self, value: &Value, key: &Value) -> Result<Value, Fault> {
-        let at = |len: usize| {
-            let index = key.as_int()?;
-            let index = if index < 0 { index + i64::try_from(len).ok()? } else { index };
-            usize::try_from(index).ok().filter(|index| *index < len)
-        };
-        let missing = || Value::undefined("");
-        match value {
-            Value::Undefined(of) => Err(self.fault(undefined(of, self.text(key)?.as_str()))),
-            Value::Dict(dict) => {
-                if let Some(found) = value::find(dict, key, &mut |n| self.pay(n))? {
-                    return Ok(found.clone());
-                }
-                key.as_str().map_or_else(|| Ok(missing()), |name| self.attribute(value, name))
-            }
-            Value::List(list) if key.as_int().is_some() => {
-                Ok(at(list.items.len()).map_or_else(missing, |at| list.items[at].clone()))
-            }
-            Value::Str(text) if key.as_int().is_some() => {
-                self.pay(text.len() / 16)?;
-                let len = text.as_str().chars().count();
-                let found = at(len).and_then(|at| text.as_str().char_indices().nth(at));
-                Ok(found.map_or_else(missing, |(at, c)| Value::Str(text.part(&text.as_str()[at..at + c.len_utf8()]))))
-            }
-            _ => key.as_str().map_or_else(|| Ok(missing()), |name| self.attribute(value, name)),
-        }
-    }
-
-    /// `value[start:end:step]`.
-    pub(super) fn slice(&self, value: &Value, [start, end, step]: [Option<i64>; 3]) -> Result<Value, Fault> {
-        let step = step.unwrap_or(1);
-        if step == 0 {
-            return Err(self.fault("a slice cannot have steps of 0"));
-        }
-        let indices = |len: usize| -> Vec<usize> {
-            let n = i64::try_from(len).unwrap_or(i64::MAX);
-            let clamp = |i: i64, low: i64, high: i64| (if i < 0 { i.saturating_add(n) } else { i }).clamp(low, high);
-            let (mut at, end) = if step > 0 {
-                (clamp(start.unwrap_or(0), 0, n), clamp(end.unwrap_or(n), 0, n))
-            } else {
-                (clamp(start.unwrap_or(n - 1), -1, n - 1), end.map_or(-1, |end| clamp(end, -1, n - 1)))
-            };
-            let mut found = Vec::new();
-            while if step > 0 { at < end } else { at > end } {
-                found.extend(usize::try_from(at));
-                at = at.saturating_add(step);
-            }
-            found
-        };
-        match value {
-            Value::List(list) => {
-                self.pay_bytes(list.items.len() * size_of::<Value>())?;
-                let items = indices(list.items.len()).into_iter().map(|i| list.items[i].clone()).collect();
-                if list.is_tuple { self.tuple(items) } else { self.list(items) }
-            }
-            Value::Str(text) => {
-                self.pay_bytes(text.len() * 9)?;
-                let places: Vec<(usize, char)> = text.as_str().char_indices().collect();
-                let found = indices(places.len());
-                if step == 1 {
-                    let (Some(first), Some(last)) = (found.first(), found.last()) else {
-                        return Ok(Value::Str(text.part(&text.as_str()[..0])));
-                    };
-                    let end = places[*last].0 + places[*last].1.len_utf8();
-                    return Ok(Value::Str(text.part(&text.as_str()[places[*first].0..end])));
-                }
-                Ok(Value::Str(text.made(found.into_iter().map(|i| places[i].1).collect::<String>())))
-            }
-            Value::Undefined(of) => Err(self.fault(undefined(of, "[:]"))),
-            other => Err(self.fault(format!("{} cannot be sliced", other.type_name()))),
-        }
-    }
-
-    pub(super) fn holds(&self, a: &Value, op: &str, b: &Value) -> Result<bool, Fault> {
-        Ok(match op {
-            "==" => self.equal(a, b)?,
-            "!=" => !self.equal(a, b)?,
-            "in" => self.contains(b, a)?,
-            "not in" => !self.contains(b, a)?,
-            _ => {
-                let order = self.compare(a, b)?;
-                match op {
-                    "<" => order.is_lt(),
-                    "<=" => order.is_le(),
-                    ">" => order.is_gt(),
-                    _ => order.is_ge(),
-                }
-            }
-        })
-    }
-
-    fn contains(&self, container: &Value, item: &Value) -> Result<bool, Fault> {
-        match (container, item) {
-            (Value::Str(text), Value::Str(part)) => {
-                self.pay(text.len() / 16 + 1)?;
-                Ok(text.as_str().contains(part.as_str()))
-            }
-            (Value::Dict(dict), key) => Ok(value::find(dict, key, &mut |n| self.pay(n))?.is_some()),
-            (Value::List(list), item) => {
-                for other in &list.items {
-                    if self.equal(other, item)? {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
-            }
-            (Value::Undefined(_), _) => Ok(false),
-            _ => Err(self.fault(format!("{} is never in {}", item.type_name(), container.type_name()))),
+            _ => Err(self.ops.fault(format!("{name} is undefined"))),
         }
     }
 
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "as Python does")]
     fn binary(&self, a: &Value, op: &str, b: &Value) -> Result<Value, Fault> {
         if op == "~" {
-            let parts = [self.text(a)?, self.text(b)?];
-            return Ok(Value::Str(self.concat(&parts)?));
+            let parts = [self.ops.text(a)?, self.ops.text(b)?];
+            return Ok(Value::Str(self.ops.concat(&parts)?));
         }
         if let (Value::Str(text), "%") = (a, op) {
             let args = if let Value::List(list) = b { list.items.clone() } else { vec![b.clone()] };
-            return methods::percent(self, text, &args);
+            return methods::percent(&self.ops, text, &args);
         }
         match (a, op, b) {
             (Value::Str(a), "+", Value::Str(b)) => {
                 let markup = a.markup || b.markup;
                 let parts = if markup { [a.escaped(), b.escaped()] } else { [a.clone(), b.clone()] };
-                return Ok(Value::Str(self.concat(&parts)?.with_markup(markup)));
+                return Ok(Value::Str(self.ops.concat(&parts)?.with_markup(markup)));
             }
             (Value::List(a), "+", Value::List(b)) if a.is_tuple == b.is_tuple => {
-                self.pay_bytes((a.items.len() + b.items.len()) * size_of::<Value>())?;
+                self.ops.pay_bytes((a.items.len() + b.items.len()) * size_of::<Value>())?;
                 let items = a.items.iter().chain(&b.items).cloned().collect();
-                return if a.is_tuple { self.tuple(items) } else { self.list(items) };
+                return if a.is_tuple { self.ops.tuple(items) } else { self.ops.list(items) };
             }
             (Value::Str(text), "*", n) | (n, "*", Value::Str(text)) if n.as_int().is_some() => {
                 let n = usize::try_from(n.as_int().unwrap_or(0)).unwrap_or(0);
-                self.pay_bytes(text.len().saturating_mul(n))?;
+                self.ops.pay_bytes(text.len().saturating_mul(n))?;
                 return Ok(Value::Str(text.made(text.as_str().repeat(n))));
             }
             (Value::List(list), "*", n) if n.as_int().is_some() => {
                 let n = usize::try_from(n.as_int().unwrap_or(0)).unwrap_or(0);
-                self.pay_bytes(list.items.len().saturating_mul(n).saturating_mul(size_of::<Value>()))?;
+                self.ops.pay_bytes(list.items.len().saturating_mul(n).saturating_mul(size_of::<Value>()))?;
                 let items = list.items.iter().cycle().take(list.items.len() * n).cloned().collect();
-                return if list.is_tuple { self.tuple(items) } else { self.list(items) };
+                return if list.is_tuple { self.ops.tuple(items) } else { self.ops.list(items) };
             }
             _ => {}
         }
         let failed = || {
             let (a, b) = (a.type_name(), b.type_name());
-            self.fault(format!("tried to use {op} operator on unsupported types {a} and {b}"))
+            self.ops.fault(format!("tried to use {op} operator on unsupported types {a} and {b}"))
         };
-        let by_zero = || self.fault("division by zero");
+        let by_zero = || self.ops.fault("division by zero");
         if let (Some(a), Some(b)) = (a.as_int(), b.as_int()) {
-            let whole = |n: Option<i64>| n.map(Value::Int).ok_or_else(|| self.fault("a number that is too large"));
+            let whole = |n: Option<i64>| n.map(Value::Int).ok_or_else(|| self.ops.fault("a number that is too large"));
             return match op {
                 "+" => whole(a.checked_add(b)),
                 "-" => whole(a.checked_sub(b)),
@@ -844,39 +570,9 @@ impl Vm {
     }
 }
 
-fn undefined(of: &str, name: &str) -> String {
-    if of.is_empty() {
-        format!("no {name} in what is undefined")
-    } else {
-        format!("{of} is undefined, so it has no {name}")
-    }
-}
-
 fn set_attribute(values: &mut Vec<(String, Value)>, name: &str, value: Value) {
     match values.iter_mut().find(|(other, _)| other == name) {
         Some(entry) => entry.1 = value,
         None => values.push((name.to_owned(), value)),
-    }
-}
-
-fn loop_attribute(state: &Loop, name: &str) -> Value {
-    let (index, len) = (state.index, state.items.items.len());
-    let int = |n: usize| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
-    let item = |at: Option<usize>| {
-        at.and_then(|at| state.items.items.get(at)).cloned().unwrap_or_else(|| Value::undefined(name))
-    };
-    match name {
-        "index" => int(index + 1),
-        "index0" => int(index),
-        "revindex" => int(len - index),
-        "revindex0" => int(len - index - 1),
-        "first" => Value::Bool(index == 0),
-        "last" => Value::Bool(index + 1 == len),
-        "length" => int(len),
-        "previtem" => item(index.checked_sub(1)),
-        "nextitem" => item(Some(index + 1)),
-        "depth" => Value::Int(1),
-        "depth0" => Value::Int(0),
-        _ => Value::undefined(name),
     }
 }

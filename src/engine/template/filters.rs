@@ -2,40 +2,40 @@
 
 use std::cmp::Ordering;
 
-use super::eval::{Args, Vm};
+use super::ops::{Args, Ops};
 use super::text::{Builder, Text};
 use super::value::Value;
 use super::{Fault, json, methods};
 
 /// `value | name(args)`.
 #[allow(clippy::too_many_lines, reason = "one arm a filter")]
-pub(super) fn apply(vm: &mut Vm, name: &str, value: &Value, args: Args) -> Result<Value, Fault> {
+pub(super) fn apply(ops: &Ops, name: &str, value: &Value, args: Args) -> Result<Value, Fault> {
     let first = args.plain.first();
     let named = |wanted: &str| args.named.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
-    let text = || vm.text(value);
+    let text = || ops.text(value);
     match name {
-        "tojson" => json::tojson(vm, value, &args),
+        "tojson" => json::tojson(ops, value, &args),
         "trim" => {
             let text = Value::Str(text()?);
-            methods::call(vm, &text, "strip", &args)
+            methods::call(ops, &text, "strip", &args)
         }
         "upper" | "lower" | "capitalize" | "title" | "center" => {
             let text = Value::Str(text()?);
-            methods::call(vm, &text, name, &args)
+            methods::call(ops, &text, name, &args)
         }
         "string" => Ok(Value::Str(text()?)),
         "safe" => Ok(Value::Str(text()?.with_markup(true))),
-        "escape" | "e" => vm.made(text()?.escaped()),
-        "forceescape" => vm.made(text()?.escaped_again()),
+        "escape" | "e" => ops.made(text()?.escaped()),
+        "forceescape" => ops.made(text()?.escaped_again()),
         "replace" => {
-            let argument = |i: usize| args.plain.get(i).map_or_else(|| Ok(Text::default()), |value| vm.text(value));
+            let argument = |i: usize| args.plain.get(i).map_or_else(|| Ok(Text::default()), |value| ops.text(value));
             let (old, new) = (argument(0)?, argument(1)?);
             let count = args.plain.get(2).and_then(Value::as_int).and_then(|n| usize::try_from(n).ok());
             let plain = text()?.with_markup(false);
-            Ok(Value::Str(methods::replace(vm, &plain, old.as_str(), &new, count.unwrap_or(usize::MAX))?))
+            Ok(Value::Str(methods::replace(ops, &plain, old.as_str(), &new, count.unwrap_or(usize::MAX))?))
         }
-        "indent" => indent(vm, &text()?, &args),
-        "format" => methods::percent(vm, &text()?, &args.plain),
+        "indent" => indent(ops, &text()?, &args),
+        "format" => methods::percent(ops, &text()?, &args.plain),
         "urlencode" => {
             let safe = |b: u8| b.is_ascii_alphanumeric() || b"_.-~/".contains(&b);
             let text = text()?;
@@ -44,64 +44,64 @@ pub(super) fn apply(vm: &mut Vm, name: &str, value: &Value, args: Args) -> Resul
                 .bytes()
                 .map(|b| if safe(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
                 .collect();
-            vm.made(text.made(out))
+            ops.made(text.made(out))
         }
         "wordcount" => Ok(Value::Int(i64::try_from(text()?.as_str().split_whitespace().count()).unwrap_or(i64::MAX))),
-        "length" | "count" => length(vm, value),
+        "length" | "count" => length(ops, value),
         "default" | "d" => {
             let falsy = args.plain.get(1).or(named("boolean")).is_some_and(Value::is_true) && !value.is_true();
             let default = first.or(named("default_value")).cloned().unwrap_or_else(|| Value::str(""));
             Ok(if matches!(value, Value::Undefined(_)) || falsy { default } else { value.clone() })
         }
-        "list" => Ok(vm.list(vm.items(value)?.items.clone())?),
-        "first" => Ok(vm.items(value)?.items.first().cloned().unwrap_or_else(|| Value::undefined("first"))),
-        "last" => Ok(vm.items(value)?.items.last().cloned().unwrap_or_else(|| Value::undefined("last"))),
+        "list" => Ok(ops.list(ops.items(value)?.items.clone())?),
+        "first" => Ok(ops.items(value)?.items.first().cloned().unwrap_or_else(|| Value::undefined("first"))),
+        "last" => Ok(ops.items(value)?.items.last().cloned().unwrap_or_else(|| Value::undefined("last"))),
         "reverse" => match value {
-            Value::Str(text) => vm.made(text.made(text.as_str().chars().rev().collect::<String>())),
+            Value::Str(text) => ops.made(text.made(text.as_str().chars().rev().collect::<String>())),
             other => {
-                let items = vm.items(other)?;
-                vm.list(items.items.iter().rev().cloned().collect())
+                let items = ops.items(other)?;
+                ops.list(items.items.iter().rev().cloned().collect())
             }
         },
         "join" => {
-            let items = vm.items(value)?;
+            let items = ops.items(value)?;
             let attribute = args.plain.get(1).or(named("attribute")).cloned();
             let mut parts = Vec::new();
             for item in &items.items {
-                let item = attribute.as_ref().map_or_else(|| Ok(item.clone()), |path| lookup(vm, item, path))?;
-                parts.push(vm.text(&item)?);
+                let item = attribute.as_ref().map_or_else(|| Ok(item.clone()), |path| lookup(ops, item, path))?;
+                parts.push(ops.text(&item)?);
             }
-            let separator = first.or(named("d")).map_or_else(|| Ok(Text::default()), |value| vm.text(value))?;
-            Ok(Value::Str(methods::join(vm, &separator, &parts)?))
+            let separator = first.or(named("d")).map_or_else(|| Ok(Text::default()), |value| ops.text(value))?;
+            Ok(Value::Str(methods::join(ops, &separator, &parts)?))
         }
         "items" => match value {
-            Value::Dict(_) => methods::call(vm, value, "items", &Args::default()),
-            Value::Undefined(_) => vm.list(Vec::new()),
-            other => Err(vm.fault(format!("{} has no items", other.type_name()))),
+            Value::Dict(_) => methods::call(ops, value, "items", &Args::default()),
+            Value::Undefined(_) => ops.list(Vec::new()),
+            other => Err(ops.fault(format!("{} has no items", other.type_name()))),
         },
-        "dictsort" => dictsort(vm, value, &args),
-        "sort" | "unique" | "min" | "max" | "groupby" => ordered(vm, name, value, &args),
+        "dictsort" => dictsort(ops, value, &args),
+        "sort" | "unique" | "min" | "max" | "groupby" => ordered(ops, name, value, &args),
         "sum" => {
             let mut sum = args.plain.get(1).or(named("start")).cloned().unwrap_or(Value::Int(0));
-            for item in &vm.items(value)?.items {
+            for item in &ops.items(value)?.items {
                 let item = match first.or(named("attribute")) {
-                    Some(path) if !matches!(path, Value::None) => lookup(vm, item, path)?,
+                    Some(path) if !matches!(path, Value::None) => lookup(ops, item, path)?,
                     _ => item.clone(),
                 };
                 sum = match (sum.as_int().zip(item.as_int()), sum.as_number().zip(item.as_number())) {
                     (Some((a, b)), _) => Value::Int(a.saturating_add(b)),
                     (None, Some((a, b))) => Value::Float(a + b),
-                    _ => return Err(vm.fault("a sum of what are no numbers")),
+                    _ => return Err(ops.fault("a sum of what are no numbers")),
                 };
             }
             Ok(sum)
         }
-        "map" => map(vm, value, args),
-        "select" | "reject" | "selectattr" | "rejectattr" => select(vm, name, value, &args),
-        "batch" | "slice" => batch(vm, name, value, &args),
+        "map" => map(ops, value, args),
+        "select" | "reject" | "selectattr" | "rejectattr" => select(ops, name, value, &args),
+        "batch" | "slice" => batch(ops, name, value, &args),
         "attr" => {
-            let name = first.and_then(Value::as_str).ok_or_else(|| vm.fault("attr needs a name"))?;
-            vm.attribute(value, name)
+            let name = first.and_then(Value::as_str).ok_or_else(|| ops.fault("attr needs a name"))?;
+            ops.attribute(value, name)
         }
         "int" => Ok(Value::Int(whole(value).or(first.and_then(Value::as_int)).unwrap_or(0))),
         "float" => {
@@ -111,16 +111,16 @@ pub(super) fn apply(vm: &mut Vm, name: &str, value: &Value, args: Args) -> Resul
         "abs" => match value {
             Value::Float(x) => Ok(Value::Float(x.abs())),
             other => {
-                other.as_int().map(|n| Value::Int(n.saturating_abs())).ok_or_else(|| vm.fault("no absolute value"))
+                other.as_int().map(|n| Value::Int(n.saturating_abs())).ok_or_else(|| ops.fault("no absolute value"))
             }
         },
         "round" => {
             let digits = first.and_then(Value::as_int).unwrap_or(0);
             let method = args.plain.get(1).or(named("method")).and_then(Value::as_str);
-            let x = value.as_number().ok_or_else(|| vm.fault("round needs a number"))?;
+            let x = value.as_number().ok_or_else(|| ops.fault("round needs a number"))?;
             Ok(Value::Float(rounded(x, digits, method)))
         }
-        other => Err(vm.fault(format!("no filter named {other}"))),
+        other => Err(ops.fault(format!("no filter named {other}"))),
     }
 }
 
@@ -142,36 +142,36 @@ fn rounded(x: f64, digits: i64, method: Option<&str>) -> f64 {
     scaled / scale
 }
 
-fn length(vm: &Vm, value: &Value) -> Result<Value, Fault> {
+fn length(ops: &Ops, value: &Value) -> Result<Value, Fault> {
     let n = match value {
         Value::Str(text) => {
-            vm.pay(text.len() / 16)?;
+            ops.pay(text.len() / 16)?;
             text.as_str().chars().count()
         }
         Value::List(list) => list.items.len(),
         Value::Dict(dict) => dict.entries.len(),
         Value::Undefined(_) => 0,
-        other => return Err(vm.fault(format!("{} has no length", other.type_name()))),
+        other => return Err(ops.fault(format!("{} has no length", other.type_name()))),
     };
     Ok(Value::Int(i64::try_from(n).unwrap_or(i64::MAX)))
 }
 
 /// What is found along a path such as `function.name`, or at an index.
-fn lookup(vm: &Vm, value: &Value, path: &Value) -> Result<Value, Fault> {
-    let Value::Str(path) = path else { return vm.item(value, path) };
+fn lookup(ops: &Ops, value: &Value, path: &Value) -> Result<Value, Fault> {
+    let Value::Str(path) = path else { return ops.item(value, path) };
     path.as_str().split('.').try_fold(value.clone(), |value, part| {
         let key = part.parse().map_or_else(|_| Value::str(part), Value::Int);
-        vm.item(&value, &key)
+        ops.item(&value, &key)
     })
 }
 
-fn indent(vm: &Vm, text: &Text, args: &Args) -> Result<Value, Fault> {
+fn indent(ops: &Ops, text: &Text, args: &Args) -> Result<Value, Fault> {
     let named = |wanted: &str| args.named.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
     let width = match args.plain.first().or(named("width")) {
         Some(Value::Str(width)) => width.clone(),
         Some(other) => {
             let n = other.as_int().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-            vm.pay_bytes(n)?;
+            ops.pay_bytes(n)?;
             Text::new(" ".repeat(n))
         }
         None => Text::new("    "),
@@ -179,7 +179,7 @@ fn indent(vm: &Vm, text: &Text, args: &Args) -> Result<Value, Fault> {
     let first = args.plain.get(1).or(named("first")).is_some_and(Value::is_true);
     let blank = args.plain.get(2).or(named("blank")).is_some_and(Value::is_true);
     let lines = text.as_str().matches('\n').count() + 1;
-    vm.pay_bytes(lines.saturating_mul(width.len()).saturating_add(text.len()))?;
+    ops.pay_bytes(lines.saturating_mul(width.len()).saturating_add(text.len()))?;
     let mut out = Builder::default();
     for (i, line) in text.as_str().split('\n').enumerate() {
         if i > 0 {
@@ -194,21 +194,21 @@ fn indent(vm: &Vm, text: &Text, args: &Args) -> Result<Value, Fault> {
 }
 
 /// A key to sort by: text in one case, unless cases differ.
-fn sort_key(vm: &Vm, value: &Value, case_sensitive: bool) -> Result<Value, Fault> {
+fn sort_key(ops: &Ops, value: &Value, case_sensitive: bool) -> Result<Value, Fault> {
     match value {
-        Value::Str(text) if !case_sensitive => vm.made(text.made(text.as_str().to_lowercase())),
+        Value::Str(text) if !case_sensitive => ops.made(text.made(text.as_str().to_lowercase())),
         other => Ok(other.clone()),
     }
 }
 
 /// Sorts by keys that may have no order.
-fn sort(vm: &Vm, pairs: &mut [(Value, Value)]) -> Result<(), Fault> {
+fn sort(ops: &Ops, pairs: &mut [(Value, Value)]) -> Result<(), Fault> {
     let mut failed = Ok(());
     pairs.sort_by(|a, b| {
         if failed.is_err() {
             return Ordering::Equal;
         }
-        vm.compare(&a.0, &b.0).unwrap_or_else(|fault| {
+        ops.compare(&a.0, &b.0).unwrap_or_else(|fault| {
             failed = Err(fault);
             Ordering::Equal
         })
@@ -216,25 +216,25 @@ fn sort(vm: &Vm, pairs: &mut [(Value, Value)]) -> Result<(), Fault> {
     failed
 }
 
-fn dictsort(vm: &Vm, value: &Value, args: &Args) -> Result<Value, Fault> {
-    let Value::Dict(dict) = value else { return Err(vm.fault("dictsort needs a dictionary")) };
+fn dictsort(ops: &Ops, value: &Value, args: &Args) -> Result<Value, Fault> {
+    let Value::Dict(dict) = value else { return Err(ops.fault("dictsort needs a dictionary")) };
     let named = |wanted: &str| args.named.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
     let case_sensitive = args.plain.first().or(named("case_sensitive")).is_some_and(Value::is_true);
     let by_value = args.plain.get(1).or(named("by")).and_then(Value::as_str) == Some("value");
     let mut pairs = Vec::new();
     for (key, value) in &dict.entries {
-        let by = sort_key(vm, if by_value { value } else { key }, case_sensitive)?;
-        pairs.push((by, vm.tuple(vec![key.clone(), value.clone()])?));
+        let by = sort_key(ops, if by_value { value } else { key }, case_sensitive)?;
+        pairs.push((by, ops.tuple(vec![key.clone(), value.clone()])?));
     }
-    sort(vm, &mut pairs)?;
+    sort(ops, &mut pairs)?;
     if args.plain.get(2).or(named("reverse")).is_some_and(Value::is_true) {
         pairs.reverse();
     }
-    vm.list(pairs.into_iter().map(|(_, pair)| pair).collect())
+    ops.list(pairs.into_iter().map(|(_, pair)| pair).collect())
 }
 
 /// `sort`, `unique`, `min`, `max` and `groupby`, which compare items or one of their attributes.
-fn ordered(vm: &Vm, name: &str, value: &Value, args: &Args) -> Result<Value, Fault> {
+fn ordered(ops: &Ops, name: &str, value: &Value, args: &Args) -> Result<Value, Fault> {
     let named = |wanted: &str| args.named.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
     let positional = |i: usize| args.plain.get(i);
     let (attribute, case_sensitive) = match name {
@@ -244,32 +244,32 @@ fn ordered(vm: &Vm, name: &str, value: &Value, args: &Args) -> Result<Value, Fau
     };
     let case_sensitive = case_sensitive.is_some_and(Value::is_true);
     let mut pairs = Vec::new();
-    for item in &vm.items(value)?.items {
+    for item in &ops.items(value)?.items {
         let by = match attribute {
-            Some(path) if !matches!(path, Value::None) => lookup(vm, item, path)?,
+            Some(path) if !matches!(path, Value::None) => lookup(ops, item, path)?,
             _ => item.clone(),
         };
-        pairs.push((sort_key(vm, &by, case_sensitive)?, item.clone()));
+        pairs.push((sort_key(ops, &by, case_sensitive)?, item.clone()));
     }
     match name {
         "unique" => {
             let mut kept: Vec<(Value, Value)> = Vec::new();
             'items: for pair in pairs {
                 for (other, _) in &kept {
-                    if vm.equal(other, &pair.0)? {
+                    if ops.equal(other, &pair.0)? {
                         continue 'items;
                     }
                 }
                 kept.push(pair);
             }
-            vm.list(kept.into_iter().map(|(_, item)| item).collect())
+            ops.list(kept.into_iter().map(|(_, item)| item).collect())
         }
         "min" | "max" => {
             let wanted = if name == "min" { Ordering::Less } else { Ordering::Greater };
             let mut best: Option<(Value, Value)> = None;
             for pair in pairs {
                 let better = match &best {
-                    Some((key, _)) => vm.compare(&pair.0, key)? == wanted,
+                    Some((key, _)) => ops.compare(&pair.0, key)? == wanted,
                     None => true,
                 };
                 if better {
@@ -279,77 +279,77 @@ fn ordered(vm: &Vm, name: &str, value: &Value, args: &Args) -> Result<Value, Fau
             Ok(best.map_or_else(|| Value::undefined(name), |(_, item)| item))
         }
         "groupby" => {
-            sort(vm, &mut pairs)?;
+            sort(ops, &mut pairs)?;
             let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
             for (key, item) in pairs {
                 match groups.last_mut() {
-                    Some((last, items)) if vm.equal(last, &key)? => items.push(item),
+                    Some((last, items)) if ops.equal(last, &key)? => items.push(item),
                     _ => groups.push((key, vec![item])),
                 }
             }
             let groups = groups.into_iter().map(|(key, items)| {
-                let items = vm.list(items)?;
-                vm.dict(vec![
+                let items = ops.list(items)?;
+                ops.dict(vec![
                     (Value::str("grouper"), key.clone()),
                     (Value::str("list"), items.clone()),
                     (Value::Int(0), key),
                     (Value::Int(1), items),
                 ])
             });
-            vm.list(groups.collect::<Result<_, _>>()?)
+            ops.list(groups.collect::<Result<_, _>>()?)
         }
         _ => {
-            sort(vm, &mut pairs)?;
+            sort(ops, &mut pairs)?;
             if positional(0).or(named("reverse")).is_some_and(Value::is_true) {
                 pairs.reverse();
             }
-            vm.list(pairs.into_iter().map(|(_, item)| item).collect())
+            ops.list(pairs.into_iter().map(|(_, item)| item).collect())
         }
     }
 }
 
-fn map(vm: &mut Vm, value: &Value, mut args: Args) -> Result<Value, Fault> {
-    let items = if value.is_true() { vm.items(value)? } else { vm.items(&Value::undefined(""))? };
+fn map(ops: &Ops, value: &Value, mut args: Args) -> Result<Value, Fault> {
+    let items = if value.is_true() { ops.items(value)? } else { ops.items(&Value::undefined(""))? };
     let attribute = args.named.iter().find(|(name, _)| name == "attribute").map(|(_, path)| path.clone());
     let mut out = Vec::new();
     if let Some(path) = attribute {
         let default = args.named.iter().find(|(name, _)| name == "default").map(|(_, value)| value.clone());
         for item in &items.items {
-            let found = lookup(vm, item, &path)?;
+            let found = lookup(ops, item, &path)?;
             let missing = matches!(found, Value::Undefined(_));
             out.push(default.clone().filter(|_| missing).unwrap_or(found));
         }
-        return vm.list(out);
+        return ops.list(out);
     }
     if args.plain.is_empty() {
-        return Err(vm.fault("map needs a filter or an attribute"));
+        return Err(ops.fault("map needs a filter or an attribute"));
     }
-    let filter = vm.text(&args.plain.remove(0))?;
+    let filter = ops.text(&args.plain.remove(0))?;
     for item in &items.items {
         let args = Args { plain: args.plain.clone(), named: args.named.clone() };
-        out.push(apply(vm, filter.as_str(), item, args)?);
+        out.push(apply(ops, filter.as_str(), item, args)?);
     }
-    vm.list(out)
+    ops.list(out)
 }
 
-fn select(vm: &mut Vm, name: &str, value: &Value, args: &Args) -> Result<Value, Fault> {
+fn select(ops: &Ops, name: &str, value: &Value, args: &Args) -> Result<Value, Fault> {
     let by_attribute = name.ends_with("attr");
     let wanted = name.starts_with("select");
     // Jinja passes over what is empty, `none` too.
-    let items = if value.is_true() { vm.items(value)? } else { vm.items(&Value::undefined(""))? };
+    let items = if value.is_true() { ops.items(value)? } else { ops.items(&Value::undefined(""))? };
     let (path, rest) = if by_attribute {
-        let path = args.plain.first().ok_or_else(|| vm.fault(format!("{name} needs an attribute")))?;
+        let path = args.plain.first().ok_or_else(|| ops.fault(format!("{name} needs an attribute")))?;
         (Some(path), &args.plain[1..])
     } else {
         (None, args.plain.as_slice())
     };
     let mut out = Vec::new();
     for item in &items.items {
-        let subject = path.map_or_else(|| Ok(item.clone()), |path| lookup(vm, item, path))?;
+        let subject = path.map_or_else(|| Ok(item.clone()), |path| lookup(ops, item, path))?;
         let holds = match rest.split_first() {
             Some((name, args)) => {
-                let name = vm.text(name)?;
-                test(vm, name.as_str(), &subject, args)?
+                let name = ops.text(name)?;
+                test(ops, name.as_str(), &subject, args)?
             }
             None => subject.is_true(),
         };
@@ -357,15 +357,15 @@ fn select(vm: &mut Vm, name: &str, value: &Value, args: &Args) -> Result<Value, 
             out.push(item.clone());
         }
     }
-    vm.list(out)
+    ops.list(out)
 }
 
-fn batch(vm: &Vm, name: &str, value: &Value, args: &Args) -> Result<Value, Fault> {
-    let items = vm.items(value)?;
+fn batch(ops: &Ops, name: &str, value: &Value, args: &Args) -> Result<Value, Fault> {
+    let items = ops.items(value)?;
     let n = args.plain.first().and_then(Value::as_int).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-    let n = n.ok_or_else(|| vm.fault(format!("{name} needs a number over 0")))?;
+    let n = n.ok_or_else(|| ops.fault(format!("{name} needs a number over 0")))?;
     let fill = args.plain.get(1);
-    vm.pay(n)?;
+    ops.pay(n)?;
     let mut groups: Vec<Vec<Value>> = if name == "batch" {
         items.items.chunks(n).map(<[Value]>::to_vec).collect()
     } else {
@@ -380,16 +380,16 @@ fn batch(vm: &Vm, name: &str, value: &Value, args: &Args) -> Result<Value, Fault
         groups
     };
     if let (Some(fill), Some(last), "batch") = (fill, groups.last_mut(), name) {
-        vm.pay_bytes(n.saturating_mul(size_of::<Value>()))?;
+        ops.pay_bytes(n.saturating_mul(size_of::<Value>()))?;
         last.resize(n, fill.clone());
     }
-    let groups = groups.into_iter().map(|group| vm.list(group));
-    vm.list(groups.collect::<Result<_, _>>()?)
+    let groups = groups.into_iter().map(|group| ops.list(group));
+    ops.list(groups.collect::<Result<_, _>>()?)
 }
 
 /// `value is name(args)`.
-pub(super) fn test(vm: &Vm, name: &str, value: &Value, args: &[Value]) -> Result<bool, Fault> {
-    let argument = || args.first().ok_or_else(|| vm.fault(format!("{name} needs an argument")));
+pub(super) fn test(ops: &Ops, name: &str, value: &Value, args: &[Value]) -> Result<bool, Fault> {
+    let argument = || args.first().ok_or_else(|| ops.fault(format!("{name} needs an argument")));
     Ok(match name {
         "defined" => !matches!(value, Value::Undefined(_)),
         "undefined" => matches!(value, Value::Undefined(_)),
@@ -409,12 +409,12 @@ pub(super) fn test(vm: &Vm, name: &str, value: &Value, args: &[Value]) -> Result
         "callable" => matches!(value, Value::Macro(_) | Value::Function(_) | Value::Method(_)),
         "escaped" => matches!(value, Value::Str(text) if text.markup),
         "upper" => {
-            vm.text(value)?.as_str().chars().any(char::is_uppercase)
-                && !vm.text(value)?.as_str().chars().any(char::is_lowercase)
+            ops.text(value)?.as_str().chars().any(char::is_uppercase)
+                && !ops.text(value)?.as_str().chars().any(char::is_lowercase)
         }
         "lower" => {
-            vm.text(value)?.as_str().chars().any(char::is_lowercase)
-                && !vm.text(value)?.as_str().chars().any(char::is_uppercase)
+            ops.text(value)?.as_str().chars().any(char::is_lowercase)
+                && !ops.text(value)?.as_str().chars().any(char::is_uppercase)
         }
         "odd" => value.as_int().is_some_and(|n| n % 2 != 0),
         "even" => value.as_int().is_some_and(|n| n % 2 == 0),
@@ -422,16 +422,16 @@ pub(super) fn test(vm: &Vm, name: &str, value: &Value, args: &[Value]) -> Result
             let n = argument()?.as_int().filter(|n| *n != 0);
             value.as_int().zip(n).is_some_and(|(value, n)| value.checked_rem(n) == Some(0))
         }
-        "in" => vm.holds(value, "in", argument()?)?,
-        "sameas" => vm.equal(value, argument()?)? && value.type_name() == argument()?.type_name(),
-        "eq" | "equalto" | "==" => vm.holds(value, "==", argument()?)?,
-        "ne" | "!=" => vm.holds(value, "!=", argument()?)?,
-        "lt" | "lessthan" | "<" => vm.holds(value, "<", argument()?)?,
-        "le" | "<=" => vm.holds(value, "<=", argument()?)?,
-        "gt" | "greaterthan" | ">" => vm.holds(value, ">", argument()?)?,
-        "ge" | ">=" => vm.holds(value, ">=", argument()?)?,
+        "in" => ops.holds(value, "in", argument()?)?,
+        "sameas" => ops.equal(value, argument()?)? && value.type_name() == argument()?.type_name(),
+        "eq" | "equalto" | "==" => ops.holds(value, "==", argument()?)?,
+        "ne" | "!=" => ops.holds(value, "!=", argument()?)?,
+        "lt" | "lessthan" | "<" => ops.holds(value, "<", argument()?)?,
+        "le" | "<=" => ops.holds(value, "<=", argument()?)?,
+        "gt" | "greaterthan" | ">" => ops.holds(value, ">", argument()?)?,
+        "ge" | ">=" => ops.holds(value, ">=", argument()?)?,
         "startingwith" => value.as_str().zip(argument()?.as_str()).is_some_and(|(a, b)| a.starts_with(b)),
         "endingwith" => value.as_str().zip(argument()?.as_str()).is_some_and(|(a, b)| a.ends_with(b)),
-        other => return Err(vm.fault(format!("no test named {other}"))),
+        other => return Err(ops.fault(format!("no test named {other}"))),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::eval::{Args, Vm};
+use super::ops::{Args, Ops};
 use super::text::{Builder, Text};
 use super::value::{Value, float};
 use super::{Fault, value};
@@ -20,7 +20,7 @@ struct Style {
 const MAX_INDENT: usize = 64;
 
 /// `json.dumps(value, ensure_ascii=False)`, with its keyword arguments.
-pub(super) fn tojson(vm: &Vm, value: &Value, args: &Args) -> Result<Value, Fault> {
+pub(super) fn tojson(ops: &Ops, value: &Value, args: &Args) -> Result<Value, Fault> {
     let mut style =
         Style { indent: None, sort_keys: false, ensure_ascii: false, separators: (", ".to_owned(), ": ".to_owned()) };
     // transformers: tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)
@@ -34,7 +34,7 @@ pub(super) fn tojson(vm: &Vm, value: &Value, args: &Args) -> Result<Value, Fault
             "indent" => {
                 let indent = value.as_int().map(|n| usize::try_from(n).unwrap_or(0));
                 if indent.is_some_and(|n| n > MAX_INDENT) {
-                    return Err(vm.fault(format!("an indent of more than {MAX_INDENT}")));
+                    return Err(ops.fault(format!("an indent of more than {MAX_INDENT}")));
                 }
                 style.indent = indent;
             }
@@ -46,7 +46,7 @@ pub(super) fn tojson(vm: &Vm, value: &Value, args: &Args) -> Result<Value, Fault
                 }
             }
             "sort_keys" => style.sort_keys = value.is_true(),
-            other => return Err(vm.fault(format!("tojson has no argument {other}"))),
+            other => return Err(ops.fault(format!("tojson has no argument {other}"))),
         }
     }
     if style.indent.is_some() {
@@ -56,14 +56,14 @@ pub(super) fn tojson(vm: &Vm, value: &Value, args: &Args) -> Result<Value, Fault
         style.separators = separators;
     }
     let overhead = style.separators.0.len() + style.separators.1.len() + style.indent.unwrap_or(0) * 8;
-    value::weigh(value, &mut |n| vm.pay_bytes(n.saturating_mul(16 + overhead)))?;
+    value::weigh(value, &mut |n| ops.pay_bytes(n.saturating_mul(16 + overhead)))?;
     let mut out = Builder::default();
-    style.write(vm, value, 0, &mut out)?;
-    vm.made(out.finish())
+    style.write(ops, value, 0, &mut out)?;
+    ops.made(out.finish())
 }
 
 impl Style {
-    fn write(&self, vm: &Vm, value: &Value, depth: usize, out: &mut Builder) -> Result<(), Fault> {
+    fn write(&self, ops: &Ops, value: &Value, depth: usize, out: &mut Builder) -> Result<(), Fault> {
         match value {
             Value::None => out.push_str("null"),
             Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
@@ -78,7 +78,7 @@ impl Style {
                 for (i, item) in list.items.iter().enumerate() {
                     out.push_str(if i > 0 { &self.separators.0 } else { "" });
                     self.open_line(depth + 1, out);
-                    self.write(vm, item, depth + 1, out)?;
+                    self.write(ops, item, depth + 1, out)?;
                 }
                 self.open_line(depth, out);
                 out.push_str("]");
@@ -96,12 +96,12 @@ impl Style {
                     self.open_line(depth + 1, out);
                     out.push(&self.string(&key));
                     out.push_str(&self.separators.1);
-                    self.write(vm, item, depth + 1, out)?;
+                    self.write(ops, item, depth + 1, out)?;
                 }
                 self.open_line(depth, out);
                 out.push_str("}");
             }
-            other => return Err(vm.fault(format!("no JSON for {}", other.type_name()))),
+            other => return Err(ops.fault(format!("no JSON for {}", other.type_name()))),
         }
         Ok(())
     }

@@ -1,108 +1,44 @@
 //! Methods of Python's strings, lists and dictionaries.
 
 use super::Fault;
-use super::eval::{Args, Vm};
+use super::ops::{Args, Ops};
 use super::text::Text;
 use super::value::{self, Value};
 
-const OF_STRINGS: [&str; 45] = [
-    "capitalize",
-    "casefold",
-    "center",
-    "count",
-    "encode",
-    "endswith",
-    "expandtabs",
-    "find",
-    "format",
-    "index",
-    "isalnum",
-    "isalpha",
-    "isascii",
-    "isdecimal",
-    "isdigit",
-    "isidentifier",
-    "islower",
-    "isnumeric",
-    "isprintable",
-    "isspace",
-    "istitle",
-    "isupper",
-    "join",
-    "ljust",
-    "lower",
-    "lstrip",
-    "partition",
-    "removeprefix",
-    "removesuffix",
-    "replace",
-    "rfind",
-    "rindex",
-    "rjust",
-    "rpartition",
-    "rsplit",
-    "rstrip",
-    "split",
-    "splitlines",
-    "startswith",
-    "strip",
-    "swapcase",
-    "title",
-    "translate",
-    "upper",
-    "zfill",
-];
-const OF_DICTIONARIES: [&str; 11] =
-    ["items", "keys", "values", "get", "copy", "pop", "popitem", "update", "clear", "setdefault", "fromkeys"];
-const OF_LISTS: [&str; 11] =
-    ["index", "count", "append", "extend", "insert", "pop", "remove", "reverse", "sort", "clear", "copy"];
-
-/// Whether `value` has a method of that name.
-pub(super) fn has(value: &Value, name: &str) -> bool {
+pub(super) fn call(ops: &Ops, value: &Value, name: &str, args: &Args) -> Result<Value, Fault> {
     match value {
-        Value::Str(_) => OF_STRINGS.contains(&name),
-        Value::Dict(_) => OF_DICTIONARIES.contains(&name),
-        Value::List(list) if list.is_tuple => matches!(name, "index" | "count"),
-        Value::List(_) => OF_LISTS.contains(&name),
-        Value::Loop(_) => matches!(name, "cycle" | "changed"),
-        _ => false,
-    }
-}
-
-pub(super) fn call(vm: &Vm, value: &Value, name: &str, args: &Args) -> Result<Value, Fault> {
-    match value {
-        Value::Str(text) => string(vm, text, name, args),
+        Value::Str(text) => string(ops, text, name, args),
         Value::Dict(dict) => match name {
             "items" => {
-                let pairs = dict.entries.iter().map(|(key, value)| vm.tuple(vec![key.clone(), value.clone()]));
-                vm.list(pairs.collect::<Result<_, _>>()?)
+                let pairs = dict.entries.iter().map(|(key, value)| ops.tuple(vec![key.clone(), value.clone()]));
+                ops.list(pairs.collect::<Result<_, _>>()?)
             }
-            "keys" => vm.list(dict.entries.iter().map(|(key, _)| key.clone()).collect()),
-            "values" => vm.list(dict.entries.iter().map(|(_, value)| value.clone()).collect()),
+            "keys" => ops.list(dict.entries.iter().map(|(key, _)| key.clone()).collect()),
+            "values" => ops.list(dict.entries.iter().map(|(_, value)| value.clone()).collect()),
             "get" => {
-                let key = args.plain.first().ok_or_else(|| vm.fault("get needs a key"))?;
-                let found = value::find(dict, key, &mut |n| vm.pay(n))?;
+                let key = args.plain.first().ok_or_else(|| ops.fault("get needs a key"))?;
+                let found = value::find(dict, key, &mut |n| ops.pay(n))?;
                 let default = args.plain.get(1).or(args.named.first().map(|(_, value)| value));
                 Ok(found.or(default).cloned().unwrap_or(Value::None))
             }
             "copy" => Ok(value.clone()),
-            _ => Err(vm.fault(format!("{name} would change a dictionary"))),
+            _ => Err(ops.fault(format!("{name} would change a dictionary"))),
         },
         Value::List(list) => match (name, args.plain.first()) {
             ("index" | "count", Some(wanted)) => {
                 let mut count = 0;
                 for (i, item) in list.items.iter().enumerate() {
-                    if vm.equal(item, wanted)? {
+                    if ops.equal(item, wanted)? {
                         if name == "index" {
                             return Ok(int(i));
                         }
                         count += 1;
                     }
                 }
-                if name == "count" { Ok(int(count)) } else { Err(vm.fault("the value is not in the list")) }
+                if name == "count" { Ok(int(count)) } else { Err(ops.fault("the value is not in the list")) }
             }
             ("copy", _) => Ok(value.clone()),
-            _ => Err(vm.fault(format!("{name} would change a list"))),
+            _ => Err(ops.fault(format!("{name} would change a list"))),
         },
         Value::Loop(state) if name == "cycle" => {
             let index = state.borrow().index;
@@ -110,14 +46,14 @@ pub(super) fn call(vm: &Vm, value: &Value, name: &str, args: &Args) -> Result<Va
             Ok(args.plain.get(index % count).cloned().unwrap_or(Value::None))
         }
         Value::Loop(state) => {
-            let now = vm.tuple(args.plain.clone())?;
+            let now = ops.tuple(args.plain.clone())?;
             let before = state.borrow_mut().last_changed.replace(now.clone());
             Ok(Value::Bool(match before {
-                Some(before) => !vm.equal(&before, &now)?,
+                Some(before) => !ops.equal(&before, &now)?,
                 None => true,
             }))
         }
-        other => Err(vm.fault(format!("{} has no method {name}", other.type_name()))),
+        other => Err(ops.fault(format!("{} has no method {name}", other.type_name()))),
     }
 }
 
@@ -127,7 +63,7 @@ fn int(n: usize) -> Value {
 
 /// Arguments of a string's method.
 struct Given<'a> {
-    vm: &'a Vm,
+    ops: &'a Ops,
     args: &'a Args,
 }
 
@@ -141,12 +77,12 @@ impl<'a> Given<'a> {
         match self.get(i, name) {
             None | Some(Value::None) => Ok(None),
             Some(Value::Str(text)) => Ok(Some(text)),
-            Some(other) => Err(self.vm.fault(format!("needs a string, not {}", other.type_name()))),
+            Some(other) => Err(self.ops.fault(format!("needs a string, not {}", other.type_name()))),
         }
     }
 
     fn needed(&self, i: usize, name: &str) -> Result<&'a Text, Fault> {
-        self.text(i, name)?.ok_or_else(|| self.vm.fault(format!("needs a {name}")))
+        self.text(i, name)?.ok_or_else(|| self.ops.fault(format!("needs a {name}")))
     }
 
     fn count(&self, i: usize, name: &str) -> Option<usize> {
@@ -155,15 +91,15 @@ impl<'a> Given<'a> {
 }
 
 #[allow(clippy::too_many_lines, reason = "one arm a method")]
-fn string(vm: &Vm, text: &Text, name: &str, args: &Args) -> Result<Value, Fault> {
-    let given = Given { vm, args };
+fn string(ops: &Ops, text: &Text, name: &str, args: &Args) -> Result<Value, Fault> {
+    let given = Given { ops, args };
     let s = text.as_str();
-    vm.pay_bytes(s.len())?;
+    ops.pay_bytes(s.len())?;
     let list = |parts: Vec<&str>| {
-        vm.pay_bytes(parts.len() * 32)?;
-        vm.list(parts.into_iter().map(|part| Value::Str(text.part(part))).collect())
+        ops.pay_bytes(parts.len() * 32)?;
+        ops.list(parts.into_iter().map(|part| Value::Str(text.part(part))).collect())
     };
-    let made = |out: String| vm.made(text.made(out));
+    let made = |out: String| ops.made(text.made(out));
     let all = |test: fn(char) -> bool| Ok(Value::Bool(!s.is_empty() && s.chars().all(test)));
     match name {
         "strip" | "lstrip" | "rstrip" => {
@@ -190,7 +126,7 @@ fn string(vm: &Vm, text: &Text, name: &str, args: &Args) -> Result<Value, Fault>
         "split" | "rsplit" => {
             let max = given.count(1, "maxsplit").unwrap_or(usize::MAX);
             let parts = match (given.text(0, "sep")?.map(Text::as_str), name) {
-                (Some(""), _) => return Err(vm.fault("empty separator")),
+                (Some(""), _) => return Err(ops.fault("empty separator")),
                 (Some(sep), "split") => s.splitn(max.saturating_add(1), sep).collect(),
                 (Some(sep), _) => {
                     let mut parts: Vec<&str> = s.rsplitn(max.saturating_add(1), sep).collect();
@@ -216,13 +152,13 @@ fn string(vm: &Vm, text: &Text, name: &str, args: &Args) -> Result<Value, Fault>
                 None if name == "partition" => [text.clone(), Text::default(), Text::default()],
                 None => [Text::default(), Text::default(), text.clone()],
             };
-            vm.tuple(parts.map(Value::Str).to_vec())
+            ops.tuple(parts.map(Value::Str).to_vec())
         }
         "startswith" | "endswith" => {
             let affixes = match given.get(0, "prefix") {
                 Some(Value::Str(affix)) => vec![affix.as_str()],
                 Some(Value::List(list)) => list.items.iter().filter_map(Value::as_str).collect(),
-                _ => return Err(vm.fault(format!("{name} needs a string"))),
+                _ => return Err(ops.fault(format!("{name} needs a string"))),
             };
             let found = affixes.iter().any(|a| if name == "startswith" { s.starts_with(a) } else { s.ends_with(a) });
             Ok(Value::Bool(found))
@@ -232,7 +168,7 @@ fn string(vm: &Vm, text: &Text, name: &str, args: &Args) -> Result<Value, Fault>
         "replace" => {
             let (old, new) = (given.needed(0, "old")?, given.needed(1, "new")?);
             let new = if text.markup { new.escaped() } else { new.clone() };
-            let replaced = replace(vm, text, old.as_str(), &new, given.count(2, "count").unwrap_or(usize::MAX))?;
+            let replaced = replace(ops, text, old.as_str(), &new, given.count(2, "count").unwrap_or(usize::MAX))?;
             Ok(Value::Str(replaced.with_markup(text.markup)))
         }
         "find" | "rfind" | "index" | "rindex" => {
@@ -241,7 +177,7 @@ fn string(vm: &Vm, text: &Text, name: &str, args: &Args) -> Result<Value, Fault>
             match at {
                 Some(at) => Ok(int(s[..at].chars().count())),
                 None if name.ends_with("find") => Ok(Value::Int(-1)),
-                None => Err(vm.fault("substring not found")),
+                None => Err(ops.fault("substring not found")),
             }
         }
         "count" => {
@@ -249,15 +185,15 @@ fn string(vm: &Vm, text: &Text, name: &str, args: &Args) -> Result<Value, Fault>
             Ok(int(if part.is_empty() { s.chars().count() + 1 } else { s.matches(part).count() }))
         }
         "join" => {
-            let items = vm.items(given.get(0, "iterable").ok_or_else(|| vm.fault("join needs a list"))?)?;
+            let items = ops.items(given.get(0, "iterable").ok_or_else(|| ops.fault("join needs a list"))?)?;
             let parts = items.items.iter().map(|item| match item {
                 Value::Str(item) => Ok(if text.markup { item.escaped() } else { item.clone() }),
-                other => Err(vm.fault(format!("join needs strings, not {}", other.type_name()))),
+                other => Err(ops.fault(format!("join needs strings, not {}", other.type_name()))),
             });
-            Ok(Value::Str(join(vm, text, &parts.collect::<Result<Vec<_>, _>>()?)?.with_markup(text.markup)))
+            Ok(Value::Str(join(ops, text, &parts.collect::<Result<Vec<_>, _>>()?)?.with_markup(text.markup)))
         }
-        "ljust" | "rjust" | "center" | "zfill" => justify(vm, text, name, &given),
-        "format" => format_braces(vm, text, args),
+        "ljust" | "rjust" | "center" | "zfill" => justify(ops, text, name, &given),
+        "format" => format_braces(ops, text, args),
         "isdigit" | "isdecimal" | "isnumeric" => all(char::is_numeric),
         "isalpha" => all(char::is_alphabetic),
         "isalnum" => all(char::is_alphanumeric),
@@ -271,7 +207,7 @@ fn string(vm: &Vm, text: &Text, name: &str, args: &Args) -> Result<Value, Fault>
             let first = s.starts_with(|c: char| c.is_alphabetic() || c == '_');
             Ok(Value::Bool(first && s.chars().all(|c| c.is_alphanumeric() || c == '_')))
         }
-        _ => Err(vm.fault(format!("strings have no method {name} here"))),
+        _ => Err(ops.fault(format!("strings have no method {name} here"))),
     }
 }
 
@@ -321,7 +257,7 @@ fn last_words(s: &str, max: usize) -> Vec<&str> {
 }
 
 /// `text` with at most `count` of `old` made `new`.
-pub(super) fn replace(vm: &Vm, text: &Text, old: &str, new: &Text, count: usize) -> Result<Text, Fault> {
+pub(super) fn replace(ops: &Ops, text: &Text, old: &str, new: &Text, count: usize) -> Result<Text, Fault> {
     let mut parts = Vec::new();
     let mut done = 0;
     for (at, found) in text.as_str().match_indices(old).take(count) {
@@ -330,11 +266,11 @@ pub(super) fn replace(vm: &Vm, text: &Text, old: &str, new: &Text, count: usize)
         done = at + found.len();
     }
     parts.push(text.part(&text.as_str()[done..]));
-    vm.pay(parts.len())?;
-    vm.concat(&parts)
+    ops.pay(parts.len())?;
+    ops.concat(&parts)
 }
 
-pub(super) fn join(vm: &Vm, separator: &Text, parts: &[Text]) -> Result<Text, Fault> {
+pub(super) fn join(ops: &Ops, separator: &Text, parts: &[Text]) -> Result<Text, Fault> {
     let mut all = Vec::with_capacity(parts.len() * 2);
     for (i, part) in parts.iter().enumerate() {
         if i > 0 {
@@ -342,14 +278,14 @@ pub(super) fn join(vm: &Vm, separator: &Text, parts: &[Text]) -> Result<Text, Fa
         }
         all.push(part.clone());
     }
-    vm.concat(&all)
+    ops.concat(&all)
 }
 
-fn justify(vm: &Vm, text: &Text, name: &str, given: &Given<'_>) -> Result<Value, Fault> {
+fn justify(ops: &Ops, text: &Text, name: &str, given: &Given<'_>) -> Result<Value, Fault> {
     let width = given.count(0, "width").unwrap_or(0);
     let fill = given.text(1, "fillchar")?.map_or(" ", Text::as_str);
     let missing = width.saturating_sub(text.as_str().chars().count());
-    vm.pay_bytes(missing.saturating_mul(fill.len()))?;
+    ops.pay_bytes(missing.saturating_mul(fill.len()))?;
     if missing == 0 {
         return Ok(Value::Str(text.clone()));
     }
@@ -372,23 +308,23 @@ fn justify(vm: &Vm, text: &Text, name: &str, given: &Given<'_>) -> Result<Value,
 
 /// A number or text in a width: `flags`, width and precision as `%` and `{:}` have them.
 fn formatted(
-    vm: &Vm,
+    ops: &Ops,
     value: &Value,
     flags: &str,
     kind: char,
     width: usize,
     precision: Option<usize>,
 ) -> Result<Text, Fault> {
-    vm.pay_bytes(width.saturating_add(precision.unwrap_or(0)))?;
-    let text = vm.text(value)?;
+    ops.pay_bytes(width.saturating_add(precision.unwrap_or(0)))?;
+    let text = ops.text(value)?;
     let number = value.as_number();
     let out = match kind {
         'd' | 'i' | 'u' => {
-            let n = number.ok_or_else(|| vm.fault(format!("a number is required, not {}", value.type_name())))?;
+            let n = number.ok_or_else(|| ops.fault(format!("a number is required, not {}", value.type_name())))?;
             value.as_int().map_or_else(|| format!("{:.0}", n.trunc()), |n| n.to_string())
         }
         'f' | 'F' | 'e' | 'g' => {
-            let x = number.ok_or_else(|| vm.fault(format!("a number is required, not {}", value.type_name())))?;
+            let x = number.ok_or_else(|| ops.fault(format!("a number is required, not {}", value.type_name())))?;
             match kind {
                 'e' => format!("{x:.*e}", precision.unwrap_or(6)),
                 'g' => value::float(x).trim_end_matches(".0").to_owned(),
@@ -431,7 +367,7 @@ fn number_at(spec: &str, at: &mut usize) -> Option<usize> {
 }
 
 /// Python's `text % args`.
-pub(super) fn percent(vm: &Vm, text: &Text, args: &[Value]) -> Result<Value, Fault> {
+pub(super) fn percent(ops: &Ops, text: &Text, args: &[Value]) -> Result<Value, Fault> {
     let s = text.as_str();
     let mut parts = Vec::new();
     let (mut done, mut args) = (0, args.iter());
@@ -448,25 +384,25 @@ pub(super) fn percent(vm: &Vm, text: &Text, args: &[Value]) -> Result<Value, Fau
         } else {
             None
         };
-        let kind = s[at..].chars().next().ok_or_else(|| vm.fault("incomplete format"))?;
+        let kind = s[at..].chars().next().ok_or_else(|| ops.fault("incomplete format"))?;
         done = at + kind.len_utf8();
         if kind == '%' {
             parts.push(Text::new("%"));
             continue;
         }
-        let value = args.next().ok_or_else(|| vm.fault("not enough arguments for a format"))?;
-        let value = formatted(vm, value, flags, kind, width, precision)?;
+        let value = args.next().ok_or_else(|| ops.fault("not enough arguments for a format"))?;
+        let value = formatted(ops, value, flags, kind, width, precision)?;
         parts.push(if text.markup { value.escaped() } else { value });
     }
     if args.next().is_some() {
-        return Err(vm.fault("too many arguments for a format"));
+        return Err(ops.fault("too many arguments for a format"));
     }
     parts.push(text.part(&s[done..]));
-    Ok(Value::Str(vm.concat(&parts)?.with_markup(text.markup)))
+    Ok(Value::Str(ops.concat(&parts)?.with_markup(text.markup)))
 }
 
 /// Python's `text.format(...)`.
-fn format_braces(vm: &Vm, text: &Text, args: &Args) -> Result<Value, Fault> {
+fn format_braces(ops: &Ops, text: &Text, args: &Args) -> Result<Value, Fault> {
     let s = text.as_str();
     let mut parts = Vec::new();
     let (mut done, mut next) = (0, 0);
@@ -478,7 +414,7 @@ fn format_braces(vm: &Vm, text: &Text, args: &Args) -> Result<Value, Fault> {
             done = at + 2;
             continue;
         }
-        let end = rest.find('}').filter(|_| rest.starts_with('{')).ok_or_else(|| vm.fault("a lone brace"))?;
+        let end = rest.find('}').filter(|_| rest.starts_with('{')).ok_or_else(|| ops.fault("a lone brace"))?;
         let (name, spec) = rest[1..end].split_once(':').unwrap_or((&rest[1..end], ""));
         let value = if name.is_empty() {
             next += 1;
@@ -488,7 +424,7 @@ fn format_braces(vm: &Vm, text: &Text, args: &Args) -> Result<Value, Fault> {
         } else {
             args.named.iter().find(|(other, _)| other == name).map(|(_, value)| value)
         };
-        let value = value.ok_or_else(|| vm.fault("not enough arguments for a format"))?;
+        let value = value.ok_or_else(|| ops.fault("not enough arguments for a format"))?;
         let flags = spec.bytes().take_while(|c| b"<>^+-0".contains(c)).count();
         let mut place = flags;
         let width = number_at(spec, &mut place).unwrap_or(0);
@@ -500,10 +436,10 @@ fn format_braces(vm: &Vm, text: &Text, args: &Args) -> Result<Value, Fault> {
         };
         let kind = spec[place..].chars().next().unwrap_or(if precision.is_some() { 'f' } else { 's' });
         let flags = format!("{}t", &spec[..flags]);
-        let value = formatted(vm, value, &flags, kind, width, precision)?;
+        let value = formatted(ops, value, &flags, kind, width, precision)?;
         parts.push(if text.markup { value.escaped() } else { value });
         done = at + end + 1;
     }
     parts.push(text.part(&s[done..]));
-    Ok(Value::Str(vm.concat(&parts)?.with_markup(text.markup)))
+    Ok(Value::Str(ops.concat(&parts)?.with_markup(text.markup)))
 }

@@ -14,7 +14,9 @@ mod eval;
 mod filters;
 mod json;
 mod lexer;
+mod method_names;
 mod methods;
+mod ops;
 mod parser;
 mod text;
 mod value;
@@ -211,7 +213,7 @@ impl ChatTemplate {
 
     fn run(&self, messages: &Json, options: &TemplateOptions) -> Result<Rendered, Error> {
         let size = text_bytes(messages) + options.variables.values().map(text_bytes).sum::<u64>();
-        let budget = eval::Budget { steps: STEPS + STEPS_PER_BYTE * size, bytes: BYTES + BYTES_PER_BYTE * size };
+        let budget = ops::Budget { steps: STEPS + STEPS_PER_BYTE * size, bytes: BYTES + BYTES_PER_BYTE * size };
         let deep = |value::TooDeep| Error::Template { line: None, message: "messages that nest too deeply".to_owned() };
         let mut variables = Vec::new();
         for (name, json) in &options.variables {

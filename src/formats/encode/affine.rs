@@ -2,7 +2,8 @@
 
 use super::super_blocks::{put_affine, side_by_side};
 use crate::formats::{Affine, SUB_BLOCKS, SUPER_BLOCK, Search};
-use crate::simd::lanes::{LANES, Lanes, ROUND};
+use crate::simd::LANES;
+use crate::simd::lanes::{Lanes, ROUND};
 
 /// Magnitudes below this are rounded right by adding [`ROUND`].
 const EXACT: f32 = 4_194_304.0;

@@ -3,7 +3,8 @@
 use super::encode_scalar;
 use crate::TensorType;
 use crate::formats::{BLOCK, put_block};
-use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::Lanes;
 
 /// Blocks of a group.
 type Group = [[f32; BLOCK]; LANES];

@@ -2,7 +2,8 @@
 
 use half::bf16;
 
-use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::Lanes;
 
 /// Encodes F16.
 #[inline(always)]

@@ -5,7 +5,8 @@
 
 use super::super_blocks::{greatest, put_symmetric, side_by_side};
 use crate::formats::{SUPER_BLOCK, Symmetric, TINY};
-use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::Lanes;
 
 /// Passes over a sub-block, the most.
 const PASSES: usize = 5;

@@ -1,7 +1,8 @@
 //! What the searches have in common: sub-blocks into lanes, and codes from the scales as they were stored.
 
 use crate::formats::{Affine, SUB_BLOCKS, SUPER_BLOCK, Symmetric, search_affine};
-use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::Lanes;
 
 /// Element `i` of sixteen sub-blocks of `N` elements, which lie one after the other, as vector `i`.
 #[inline(always)]

@@ -2,7 +2,8 @@
 
 use super::super_blocks::{greatest, put_symmetric, side_by_side};
 use crate::formats::{SUPER_BLOCK, Symmetric, TINY};
-use crate::simd::lanes::{LANES, Lanes, ROUND};
+use crate::simd::LANES;
+use crate::simd::lanes::{Lanes, ROUND};
 
 /// Encodes super-blocks.
 #[inline(always)]

@@ -6,7 +6,8 @@ use super::{Encode, encode_with};
 use crate::TensorType;
 use crate::formats::{codec, codecs};
 use crate::simd::Isa;
-use crate::simd::lanes::{Kernel, Scalar};
+use crate::simd::lanes::Kernel;
+use crate::simd::scalar::Scalar;
 
 /// Every type that can be written.
 fn types() -> impl Iterator<Item = TensorType> {

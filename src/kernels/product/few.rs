@@ -7,12 +7,14 @@
 
 use std::ops::Range;
 
-use super::input::{Activations, Quantized, Tokens};
+use super::activations::Activations;
+use super::input::{Quantized, Tokens};
 use super::matrix::{Matrix, ReadAhead};
 use crate::formats::view::{BlockFormat, FloatFormat, Heads, SubScales, SuperBlockFormat, ViewVisitor};
 use crate::formats::{self, Format};
+use crate::simd::LANES;
 use crate::simd::integers::Integers;
-use crate::simd::lanes::{Kernel, LANES, Lanes};
+use crate::simd::lanes::{Kernel, Lanes};
 
 /// Most tokens for which blocks are unpacked once.
 const TOKENS: usize = 2;

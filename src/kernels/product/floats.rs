@@ -7,11 +7,12 @@
 
 #![allow(unsafe_code, reason = "vector loads in the innermost loop")]
 
+use super::activations::Activations;
 use super::few::RowsProduct;
-use super::input::Activations;
 use crate::formats::view::{FloatFormat, VECTOR};
 use crate::kernels::scratch::Scratch;
-use crate::simd::lanes::{LANES, Lanes, Sums};
+use crate::simd::LANES;
+use crate::simd::lanes::{Lanes, Sums};
 
 /// Products with fewer tokens stream the weights.
 const MANY_TOKENS: usize = 8;

@@ -14,7 +14,8 @@ use super::matrix::{Matrix, ReadAhead};
 use super::powers;
 use crate::formats::view::{BlockFormat, FloatFormat, Heads, SUBS, SuperBlockFormat, ViewVisitor};
 use crate::formats::{self, Format};
-use crate::simd::lanes::{Kernel, LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::{Kernel, Lanes};
 
 /// Products with fewer tokens read the weights row by row.
 pub(super) const MIN_TOKENS: usize = 4;

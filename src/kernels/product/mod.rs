@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code, reason = "strips of one output are written by several threads")]
 
+mod activations;
 mod few;
 mod floats;
 mod input;
@@ -14,10 +15,11 @@ mod tiles;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+pub use activations::Activations;
+use activations::Arranged;
 use few::RowsProduct;
-pub use input::Activations;
 use input::groups::GROUP;
-use input::{Arranged, Input, Tokens};
+use input::{Input, Tokens};
 use many::PanelProduct;
 pub use matrix::Matrix;
 use matrix::ReadAhead;
@@ -27,7 +29,8 @@ use super::Pool;
 use super::scratch::Scratch;
 use crate::TensorType;
 use crate::network::Activation;
-use crate::simd::lanes::{Kernel, LANES, Lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::{Kernel, Lanes};
 
 /// Rows of a strip where many tokens share them.
 const STRIP: usize = 64;

@@ -111,7 +111,8 @@ mod tests {
 
     use super::*;
     use crate::simd::Isa;
-    use crate::simd::lanes::{Kernel, LANES};
+    use crate::simd::LANES;
+    use crate::simd::lanes::Kernel;
 
     struct Multiply([f32; LANES], [i32; 2]);
 

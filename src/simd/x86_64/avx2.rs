@@ -5,8 +5,9 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use crate::simd::LANES;
 use crate::simd::integers::{Integers, Spread};
-use crate::simd::lanes::{Columns, Kernel, LANES, Lanes, Product, ROUND, Rows, multiply, transpose_words};
+use crate::simd::lanes::{Columns, Kernel, Lanes, Product, ROUND, Rows, multiply, transpose_words};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]

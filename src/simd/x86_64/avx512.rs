@@ -6,9 +6,10 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use crate::simd::LANES;
 use crate::simd::integers::{Integers, Spread, dot_bytes_each, dot_pairs_each};
 use crate::simd::lanes::{
-    Columns, Kernel, LANES, Lanes, Product, ROUND, Rows, Sums, accumulate_bf16, multiply, transpose_words,
+    Columns, Kernel, Lanes, Product, ROUND, Rows, Sums, accumulate_bf16, multiply, transpose_words,
 };
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, and what [`super::avx2`] asks for; also VNNI if so marked.

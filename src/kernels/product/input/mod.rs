@@ -2,21 +2,14 @@
 
 pub(super) mod groups;
 
-use std::sync::OnceLock;
-
-use half::bf16;
-
-use groups::{Groups, Source};
-
 use super::powers;
-use super::tiles::Tiles;
 use crate::TensorType;
 use crate::formats::view::{BlockFormat, FloatFormat, SuperBlockFormat, ViewVisitor};
 use crate::formats::{self, Format};
-use crate::kernels::Pool;
 use crate::simd::Isa;
+use crate::simd::LANES;
 use crate::simd::integers::sum_of_16;
-use crate::simd::lanes::{Kernel, LANES, Lanes};
+use crate::simd::lanes::{Kernel, Lanes};
 
 /// Elements whose sum is kept beside the codes.
 pub(super) const SUM_LEN: usize = 16;
@@ -25,27 +18,8 @@ const PART: usize = 256;
 /// Bounds of a super-block's input: the sum of the magnitudes of 16 codes, and of 32 codes of one sign. So the products of 16 codes with
 /// weights of -32 to 31 add up to a word of 16 bits, as do those of 32 codes with weights of 0 to 31, and two such sums meet their
 /// scales in one instruction.
-const MOST_OF_16: usize = 1023;
-const MOST_OF_SIGN: usize = 1057;
-
-/// Rows of floats, `[rows, cols]`, with their quantized forms made on first use.
-pub struct Activations<'a> {
-    x: &'a [f32],
-    cols: usize,
-    super_blocks: OnceLock<Quantized>,
-    blocks: OnceLock<Quantized>,
-    bf16: OnceLock<Vec<u16>>,
-    arranged_super_blocks: OnceLock<Arranged>,
-    arranged_blocks: OnceLock<Arranged>,
-}
-
-/// Quantized rows as the instruction set's kernel for many tokens reads them.
-pub(super) enum Arranged {
-    /// For AMX.
-    Tiles(Tiles),
-    /// For vectors.
-    Groups(Groups),
-}
+pub(super) const MOST_OF_16: usize = 1023;
+pub(super) const MOST_OF_SIGN: usize = 1057;
 
 /// Rows as eight-bit codes: `x = scale * code`.
 #[derive(Default)]
@@ -171,158 +145,13 @@ impl Tokens<'_> {
     }
 }
 
-impl<'a> Activations<'a> {
-    /// Rows of `cols` floats.
-    ///
-    /// # Panics
-    /// If `x` are not whole rows.
-    #[must_use]
-    pub fn new(x: &'a [f32], cols: usize) -> Self {
-        assert!(cols > 0 && x.len().is_multiple_of(cols), "{} elements in rows of {cols}", x.len());
-        Self {
-            x,
-            cols,
-            super_blocks: OnceLock::new(),
-            blocks: OnceLock::new(),
-            bf16: OnceLock::new(),
-            arranged_super_blocks: OnceLock::new(),
-            arranged_blocks: OnceLock::new(),
-        }
-    }
-
-    /// Number of rows.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.x.len() / self.cols
-    }
-
-    /// Length of a row.
-    #[must_use]
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// Row `row` as floats.
-    pub(crate) fn row(&self, row: usize) -> &[f32] {
-        &self.x[row * self.cols..(row + 1) * self.cols]
-    }
-
-    /// Row `row` rounded to bf16.
-    ///
-    /// # Panics
-    /// If it has not been prepared.
-    pub(super) fn bf16_row(&self, row: usize) -> &[u16] {
-        &self.bf16.get().expect("prepared before the product")[row * self.cols..(row + 1) * self.cols]
-    }
-
-    /// Makes the form that `ty` wants, on all threads, unless it is there.
-    pub(super) fn prepare(&self, pool: &Pool, ty: TensorType) {
-        match Input::of(ty) {
-            Input::Floats => {}
-            Input::Bf16 => drop(self.bf16.get_or_init(|| self.round(pool))),
-            input => drop(self.quantized(pool, input)),
-        }
-    }
-
-    /// All rows in the form that `input` names, arranged on first use.
-    pub(super) fn arranged(&self, pool: &Pool, input: Input) -> &Arranged {
-        let cell = if input == Input::SuperBlocks { &self.arranged_super_blocks } else { &self.arranged_blocks };
-        cell.get_or_init(|| {
-            if pool.isa().has_tiles() {
-                let x = self.quantized(pool, input);
-                Arranged::Tiles(Tiles::new(pool, x, input, Tokens::First(self.rows()), self.cols))
-            } else {
-                Arranged::Groups(Groups::new(pool, Source::Floats(self.x), input, self.cols))
-            }
-        })
-    }
-
-    /// Some rows in the form that `input` names, arranged.
-    pub(super) fn arrange(&self, pool: &Pool, input: Input, tokens: &[u32]) -> Arranged {
-        let x = self.quantized(pool, input);
-        if pool.isa().has_tiles() {
-            Arranged::Tiles(Tiles::new(pool, x, input, Tokens::Listed(tokens), self.cols))
-        } else {
-            Arranged::Groups(Groups::new(pool, Source::Codes(x, tokens), input, self.cols))
-        }
-    }
-
-    /// All rows in the form that `input` names, made on first use.
-    fn quantized(&self, pool: &Pool, input: Input) -> &Quantized {
-        let cell = if input == Input::SuperBlocks { &self.super_blocks } else { &self.blocks };
-        cell.get_or_init(|| self.quantize(pool, input.block_len()))
-    }
-
-    /// The form with one scale for 32 elements.
-    ///
-    /// # Panics
-    /// If it has not been prepared.
-    pub(super) fn blocks(&self) -> &Quantized {
-        self.blocks.get().expect("prepared before the product")
-    }
-
-    /// The form with one scale for 256 elements.
-    ///
-    /// # Panics
-    /// If it has not been prepared.
-    pub(super) fn super_blocks(&self) -> &Quantized {
-        self.super_blocks.get().expect("prepared before the product")
-    }
-
-    /// Elements of a task of all threads.
-    fn share(&self, pool: &Pool) -> usize {
-        let rows = self.rows();
-        // Few rows are worked on by the caller alone: that is done before another thread has woken.
-        self.cols * if rows < 8 { rows.max(1) } else { rows.div_ceil(pool.threads() * 2) }
-    }
-
-    fn round(&self, pool: &Pool) -> Vec<u16> {
-        let mut rounded = vec![0; self.x.len()];
-        let len = self.share(pool);
-        let parts = self.x.chunks(len).zip(rounded.chunks_mut(len)).map(|(x, to)| Round { x, to }).collect();
-        pool.run_each(parts, &|part| pool.isa().run(part));
-        rounded
-    }
-
-    fn quantize(&self, pool: &Pool, block_len: usize) -> Quantized {
-        let mut quantized = Quantized::zeros(self.x.len(), block_len);
-        let len = self.share(pool);
-        let parts = self
-            .x
-            .chunks(len)
-            .zip(quantized.codes.chunks_mut(len))
-            .zip(quantized.scales.chunks_mut(len / block_len).zip(quantized.sums.chunks_mut(len / SUM_LEN)))
-            .map(|((x, codes), (scales, sums))| Quantize { x, codes, scales, sums, block_len })
-            .collect();
-        pool.run_each(parts, &|part| pool.isa().run(part));
-        quantized
-    }
-}
-
-/// Floats to be rounded to bf16.
-struct Round<'a> {
-    x: &'a [f32],
-    to: &'a mut [u16],
-}
-
-impl Kernel for Round<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, _: L) {
-        for (to, x) in self.to.iter_mut().zip(self.x) {
-            *to = bf16::from_f32(*x).to_bits();
-        }
-    }
-}
-
 /// Codes, scales and sums of some blocks.
-struct Quantize<'a> {
-    x: &'a [f32],
-    codes: &'a mut [i8],
-    scales: &'a mut [f32],
-    sums: &'a mut [i16],
-    block_len: usize,
+pub(super) struct Quantize<'a> {
+    pub(in crate::kernels::product) x: &'a [f32],
+    pub(in crate::kernels::product) codes: &'a mut [i8],
+    pub(in crate::kernels::product) scales: &'a mut [f32],
+    pub(in crate::kernels::product) sums: &'a mut [i16],
+    pub(in crate::kernels::product) block_len: usize,
 }
 
 impl Kernel for Quantize<'_> {
@@ -382,41 +211,4 @@ fn least_for_sums<L: Lanes>(l: L, x: &[[f32; LANES]; LANES]) -> f32 {
     }
     let of_16 = l.mul(l.sums(&of_16), l.splat(127.0 / OF_16 as f32));
     l.max_lane(l.max(of_16, l.sums(&of_sign)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::simd::Isa;
-
-    #[test]
-    fn codes_are_nearest_and_sums_agree_on_every_cpu() {
-        let mut x: Vec<f32> =
-            (0..1024i16).map(|i| f32::from((i * 37) % 255 - 127) * 0.01 * f32::from(i / 256)).collect();
-        // Sub-blocks with many great numbers: of both signs, of one, and half of them.
-        x.extend((0..256).map(|i| if i % 2 == 0 { 0.7 } else { -0.7 }));
-        x.extend((0..256).map(|i| if i % 3 == 0 { -1.1 } else { -1.3 }));
-        x.extend((0..256).map(|i| if i % 16 < 8 { 2.1 } else { 0.0 }));
-        let mut first: Option<(Vec<i8>, Vec<f32>, Vec<i16>)> = None;
-        for &isa in Isa::ALL.iter().filter(|isa| isa.available()) {
-            let pool = Pool::with_isa(2, isa);
-            let activations = Activations::new(&x, 256);
-            activations.prepare(&pool, TensorType::Q4_K);
-            let q = activations.super_blocks();
-            for (i, v) in x.iter().enumerate() {
-                let scale = q.scales[i / 256];
-                assert!((f32::from(q.codes[i]) * scale - v).abs() <= scale * 0.501);
-            }
-            for (sum, codes) in q.sums.iter().zip(q.codes.chunks(16)) {
-                assert!(codes.iter().map(|c| usize::from(c.unsigned_abs())).sum::<usize>() <= MOST_OF_16);
-                assert_eq!(*sum, codes.iter().map(|&c| i16::from(c)).sum::<i16>());
-            }
-            for codes in q.codes.chunks(32) {
-                let of_sign = |sign: i16| codes.iter().map(|&c| (sign * i16::from(c)).max(0) as usize).sum::<usize>();
-                assert!(of_sign(1).max(of_sign(-1)) <= MOST_OF_SIGN);
-            }
-            let found = (q.codes.clone(), q.scales.clone(), q.sums.clone());
-            assert_eq!(*first.get_or_insert(found.clone()), found, "{isa}");
-        }
-    }
 }

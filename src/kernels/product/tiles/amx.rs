@@ -14,8 +14,9 @@ use super::{DIGITS, PAIR, TileProduct, bf16};
 use crate::formats::view::{BlockFormat, FloatFormat, SUBS, SuperBlockFormat, ViewVisitor};
 use crate::formats::{self, Format};
 use crate::kernels::scratch::Scratch;
+use crate::simd::LANES;
 use crate::simd::integers::Integers;
-use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::lanes::Lanes;
 use crate::simd::x86_64::amx::{Amx, Configured};
 use crate::simd::x86_64::avx512::{Avx512, transpose};
 

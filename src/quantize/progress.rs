@@ -1,0 +1,63 @@
+//! How a plan is carried out, and how far that has come.
+
+use super::stream::Width;
+
+/// Bytes of slabs that may wait to be written: a moment's work, so that a disk's pause stops nobody.
+const WINDOW_BYTES: usize = 64 << 20;
+
+const MAX_WINDOW: usize = 64;
+
+/// How a plan is carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOptions {
+    /// An existing output is replaced.
+    pub force: bool,
+    /// Threads that encode; 0 stands for one for each core.
+    pub threads: usize,
+    /// What is written is read back before it appears under its name.
+    pub verify: bool,
+    /// What quantizing costs is measured.
+    pub stats: bool,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { force: false, threads: 0, verify: true, stats: false }
+    }
+}
+
+impl RunOptions {
+    pub(super) fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            n => n,
+        }
+    }
+}
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Tensors are made and written.
+    Writing,
+    /// What was written is read back.
+    Checking,
+}
+
+/// Bytes done and all bytes, of the output's tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub phase: Phase,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes to do.
+    pub total: u64,
+}
+
+/// As many slabs as fit the bound, and one for each thread and the writer at least.
+pub(super) fn width(threads: usize, max_slab_bytes: usize) -> Width {
+    let least = threads + 2;
+    let window = (WINDOW_BYTES / max_slab_bytes.max(1)).clamp(least, MAX_WINDOW.max(least));
+    Width { threads, window }
+}
