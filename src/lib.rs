@@ -57,6 +57,8 @@ pub mod perplexity;
 pub mod printable;
 pub mod quantize;
 pub mod safetensors;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub(crate) mod simd;
 pub mod stores;
 pub mod tensor_type;

@@ -31,6 +31,8 @@ mod outputs;
 mod perplexity;
 mod progress;
 mod quantize;
+#[cfg(feature = "serve")]
+mod serve;
 mod split;
 mod table;
 mod terminal;
@@ -103,6 +105,9 @@ enum Command {
     Bench(bench::Args),
     #[command(about = "Chat with a model, or get one answer")]
     Chat(chat::Args),
+    #[cfg(feature = "serve")]
+    #[command(about = "Serve models over HTTP: OpenAI's, llama-server's and Ollama's API")]
+    Serve(serve::Args),
     #[command(about = "Show the likeliest next tokens, or write logits for programs")]
     Logits(logits::Args),
     #[command(about = "Show how a text becomes tokens")]
@@ -130,6 +135,8 @@ impl Command {
             Self::Perplexity(args) => perplexity::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Chat(args) => chat::run(args),
+            #[cfg(feature = "serve")]
+            Self::Serve(args) => serve::run(args),
             Self::Logits(args) => logits::run(args),
             Self::Tokenize(args) => tokenize::run(args),
             Self::Detokenize(args) => detokenize::run(args),

@@ -43,6 +43,10 @@ impl Recurrent {
         Self(Arc::new(Memory { conv: vec![0.0; conv], state: vec![0.0; state] }))
     }
 
+    fn bytes(&self) -> usize {
+        4 * (self.0.conv.len() + self.0.state.len())
+    }
+
     /// This sequence's own copy.
     pub(super) fn writable(&mut self) -> &mut Memory {
         Arc::make_mut(&mut self.0)
@@ -120,13 +124,46 @@ impl Sequence {
         fits
     }
 
+    /// Whether [`Self::truncate`] can go back to every position: no layer has a window or a recurrent state.
+    #[must_use]
+    pub fn goes_back(&self) -> bool {
+        self.layers.iter().all(|layer| match layer {
+            LayerState::None => true,
+            LayerState::Cache(cache) => cache.spec().window.is_none(),
+            LayerState::Recurrent(_) => false,
+        })
+    }
+
+    /// Bytes that this sequence would hold with `len` tokens.
+    #[must_use]
+    pub fn bytes_at(&self, len: usize) -> usize {
+        let bytes = |layer: &LayerState| match layer {
+            LayerState::Cache(cache) => cache.bytes_at(len),
+            LayerState::Recurrent(recurrent) => recurrent.bytes(),
+            LayerState::None => 0,
+        };
+        self.layers.iter().map(bytes).sum()
+    }
+
+    /// Calls `visit` with the address and the bytes of each piece of memory that this sequence holds. Clones share pieces,
+    /// which then have the same address.
+    pub fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
+        for layer in &self.layers {
+            match layer {
+                LayerState::None => {}
+                LayerState::Cache(cache) => cache.visit_memory(visit),
+                LayerState::Recurrent(recurrent) => visit(Arc::as_ptr(&recurrent.0).addr(), recurrent.bytes()),
+            }
+        }
+    }
+
     /// Bytes that this sequence holds, shared layers included.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let bytes = |layer: &LayerState| match layer {
             LayerState::None => 0,
             LayerState::Cache(cache) => cache.bytes(),
-            LayerState::Recurrent(recurrent) => 4 * (recurrent.0.conv.len() + recurrent.0.state.len()),
+            LayerState::Recurrent(recurrent) => recurrent.bytes(),
         };
         self.layers.iter().map(bytes).sum()
     }

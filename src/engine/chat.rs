@@ -2,18 +2,17 @@
 //!
 //! Nothing here knows a terminal: texts and notes go to the caller, piece by piece.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::thinking::{Part, ThinkingSplitter, ThinkingStyle};
 use super::{
-    Answer, ChatTemplate, Error, GenerationOptions, Message, Progress, Sampler, SamplerOptions, Session,
+    Answer, ChatTemplate, Error, GenerationOptions, Message, Progress, Rendered, Sampler, SamplerOptions, Session,
     SessionOptions, TemplateOptions,
 };
 use crate::gguf::{Value, keys};
 use crate::kernels::Pool;
 use crate::model::Model;
-use crate::tokenizer::{EncodeOptions, Tokenizer};
+use crate::tokenizer::EncodeOptions;
 
 /// Tokens that an answer should have room for.
 const ROOM: usize = 128;
@@ -491,8 +490,9 @@ impl Chat {
                 }
             }
         };
-        let said = if self.options.special { &[][..] } else { &rendered.said };
-        let tokens = encode(self.session.model().tokenizer(), &rendered.text, said)?;
+        let said = if self.options.special { Vec::new() } else { rendered.said };
+        let rendered = Rendered { said, ..rendered };
+        let tokens = rendered.tokens(self.session.model().tokenizer())?;
         Ok(Prompt { text: rendered.text, tokens })
     }
 }
@@ -501,17 +501,6 @@ impl Chat {
 struct Prompt {
     text: String,
     tokens: Vec<u32>,
-}
-
-/// The tokens of a rendered conversation, in which `said` are no control tokens.
-fn encode(tokenizer: &Tokenizer, text: &str, said: &[Range<usize>]) -> Result<Vec<u32>, Error> {
-    let mut tokens = tokenizer.encode_marked(text, said, true)?;
-    // Templates that write the begin-of-text token themselves must not have it twice.
-    let bos = tokenizer.vocab().special.bos;
-    if tokens.len() > 1 && bos == Some(tokens[0]) && bos == Some(tokens[1]) {
-        tokens.remove(0);
-    }
-    Ok(tokens)
 }
 
 /// Messages of which no two in a row have the same role.

@@ -29,6 +29,15 @@ pub enum Error {
         /// Number of tokens.
         vocab_size: usize,
     },
+    /// As many requests wait as may.
+    #[error("the queue is full: {waiting} requests wait")]
+    QueueFull {
+        /// How many.
+        waiting: usize,
+    },
+    /// The thread that computes has ended.
+    #[error("the engine has stopped")]
+    Stopped,
     /// A setting that is out of range.
     #[error("{name} {value}: must be {range}")]
     Setting {

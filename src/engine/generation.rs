@@ -94,6 +94,8 @@ pub struct Generation {
     /// Tokens that come next without being sampled.
     forced: VecDeque<u32>,
     ended: Option<Stop>,
+    /// The stop text that has come.
+    stop_text: Option<String>,
 }
 
 impl Generation {
@@ -102,7 +104,17 @@ impl Generation {
     pub fn new(model: Arc<Model>, sampler: Sampler, mut options: GenerationOptions) -> Self {
         options.stop.retain(|text| !text.is_empty());
         let (decoder, held) = (StreamDecoder::new(false), String::new());
-        Self { model, sampler, options, decoder, held, tokens: Vec::new(), forced: VecDeque::new(), ended: None }
+        Self {
+            model,
+            sampler,
+            options,
+            decoder,
+            held,
+            tokens: Vec::new(),
+            forced: VecDeque::new(),
+            ended: None,
+            stop_text: None,
+        }
     }
 
     /// Shows the prompt's tokens to the sampler, whose penalties look back on them.
@@ -115,6 +127,12 @@ impl Generation {
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
+    }
+
+    /// The stop text that ended the answer.
+    #[must_use]
+    pub fn stop_text(&self) -> Option<&str> {
+        self.stop_text.as_deref()
     }
 
     /// Lets these tokens come next, whatever the model says.
@@ -161,7 +179,9 @@ impl Generation {
         if self.options.shown.contains(&token) && tokenizer.kind(token) == TokenKind::Control {
             self.held.push_str(&String::from_utf8_lossy(tokenizer.piece(token)));
         }
-        if let Some(at) = self.options.stop.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+        let found = self.options.stop.iter().filter_map(|stop| Some((self.held.find(stop.as_str())?, stop)));
+        if let Some((at, stop)) = found.min_by_key(|(at, _)| *at) {
+            self.stop_text = Some(stop.clone());
             self.held.truncate(at);
             self.ended = Some(Stop::Text);
             return Ok(Event::Stop { reason: Stop::Text, text: std::mem::take(&mut self.held) });

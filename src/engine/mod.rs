@@ -1,13 +1,17 @@
 //! Running a model: sessions, samplers, generation, chat templates, chats.
 
+mod batcher;
 mod chat;
 mod error;
 mod generation;
+mod prefix_cache;
 mod sampler;
 mod session;
 mod template;
 mod thinking;
+mod updates;
 
+pub use batcher::{Batcher, BatcherOptions, BatcherStatus, Request, SlotStatus};
 pub use chat::{Chat, ChatEvent, ChatOptions, Note, WhenFull};
 pub use error::Error;
 pub use generation::{Answer, Event, Generation, GenerationOptions, Progress, Stop};
@@ -15,3 +19,4 @@ pub use sampler::{SETTINGS, Sampler, SamplerOptions, Setting, likeliest};
 pub use session::{Session, SessionOptions};
 pub use template::{ChatTemplate, Message, Rendered, TemplateOptions, builtin_template, builtin_template_names};
 pub use thinking::{Part as ThinkingPart, ThinkingSplitter, ThinkingStyle};
+pub use updates::{Logprobs, Update, Updates, Usage};

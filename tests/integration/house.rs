@@ -28,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("edit", &["gguf", "quantize"]),
     ("stores", &[]),
+    ("serve", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
     ("inspect", &["formats", "gguf", "tokenizer", "arch", "model", "quantize"]),
 ];
 

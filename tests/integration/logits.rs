@@ -16,7 +16,7 @@ use super::shared::testdata;
 /// Largest difference from the expected logits.
 const TOLERANCE: f32 = 2e-3;
 
-fn load(folder: &Folder, name: &str) -> Model {
+pub(crate) fn load(folder: &Folder, name: &str) -> Model {
     let from = checkpoint(folder, name);
     let to = folder.path(&format!("{name}.gguf"));
     // As F16, but for norms stored as an offset: these are exact here, and rounded in the files of `convert.rs`.

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, one module a subject.
 
+// Many requests at once.
+mod batcher;
 // `gguf bench`.
 mod bench_command;
 // Settings that checkpoints leave out.
@@ -61,6 +63,9 @@ mod round_trip;
 mod real_models;
 // Tokenizers against the `tokenizers` crate.
 mod reference_tokenizers;
+// `gguf serve` over HTTP.
+#[cfg(feature = "serve")]
+mod serve;
 // Files shared by tests.
 mod shared;
 // `gguf chat` on a pseudo-terminal.

@@ -192,12 +192,22 @@ fn commands(folder: &Path) -> Vec<String> {
 
 /// What an example names is the small model here, and what takes minutes takes a second.
 fn made_small(example: &str) -> String {
-    let small = [("llama-1b", "llama-tiny"), ("wiki.test.raw", "text.txt"), ("0,4096", "0,64"), ("2G", "2M")];
+    let small = [
+        ("llama-1b", "llama-tiny"),
+        ("wiki.test.raw", "text.txt"),
+        ("0,4096", "0,64"),
+        ("2G", "2M"),
+        ("--port 9000", ""),
+    ];
     let example = small.iter().fold(example.to_owned(), |line, (from, to)| line.replace(from, to));
     let more = match example.split_whitespace().nth(1) {
         Some("bench") if !example.contains("--save") => "-r 1",
         Some("perplexity") if !example.contains("--chunks") => "--chunks 2",
         Some("chat") => "-n 8",
+        // It is ended as soon as it serves.
+        Some("serve") => {
+            "--port 0 > out.txt & while ! grep -q serving out.txt && kill -0 $!; do sleep 0.05; done; kill $!; wait $!"
+        }
         // Its default output is the model that another example names.
         Some("merge") if !example.contains(" -o ") => "-o joined.gguf",
         _ => "",
@@ -225,6 +235,7 @@ fn lay_out(folder: &Folder) {
     }
     fs::write(folder.path("chat.jinja"), "{{ messages[0].content }}").expect("written");
     fs::write(folder.path("ids.txt"), "1 403 1501").expect("written");
+    fs::write(folder.path("keys.txt"), "secret\n").expect("written");
 }
 
 /// Writes a model once more, as three files.

@@ -26,7 +26,7 @@ use crate::model_args::{self, RunArgs, short_name};
 use commands::{Next, Talk};
 use editor::Messages;
 pub(crate) use foreign::foreign_option;
-use sampling::SamplingArgs;
+pub(crate) use sampling::SamplingArgs;
 use screen::{Screen, remark, tell};
 
 /// Chats with a model in the terminal. /help lists what can be typed besides messages.
@@ -181,7 +181,7 @@ fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<Talk> {
 }
 
 /// The source of a built-in template, or of one in a file.
-fn template(name: &Path) -> anyhow::Result<String> {
+pub(crate) fn template(name: &Path) -> anyhow::Result<String> {
     if let Some(source) = name.to_str().and_then(builtin_template) {
         return Ok(source);
     }

@@ -8,7 +8,7 @@ use gguf::gguf::Metadata;
 
 /// How tokens are chosen. What is not given is what the model recommends, or else the usual.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SamplingArgs {
+pub(crate) struct SamplingArgs {
     numbers: Vec<(&'static str, f64)>,
     samplers: Option<Vec<String>>,
     breakers: Option<Vec<String>>,
@@ -124,11 +124,17 @@ impl FromArgMatches for SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// The seed, where one was given.
+    #[cfg(feature = "serve")]
+    pub(crate) fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
     /// What was given, what the file recommends, and the usual.
     ///
     /// # Errors
     /// When the file recommends what is out of range.
-    pub(super) fn options(&self, metadata: &Metadata) -> anyhow::Result<SamplerOptions> {
+    pub(crate) fn options(&self, metadata: &Metadata) -> anyhow::Result<SamplerOptions> {
         let mut chosen: Vec<&str> = self.numbers.iter().map(|(name, _)| *name).collect();
         chosen.extend(self.samplers.is_some().then_some("samplers"));
         let mut options = SamplerOptions::from_metadata(metadata, &chosen)?;

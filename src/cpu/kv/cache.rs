@@ -50,6 +50,18 @@ impl KvCache {
         self.pages.iter().flatten().map(|page| page.bytes()).sum()
     }
 
+    /// Bytes of the pages that `len` positions take, as far as a later query can see them.
+    pub(in crate::cpu) fn bytes_at(&self, len: usize) -> usize {
+        // A window may begin and end in the middle of a page.
+        let seen = self.spec.window.map_or(len, |window| len.min(window + 2 * POSITIONS));
+        seen.div_ceil(POSITIONS) * Page::new(&self.spec).bytes()
+    }
+
+    /// Calls `visit` with the address and the bytes of each page.
+    pub(in crate::cpu) fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
+        self.pages.iter().flatten().for_each(|page| visit(Arc::as_ptr(page).addr(), page.bytes()));
+    }
+
     /// Appends `n` positions: keys `[n, heads * k_dim]`, values `[n, heads * v_dim]`.
     ///
     /// # Panics

@@ -28,6 +28,7 @@ use serde_json::{Value as Json, json};
 
 use super::Error;
 use crate::gguf::{Metadata, keys};
+use crate::tokenizer::Tokenizer;
 pub use builtin::{builtin_template, builtin_template_names};
 use value::Value;
 
@@ -93,6 +94,22 @@ pub struct Rendered {
     pub text: String,
     /// Byte ranges of it that users, tools and documents said, in order and apart from each other: no control tokens.
     pub said: Vec<Range<usize>>,
+}
+
+impl Rendered {
+    /// Its tokens: what was said is text, also where it spells control tokens out.
+    ///
+    /// # Errors
+    /// When the vocabulary has no way to say one of its bytes.
+    pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
+        let mut tokens = tokenizer.encode_marked(&self.text, &self.said, true)?;
+        // Templates that write the begin-of-text token themselves must not have it twice.
+        let bos = tokenizer.vocab().special.bos;
+        if tokens.len() > 1 && bos == Some(tokens[0]) && bos == Some(tokens[1]) {
+            tokens.remove(0);
+        }
+        Ok(tokens)
+    }
 }
 
 /// A compiled template.

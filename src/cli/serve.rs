@@ -1,0 +1,262 @@
+//! `gguf serve`: models over HTTP. The server itself is the library's `serve`.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use gguf::cpu::SequenceOptions;
+use gguf::engine::{Batcher, BatcherOptions, SessionOptions};
+use gguf::gguf::Reader;
+use gguf::kernels::Pool;
+use gguf::model::Model;
+use gguf::printable::{printable, printable_path};
+use gguf::serve::{Access, Log, ServedModel, Server, ServerOptions, Usual};
+use gguf::stores::Store;
+
+use crate::chat::SamplingArgs;
+use crate::interrupt::Catching;
+use crate::model_args::{self, RunArgs};
+use crate::units;
+
+/// Serves models over HTTP, as OpenAI, llama-server and Ollama do: any client of theirs works.
+///
+/// Many requests are computed at once, and each gets the text that it would get alone. Routes, fields and limits are listed in
+/// docs/serving.md.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gguf serve                                  # the embedded model, at http://127.0.0.1:8080
+  gguf serve model.gguf --port 9000 --parallel 4 --ctx 8192
+  gguf serve model.gguf q4_k_m.gguf           # several models, each by its name
+  gguf serve model.gguf --host 0.0.0.0 --api-key-file keys.txt
+Ctrl-C lets the requests under way end, for half a minute; a second one ends at once.")]
+pub(crate) struct Args {
+    /// Models: files or names (default: the embedded one)
+    #[arg(value_name = "MODEL")]
+    models: Vec<PathBuf>,
+    /// Address to listen at; one beyond this machine needs a key
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    host: String,
+    /// Port; 0 for any free one
+    #[arg(long, short, value_name = "N", default_value_t = 8080)]
+    port: u16,
+    /// Key that requests have to bring, several times for several; also from GGUF_API_KEY
+    #[arg(long, value_name = "KEY")]
+    api_key: Vec<String>,
+    /// File with such keys, one a line
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Listen beyond this machine without a key
+    #[arg(long)]
+    insecure: bool,
+    /// Name of this machine that clients may use besides localhost
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+    /// Origin whose web pages may ask (https://chat.example.org), * for all
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+    /// Further name of the first model
+    #[arg(long, short, value_name = "NAME")]
+    alias: Vec<String>,
+    /// Answer for models of unknown names with the first one, where this is an error otherwise
+    #[arg(long)]
+    any_model: bool,
+    /// Most tokens of a request, prompt and answer (default: what the model was trained on, as far as memory holds it)
+    #[arg(long, short, value_name = "N", aliases = ["context", "ctx-size"], value_parser = clap::value_parser!(u32).range(1..))]
+    ctx: Option<u32>,
+    /// Requests that are computed at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    parallel: u16,
+    /// Requests that may wait besides; further ones are told to come again
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    queue: u16,
+    /// MiB for the caches of each model (default: half of the free memory, shared by all)
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    cache_memory: Option<u32>,
+    /// In place of the models' own chat templates: a Jinja file, or the name of one of llama.cpp's
+    #[arg(long, value_name = "NAME|FILE", alias = "chat-template-file")]
+    chat_template: Option<PathBuf>,
+    /// Most tokens of an answer where a request does not say
+    #[arg(long, short = 'n', value_name = "N", aliases = ["n-predict", "predict"])]
+    max_tokens: Option<u32>,
+    #[command(flatten)]
+    run: RunArgs,
+    /// Tell of each request on standard error: method, path, status, time
+    #[arg(long, short)]
+    verbose: bool,
+    // Last: its heading stands over all that follows.
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let address = address(&args.host, args.port)?;
+    let keys = keys(args)?;
+    if !address.ip().is_loopback() && keys.is_empty() && !args.insecure {
+        bail!("{} is reached from other machines: give --api-key, or --insecure to serve anybody", address.ip());
+    }
+    let pool = args.run.pool()?;
+    let template = args.chat_template.as_deref().map(crate::chat::template).transpose()?;
+    let readers = readers(args)?;
+    let mut models = Vec::new();
+    for (i, (id, mut aliases, reader)) in readers.into_iter().enumerate() {
+        if i == 0 {
+            aliases.extend(args.alias.iter().cloned());
+        }
+        models.push(load(args, &pool, (id, aliases), &reader, template.as_deref())?);
+    }
+    let served: Vec<String> = models.iter().map(describe).collect();
+    let first = models[0].id().to_owned();
+    let access = Access { keys, hosts: args.allow_host.clone(), origins: args.allow_origin.clone() };
+    let needs_key = !access.keys.is_empty();
+    let options = ServerOptions { access, any_model: args.any_model, ..ServerOptions::default() };
+    let server = Server::bind(address, models, options, log(args.verbose))
+        .with_context(|| format!("cannot listen at {address}"))?;
+    let catching = Catching::new();
+    model_args::print(&welcome(server.address(), &served, &first, needs_key))?;
+    let stopping = std::sync::Once::new();
+    server.run(&|| {
+        let stop = catching.interrupted();
+        if stop {
+            stopping.call_once(|| eprintln!("stopping: requests under way may end (Ctrl-C again ends at once)"));
+        }
+        stop
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn address(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
+    let found = (host.trim_matches(['[', ']']), port).to_socket_addrs().with_context(|| format!("host {host}"))?;
+    let mut all: Vec<SocketAddr> = found.collect();
+    // `localhost` may be both: clients try 127.0.0.1 first.
+    all.sort_by_key(SocketAddr::is_ipv6);
+    all.first().copied().with_context(|| format!("host {host} has no address"))
+}
+
+fn keys(args: &Args) -> anyhow::Result<Vec<String>> {
+    let mut keys = args.api_key.clone();
+    keys.extend(std::env::var("GGUF_API_KEY").ok());
+    if let Some(path) = &args.api_key_file {
+        keys.extend(model_args::read_text(path)?.lines().map(|line| line.trim().to_owned()));
+        keys.retain(|key| !key.is_empty());
+        ensure!(!keys.is_empty(), "{}: no key", printable_path(path));
+    }
+    ensure!(keys.iter().all(|key| !key.is_empty()), "a key must not be empty");
+    Ok(keys)
+}
+
+/// Each model's name, its other names, and its file.
+fn readers(args: &Args) -> anyhow::Result<Vec<(String, Vec<String>, Reader)>> {
+    if args.models.is_empty() {
+        return Ok(vec![("storyteller".to_owned(), Vec::new(), model_args::embedded()?)]);
+    }
+    let mut all: Vec<(String, Vec<String>, Reader)> = Vec::new();
+    for name in &args.models {
+        let located = model_args::locate(name)?;
+        let stem = located.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let (id, aliases) = if located.store == Store::Path {
+            (stem, vec![name.to_string_lossy().into_owned()])
+        } else {
+            (located.name.clone(), vec![stem])
+        };
+        ensure!(all.iter().all(|(other, ..)| *other != id), "two models are called {}", printable(&id));
+        all.push((id, aliases, Reader::open(&located.path)?));
+    }
+    Ok(all)
+}
+
+fn load(
+    args: &Args,
+    pool: &Arc<Pool>,
+    (id, aliases): (String, Vec<String>),
+    reader: &Reader,
+    template: Option<&str>,
+) -> anyhow::Result<ServedModel> {
+    let model = Model::from_reader_with(reader, args.run.load)?;
+    for warning in model.warnings() {
+        eprintln!("warning: {}: {warning}", printable_path(reader.path()));
+    }
+    let model = Arc::new(model);
+    let cache_bytes = cache_bytes(args);
+    let context = args.ctx.map(|n| n as usize);
+    let context_length = context.unwrap_or_else(|| {
+        let trained = model.hparams().context_length;
+        let held = longest(&model, args, trained, cache_bytes);
+        if held < trained {
+            eprintln!(
+                "{}: a context of {held} tokens is what memory holds; the model was trained on {trained} (--ctx, --cache-memory)",
+                printable(&id)
+            );
+        }
+        held
+    });
+    let session =
+        SessionOptions { context_length: Some(context_length), kv_type: args.run.kv_type, ..SessionOptions::default() };
+    let options = BatcherOptions { session, parallel: args.parallel.into(), queue: args.queue.into(), cache_bytes };
+    let batcher = Batcher::new(model, pool.clone(), options);
+    let sampler = args.sampling.options(batcher.model().metadata())?;
+    let path = (reader.path() != Path::new(model_args::EMBEDDED)).then(|| reader.path().to_owned());
+    let usual = Usual { sampler, seed: args.sampling.seed(), max_tokens: args.max_tokens.map(|n| n as usize) };
+    Ok(ServedModel::new(id, aliases, path, template, usual, batcher)?)
+}
+
+/// Bytes of each model's caches.
+fn cache_bytes(args: &Args) -> usize {
+    const USUAL: u64 = 1 << 30;
+    let models = args.models.len().max(1) as u64;
+    let bytes = match args.cache_memory {
+        Some(mib) => u64::from(mib) << 20,
+        None => gguf::memory::available().map_or(USUAL, |bytes| bytes / 2 / models),
+    };
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// The longest context of one request that `bytes` hold, of those that are halves of `wanted`.
+fn longest(model: &Model, args: &Args, wanted: usize, bytes: usize) -> usize {
+    let fits = |context_length: usize| {
+        let options = SequenceOptions { kv_type: args.run.kv_type, context_length };
+        model.decoder().sequence(options).bytes_at(context_length) <= bytes
+    };
+    let halves = std::iter::successors(Some(wanted.max(1)), |n| Some(n / 2).filter(|n| *n >= 512));
+    halves.clone().find(|n| fits(*n)).or(halves.last()).unwrap_or(wanted)
+}
+
+fn describe(model: &ServedModel) -> String {
+    let batcher = model.batcher();
+    format!(
+        "{}: {} of weights, context {}, {} requests at once, up to {} of caches",
+        printable(model.id()),
+        units::bytes(batcher.model().weight_bytes()),
+        batcher.context_length(),
+        batcher.options().parallel,
+        units::bytes(batcher.options().cache_bytes as u64),
+    )
+}
+
+/// What is served, and a command that tries it.
+fn welcome(address: SocketAddr, models: &[String], first: &str, needs_key: bool) -> String {
+    // What is listened at everywhere is reached here as well.
+    let here = match address.ip() {
+        ip if !ip.is_unspecified() => SocketAddr::new(ip, address.port()),
+        IpAddr::V4(_) => SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(_) => SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), address.port()),
+    };
+    let body = serde_json::json!({ "model": first, "messages": [{ "role": "user", "content": "Hello" }] });
+    let key = if needs_key { " -H 'Authorization: Bearer KEY'" } else { "" };
+    let body = body.to_string().replace('\'', "'\\''");
+    format!(
+        "serving at http://{address}\n{}\n  curl http://{here}/v1/chat/completions{key} -d '{body}'\n",
+        models.join("\n")
+    )
+}
+
+/// A log of requests: nothing of what they say.
+fn log(wanted: bool) -> Option<Log> {
+    wanted.then(|| -> Log {
+        Box::new(|served| {
+            let (path, ms) = (printable(served.path).limit(200), served.time.as_millis());
+            eprintln!("{} {path} {} {ms} ms", served.method, served.status);
+        })
+    })
+}

@@ -1,0 +1,647 @@
+//! Many requests to one model at once: a thread that computes in steps, each of which takes a row of every answer in the making and
+//! some rows of prompts.
+//!
+//! A request's text does not depend on what else is computed: a logit has the same bits in every batch and split, and each request
+//! has a sampler of its own. So requests may come and go, share states with earlier ones, and lose theirs when memory is short.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::prefix_cache::{PrefixCache, common};
+use super::updates::{Logprobs, Sender, Signal, Update, Updates, Usage, channel, lock};
+use super::{Error, Event, Generation, GenerationOptions, Sampler, SamplerOptions, SessionOptions, Stop};
+use crate::cpu::{Part, Rows, Run, Sequence, SequenceOptions};
+use crate::kernels::Pool;
+use crate::model::Model;
+
+/// How long a step may take that holds up the answers of others.
+const STEP: Duration = Duration::from_millis(150);
+/// Rows of prompts in a step, at least.
+const LEAST_ROWS: usize = 16;
+/// Tokens that a request waits for another to read rather than read them as well.
+const WORTH_WAITING: usize = 32;
+
+/// Settings of a [`Batcher`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatcherOptions {
+    /// Context, cache and most prompt rows a step.
+    pub session: SessionOptions,
+    /// Requests that are computed at once, at most.
+    pub parallel: usize,
+    /// Requests that may wait besides.
+    pub queue: usize,
+    /// Bytes for the caches of all sequences and of stored prefixes. One whole context is always held.
+    pub cache_bytes: usize,
+}
+
+impl Default for BatcherOptions {
+    fn default() -> Self {
+        Self { session: SessionOptions::default(), parallel: 16, queue: 64, cache_bytes: 1 << 30 }
+    }
+}
+
+/// An answer that is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The prompt; at least one token.
+    pub prompt: Vec<u32>,
+    /// How tokens are chosen.
+    pub sampler: SamplerOptions,
+    /// When it ends.
+    pub generation: GenerationOptions,
+    /// For each token, its probability and those of so many of the likeliest.
+    pub logprobs: Option<usize>,
+    /// States of earlier requests are used by those of the same salt alone.
+    pub salt: u64,
+    /// Does not use states of earlier requests.
+    pub no_cache: bool,
+}
+
+/// A request that is being computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotStatus {
+    /// Which of the places it has, from 0.
+    pub slot: usize,
+    /// Tokens of its prompt.
+    pub prompt_tokens: usize,
+    /// Tokens of its answer so far.
+    pub answer_tokens: usize,
+    /// Whether its prompt has been read.
+    pub is_generating: bool,
+}
+
+/// What a [`Batcher`] does, and has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatcherStatus {
+    /// Requests that are being computed.
+    pub active: Vec<SlotStatus>,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Bytes of all caches, those that are shared once.
+    pub cache_bytes: usize,
+    /// Prefixes that are held for later requests.
+    pub prefixes: usize,
+    /// Requests that have ended, cancelled ones included.
+    pub requests: u64,
+    /// Tokens of prompts that were evaluated.
+    pub prompt_tokens: u64,
+    /// Tokens of prompts that were known from earlier requests.
+    pub cached_tokens: u64,
+    /// Tokens of answers.
+    pub answer_tokens: u64,
+    /// Time of steps that read prompts.
+    pub prompt_time: Duration,
+    /// Time of steps that only generate.
+    pub answer_time: Duration,
+    /// Steps.
+    pub steps: u64,
+    /// Requests that took part in them, summed over the steps.
+    pub step_requests: u64,
+    /// Requests whose state had to make room for others, and was computed again.
+    pub preempted: u64,
+    /// The most tokens that a request has come to hold.
+    pub most_tokens: usize,
+}
+
+/// A request on its way.
+struct Job {
+    /// The prompt, then the answer.
+    tokens: Vec<u32>,
+    prompt_tokens: usize,
+    cached_tokens: usize,
+    generation: Generation,
+    /// What has been evaluated of the tokens.
+    sequence: Sequence,
+    logprobs: Option<usize>,
+    salt: u64,
+    no_cache: bool,
+    /// The prompt's state has been stored.
+    stored: bool,
+    slot: usize,
+    updates: Sender,
+    began: Option<Instant>,
+    answering: Option<Instant>,
+}
+
+impl Job {
+    /// Tokens that are to be evaluated.
+    fn pending(&self) -> usize {
+        self.tokens.len() - self.sequence.len()
+    }
+
+    /// How many tokens the next steps read before anything else happens. The state of a prompt is stored for the next request; a
+    /// state that cannot go back is stored before the last token, so that the same prompt finds its use for it.
+    fn goal(&self) -> usize {
+        if !self.stored && !self.sequence.goes_back() {
+            (self.prompt_tokens - 1).max(self.sequence.len() + 1)
+        } else {
+            self.tokens.len()
+        }
+    }
+
+    fn is_generating(&self) -> bool {
+        self.answering.is_some() && self.pending() == 1
+    }
+
+    fn usage(&self) -> Usage {
+        let now = Instant::now();
+        let began = self.began.unwrap_or(now);
+        let answering = self.answering.unwrap_or(now);
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens,
+            answer_tokens: self.generation.tokens().len(),
+            prompt_time: answering - began,
+            answer_time: now - answering,
+        }
+    }
+}
+
+/// What both sides see.
+struct Shared {
+    inbox: Mutex<Inbox>,
+    signal: Arc<Signal>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    waiting: VecDeque<Job>,
+    /// The thread is to end, or has ended.
+    stopped: bool,
+    status: BatcherStatus,
+}
+
+/// A model, and the thread that computes its answers.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use gguf::engine::{Batcher, BatcherOptions, Request, Update};
+/// # use gguf::kernels::Pool;
+/// # use gguf::model::Model;
+/// # fn run(model: Model, prompt: Vec<u32>) -> Result<(), gguf::engine::Error> {
+/// let batcher = Batcher::new(Arc::new(model), Arc::new(Pool::new(4)), BatcherOptions::default());
+/// for update in batcher.submit(Request { prompt, ..Request::default() })? {
+///     match update {
+///         Update::Token { text, .. } | Update::End { text, .. } => print!("{text}"),
+///         Update::Failed(error) => return Err(error),
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Batcher {
+    model: Arc<Model>,
+    shared: Arc<Shared>,
+    context_length: usize,
+    options: BatcherOptions,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Batcher {
+    /// Starts the thread.
+    #[must_use]
+    pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: BatcherOptions) -> Self {
+        let wanted = options.session.context_length.unwrap_or_else(|| model.hparams().context_length);
+        let context_length = model.decoder().learned_positions().map_or(wanted, |limit| wanted.min(limit)).max(1);
+        let shared = Arc::new(Shared { inbox: Mutex::default(), signal: Arc::default() });
+        let empty = model.decoder().sequence(SequenceOptions { kv_type: options.session.kv_type, context_length });
+        let budget = options.cache_bytes.max(empty.bytes_at(context_length));
+        let worker = Worker {
+            model: model.clone(),
+            pool,
+            shared: shared.clone(),
+            most_rows: options.session.batch_size.max(1),
+            parallel: options.parallel.max(1),
+            budget,
+            context_length,
+            empty,
+            active: Vec::new(),
+            cache: PrefixCache::default(),
+            row_seconds: 0.001,
+            step_seconds: 0.0,
+        };
+        let thread = std::thread::Builder::new().name("batcher".to_owned()).spawn(move || worker.run());
+        // Without a thread every request is told that the engine has stopped.
+        lock(&shared.inbox).stopped = thread.is_err();
+        Self { model, shared, context_length, options, thread: thread.ok() }
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Most tokens of a request, prompt and answer.
+    #[must_use]
+    pub fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn options(&self) -> &BatcherOptions {
+        &self.options
+    }
+
+    /// Whether the thread computes.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !lock(&self.shared.inbox).stopped
+    }
+
+    /// What it does now.
+    #[must_use]
+    pub fn status(&self) -> BatcherStatus {
+        let inbox = lock(&self.shared.inbox);
+        BatcherStatus { waiting: inbox.waiting.len(), ..inbox.status.clone() }
+    }
+
+    /// Asks for an answer. Its updates come as they are computed; dropping them cancels it.
+    ///
+    /// # Errors
+    /// [`Error::NoTokens`], [`Error::UnknownToken`] and [`Error::ContextFull`] for prompts that cannot be evaluated,
+    /// [`Error::QueueFull`], and [`Error::Stopped`].
+    pub fn submit(&self, request: Request) -> Result<Updates, Error> {
+        let (needed, context_length) = (request.prompt.len(), self.context_length);
+        if needed == 0 {
+            return Err(Error::NoTokens);
+        }
+        if needed > context_length {
+            return Err(Error::ContextFull { needed, context_length });
+        }
+        let vocab_size = self.model.decoder().vocab_size();
+        if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= vocab_size) {
+            return Err(Error::UnknownToken { token, vocab_size });
+        }
+        let sampler = Sampler::for_model(request.sampler, self.model.tokenizer());
+        let mut generation = Generation::new(self.model.clone(), sampler, request.generation);
+        generation.accept_prompt(&request.prompt);
+        let (sender, updates) = channel(self.shared.signal.clone());
+        let kv_type = self.options.session.kv_type;
+        let job = Job {
+            prompt_tokens: needed,
+            cached_tokens: 0,
+            tokens: request.prompt,
+            generation,
+            sequence: self.model.decoder().sequence(SequenceOptions { kv_type, context_length }),
+            logprobs: request.logprobs,
+            salt: request.salt,
+            no_cache: request.no_cache,
+            stored: false,
+            slot: 0,
+            updates: sender,
+            began: None,
+            answering: None,
+        };
+        let mut inbox = lock(&self.shared.inbox);
+        if inbox.stopped {
+            return Err(Error::Stopped);
+        }
+        let free = self.options.parallel.max(1).saturating_sub(inbox.status.active.len());
+        if inbox.waiting.len() >= self.options.queue + free {
+            return Err(Error::QueueFull { waiting: inbox.waiting.len() });
+        }
+        inbox.waiting.push_back(job);
+        drop(inbox);
+        self.shared.signal.set();
+        Ok(updates)
+    }
+}
+
+impl Drop for Batcher {
+    fn drop(&mut self) {
+        lock(&self.shared.inbox).stopped = true;
+        self.shared.signal.set();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been told where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread that computes.
+struct Worker {
+    model: Arc<Model>,
+    pool: Arc<Pool>,
+    shared: Arc<Shared>,
+    most_rows: usize,
+    parallel: usize,
+    budget: usize,
+    context_length: usize,
+    /// A sequence without tokens.
+    empty: Sequence,
+    active: Vec<Job>,
+    cache: PrefixCache,
+    /// Seconds that a row of a prompt takes, and a step without any: running averages.
+    row_seconds: f64,
+    step_seconds: f64,
+}
+
+/// Whatever ends the thread, nobody waits for it.
+struct Stopping(Arc<Shared>);
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        let mut inbox = lock(&self.0.inbox);
+        inbox.stopped = true;
+        let waiting = std::mem::take(&mut inbox.waiting);
+        drop(inbox);
+        drop(waiting);
+    }
+}
+
+impl Worker {
+    fn run(mut self) {
+        let _stopping = Stopping(self.shared.clone());
+        loop {
+            self.forget_cancelled();
+            self.admit();
+            self.publish();
+            if lock(&self.shared.inbox).stopped {
+                return;
+            }
+            self.make_room();
+            let plan = self.plan();
+            if plan.iter().all(|&rows| rows == 0) {
+                // All have ended, or wait for their readers.
+                self.shared.signal.wait();
+            } else {
+                self.step(&plan);
+            }
+        }
+    }
+
+    /// Drops the requests that nobody waits for any more.
+    fn forget_cancelled(&mut self) {
+        let before = self.active.len();
+        self.active.retain(|job| job.updates.is_open());
+        let mut inbox = lock(&self.shared.inbox);
+        let waiting = inbox.waiting.len();
+        inbox.waiting.retain(|job| job.updates.is_open());
+        let cancelled = before - self.active.len() + waiting - inbox.waiting.len();
+        inbox.status.requests += cancelled as u64;
+    }
+
+    /// Takes waiting requests, the first come first, while there are places and memory for them. One whose prompt begins as one
+    /// that is just being read waits for that, and the next has its turn.
+    fn admit(&mut self) {
+        let shared = self.shared.clone();
+        let mut next = 0;
+        while self.active.len() < self.parallel {
+            let mut inbox = lock(&shared.inbox);
+            let Some(job) = inbox.waiting.get(next) else { return };
+            if self.is_being_read(job) {
+                next += 1;
+                continue;
+            }
+            let Some(mut job) = inbox.waiting.remove(next) else { return };
+            drop(inbox);
+            if !job.no_cache
+                && job.sequence.is_empty()
+                && let Some(sequence) = self.cache.find(job.salt, &job.tokens)
+            {
+                job.sequence = sequence;
+            }
+            let needed = job.sequence.bytes_at(job.tokens.len() + 1) - job.sequence.bytes_at(job.sequence.len());
+            while self.bytes() + needed > self.budget && self.cache.evict() {}
+            if self.bytes() + needed > self.budget && !self.active.is_empty() {
+                job.sequence = self.empty.clone();
+                lock(&shared.inbox).waiting.insert(next, job);
+                return;
+            }
+            if job.began.is_none() {
+                job.began = Some(Instant::now());
+                job.cached_tokens = job.sequence.len();
+                lock(&shared.inbox).status.cached_tokens += job.cached_tokens as u64;
+            }
+            job.slot = (0..).find(|slot| self.active.iter().all(|other| other.slot != *slot)).unwrap_or(0);
+            self.active.push(job);
+        }
+    }
+
+    /// Whether a request would read what another one is reading already.
+    fn is_being_read(&self, job: &Job) -> bool {
+        if job.no_cache || !job.sequence.is_empty() {
+            return false;
+        }
+        let mut readers = self.active.iter().filter(|other| !other.stored && other.salt == job.salt && !other.no_cache);
+        let most = job.tokens.len() - 1;
+        readers.any(|other| {
+            let goal = other.goal();
+            let shared = common(&other.tokens[..goal], &job.tokens).min(most);
+            let usable = other.sequence.goes_back() || shared == goal;
+            usable && shared >= self.cache.longest(job.salt, &job.tokens) + WORTH_WAITING
+        })
+    }
+
+    /// Bytes of all caches; what several share counts once.
+    fn bytes(&self) -> usize {
+        let (mut seen, mut sum) = (HashSet::new(), 0);
+        let mut visit = |address: usize, bytes: usize| {
+            if seen.insert(address) {
+                sum += bytes;
+            }
+        };
+        self.active.iter().for_each(|job| job.sequence.visit_memory(&mut visit));
+        self.cache.visit_memory(&mut visit);
+        sum
+    }
+
+    /// Keeps the budget: forgets stored prefixes, then takes the state of the youngest request, which is computed again when there
+    /// is room for it.
+    fn make_room(&mut self) {
+        while self.bytes() > self.budget {
+            if self.cache.evict() {
+                continue;
+            }
+            if self.active.len() < 2 {
+                return;
+            }
+            let Some(mut job) = self.active.pop() else { return };
+            job.sequence = self.empty.clone();
+            let mut inbox = lock(&self.shared.inbox);
+            inbox.status.preempted += 1;
+            inbox.waiting.push_front(job);
+        }
+    }
+
+    /// Rows of each active request in the next step.
+    fn plan(&self) -> Vec<usize> {
+        let ready = |job: &&Job| job.updates.has_room();
+        let generating = self.active.iter().filter(ready).filter(|job| job.is_generating()).count();
+        let mut left = if generating == 0 { self.most_rows } else { self.prompt_rows() };
+        let rows = |job: &Job| {
+            if !job.updates.has_room() {
+                return 0;
+            }
+            if job.is_generating() {
+                return 1;
+            }
+            let rows = (job.goal() - job.sequence.len()).min(left);
+            left -= rows;
+            rows
+        };
+        self.active.iter().map(rows).collect()
+    }
+
+    /// Rows of prompts that a step has time for.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+    fn prompt_rows(&self) -> usize {
+        let rows = STEP.as_secs_f64() / self.row_seconds.max(1e-9);
+        #[allow(clippy::cast_precision_loss, reason = "hundreds")]
+        let rows = rows.clamp(LEAST_ROWS.min(self.most_rows) as f64, self.most_rows as f64);
+        rows as usize
+    }
+
+    /// Evaluates the planned rows, and lets every request that has come to its last token take the next one.
+    fn step(&mut self, plan: &[usize]) {
+        let start = Instant::now();
+        let reading = self.active.iter().zip(plan).filter(|(job, _)| !job.is_generating());
+        let read: usize = reading.map(|(_, rows)| *rows).sum();
+        let mut parts = Vec::new();
+        for (job, &rows) in self.active.iter_mut().zip(plan).filter(|(_, rows)| **rows > 0) {
+            let done = job.sequence.len();
+            let tokens = &job.tokens[done..done + rows];
+            let logits = if done + rows == job.tokens.len() { Rows::Last } else { Rows::None };
+            parts.push(Part { sequence: &mut job.sequence, tokens, logits });
+        }
+        let mut logits = self.model.decoder().forward(Run::new(&self.pool), &mut parts);
+        drop(parts);
+        self.count(plan, read, start.elapsed());
+        let mut rows = logits.chunks_exact_mut(self.model.decoder().vocab_size());
+        let (mut answered, mut ended) = (0, Vec::new());
+        let jobs = std::mem::take(&mut self.active);
+        for (mut job, &planned) in jobs.into_iter().zip(plan) {
+            if planned > 0 && !job.stored && job.sequence.len() == job.goal() {
+                job.stored = true;
+                if !job.no_cache {
+                    self.cache.insert(job.salt, &job.tokens[..job.sequence.len()], job.sequence.clone());
+                }
+            }
+            let row = if planned > 0 && job.pending() == 0 { rows.next() } else { None };
+            let Some(row) = row else {
+                if planned > 0 && job.answering.is_none() {
+                    let (done, total) = (job.sequence.len(), job.prompt_tokens);
+                    job.updates.send(Update::Reading { done, total });
+                }
+                self.active.push(job);
+                continue;
+            };
+            job.answering.get_or_insert_with(Instant::now);
+            let before = job.generation.tokens().len();
+            let end = take_token(&mut job, row, self.context_length);
+            answered += job.generation.tokens().len() - before;
+            match end {
+                Some(end) => ended.push((job, end)),
+                None => self.active.push(job),
+            }
+        }
+        let mut inbox = lock(&self.shared.inbox);
+        inbox.status.prompt_tokens += read as u64;
+        inbox.status.answer_tokens += answered as u64;
+        drop(inbox);
+        self.finish(ended);
+    }
+
+    /// Learns how long steps take, of which this one had `read` rows of prompts.
+    #[allow(clippy::cast_precision_loss, reason = "hundreds")]
+    fn count(&mut self, plan: &[usize], read: usize, took: Duration) {
+        let requests = plan.iter().filter(|rows| **rows > 0).count();
+        let seconds = took.as_secs_f64();
+        if read == 0 {
+            self.step_seconds += (seconds - self.step_seconds) * 0.2;
+        } else if read >= LEAST_ROWS {
+            let own = (seconds - self.step_seconds).max(seconds * 0.1) / read as f64;
+            self.row_seconds += (own - self.row_seconds) * 0.3;
+        }
+        let mut inbox = lock(&self.shared.inbox);
+        let status = &mut inbox.status;
+        *(if read == 0 { &mut status.answer_time } else { &mut status.prompt_time }) += took;
+        status.steps += 1;
+        status.step_requests += requests as u64;
+    }
+
+    /// Keeps the states of requests that have ended for those that go on from them, then tells the ends: who hears of one finds all
+    /// in its new place.
+    fn finish(&mut self, ended: Vec<(Job, Update)>) {
+        if ended.is_empty() {
+            return;
+        }
+        let mut told = Vec::new();
+        for (job, end) in ended {
+            if !job.no_cache && matches!(end, Update::End { .. }) {
+                self.cache.insert(job.salt, &job.tokens[..job.sequence.len()], job.sequence);
+            }
+            let mut inbox = lock(&self.shared.inbox);
+            inbox.status.requests += 1;
+            inbox.status.most_tokens = inbox.status.most_tokens.max(job.tokens.len());
+            told.push((job.updates, end));
+        }
+        self.publish();
+        told.into_iter().for_each(|(updates, end)| updates.send(end));
+    }
+
+    /// Tells what is being done.
+    fn publish(&self) {
+        let slot = |job: &Job| SlotStatus {
+            slot: job.slot,
+            prompt_tokens: job.prompt_tokens,
+            answer_tokens: job.generation.tokens().len(),
+            is_generating: job.is_generating(),
+        };
+        let bytes = self.bytes();
+        let mut inbox = lock(&self.shared.inbox);
+        inbox.status.active = self.active.iter().map(slot).collect();
+        inbox.status.cache_bytes = bytes;
+        inbox.status.prefixes = self.cache.len();
+    }
+}
+
+/// Takes the next token by the `logits` of the last, and tells it. Returns the end of the answer, when it has come.
+fn take_token(job: &mut Job, logits: &mut [f32], context_length: usize) -> Option<Update> {
+    // Penalties change the logits.
+    let plain = job.logprobs.map(|_| logits.to_vec());
+    let event = match job.generation.next(logits) {
+        Ok(event) => event,
+        Err(error) => return Some(Update::Failed(error)),
+    };
+    let end = match event {
+        Event::Token { token, text } => {
+            let logprobs = plain.zip(job.logprobs).map(|(plain, top)| logprobs(&plain, token, top));
+            job.updates.send(Update::Token { token, text, logprobs });
+            if job.tokens.len() < context_length {
+                job.tokens.push(token);
+                return None;
+            }
+            job.generation.end(Stop::Context)
+        }
+        stop @ Event::Stop { .. } => stop,
+    };
+    let Event::Stop { reason, text } = end else { return None };
+    let stop_text = job.generation.stop_text().map(str::to_owned);
+    Some(Update::End { reason, text, stop_text, usage: job.usage() })
+}
+
+/// The probability of `token`, and of the `top` likeliest.
+fn logprobs(logits: &[f32], token: u32, top: usize) -> Logprobs {
+    let numbers = || logits.iter().copied().filter(|logit| !logit.is_nan());
+    let highest = numbers().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = numbers().map(|logit| f64::from(logit - highest).exp()).sum();
+    #[allow(clippy::cast_possible_truncation, reason = "logits are single precision")]
+    let of = |logit: f32| (f64::from(logit - highest) - sum.ln()) as f32;
+    let taken = logits.get(token as usize).map_or(f32::NEG_INFINITY, |&logit| of(logit));
+    let mut order: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).filter(|(_, logit)| !logit.is_nan()).collect();
+    let best_first = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    let top = top.min(order.len());
+    if top > 0 && top < order.len() {
+        order.select_nth_unstable_by(top - 1, best_first);
+    }
+    order.truncate(top);
+    order.sort_unstable_by(best_first);
+    order.iter_mut().for_each(|(_, logit)| *logit = of(*logit));
+    Logprobs { taken, top: order }
+}

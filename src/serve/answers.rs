@@ -1,0 +1,234 @@
+//! Answers in the making, whatever their dialect: the choices of one request, with thinking told from text.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use super::failure::Failure;
+use super::models::ServedModel;
+use super::settings::Settings;
+use crate::engine::{GenerationOptions, Logprobs, Request, Stop, ThinkingSplitter, Update, Updates, Usage};
+
+/// What is asked of a model.
+pub(super) struct Question {
+    /// One or more prompts, each of which gets its choices.
+    pub(super) prompts: Vec<Vec<u32>>,
+    /// Choices of each.
+    pub(super) choices: usize,
+    /// Tells thinking from answers, which begin inside of it or not.
+    pub(super) thinking: Option<bool>,
+    pub(super) logprobs: Option<usize>,
+    pub(super) settings: Settings,
+}
+
+/// Tokens and their probabilities.
+pub(super) type Tokens = Vec<(u32, Option<Logprobs>)>;
+
+/// What has happened to a choice.
+pub(super) enum News {
+    /// A part of its prompt has been read, up to this token of so many.
+    Reading { done: usize, total: usize },
+    /// Text, of its thinking and of its answer, and the tokens that it came from.
+    Text { thinking: String, text: String, tokens: Tokens },
+    /// It has ended.
+    End(Ending),
+}
+
+/// How a choice has ended.
+#[derive(Clone)]
+pub(super) struct Ending {
+    pub(super) reason: Stop,
+    pub(super) stop_text: Option<String>,
+    pub(super) usage: Usage,
+    /// Tokens of thinking.
+    pub(super) thinking_tokens: usize,
+}
+
+impl Ending {
+    /// OpenAI's word for it.
+    pub(super) fn finish_reason(&self) -> &'static str {
+        match self.reason {
+            Stop::Length | Stop::Context => "length",
+            _ => "stop",
+        }
+    }
+}
+
+/// A whole choice.
+pub(super) struct Whole {
+    pub(super) thinking: String,
+    pub(super) text: String,
+    pub(super) tokens: Tokens,
+    pub(super) ending: Ending,
+}
+
+struct Choice {
+    updates: Updates,
+    splitter: Option<ThinkingSplitter>,
+    thinking_tokens: usize,
+    /// Tokens whose text is held back.
+    held: Tokens,
+    ready: VecDeque<News>,
+    ended: bool,
+}
+
+/// The choices of one request. Dropping them cancels it.
+pub(super) struct Answers {
+    choices: Vec<Choice>,
+    /// Where the search for news begins: no choice is served before the others all the time.
+    turn: usize,
+}
+
+impl Answers {
+    /// Asks the model.
+    pub(super) fn ask(model: &ServedModel, question: Question) -> Result<Self, Failure> {
+        let style = model.prompts.thinking.filter(|_| question.thinking.is_some());
+        let settings = question.settings;
+        let tokenizer = model.batcher().model().tokenizer();
+        let generation = GenerationOptions {
+            max_tokens: settings.max_tokens,
+            ignore_end: settings.ignore_end,
+            stop: settings.stop,
+            shown: style.map(|style| style.control_tokens(tokenizer)).unwrap_or_default(),
+            ..GenerationOptions::default()
+        };
+        let mut choices = Vec::new();
+        for prompt in question.prompts {
+            for i in 0..question.choices {
+                let mut sampler = settings.sampler.clone();
+                sampler.seed = sampler.seed.wrapping_add(i as u64);
+                let request = Request {
+                    prompt: prompt.clone(),
+                    sampler,
+                    generation: generation.clone(),
+                    logprobs: question.logprobs,
+                    salt: settings.salt,
+                    no_cache: settings.no_cache,
+                };
+                choices.push(Choice {
+                    updates: model.batcher().submit(request)?,
+                    splitter: style.map(|style| ThinkingSplitter::new(style, question.thinking == Some(true))),
+                    thinking_tokens: 0,
+                    held: Vec::new(),
+                    ready: VecDeque::new(),
+                    ended: false,
+                });
+            }
+        }
+        Ok(Self { choices, turn: 0 })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// What happens next, and to which choice; `None` when all have ended.
+    pub(super) async fn next(&mut self) -> Option<Result<(usize, News), Failure>> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<(usize, News), Failure>>> {
+        let count = self.choices.len();
+        for i in (self.turn..count).chain(0..self.turn) {
+            match self.choices[i].poll(context) {
+                Poll::Ready(Some(news)) => {
+                    self.turn = (i + 1) % count;
+                    return Poll::Ready(Some(news.map(|news| (i, news))));
+                }
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+        }
+        if self.choices.iter().all(|choice| choice.ended) { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    /// Waits for all of it.
+    pub(super) async fn whole(mut self) -> Result<Vec<Whole>, Failure> {
+        let mut parts: Vec<(String, String, Tokens)> = self.choices.iter().map(|_| Default::default()).collect();
+        let mut endings: Vec<Option<Ending>> = vec![None; parts.len()];
+        while let Some(news) = self.next().await {
+            match news? {
+                (i, News::Text { thinking, text, tokens }) => {
+                    parts[i].0.push_str(&thinking);
+                    parts[i].1.push_str(&text);
+                    parts[i].2.extend(tokens);
+                }
+                (i, News::End(ending)) => endings[i] = Some(ending),
+                (_, News::Reading { .. }) => {}
+            }
+        }
+        let whole = |((thinking, text, tokens), ending): ((String, String, Tokens), Option<Ending>)| {
+            ending.map(|ending| Whole { thinking, text, tokens, ending })
+        };
+        parts.into_iter().zip(endings).map(whole).collect::<Option<_>>().ok_or_else(stopped)
+    }
+}
+
+fn stopped() -> Failure {
+    crate::engine::Error::Stopped.into()
+}
+
+impl Choice {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<News, Failure>>> {
+        loop {
+            if let Some(news) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(news)));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match self.updates.poll_next(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Update::Failed(error))) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(stopped())));
+                }
+                Poll::Ready(Some(update)) => self.take(update),
+            }
+        }
+    }
+
+    fn take(&mut self, update: Update) {
+        match update {
+            Update::Reading { done, total } => self.ready.push_back(News::Reading { done, total }),
+            Update::Token { token, text, logprobs } => {
+                self.held.push((token, logprobs));
+                self.add(&text, false);
+                if self.splitter.as_ref().is_some_and(ThinkingSplitter::is_thinking) {
+                    self.thinking_tokens += 1;
+                }
+            }
+            Update::End { reason, text, stop_text, usage } => {
+                self.add(&text, true);
+                self.ended = true;
+                let thinking_tokens = self.thinking_tokens;
+                self.ready.push_back(News::End(Ending { reason, stop_text, usage, thinking_tokens }));
+            }
+            Update::Failed(_) => {}
+        }
+    }
+
+    /// Adds text; tokens wait for the text that they become.
+    fn add(&mut self, piece: &str, is_last: bool) {
+        let (mut thinking, mut text) = (String::new(), String::new());
+        match &mut self.splitter {
+            None => text.push_str(piece),
+            Some(splitter) => {
+                let mut parts = splitter.push(piece);
+                if is_last {
+                    parts.extend(splitter.finish());
+                }
+                for part in parts {
+                    (if part.thinking { &mut thinking } else { &mut text }).push_str(&part.text);
+                }
+            }
+        }
+        if !thinking.is_empty() || !text.is_empty() || is_last && !self.held.is_empty() {
+            let tokens = std::mem::take(&mut self.held);
+            self.ready.push_back(News::Text { thinking, text, tokens });
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! OpenAI's text completions: a prompt that is gone on with, without a chat template.
+
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+
+use super::answers::{Answers, Ending, Question, Tokens, Whole};
+use super::call::Call;
+use super::failure::Failure;
+use super::fields::Fields;
+use super::models::ServedModel;
+use super::openai::{Head, LIMITS, Wants, blocking, stream, timings, usage};
+use super::reply::{Form, Reply, Sink};
+use super::settings::{MOST_CHOICES, Settings};
+use crate::tokenizer::{EncodeOptions, Tokenizer};
+
+/// Prompts of one request.
+const MOST_PROMPTS: usize = 256;
+/// OpenAI's length of a completion where a request does not say.
+const USUAL_TOKENS: usize = 16;
+
+/// The prompts of a request: a text, tokens, a mixture of both, or an array of such. Texts begin as texts of the model do, and the
+/// control tokens that they spell out are control tokens.
+pub(super) async fn prompts(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Vec<Vec<u32>>, Failure> {
+    let prompt = fields.get("prompt").ok_or_else(|| Failure::field("prompt", "is needed"))?.clone();
+    let model = model.clone();
+    blocking(move || read_prompts(model.batcher().model().tokenizer(), &prompt)).await
+}
+
+fn read_prompts(tokenizer: &Tokenizer, prompt: &Json) -> Result<Vec<Vec<u32>>, Failure> {
+    let items = match prompt {
+        Json::Array(items) => items,
+        Json::String(_) => return Ok(vec![read_prompt(tokenizer, std::slice::from_ref(prompt))?]),
+        _ => return Err(Failure::field("prompt", "must be a string or an array")),
+    };
+    if items.len() > MOST_PROMPTS && items.iter().any(|item| !item.is_number()) {
+        return Err(Failure::field("prompt", format!("must not be more than {MOST_PROMPTS} prompts")));
+    }
+    // Numbers make one prompt, alone or among texts; without them, each item is one.
+    if items.is_empty() || items.iter().any(Json::is_number) {
+        return Ok(vec![read_prompt(tokenizer, items)?]);
+    }
+    let one = |item: &Json| match item {
+        Json::Array(items) => read_prompt(tokenizer, items),
+        _ => read_prompt(tokenizer, std::slice::from_ref(item)),
+    };
+    items.iter().map(one).collect()
+}
+
+fn read_prompt(tokenizer: &Tokenizer, pieces: &[Json]) -> Result<Vec<u32>, Failure> {
+    let mut tokens = Vec::new();
+    for (i, piece) in pieces.iter().enumerate() {
+        match piece {
+            Json::String(text) => {
+                let options = EncodeOptions { add_special: i == 0, parse_special: true };
+                tokens.extend(tokenizer.encode(text, options).map_err(|error| Failure::field("prompt", error))?);
+            }
+            _ => {
+                let id = piece.as_u64().and_then(|id| u32::try_from(id).ok());
+                let known = id.filter(|id| (*id as usize) < tokenizer.vocab_size());
+                tokens.push(known.ok_or_else(|| Failure::field("prompt", "contains invalid tokens"))?);
+            }
+        }
+    }
+    if tokens.is_empty() {
+        return Err(Failure::field("prompt", "must not be empty"));
+    }
+    Ok(tokens)
+}
+
+/// `POST /v1/completions`.
+pub(super) async fn completions(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = call.models().wanted(fields)?;
+    let choices = fields.count("n", 1, MOST_CHOICES)?.unwrap_or(1);
+    if fields.count("best_of", 1, MOST_CHOICES)?.is_some_and(|best_of| best_of != choices) {
+        return Err(Failure::unsupported("best_of", "all choices are given"));
+    }
+    if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
+        return Err(Failure::unsupported("suffix", "texts are gone on with, not filled in"));
+    }
+    let logprobs = match fields.get("logprobs") {
+        // llama-server takes the chat's form too.
+        Some(Json::Bool(on)) => on.then_some(0),
+        _ => fields.count("logprobs", 0, 20)?,
+    };
+    let echo = fields.flag("echo")?;
+    if echo && logprobs.is_some() {
+        return Err(Failure::unsupported("echo", "with logprobs"));
+    }
+    let streamed = fields.flag("stream")?;
+    let wants = Wants::read(fields, logprobs)?;
+    let mut settings = Settings::read(fields, &model, call.salt, LIMITS)?;
+    if LIMITS.iter().all(|name| fields.get(name).is_none()) {
+        settings.max_tokens = Some(USUAL_TOKENS);
+    }
+    let prompts = prompts(&model, fields).await?;
+    let tokenizer = model.batcher().model().tokenizer();
+    // One for each prompt; choices of the same prompt follow each other.
+    let echoes: Vec<String> =
+        prompts.iter().map(|prompt| if echo { tokenizer.decode(prompt, false) } else { String::new() }).collect();
+    let answers = Answers::ask(&model, Question { prompts, choices, thinking: None, logprobs, settings })?;
+    let head = Head::new("cmpl", "text_completion", &model);
+    if streamed {
+        return Ok(Reply::stream(Form::Events, move |sink| {
+            stream_texts(sink, head, model, answers, (choices, echoes), wants)
+        }));
+    }
+    let whole = answers.whole().await?;
+    let choice = |(i, whole): (usize, &Whole)| {
+        let text = format!("{}{}", echoes[i / choices], whole.text);
+        let logprobs = logprobs.map(|_| text_logprobs(tokenizer, &whole.tokens));
+        json!({ "text": text, "index": i, "logprobs": logprobs, "finish_reason": whole.ending.finish_reason() })
+    };
+    let mut answer = head.with(&whole.iter().enumerate().map(choice).collect::<Vec<_>>());
+    let endings: Vec<Ending> = whole.into_iter().map(|whole| whole.ending).collect();
+    answer["usage"] = usage(&endings, choices);
+    answer["timings"] = timings(&endings[0].usage);
+    Ok(Reply::Json(answer))
+}
+
+async fn stream_texts(
+    sink: Sink,
+    head: Head,
+    model: Arc<ServedModel>,
+    answers: Answers,
+    (choices, echoes): (usize, Vec<String>),
+    wants: Wants,
+) {
+    let tokenizer = model.batcher().model().tokenizer();
+    let choice = |i: usize, text: &str, tokens: &Tokens, finish_reason: Option<&str>| {
+        let logprobs = wants.logprobs.then(|| text_logprobs(tokenizer, tokens));
+        json!({ "text": text, "index": i, "logprobs": logprobs, "finish_reason": finish_reason })
+    };
+    for i in (0..answers.len()).filter(|i| !echoes[i / choices].is_empty()) {
+        sink.send(&head.with(&[choice(i, &echoes[i / choices], &Vec::new(), None)])).await;
+    }
+    let chunk = |i: usize, _: String, text: String, tokens: Tokens| choice(i, &text, &tokens, None);
+    let end = |i: usize, ending: &Ending| choice(i, "", &Vec::new(), Some(ending.finish_reason()));
+    stream(&sink, &head, answers, choices, wants, chunk, end).await;
+}
+
+/// OpenAI's old form of probabilities: lists side by side.
+fn text_logprobs(tokenizer: &Tokenizer, tokens: &Tokens) -> Json {
+    let name = |token: u32| String::from_utf8_lossy(tokenizer.piece(token)).into_owned();
+    let (mut names, mut logprobs, mut tops, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut offset = 0;
+    for (token, known) in tokens {
+        let Some(known) = known else { continue };
+        let text = name(*token);
+        offsets.push(offset);
+        offset += text.chars().count();
+        names.push(text);
+        logprobs.push(known.taken.max(-9999.0));
+        let top = known.top.iter().map(|&(token, logprob)| (name(token), Json::from(logprob.max(-9999.0))));
+        tops.push(Json::Object(top.collect()));
+    }
+    json!({ "tokens": names, "token_logprobs": logprobs, "top_logprobs": tops, "text_offset": offsets })
+}

@@ -1,0 +1,120 @@
+//! What goes wrong with a request, as the dialects tell it.
+
+use serde_json::{Value as Json, json};
+
+use crate::engine;
+
+/// Whose shapes a route speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// OpenAI's, and llama-server's, which has taken it over.
+    OpenAi,
+    /// Ollama's.
+    Ollama,
+}
+
+/// Why a request is not answered.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Failure {
+    pub(super) status: u16,
+    pub(super) message: String,
+    /// OpenAI's `type`.
+    kind: &'static str,
+    code: Option<&'static str>,
+    /// The field that is wrong.
+    param: Option<String>,
+    /// Seconds after which another try makes sense.
+    pub(super) retry_after: Option<u32>,
+    /// Further fields of the error.
+    more: Vec<(&'static str, Json)>,
+}
+
+impl Failure {
+    fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
+        let (code, param, retry_after, more) = (None, None, None, Vec::new());
+        Self { status, message: message.into(), kind, code, param, retry_after, more }
+    }
+
+    /// A request that makes no sense.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(400, "invalid_request_error", message)
+    }
+
+    /// A field with a wrong value.
+    pub(super) fn field(name: &str, must: impl std::fmt::Display) -> Self {
+        Self { param: Some(name.to_owned()), ..Self::invalid(format!("{name} {must}")) }
+    }
+
+    /// A field that this server cannot do what it asks for.
+    pub(super) fn unsupported(name: &str, what: &str) -> Self {
+        Self { code: Some("unsupported_parameter"), ..Self::field(name, format!("is not supported: {what}")) }
+    }
+
+    pub(super) fn model_not_found(name: &str) -> Self {
+        let error = Self::new(404, "not_found_error", format!("model '{name}' not found"));
+        Self { code: Some("model_not_found"), param: Some("model".to_owned()), ..error }
+    }
+
+    pub(super) fn no_route(path: &str) -> Self {
+        Self::new(404, "not_found_error", format!("no such route: {path}"))
+    }
+
+    pub(super) fn method() -> Self {
+        Self::new(405, "invalid_request_error", "this route does not have this method")
+    }
+
+    pub(super) fn key() -> Self {
+        let error = Self::new(401, "authentication_error", "Invalid API Key");
+        Self { code: Some("invalid_api_key"), ..error }
+    }
+
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(403, "permission_error", message)
+    }
+
+    pub(super) fn too_large(limit: usize) -> Self {
+        Self::new(413, "invalid_request_error", format!("the body is larger than {limit} bytes"))
+    }
+
+    pub(super) fn too_slow() -> Self {
+        Self::new(408, "invalid_request_error", "the body has not come in time")
+    }
+
+    /// A fault of the server.
+    pub(super) fn server(message: impl Into<String>) -> Self {
+        Self::new(500, "server_error", message)
+    }
+
+    /// The answer's body in a dialect.
+    pub(super) fn body(&self, dialect: Dialect) -> Json {
+        if dialect == Dialect::Ollama {
+            return json!({ "error": self.message });
+        }
+        let mut error = json!({
+            "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
+        });
+        self.more.iter().for_each(|(name, value)| error[*name] = value.clone());
+        json!({ "error": error })
+    }
+}
+
+impl From<engine::Error> for Failure {
+    fn from(error: engine::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            engine::Error::ContextFull { needed, context_length } => Self {
+                code: Some("context_length_exceeded"),
+                more: vec![("n_prompt_tokens", needed.into()), ("n_ctx", context_length.into())],
+                ..Self::invalid(format!(
+                    "the request exceeds the available context size: the prompt has {needed} tokens, the context holds \
+                     {context_length}"
+                ))
+            },
+            engine::Error::QueueFull { .. } => {
+                Self { retry_after: Some(5), ..Self::new(503, "server_error", format!("server busy: {message}")) }
+            }
+            engine::Error::Stopped | engine::Error::NotANumber => Self::server(message),
+            _ => Self::invalid(message),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! llama-server's own routes: completions of plain text, tokens, the chat template, and what the server is.
+
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+
+use super::answers::{Answers, Ending, News, Question, Tokens, Whole};
+use super::call::Call;
+use super::completions::prompts;
+use super::failure::{Dialect, Failure};
+use super::fields::Fields;
+use super::models::ServedModel;
+use super::openai::{self, FINGERPRINT, LIMITS, logprob_list, timings};
+use super::reply::{Form, Reply, Sink};
+use super::settings::{MOST_CHOICES, Settings, shown};
+use crate::engine::Stop;
+use crate::tokenizer::{EncodeOptions, Tokenizer};
+
+/// `GET /health`.
+pub(super) async fn health(call: Call) -> Result<Reply, Failure> {
+    if call.models().all.iter().all(|model| model.batcher().is_running()) {
+        Ok(Reply::Json(json!({ "status": "ok" })))
+    } else {
+        Err(crate::engine::Error::Stopped.into())
+    }
+}
+
+/// What an object of a completion needs besides the answer.
+struct Frame {
+    model: Arc<ServedModel>,
+    settings: Json,
+    prompts: Vec<String>,
+    choices: usize,
+    with_tokens: bool,
+    with_probabilities: bool,
+}
+
+impl Frame {
+    fn tokenizer(&self) -> &Tokenizer {
+        self.model.batcher().model().tokenizer()
+    }
+
+    /// A choice that has ended.
+    fn whole(&self, i: usize, whole: &Whole) -> Json {
+        let (usage, ending) = (whole.ending.usage, &whole.ending);
+        let stop_type = match ending.reason {
+            Stop::End => "eos",
+            Stop::Text => "word",
+            Stop::Length | Stop::Context => "limit",
+            _ => "none",
+        };
+        let ids: Vec<u32> = whole.tokens.iter().map(|(token, _)| *token).filter(|_| self.with_tokens).collect();
+        let mut json = json!({
+            "index": i, "content": whole.text, "tokens": ids, "id_slot": -1, "stop": true, "model": self.model.id,
+            "tokens_predicted": usage.answer_tokens, "tokens_evaluated": usage.prompt_tokens,
+            "generation_settings": self.settings, "prompt": self.prompts[i / self.choices],
+            "has_new_line": whole.text.contains('\n'), "truncated": false, "stop_type": stop_type,
+            "stopping_word": ending.stop_text.as_deref().unwrap_or_default(),
+            "tokens_cached": usage.prompt_tokens + usage.answer_tokens, "timings": timings(&usage),
+        });
+        if self.with_probabilities {
+            json["completion_probabilities"] = logprob_list(self.tokenizer(), &whole.tokens).into();
+        }
+        json
+    }
+
+    /// A piece of a choice.
+    fn piece(&self, i: usize, text: &str, tokens: &Tokens) -> Json {
+        let ids: Vec<u32> = tokens.iter().map(|(token, _)| *token).collect();
+        let mut json = json!({ "index": i, "content": text, "tokens": ids, "stop": false, "id_slot": -1 });
+        if self.with_probabilities {
+            json["completion_probabilities"] = logprob_list(self.tokenizer(), tokens).into();
+        }
+        json
+    }
+}
+
+/// `POST /completion`.
+pub(super) async fn completion(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = call.models().wanted(fields)?;
+    if fields.flag("post_sampling_probs")? {
+        return Err(Failure::unsupported("post_sampling_probs", "probabilities are those before the samplers"));
+    }
+    let limits: Vec<&str> = LIMITS.iter().rev().copied().collect();
+    let settings = Settings::read(fields, &model, call.salt, &limits)?;
+    let logprobs = fields.count("n_probs", 0, 1 << 20)?.filter(|n| *n > 0);
+    let choices = match fields.count("n_cmpl", 1, MOST_CHOICES)? {
+        Some(choices) => choices,
+        None => fields.count("n", 1, MOST_CHOICES)?.unwrap_or(1),
+    };
+    let (stream, with_tokens) = (fields.flag("stream")?, fields.flag("return_tokens")?);
+    let prompts = prompts(&model, fields).await?;
+    let tokenizer = model.batcher().model().tokenizer();
+    let texts = prompts.iter().map(|prompt| tokenizer.decode(prompt, true)).collect();
+    let mut shown_settings = shown(&settings.sampler);
+    shown_settings.insert("n_predict".to_owned(), settings.max_tokens.map_or(json!(-1), Json::from));
+    shown_settings.insert("max_tokens".to_owned(), shown_settings["n_predict"].clone());
+    shown_settings.insert("stop".to_owned(), settings.stop.clone().into());
+    shown_settings.insert("ignore_eos".to_owned(), settings.ignore_end.into());
+    shown_settings.insert("stream".to_owned(), stream.into());
+    shown_settings.insert("n_probs".to_owned(), logprobs.unwrap_or(0).into());
+    let settings_shown = Json::Object(shown_settings);
+    let with_probabilities = logprobs.is_some();
+    let answers = Answers::ask(&model, Question { prompts, choices, thinking: None, logprobs, settings })?;
+    let frame = Frame { model, settings: settings_shown, prompts: texts, choices, with_tokens, with_probabilities };
+    if stream {
+        return Ok(Reply::stream(Form::Events, |sink| stream_completion(sink, frame, answers)));
+    }
+    let whole = answers.whole().await?;
+    let mut all: Vec<Json> = whole.iter().enumerate().map(|(i, whole)| frame.whole(i, whole)).collect();
+    Ok(Reply::Json(if all.len() == 1 { all.remove(0) } else { all.into() }))
+}
+
+async fn stream_completion(sink: Sink, frame: Frame, mut answers: Answers) {
+    while let Some(news) = answers.next().await {
+        match news {
+            Err(failure) => return sink.send(&failure.body(Dialect::OpenAi)).await,
+            Ok((_, News::Reading { .. })) => {}
+            Ok((i, News::Text { text, tokens, .. })) => sink.send(&frame.piece(i, &text, &tokens)).await,
+            Ok((i, News::End(ending))) => sink.send(&frame.whole(i, &ended(ending))).await,
+        }
+    }
+}
+
+/// The end of a stream repeats no text.
+fn ended(ending: Ending) -> Whole {
+    Whole { thinking: String::new(), text: String::new(), tokens: Vec::new(), ending }
+}
+
+/// `POST /tokenize`.
+pub(super) async fn tokenize(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = call.models().wanted(fields)?;
+    let content = fields.text("content")?.unwrap_or_default().to_owned();
+    let parse_special = fields.get("parse_special").is_none() || fields.flag("parse_special")?;
+    let options = EncodeOptions { add_special: fields.flag("add_special")?, parse_special };
+    let with_pieces = fields.flag("with_pieces")?;
+    let work = move || {
+        let tokenizer = model.batcher().model().tokenizer();
+        let tokens = tokenizer.encode(&content, options).map_err(|error| Failure::field("content", error))?;
+        let piece = |&id: &u32| {
+            let bytes = tokenizer.piece(id);
+            let text = std::str::from_utf8(bytes).map_or_else(|_| Json::from(bytes), Json::from);
+            json!({ "id": id, "piece": text })
+        };
+        let tokens: Json = if with_pieces { tokens.iter().map(piece).collect() } else { tokens.into() };
+        Ok(Reply::Json(json!({ "tokens": tokens })))
+    };
+    openai::blocking(work).await
+}
+
+/// `POST /detokenize`.
+pub(super) async fn detokenize(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = call.models().wanted(fields)?;
+    let tokenizer = model.batcher().model().tokenizer();
+    let id = |id: &Json| {
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.filter(|id| (*id as usize) < tokenizer.vocab_size())
+    };
+    let tokens: Option<Vec<u32>> = fields.list("tokens")?.into_iter().flatten().map(id).collect();
+    let tokens = tokens.ok_or_else(|| Failure::field("tokens", "contains invalid tokens"))?;
+    Ok(Reply::Json(json!({ "content": tokenizer.decode(&tokens, true) })))
+}
+
+/// `POST /apply-template`.
+pub(super) async fn apply_template(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = call.models().wanted(fields)?;
+    Ok(Reply::Json(json!({ "prompt": openai::prompt(&model, fields).await?.text })))
+}
+
+/// The model that routes without a body speak of.
+fn first(call: &Call) -> Result<&ServedModel, Failure> {
+    call.models().all.first().map(AsRef::as_ref).ok_or_else(|| Failure::model_not_found(""))
+}
+
+/// `GET /props`: of the first model.
+pub(super) async fn props(call: Call) -> Result<Reply, Failure> {
+    let model = first(&call)?;
+    let tokenizer = model.batcher().model().tokenizer();
+    let special = &tokenizer.vocab().special;
+    let text = |id: Option<u32>| id.map(|id| String::from_utf8_lossy(tokenizer.piece(id)).into_owned());
+    let path = model.path.as_deref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
+    Ok(Reply::Json(json!({
+        "default_generation_settings": {
+            "n_ctx": model.batcher().context_length(), "params": shown(&model.usual.sampler),
+        },
+        "total_slots": model.batcher().options().parallel, "model_alias": model.id, "model_path": path,
+        "model_ftype": model.quantization(), "modalities": { "vision": false, "audio": false },
+        "chat_template": model.prompts.template.source(),
+        "bos_token": text(special.bos).unwrap_or_default(), "eos_token": text(special.eos).unwrap_or_default(),
+        "build_info": FINGERPRINT, "is_sleeping": false,
+    })))
+}
+
+/// `GET /slots`: of the first model.
+pub(super) async fn slots(call: Call) -> Result<Reply, Failure> {
+    let model = first(&call)?;
+    let (batcher, status) = (model.batcher(), model.batcher().status());
+    let slot = |id: usize| {
+        let active = status.active.iter().find(|active| active.slot == id);
+        json!({
+            "id": id, "n_ctx": batcher.context_length(), "is_processing": active.is_some(),
+            "is_generating": active.is_some_and(|active| active.is_generating),
+            "n_prompt_tokens": active.map_or(0, |active| active.prompt_tokens),
+            "n_decoded": active.map_or(0, |active| active.answer_tokens),
+        })
+    };
+    Ok(Reply::Json((0..batcher.options().parallel).map(slot).collect()))
+}

@@ -1,0 +1,268 @@
+//! An HTTP server for models: OpenAI's dialect, llama-server's and Ollama's on one port, over one engine.
+//!
+//! A file for each dialect; `router` has the table of routes. Requests become [`Request`](crate::engine::Request)s of an
+//! [`engine::Batcher`](crate::engine::Batcher), whose updates become the pieces of an answer. `guard` says who may ask.
+
+mod answers;
+mod call;
+mod completions;
+mod failure;
+mod fields;
+mod guard;
+mod llama;
+mod metrics;
+mod models;
+mod ollama;
+mod openai;
+mod prompt;
+mod reply;
+mod router;
+mod settings;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use call::Call;
+use failure::{Dialect, Failure};
+pub use guard::Access;
+use models::Models;
+pub use models::{ServedModel, Usual};
+use reply::{Body, failed};
+use router::Routes;
+
+/// Threads for connections: most of the machine is for the models.
+const THREADS: usize = 2;
+/// How long a client may take to send a request's head, and its body.
+const HEAD_TIME: Duration = Duration::from_secs(15);
+const BODY_TIME: Duration = Duration::from_secs(60);
+/// Bytes and number of a request's headers.
+const HEAD_BYTES: usize = 64 << 10;
+const HEADERS: usize = 100;
+/// How often the server looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long requests may go on after that.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Settings of a [`Server`].
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Who may ask.
+    pub access: Access,
+    /// A model that nobody has is answered for by the first.
+    pub any_model: bool,
+    /// Bytes of a request's body, at most.
+    pub body_bytes: usize,
+    /// Open connections, at most; further ones wait.
+    pub connections: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { access: Access::default(), any_model: false, body_bytes: 8 << 20, connections: 1024 }
+    }
+}
+
+/// A request that has been answered, for a log. What it said is no part of it.
+#[derive(Clone, Debug)]
+pub struct Served<'r> {
+    /// Its method.
+    pub method: &'r str,
+    /// Its path, without a query.
+    pub path: &'r str,
+    /// The answer's status.
+    pub status: u16,
+    /// Time until the answer began.
+    pub time: Duration,
+}
+
+/// Is told of each request.
+pub type Log = Box<dyn Fn(&Served<'_>) + Send + Sync>;
+
+/// A server that listens.
+pub struct Server {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+struct State {
+    models: Arc<Models>,
+    routes: Routes,
+    options: ServerOptions,
+    address: SocketAddr,
+    log: Option<Log>,
+}
+
+impl Server {
+    /// Listens at `address`; port 0 is any free one.
+    ///
+    /// # Errors
+    /// When it cannot listen there.
+    pub fn bind(
+        address: SocketAddr,
+        models: Vec<ServedModel>,
+        options: ServerOptions,
+        log: Option<Log>,
+    ) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let all = models.into_iter().map(Arc::new).collect();
+        let models = Arc::new(Models { all, any_name: options.any_model });
+        Ok(Self { listener, address, state: Arc::new(State { models, routes: Routes::new(), options, address, log }) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `should_stop`, which is asked from time to time. Then no further request is taken, and those under way have
+    /// half a minute to end.
+    ///
+    /// # Errors
+    /// When the system gives no threads or no events of the network.
+    pub fn run(self, should_stop: &(dyn Fn() -> bool + Sync)) -> io::Result<()> {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(THREADS).thread_name("http").enable_io().enable_time().build()?;
+        let Self { listener, state, .. } = self;
+        let result = runtime.block_on(async { accept(TcpListener::from_std(listener)?, &state, should_stop).await });
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        result
+    }
+}
+
+async fn accept(listener: TcpListener, state: &Arc<State>, should_stop: &(dyn Fn() -> bool + Sync)) -> io::Result<()> {
+    let (stop, stopping) = watch::channel(false);
+    // Every connection holds a sender: none is left when all have ended.
+    let (alive, mut all_ended) = mpsc::channel::<()>(1);
+    let places = Arc::new(Semaphore::new(state.options.connections.max(1)));
+    while !should_stop() {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let Ok((place, accepted)) = tokio::time::timeout(LOOK, next).await else { continue };
+        let Ok((stream, _)) = accepted else {
+            // Too many open files: the next try may succeed.
+            tokio::time::sleep(LOOK).await;
+            continue;
+        };
+        let (state, stopping, alive) = (state.clone(), stopping.clone(), alive.clone());
+        tokio::spawn(async move {
+            connection(stream, state, stopping).await;
+            drop((place, alive));
+        });
+    }
+    drop((listener, alive));
+    let _ = stop.send(true);
+    let _ = tokio::time::timeout(GRACE, all_ended.recv()).await;
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
+    // Tokens are small and are to arrive one by one.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let state = state.clone();
+        async move { Ok::<_, Infallible>(serve(&state, request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES).max_headers(HEADERS);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stopped = async { stopping.wait_for(|stop| *stop).await.is_ok() };
+    tokio::select! {
+        // A client that goes away is no error.
+        _ = connection.as_mut() => return,
+        _ = stopped => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+async fn serve(state: &Arc<State>, request: Request<Incoming>) -> Response<Body> {
+    let start = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match answer(state, request).await {
+        Ok(response) => response,
+        Err((failure, dialect)) => failed(&failure, dialect),
+    };
+    allow_origin(state, origin.as_ref(), response.headers_mut());
+    if let Some(log) = &state.log {
+        let status = response.status().as_u16();
+        log(&Served { method: method.as_str(), path: &path, status, time: start.elapsed() });
+    }
+    response
+}
+
+async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, (Failure, Dialect)> {
+    let path = request.uri().path().to_owned();
+    let found = state.routes.find(request.method(), &path);
+    let is_preflight = request.method() == Method::OPTIONS && request.headers().contains_key(header::ORIGIN);
+    let is_open = is_preflight || found.as_ref().is_ok_and(|(route, _)| route.is_open);
+    let guessed = Routes::dialect(&path);
+    let salt = state.options.access.check(request.headers(), state.address, is_open).map_err(|e| (e, guessed))?;
+    if is_preflight {
+        return Ok(preflight());
+    }
+    let (route, rest) = found.map_err(|failure| (failure, guessed))?;
+    let tell = |failure| (failure, route.dialect);
+    let body = read(request.into_body(), state.options.body_bytes).await.map_err(tell)?;
+    let call = Call { models: state.models.clone(), rest, body, salt };
+    (route.handler)(call).await.map(reply::Reply::into_response).map_err(tell)
+}
+
+/// A body, up to `limit` bytes and as long as it may take.
+async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Failure::too_large(limit));
+    }
+    let all = async {
+        let mut bytes = Vec::new();
+        while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            let frame = frame.map_err(|_| Failure::invalid("the body has not come whole"))?;
+            if let Ok(data) = frame.into_data() {
+                if bytes.len() + data.len() > limit {
+                    return Err(Failure::too_large(limit));
+                }
+                bytes.extend_from_slice(&data);
+            }
+        }
+        Ok(Bytes::from(bytes))
+    };
+    tokio::time::timeout(BODY_TIME, all).await.unwrap_or_else(|_| Err(Failure::too_slow()))
+}
+
+/// What a browser asks before it lets a page of another origin ask.
+fn preflight() -> Response<Body> {
+    let mut response = Response::new(Body::Full(None));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    reply::set(&mut response, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS");
+    reply::set(&mut response, header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-api-key");
+    response
+}
+
+/// Lets pages of an origin that was named read the answer.
+fn allow_origin(state: &State, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    if let Some(origin) = origin
+        && origin.to_str().is_ok_and(|origin| state.options.access.may_read(origin))
+    {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    }
+}

@@ -1,0 +1,380 @@
+//! Ollama's dialect: lists of models, answers as lines of JSON.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value as Json, json};
+
+use super::answers::{Answers, Ending, News, Question, Tokens};
+use super::call::Call;
+use super::failure::{Dialect, Failure};
+use super::fields::Fields;
+use super::models::ServedModel;
+use super::openai::{blocking, logprob_list};
+use super::prompt::Prompt;
+use super::reply::{Form, Reply, Sink};
+use super::settings::Settings;
+use crate::engine::Stop;
+use crate::gguf::Value;
+use crate::tokenizer::EncodeOptions;
+
+/// The version of Ollama whose routes these are: clients ask for it to know what they can do.
+const VERSION: &str = "0.32.0";
+/// Elements of a metadata array that `show` gives without `verbose`.
+const SHORT: usize = 5;
+
+/// `GET /`.
+pub(super) async fn root(_: Call) -> Result<Reply, Failure> {
+    Ok(Reply::Text("text/plain; charset=utf-8", "Ollama is running".to_owned()))
+}
+
+/// `GET /api/version`.
+pub(super) async fn version(_: Call) -> Result<Reply, Failure> {
+    Ok(Reply::Json(json!({ "version": VERSION })))
+}
+
+/// `GET /api/tags`.
+pub(super) async fn tags(call: Call) -> Result<Reply, Failure> {
+    let model = |model: &Arc<ServedModel>| {
+        let mut json = summary(model);
+        json["modified_at"] = time(Duration::from_secs(model.created)).into();
+        json["capabilities"] = capabilities(model);
+        json
+    };
+    Ok(Reply::Json(json!({ "models": call.models().all.iter().map(model).collect::<Vec<_>>() })))
+}
+
+/// `GET /api/ps`: models stay loaded.
+pub(super) async fn running(call: Call) -> Result<Reply, Failure> {
+    let model = |model: &Arc<ServedModel>| {
+        let mut json = summary(model);
+        json["expires_at"] = "2318-01-01T00:00:00Z".into();
+        json["size_vram"] = 0.into();
+        json["context_length"] = model.batcher().context_length().into();
+        json
+    };
+    Ok(Reply::Json(json!({ "models": call.models().all.iter().map(model).collect::<Vec<_>>() })))
+}
+
+fn summary(model: &ServedModel) -> Json {
+    // No file is hashed for this: the same name is the same digest.
+    let digest = format!(
+        "{:016x}",
+        model
+            .id
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| { (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) })
+    );
+    json!({
+        "name": model.id, "model": model.id, "size": model.batcher().model().weight_bytes(),
+        "digest": digest.repeat(4), "details": details(model),
+    })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+fn details(model: &ServedModel) -> Json {
+    let parameters = model.batcher().model().parameters() as f64;
+    let size = match parameters {
+        n if n >= 1e9 => format!("{:.1}B", n / 1e9),
+        n if n >= 1e6 => format!("{:.1}M", n / 1e6),
+        n => format!("{:.1}K", n / 1e3),
+    };
+    let family = model.text("general.architecture");
+    json!({
+        "parent_model": "", "format": "gguf", "family": family, "families": [family], "parameter_size": size,
+        "quantization_level": model.quantization(),
+    })
+}
+
+fn capabilities(model: &ServedModel) -> Json {
+    let mut all = vec!["completion"];
+    all.extend(model.prompts.thinking.map(|_| "thinking"));
+    all.into()
+}
+
+/// The model of a request, which older clients call `name`.
+fn wanted(call: &Call, fields: Fields<'_>) -> Result<Arc<ServedModel>, Failure> {
+    match fields.text("model")?.filter(|name| !name.is_empty()).or(fields.text("name")?) {
+        Some(name) => call.models().named(name),
+        None => Err(Failure::field("model", "is required")),
+    }
+}
+
+/// `POST /api/show`.
+pub(super) async fn show(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = wanted(&call, fields)?;
+    let verbose = fields.flag("verbose")?;
+    let info: Map<String, Json> =
+        model.metadata().iter().map(|(key, value)| (key.to_owned(), metadata_json(value, verbose))).collect();
+    Ok(Reply::Json(json!({
+        "license": model.text("general.license"), "modelfile": "", "parameters": "",
+        "template": model.prompts.template.source(), "details": details(&model), "model_info": info,
+        "capabilities": capabilities(&model), "modified_at": time(Duration::from_secs(model.created)),
+    })))
+}
+
+fn metadata_json(value: &Value, verbose: bool) -> Json {
+    if let Some(array) = value.as_array() {
+        let keep = verbose || array.len() <= SHORT;
+        return array
+            .iter()
+            .take(if keep { usize::MAX } else { 0 })
+            .map(|item| metadata_json(&item, verbose))
+            .collect();
+    }
+    let number = || value.as_u64().map(Json::from).or_else(|| value.as_i64().map(Json::from));
+    let text = value.as_str().map(Json::from).or_else(|| value.as_bool().map(Json::from));
+    text.or_else(number).or_else(|| value.as_f64().map(Json::from)).unwrap_or_else(|| "".into())
+}
+
+/// Whether an answer is a chat's message or a text.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Chat,
+    Generate,
+}
+
+/// `POST /api/chat`.
+pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = wanted(&call, fields)?;
+    refuse_unsupported(fields)?;
+    let messages = fields.list("messages")?.cloned().unwrap_or_default();
+    let is_shown = |message: &Json| message["images"].as_array().is_some_and(|images| !images.is_empty());
+    if messages.iter().any(is_shown) {
+        return Err(Failure::unsupported("images", "only text"));
+    }
+    if messages.is_empty() {
+        return loaded(&model, fields, Kind::Chat);
+    }
+    let prompt = prompt(&model, fields, messages).await?;
+    answer(&call, fields, model, prompt, Kind::Chat).await
+}
+
+/// `POST /api/generate`.
+pub(super) async fn generate(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = wanted(&call, fields)?;
+    refuse_unsupported(fields)?;
+    if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
+        return Err(Failure::invalid(format!("{} does not support insert", model.id)));
+    }
+    if fields.text("template")?.is_some_and(|template| !template.is_empty()) {
+        return Err(Failure::unsupported("template", "the model's own is used"));
+    }
+    let (text, system) = (fields.text("prompt")?.unwrap_or_default(), fields.text("system")?.unwrap_or_default());
+    if text.is_empty() {
+        return loaded(&model, fields, Kind::Generate);
+    }
+    let mut prompt = if fields.flag("raw")? {
+        if !system.is_empty() || fields.get("context").is_some() {
+            return Err(Failure::invalid("raw mode does not support template, system, or context"));
+        }
+        let options = EncodeOptions { add_special: true, parse_special: true };
+        let tokens = model.batcher().model().tokenizer().encode(text, options);
+        let tokens = tokens.map_err(|error| Failure::field("prompt", error))?;
+        Prompt { text: text.to_owned(), tokens, thinks: false }
+    } else {
+        let mut messages = vec![json!({ "role": "user", "content": text })];
+        if !system.is_empty() {
+            messages.insert(0, json!({ "role": "system", "content": system }));
+        }
+        prompt(&model, fields, messages).await?
+    };
+    // What an earlier answer gave as its context.
+    if let Some(context) = fields.list("context")? {
+        let id = |id: &Json| id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let context: Option<Vec<u32>> = context.iter().map(id).collect();
+        let mut tokens = context.ok_or_else(|| Failure::field("context", "must be an array of tokens"))?;
+        let bos = model.batcher().model().tokenizer().vocab().special.bos;
+        let repeated = usize::from(!tokens.is_empty() && bos.is_some() && prompt.tokens.first().copied() == bos);
+        tokens.extend(&prompt.tokens[repeated..]);
+        prompt.tokens = tokens;
+    }
+    answer(&call, fields, model, prompt, Kind::Generate).await
+}
+
+fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
+    let is_empty = |value: &Json| match value {
+        Json::Array(items) => items.is_empty(),
+        Json::String(text) => text.is_empty(),
+        _ => false,
+    };
+    for (name, what) in [
+        ("tools", "tools are not called yet"),
+        ("images", "only text"),
+        ("format", "answers are not bound to grammars"),
+    ] {
+        if fields.get(name).is_some_and(|value| !is_empty(value)) {
+            return Err(Failure::unsupported(name, what));
+        }
+    }
+    Ok(())
+}
+
+async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, messages: Vec<Json>) -> Result<Prompt, Failure> {
+    let mut variables = Map::new();
+    let think = fields.get("think");
+    if let Some(think) = think {
+        let on = think.as_bool().or_else(|| think.as_str().map(|_| true));
+        let on = on.ok_or_else(|| Failure::field("think", "must be true, false, or low, medium, high"))?;
+        if on && model.prompts.thinking.is_none() {
+            return Err(Failure::invalid(format!("\"{}\" does not support thinking", model.id)));
+        }
+        variables.insert("enable_thinking".to_owned(), on.into());
+        variables.insert("thinking".to_owned(), on.into());
+        if let Some(effort) = think.as_str() {
+            variables.insert("reasoning_effort".to_owned(), effort.into());
+        }
+    }
+    let model = model.clone();
+    blocking(move || model.prompts.prompt(model.batcher().model().tokenizer(), &messages, variables)).await
+}
+
+/// What an empty request gets, by which clients load models and let go of them.
+fn loaded(model: &ServedModel, fields: Fields<'_>, kind: Kind) -> Result<Reply, Failure> {
+    let reason = if fields.get("keep_alive").is_some_and(|value| value == 0) { "unload" } else { "load" };
+    let mut json = piece(model, kind, "", "");
+    json["done"] = true.into();
+    json["done_reason"] = reason.into();
+    Ok(Reply::Json(json))
+}
+
+fn piece(model: &ServedModel, kind: Kind, text: &str, thinking: &str) -> Json {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut json = json!({ "model": model.id, "created_at": time(now) });
+    let thinking = (!thinking.is_empty()).then_some(thinking);
+    if kind == Kind::Chat {
+        json["message"] = json!({ "role": "assistant", "content": text });
+        if let Some(thinking) = thinking {
+            json["message"]["thinking"] = thinking.into();
+        }
+    } else {
+        json["response"] = text.into();
+        if let Some(thinking) = thinking {
+            json["thinking"] = thinking.into();
+        }
+    }
+    json["done"] = false.into();
+    json
+}
+
+/// What the last line of an answer needs.
+struct Frame {
+    model: Arc<ServedModel>,
+    kind: Kind,
+    /// Tokens of the prompt, where the answer gives its context.
+    context: Option<Vec<u32>>,
+    logprobs: bool,
+    began: Instant,
+}
+
+impl Frame {
+    fn piece(&self, text: &str, thinking: &str, tokens: &Tokens) -> Json {
+        let mut json = piece(&self.model, self.kind, text, thinking);
+        if self.logprobs {
+            json["logprobs"] = logprob_list(self.model.batcher().model().tokenizer(), tokens).into();
+        }
+        json
+    }
+
+    /// Adds what the end of an answer says.
+    fn end(&self, mut json: Json, ending: &Ending, answer: &[u32]) -> Json {
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let (usage, length) = (ending.usage, matches!(ending.reason, Stop::Length | Stop::Context));
+        json["done"] = true.into();
+        json["done_reason"] = if length { "length" } else { "stop" }.into();
+        if let Some(prompt) = &self.context {
+            json["context"] = prompt.iter().chain(answer).copied().collect::<Vec<u32>>().into();
+        }
+        json["total_duration"] = nanoseconds(self.began.elapsed()).into();
+        json["load_duration"] = 0.into();
+        json["prompt_eval_count"] = usage.prompt_tokens.into();
+        json["prompt_eval_duration"] = nanoseconds(usage.prompt_time).into();
+        json["eval_count"] = usage.answer_tokens.into();
+        json["eval_duration"] = nanoseconds(usage.answer_time).into();
+        json
+    }
+}
+
+async fn answer(
+    call: &Call,
+    fields: Fields<'_>,
+    model: Arc<ServedModel>,
+    prompt: Prompt,
+    kind: Kind,
+) -> Result<Reply, Failure> {
+    let began = Instant::now();
+    let none = Map::new();
+    let options = fields.object("options")?.unwrap_or(Fields(&none));
+    let settings = Settings::read(options, &model, call.salt, &["num_predict"])?;
+    let top = fields.count("top_logprobs", 0, 20)?;
+    let logprobs = fields.flag("logprobs")?.then_some(top.unwrap_or(0));
+    let stream = fields.get("stream").is_none() || fields.flag("stream")?;
+    let raw = fields.flag("raw")?;
+    let context = (kind == Kind::Generate && !raw).then(|| prompt.tokens.clone());
+    let thinking = (!raw).then_some(prompt.thinks);
+    let question = Question { prompts: vec![prompt.tokens], choices: 1, thinking, logprobs, settings };
+    let answers = Answers::ask(&model, question)?;
+    let frame = Frame { model, kind, context, logprobs: logprobs.is_some(), began };
+    if stream {
+        return Ok(Reply::stream(Form::Lines, |sink| stream_answer(sink, frame, answers)));
+    }
+    let Some(whole) = answers.whole().await?.pop() else { return Err(crate::engine::Error::Stopped.into()) };
+    let tokens: Vec<u32> = whole.tokens.iter().map(|(token, _)| *token).collect();
+    let json = frame.piece(&whole.text, whole.thinking.trim_end(), &whole.tokens);
+    Ok(Reply::Json(frame.end(json, &whole.ending, &tokens)))
+}
+
+async fn stream_answer(sink: Sink, frame: Frame, mut answers: Answers) {
+    let mut answer = Vec::new();
+    while let Some(news) = answers.next().await {
+        match news {
+            Err(failure) => return sink.send(&failure.body(Dialect::Ollama)).await,
+            Ok((_, News::Reading { .. })) => {}
+            Ok((_, News::Text { thinking, text, tokens })) => {
+                answer.extend(tokens.iter().map(|(token, _)| *token));
+                sink.send(&frame.piece(&text, &thinking, &tokens)).await;
+            }
+            Ok((_, News::End(ending))) => {
+                let last = piece(&frame.model, frame.kind, "", "");
+                sink.send(&frame.end(last, &ending, &answer)).await;
+            }
+        }
+    }
+}
+
+/// A time since 1970 as RFC 3339 writes it, in UTC.
+fn time(since: Duration) -> String {
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // Years that begin in March, in eras of 400 years.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", since.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_rfc_3339_has_them() {
+        let at = |seconds: u64, nanos: u32| time(Duration::new(seconds, nanos));
+        assert_eq!(at(0, 0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(at(951_782_399, 5), "2000-02-28T23:59:59.000000005Z");
+        assert_eq!(at(951_782_400, 0), "2000-02-29T00:00:00.000000000Z");
+        assert_eq!(at(1_735_689_599, 0), "2024-12-31T23:59:59.000000000Z");
+        assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00.000000000Z");
+    }
+}

@@ -1,0 +1,329 @@
+//! OpenAI's dialect: chat completions and what both kinds of completions share. Text completions are in `completions`.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value as Json, json};
+
+use super::answers::{Answers, Ending, News, Question, Tokens, Whole};
+use super::call::Call;
+use super::failure::Failure;
+use super::fields::Fields;
+use super::models::ServedModel;
+use super::prompt::Prompt;
+use super::reply::{Form, Reply, Sink};
+use super::settings::{MOST_CHOICES, Settings, random};
+use crate::engine::{Logprobs, Usage};
+use crate::tokenizer::Tokenizer;
+
+/// A stream says that it lives when nothing has come for so long.
+const PING: Duration = Duration::from_secs(15);
+/// Version of the program that answers.
+pub(super) const FINGERPRINT: &str = concat!("gguf-", env!("CARGO_PKG_VERSION"));
+/// The names of the most tokens of an answer.
+pub(super) const LIMITS: &[&str] = &["max_completion_tokens", "max_tokens", "n_predict"];
+
+/// What all objects of one answer begin with.
+#[derive(Clone)]
+pub(super) struct Head {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: String,
+}
+
+impl Head {
+    pub(super) fn new(prefix: &str, object: &'static str, model: &ServedModel) -> Self {
+        let id = format!("{prefix}-{:016x}{:08x}", random(), random() >> 21);
+        Self { id, object, created: now(), model: model.id.clone() }
+    }
+
+    /// An object with these choices.
+    pub(super) fn with(&self, choices: &[Json]) -> Json {
+        json!({
+            "id": self.id, "object": self.object, "created": self.created, "model": self.model,
+            "system_fingerprint": FINGERPRINT, "choices": choices,
+        })
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+}
+
+/// The ends of choices as OpenAI counts them: prompts once, however many choices they have.
+pub(super) fn usage(endings: &[Ending], choices: usize) -> Json {
+    let sum = |of: fn(&Ending) -> usize| endings.iter().map(of).sum::<usize>();
+    let firsts = || endings.iter().step_by(choices.max(1));
+    let prompt: usize = firsts().map(|ending| ending.usage.prompt_tokens).sum();
+    let cached: usize = firsts().map(|ending| ending.usage.cached_tokens).sum();
+    let answer = sum(|ending| ending.usage.answer_tokens);
+    json!({
+        "prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer,
+        "prompt_tokens_details": { "cached_tokens": cached },
+        "completion_tokens_details": { "reasoning_tokens": sum(|ending| ending.thinking_tokens) },
+    })
+}
+
+/// llama-server's figures of an answer.
+#[allow(clippy::cast_precision_loss, reason = "figures for people")]
+pub(super) fn timings(usage: &Usage) -> Json {
+    let read = usage.prompt_tokens - usage.cached_tokens;
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let (prompt, answer) = (ms(usage.prompt_time).max(1e-3), ms(usage.answer_time).max(1e-3));
+    json!({
+        "cache_n": usage.cached_tokens,
+        "prompt_n": read, "prompt_ms": prompt,
+        "prompt_per_token_ms": prompt / read.max(1) as f64, "prompt_per_second": read as f64 / prompt * 1e3,
+        "predicted_n": usage.answer_tokens, "predicted_ms": answer,
+        "predicted_per_token_ms": answer / usage.answer_tokens.max(1) as f64,
+        "predicted_per_second": usage.answer_tokens as f64 / answer * 1e3,
+    })
+}
+
+/// A token with its text, bytes and probability.
+pub(super) fn token_logprob(tokenizer: &Tokenizer, token: u32, logprob: f32) -> Json {
+    let bytes = tokenizer.piece(token);
+    // JSON has no infinities.
+    let logprob = if logprob.is_finite() { logprob } else { -9999.0 };
+    json!({ "id": token, "token": String::from_utf8_lossy(bytes), "bytes": bytes, "logprob": logprob })
+}
+
+/// Tokens with their probabilities and those of the likeliest.
+pub(super) fn logprob_list(tokenizer: &Tokenizer, tokens: &Tokens) -> Vec<Json> {
+    let one = |(token, logprobs): &(u32, Option<Logprobs>)| {
+        let logprobs = logprobs.as_ref()?;
+        let mut json = token_logprob(tokenizer, *token, logprobs.taken);
+        let top = logprobs.top.iter().map(|&(token, logprob)| token_logprob(tokenizer, token, logprob));
+        json["top_logprobs"] = top.collect();
+        Some(json)
+    };
+    tokens.iter().filter_map(one).collect()
+}
+
+/// Fields that ask for what this server does not do.
+fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
+    for (name, what) in [
+        ("tools", "tools are not called yet"),
+        ("functions", "tools are not called yet"),
+        ("audio", "only text"),
+        ("web_search_options", "there is no search"),
+    ] {
+        let is_empty = |value: &Json| value.as_array().is_some_and(Vec::is_empty);
+        if fields.get(name).is_some_and(|value| !is_empty(value)) {
+            return Err(Failure::unsupported(name, what));
+        }
+    }
+    if let Some(choice) = fields.get("tool_choice")
+        && choice != "none"
+        && choice != "auto"
+    {
+        return Err(Failure::unsupported("tool_choice", "tools are not called yet"));
+    }
+    let modalities = fields.texts("modalities")?;
+    if modalities.iter().any(|modality| modality != "text") {
+        return Err(Failure::unsupported("modalities", "only text"));
+    }
+    Ok(())
+}
+
+/// Variables of the template that a request sets.
+fn variables(fields: Fields<'_>) -> Result<Map<String, Json>, Failure> {
+    let mut variables = fields.object("chat_template_kwargs")?.map(|map| map.0.clone()).unwrap_or_default();
+    if variables.get("enable_thinking").is_some_and(|value| !value.is_boolean()) {
+        return Err(Failure::field("chat_template_kwargs.enable_thinking", "must be true or false"));
+    }
+    if let Some(effort) = fields.text("reasoning_effort")? {
+        variables.entry("reasoning_effort").or_insert(effort.into());
+        if effort == "none" {
+            variables.entry("enable_thinking").or_insert(false.into());
+        }
+    }
+    Ok(variables)
+}
+
+/// Renders the messages of a request. That may take a while.
+pub(super) async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Prompt, Failure> {
+    let messages = fields.list("messages")?.ok_or_else(|| Failure::field("messages", "is needed"))?.clone();
+    let variables = variables(fields)?;
+    let model = model.clone();
+    let work = move || model.prompts.prompt(model.batcher().model().tokenizer(), &messages, variables);
+    blocking(work).await
+}
+
+/// Runs what takes a while beside the tasks that serve.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Failure::server("internal error")))
+}
+
+/// `POST /v1/chat/completions`.
+pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = call.models().wanted(fields)?;
+    refuse_unsupported(fields)?;
+    let choices = fields.count("n", 1, MOST_CHOICES)?.unwrap_or(1);
+    let logprobs = match (fields.flag("logprobs")?, fields.count("top_logprobs", 0, 20)?) {
+        (false, Some(top)) if top > 0 => return Err(Failure::field("top_logprobs", "needs logprobs to be true")),
+        (on, top) => on.then_some(top.unwrap_or(0)),
+    };
+    let stream = fields.flag("stream")?;
+    let wants = Wants::read(fields, logprobs)?;
+    let settings = Settings::read(fields, &model, call.salt, LIMITS)?;
+    let split = fields.text("reasoning_format")? != Some("none");
+    let prompt = prompt(&model, fields).await?;
+    let question = Question {
+        prompts: vec![prompt.tokens],
+        choices,
+        thinking: split.then_some(prompt.thinks),
+        logprobs,
+        settings,
+    };
+    let answers = Answers::ask(&model, question)?;
+    if stream {
+        let head = Head::new("chatcmpl", "chat.completion.chunk", &model);
+        return Ok(Reply::stream(Form::Events, |sink| chat_stream(sink, head, model, answers, wants)));
+    }
+    let head = Head::new("chatcmpl", "chat.completion", &model);
+    let tokenizer = model.batcher().model().tokenizer();
+    let whole = answers.whole().await?;
+    let choice = |(i, whole): (usize, &Whole)| {
+        let mut message = json!({ "role": "assistant", "content": whole.text, "refusal": null });
+        if !whole.thinking.is_empty() {
+            message["reasoning_content"] = whole.thinking.trim_end().into();
+            message["reasoning"] = message["reasoning_content"].clone();
+        }
+        let logprobs = logprobs.map(|_| json!({ "content": logprob_list(tokenizer, &whole.tokens) }));
+        json!({ "index": i, "message": message, "logprobs": logprobs, "finish_reason": whole.ending.finish_reason() })
+    };
+    let mut answer = head.with(&whole.iter().enumerate().map(choice).collect::<Vec<_>>());
+    let endings: Vec<Ending> = whole.into_iter().map(|whole| whole.ending).collect();
+    answer["usage"] = usage(&endings, choices);
+    answer["timings"] = timings(&endings[0].usage);
+    Ok(Reply::Json(answer))
+}
+
+/// What a stream tells besides text.
+#[derive(Clone, Copy)]
+pub(super) struct Wants {
+    pub(super) include_usage: bool,
+    pub(super) logprobs: bool,
+    /// How far prompts are read.
+    pub(super) progress: bool,
+}
+
+impl Wants {
+    pub(super) fn read(fields: Fields<'_>, logprobs: Option<usize>) -> Result<Self, Failure> {
+        let options = fields.object("stream_options")?;
+        Ok(Self {
+            include_usage: options.map(|options| options.flag("include_usage")).transpose()?.unwrap_or(false),
+            logprobs: logprobs.is_some(),
+            progress: fields.flag("return_progress")?,
+        })
+    }
+}
+
+async fn chat_stream(sink: Sink, head: Head, model: Arc<ServedModel>, answers: Answers, wants: Wants) {
+    for i in 0..answers.len() {
+        let delta = json!({ "role": "assistant", "content": "" });
+        sink.send(&head.with(&[json!({ "index": i, "delta": delta, "finish_reason": null })])).await;
+    }
+    let tokenizer = model.batcher().model().tokenizer();
+    let choices = answers.len();
+    let chunk = |i: usize, thinking: String, text: String, tokens: Tokens| {
+        let mut delta = Map::new();
+        if !thinking.is_empty() {
+            delta.insert("reasoning_content".to_owned(), thinking.as_str().into());
+            delta.insert("reasoning".to_owned(), thinking.into());
+        }
+        if !text.is_empty() || delta.is_empty() {
+            delta.insert("content".to_owned(), text.into());
+        }
+        let mut choice = json!({ "index": i, "delta": delta, "finish_reason": null });
+        if wants.logprobs {
+            choice["logprobs"] = json!({ "content": logprob_list(tokenizer, &tokens) });
+        }
+        choice
+    };
+    let end = |i: usize, ending: &Ending| json!({ "index": i, "delta": {}, "finish_reason": ending.finish_reason() });
+    stream(&sink, &head, answers, choices, wants, chunk, end).await;
+}
+
+/// Streams choices: `chunk` makes one of text, `end` the last of a choice.
+pub(super) async fn stream(
+    sink: &Sink,
+    head: &Head,
+    mut answers: Answers,
+    choices: usize,
+    wants: Wants,
+    chunk: impl Fn(usize, String, String, Tokens) -> Json,
+    end: impl Fn(usize, &Ending) -> Json,
+) {
+    let mut endings: Vec<Option<Ending>> = vec![None; answers.len()];
+    loop {
+        let Ok(news) = tokio::time::timeout(PING, answers.next()).await else {
+            sink.ping().await;
+            continue;
+        };
+        match news {
+            None => break,
+            Some(Err(failure)) => {
+                sink.send(&failure.body(super::failure::Dialect::OpenAi)).await;
+                return;
+            }
+            Some(Ok((_, News::Reading { done, total }))) if wants.progress => {
+                let mut progress = head.with(&[]);
+                progress["prompt_progress"] = json!({ "total": total, "processed": done });
+                sink.send(&progress).await;
+            }
+            Some(Ok((_, News::Reading { .. }))) => {}
+            Some(Ok((i, News::Text { thinking, text, tokens }))) => {
+                sink.send(&head.with(&[chunk(i, thinking, text, tokens)])).await;
+            }
+            Some(Ok((i, News::End(ending)))) => {
+                let mut last = head.with(&[end(i, &ending)]);
+                last["timings"] = timings(&ending.usage);
+                endings[i] = Some(ending);
+                sink.send(&last).await;
+            }
+        }
+    }
+    if wants.include_usage {
+        let endings: Vec<Ending> = endings.into_iter().flatten().collect();
+        let mut last = head.with(&[]);
+        last["usage"] = usage(&endings, choices);
+        if let Some(first) = endings.first() {
+            last["timings"] = timings(&first.usage);
+        }
+        sink.send(&last).await;
+    }
+    sink.done().await;
+}
+
+/// `GET /v1/models`.
+pub(super) async fn models(call: Call) -> Result<Reply, Failure> {
+    let data: Vec<Json> = call.models().all.iter().map(|model| model_json(model)).collect();
+    Ok(Reply::Json(json!({ "object": "list", "data": data })))
+}
+
+/// `GET /v1/models/{id}`; ids may contain slashes.
+pub(super) async fn model(call: Call) -> Result<Reply, Failure> {
+    let model = call.models().all.iter().find(|model| model.id == call.rest).cloned();
+    let model = model.map_or_else(|| call.models().named(&call.rest), Ok)?;
+    Ok(Reply::Json(model_json(&model)))
+}
+
+fn model_json(model: &ServedModel) -> Json {
+    let running = model.batcher().model();
+    json!({
+        "id": model.id, "object": "model", "created": model.created, "owned_by": "gguf",
+        "meta": {
+            "n_vocab": running.tokenizer().vocab_size(), "n_ctx": model.batcher().context_length(),
+            "n_ctx_train": running.hparams().context_length, "n_embd": running.decoder().embedding_length(),
+            "n_params": running.parameters(), "size": running.weight_bytes(), "ftype": model.quantization(),
+        },
+    })
+}

@@ -1,0 +1,151 @@
+//! Answers as bytes: one JSON document, a text, or a stream that grows while tokens come.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::body::{Bytes, Frame, SizeHint};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::Value as Json;
+use tokio::sync::mpsc;
+
+use super::failure::{Dialect, Failure};
+
+/// Pieces of a stream that wait to be sent, at most.
+const PIECES: usize = 16;
+
+/// What a route gives back.
+pub(super) enum Reply {
+    Json(Json),
+    Text(&'static str, String),
+    Stream(Form, mpsc::Receiver<Bytes>),
+}
+
+/// How the objects of a stream are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Server-sent events.
+    Events,
+    /// A line each.
+    Lines,
+}
+
+/// Where the objects of a stream go.
+pub(super) struct Sink {
+    form: Form,
+    sender: mpsc::Sender<Bytes>,
+}
+
+impl Sink {
+    /// Sends an object; waits while the client is behind.
+    pub(super) async fn send(&self, json: &Json) {
+        match self.form {
+            Form::Events => self.raw(format!("data: {json}\n\n")).await,
+            Form::Lines => self.raw(format!("{json}\n")).await,
+        }
+    }
+
+    /// The end of OpenAI's streams.
+    pub(super) async fn done(&self) {
+        self.raw("data: [DONE]\n\n".to_owned()).await;
+    }
+
+    /// Tells a client that waits long that the server lives.
+    pub(super) async fn ping(&self) {
+        if self.form == Form::Events {
+            self.raw(": ping\n\n".to_owned()).await;
+        }
+    }
+
+    async fn raw(&self, text: String) {
+        // When the client has gone, the task that sends is ended.
+        let _ = self.sender.send(Bytes::from(text)).await;
+    }
+}
+
+impl Reply {
+    /// A stream of what `work` sends. It is given up when the client goes away.
+    pub(super) fn stream<F: Future<Output = ()> + Send + 'static>(form: Form, work: impl FnOnce(Sink) -> F) -> Self {
+        let (sender, receiver) = mpsc::channel(PIECES);
+        let work = work(Sink { form, sender: sender.clone() });
+        tokio::spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = sender.closed() => {}
+            }
+        });
+        Self::Stream(form, receiver)
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        let (kind, body) = match self {
+            Self::Json(json) => ("application/json; charset=utf-8", Body::full(json.to_string())),
+            Self::Text(kind, text) => (kind, Body::full(text)),
+            Self::Stream(Form::Events, receiver) => ("text/event-stream", Body::Stream(receiver)),
+            Self::Stream(Form::Lines, receiver) => ("application/x-ndjson", Body::Stream(receiver)),
+        };
+        let mut response = Response::new(body);
+        set(&mut response, header::CONTENT_TYPE, kind);
+        set(&mut response, header::CACHE_CONTROL, "no-cache");
+        response
+    }
+}
+
+/// The response that tells a failure.
+pub(super) fn failed(failure: &Failure, dialect: Dialect) -> Response<Body> {
+    let mut response = Reply::Json(failure.body(dialect)).into_response();
+    *response.status_mut() = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Some(seconds) = failure.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    if failure.status == 401 {
+        set(&mut response, header::WWW_AUTHENTICATE, "Bearer");
+    }
+    response
+}
+
+pub(super) fn set(response: &mut Response<Body>, name: HeaderName, value: &'static str) {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+}
+
+/// The body of a response.
+pub(super) enum Body {
+    Full(Option<Bytes>),
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+impl Body {
+    pub(super) fn full(text: String) -> Self {
+        Self::Full(Some(Bytes::from(text)))
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(receiver) => {
+                receiver.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Full(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! How an answer is made: the fields that all dialects share, read into the engine's options.
+
+use std::collections::hash_map::{DefaultHasher, RandomState};
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+
+use serde_json::{Map, Value as Json};
+
+use super::failure::Failure;
+use super::fields::Fields;
+use super::models::ServedModel;
+use crate::engine::{SETTINGS, SamplerOptions, Setting};
+use crate::tokenizer::{EncodeOptions, Tokenizer};
+
+/// Tokens that an answer may have, at most, as a number of a request.
+const MOST: i64 = i32::MAX as i64;
+/// Choices of one request.
+pub(super) const MOST_CHOICES: u32 = 128;
+/// Stop texts of one request.
+const MOST_STOPS: usize = 64;
+
+/// How an answer is made.
+pub(super) struct Settings {
+    pub(super) sampler: SamplerOptions,
+    pub(super) max_tokens: Option<usize>,
+    pub(super) stop: Vec<String>,
+    pub(super) ignore_end: bool,
+    pub(super) salt: u64,
+    pub(super) no_cache: bool,
+}
+
+impl Settings {
+    /// Reads them. `salt` is that of the key; `limits` are the names of the most tokens, the stronger first.
+    pub(super) fn read(fields: Fields<'_>, model: &ServedModel, salt: u64, limits: &[&str]) -> Result<Self, Failure> {
+        refuse_grammars(fields)?;
+        let stop = fields.texts("stop")?;
+        if stop.len() > MOST_STOPS {
+            return Err(Failure::field("stop", format!("must not have more than {MOST_STOPS} texts")));
+        }
+        let mut max_tokens = None;
+        for name in limits {
+            // Less than nothing is as many as fit.
+            let limit = fields.whole(name, -2, MOST)?.map(|n| usize::try_from(n).ok());
+            max_tokens = max_tokens.or(limit);
+        }
+        Ok(Self {
+            sampler: sampler(fields, model)?,
+            max_tokens: max_tokens.unwrap_or(model.usual.max_tokens),
+            stop,
+            ignore_end: fields.flag("ignore_eos")?,
+            salt: salted(salt, fields.text("cache_salt")?),
+            no_cache: fields.get("cache_prompt") == Some(&Json::Bool(false)),
+        })
+    }
+}
+
+/// Another salt, where a request brings one.
+fn salted(salt: u64, own: Option<&str>) -> u64 {
+    let Some(own) = own else { return salt };
+    let mut hasher = DefaultHasher::new();
+    (salt, own).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Answers are not bound to a grammar yet: better to say so than to give any.
+fn refuse_grammars(fields: Fields<'_>) -> Result<(), Failure> {
+    let is_set = |name: &str| match fields.get(name) {
+        None => false,
+        Some(Json::String(text)) => !text.is_empty(),
+        Some(Json::Object(map)) => !map.is_empty(),
+        Some(_) => true,
+    };
+    for name in ["grammar", "json_schema"] {
+        if is_set(name) {
+            return Err(Failure::unsupported(name, "answers are not bound to grammars"));
+        }
+    }
+    let Some(format) = fields.object("response_format")? else { return Ok(()) };
+    match format.text("type")? {
+        Some("text") => Ok(()),
+        Some(kind @ ("json_object" | "json_schema")) => {
+            Err(Failure::unsupported("response_format", &format!("type {kind}; answers are not bound to grammars")))
+        }
+        _ => Err(Failure::field("response_format.type", "must be \"text\"")),
+    }
+}
+
+/// The samplers' settings of a request over those of the model.
+fn sampler(fields: Fields<'_>, model: &ServedModel) -> Result<SamplerOptions, Failure> {
+    let (mut options, tokenizer) = (model.usual.sampler.clone(), model.batcher().model().tokenizer());
+    for (name, value) in fields.0.iter().filter(|(_, value)| !value.is_null()) {
+        let known = if name == "repetition_penalty" { "repeat_penalty" } else { name };
+        let Some(setting) = Setting::named(known) else { continue };
+        let number = value.as_f64().ok_or_else(|| Failure::field(name, format!("must be {}", setting.range())))?;
+        setting.set(&mut options, number).map_err(|_| Failure::field(name, format!("must be {}", setting.range())))?;
+    }
+    options.seed = match fields.get("seed") {
+        None => model.usual.seed.unwrap_or_else(random),
+        Some(value) => match (value.as_u64(), value.as_i64()) {
+            (Some(seed), _) => seed,
+            (None, Some(_)) => random(),
+            _ => return Err(Failure::field("seed", "must be a whole number")),
+        },
+    };
+    if let Some(value) = fields.get("samplers") {
+        let names = match value {
+            Json::String(names) => names.clone(),
+            _ => fields.texts("samplers")?.join(";"),
+        };
+        options.samplers = SamplerOptions::parse_samplers(&names).map_err(|error| Failure::field("samplers", error))?;
+    }
+    if fields.get("dry_sequence_breakers").is_some() {
+        options.dry_sequence_breakers = fields.texts("dry_sequence_breakers")?;
+    }
+    if let Some(value) = fields.get("logit_bias") {
+        options.logit_bias = biases(value, tokenizer)?;
+    }
+    Ok(options)
+}
+
+/// Biases as an object of tokens, or as pairs of a token or a text and its bias; `false` for never.
+fn biases(value: &Json, tokenizer: &Tokenizer) -> Result<Vec<(u32, f32)>, Failure> {
+    let wrong = || Failure::field("logit_bias", "must map tokens to numbers");
+    #[allow(clippy::cast_possible_truncation, reason = "biases are single precision")]
+    let number = |value: &Json| match value {
+        Json::Bool(false) => Some(f32::NEG_INFINITY),
+        _ => value.as_f64().map(|bias| bias as f32),
+    };
+    let mut biases = Vec::new();
+    let mut add = |token: &Json, bias: &Json| -> Result<(), Failure> {
+        let bias = number(bias).ok_or_else(wrong)?;
+        let tokens = match token {
+            Json::String(text) => match text.parse::<u32>() {
+                Ok(id) => vec![id],
+                Err(_) => tokenizer
+                    .encode(text, EncodeOptions { add_special: false, parse_special: true })
+                    .map_err(|error| Failure::field("logit_bias", error))?,
+            },
+            _ => vec![token.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(wrong)?],
+        };
+        biases.extend(tokens.into_iter().map(|token| (token, bias)));
+        Ok(())
+    };
+    match value {
+        Json::Object(map) => map.iter().try_for_each(|(token, bias)| add(&Json::from(token.as_str()), bias))?,
+        Json::Array(pairs) => pairs.iter().try_for_each(|pair| match pair.as_array().map(Vec::as_slice) {
+            Some([token, bias]) => add(token, bias),
+            _ => Err(wrong()),
+        })?,
+        _ => return Err(wrong()),
+    }
+    Ok(biases)
+}
+
+/// The settings as llama-server shows them.
+#[allow(clippy::cast_possible_truncation, reason = "settings are single precision")]
+pub(super) fn shown(options: &SamplerOptions) -> Map<String, Json> {
+    let number = |setting: &Setting| {
+        let value = setting.get(options);
+        // Whole numbers stay whole; of a single, no more digits than it has.
+        if value.fract() == 0.0 && setting.range().contains("whole") {
+            Json::from(value as i64)
+        } else {
+            serde_json::from_str(&(value as f32).to_string()).unwrap_or(Json::Null)
+        }
+    };
+    let mut map: Map<_, _> = SETTINGS.iter().map(|setting| (setting.name.replace('-', "_"), number(setting))).collect();
+    map.insert("seed".to_owned(), options.seed.into());
+    map.insert("samplers".to_owned(), options.samplers.clone().into());
+    map
+}
+
+/// A number that nobody has chosen.
+pub(super) fn random() -> u64 {
+    // Each state of this kind has random keys of the system's. Seeds of 53 bits survive any JSON reader.
+    RandomState::new().hash_one(0) >> 11
+}
