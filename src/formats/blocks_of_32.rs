@@ -70,10 +70,15 @@ pub(super) fn put_symmetric_row<F: Written, const FIVE: bool>(x: &[f32], importa
 pub(super) fn put_affine_row<F: Written, const FIVE: bool>(x: &[f32], importance: &[f32], out: &mut [u8]) {
     let mean_square = sum_of_squares(x) / x.len() as f32;
     encode_weighted_blocks::<F>(x, importance, out, |x, importance, block| {
-        let (weights, mut codes) = (weights(x, importance, mean_square), [0; LEN]);
-        let (d, min) = scale_and_min(x, &weights, &mut codes, &weighted(if FIVE { 31 } else { 15 }));
-        put_block::<FIVE>(half_bits(d), Some(half_bits(-min)), &codes, block);
+        put_affine_block::<FIVE>(x, importance, mean_square, block);
     });
+}
+
+/// Writes a block of a row with that mean square.
+pub(crate) fn put_affine_block<const FIVE: bool>(x: &[f32], importance: &[f32], mean_square: f32, block: &mut [u8]) {
+    let (weights, mut codes) = (weights(x, importance, mean_square), [0; LEN]);
+    let (d, min) = scale_and_min(x, &weights, &mut codes, &weighted(if FIVE { 31 } else { 15 }));
+    put_block::<FIVE>(half_bits(d), Some(half_bits(-min)), &codes, block);
 }
 
 fn weights(x: &[f32], importance: &[f32], mean_square: f32) -> [f32; LEN] {

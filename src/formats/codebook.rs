@@ -33,6 +33,16 @@ pub(super) const fn fours<const N: usize>(packed: &[u16; N], values: [u8; 8]) ->
     entries
 }
 
+/// The entries of a table of eight elements as indices of their values: the levels that encoders search among.
+pub(super) fn levels_of_eights(packed: &[u16]) -> Vec<[u8; 8]> {
+    packed.iter().map(|entry| std::array::from_fn(|i| (entry >> (2 * i) & 3) as u8)).collect()
+}
+
+/// Likewise of a table of four elements.
+pub(super) fn levels_of_fours(packed: &[u16]) -> Vec<[u8; 4]> {
+    packed.iter().map(|entry| std::array::from_fn(|i| (entry >> (4 * i) & 15) as u8)).collect()
+}
+
 /// The magnitudes of the two-bit codebooks.
 pub(super) const MAGNITUDES: [u8; 3] = [0x08, 0x19, 0x2b];
 

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 
 use super::encode::floats;
 use super::view::{FloatFormat, VECTOR, ViewVisitor};
-use super::{Format, Written};
+use super::{Format, InLanes, Written};
 use crate::TensorType;
 use crate::simd::Isa;
 use crate::simd::LANES;
@@ -57,7 +57,9 @@ impl Written for F16 {
     fn encode_block(x: &[f32], block: &mut [u8]) {
         block.copy_from_slice(&f16::from_f32(x[0]).to_le_bytes());
     }
+}
 
+impl InLanes for F16 {
     #[inline(always)]
     fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
         floats::halves(l, x, out);
@@ -88,7 +90,9 @@ impl Written for BF16 {
     fn encode_block(x: &[f32], block: &mut [u8]) {
         block.copy_from_slice(&bf16::from_f32(x[0]).to_le_bytes());
     }
+}
 
+impl InLanes for BF16 {
     #[inline(always)]
     fn encode_lanes<L: Lanes>(_: L, x: &[f32], out: &mut [u8]) {
         floats::bf16s(x, out);

@@ -6,17 +6,20 @@
 
 #![allow(unsafe_code, reason = "blocks come as raw pointers")]
 
-use super::iq1_s::{CODEBOOK, put_shifted, shifted};
+use super::iq1_s::{CODEBOOK, GRID, put_shifted, shifted};
+use super::super_block::{spread, sum_of_squares};
+use super::ternary_search::{two_shifts, values};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, vectors};
-use super::{Format, u16_at};
+use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, nearest, u16_at};
 use crate::TensorType;
 use crate::simd::LANES;
 use crate::simd::lanes::Lanes;
 
+const SUB_BLOCK: usize = 16;
 const HIGH: usize = 32;
 const SCALES: usize = 48;
 
-pub(super) struct Iq1M;
+pub(crate) struct Iq1M;
 
 impl Format for Iq1M {
     const TY: TensorType = TensorType::IQ1_M;
@@ -35,6 +38,73 @@ impl Format for Iq1M {
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
         visitor.super_blocks::<Self>()
+    }
+}
+
+impl Written for Iq1M {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
+        put_block(x, |x, _| std::array::from_fn(|i| x[i] * x[i]), block);
+    }
+
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
+            let mean_square = 2.0 * sum_of_squares(x) / SUPER_BLOCK as f32;
+            let weights = |x: &[f32; SUB_BLOCK], j: usize| {
+                std::array::from_fn(|i| spread(importance[j * SUB_BLOCK + i], mean_square, x[i]))
+            };
+            put_block(x, weights, block);
+        });
+    }
+}
+
+/// Encodes a super-block; `weights` are those of sub-block `j`.
+fn put_block(x: &[f32], weights: impl Fn(&[f32; SUB_BLOCK], usize) -> [f32; SUB_BLOCK], block: &mut [u8]) {
+    block.fill(0);
+    let sub_blocks = x.as_chunks().0;
+    let (mut scales, mut down) = ([0.0; SUPER_BLOCK / SUB_BLOCK], [[false; 2]; SUPER_BLOCK / SUB_BLOCK]);
+    let mut greatest = 0.0;
+    for (j, x) in sub_blocks.iter().enumerate() {
+        let Some(found) = two_shifts(&GRID, x, &weights(x, j)) else { continue };
+        for k in 0..2 {
+            block[2 * j + k] = found.entries[k] as u8;
+            block[HIGH + j] |= ((found.entries[k] >> 8) as u8) << (4 * k);
+        }
+        (scales[j], down[j]) = (found.scale, found.down);
+        if greatest <= found.scale {
+            greatest = found.scale;
+        }
+    }
+    if greatest == 0.0 {
+        return;
+    }
+    let mut words = [0u16; 4];
+    let mut d = greatest / 15.0;
+    let inverse = 1.0 / d;
+    let (mut sum_qx, mut sum_q2) = (0.0, 0.0);
+    for (j, x) in sub_blocks.iter().enumerate() {
+        let code = nearest(0.5 * (inverse * scales[j] - 1.0)).clamp(0, 7);
+        words[j / 4] |= (code as u16) << (3 * (j % 4));
+        for k in 0..2 {
+            block[HIGH + j] |= u8::from(down[j][k]) << (3 + 4 * k);
+        }
+        // The scale of all, anew for these codes.
+        let weights = weights(x, j);
+        for k in 0..2 {
+            let entry = u16::from(block[2 * j + k]) | u16::from(block[HIGH + j] >> (4 * k) & 7) << 8;
+            for (i, &level) in GRID.entry(entry).iter().enumerate() {
+                let (w, at) = (weights[8 * k + i], 8 * k + i);
+                let q = values(down[j][k])[usize::from(level)] * (2 * code + 1) as f32;
+                sum_qx += w * q * x[at];
+                sum_q2 += w * q * q;
+            }
+        }
+    }
+    if sum_q2 > 0.0 {
+        d = sum_qx / sum_q2;
+    }
+    let bits = half::f16::from_f32(d * 1.1125).to_bits();
+    for (i, (bytes, word)) in block[SCALES..].chunks_exact_mut(2).zip(words).enumerate() {
+        bytes.copy_from_slice(&(word | bits >> (4 * i) << 12).to_le_bytes());
     }
 }
 

@@ -3,16 +3,21 @@
 //!
 //! `x = d * (2 scale + 1) * (v + 1/8)`, or `v - 1/8`, with `v` -1, 0 or 1.
 
-use super::codebook::eights;
+use std::sync::LazyLock;
+
+use super::codebook::{eights, levels_of_eights};
+use super::grid_search::Grid;
+use super::super_block::{spread, sum_of_squares};
+use super::ternary_search::one_shift;
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, vectors, word32};
-use super::{Format, f16_at, u16_at};
+use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16, u16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
 const CODES: usize = 2;
 const HIGH: usize = 34;
 
-pub(super) struct Iq1S;
+pub(crate) struct Iq1S;
 
 impl Format for Iq1S {
     const TY: TensorType = TensorType::IQ1_S;
@@ -32,6 +37,50 @@ impl Format for Iq1S {
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
         visitor.super_blocks::<Self>()
+    }
+}
+
+impl Written for Iq1S {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
+        encode_weighted(x, &[1.0; SUPER_BLOCK], block);
+    }
+
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        encode_weighted_blocks::<Self>(x, importance, out, encode_weighted);
+    }
+}
+
+/// The codebook for encoding, which is IQ1_M's too.
+pub(super) static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), 3, 3));
+
+fn encode_weighted(x: &[f32], importance: &[f32], block: &mut [u8]) {
+    let mean_square = 2.0 * sum_of_squares(x) / SUPER_BLOCK as f32;
+    block.fill(0);
+    let (mut scales, mut down) = ([0.0; 8], [false; 8]);
+    let mut greatest = 0.0;
+    for (j, x) in x.as_chunks::<32>().0.iter().enumerate() {
+        let weights = std::array::from_fn(|i| spread(importance[32 * j + i], mean_square, x[i]));
+        let Some(found) = one_shift(&GRID, x, &weights) else { continue };
+        let mut high = 0;
+        for (k, &entry) in found.entries.iter().enumerate() {
+            block[CODES + 4 * j + k] = entry as u8;
+            high |= entry >> 8 << (3 * k);
+        }
+        block[HIGH + 2 * j..][..2].copy_from_slice(&high.to_le_bytes());
+        (scales[j], down[j]) = (found.scale, found.down[0]);
+        if greatest <= found.scale {
+            greatest = found.scale;
+        }
+    }
+    if greatest == 0.0 {
+        return;
+    }
+    let d = greatest / 15.0;
+    put_f16(block, 0, d * 1.125);
+    let inverse = 1.0 / d;
+    for (j, scale) in scales.into_iter().enumerate() {
+        let code = nearest(0.5 * (inverse * scale - 1.0)).clamp(0, 7) as u8;
+        block[HIGH + 2 * j + 1] |= code << 4 | u8::from(down[j]) << 7;
     }
 }
 

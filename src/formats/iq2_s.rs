@@ -3,9 +3,12 @@
 //!
 //! `x = d * (scale + 1/2) / 4 * v`.
 
-use super::codebook::{MAGNITUDES, eights, put_signed, signed};
+use std::sync::LazyLock;
+
+use super::codebook::{MAGNITUDES, eights, levels_of_eights, put_signed, signed};
+use super::grid_search::{Grid, GridSearch, Kind, four_bits, put_nibbles};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, nibbles_as_bytes, vectors, word32};
-use super::{Format, f16_at};
+use super::{Format, Written, encode_weighted_blocks, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -14,7 +17,7 @@ const SIGNS: usize = 34;
 const HIGH: usize = 66;
 const SCALES: usize = 74;
 
-pub(super) struct Iq2S;
+pub(crate) struct Iq2S;
 
 impl Format for Iq2S {
     const TY: TensorType = TensorType::IQ2_S;
@@ -32,6 +35,46 @@ impl Format for Iq2S {
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
         visitor.super_blocks::<Self>()
+    }
+}
+
+impl Written for Iq2S {
+    fn encode_block(x: &[f32], block: &mut [u8]) {
+        put_block(x, None, block);
+    }
+
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
+            put_block(x, Some(importance), block)
+        });
+    }
+}
+
+const SEARCH: GridSearch = GridSearch {
+    sub_block: 16,
+    top: 2,
+    trials: 9,
+    step: 0.1,
+    least: 1e-8,
+    spread: 2.0,
+    even_signs: false,
+    kind: Kind::Between,
+};
+
+static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), SEARCH.top + 1, 1));
+
+fn put_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+    let found = SEARCH.super_block(&GRID, x, importance, |mean_square, x| 0.25 * mean_square + x * x);
+    block.fill(0);
+    for k in 0..32 {
+        block[CODES + k] = found.entries[k] as u8;
+        block[HIGH + k / 4] |= ((found.entries[k] >> 8) as u8) << (2 * (k % 4));
+    }
+    block[SIGNS..HIGH].copy_from_slice(&found.signs);
+    if found.greatest > 0.0 {
+        let (scales, d) = four_bits(&found.scales, found.greatest);
+        put_f16(block, 0, d * 0.9875);
+        put_nibbles(&scales, &mut block[SCALES..]);
     }
 }
 

@@ -18,6 +18,7 @@ mod blocks_of_32;
 mod codebook;
 mod encode;
 mod float;
+mod grid_search;
 mod iq1_m;
 mod iq1_s;
 mod iq2_s;
@@ -46,6 +47,7 @@ mod q8_k;
 mod scale_search;
 mod six_bit_scales;
 mod super_block;
+mod ternary_search;
 mod tq1_0;
 mod tq2_0;
 pub(crate) mod view;
@@ -54,11 +56,15 @@ use crate::TensorType;
 use crate::simd::lanes::Lanes;
 use view::ViewVisitor;
 
-pub(crate) use blocks_of_32::{LEN as BLOCK, put_block};
+pub(crate) use blocks_of_32::{LEN as BLOCK, put_affine_block, put_block};
 pub use encode::{encode, encode_with};
 pub(crate) use float::F32;
+pub(crate) use scale_search::weighted as weighted_steps;
 pub(crate) use scale_search::{Search, TINY};
 pub(crate) use super_block::{Affine, SUB_BLOCKS, Symmetric, search_affine};
+pub(crate) use super_block::{
+    put_weighted_scales, sum_of_squares, weighted_affine, weighted_search, weighted_symmetric,
+};
 
 /// Elements of a super-block of the K-quants.
 pub const SUPER_BLOCK: usize = 256;
@@ -76,6 +82,8 @@ pub struct Codec {
     /// how much its squared error counts; the numbers are rows of that length. Panics unless the numbers fill whole
     /// blocks (and rows, where there is importance), and the bytes are theirs.
     pub encode: Option<Encode>,
+    /// Whether the encoder has a version in lanes.
+    in_lanes: bool,
     /// From bytes to numbers. Panics unless the bytes are whole blocks and the numbers are theirs.
     pub decode: fn(&[u8], &mut [f32]),
 }
@@ -109,54 +117,61 @@ macro_rules! formats {
             }
         }
 
-        /// Encodes whole blocks of `ty` in lanes, without importance.
+        /// Encodes whole blocks of `ty` in lanes, or rows whose elements have importance.
         #[inline(always)]
-        fn encode_lanes<L: Lanes>(l: L, ty: TensorType, x: &[f32], out: &mut [u8]) {
+        fn encode_lanes<L: Lanes>(l: L, ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
             match ty {
-                $(TensorType::$ty => $access!($format, l, x, out),)*
+                $(TensorType::$ty => $access!($format, l, x, importance, out),)*
                 $(TensorType::$none)|* => panic!("no codec for {ty}"),
             }
         }
     };
 }
 
+macro_rules! lanes {
+    ($format:ty, $l:ident, $x:ident, $importance:ident, $out:ident) => {
+        encode_all_lanes::<L, $format>($l, $x, $importance, $out)
+    };
+}
+
 macro_rules! written {
-    ($format:ty, $l:ident, $x:ident, $out:ident) => {
-        <$format as Written>::encode_lanes($l, $x, $out)
+    ($format:ty, $l:ident, $x:ident, $importance:ident, $out:ident) => {
+        encode_all::<$format>($x, $importance, $out)
     };
 }
 
 macro_rules! read {
-    ($format:ty, $l:ident, $x:ident, $out:ident) => {
+    ($format:ty, $l:ident, $x:ident, $importance:ident, $out:ident) => {
         panic!("no encoder for {}", <$format as Format>::TY)
     };
 }
 
-// Every tensor type: its format and whether it can be `written` or only `read`, or that it has none.
+// Every tensor type: its format and whether it can be written in `lanes`, `written` one by one or only `read`, or that it
+// has none.
 formats! {
     none: I8, I16, I32, I64, F64;
     F32 = float::F32, written;
-    F16 = float::F16, written;
-    BF16 = float::BF16, written;
-    Q4_0 = q4_0::Q4_0, written;
-    Q4_1 = q4_1::Q4_1, written;
-    Q5_0 = q5_0::Q5_0, written;
-    Q5_1 = q5_1::Q5_1, written;
-    Q8_0 = q8_0::Q8_0, written;
+    F16 = float::F16, lanes;
+    BF16 = float::BF16, lanes;
+    Q4_0 = q4_0::Q4_0, lanes;
+    Q4_1 = q4_1::Q4_1, lanes;
+    Q5_0 = q5_0::Q5_0, lanes;
+    Q5_1 = q5_1::Q5_1, lanes;
+    Q8_0 = q8_0::Q8_0, lanes;
     Q8_1 = q8_1::Q8_1, read;
-    Q2_K = q2_k::Q2_K, written;
-    Q3_K = q3_k::Q3_K, written;
-    Q4_K = q4_k::Q4_K, written;
-    Q5_K = q5_k::Q5_K, written;
-    Q6_K = q6_k::Q6_K, written;
+    Q2_K = q2_k::Q2_K, lanes;
+    Q3_K = q3_k::Q3_K, lanes;
+    Q4_K = q4_k::Q4_K, lanes;
+    Q5_K = q5_k::Q5_K, lanes;
+    Q6_K = q6_k::Q6_K, lanes;
     Q8_K = q8_k::Q8_K, read;
-    IQ1_S = iq1_s::Iq1S, read;
-    IQ1_M = iq1_m::Iq1M, read;
-    IQ2_XXS = iq2_xxs::Iq2Xxs, read;
-    IQ2_XS = iq2_xs::Iq2Xs, read;
-    IQ2_S = iq2_s::Iq2S, read;
-    IQ3_XXS = iq3_xxs::Iq3Xxs, read;
-    IQ3_S = iq3_s::Iq3S, read;
+    IQ1_S = iq1_s::Iq1S, written;
+    IQ1_M = iq1_m::Iq1M, written;
+    IQ2_XXS = iq2_xxs::Iq2Xxs, written;
+    IQ2_XS = iq2_xs::Iq2Xs, written;
+    IQ2_S = iq2_s::Iq2S, written;
+    IQ3_XXS = iq3_xxs::Iq3Xxs, written;
+    IQ3_S = iq3_s::Iq3S, written;
     IQ4_NL = iq4_nl::Iq4Nl, written;
     IQ4_XS = iq4_xs::Iq4Xs, written;
     TQ1_0 = tq1_0::Tq1, written;
@@ -205,33 +220,56 @@ pub(crate) trait Written: Format {
     fn encode_row(x: &[f32], _importance: &[f32], out: &mut [u8]) {
         encode_blocks::<Self>(x, out);
     }
+}
 
+/// A format whose blocks can be written many at a time.
+pub(crate) trait InLanes: Written {
     /// Writes whole blocks without importance, the same bytes in lanes; to be marked `#[inline(always)]`.
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]);
+
+    /// Writes a row whose elements have importance, the same bytes as [`Written::encode_row`]; to be marked
+    /// `#[inline(always)]`.
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(_: L, x: &[f32], out: &mut [u8]) {
-        encode::encode_scalar(Self::TY, x, None, out);
+    fn encode_row_lanes<L: Lanes>(_: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        Self::encode_row(x, importance, out);
     }
 }
 
 impl Codec {
     /// The codec of a format that can only be read.
     const fn read<F: Format>() -> Self {
-        Self { ty: F::TY, encode: None, decode: decode_all::<F> }
+        Self { ty: F::TY, encode: None, in_lanes: false, decode: decode_all::<F> }
     }
 
     const fn written<F: Written>() -> Self {
-        Self { ty: F::TY, encode: Some(encode_all::<F>), decode: decode_all::<F> }
+        Self { ty: F::TY, encode: Some(encode_all::<F>), in_lanes: false, decode: decode_all::<F> }
+    }
+
+    const fn lanes<F: InLanes>() -> Self {
+        Self { in_lanes: true, ..Self::written::<F>() }
     }
 }
 
 fn encode_all<F: Written>(x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     assert_eq!(F::TY.row_bytes(x.len()), out.len(), "{} blocks of {} elements", F::TY, x.len());
     let Some(importance) = importance else { return encode_blocks::<F>(x, out) };
-    let len = importance.len();
-    assert!(x.len().is_multiple_of(len), "rows of {len} in {} elements", x.len());
-    for (x, out) in x.chunks_exact(len).zip(out.chunks_exact_mut(F::TY.row_bytes(len))) {
+    for (x, out) in rows::<F>(x, importance.len(), out) {
         F::encode_row(x, importance, out);
     }
+}
+
+#[inline(always)]
+fn encode_all_lanes<L: Lanes, F: InLanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let Some(importance) = importance else { return F::encode_lanes(l, x, out) };
+    for (x, out) in rows::<F>(x, importance.len(), out) {
+        F::encode_row_lanes(l, x, importance, out);
+    }
+}
+
+/// Rows of `len` elements with their bytes.
+fn rows<'a, F: Format>(x: &'a [f32], len: usize, out: &'a mut [u8]) -> impl Iterator<Item = (&'a [f32], &'a mut [u8])> {
+    assert!(x.len().is_multiple_of(len), "rows of {len} in {} elements", x.len());
+    x.chunks_exact(len).zip(out.chunks_exact_mut(F::TY.row_bytes(len)))
 }
 
 fn encode_blocks<F: Written>(x: &[f32], out: &mut [u8]) {

@@ -4,11 +4,11 @@
 
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
 
-use super::encode::affine;
+use super::encode::{affine, weighted};
 use super::scale_search::Search;
 use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affine};
 use super::view::{NIBBLES, SuperBlockFormat, ViewVisitor, two_bits, word64};
-use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
+use super::{Format, InLanes, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::LANES;
 use crate::simd::lanes::Lanes;
@@ -48,10 +48,17 @@ impl Written for Q2_K {
     fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
         encode_weighted_blocks::<Self>(x, importance, out, weighted_affine::<Self, SUB_BLOCK>);
     }
+}
 
+impl InLanes for Q2_K {
     #[inline(always)]
     fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
         affine::encode::<L, Self, SUB_BLOCK>(l, x, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        weighted::affine::<L, Self, SUB_BLOCK>(l, x, importance, out);
     }
 }
 

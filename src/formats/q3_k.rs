@@ -2,12 +2,12 @@
 //!
 //! `x = d * (scale - 32) * (code - 4)`. Bit `j` of high-bit byte `i` belongs to element `32 j + i`.
 
-use super::encode::refined;
+use super::encode::{refined, weighted};
 use super::q2_k::{pack_pairs, pair};
 use super::scale_search::{refined_scale, symmetric_scale};
 use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest, spread, weighted_symmetric};
 use super::view::{NIBBLES, SuperBlockFormat, ViewVisitor, twice, two_bits, word32, word64};
-use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
+use super::{Format, InLanes, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -50,10 +50,17 @@ impl Written for Q3_K {
     fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
         encode_weighted_blocks::<Self>(x, importance, out, weighted_symmetric::<Self>);
     }
+}
 
+impl InLanes for Q3_K {
     #[inline(always)]
     fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
         refined::encode::<L, Self>(l, x, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        weighted::symmetric::<L, Self, false>(l, x, importance, out);
     }
 }
 

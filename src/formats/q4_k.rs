@@ -2,11 +2,11 @@
 //!
 //! `x = d * scale * code - dmin * min`. Of each 64 elements the first 32 are the low nibbles of 32 bytes.
 
-use super::encode::affine;
+use super::encode::{affine, weighted};
 use super::scale_search::Search;
 use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affine};
 use super::view::{SuperBlockFormat, ViewVisitor, nibbles, six_bits};
-use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, six_bit_scales};
+use super::{Format, InLanes, SUPER_BLOCK, Written, encode_weighted_blocks, six_bit_scales};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -44,10 +44,17 @@ impl Written for Q4_K {
     fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
         encode_weighted_blocks::<Self>(x, importance, out, weighted_affine::<Self, { six_bit_scales::SUB_BLOCK }>);
     }
+}
 
+impl InLanes for Q4_K {
     #[inline(always)]
     fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
         affine::encode::<L, Self, { six_bit_scales::SUB_BLOCK }>(l, x, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        weighted::affine::<L, Self, { six_bit_scales::SUB_BLOCK }>(l, x, importance, out);
     }
 }
 

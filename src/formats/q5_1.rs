@@ -3,9 +3,9 @@
 //! `x = d * code + m`.
 
 use super::blocks_of_32::{Grid, decode_codes, put_affine, put_affine_row};
-use super::encode::blocks;
+use super::encode::{blocks, weighted};
 use super::view::{BlockFormat, ViewVisitor, block_fives, run_fives};
-use super::{Format, Written, f16_at};
+use super::{Format, InLanes, Written, f16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -33,10 +33,17 @@ impl Written for Q5_1 {
     fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
         put_affine_row::<Self, true>(x, importance, out);
     }
+}
 
+impl InLanes for Q5_1 {
     #[inline(always)]
     fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
         blocks::affine::<L, true>(l, x, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        weighted::affine_row::<L, Self, true>(l, x, importance, out);
     }
 }
 

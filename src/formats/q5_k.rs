@@ -2,12 +2,12 @@
 //!
 //! Bit `j` of fifth-bit byte `i` belongs to element `i` of sub-block `j`.
 
-use super::encode::affine;
+use super::encode::{affine, weighted};
 use super::q4_k::Q4_K;
 use super::scale_search::Search;
 use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affine};
 use super::view::{SuperBlockFormat, ViewVisitor, nibbles, six_bits, twice};
-use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, six_bit_scales};
+use super::{Format, InLanes, SUPER_BLOCK, Written, encode_weighted_blocks, six_bit_scales};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -47,10 +47,17 @@ impl Written for Q5_K {
     fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
         encode_weighted_blocks::<Self>(x, importance, out, weighted_affine::<Self, { six_bit_scales::SUB_BLOCK }>);
     }
+}
 
+impl InLanes for Q5_K {
     #[inline(always)]
     fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
         affine::encode::<L, Self, { six_bit_scales::SUB_BLOCK }>(l, x, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        weighted::affine::<L, Self, { six_bit_scales::SUB_BLOCK }>(l, x, importance, out);
     }
 }
 

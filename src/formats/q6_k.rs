@@ -3,11 +3,11 @@
 //! `x = d * scale * (code - 32)`. Of each 128 elements, element `i` and `i + 64` share a low byte, and `i`, `i + 32`,
 //! `i + 64`, `i + 96` a high byte.
 
-use super::encode::symmetric;
+use super::encode::{symmetric, weighted};
 use super::scale_search::{TINY, symmetric_scale};
 use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest, weighted_symmetric};
 use super::view::{SuperBlockFormat, ViewVisitor, low_and_high, six_bits_of, twice, word64};
-use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
+use super::{Format, InLanes, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -49,10 +49,17 @@ impl Written for Q6_K {
     fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
         encode_weighted_blocks::<Self>(x, importance, out, weighted_symmetric::<Self>);
     }
+}
 
+impl InLanes for Q6_K {
     #[inline(always)]
     fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
         symmetric::encode::<L, Self>(l, x, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        weighted::symmetric::<L, Self, true>(l, x, importance, out);
     }
 }
 

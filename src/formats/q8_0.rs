@@ -6,7 +6,7 @@
 
 use super::encode::blocks;
 use super::view::{BlockFormat, ViewVisitor};
-use super::{Format, Written, f16_at, put_f16};
+use super::{Format, InLanes, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -41,7 +41,9 @@ impl Written for Q8_0 {
             *code = if scaled.is_finite() { scaled as i32 as i8 as u8 } else { 0 };
         }
     }
+}
 
+impl InLanes for Q8_0 {
     #[inline(always)]
     fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
         blocks::whole_bytes(l, x, out);

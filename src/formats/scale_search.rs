@@ -105,7 +105,7 @@ pub(super) fn scale_and_min<const N: usize>(
 }
 
 /// How [`scale_and_min`] searches where elements have importance. (`make_qkx3_quants`.)
-pub(super) const fn weighted(top: i32) -> Search {
+pub(crate) const fn weighted(top: i32) -> Search {
     Search { top, first: -0.9, step: 0.05, trials: 36, absolute: false }
 }
 

@@ -86,7 +86,7 @@ pub(super) fn encode_affine<F: Affine<N>, const N: usize>(x: &[f32], block: &mut
 }
 
 /// Encodes one super-block whose elements have importance.
-pub(super) fn weighted_affine<F: Affine<N>, const N: usize>(x: &[f32], importance: &[f32], block: &mut [u8]) {
+pub(crate) fn weighted_affine<F: Affine<N>, const N: usize>(x: &[f32], importance: &[f32], block: &mut [u8]) {
     let mean_square = F::SPREAD * sum_of_squares(x) / SUPER_BLOCK as f32;
     let mut codes = [0; SUPER_BLOCK];
     let (mut scales, mut mins, mut sums) = ([0.0; SUB_BLOCKS], [0.0; SUB_BLOCKS], [0.0; SUB_BLOCKS]);
@@ -101,12 +101,12 @@ pub(super) fn weighted_affine<F: Affine<N>, const N: usize>(x: &[f32], importanc
 }
 
 /// The search for a sub-block's scale and min where elements have importance.
-pub(super) const fn weighted_search<F: Affine<N>, const N: usize>() -> Search {
+pub(crate) const fn weighted_search<F: Affine<N>, const N: usize>() -> Search {
     scale_search::weighted(F::SEARCH.top)
 }
 
 /// Finds codes for scales and mins by the `sums` of sub-blocks' weights, and writes them.
-pub(super) fn put_weighted_scales<F: Affine<N>, const N: usize>(
+pub(crate) fn put_weighted_scales<F: Affine<N>, const N: usize>(
     scales: &[f32; SUB_BLOCKS],
     mins: &[f32; SUB_BLOCKS],
     sums: &[f32; SUB_BLOCKS],
@@ -153,7 +153,7 @@ pub(super) fn encode_symmetric<F: Symmetric>(x: &[f32], block: &mut [u8]) {
 }
 
 /// Encodes one super-block whose elements have importance.
-pub(super) fn weighted_symmetric<F: Symmetric>(x: &[f32], importance: &[f32], block: &mut [u8]) {
+pub(crate) fn weighted_symmetric<F: Symmetric>(x: &[f32], importance: &[f32], block: &mut [u8]) {
     const N: usize = SUPER_BLOCK / SUB_BLOCKS;
     let mean_square = 2.0 * sum_of_squares(x) / SUPER_BLOCK as f32;
     let mut codes = [0; SUPER_BLOCK];
@@ -170,12 +170,12 @@ pub(super) fn weighted_symmetric<F: Symmetric>(x: &[f32], importance: &[f32], bl
 
 /// The weight of an element: its importance, times the root of its square and what the mean square counts.
 #[inline(always)]
-pub(super) fn spread(importance: f32, mean_square: f32, x: f32) -> f32 {
+pub(crate) fn spread(importance: f32, mean_square: f32, x: f32) -> f32 {
     importance * (mean_square + x * x).sqrt()
 }
 
 /// The sum of squares from the first element to the last.
-pub(super) fn sum_of_squares(x: &[f32]) -> f32 {
+pub(crate) fn sum_of_squares(x: &[f32]) -> f32 {
     x.iter().fold(0.0, |sum, &v| sum + v * v)
 }
 

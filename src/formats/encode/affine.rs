@@ -41,12 +41,19 @@ pub(in crate::formats) fn encode<L: Lanes, F: Affine<N>, const N: usize>(l: L, x
 }
 
 /// What the search found in each lane.
-struct Found<L: Lanes> {
-    scale: L::Float,
+pub(super) struct Found<L: Lanes> {
+    pub(super) scale: L::Float,
     /// Negated.
-    min: L::Float,
+    pub(super) min: L::Float,
+    /// The sum of weights.
+    pub(super) sum: L::Float,
+    /// The codes of the search are `nearest(inverse * (x - start))` within bounds.
+    pub(super) inverse: L::Float,
+    pub(super) start: L::Float,
+    /// Lanes whose elements are not all one number that is not positive; in others codes are zero.
+    pub(super) varied: u16,
     /// Lanes in which it is for the reference to say.
-    odd: u16,
+    pub(super) odd: u16,
 }
 
 #[inline(always)]
@@ -69,7 +76,7 @@ fn search<L: Lanes, F: Affine<N>, const N: usize>(l: L, x: &[L::Float; N]) -> Fo
 
 /// The code of an element of each lane: `nearest(inverse * (x - min))` within bounds.
 #[inline(always)]
-fn code<L: Lanes>(l: L, inverse: L::Float, x: L::Float, min: L::Float, top: L::Float) -> L::Float {
+pub(super) fn code<L: Lanes>(l: L, inverse: L::Float, x: L::Float, min: L::Float, top: L::Float) -> L::Float {
     let round = l.splat(ROUND);
     let rounded = l.add(l.mul(inverse, l.sub(x, min)), round);
     l.sub(l.min(l.max(rounded, round), top), round)
@@ -83,9 +90,9 @@ fn within<L: Lanes>(l: L, inverse: L::Float, (lowest, min, max): (L::Float, L::F
 }
 
 /// Elements of each lane and their weights.
-struct Weighted<'a, L: Lanes, const N: usize> {
-    x: &'a [L::Float; N],
-    weights: [L::Float; N],
+pub(super) struct Weighted<'a, L: Lanes, const N: usize> {
+    pub(super) x: &'a [L::Float; N],
+    pub(super) weights: [L::Float; N],
 }
 
 impl<L: Lanes, const N: usize> Weighted<'_, L, N> {
@@ -103,7 +110,11 @@ impl<L: Lanes, const N: usize> Weighted<'_, L, N> {
 }
 
 #[inline(always)]
-fn scale_and_min<L: Lanes, const N: usize>(l: L, elements: &Weighted<'_, L, N>, search: &Search) -> Found<L> {
+pub(super) fn scale_and_min<L: Lanes, const N: usize>(
+    l: L,
+    elements: &Weighted<'_, L, N>,
+    search: &Search,
+) -> Found<L> {
     let Weighted { x, weights } = elements;
     let zero = l.splat(0.0);
     let (mut lowest, mut max) = (x[0], x[0]);
@@ -122,6 +133,7 @@ fn scale_and_min<L: Lanes, const N: usize>(l: L, elements: &Weighted<'_, L, N>, 
     let mut min = first_min;
     let inverse = l.div(l.splat(top), l.sub(max, min));
     let mut scale = l.div(l.splat(1.0), inverse);
+    let (mut best_inverse, mut start) = (inverse, min);
     let mut usual = within(l, inverse, (lowest, min, max));
     let mut codes = [zero; N];
     for i in 0..N {
@@ -149,6 +161,8 @@ fn scale_and_min<L: Lanes, const N: usize>(l: L, elements: &Weighted<'_, L, N>, 
         let error = elements.error(l, &codes, this_scale, this_min, search.absolute);
         let better = l.both(l.lt(zero, determinant), l.lt(error, best));
         best = l.select(better, error, best);
+        best_inverse = l.select(better, inverse, best_inverse);
+        start = l.select(better, min, start);
         scale = l.select(better, this_scale, scale);
         min = l.select(better, this_min, min);
     }
@@ -157,6 +171,10 @@ fn scale_and_min<L: Lanes, const N: usize>(l: L, elements: &Weighted<'_, L, N>, 
     Found {
         scale: l.select(varied, scale, zero),
         min: l.mul(min, l.splat(-1.0)),
+        sum: sum_w,
+        inverse: best_inverse,
+        start,
+        varied: l.mask_bits(varied),
         odd: l.mask_bits(varied) & !l.mask_bits(usual),
     }
 }

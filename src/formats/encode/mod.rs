@@ -11,6 +11,7 @@ pub(super) mod floats;
 pub(super) mod refined;
 mod super_blocks;
 pub(super) mod symmetric;
+pub(super) mod weighted;
 
 use crate::TensorType;
 use crate::formats;
@@ -32,11 +33,11 @@ pub fn encode(ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [
 /// As [`encode`].
 pub fn encode_with(isa: Isa, ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     assert_eq!(ty.row_bytes(x.len()), out.len(), "{ty} blocks of {} elements", x.len());
-    // The searches in lanes know no importance.
-    if isa == Isa::Scalar || importance.is_some() {
+    let in_lanes = formats::codec(ty).is_some_and(|codec| codec.in_lanes);
+    if isa == Isa::Scalar || !in_lanes {
         encode_scalar(ty, x, importance, out);
     } else {
-        isa.run(Encode { ty, x, out });
+        isa.run(Encode { ty, x, importance, out });
     }
 }
 
@@ -51,6 +52,7 @@ pub(super) fn encode_scalar(ty: TensorType, x: &[f32], importance: Option<&[f32]
 struct Encode<'a> {
     ty: TensorType,
     x: &'a [f32],
+    importance: Option<&'a [f32]>,
     out: &'a mut [u8],
 }
 
@@ -59,7 +61,7 @@ impl Kernel for Encode<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        formats::encode_lanes(l, self.ty, self.x, self.out);
+        formats::encode_lanes(l, self.ty, self.x, self.importance, self.out);
     }
 }
 

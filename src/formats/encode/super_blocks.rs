@@ -41,12 +41,24 @@ pub(super) fn put_affine<L: Lanes, F: Affine<N>, const N: usize>(
     block: &mut [u8],
 ) {
     let grids = F::put_scales(scales, mins, block);
+    put_affine_codes::<L, F, N>(l, x, &grids, block, |_, x, codes| searched_affine::<F, N>(x, codes));
+}
+
+/// Writes the codes of a super-block; `searched` those of the search in sub-block `j`, whose step is zero.
+#[inline(always)]
+pub(super) fn put_affine_codes<L: Lanes, F: Affine<N>, const N: usize>(
+    l: L,
+    x: &[f32],
+    grids: &[(f32, f32); SUB_BLOCKS],
+    block: &mut [u8],
+    searched: impl Fn(usize, &[f32], &mut [u8]),
+) {
     let mut codes = [0; SUPER_BLOCK];
     let (zero, top) = (l.splat(0.0), l.splat(F::SEARCH.top as f32));
     for (j, (x, codes)) in x.as_chunks::<N>().0.iter().zip(codes.as_chunks_mut::<N>().0).enumerate() {
         let (step, min) = grids[j];
         if step == 0.0 {
-            searched_affine::<F, N>(x, codes);
+            searched(j, x, codes);
             continue;
         }
         let (step, min) = (l.splat(step), l.splat(min));
@@ -61,7 +73,20 @@ pub(super) fn put_affine<L: Lanes, F: Affine<N>, const N: usize>(
 /// Writes a super-block of which the search is done.
 #[inline(always)]
 pub(super) fn put_symmetric<L: Lanes, F: Symmetric>(l: L, x: &[f32], scales: &[f32; SUB_BLOCKS], block: &mut [u8]) {
-    let Some(steps) = F::put_scales(scales, block) else {
+    let steps = F::put_scales(scales, block);
+    put_symmetric_codes::<L, F>(l, x, steps, block, |_, x, codes| searched_symmetric::<F>(x, codes));
+}
+
+/// Writes the codes of a super-block; `searched` those of the search in sub-block `j`, whose step is zero.
+#[inline(always)]
+pub(super) fn put_symmetric_codes<L: Lanes, F: Symmetric>(
+    l: L,
+    x: &[f32],
+    steps: Option<[f32; SUB_BLOCKS]>,
+    block: &mut [u8],
+    searched: impl Fn(usize, &[f32], &mut [u8]),
+) {
+    let Some(steps) = steps else {
         block.fill(0);
         return;
     };
@@ -70,7 +95,7 @@ pub(super) fn put_symmetric<L: Lanes, F: Symmetric>(l: L, x: &[f32], scales: &[f
     let (low, high, half) = (l.splat(-half), l.splat(half - 1.0), l.splat(half));
     for (j, (x, codes)) in x.as_chunks::<LANES>().0.iter().zip(codes.as_chunks_mut::<LANES>().0).enumerate() {
         if steps[j] == 0.0 {
-            searched_symmetric::<F>(x, codes);
+            searched(j, x, codes);
             continue;
         }
         let code = l.nearest(l.div(l.array(x), l.splat(steps[j])));

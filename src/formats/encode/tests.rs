@@ -9,9 +9,9 @@ use crate::simd::Isa;
 use crate::simd::lanes::Kernel;
 use crate::simd::scalar::Scalar;
 
-/// Every type that can be written.
+/// Every type that can be written in lanes.
 fn types() -> impl Iterator<Item = TensorType> {
-    codecs().iter().filter(|codec| codec.encode.is_some()).map(|codec| codec.ty)
+    codecs().iter().filter(|codec| codec.in_lanes).map(|codec| codec.ty)
 }
 
 /// Elements of a set; an odd number of super-blocks. Without optimization the reference takes its time.
@@ -88,9 +88,17 @@ fn weights((_, element): Kind, n: usize, seed: u64) -> Vec<f32> {
     (0..n).map(|i| element(&mut random, i)).collect()
 }
 
-fn assert_same(x: &[f32], ty: TensorType, what: &str) {
+/// Importance of a row of `n` elements: of many sizes, and with zeros.
+fn importance(n: usize, seed: u64) -> [(&'static str, Vec<f32>); 2] {
+    let mut random = Random(!seed);
+    let many: Vec<f32> = (0..n).map(|_| random.normal().powi(2)).collect();
+    let zeros = many.iter().enumerate().map(|(i, &w)| if i / 16 % 3 == 1 { 0.0 } else { w }).collect();
+    [("of many sizes", many), ("with zeros", zeros)]
+}
+
+fn assert_same(x: &[f32], importance: Option<&[f32]>, ty: TensorType, what: &str) {
     let mut expected = vec![0xaa; ty.row_bytes(x.len())];
-    (codec(ty).and_then(|codec| codec.encode).expect("an encoder"))(x, None, &mut expected);
+    (codec(ty).and_then(|codec| codec.encode).expect("an encoder"))(x, importance, &mut expected);
     let check = |set: &str, bytes: &[u8]| {
         if let Some(at) = bytes.iter().zip(&expected).position(|(a, b)| a != b) {
             let block = at / ty.block_bytes();
@@ -100,12 +108,12 @@ fn assert_same(x: &[f32], ty: TensorType, what: &str) {
     };
     for isa in Isa::ALL.iter().copied().filter(|isa| isa.available()) {
         let mut bytes = vec![0x55; expected.len()];
-        encode_with(isa, ty, x, None, &mut bytes);
+        encode_with(isa, ty, x, importance, &mut bytes);
         check(isa.name(), &bytes);
     }
     if x.len() <= 4096 {
         let mut bytes = vec![0x55; expected.len()];
-        Encode { ty, x, out: &mut bytes }.run(Scalar);
+        Encode { ty, x, importance, out: &mut bytes }.run(Scalar);
         check("lanes without an instruction set", &bytes);
     }
 }
@@ -115,7 +123,7 @@ fn no_numbers_become_what_the_scalar_codecs_make_of_them() {
     let x =
         [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7f80_0001), 65519.9, 65520.0, 3e38];
     for ty in [TensorType::F16, TensorType::BF16] {
-        assert_same(&x, ty, "no numbers");
+        assert_same(&x, None, ty, "no numbers");
     }
 }
 
@@ -124,7 +132,10 @@ fn lanes_write_what_the_scalar_codecs_write() {
     for (seed, &kind) in (1..).zip(KINDS) {
         let x = weights(kind, ELEMENTS, seed);
         for ty in types() {
-            assert_same(&x, ty, kind.0);
+            assert_same(&x, None, ty, kind.0);
+            for (name, importance) in importance(ELEMENTS, seed) {
+                assert_same(&x, Some(&importance), ty, &format!("{}, importance {name}", kind.0));
+            }
         }
     }
 }
@@ -135,7 +146,11 @@ fn short_rows_leave_lanes_empty() {
         for blocks in [1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33] {
             for ty in types() {
                 let n = if cfg!(debug_assertions) { blocks.min(9) } else { blocks } * ty.block_len();
-                assert_same(&weights(kind, n, seed), ty, &format!("{}, {blocks} blocks", kind.0));
+                let x = weights(kind, n, seed);
+                assert_same(&x, None, ty, &format!("{}, {blocks} blocks", kind.0));
+                for (name, importance) in importance(n, seed) {
+                    assert_same(&x, Some(&importance), ty, &format!("{}, {blocks} blocks, importance {name}", kind.0));
+                }
             }
         }
     }

@@ -1,0 +1,359 @@
+//! How IQ2 and IQ3 are encoded: a scale for each sub-block, such that the entries of a codebook that are nearest to the
+//! scaled magnitudes fit best by weighted error.
+//!
+//! A codebook is a grid of points with `K` levels each. A scale gives every run of `K` elements a point, level by level; one
+//! that is no entry is replaced by the best of the entries nearest to it, which are listed when a codebook is first used.
+
+use super::super_block::{spread, sum_of_squares};
+use super::{SUPER_BLOCK, nearest};
+
+/// The longest sub-block.
+const MAX_SUB_BLOCK: usize = 32;
+/// Elements that share a byte of signs.
+const SIGNS: usize = 8;
+
+/// A codebook for encoding: its entries as levels, and for every point an entry or those nearest to it.
+pub(super) struct Grid<const K: usize> {
+    /// Levels of each entry, from 0 on; the magnitude of level `l` counts as `2 l + 1`.
+    entries: Vec<[u8; K]>,
+    /// By the levels of a point, [`Self::BITS`] each.
+    points: Vec<Point>,
+    neighbours: Vec<u16>,
+}
+
+#[derive(Clone, Copy)]
+enum Point {
+    Entry(u16),
+    /// The first of a range of neighbours, and their number.
+    Between(u32, u16),
+}
+
+impl<const K: usize> Grid<K> {
+    /// Bits of a level in the number of a point.
+    const BITS: usize = if K == 4 { 3 } else { 2 };
+
+    /// Lists what is nearest to the points of levels below `levels`: the entries at the `shells` least distances.
+    pub(super) fn new(entries: Vec<[u8; K]>, levels: u8, shells: usize) -> Self {
+        let mut grid =
+            Self { points: vec![Point::Between(0, 0); 1 << (K * Self::BITS)], neighbours: Vec::new(), entries };
+        for (entry, number) in grid.entries.iter().zip(0..) {
+            grid.points[Self::number(entry)] = Point::Entry(number);
+        }
+        let mut distances = vec![0u16; grid.entries.len()];
+        for number in 0..grid.points.len() {
+            let point: [u8; K] = std::array::from_fn(|i| (number >> (i * Self::BITS)) as u8 & ((1 << Self::BITS) - 1));
+            if matches!(grid.points[number], Point::Entry(_)) || point.iter().any(|&level| level >= levels) {
+                continue;
+            }
+            let mut there = [false; 256];
+            for (distance, entry) in distances.iter_mut().zip(&grid.entries) {
+                *distance = (0..K).map(|i| u16::from(entry[i].abs_diff(point[i])).pow(2)).sum();
+                there[usize::from(*distance)] = true;
+            }
+            let first = grid.neighbours.len();
+            for shell in (0u16..).zip(there).filter(|(_, there)| *there).map(|(distance, _)| distance).take(shells) {
+                let at = (0u16..).zip(&distances).filter(|&(_, &distance)| distance == shell);
+                grid.neighbours.extend(at.map(|(entry, _)| entry));
+            }
+            grid.points[number] = Point::Between(first as u32, (grid.neighbours.len() - first) as u16);
+        }
+        grid
+    }
+
+    /// The levels of an entry.
+    pub(super) fn entry(&self, number: u16) -> &[u8; K] {
+        &self.entries[usize::from(number)]
+    }
+
+    fn number(levels: &[u8; K]) -> usize {
+        levels.iter().rev().fold(0, |number, &level| number << Self::BITS | usize::from(level))
+    }
+
+    /// The entry of a point, or those nearest to it.
+    pub(super) fn find(&self, levels: &[u8; K]) -> Result<u16, &[u16]> {
+        match self.points[Self::number(levels)] {
+            Point::Entry(number) => Ok(number),
+            Point::Between(first, count) => Err(&self.neighbours[first as usize..][..usize::from(count)]),
+        }
+    }
+
+    /// The entry for the scaled magnitudes of `K` elements, and whether it is their very point.
+    fn nearest(&self, x: &[f32], roots: &[f32], (inverse, scale): (f32, f32), top: i32) -> (u16, bool) {
+        let levels = std::array::from_fn(|i| nearest(0.5 * (inverse * x[i] - 1.0)).clamp(0, top) as u8);
+        match self.find(&levels) {
+            Ok(entry) => (entry, true),
+            Err(neighbours) => (self.best(neighbours, x, roots, scale, magnitude), false),
+        }
+    }
+
+    /// Of some entries the one with the least error, the first of several.
+    pub(super) fn best(
+        &self,
+        neighbours: &[u16],
+        x: &[f32],
+        weights: &[f32],
+        scale: f32,
+        value: impl Fn(u8) -> f32,
+    ) -> u16 {
+        // What is no number has no error either: any entry will do.
+        let mut best = (neighbours[0], f32::MAX);
+        for &neighbour in neighbours {
+            let mut error = 0.0;
+            for (i, &level) in self.entries[usize::from(neighbour)].iter().enumerate() {
+                let difference = scale * value(level) - x[i];
+                error += weights[i] * difference * difference;
+            }
+            if error < best.1 {
+                best = (neighbour, error);
+            }
+        }
+        best.0
+    }
+}
+
+/// What a level counts.
+fn magnitude(level: u8) -> f32 {
+    f32::from(2 * level + 1)
+}
+
+/// How a format searches.
+pub(super) struct GridSearch {
+    /// Elements of a sub-block.
+    pub(super) sub_block: usize,
+    /// The highest level.
+    pub(super) top: u8,
+    /// Scales tried on each side of the first, and the steps between them.
+    pub(super) trials: i32,
+    pub(super) step: f32,
+    /// Sub-blocks of lesser magnitudes are zeros.
+    pub(super) least: f32,
+    /// What the mean square counts in weights.
+    pub(super) spread: f32,
+    /// An eighth sign is not stored: it makes the number of minus signs even.
+    pub(super) even_signs: bool,
+    pub(super) kind: Kind,
+}
+
+/// What differs between formats.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// With the best scale, runs whose point was no entry get another.
+    Between,
+    /// Likewise all runs, as soon as one point was no entry.
+    AllIfBetween,
+    /// Likewise all runs, always; scales are tried around one that fits without a codebook.
+    All,
+}
+
+/// What the search found for a super-block.
+pub(super) struct Found {
+    /// The entry of each run.
+    pub(super) entries: [u16; SUPER_BLOCK / 4],
+    /// Minus signs, a bit each.
+    pub(super) signs: [u8; SUPER_BLOCK / SIGNS],
+    pub(super) scales: [f32; 16],
+    /// The greatest scale.
+    pub(super) greatest: f32,
+}
+
+/// The weights of elements without importance, of which the mean square times [`GridSearch::spread`] is told.
+pub(super) type Weight = fn(f32, f32) -> f32;
+
+impl GridSearch {
+    /// Searches in all sub-blocks of a super-block.
+    pub(super) fn super_block<const K: usize>(
+        &self,
+        grid: &Grid<K>,
+        x: &[f32],
+        importance: Option<&[f32]>,
+        without: Weight,
+    ) -> Found {
+        let mut found =
+            Found { entries: [0; SUPER_BLOCK / 4], signs: [0; SUPER_BLOCK / SIGNS], scales: [0.0; 16], greatest: 0.0 };
+        let mean_square = self.spread * sum_of_squares(x) / SUPER_BLOCK as f32;
+        let n = self.sub_block;
+        for (j, x) in x.chunks_exact(n).enumerate() {
+            let mut weights = [0.0; MAX_SUB_BLOCK];
+            for (i, weight) in weights[..n].iter_mut().enumerate() {
+                *weight = match importance {
+                    Some(importance) => spread(importance[j * n + i], mean_square, x[i]),
+                    None => without(mean_square, x[i]),
+                };
+            }
+            let entries = &mut found.entries[j * n / K..][..n / K];
+            let signs = &mut found.signs[j * n / SIGNS..][..n / SIGNS];
+            let scale = self.sub_block(grid, x, &weights[..n], entries, signs);
+            found.scales[j] = scale;
+            if found.greatest <= scale {
+                found.greatest = scale;
+            }
+        }
+        found
+    }
+
+    /// The scale of a sub-block; writes entries and signs, unless it is zero.
+    fn sub_block<const K: usize>(
+        &self,
+        grid: &Grid<K>,
+        x: &[f32],
+        weights: &[f32],
+        entries: &mut [u16],
+        signs: &mut [u8],
+    ) -> f32 {
+        let n = self.sub_block;
+        let (mut magnitudes, mut roots) = ([0.0; MAX_SUB_BLOCK], [0.0; MAX_SUB_BLOCK]);
+        let mut own_signs = [0; MAX_SUB_BLOCK / SIGNS];
+        for (k, sign) in own_signs[..n / SIGNS].iter_mut().enumerate() {
+            let run = k * SIGNS..(k + 1) * SIGNS;
+            *sign = self.signs(&x[run.clone()], &weights[run.clone()], &mut magnitudes[run]);
+        }
+        let (magnitudes, roots) = (&magnitudes[..n], &mut roots[..n]);
+        let mut max = magnitudes[0];
+        for &v in &magnitudes[1..] {
+            if max <= v {
+                max = v;
+            }
+        }
+        if max < self.least || max == 0.0 {
+            return 0.0;
+        }
+        for (root, weight) in roots.iter_mut().zip(weights) {
+            *root = weight.sqrt();
+        }
+        let elements = Elements { x: magnitudes, weights, roots };
+        let Some(mut scale) = self.search(grid, &elements, max, entries) else {
+            entries.fill(0);
+            return 0.0;
+        };
+        if scale < 0.0 {
+            scale = -scale;
+            own_signs = own_signs.map(|signs| !signs);
+        }
+        for (sign, own) in signs.iter_mut().zip(own_signs) {
+            *sign = if self.even_signs { own & 127 } else { own };
+        }
+        scale
+    }
+
+    /// The signs of eight elements, and their magnitudes. Where signs must be even, the element that counts least may get the
+    /// wrong one: its magnitude is negative then.
+    fn signs(&self, x: &[f32], weights: &[f32], magnitudes: &mut [f32]) -> u8 {
+        let mut signs = 0u8;
+        for (i, (magnitude, &v)) in magnitudes.iter_mut().zip(x).enumerate() {
+            let minus = v < 0.0;
+            *magnitude = if minus { -v } else { v };
+            signs |= u8::from(minus) << i;
+        }
+        if self.even_signs && signs.count_ones() % 2 == 1 {
+            let (mut at, mut min) = (0, weights[0] * x[0] * x[0]);
+            for i in 1..SIGNS {
+                let square = weights[i] * x[i] * x[i];
+                if square < min {
+                    (at, min) = (i, square);
+                }
+            }
+            magnitudes[at] = -magnitudes[at];
+            signs ^= 1 << at;
+        }
+        signs
+    }
+
+    /// The scale that fits best, and the entries for it; `None` where no positive one fits.
+    fn search<const K: usize>(
+        &self,
+        grid: &Grid<K>,
+        elements: &Elements<'_>,
+        max: f32,
+        entries: &mut [u16],
+    ) -> Option<f32> {
+        let top = i32::from(self.top);
+        let span = (2 * top + 1) as f32;
+        let (mut scale, reach) = if self.kind == Kind::All {
+            let mut codes = [0; MAX_SUB_BLOCK];
+            let n = elements.x.len();
+            let scale = super::scale_search::positive_scale(elements.x, elements.weights, top + 2, &mut codes[..n]);
+            (scale, scale * (top + 1) as f32)
+        } else {
+            (max / span, max)
+        };
+        if reach <= 0.0 {
+            return None;
+        }
+        let runs = elements.x.len() / K;
+        let mut best = 0.0;
+        let mut between = [self.kind == Kind::AllIfBetween; MAX_SUB_BLOCK / 4];
+        entries.fill(grid.find(&[0; K]).unwrap_or_default());
+        for trial in -self.trials..=self.trials {
+            let inverse = (span + trial as f32 * self.step) / reach;
+            let scales = (inverse, 1.0 / inverse);
+            let (mut trial_entries, mut trial_between) = ([0; MAX_SUB_BLOCK / 4], [false; MAX_SUB_BLOCK / 4]);
+            for k in 0..runs {
+                let (entry, found) = elements.nearest(grid, k, scales, top);
+                trial_entries[k] = entry;
+                trial_between[k] = !found;
+            }
+            let (sum_qx, sum_q2) = elements.sums(grid, &trial_entries);
+            if sum_q2 > 0.0 && sum_qx * sum_qx > best * sum_q2 {
+                scale = sum_qx / sum_q2;
+                best = scale * sum_qx;
+                entries.copy_from_slice(&trial_entries[..runs]);
+                between = trial_between;
+            }
+        }
+        let any = self.kind == Kind::All || between[..runs].contains(&true);
+        if any && scale > 0.0 {
+            let scales = (1.0 / scale, scale);
+            for (k, entry) in entries.iter_mut().enumerate() {
+                if self.kind != Kind::Between || between[k] {
+                    *entry = elements.nearest(grid, k, scales, top).0;
+                }
+            }
+            let (sum_qx, sum_q2) = elements.sums(grid, entries);
+            if sum_q2 > 0.0 {
+                scale = sum_qx / sum_q2;
+            }
+        }
+        Some(scale)
+    }
+}
+
+/// The elements of a sub-block: magnitudes, weights, and the roots of these.
+struct Elements<'a> {
+    x: &'a [f32],
+    weights: &'a [f32],
+    roots: &'a [f32],
+}
+
+impl Elements<'_> {
+    /// The entry of run `k` for an inverse scale and the scale itself.
+    fn nearest<const K: usize>(&self, grid: &Grid<K>, k: usize, scales: (f32, f32), top: i32) -> (u16, bool) {
+        grid.nearest(&self.x[k * K..][..K], &self.roots[k * K..][..K], scales, top)
+    }
+
+    /// `sum(weight * x * q)` and `sum(weight * q * q)` for the magnitudes `q` of entries.
+    fn sums<const K: usize>(&self, grid: &Grid<K>, entries: &[u16]) -> (f32, f32) {
+        let (mut sum_qx, mut sum_q2) = (0.0, 0.0);
+        for ((x, weights), &entry) in self.x.chunks_exact(K).zip(self.weights.chunks_exact(K)).zip(entries) {
+            for ((&v, &w), &level) in x.iter().zip(weights).zip(grid.entry(entry)) {
+                let q = magnitude(level);
+                sum_qx += w * v * q;
+                sum_q2 += w * q * q;
+            }
+        }
+        (sum_qx, sum_q2)
+    }
+}
+
+/// Four bits for each scale, which stand for `2 code + 1`, and the step between them.
+pub(super) fn four_bits(scales: &[f32; 16], greatest: f32) -> ([u8; 16], f32) {
+    let step = greatest / 31.0;
+    let inverse = 1.0 / step;
+    (scales.map(|scale| nearest(0.5 * (inverse * scale - 1.0)).clamp(0, 15) as u8), step)
+}
+
+/// Writes scales as nibbles, two a byte, as many as there are bytes for.
+pub(super) fn put_nibbles(scales: &[u8; 16], out: &mut [u8]) {
+    for (byte, pair) in out.iter_mut().zip(scales.chunks_exact(2)) {
+        *byte = pair[0] | pair[1] << 4;
+    }
+}
