@@ -78,7 +78,8 @@ impl ClassDefaults {
             fill(settings, "num_key_value_heads", |of| of.count("num_attention_heads"));
         }
         match self.model_type {
-            "cohere2" | "ernie4_5" | "gpt_oss" | "llama" | "ministral3" | "mistral" | "seed_oss" => {
+            "arcee" | "cohere2" | "ernie4_5" | "gpt_oss" | "jais2" | "llama" | "ministral3" | "mistral"
+            | "nemotron" | "seed_oss" => {
                 fill(settings, "head_dim", |of| of.count("hidden_size")?.checked_div(of.count("num_attention_heads")?));
             }
             "deepseek_v2" | "deepseek_v3" => fill(settings, "head_dim", |of| of.count("qk_rope_head_dim")),
@@ -86,6 +87,7 @@ impl ClassDefaults {
                 fill(settings, "num_kv_heads", |of| of.count("num_attention_heads"));
                 fill(settings, "ffn_hidden_size", |of| of.count("hidden_size")?.checked_mul(4));
             }
+            "glm4_moe_lite" => fill(settings, "first_k_dense_replace", |_| Some(1)),
             "gpt2" => fill(settings, "n_inner", |of| of.count("n_embd")?.checked_mul(4)),
             "smollm3" => {
                 let interval = settings.count("no_rope_layer_interval").filter(|&n| n > 0);
@@ -111,9 +113,10 @@ impl ClassDefaults {
             Some(found) => found.as_u64().filter(|&n| n > 0),
         };
         let (period, most) = match self.model_type {
-            "cohere2" => (period("sliding_window_pattern", 4), "sliding_attention"),
+            "afmoe" => (period("global_attn_every_n_layers", 4), "sliding_attention"),
+            "cohere2" | "cohere2_moe" => (period("sliding_window_pattern", 4), "sliding_attention"),
             "exaone4" if settings.get("sliding_window").is_none_or(Json::is_null) => return,
-            "exaone4" | "olmo3" => (period("sliding_window_pattern", 4), "sliding_attention"),
+            "exaone_moe" | "exaone4" | "olmo3" => (period("sliding_window_pattern", 4), "sliding_attention"),
             "gemma2" | "gpt_oss" => (Some(2), "sliding_attention"),
             "gemma3_text" => (period("sliding_window_pattern", 6), "sliding_attention"),
             "gemma4_text" => (Some(6), "sliding_attention"),
@@ -121,6 +124,15 @@ impl ClassDefaults {
                 (period("full_attention_interval", 4), "linear_attention")
             }
             "granitemoehybrid" => (Some(u64::MAX), "linear_attention"),
+            "mellum" => (Some(1), "sliding_attention"),
+            "dots1" => {
+                let first = settings.count("max_window_layers").filter(|_| settings.get("sliding_window").is_some());
+                let slides = |i: u64| first.is_some_and(|first| i >= first);
+                fill_layers(settings, "layer_types", |i| {
+                    if slides(i) { "sliding_attention" } else { "full_attention" }.into()
+                });
+                return;
+            }
             "lfm2" => {
                 let attends = settings.get("full_attn_idxs").filter(|list| !list.is_null()).cloned();
                 let attends =

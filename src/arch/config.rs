@@ -373,6 +373,35 @@ impl Config {
         }
     }
 
+    /// How many dense blocks stand before those with experts: what the kinds of feed-forward parts say, or else
+    /// `first_k_dense_replace`.
+    ///
+    /// # Errors
+    /// When dense blocks stand behind others, or it is no count.
+    pub fn leading_dense_blocks(&self) -> Result<Option<usize>, Error> {
+        let (name, first) = ("mlp_layer_types", self.count(&["first_k_dense_replace"])?);
+        let Some(types) = self.get(name) else { return Ok(first) };
+        let kinds = types.as_array().map_or(&[][..], Vec::as_slice);
+        let dense = kinds.iter().take_while(|kind| *kind == "dense").count();
+        if kinds.len() != self.block_count()? || kinds[dense..].iter().any(|kind| kind != "sparse") {
+            return Err(self.bad(name, "dense or sparse for each block, dense ones first"));
+        }
+        Ok(Some(dense))
+    }
+
+    /// A count that a list has for each block, where all are the same; or that is a number.
+    ///
+    /// # Errors
+    /// When it is missing, no count, or not the same for all.
+    pub fn one_count(&self, name: &str) -> Result<usize, Error> {
+        let Some(Json::Array(counts)) = self.get(name) else { return self.required_count(&[name]) };
+        let blocks = self.block_count()?;
+        let first = counts.first().and_then(Json::as_u64).filter(|&n| n <= u64::from(u32::MAX));
+        let count = first.filter(|_| counts.iter().all(|count| *count == counts[0]) && counts.len() == blocks);
+        let count = count.and_then(|n| usize::try_from(n).ok());
+        count.ok_or_else(|| self.bad(name, "the same count for each block"))
+    }
+
     /// Refuses a setting that is there and is not `expected`.
     ///
     /// # Errors
@@ -531,6 +560,11 @@ impl Keys {
     pub fn integers(&mut self, key: &str, values: impl IntoIterator<Item = i32>) {
         let values: Vec<i32> = values.into_iter().collect();
         self.set(key, Value::Array(Array::from(&values[..])));
+    }
+
+    /// Whether texts begin with a token of their own, where the reference says it ahead of the tokenizer's keys.
+    pub fn adds_bos(&mut self, adds: bool) {
+        self.metadata.set("tokenizer.ggml.add_bos_token", Value::Bool(adds));
     }
 
     /// What most tensors are stored as.

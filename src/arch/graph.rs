@@ -24,7 +24,7 @@ pub(super) fn model(h: &Hparams, norm: NormKind, layers: Vec<LayerSpec>) -> Resu
     Ok(ModelSpec {
         embedding_length: h.embedding_length,
         vocab_size: h.vocab_size,
-        norm: NormSpec { kind: norm, epsilon: h.f32(epsilon)? },
+        norm: NormSpec { kind: norm, epsilon: h.f32(epsilon)?, plain: false },
         embedding_scale: 1.0,
         logit_scale: 1.0,
         logit_softcap: None,
@@ -62,6 +62,21 @@ pub(super) fn experts(
     routed(h, activation, gating, normalize).map(FeedForward::Experts)
 }
 
+/// A gated dense part in each of the first layers, as many as the file says, and experts in those behind.
+///
+/// # Errors
+/// When a key is missing or impossible.
+pub(super) fn dense_then_experts(
+    h: &Hparams,
+    activation: Activation,
+    gating: Gating,
+    normalize: bool,
+) -> Result<Vec<FeedForward>, Error> {
+    let dense = h.count_or(keys::LEADING_DENSE_BLOCK_COUNT, 0)?;
+    let routed = if dense < h.block_count { experts(h, activation, gating, normalize)? } else { FeedForward::None };
+    Ok((0..h.block_count).map(|i| if i < dense { gated(activation) } else { routed.clone() }).collect())
+}
+
 /// As [`experts`], for a feed-forward part that is not of experts alone.
 ///
 /// # Errors
@@ -82,7 +97,7 @@ pub(super) fn routed(h: &Hparams, activation: Activation, gating: Gating, normal
     };
     let normalize = h.bool_or(keys::EXPERT_WEIGHTS_NORM, normalize)?;
     let groups = groups(h, count, used, gating)?;
-    Ok(Experts { count, used, activation, gating, normalize, weight_scale, groups })
+    Ok(Experts { count, used, activation, gating, normalize, weight_scale, groups, output_scale: 1.0 })
 }
 
 /// The choice by groups that the keys describe. A group is as good as its best expert where a softmax weighs them, as
@@ -114,6 +129,7 @@ pub(super) fn attention(h: &Hparams, index: usize, rope: Option<RopeSpec>) -> At
         scale: 1.0 / (h.key_length as f32).sqrt(),
         softcap: None,
         window: None,
+        clamp: None,
         rope,
         qk_norm: NormKind::Rms,
         norm_after_rope: false,

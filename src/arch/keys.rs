@@ -31,6 +31,7 @@ pub const SLIDING_WINDOW: &str = "attention.sliding_window";
 pub const SLIDING_WINDOW_PATTERN: &str = "attention.sliding_window_pattern";
 pub const SHARED_KV_LAYERS: &str = "attention.shared_kv_layers";
 pub const RECURRENT_LAYERS: &str = "attention.recurrent_layers";
+pub const CLAMP_KQV: &str = "attention.clamp_kqv";
 pub const ATTENTION_SCALE: &str = "attention.scale";
 pub const TEMPERATURE_SCALE: &str = "attention.temperature_scale";
 pub const TEMPERATURE_LENGTH: &str = "attention.temperature_length";
@@ -65,6 +66,8 @@ pub const EXPERT_WEIGHTS_NORM: &str = "expert_weights_norm";
 pub const EXPERT_GATING_FUNC: &str = "expert_gating_func";
 pub const LEADING_DENSE_BLOCK_COUNT: &str = "leading_dense_block_count";
 pub const MOE_EVERY_N_LAYERS: &str = "moe_every_n_layers";
+pub const INTERLEAVE_MOE_LAYER_STEP: &str = "interleave_moe_layer_step";
+pub const N_DEEPSTACK_LAYERS: &str = "n_deepstack_layers";
 pub const NEXTN_PREDICT_LAYERS: &str = "nextn_predict_layers";
 
 pub const ATTN_LOGIT_SOFTCAPPING: &str = "attn_logit_softcapping";
@@ -121,7 +124,7 @@ impl Neutral {
 pub const COMPUTED: &[(&str, Neutral)] = &[
     ("activation.situ_beta", Neutral::Never),
     (ATTENTION_CAUSAL, Neutral::True),
-    ("attention.clamp_kqv", Neutral::Zero),
+    (CLAMP_KQV, Neutral::Zero),
     ("attention.indexer.top_k", Neutral::Zero),
     ("attention.max_alibi_bias", Neutral::Zero),
     ("attention.output_scale", Neutral::ZeroOrOne),
@@ -139,7 +142,7 @@ pub const COMPUTED: &[(&str, Neutral)] = &[
     (EXPERT_WEIGHTS_SCALE, Neutral::ZeroOrOne),
     (FINAL_LOGIT_SOFTCAPPING, Neutral::Zero),
     (HIDDEN_ACTIVATION, Neutral::Never),
-    ("interleave_moe_layer_step", Neutral::ZeroOrOne),
+    (INTERLEAVE_MOE_LAYER_STEP, Neutral::ZeroOrOne),
     (LOGIT_SCALE, Neutral::ZeroOrOne),
     (MOE_EVERY_N_LAYERS, Neutral::ZeroOrOne),
     ("num_loops", Neutral::ZeroOrOne),

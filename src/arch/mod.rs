@@ -4,13 +4,21 @@
 //! tensors there are, in which shape and from where (`tensors.rs`: conversion and loading read the same table),
 //! and how they are computed with (`graph.rs`).
 
+mod afmoe;
+mod arcee;
+mod chatglm;
 mod class_defaults;
 mod cohere2;
+mod cohere2_moe;
+mod command_r;
 mod config;
 mod deepseek2;
+mod dots1;
 mod ernie4_5;
+mod ernie4_5_moe;
 mod error;
 mod exaone4;
+mod exaone_moe;
 mod falcon;
 mod family;
 mod gemma;
@@ -22,22 +30,34 @@ mod gpt_oss;
 mod gptneox;
 mod granite;
 mod granite_hybrid;
+mod granite_moe;
 mod graph;
 mod hparams;
 mod hunyuan;
+mod jais2;
 pub mod keys;
 mod lfm2;
 mod llama;
+mod mamba2;
+mod mellum;
+mod minicpm3;
+mod minimax_m2;
 mod mistral3;
+mod nemotron;
+mod olmo;
 mod olmo2;
+mod olmoe;
+mod phi2;
 mod phi3;
 mod qwen;
 mod qwen_moe;
 mod qwen_next;
+mod qwen_vl;
 mod seed_oss;
 mod settings;
 mod smollm3;
 mod stablelm;
+mod starcoder;
 mod starcoder2;
 mod tensor_rule;
 mod token_key;
@@ -120,6 +140,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &ernie4_5::ERNIE4_5,
     &seed_oss::SEED_OSS,
     &hunyuan::HUNYUAN,
+    &hunyuan::HUNYUAN_MOE,
     &exaone4::EXAONE4,
     &starcoder2::STARCODER2,
     &gpt2::GPT2,
@@ -132,12 +153,35 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &deepseek2::DeepSeek2,
     &gpt_oss::GptOss,
     &glm4_moe::Glm4Moe,
-    &lfm2::Lfm2,
+    &lfm2::LFM2,
+    &lfm2::LFM2_MOE,
     &qwen_next::QwenNext::Qwen3Next,
     &qwen_next::QwenNext::Qwen35,
     &qwen_next::QwenNext::Qwen35Moe,
     &gemma4::Gemma4,
     &granite_hybrid::GraniteHybrid,
+    &olmoe::OLMOE,
+    &arcee::ARCEE,
+    &nemotron::NEMOTRON,
+    &jais2::JAIS2,
+    &phi2::PHI2,
+    &starcoder::STARCODER,
+    &granite_moe::GRANITE_MOE,
+    &qwen_vl::QWEN2_VL,
+    &qwen_vl::QWEN3_VL,
+    &qwen_vl::QWEN3_VL_MOE,
+    &chatglm::CHATGLM,
+    &dots1::DOTS1,
+    &minimax_m2::MINIMAX_M2,
+    &ernie4_5_moe::ERNIE4_5_MOE,
+    &exaone_moe::EXAONE_MOE,
+    &mellum::MELLUM,
+    &command_r::COMMAND_R,
+    &olmo::OLMO,
+    &afmoe::AFMOE,
+    &minicpm3::MINICPM3,
+    &cohere2_moe::COHERE2_MOE,
+    &mamba2::MAMBA2,
 ];
 
 /// The family of a file's `general.architecture`.

@@ -13,6 +13,9 @@ pub struct TensorRule {
     pub shape: Vec<usize>,
     /// Whether a model without it is refused.
     pub required: bool,
+    /// Whether it stands in the file where the last of its neighbours of this kind does, as tensors do that the reference
+    /// makes together.
+    pub together: bool,
     /// Where conversion takes it from: the first of these that the checkpoint has.
     pub sources: Vec<Source>,
 }
@@ -188,7 +191,13 @@ impl Rules {
     /// A tensor of those in the checkpoint that `names` says, stacked.
     pub fn add_named(&mut self, name: impl Into<String>, shape: &[usize], names: Names) -> &mut TensorRule {
         let sources = vec![Source::Checkpoint { names, steps: Vec::new() }];
-        self.rules.push(TensorRule { name: name.into(), shape: shape.to_vec(), required: true, sources });
+        self.rules.push(TensorRule {
+            name: name.into(),
+            shape: shape.to_vec(),
+            required: true,
+            together: false,
+            sources,
+        });
         let last = self.rules.len() - 1;
         &mut self.rules[last]
     }
@@ -196,13 +205,26 @@ impl Rules {
     /// Factors of the rotary frequencies, made from the configuration; a model may have none.
     pub fn add_rope_factors(&mut self, name: &str, pairs: usize) {
         let sources = vec![Source::RopeFactors];
-        self.rules.push(TensorRule { name: name.to_owned(), shape: vec![pairs], required: false, sources });
+        self.rules.push(TensorRule {
+            name: name.to_owned(),
+            shape: vec![pairs],
+            required: false,
+            together: false,
+            sources,
+        });
     }
 
     /// Adds steps to the making of a tensor that is there already.
     pub fn steps_of(&mut self, name: &str, steps: &[Step]) {
         if let Some(rule) = self.rules.iter_mut().find(|rule| rule.name == name) {
             rule.steps(steps);
+        }
+    }
+
+    /// Other checkpoints hold a tensor that is there already as the tensor `source`.
+    pub fn or_of(&mut self, name: &str, source: &str) {
+        if let Some(rule) = self.rules.iter_mut().find(|rule| rule.name == name) {
+            rule.or(source);
         }
     }
 
@@ -284,6 +306,12 @@ impl BlockRules<'_> {
         self.linear("ffn_down", [hidden, embedding], &format!("{source}.down_proj"), &[]);
     }
 
+    /// Up and down of a dense feed-forward part without gate.
+    pub fn plain_ffn(&mut self, embedding: usize, hidden: usize, up: &str, down: &str) {
+        self.linear("ffn_up", [embedding, hidden], up, &[]);
+        self.linear("ffn_down", [hidden, embedding], down, &[]);
+    }
+
     /// Gate, up and down of `count` experts, each a tensor of its own in the checkpoint
     /// (`source.N.gate.weight` and so on, with the given names of the three), or all of them in the two tensors
     /// `source.gate_up_proj` and `source.down_proj`, or stacked by MLX in `switch_mlp` beside them.
@@ -337,6 +365,12 @@ impl BlockRules<'_> {
         self.weight("ffn_gate_inp_shexp", &[embedding, 1], &format!("{source}.shared_expert_gate"));
     }
 
+    /// As [`Self::experts`], all of which stand in files where the last of them does.
+    pub fn joined_experts(&mut self, embedding: usize, hidden: usize, count: usize, source: &str, names: [&str; 3]) {
+        self.experts(embedding, hidden, count, source, names);
+        self.rules.rules.iter_mut().rev().take(names.len()).for_each(|rule| rule.together = true);
+    }
+
     /// Gate, up and down of a part that all tokens share, beside experts.
     pub fn shared_expert(&mut self, embedding: usize, hidden: usize, source: &str) {
         self.linear("ffn_gate_shexp", [embedding, hidden], &format!("{source}.gate_proj"), &[]);
@@ -359,6 +393,12 @@ impl BlockRules<'_> {
             let rule = format!("{prefix}{norm}.weight");
             self.rules.add(rule, &[d], format!("{}.weight", name(norm))).optional().steps(steps);
         }
+    }
+
+    /// The norms of all query heads together and of all key heads together.
+    pub fn whole_norms(&mut self, h: &Hparams, index: usize) {
+        self.weight("attn_q_norm", &[h.head_count[index] * h.key_length], "self_attn.q_norm");
+        self.weight("attn_k_norm", &[h.head_count_kv[index] * h.key_length], "self_attn.k_norm");
     }
 
     /// The norms of query and key heads, where a family has them.

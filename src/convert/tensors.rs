@@ -102,6 +102,7 @@ pub(super) fn plan(
     let mut used: HashSet<String> = HashSet::new();
     let mut missing = Vec::new();
     let mut making: Vec<(usize, Making)> = Vec::new();
+    let mut together = 0;
     for rule in rules {
         let mut lacking = None;
         let mut made = None;
@@ -132,7 +133,11 @@ pub(super) fn plan(
             }
         }
         match made {
-            Some(made) => making.push(made),
+            Some(made) => {
+                making.push(made);
+                together = if rule.together { together + 1 } else { 0 };
+                join(&mut making, together);
+            }
             None if rule.required || rule.name == "output.weight" && untied => missing.extend(lacking),
             None => {}
         }
@@ -165,6 +170,13 @@ pub(super) fn plan(
     // with the last of them.
     making.sort_by_key(|(place, making)| (!making.is_native(), *place));
     Ok(Made { making: making.into_iter().map(|(_, making)| making).collect(), skipped, predicting })
+}
+
+/// Gives the last `count` tensors the place of the last of them.
+fn join(making: &mut [(usize, Making)], count: usize) {
+    let first = making.len() - count;
+    let last = making[first..].iter().map(|(place, _)| *place).max().unwrap_or(0);
+    making[first..].iter_mut().for_each(|(place, _)| *place = last);
 }
 
 /// The weights of these names, or the first name that is not there.

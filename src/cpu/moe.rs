@@ -76,6 +76,9 @@ impl Moe {
         if let Some(shared) = &self.shared {
             shared.add(run, x, tokens, out);
         }
+        if self.spec.output_scale != 1.0 {
+            out.iter_mut().for_each(|v| *v *= self.spec.output_scale);
+        }
     }
 
     /// Router logits, `[tokens, experts]`, from `x`, `[tokens, embedding]`.

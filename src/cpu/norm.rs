@@ -16,11 +16,14 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Takes `name.weight` and, when there, `name.bias`, of `len` elements.
+    /// Takes `name.weight` and, when there, `name.bias`, of `len` elements; neither for a norm without weights.
     ///
     /// # Errors
     /// When the weight is missing or of another length.
     pub fn load(weights: &Weights, name: &str, len: usize, spec: NormSpec) -> Result<Self, Error> {
+        if spec.plain {
+            return Ok(Self::plain(len, spec));
+        }
         let weight = weights.required_vector(&format!("{name}.weight"), len)?;
         let bias = weights.vector(&format!("{name}.bias"), len)?;
         Ok(Self { spec, weight: Some(weight), bias, len })

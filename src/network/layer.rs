@@ -49,6 +49,8 @@ impl LayerNorms {
     };
     /// As [`Self::PRE`], where the file calls the second one after the attention that it follows.
     pub const PRE_POST_NAMED: Self = Self { feed_forward_in: Some("post_attention_norm"), ..Self::PRE };
+    /// One norm before both parts, for a layer whose parts see the same.
+    pub const ONE: Self = Self { feed_forward_in: Some("attn_norm"), ..Self::PRE };
     /// A norm after each part and none before.
     pub const POST: Self = Self {
         mixer_in: None,

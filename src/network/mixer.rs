@@ -34,6 +34,8 @@ pub struct AttentionMixer {
     pub softcap: Option<f32>,
     /// Only this many latest positions are seen, the current one included.
     pub window: Option<usize>,
+    /// Queries, keys and values are clamped to this range before anything else is done with them.
+    pub clamp: Option<f32>,
     /// Rotary position embedding; `None` where the layer has none.
     pub rope: Option<RopeSpec>,
     /// Kind of the query and key norms, where their tensors are there.

@@ -17,6 +17,8 @@ pub struct Experts {
     pub normalize: bool,
     /// Factor of the weights.
     pub weight_scale: f32,
+    /// Factor of the output, the shared part included.
+    pub output_scale: f32,
     /// Experts are first chosen by group.
     pub groups: Option<Groups>,
 }

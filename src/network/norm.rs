@@ -7,6 +7,8 @@ pub struct NormSpec {
     pub kind: NormKind,
     /// Added to the mean square (or variance) before the root.
     pub epsilon: f32,
+    /// Whether it has no weights.
+    pub plain: bool,
 }
 
 /// The two norms that transformers use.

@@ -10,7 +10,7 @@ use super::folder::Folder;
 use super::shared::json as read_json;
 
 /// Families whose norms are stored as an offset from one: there the base of a norm's weights is zero.
-const OFFSET_NORMS: [&str; 3] = ["gemma", "gemma2", "gemma3"];
+const OFFSET_NORMS: [&str; 4] = ["gemma", "gemma2", "gemma3", "nemotron"];
 
 /// The folder of the golden `name`.
 pub(crate) fn golden(name: &str) -> PathBuf {

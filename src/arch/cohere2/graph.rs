@@ -16,7 +16,7 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         mixer.window = window;
         let mut block = layer(Mixer::Attention(mixer), gated(Activation::Silu));
         block.wiring = Wiring::Parallel;
-        block.norms = LayerNorms { feed_forward_in: LayerNorms::PRE.mixer_in, ..LayerNorms::PRE };
+        block.norms = LayerNorms::ONE;
         block
     });
     let mut model = model(h, NormKind::Layer, layers.collect())?;

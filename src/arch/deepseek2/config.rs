@@ -16,7 +16,7 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.count(key::HEAD_COUNT_KV, 1);
     let experts = config.count(&["n_routed_experts"])?;
     let dense = if experts.is_some() { 0 } else { config.block_count()? };
-    keys.count(key::LEADING_DENSE_BLOCK_COUNT, config.count(&["first_k_dense_replace"])?.unwrap_or(dense));
+    keys.count(key::LEADING_DENSE_BLOCK_COUNT, config.leading_dense_blocks()?.unwrap_or(dense));
     keys.count(key::VOCAB_SIZE, config.required_count(&["vocab_size"])?);
     if let Some(rank) = config.count(&["q_lora_rank"])? {
         keys.count(key::Q_LORA_RANK, rank);
@@ -41,23 +41,28 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     if let Some(scale) = scale {
         keys.float(key::ROPE_SCALING_YARN_LOG_MULTIPLIER, 0.1 * scale);
     }
-    // V3 has sigmoids even where its configuration does not say so.
-    if config.class() == "DeepseekV3ForCausalLM" && config.get("scoring_func").is_none() {
+    // These have sigmoids even where their configuration does not say so.
+    if has_sigmoids(config) && config.get("scoring_func").is_none() {
         keys.count(key::EXPERT_GATING_FUNC, 2);
     }
     Ok(())
 }
 
+/// Whether the checkpoint's class weighs experts by sigmoids.
+fn has_sigmoids(config: &Config) -> bool {
+    config.class() != "DeepseekV2ForCausalLM"
+}
+
 /// Refuses ways to choose experts that the other settings, which alone are in files, do not say.
 fn routing(config: &Config) -> Result<(), Error> {
     let groups = config.count(&["n_group"])?.unwrap_or(1);
-    let (known, described) = match (config.class(), groups) {
-        ("DeepseekV3ForCausalLM", _) => (&["noaux_tc"][..], "noaux_tc"),
+    let (known, described) = match (has_sigmoids(config), groups) {
+        (true, _) => (&["noaux_tc"][..], "noaux_tc"),
         (_, 0 | 1) => (&["greedy", "group_limited_greedy"][..], "greedy or group_limited_greedy"),
         _ => (&["group_limited_greedy"][..], "group_limited_greedy"),
     };
     // What the classes do; other checkpoints of this kind say it.
-    let scores = if config.class() == "DeepseekV3ForCausalLM" { "sigmoid" } else { "softmax" };
+    let scores = if has_sigmoids(config) { "sigmoid" } else { "softmax" };
     config.expect("scoring_func", &json!(scores), scores)?;
     match config.text("topk_method") {
         Some(method) if !known.contains(&method) => Err(config.bad("topk_method", described)),

@@ -1,34 +1,37 @@
-//! DeepSeek V2, V3 and R1, and what is built like them (Kimi K2, Moonlight): latent attention, and experts after a
+//! DeepSeek V2, V3 and R1, and what is built like them (Kimi K2, Moonlight, GLM 4.7 Flash): latent attention, and experts after a
 //! few dense blocks.
 
 mod config;
 mod graph;
 mod tensors;
 
-use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, keys};
+use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey, glm4_moe, keys};
 use crate::network::{ModelSpec, Tensors};
+
+/// GLM 4.7 Flash.
+const GLM_LITE: &str = "Glm4MoeLiteForCausalLM";
 
 /// The family.
 pub(super) struct DeepSeek2;
 
 /// Lengths of the latent attention.
-struct Latent {
+pub(super) struct Latent {
     /// Of the compressed query, where there is one.
     query_rank: Option<usize>,
     /// Of the compressed key and value.
-    rank: usize,
+    pub(super) rank: usize,
     /// Of a head's rotated part.
-    rope: usize,
+    pub(super) rope: usize,
     /// Of a head's part without position.
-    plain: usize,
+    pub(super) plain: usize,
     /// Of a value head.
-    value: usize,
+    pub(super) value: usize,
     /// Whether keys and values of all heads are in one tensor, as in files from before April 2025.
     one_tensor: bool,
 }
 
 impl Latent {
-    fn new(h: &Hparams) -> Result<Self, Error> {
+    pub(super) fn new(h: &Hparams) -> Result<Self, Error> {
         let query_rank = h.count_or(keys::Q_LORA_RANK, 0)?;
         // Files of both forms have `key_length`: since April 2025 the length of what is cached, earlier that of a head.
         let one_tensor = !h.has(keys::KEY_LENGTH_MLA) && !h.has(keys::VALUE_LENGTH_MLA);
@@ -56,11 +59,15 @@ impl Architecture for DeepSeek2 {
     }
 
     fn classes(&self) -> &'static [&'static str] {
-        &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"]
+        &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", GLM_LITE]
     }
 
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
         config::keys(config, keys)
+    }
+
+    fn token_keys(&self, config: &Config) -> Vec<TokenKey> {
+        if config.class() == GLM_LITE { glm4_moe::token_keys() } else { Vec::new() }
     }
 
     fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {

@@ -2,39 +2,18 @@
 //! blocks first, then experts with a shared part.
 
 use super::Latent;
-use crate::arch::{Error, Hparams, Rules, Step, TensorRule, keys};
+use crate::arch::{BlockRules, Error, Hparams, Rules, Step, TensorRule, keys};
 
 pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     let d = h.embedding_length;
     let latent = Latent::new(h)?;
-    let (rank, plain, value) = (latent.rank, latent.plain, latent.value);
     let dense = h.count_or(keys::LEADING_DENSE_BLOCK_COUNT, 0)?;
     let shared = h.count(keys::EXPERT_SHARED_COUNT)?;
     let mut rules = Rules::new(h);
     for i in 0..h.block_count {
-        let heads = h.head_count[i];
-        let query_rows = heads * (plain + latent.rope);
         let mut block = rules.block(i);
         block.weight("attn_norm", &[d], "input_layernorm");
-        if let Some(rank) = latent.query_rank {
-            block.linear("attn_q_a", [d, rank], "self_attn.q_a_proj", &[]);
-            block.weight("attn_q_a_norm", &[rank], "self_attn.q_a_layernorm");
-            block.weight("attn_q_b", &[rank, query_rows], "self_attn.q_b_proj");
-        } else {
-            block.weight("attn_q", &[d, query_rows], "self_attn.q_proj");
-        }
-        block.linear("attn_kv_a_mqa", [d, rank + latent.rope], "self_attn.kv_a_proj_with_mqa", &[]);
-        block.weight("attn_kv_a_norm", &[rank], "self_attn.kv_a_layernorm");
-        // A head's key matrix acts on the query, so it is turned.
-        let both = "self_attn.kv_b_proj";
-        let part = |rows| Step::RowsOfEach { of: plain + value, ranges: vec![rows] };
-        if latent.one_tensor {
-            block.weight("attn_kv_b", &[rank, heads * (plain + value)], both);
-        } else {
-            block.weight("attn_k_b", &[plain, rank, heads], both).steps(&[part(0..plain), Step::Transpose]);
-            block.weight("attn_v_b", &[rank, value, heads], both).step(part(plain..plain + value));
-        }
-        block.linear("attn_output", [heads * value, d], "self_attn.o_proj", &[]);
+        latent.rules(&mut block, d, h.head_count[i]);
         block.weight("ffn_norm", &[d], "post_attention_layernorm");
         if i < dense {
             block.gated_ffn(d, h.feed_forward_length[i], "mlp");
@@ -43,4 +22,31 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
         block.corrected_experts(h, shared)?;
     }
     Ok(rules.finish())
+}
+
+impl Latent {
+    /// The tensors of the attention of a block.
+    pub(in crate::arch) fn rules(&self, block: &mut BlockRules<'_>, d: usize, heads: usize) {
+        let (rank, plain, value) = (self.rank, self.plain, self.value);
+        let query_rows = heads * (plain + self.rope);
+        if let Some(rank) = self.query_rank {
+            block.linear("attn_q_a", [d, rank], "self_attn.q_a_proj", &[]);
+            block.weight("attn_q_a_norm", &[rank], "self_attn.q_a_layernorm");
+            block.weight("attn_q_b", &[rank, query_rows], "self_attn.q_b_proj");
+        } else {
+            block.weight("attn_q", &[d, query_rows], "self_attn.q_proj");
+        }
+        block.linear("attn_kv_a_mqa", [d, rank + self.rope], "self_attn.kv_a_proj_with_mqa", &[]);
+        block.weight("attn_kv_a_norm", &[rank], "self_attn.kv_a_layernorm");
+        // A head's key matrix acts on the query, so it is turned.
+        let both = "self_attn.kv_b_proj";
+        let part = |rows| Step::RowsOfEach { of: plain + value, ranges: vec![rows] };
+        if self.one_tensor {
+            block.weight("attn_kv_b", &[rank, heads * (plain + value)], both);
+        } else {
+            block.weight("attn_k_b", &[plain, rank, heads], both).steps(&[part(0..plain), Step::Transpose]);
+            block.weight("attn_v_b", &[rank, value, heads], both).step(part(plain..plain + value));
+        }
+        block.linear("attn_output", [heads * value, d], "self_attn.o_proj", &[]);
+    }
 }

@@ -10,6 +10,6 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.flag(key::USE_PARALLEL_RESIDUAL, config.flag_or("use_parallel_residual", true));
     keys.these(config, &[key::LAYER_NORM_EPSILON])?;
     keys.unusual_rope_base(config);
-    keys.file_type();
+    // The reference writes no file type.
     keys.unusual_gelu(config, "hidden_act", GELU)
 }

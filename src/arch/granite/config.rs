@@ -2,7 +2,7 @@
 
 use crate::arch::{Config, Error, Keys, keys as key};
 
-pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+pub(in crate::arch) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.shared(config)?;
     keys.these(config, &[key::VOCAB_SIZE, key::ROPE_DIMENSION_COUNT])?;
     for (key, name) in [

@@ -1,8 +1,10 @@
-//! Granite 4 hybrids: Mamba 2, and attention in some blocks; dense or with experts and a shared part.
+//! Granite 4 hybrids, and Bamba, from which they come: Mamba 2, and attention in some blocks; dense or with experts and a shared part.
 
 mod config;
 mod graph;
 mod tensors;
+
+pub(super) use tensors::{feed_forward, mixer};
 
 use super::settings::Setting;
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, keys};
@@ -12,7 +14,7 @@ use crate::network::{Mamba2Mixer, ModelSpec, Tensors};
 pub(super) struct GraniteHybrid;
 
 /// The Mamba 2 mixers, as the keys describe them.
-fn mamba(h: &Hparams) -> Result<Mamba2Mixer, Error> {
+pub(super) fn mamba(h: &Hparams) -> Result<Mamba2Mixer, Error> {
     let (groups, heads) = (h.positive(keys::SSM_GROUP_COUNT)?, h.positive(keys::SSM_TIME_STEP_RANK)?);
     if !heads.is_multiple_of(groups) {
         return Err(h.bad_key(keys::SSM_GROUP_COUNT, "a divisor of ssm.time_step_rank"));
@@ -31,7 +33,7 @@ impl Architecture for GraniteHybrid {
     }
 
     fn classes(&self) -> &'static [&'static str] {
-        &["GraniteMoeHybridForCausalLM"]
+        &["GraniteMoeHybridForCausalLM", "BambaForCausalLM"]
     }
 
     fn settings(&self) -> &'static [Setting] {
@@ -42,7 +44,7 @@ impl Architecture for GraniteHybrid {
     }
 
     fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
-        config::keys(config, keys)
+        if config.class() == "BambaForCausalLM" { config::bamba_keys(config, keys) } else { config::keys(config, keys) }
     }
 
     fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {

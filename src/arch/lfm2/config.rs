@@ -15,10 +15,26 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     Ok(())
 }
 
+pub(super) fn moe_keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+    keys.shared(config)?;
+    let heads = i32::try_from(config.required_count(&["num_key_value_heads"])?).unwrap_or(i32::MAX);
+    let attention = attention_blocks(config)?;
+    keys.integers(key::HEAD_COUNT_KV, attention.into_iter().map(|attends| if attends { heads } else { 0 }));
+    keys.count(key::EXPERT_FEED_FORWARD_LENGTH, config.required_count(&["moe_intermediate_size"])?);
+    keys.count(key::LEADING_DENSE_BLOCK_COUNT, config.required_count(&["num_dense_layers"])?);
+    keys.count(key::EXPERT_GATING_FUNC, 2);
+    keys.count(key::VOCAB_SIZE, config.required_count(&["vocab_size"])?);
+    keys.count(key::SHORTCONV_L_CACHE, config.required_count(&["conv_L_cache"])?);
+    Ok(())
+}
+
 /// Which blocks attend: by their types, or by a list of numbers.
 fn attention_blocks(config: &Config) -> Result<Vec<bool>, Error> {
     let count = config.block_count()?;
     if let Some(types) = config.layer_types() {
+        if types.len() != count {
+            return Err(config.bad("layer_types", "conv or full_attention for each block"));
+        }
         return Ok(types.into_iter().map(|ty| ty != "conv").collect());
     }
     let numbers = config.get("full_attn_idxs").and_then(Json::as_array);

@@ -5,6 +5,7 @@ use crate::arch::{Error, Hparams, Rules, TensorRule, keys};
 
 pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     let d = h.embedding_length;
+    let dense = super::dense_blocks(h)?;
     let taps = h.positive(keys::SHORTCONV_L_CACHE)?;
     let mut rules = Rules::with_blocks("model.layers.");
     rules.add("token_embd.weight", &[d, h.vocab_size], "model.embed_tokens.weight");
@@ -27,6 +28,13 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
             block.head_norms(h, "self_attn.q_layernorm", "self_attn.k_layernorm");
         }
         block.weight("ffn_norm", &[d], "ffn_norm");
+        if i >= dense {
+            let (count, hidden) = (h.positive(keys::EXPERT_COUNT)?, h.expert_length()?);
+            block.weight("ffn_gate_inp", &[d, count], "feed_forward.gate");
+            block.tensor("exp_probs_b.bias", &[count], "feed_forward.expert_bias");
+            block.experts(d, hidden, count, "feed_forward.experts", ["w1", "w3", "w2"]);
+            continue;
+        }
         block.weight("ffn_gate", &[d, hidden], "feed_forward.w1");
         block.weight("ffn_up", &[d, hidden], "feed_forward.w3");
         block.weight("ffn_down", &[hidden, d], "feed_forward.w2");

@@ -8,8 +8,7 @@ pub(super) fn rules(h: &Hparams) -> Vec<TensorRule> {
     for i in 0..h.block_count {
         let mut block = rules.block(i);
         block.attention(h, i, false);
-        block.weight("attn_q_norm", &[h.head_count[i] * h.key_length], "self_attn.q_norm");
-        block.weight("attn_k_norm", &[h.head_count_kv[i] * h.key_length], "self_attn.k_norm");
+        block.whole_norms(h, i);
         block.weight("post_attention_norm", &[d], "post_attention_layernorm");
         block.gated_ffn(d, h.feed_forward_length[i], "mlp");
         block.weight("post_ffw_norm", &[d], "post_feedforward_layernorm");

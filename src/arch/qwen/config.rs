@@ -2,7 +2,7 @@
 
 use crate::arch::{Config, Error, Keys};
 
-pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+pub(in crate::arch) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     // A window of some layers has no key, and no released model: only those that set it without effect are taken.
     if config.flag("use_sliding_window") {
         let window = config.count(&["sliding_window"])?.unwrap_or(usize::MAX);

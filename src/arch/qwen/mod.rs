@@ -2,13 +2,15 @@
 
 mod config;
 
+pub(super) use config::keys;
+
 use super::family::Family;
 use super::usual;
 use crate::network::RopeStyle;
 
 /// Qwen 2 and 2.5.
 pub(super) static QWEN2: Family = Family {
-    keys: config::keys,
+    keys,
     ..Family::new(
         "qwen2",
         &["Qwen2ForCausalLM"],
@@ -19,7 +21,7 @@ pub(super) static QWEN2: Family = Family {
 
 /// Qwen 3.
 pub(super) static QWEN3: Family = Family {
-    keys: config::keys,
+    keys,
     ..Family::new(
         "qwen3",
         &["Qwen3ForCausalLM"],

@@ -14,7 +14,7 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         let mut block = layer(Mixer::Attention(mixer), gated(Activation::Silu));
         if !weights.has(&format!("blk.{i}.ffn_norm.weight")) {
             block.wiring = Wiring::Parallel;
-            block.norms = LayerNorms { feed_forward_in: LayerNorms::PRE.mixer_in, ..LayerNorms::PRE };
+            block.norms = LayerNorms::ONE;
         }
         block
     });

@@ -15,6 +15,8 @@ pub(in super::super) struct Attention {
     /// Key and value projection; none where another layer's cache is read.
     key_value: Option<(Linear, Linear)>,
     output: Linear,
+    /// A gate of the result, beside the query projection.
+    gate: Option<Linear>,
     query_norm: Option<Norm>,
     key_norm: Option<Norm>,
     value_norm: Option<Norm>,
@@ -46,6 +48,7 @@ impl Attention {
             query,
             key_value,
             output: Linear::load(w, &name("output"), cols, spec.heads * spec.v_dim)?,
+            gate: Linear::load_optional(w, &name("gate"), spec.heads * spec.v_dim, cols)?,
             query_norm: norm("q_norm", spec.heads)?,
             key_norm: norm("k_norm", spec.kv_heads)?,
             value_norm: spec.value_norm.then(|| Norm::plain(spec.v_dim, model.norm)),
@@ -79,35 +82,42 @@ impl Attention {
         let spec = &self.spec;
         let x = Activations::new(x, self.cols);
         let mut query = Scratch::new(batch.leaving.map_or(rows, <[u32]>::len) * self.query.rows());
-        let query_projection = Projection { tokens: batch.leaving, ..self.query.projection(Store::Set, &mut query) };
+        let mut gate = Scratch::new(self.gate.as_ref().map_or(0, |gate| query.len() / self.query.rows() * gate.rows()));
+        let mut projections =
+            vec![Projection { tokens: batch.leaving, ..self.query.projection(Store::Set, &mut query) }];
+        if let Some(map) = &self.gate {
+            projections.push(Projection { tokens: batch.leaving, ..map.projection(Store::Set, &mut gate) });
+        }
         if let Some((key_map, value_map)) = &self.key_value {
             let mut key = Scratch::new(rows * key_map.rows());
             let mut value = Scratch::new(rows * value_map.rows());
-            let mut projections = [
-                query_projection,
-                key_map.projection(Store::Set, &mut key),
-                value_map.projection(Store::Set, &mut value),
-            ];
+            projections.push(key_map.projection(Store::Set, &mut key));
+            projections.push(value_map.projection(Store::Set, &mut value));
             batch.run.project(&x, &mut projections);
+            self.clamp(&mut key);
+            self.clamp(&mut value);
             self.place(batch, self.key_norm.as_ref(), spec.kv_heads, &mut key);
             if let Some(norm) = &self.value_norm {
                 norm.apply(batch.run.pool, &mut value);
             }
             self.remember(batch, layer, &key, &value);
         } else {
-            batch.run.project(&x, &mut [query_projection]);
+            batch.run.project(&x, &mut projections);
         }
         batch.narrow();
         let rows = batch.rows();
         if rows == 0 {
             return;
         }
-        let gate = spec.output_gate.then(|| split_gate(&mut query, spec.k_dim));
+        self.clamp(&mut query);
+        if spec.output_gate {
+            gate = split_gate(&mut query, spec.k_dim);
+        }
         self.place(batch, self.query_norm.as_ref(), spec.heads, &mut query);
         self.stretch(batch, &mut query);
         let mut mixed = Scratch::new(rows * spec.heads * spec.v_dim);
         self.attend(batch, spec.shares_kv_of.unwrap_or(layer), &query, &mut mixed);
-        if let Some(gate) = gate {
+        if !gate.is_empty() {
             let cols = spec.heads * spec.v_dim;
             for_rows(batch.run.pool, &mut mixed, cols, |i, row| {
                 row.iter_mut().zip(&gate[i * cols..]).for_each(|(v, g)| *v /= 1.0 + (-g).exp());
@@ -127,6 +137,12 @@ impl Attention {
         }
         if let Some(norm) = norm.filter(|_| spec.norm_after_rope) {
             norm.apply(batch.run.pool, x);
+        }
+    }
+
+    fn clamp(&self, x: &mut [f32]) {
+        if let Some(most) = self.spec.clamp {
+            x.iter_mut().for_each(|v| *v = v.clamp(-most, most));
         }
     }
 
@@ -167,11 +183,11 @@ impl Attention {
 }
 
 /// Takes the gates out of `[.., heads, (query, gate)]`: `query` keeps the queries, the gates are returned.
-fn split_gate(query: &mut Scratch, k_dim: usize) -> Vec<f32> {
-    let mut gate = Vec::with_capacity(query.len() / 2);
+fn split_gate(query: &mut Scratch, k_dim: usize) -> Scratch {
+    let mut gate = Scratch::new(query.len() / 2);
     let mut kept = 0;
     for start in (0..query.len()).step_by(2 * k_dim) {
-        gate.extend_from_slice(&query[start + k_dim..start + 2 * k_dim]);
+        gate[kept..kept + k_dim].copy_from_slice(&query[start + k_dim..start + 2 * k_dim]);
         query.copy_within(start..start + k_dim, kept);
         kept += k_dim;
     }

@@ -22,11 +22,18 @@ use super::check_line;
 /// have; of images; of chats. Empty lists of scores and kinds stand for none.
 const UNREAD: &[(&str, &str)] = &[
     ("deepseekv2lite", "expert_group_used_count"),
+    ("afmoe", "expert_group_used_count"),
+    ("dots1", "expert_group_used_count"),
+    ("exaonemoe", "expert_group_used_count"),
     ("glm4moe", "expert_group_used_count"),
+    ("glm4moelite", "expert_group_used_count"),
     ("granitehybrid", "expert_used_count"),
     ("granitehybrid", "rope.dimension_count"),
     ("granitehybrid", "rope.freq_base"),
+    ("granitehybridmoe", "rope.dimension_count"),
+    ("granitehybridmoe", "rope.freq_base"),
     ("phi3", "rope.scaling.original_context_length"),
+    ("solaropen", "expert_group_used_count"),
     ("qwen35", "rope.dimension_sections"),
     ("qwen35moe", "rope.dimension_sections"),
     ("", "tokenizer.chat_template"),
