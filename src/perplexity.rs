@@ -67,6 +67,9 @@ pub enum Error {
     /// The text cannot be encoded.
     #[error("tokenizer: {0}")]
     Tokenizer(#[from] tokenizer::Error),
+    /// An encoder, whose hidden states become no logits.
+    #[error("the model makes embeddings: it predicts no tokens")]
+    NoLogits,
     /// Too little text.
     #[error(
         "the text has {tokens} tokens, {needed} are needed (twice the context of {context}; a smaller one: --context)"
@@ -138,6 +141,9 @@ pub fn perplexity(
     options: &Options,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Option<Outcome>, Error> {
+    if !model.decoder().has_logits() {
+        return Err(Error::NoLogits);
+    }
     let context = options.context;
     if context < 4 {
         return Err(Error::ContextTooSmall { context });

@@ -28,6 +28,15 @@ CLASSES = {
     "AfmoeForCausalLM": "afmoe",
     "ArceeForCausalLM": "arcee",
     "BambaForCausalLM": "bamba",
+    "BertModel": "bert",
+    "BertForMaskedLM": "bert",
+    "DistilBertModel": "distilbert",
+    "EuroBertModel": "eurobert",
+    "Gemma3TextModel": "gemma3_text",
+    "ModernBertModel": "modernbert",
+    "NomicBertModel": "nomic_bert",
+    "RobertaModel": "roberta",
+    "XLMRobertaModel": "xlm-roberta",
     "Cohere2ForCausalLM": "cohere2",
     "Cohere2MoeForCausalLM": "cohere2_moe",
     "CohereForCausalLM": "cohere",
@@ -143,7 +152,7 @@ def defaults(model_type):
     if "rope_parameters" in {field.name for field in dataclasses.fields(of)}:
         # What it is where nothing is said, and what is added to what is said.
         entry["rope"] = plain(of().to_dict()["rope_parameters"])
-        given = of(rope_parameters={"rope_type": "default"}) if model_type != "gemma4_text" else None
+        given = of(rope_parameters={"rope_type": "default"}) if model_type not in ("gemma4_text", "modernbert") else None
         added = plain(given.to_dict()["rope_parameters"]) if given else {}
         entry["added"] = {name: value for name, value in added.items() if name != "rope_type"}
     return entry

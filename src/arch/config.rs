@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use super::class_defaults::ClassDefaults;
 use super::{Error, keys};
 use crate::gguf::{Array, Metadata, Value};
-use crate::network::Activation;
+use crate::network::{Activation, Pooling};
 
 /// Names that frameworks have for one setting are tried in turn.
 type Names<'a> = &'a [&'a str];
@@ -65,6 +65,7 @@ pub struct Config {
     class: String,
     /// Blocks behind these that predict further tokens and go into the file; none where they are left out by wish.
     predicting: Option<usize>,
+    pooling: Option<Pooling>,
     read: RefCell<BTreeSet<String>>,
     read_rotary: RefCell<BTreeSet<String>>,
     /// The first setting that was of another kind than it was read as, and that kind.
@@ -103,6 +104,7 @@ impl Config {
             assumed_rotary: BTreeSet::new(),
             class,
             predicting: Some(0),
+            pooling: None,
             read: RefCell::default(),
             read_rotary: RefCell::default(),
             misread: RefCell::default(),
@@ -316,6 +318,11 @@ impl Config {
     #[must_use]
     pub fn predicting_blocks(&self) -> Option<usize> {
         self.predicting
+    }
+
+    /// Says how the checkpoint's folder makes embeddings of hidden states.
+    pub fn set_pooling(&mut self, pooling: Option<Pooling>) {
+        self.pooling = pooling;
     }
 
     /// Length of a head: `head_dim`, or an equal share of the embedding.
@@ -653,6 +660,31 @@ impl Keys {
         if let Some(theta) = config.rope_number("rope_theta").filter(|&theta| theta != 10_000.0) {
             self.float(keys::ROPE_FREQ_BASE, theta);
         }
+    }
+
+    /// How embeddings are made of hidden states, where the checkpoint says it, and what a classifier would take.
+    ///
+    /// # Errors
+    /// When the classifier's is another than the first token's or the mean.
+    pub fn pooling(&mut self, config: &Config) -> Result<(), Error> {
+        let number = |pooling: Pooling| match pooling {
+            Pooling::None => 0,
+            Pooling::Mean => 1,
+            Pooling::Cls => 2,
+            Pooling::Last => 3,
+            Pooling::Rank => 4,
+        };
+        if let Some(pooling) = config.pooling {
+            self.count(keys::POOLING_TYPE, number(pooling));
+        }
+        let name = "classifier_pooling";
+        match config.text(name) {
+            None => {}
+            Some("cls") => self.count(keys::CLASSIFIER_POOLING_TYPE, number(Pooling::Cls)),
+            Some("mean") => self.count(keys::CLASSIFIER_POOLING_TYPE, number(Pooling::Mean)),
+            Some(_) => return Err(config.bad(name, "cls or mean")),
+        }
+        Ok(())
     }
 
     /// The sliding window, where there is one.

@@ -5,7 +5,7 @@ use super::{Error, Hparams, keys};
 use crate::gguf::Value;
 use crate::network::{
     Activation, AttentionMixer, Dense, Experts, FeedForward, Gate, Gating, Groups, LayerNorms, LayerSpec, Mixer,
-    ModelSpec, NormKind, NormSpec, RopeSpec, RopeStyle, Tensors, Wiring, Yarn, YarnEdges, frequencies,
+    ModelSpec, NormKind, NormSpec, Pooling, RopeSpec, RopeStyle, Tensors, Wiring, Yarn, YarnEdges, frequencies,
 };
 
 /// The rotary base of files that do not say it.
@@ -28,10 +28,25 @@ pub(super) fn model(h: &Hparams, norm: NormKind, layers: Vec<LayerSpec>) -> Resu
         embedding_scale: 1.0,
         logit_scale: 1.0,
         logit_softcap: None,
-        output_norm: "output_norm",
+        output_norm: Some("output_norm"),
+        logits: true,
+        pooling: pooling(h)?,
         layer_inputs: None,
         layers,
     })
+}
+
+/// How texts become embeddings, where the file says it.
+///
+/// # Errors
+/// When it says it with a number that means nothing.
+fn pooling(h: &Hparams) -> Result<Option<Pooling>, Error> {
+    if !h.has(keys::POOLING_TYPE) {
+        return Ok(None);
+    }
+    let known = [Pooling::None, Pooling::Mean, Pooling::Cls, Pooling::Last, Pooling::Rank];
+    let found = known.get(h.count(keys::POOLING_TYPE)?);
+    found.copied().map(Some).ok_or_else(|| h.bad_key(keys::POOLING_TYPE, "0 to 4"))
 }
 
 /// A layer with a norm before each part, one after the other.
@@ -128,6 +143,7 @@ pub(super) fn attention(h: &Hparams, index: usize, rope: Option<RopeSpec>) -> At
         v_dim: h.value_length,
         scale: 1.0 / (h.key_length as f32).sqrt(),
         softcap: None,
+        causal: true,
         window: None,
         clamp: None,
         rope,

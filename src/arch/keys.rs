@@ -86,6 +86,8 @@ pub const SSM_GROUP_COUNT: &str = "ssm.group_count";
 pub const SHORTCONV_L_CACHE: &str = "shortconv.l_cache";
 
 pub const ATTENTION_CAUSAL: &str = "attention.causal";
+pub const POOLING_TYPE: &str = "pooling_type";
+pub const CLASSIFIER_POOLING_TYPE: &str = "classifier.pooling_type";
 
 /// Values under which a key changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

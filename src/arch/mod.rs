@@ -7,6 +7,7 @@
 mod afmoe;
 mod arcee;
 mod chatglm;
+mod bert;
 mod class_defaults;
 mod cohere2;
 mod cohere2_moe;
@@ -45,6 +46,7 @@ mod minimax_m2;
 mod mistral3;
 mod nemotron;
 mod olmo;
+mod nomic_bert;
 mod olmo2;
 mod olmoe;
 mod phi2;
@@ -182,6 +184,9 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &minicpm3::MINICPM3,
     &cohere2_moe::COHERE2_MOE,
     &mamba2::MAMBA2,
+    &bert::BERT,
+    &bert::ROBERTA,
+    &nomic_bert::NOMIC_BERT,
 ];
 
 /// The family of a file's `general.architecture`.
@@ -190,7 +195,8 @@ pub static FAMILIES: &[&dyn Architecture] = &[
 /// [`Error::UnknownArchitecture`] with the list of the known ones and the nearest.
 pub fn by_name(name: &str) -> Result<&'static dyn Architecture, Error> {
     FAMILIES.iter().copied().find(|family| family.name() == name).ok_or_else(|| {
-        let known: Vec<&'static str> = FAMILIES.iter().map(|family| family.name()).collect();
+        let mut known: Vec<&'static str> = FAMILIES.iter().map(|family| family.name()).collect();
+        known.dedup();
         Error::UnknownArchitecture { name: name.to_owned(), nearest: nearest(name, &known), known: known.join(", ") }
     })
 }

@@ -12,6 +12,8 @@ pub enum TokenKey {
     SpacePrefix(bool),
     /// A byte-pair encoding of characters keeps its merges, as files with the tokenizer `gemma4` do.
     MergesOfCharacters,
+    /// There are so many types of tokens.
+    Types(usize),
     /// The control token with this text is shown where it is generated.
     Shown(&'static str),
 }

@@ -19,7 +19,7 @@ const TABLE: usize = 1 << 16;
 /// Standard deviation of weights: what checkpoints begin training with.
 const DEVIATION: f32 = 0.02;
 /// Tensors of more than one dimension that stay in single precision, as converted checkpoints have them.
-const SINGLE: [&str; 4] = ["ffn_gate_inp", "ssm_conv1d", "shortconv.conv", "position_embd"];
+const SINGLE: [&str; 5] = ["ffn_gate_inp", "ssm_conv1d", "shortconv.conv", "position_embd", "token_types"];
 
 /// A model of weights that are made as they are read.
 pub struct MadeModel {

@@ -21,6 +21,7 @@ mod demo;
 mod detokenize;
 mod diff;
 mod edit;
+mod embed;
 mod faults;
 mod inspect;
 mod interrupt;
@@ -108,6 +109,8 @@ enum Command {
     #[cfg(feature = "serve")]
     #[command(about = "Serve models over HTTP: OpenAI's, llama-server's and Ollama's API")]
     Serve(serve::Args),
+    #[command(about = "Turn texts into vectors, to compare them by meaning")]
+    Embed(embed::Args),
     #[command(about = "Show the likeliest next tokens, or write logits for programs")]
     Logits(logits::Args),
     #[command(about = "Show how a text becomes tokens")]
@@ -137,6 +140,7 @@ impl Command {
             Self::Chat(args) => chat::run(args),
             #[cfg(feature = "serve")]
             Self::Serve(args) => serve::run(args),
+            Self::Embed(args) => embed::run(args),
             Self::Logits(args) => logits::run(args),
             Self::Tokenize(args) => tokenize::run(args),
             Self::Detokenize(args) => detokenize::run(args),

@@ -18,6 +18,7 @@ mod model_name;
 mod names;
 mod part;
 mod planned;
+mod pooling;
 mod pre_tokenizer;
 mod sentencepiece;
 mod special_tokens;
@@ -154,6 +155,7 @@ impl Conversion {
         let all = || checkpoint.tensors().iter().filter_map(|tensor| names::text_name(&tensor.name)).collect();
         let has = |name: &str| names.get_or_init(all).contains(name);
         let predicting = family.predicting_blocks(config, &has).map_err(failed)?;
+        config.set_pooling(pooling::read(&folder)?);
         config.set_predicting_blocks((!options.no_mtp).then_some(predicting));
         let file_type = match options.output_type {
             OutputType::F32 => FileType::F32,

@@ -3,18 +3,23 @@
 use crate::arch::{Source, TensorRule};
 use crate::safetensors::Checkpoint;
 
-/// Prefixes of the text model within multimodal checkpoints, and one that some checkpoints of a family lack.
-const TEXT_PREFIXES: [(&str, &str); 6] = [
+/// Prefixes of the text model within multimodal checkpoints, and those that some checkpoints of a family lack.
+const TEXT_PREFIXES: [(&str, &str); 10] = [
     ("model.mtp.", "mtp."),
     ("transformer.", ""),
     ("model.language_model.", "model."),
     ("language_model.model.", "model."),
     ("language_model.", ""),
     ("text_model.", ""),
+    ("bert.", ""),
+    ("roberta.", ""),
+    ("distilbert.transformer.", ""),
+    ("distilbert.", ""),
 ];
 
-/// Parts of names of tensors that belong to images, sound or training, not to text.
-const NOT_TEXT: [&str; 9] = [
+/// Parts of names of tensors that belong to images, sound or training, not to text; or to heads that predict masked
+/// tokens and next sentences.
+const NOT_TEXT: [&str; 16] = [
     "visual.",
     "vision",
     "audio",
@@ -24,6 +29,13 @@ const NOT_TEXT: [&str; 9] = [
     ".rotary_emb.inv_freq",
     ".attention.masked_bias",
     ".attn.masked_bias",
+    "cls.predictions.",
+    "cls.seq_relationship.",
+    "embeddings.position_ids",
+    "pooler.dense.",
+    "vocab_layer_norm.",
+    "vocab_projector.",
+    "vocab_transform.",
 ];
 
 /// The name of a checkpoint's tensor as rules call it; none for what is no part of the text model.

@@ -209,7 +209,8 @@ pub(super) fn write(
             }
         }
     }
-    for (kind, id) in &found.ids {
+    // The reference writes the class token as the one that begins texts.
+    for (kind, id) in found.ids.iter().filter(|(kind, _)| *kind != "cls") {
         set_id(kind, u32::try_from(*id).unwrap_or(u32::MAX), metadata);
     }
     for (kind, add) in &found.adds {

@@ -215,7 +215,8 @@ pub(super) fn exact_type(checkpoint: &Checkpoint) -> FileType {
 
 /// The type of a tensor in the file: what is small, or a norm, or routes, stays in single precision.
 fn output_type(name: &str, shape: &[usize], file_type: FileType) -> TensorType {
-    const PLAIN: [&str; 5] = ["ffn_gate_inp", "ffn_gate_inp_shexp", "ssm_conv1d", "shortconv.conv", "position_embd"];
+    const PLAIN: [&str; 6] =
+        ["ffn_gate_inp", "ffn_gate_inp_shexp", "ssm_conv1d", "shortconv.conv", "position_embd", "token_types"];
     let stem = name.strip_suffix(".weight");
     let last =
         stem.map(|stem| stem.strip_prefix("blk.").and_then(|s| s.split_once('.')).map_or(stem, |(_, part)| part));

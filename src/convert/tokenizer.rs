@@ -60,7 +60,7 @@ pub(super) fn write(
     if file.is_none() && sentencepiece.is_none() {
         file = vocab_files::read(folder, &settings)?;
     }
-    let (vocabulary, json) = match (&sentencepiece, file) {
+    let (mut vocabulary, json) = match (&sentencepiece, file) {
         (Some(model), file) => {
             let json = file.map(|file| file.json);
             (from_sentencepiece(folder, &settings, json.as_ref(), model, vocab_size)?, json)
@@ -87,6 +87,10 @@ pub(super) fn write(
             metadata.set(keys::TOKENIZER_ADD_SPACE_PREFIX, prefix);
         }
     }
+    vocabulary.types = changes.iter().find_map(|change| match change {
+        TokenKey::Types(types) => Some(*types),
+        _ => None,
+    });
     vocabulary.write(metadata);
     let unnamed_ends = special_tokens::write(folder, &settings, json.as_ref(), &vocabulary, changes, metadata)?;
     if let Some(id) = vocabulary.unknown.and_then(|id| u32::try_from(id).ok())
@@ -94,6 +98,7 @@ pub(super) fn write(
     {
         metadata.set(keys::TOKENIZER_UNKNOWN_ID, Value::U32(id));
     }
+    vocabulary.write_types(metadata);
     for (key, value) in vocabulary.last {
         metadata.set(key, value);
     }

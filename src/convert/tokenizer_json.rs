@@ -353,6 +353,6 @@ fn word_piece(
         last,
         unknown: index(unknown, tokens.texts.len()),
         normalizes: true,
-        ..Vocabulary::new("bert", Some("default".into()), tokens)
+        ..Vocabulary::new("bert", Some("bert-bge".into()), tokens)
     })
 }

@@ -66,6 +66,8 @@ pub(super) struct Vocabulary {
     pub(super) space_prefix: Option<bool>,
     /// What a unigram tokenizer does to texts.
     pub(super) unigram: Option<Metaspace>,
+    /// Types of tokens, where the family has an embedding for each.
+    pub(super) types: Option<usize>,
     /// The token for what is unknown, where no setting names it.
     pub(super) unknown: Option<usize>,
     /// Tokens that were added to the vocabulary.
@@ -88,6 +90,7 @@ impl Vocabulary {
             merges: None,
             space_prefix: None,
             unigram: None,
+            types: None,
             unknown: None,
             added: Vec::new(),
             normalizes: false,
@@ -96,8 +99,19 @@ impl Vocabulary {
         }
     }
 
+    /// Writes how many types of tokens there are.
+    pub(super) fn write_types(&self, metadata: &mut Metadata) {
+        if let Some(types) = self.types {
+            metadata.set(keys::TOKENIZER_TOKEN_TYPE_COUNT, Value::U32(u32::try_from(types).unwrap_or(u32::MAX)));
+        }
+    }
+
     /// Writes all keys up to those of special tokens.
     pub(super) fn write(&self, metadata: &mut Metadata) {
+        // The reference converter writes it ahead, between or, of bytes, behind.
+        if self.model == "bert" {
+            self.write_types(metadata);
+        }
         metadata.set(keys::TOKENIZER_MODEL, self.model);
         if let Some(pre) = &self.pre {
             metadata.set(keys::TOKENIZER_PRE, pre.as_str());
@@ -110,6 +124,7 @@ impl Vocabulary {
         metadata.set(keys::TOKENIZER_TOKEN_TYPE, Value::Array(Array::from(&kinds[..])));
         if let Some(spaces) = &self.unigram {
             metadata.set(keys::TOKENIZER_ADD_SPACE_PREFIX, spaces.prefix);
+            self.write_types(metadata);
             metadata.set(keys::TOKENIZER_REMOVE_EXTRA_SPACES, spaces.merge_spaces);
             if !spaces.character_map.is_empty() {
                 metadata.set(keys::TOKENIZER_CHARACTER_MAP, Value::Array(Array::from(&spaces.character_map[..])));

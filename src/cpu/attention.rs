@@ -32,7 +32,10 @@ pub struct AttentionSpec<'a> {
     pub scale: f32,
     /// Scores are squashed: `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
-    /// Only this many latest positions are seen, the query's own included.
+    /// Whether a query sees only the positions up to its own; else it sees all that are cached.
+    pub causal: bool,
+    /// Only this many latest positions are seen, the query's own included; where attention is not causal, half as many
+    /// before it and half as many after it.
     pub window: Option<usize>,
     /// A score for each head that takes its share of the softmax and has no value.
     pub sinks: Option<&'a [f32]>,
@@ -63,7 +66,7 @@ struct Rows<'a> {
     out: Mutex<Vec<&'a mut [f32]>>,
 }
 
-/// Attention of all parts, each query over its sequence's positions up to its own.
+/// Attention of all parts, each query over the positions of its sequence that it sees.
 ///
 /// # Panics
 /// If shapes do not agree.
@@ -158,14 +161,25 @@ impl<'a> Rows<'a> {
         Softmax::new(self.positions.len() * self.group(), self.spec.v_dim)
     }
 
-    /// First position that the query at `position` sees.
-    fn first_seen(&self, position: usize) -> usize {
-        self.spec.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    /// The positions that the query at `position` sees.
+    fn seen(&self, position: usize) -> Range<usize> {
+        let before = |window: usize| (position + 1).saturating_sub(window);
+        match (self.spec.causal, self.spec.window) {
+            (true, window) => window.map_or(0, before)..position + 1,
+            (false, None) => 0..self.cache.len(),
+            (false, Some(window)) => before(window / 2 + 1)..(position + window / 2 + 1).min(self.cache.len()),
+        }
+    }
+
+    /// The positions that any of these queries sees.
+    fn all_seen(&self) -> Range<usize> {
+        self.seen(self.positions.start).start..self.seen(self.positions.end - 1).end
     }
 
     /// The chunks that any of these queries sees.
     fn chunks(&self) -> Range<usize> {
-        self.first_seen(self.positions.start) / CHUNK..self.positions.end.div_ceil(CHUNK)
+        let seen = self.all_seen();
+        seen.start / CHUNK..seen.end.div_ceil(CHUNK)
     }
 
     fn attend_in_order(&self, pool: &Pool) {
@@ -185,14 +199,16 @@ impl<'a> Rows<'a> {
     }
 
     fn attend_chunk(&self, pool: &Pool, chunk: usize, state: &mut Softmax, scratch: &mut Scratch) {
-        let first = (chunk * CHUNK).max(self.first_seen(self.positions.start) / TILE * TILE);
-        let end = ((chunk + 1) * CHUNK).min(self.positions.end);
+        let seen = self.all_seen();
+        let first = (chunk * CHUNK).max(seen.start / TILE * TILE);
+        let end = ((chunk + 1) * CHUNK).min(seen.end);
         for tile in first / TILE..end.div_ceil(TILE) {
             let start = tile * TILE;
             scratch.visible.clear();
             for position in self.positions.clone() {
-                let from = self.first_seen(position).saturating_sub(start).min(TILE);
-                let to = (position + 1).saturating_sub(start).min(TILE);
+                let seen = self.seen(position);
+                let from = seen.start.saturating_sub(start).min(TILE);
+                let to = seen.end.saturating_sub(start).min(TILE);
                 scratch.visible.extend(std::iter::repeat_n((from, to.max(from)), self.group()));
             }
             let next = self.cache.numbers(tile + 1, self.kv_head);
@@ -248,6 +264,7 @@ mod tests {
         v_dim: 20,
         scale: 0.3,
         softcap: None,
+        causal: true,
         window: None,
         sinks: None,
     };
@@ -272,7 +289,7 @@ mod tests {
 
         /// The outputs when positions come in these steps.
         fn run(&self, pool: &Pool, spec: &AttentionSpec<'_>, ty: KvType, step: usize) -> Vec<f32> {
-            let window = spec.window;
+            let window = spec.window.filter(|_| spec.causal);
             let (heads, k_dim, v_dim) = (spec.kv_heads, spec.k_dim, spec.v_dim);
             let mut cache = KvCache::new(KvSpec { heads, k_dim, v_dim, ty, window });
             let mut out = vec![0.0; self.n * spec.heads * v_dim];
@@ -296,7 +313,11 @@ mod tests {
             for i in 0..self.n {
                 for head in 0..spec.heads {
                     let q = &self.queries[(i * spec.heads + head) * spec.k_dim..][..spec.k_dim];
-                    let first = spec.window.map_or(0, |w| (i + 1).saturating_sub(w));
+                    let seen = |j: &usize| match (spec.causal, spec.window) {
+                        (true, window) => *j <= i && window.is_none_or(|w| i - j < w),
+                        (false, window) => window.is_none_or(|w| i.abs_diff(*j) <= w / 2),
+                    };
+                    let seen: Vec<usize> = (0..self.n).filter(seen).collect();
                     let at = |j: usize, dim: usize| (j * spec.kv_heads + head / group) * dim;
                     let score = |j: usize| {
                         let k = &self.keys[at(j, spec.k_dim)..][..spec.k_dim];
@@ -305,10 +326,10 @@ mod tests {
                         spec.softcap.map_or(s, |cap| f64::from(cap) * (s / f64::from(cap)).tanh()).exp()
                     };
                     let sink = spec.sinks.map_or(0.0, |sinks| f64::from(sinks[head]).exp());
-                    let sum: f64 = (first..=i).map(score).sum::<f64>() + sink;
+                    let sum: f64 = seen.iter().map(|&j| score(j)).sum::<f64>() + sink;
                     for d in 0..spec.v_dim {
                         let v = |j: usize| f64::from(self.values[at(j, spec.v_dim) + d]);
-                        out.push((first..=i).map(|j| score(j) * v(j)).sum::<f64>() / sum);
+                        out.push(seen.iter().map(|&j| score(j) * v(j)).sum::<f64>() / sum);
                     }
                 }
             }
@@ -326,6 +347,9 @@ mod tests {
             AttentionSpec { window: Some(20), ..SPEC },
             AttentionSpec { softcap: Some(0.7), ..SPEC },
             AttentionSpec { sinks: Some(&sinks), window: Some(70), ..SPEC },
+            AttentionSpec { causal: false, ..SPEC },
+            AttentionSpec { causal: false, window: Some(21), ..SPEC },
+            AttentionSpec { causal: false, sinks: Some(&sinks), window: Some(130), ..SPEC },
         ] {
             let exact = case.naive(&spec);
             for (ty, bound) in [(KvType::F32, 3e-6), (KvType::F16, 2e-3), (KvType::Q8_0, 2e-2)] {

@@ -1,4 +1,4 @@
-//! A decoder-only transformer put together from a [`ModelSpec`] and its tensors, and its forward pass.
+//! A transformer put together from a [`ModelSpec`] and its tensors, and its forward pass.
 
 use super::batch::Batch;
 use super::layer::Layer;
@@ -6,19 +6,23 @@ use super::rope::RopeTables;
 use super::rows::for_rows;
 use super::{Linear, Norm, Part, Run, Sequence, SequenceOptions, Weights};
 use crate::kernels::{Activations, Matrix, Pool, Store, vector};
-use crate::network::{Error, LayerInputs, ModelSpec, NormSpec};
+use crate::network::{Error, LayerInputs, ModelSpec, NormSpec, Pooling, Tensors};
 
 /// A model that can be run.
 pub struct Decoder {
     spec: ModelSpec,
     token_embedding: Matrix,
     position_embedding: Option<Matrix>,
+    /// The embedding of the first type of tokens, which all texts are of.
+    token_type: Option<Vec<f32>>,
+    embedding_norm: Option<Norm>,
     layer_inputs: Option<LayerInputWeights>,
     layers: Vec<Layer>,
     /// See [`Self::last_memory`].
     last_memory: usize,
-    output_norm: Norm,
-    output: Linear,
+    output_norm: Option<Norm>,
+    output: Option<Linear>,
+    causal: bool,
 }
 
 impl Decoder {
@@ -30,8 +34,9 @@ impl Decoder {
         let (embedding, vocab) = (spec.embedding_length, spec.vocab_size);
         let token_embedding = weights.matrix("token_embd.weight", vocab, embedding)?;
         let output = match Linear::load_optional(weights, "output", vocab, embedding)? {
-            Some(output) => output,
-            None => Linear::from_matrix("token_embd.weight", token_embedding.clone()),
+            _ if !spec.logits => None,
+            Some(output) => Some(output),
+            None => Some(Linear::from_matrix("token_embd.weight", token_embedding.clone())),
         };
         let layers: Vec<_> = spec
             .layers
@@ -42,13 +47,16 @@ impl Decoder {
         Ok(Self {
             token_embedding,
             position_embedding: weights.get("position_embd.weight").cloned(),
+            token_type: first_row(weights, "token_types.weight", embedding)?,
+            embedding_norm: embedding_norm(weights, &spec)?,
             layer_inputs: spec
                 .layer_inputs
                 .map(|inputs| LayerInputWeights::load(weights, &spec, inputs))
                 .transpose()?,
             last_memory: layers.iter().rposition(Layer::remembers).unwrap_or(0),
+            causal: layers.iter().all(Layer::is_causal),
             layers,
-            output_norm: Norm::load(weights, spec.output_norm, embedding, spec.norm)?,
+            output_norm: spec.output_norm.map(|name| Norm::load(weights, name, embedding, spec.norm)).transpose()?,
             output,
             spec,
         })
@@ -72,6 +80,24 @@ impl Decoder {
         self.position_embedding.as_ref().map(Matrix::rows)
     }
 
+    /// Whether it predicts tokens: encoders have hidden states alone.
+    #[must_use]
+    pub fn has_logits(&self) -> bool {
+        self.output.is_some()
+    }
+
+    /// Whether no token's hidden state depends on those after it. Else a sequence is evaluated in one pass.
+    #[must_use]
+    pub fn is_causal(&self) -> bool {
+        self.causal
+    }
+
+    /// How the hidden states of a text become its embedding, where the model says it.
+    #[must_use]
+    pub fn pooling(&self) -> Option<Pooling> {
+        self.spec.pooling
+    }
+
     /// An empty sequence.
     #[must_use]
     pub fn sequence(&self, options: SequenceOptions) -> Sequence {
@@ -83,7 +109,8 @@ impl Decoder {
     /// The numbers are the same however a sequence is split into calls, parts and threads.
     ///
     /// # Panics
-    /// When a part is empty, a token is outside the vocabulary, or a position outside [`Self::learned_positions`].
+    /// When a part is empty, a token is outside the vocabulary, a position outside [`Self::learned_positions`], the model
+    /// has no logits ([`Self::has_logits`]), or it is not causal and a part continues a sequence.
     pub fn forward(&self, run: Run<'_>, parts: &mut [Part<'_>]) -> Vec<f32> {
         let mut rows = self.hidden(run, parts);
         let mut logits = vec![0.0; rows.len() / self.spec.embedding_length * self.spec.vocab_size];
@@ -91,15 +118,16 @@ impl Decoder {
         logits
     }
 
-    /// Like [`Self::forward`], but stops before the output matrix: what [`Self::logits`] takes, `[rows, embedding]`.
+    /// Like [`Self::forward`], but stops before the final norm: what [`Self::logits`] takes, `[rows, embedding]`.
     ///
     /// # Panics
-    /// As [`Self::forward`].
+    /// As [`Self::forward`], but for logits.
     pub fn hidden(&self, run: Run<'_>, parts: &mut [Part<'_>]) -> Vec<f32> {
         let mut starts = vec![0];
         let (mut positions, mut contexts) = (Vec::new(), Vec::new());
         for part in parts.iter() {
             assert!(!part.tokens.is_empty(), "a part without tokens");
+            assert!(self.causal || part.sequence.is_empty(), "a sequence that is evaluated in one pass");
             positions.extend(part.sequence.len..part.sequence.len + part.tokens.len());
             contexts.resize(positions.len(), part.sequence.context_length);
             starts.push(positions.len());
@@ -143,22 +171,44 @@ impl Decoder {
                 table.decode_row(positions[i], &mut position);
                 vector::add(row, &position);
             }
+            if let Some(embedding) = &self.token_type {
+                vector::add(row, embedding);
+            }
+            if let Some(norm) = &self.embedding_norm {
+                norm.apply_row(row);
+            }
         });
         x
+    }
+
+    /// The hidden states after the final norm, `[rows, embedding]`, of the wanted rows, part after part: what texts'
+    /// embeddings are pooled from.
+    ///
+    /// # Panics
+    /// As [`Self::hidden`].
+    pub fn normed(&self, run: Run<'_>, parts: &mut [Part<'_>]) -> Vec<f32> {
+        let mut rows = self.hidden(run, parts);
+        if let Some(norm) = &self.output_norm {
+            norm.apply(run.pool, &mut rows);
+        }
+        rows
     }
 
     /// Logits, `[rows, vocab]`, of rows of [`Self::hidden`]: norm (in place), output matrix, scale and soft cap.
     ///
     /// # Panics
-    /// When `logits` has another number of rows.
+    /// When `logits` has another number of rows, or the model has none.
     pub fn logits(&self, run: Run<'_>, rows: &mut [f32], logits: &mut [f32]) {
         let (cols, vocab) = (self.spec.embedding_length, self.spec.vocab_size);
         assert_eq!(rows.len() / cols, logits.len() / vocab);
         if rows.is_empty() {
             return;
         }
-        self.output_norm.apply(run.pool, rows);
-        self.output.apply(run, &Activations::new(rows, cols), Store::Set, logits);
+        if let Some(norm) = &self.output_norm {
+            norm.apply(run.pool, rows);
+        }
+        let Some(output) = &self.output else { panic!("a model without logits") };
+        output.apply(run, &Activations::new(rows, cols), Store::Set, logits);
         let (scale, cap) = (self.spec.logit_scale, self.spec.logit_softcap);
         if scale != 1.0 || cap.is_some() {
             for_rows(run.pool, logits, vocab, |_, row| {
@@ -172,6 +222,27 @@ impl Decoder {
     pub fn embedding_length(&self) -> usize {
         self.spec.embedding_length
     }
+}
+
+/// The first row of the tensor `name`, when it is there.
+fn first_row(weights: &Weights, name: &str, cols: usize) -> Result<Option<Vec<f32>>, Error> {
+    let Some(matrix) = weights.get(name).filter(|matrix| matrix.rows() > 0) else { return Ok(None) };
+    if matrix.cols() != cols {
+        let (found, expected) = ([matrix.rows(), matrix.cols()], [matrix.rows(), cols]);
+        return Err(Error::BadShape { name: name.to_owned(), found, expected });
+    }
+    let mut row = vec![0.0; cols];
+    matrix.decode_row(0, &mut row);
+    Ok(Some(row))
+}
+
+/// The norm of the embeddings, when its tensor is there and no other norm goes by its name.
+fn embedding_norm(weights: &Weights, spec: &ModelSpec) -> Result<Option<Norm>, Error> {
+    let name = "token_embd_norm";
+    if spec.output_norm == Some(name) || !weights.has(&format!("{name}.weight")) {
+        return Ok(None);
+    }
+    Norm::load(weights, name, spec.embedding_length, spec.norm).map(Some)
 }
 
 /// The second embedding of the families that feed one to every layer.

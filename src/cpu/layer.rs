@@ -20,11 +20,13 @@ pub(super) struct Layer {
     mixer_in: Option<Norm>,
     mixer: MixerWeights,
     mixer_out: Option<Norm>,
+    mixer_sum: Option<Norm>,
     feed_forward_in: Option<Norm>,
     /// Whether the feed-forward part sees what the mixer sees, norm included.
     shared_in: bool,
     feed_forward: FeedForwardWeights,
     feed_forward_out: Option<Norm>,
+    feed_forward_sum: Option<Norm>,
     layer_input: Option<LayerInput>,
     /// Factor of the layer's output.
     output_scale: Option<f32>,
@@ -82,10 +84,12 @@ impl Layer {
             mixer_in: norm(spec.norms.mixer_in)?,
             mixer: MixerWeights::load(w, &prefix, model, &spec.mixer)?,
             mixer_out: norm(spec.norms.mixer_out)?,
+            mixer_sum: norm(spec.norms.mixer_sum)?,
             feed_forward_in: if shared_in { None } else { norm(spec.norms.feed_forward_in)? },
             shared_in,
             feed_forward,
             feed_forward_out: norm(spec.norms.feed_forward_out)?,
+            feed_forward_sum: norm(spec.norms.feed_forward_sum)?,
             layer_input: layer_input.transpose()?,
             output_scale: output_scale.map(|scale| scale[0]),
         })
@@ -99,6 +103,11 @@ impl Layer {
     /// Whether a sequence has to remember anything for this layer.
     pub(super) fn remembers(&self) -> bool {
         self.mixer.remembers()
+    }
+
+    /// Whether what leaves a position depends on none after it.
+    pub(super) fn is_causal(&self) -> bool {
+        self.mixer.is_causal()
     }
 
     /// Takes the residual stream `x`, `[rows, embedding]`, through the layer, as far as rows leave it.
@@ -127,9 +136,15 @@ impl Layer {
         if !mixed.is_empty() && self.wiring == Wiring::Sequential {
             self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
         }
+        if let Some(norm) = &self.mixer_sum {
+            norm.apply(run.pool, x);
+        }
         self.feed_forward(run, &input, x);
         if self.wiring == Wiring::Parallel {
             self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
+        }
+        if let Some(norm) = &self.feed_forward_sum {
+            norm.apply(run.pool, x);
         }
         if let Some(own) = &self.layer_input {
             own.apply(batch, self.index, x);

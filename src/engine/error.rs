@@ -7,6 +7,12 @@ pub enum Error {
     /// Nothing to evaluate.
     #[error("no tokens to evaluate")]
     NoTokens,
+    /// An encoder, asked for what comes next.
+    #[error("the model makes embeddings: it predicts no tokens")]
+    NoLogits,
+    /// A model whose pooling is a classifier's scores, asked for an embedding.
+    #[error("the model gives scores (pooling_type rank), and these are not computed")]
+    NoRankHead,
     /// More tokens than the context holds.
     #[error("{needed} tokens do not fit the context of {context_length}")]
     ContextFull {

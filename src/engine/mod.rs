@@ -2,6 +2,7 @@
 
 mod batcher;
 mod chat;
+mod embedding;
 mod error;
 mod generation;
 mod prefix_cache;
@@ -13,6 +14,7 @@ mod updates;
 
 pub use batcher::{Batcher, BatcherOptions, BatcherStatus, Request, SlotStatus};
 pub use chat::{Chat, ChatEvent, ChatOptions, Note, WhenFull};
+pub use embedding::{Embedder, EmbeddingOptions};
 pub use error::Error;
 pub use generation::{Answer, Event, Generation, GenerationOptions, Progress, Stop};
 pub use sampler::{SETTINGS, Sampler, SamplerOptions, Setting, likeliest};

@@ -156,6 +156,9 @@ impl Session {
     }
 
     fn check(&self, tokens: &[u32]) -> Result<(), Error> {
+        if !self.model.decoder().has_logits() {
+            return Err(Error::NoLogits);
+        }
         if tokens.is_empty() {
             return Err(Error::NoTokens);
         }

@@ -50,6 +50,8 @@ keys! {
     TOKENIZER_TOKENS = "tokenizer.ggml.tokens";
     /// Types of the tokens.
     TOKENIZER_TOKEN_TYPE = "tokenizer.ggml.token_type";
+    /// Number of types of tokens, each of which has an embedding of its own.
+    TOKENIZER_TOKEN_TYPE_COUNT = "tokenizer.ggml.token_type_count";
     /// Scores of the tokens.
     TOKENIZER_SCORES = "tokenizer.ggml.scores";
     /// Merges of a byte-pair encoding.

@@ -32,7 +32,11 @@ pub struct AttentionMixer {
     pub scale: f32,
     /// Scores are squashed to this range.
     pub softcap: Option<f32>,
-    /// Only this many latest positions are seen, the current one included.
+    /// Whether a position sees only those up to itself; else it sees the whole sequence, which is then evaluated in one
+    /// pass.
+    pub causal: bool,
+    /// Only this many latest positions are seen, the current one included. Where attention is not causal, half as many
+    /// are seen before the current one and half as many after it.
     pub window: Option<usize>,
     /// Queries, keys and values are clamped to this range before anything else is done with them.
     pub clamp: Option<f32>,

@@ -1,7 +1,8 @@
 //! What a network is made of, as data: an architecture fills it in, an executor ([`crate::cpu`]) runs it.
 //!
 //! Nothing here computes or holds weights. Sizes that tensors show (bias or none, tied output or not, query norms) are
-//! not repeated here: the executor looks whether the tensor is there.
+//! not repeated here: the executor looks whether the tensor is there. So it is with what is added to the embeddings
+//! (`position_embd`, `token_types`) and with their norm (`token_embd_norm`).
 
 mod activation;
 mod error;
@@ -11,6 +12,7 @@ mod mixer;
 mod model;
 mod moe;
 mod norm;
+mod pooling;
 mod rope;
 mod tensors;
 
@@ -22,5 +24,6 @@ pub use mixer::{AttentionMixer, DeltaNetMixer, KeySharing, LatentMixer, Mamba2Mi
 pub use model::{LayerInputs, ModelSpec};
 pub use moe::{Experts, Gating, Groups};
 pub use norm::{NormKind, NormSpec};
+pub use pooling::Pooling;
 pub use rope::{LengthScale, RopeSpec, RopeStyle, Yarn, YarnEdges, frequencies};
 pub use tensors::Tensors;

@@ -1,6 +1,6 @@
-//! A whole decoder-only transformer: sizes, embeddings, final norm, logits.
+//! A whole transformer, decoder or encoder: sizes, embeddings, final norm, logits.
 
-use super::{LayerSpec, NormSpec};
+use super::{LayerSpec, NormSpec, Pooling};
 
 /// A whole model.
 #[derive(Clone, Debug)]
@@ -17,8 +17,12 @@ pub struct ModelSpec {
     pub logit_scale: f32,
     /// Logits are squashed to this range: `cap * tanh(logit / cap)`.
     pub logit_softcap: Option<f32>,
-    /// The final norm's tensor, without `.weight`.
-    pub output_norm: &'static str,
+    /// The final norm's tensor, without `.weight`; `None` where the last layer's output is the result.
+    pub output_norm: Option<&'static str>,
+    /// Whether hidden states become logits; encoders have no output matrix.
+    pub logits: bool,
+    /// How the hidden states of a text become its embedding, where the file says it.
+    pub pooling: Option<Pooling>,
     /// A second embedding for every layer, where the family has one.
     pub layer_inputs: Option<LayerInputs>,
     /// The layers, first to last.

@@ -17,6 +17,7 @@ const SPEC: AttentionSpec<'static> = AttentionSpec {
     v_dim: 64,
     scale: 0.125,
     softcap: None,
+    causal: true,
     window: None,
     sinks: None,
 };

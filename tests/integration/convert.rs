@@ -23,7 +23,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("glm", "chatglm.context_length"),
 ];
 
-fn convert(from: &Path, to: &Path) -> Reader {
+pub(crate) fn convert(from: &Path, to: &Path) -> Reader {
     let options = Options { output_type: OutputType::F16, ..Options::default() };
     let conversion =
         Conversion::new(Checkpoint::open(from).expect("a folder"), &options).unwrap_or_else(|e| panic!("{e}"));
@@ -34,7 +34,7 @@ fn convert(from: &Path, to: &Path) -> Reader {
 }
 
 /// Fails unless `found` has the keys and tensors of `reference`, in its order.
-fn assert_as_reference(found: &Reader, reference: &Json, name: &str) {
+pub(crate) fn assert_as_reference(found: &Reader, reference: &Json, name: &str) {
     let expected = reference["kv"].as_object().expect("keys");
     // The hub's names and those of folders differ in their capitals alone.
     let skip = |key: &str| key == "general.name";

@@ -1,6 +1,6 @@
 //! The tiny checkpoints of `testdata/arch`: their weights are a function of name and shape, so they are made here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gguf::safetensors::Checkpoint;
 use half::f16;
@@ -10,7 +10,7 @@ use super::folder::Folder;
 use super::shared::json as read_json;
 
 /// Families whose norms are stored as an offset from one: there the base of a norm's weights is zero.
-const OFFSET_NORMS: [&str; 4] = ["gemma", "gemma2", "gemma3", "nemotron"];
+const OFFSET_NORMS: [&str; 5] = ["gemma", "gemma2", "gemma3", "embeddinggemma", "nemotron"];
 
 /// The folder of the golden `name`.
 pub(crate) fn golden(name: &str) -> PathBuf {
@@ -19,18 +19,32 @@ pub(crate) fn golden(name: &str) -> PathBuf {
 
 /// A checkpoint's folder, with its weights, named `name`.
 pub(crate) fn checkpoint(folder: &Folder, name: &str) -> PathBuf {
+    checkpoint_of(folder, &golden(name), name)
+}
+
+/// As [`checkpoint`], of the golden `from`.
+pub(crate) fn checkpoint_of(folder: &Folder, from: &Path, name: &str) -> PathBuf {
     let to = folder.path(name);
-    std::fs::create_dir_all(&to).expect("a folder");
-    for entry in std::fs::read_dir(golden(name)).expect("a golden") {
-        let from = entry.expect("an entry").path();
-        let file = from.file_name().expect("a name").to_owned();
-        std::fs::copy(&from, to.join(file)).expect("copied");
-    }
-    let shapes = read_json(&golden(name).join("tensors.json"));
+    copy(from, &to);
+    let shapes = read_json(&from.join("tensors.json"));
     let offset_norms = OFFSET_NORMS.contains(&name);
     std::fs::write(to.join("model.safetensors"), safetensors(shapes.as_object().expect("shapes"), offset_norms))
         .expect("written");
     to
+}
+
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a golden") {
+        let from = entry.expect("an entry").path();
+        let to = to.join(from.file_name().expect("a name"));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(&from, to).expect("copied");
+        }
+    }
 }
 
 /// A safetensors file of F16 tensors of these shapes.
@@ -61,7 +75,7 @@ fn weights(name: &str, dims: &[usize], offset_norms: bool) -> impl Iterator<Item
     let mut state =
         name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)) ^ 1;
     let last = *dims.last().unwrap_or(&1) as f64;
-    let norm = name.contains("norm") || name.contains(".ln_");
+    let norm = name.to_lowercase().contains("norm") || name.contains(".ln_");
     let base = if name.ends_with(".weight") && !offset_norms { 1.0 } else { 0.0 };
     let several = dims.len() >= 2;
     (0..dims.iter().product()).map(move |_| {
@@ -85,9 +99,23 @@ pub(crate) fn expected(name: &str) -> (Vec<u32>, Vec<f32>) {
     expected_of(name, "logits")
 }
 
+/// The file of a golden's expected numbers.
+fn expected_file(golden: &Path) -> Checkpoint {
+    Checkpoint::open(&golden.join("expected.safetensors")).expect("expected numbers")
+}
+
+/// Floats of a golden's expected numbers.
+pub(crate) fn expected_floats(golden: &Path, name: &str) -> Vec<f32> {
+    let file = expected_file(golden);
+    let tensor = file.tensor(name).expect("a tensor");
+    let mut bytes = vec![0; usize::try_from(tensor.bytes()).expect("small")];
+    file.read_at(tensor, 0, &mut bytes).expect("readable");
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("4"))).collect()
+}
+
 /// The first tokens of a golden, as many as the logits `[tokens, vocab]` that it calls `logits` are for, and these.
 pub(crate) fn expected_of(name: &str, logits: &str) -> (Vec<u32>, Vec<f32>) {
-    let file = Checkpoint::open(&golden(name).join("expected.safetensors")).expect("expected numbers");
+    let file = expected_file(&golden(name));
     let tokens = file.tensor(logits).expect("logits").shape[0].try_into().expect("few");
     let read = |name: &str| {
         let tensor = file.tensor(name).expect("a tensor");

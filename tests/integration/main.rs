@@ -14,6 +14,8 @@ mod chat_templates;
 mod chats;
 // Checkpoints in folders.
 mod checkpoints;
+// Encoders: bytes, hidden states, embeddings.
+mod encoders;
 // Whole quantized files.
 mod quantized;
 // The program's own handlers of signals and of memory that ends, in this process too.

@@ -19,5 +19,5 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         };
         layer(mixer, if i < dense { gated(Activation::Silu) } else { routed.clone() })
     });
-    Ok(ModelSpec { output_norm: "token_embd_norm", ..model(h, NormKind::Rms, layers.collect())? })
+    Ok(ModelSpec { output_norm: Some("token_embd_norm"), ..model(h, NormKind::Rms, layers.collect())? })
 }

@@ -12,5 +12,6 @@ pub(in crate::arch) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Erro
             return Err(config.bad("sliding_window", "null: windows of some layers cannot be expressed"));
         }
     }
-    keys.shared(config)
+    keys.shared(config)?;
+    keys.pooling(config)
 }

@@ -68,8 +68,14 @@ impl Attention {
             k_dim: spec.k_dim,
             v_dim: spec.v_dim,
             ty: options.kv_type,
-            window: spec.window,
+            // The sequence is there as a whole when anything is seen of it.
+            window: spec.window.filter(|_| spec.causal),
         })
+    }
+
+    /// Whether a position sees only those up to itself.
+    pub(super) fn is_causal(&self) -> bool {
+        self.spec.causal
     }
 
     /// Whether it reads the cache of another layer.
@@ -175,6 +181,7 @@ impl Attention {
             v_dim: mixer.v_dim,
             scale: mixer.scale,
             softcap: mixer.softcap,
+            causal: mixer.causal,
             window: mixer.window,
             sinks: self.sinks.as_deref(),
         };

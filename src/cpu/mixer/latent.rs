@@ -124,6 +124,7 @@ impl Latent {
             v_dim: mixer.kv_rank,
             scale: mixer.scale,
             softcap: None,
+            causal: true,
             window: None,
             sinks: None,
         };

@@ -42,6 +42,11 @@ impl MixerWeights {
         }
     }
 
+    /// Whether what leaves a position depends on none after it.
+    pub(super) fn is_causal(&self) -> bool {
+        !matches!(self, Self::Attention(mixer) if !mixer.is_causal())
+    }
+
     /// Whether a sequence has to remember anything.
     pub(super) fn remembers(&self) -> bool {
         !matches!(self, Self::Attention(mixer) if mixer.reads_another())

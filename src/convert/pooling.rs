@@ -1,0 +1,41 @@
+//! How a checkpoint of sentence-transformers makes embeddings of hidden states: `modules.json` and the folder of its
+//! pooling module.
+
+use serde_json::Value as Json;
+
+use super::{Error, Folder};
+use crate::arch;
+use crate::network::Pooling;
+
+/// The modes that files can say, by the settings that switch them on, and their names in newer folders.
+const MODES: [(&str, &str, Pooling); 3] = [
+    ("pooling_mode_mean_tokens", "mean", Pooling::Mean),
+    ("pooling_mode_cls_token", "cls", Pooling::Cls),
+    ("pooling_mode_lasttoken", "lasttoken", Pooling::Last),
+];
+
+/// The pooling that `folder` says, if it does.
+///
+/// # Errors
+/// When a file cannot be read, or says a pooling that no file can express.
+pub(super) fn read(folder: &Folder) -> Result<Option<Pooling>, Error> {
+    let modules = folder.json("modules.json")?.unwrap_or_default();
+    let mut modules = modules.as_array().into_iter().flatten();
+    let module = modules.find(|module| module["type"].as_str().is_some_and(|name| name.ends_with("Pooling")));
+    let Some(path) = module.and_then(|module| module["path"].as_str()) else { return Ok(None) };
+    let name = format!("{path}/config.json");
+    let config = folder.json(&name)?.ok_or_else(|| Error::MissingFile { path: folder.path(&name) })?;
+    let on = |setting: &str| config[setting] == true;
+    let found = MODES.iter().find(|(setting, ..)| on(setting));
+    let named = || MODES.iter().find(|(_, mode, _)| config["pooling_mode"].as_str() == Some(mode));
+    if let Some((.., pooling)) = found.or_else(named) {
+        return Ok(Some(*pooling));
+    }
+    let other = config.as_object().into_iter().flatten().find(|(setting, value)| {
+        setting.starts_with("pooling_mode") && !matches!(value, Json::Null | Json::Bool(false))
+    });
+    let (name, value) = other.map_or(("pooling_mode", &Json::Null), |(setting, value)| (setting.as_str(), value));
+    let expected = "mean, cls or lasttoken: no file can say another";
+    let source = arch::Error::BadSetting { name: name.to_owned(), found: value.to_string(), expected };
+    Err(Error::Architecture { path: folder.path(path), source })
+}

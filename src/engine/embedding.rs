@@ -1,0 +1,217 @@
+//! Embeddings: one vector a text, pooled from the hidden states of its tokens. Called by `gguf embed`.
+
+use std::sync::Arc;
+
+use super::Error;
+use crate::cpu::{KvType, Part, Rows, Run, Sequence, SequenceOptions};
+use crate::kernels::Pool;
+use crate::model::Model;
+use crate::network::Pooling;
+
+/// Tokens of a forward pass: as many texts as fit, or a piece of a long one.
+const BATCH: usize = 512;
+
+/// Settings of an [`Embedder`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmbeddingOptions {
+    /// How the hidden states of a text become one vector; what the file says when `None`, or else the mean of models whose
+    /// tokens see the whole text, and the last token's of all others.
+    pub pooling: Option<Pooling>,
+    /// Whether vectors are brought to length 1.
+    pub normalize: bool,
+    /// Type of the keys and values that a pass holds.
+    pub kv_type: KvType,
+}
+
+impl Default for EmbeddingOptions {
+    fn default() -> Self {
+        Self { pooling: None, normalize: true, kv_type: KvType::F32 }
+    }
+}
+
+/// Makes embeddings of tokenized texts.
+pub struct Embedder {
+    model: Arc<Model>,
+    pool: Arc<Pool>,
+    pooling: Pooling,
+    normalize: bool,
+    kv_type: KvType,
+}
+
+impl Embedder {
+    /// An embedder with `model`.
+    ///
+    /// # Errors
+    /// [`Error::NoRankHead`] for models whose pooling is a classifier's scores.
+    pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: EmbeddingOptions) -> Result<Self, Error> {
+        let decoder = model.decoder();
+        let usual = if decoder.is_causal() { Pooling::Last } else { Pooling::Mean };
+        let pooling = options.pooling.or(decoder.pooling()).unwrap_or(usual);
+        if pooling == Pooling::Rank {
+            return Err(Error::NoRankHead);
+        }
+        let EmbeddingOptions { normalize, kv_type, .. } = options;
+        Ok(Self { model, pool, pooling, normalize, kv_type })
+    }
+
+    /// How the hidden states of a text become one vector.
+    #[must_use]
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    /// Elements of a vector.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.model.decoder().embedding_length()
+    }
+
+    /// Most tokens of a text.
+    #[must_use]
+    pub fn context_length(&self) -> usize {
+        let trained = self.model.hparams().context_length;
+        self.model.decoder().learned_positions().map_or(trained, |limit| trained.min(limit))
+    }
+
+    /// Fails where a text cannot be embedded.
+    ///
+    /// # Errors
+    /// [`Error::NoTokens`], [`Error::ContextFull`] and [`Error::UnknownToken`].
+    pub fn check(&self, tokens: &[u32]) -> Result<(), Error> {
+        let (needed, context_length) = (tokens.len(), self.context_length());
+        let vocab_size = self.model.decoder().vocab_size();
+        if tokens.is_empty() {
+            return Err(Error::NoTokens);
+        }
+        if needed > context_length {
+            return Err(Error::ContextFull { needed, context_length });
+        }
+        match tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            Some(&token) => Err(Error::UnknownToken { token, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    /// The embedding of each text, `[length]`; without pooling, the hidden state of each of its tokens, `[tokens, length]`.
+    /// Several texts are evaluated in one pass; the numbers are the same alone or together.
+    ///
+    /// # Errors
+    /// As [`Self::check`], for the first text that cannot be embedded; [`Error::NotANumber`] when the model computes what is
+    /// none.
+    pub fn embed<T: AsRef<[u32]>>(&self, texts: &[T]) -> Result<Vec<Vec<f32>>, Error> {
+        texts.iter().try_for_each(|text| self.check(text.as_ref()))?;
+        let mut vectors = Vec::with_capacity(texts.len());
+        let mut rest = texts;
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fits = rest.iter().take_while(|text| {
+                tokens += text.as_ref().len();
+                tokens <= BATCH
+            });
+            let count = fits.count().max(1);
+            let (now, later) = rest.split_at(count);
+            rest = later;
+            if count == 1 && self.model.decoder().is_causal() {
+                vectors.push(self.by_pieces(now[0].as_ref()));
+            } else {
+                vectors.extend(self.together(now));
+            }
+        }
+        for vector in &mut vectors {
+            if vector.iter().any(|x| !x.is_finite()) {
+                return Err(Error::NotANumber);
+            }
+            if self.normalize {
+                vector.chunks_exact_mut(self.length()).for_each(normalize);
+            }
+        }
+        Ok(vectors)
+    }
+
+    /// The vectors of texts that are evaluated in one pass.
+    fn together<T: AsRef<[u32]>>(&self, texts: &[T]) -> Vec<Vec<f32>> {
+        let mut sequences: Vec<Sequence> = texts.iter().map(|text| self.sequence(text.as_ref().len())).collect();
+        let parts = sequences.iter_mut().zip(texts);
+        let rows = self.rows();
+        let mut parts: Vec<_> =
+            parts.map(|(sequence, text)| Part { sequence, tokens: text.as_ref(), logits: rows }).collect();
+        let states = self.model.decoder().normed(Run::new(&self.pool), &mut parts);
+        let mut rest = &states[..];
+        let vectors = texts.iter().map(|text| {
+            let rows = if rows == Rows::Last { 1 } else { text.as_ref().len() };
+            let (own, others) = rest.split_at(rows * self.length());
+            rest = others;
+            let mut pooled = Pooled::new(self.pooling, self.length());
+            pooled.add(own);
+            pooled.finish()
+        });
+        vectors.collect()
+    }
+
+    /// The vector of a text whose tokens see none after them: piece by piece, however long it is.
+    fn by_pieces(&self, tokens: &[u32]) -> Vec<f32> {
+        let mut sequence = self.sequence(tokens.len());
+        let mut pooled = Pooled::new(self.pooling, self.length());
+        for piece in tokens.chunks(BATCH) {
+            let mut parts = [Part { sequence: &mut sequence, tokens: piece, logits: self.rows() }];
+            pooled.add(&self.model.decoder().normed(Run::new(&self.pool), &mut parts));
+        }
+        pooled.finish()
+    }
+
+    fn rows(&self) -> Rows {
+        if self.pooling == Pooling::Last { Rows::Last } else { Rows::From(0) }
+    }
+
+    /// A sequence for as many tokens.
+    fn sequence(&self, context_length: usize) -> Sequence {
+        self.model.decoder().sequence(SequenceOptions { kv_type: self.kv_type, context_length })
+    }
+}
+
+/// Hidden states on their way to one vector.
+struct Pooled {
+    pooling: Pooling,
+    length: usize,
+    rows: usize,
+    values: Vec<f32>,
+}
+
+impl Pooled {
+    fn new(pooling: Pooling, length: usize) -> Self {
+        Self { pooling, length, rows: 0, values: Vec::new() }
+    }
+
+    /// Adds the next hidden states, `[rows, length]`.
+    fn add(&mut self, states: &[f32]) {
+        for row in states.chunks_exact(self.length) {
+            match self.pooling {
+                Pooling::None => self.values.extend_from_slice(row),
+                Pooling::Last => self.values = row.to_vec(),
+                Pooling::Mean if self.rows > 0 => self.values.iter_mut().zip(row).for_each(|(sum, x)| *sum += x),
+                Pooling::Mean | Pooling::Cls | Pooling::Rank if self.rows == 0 => self.values = row.to_vec(),
+                Pooling::Mean | Pooling::Cls | Pooling::Rank => {}
+            }
+            self.rows += 1;
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a text has fewer than 2^24 tokens")]
+    fn finish(mut self) -> Vec<f32> {
+        if self.pooling == Pooling::Mean {
+            let count = self.rows.max(1) as f32;
+            self.values.iter_mut().for_each(|sum| *sum /= count);
+        }
+        self.values
+    }
+}
+
+/// Brings a vector to length 1; one of zeros stays.
+#[allow(clippy::cast_possible_truncation, reason = "rounded at last")]
+fn normalize(vector: &mut [f32]) {
+    let square: f64 = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    if square > 0.0 {
+        let factor = (1.0 / square.sqrt()) as f32;
+        vector.iter_mut().for_each(|x| *x *= factor);
+    }
+}

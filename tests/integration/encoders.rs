@@ -1,0 +1,140 @@
+//! Embedding models: bytes against llama.cpp's converter, tokens, hidden states and embeddings against transformers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
+use gguf::engine::{Embedder, EmbeddingOptions};
+use gguf::gguf::Reader;
+use gguf::kernels::Pool;
+use gguf::model::Model;
+use gguf::network::Pooling;
+use gguf::tokenizer::EncodeOptions;
+use serde_json::Value as Json;
+
+use super::convert::{assert_as_reference, convert};
+use super::folder::Folder;
+use super::goldens::{checkpoint_of, expected_floats};
+use super::shared::{json, testdata};
+
+/// Largest difference of a hidden state.
+const TOLERANCE: f32 = 0.01;
+
+fn goldens() -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(testdata("encoders")).expect("goldens");
+    let entries = entries.map(|entry| entry.expect("an entry"));
+    let mut all: Vec<_> =
+        entries.map(|entry| (entry.file_name().into_string().expect("a name"), entry.path())).collect();
+    all.sort();
+    assert!(!all.is_empty());
+    all
+}
+
+fn worst(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn check(folder: &Folder, name: &str, golden: &PathBuf) {
+    let from = checkpoint_of(folder, golden, name);
+    let reader = convert(&from, &folder.path(&format!("{name}.gguf")));
+    assert_as_reference(&reader, &json(&golden.join("reference.json")), name);
+    let texts = json(&golden.join("texts.json"));
+    let list = texts["texts"].as_array().expect("texts");
+    let ids = |text: &Json| -> Vec<u32> {
+        text["ids"].as_array().expect("ids").iter().map(|id| id.as_u64().expect("id") as u32).collect()
+    };
+    let tokens: Vec<Vec<u32>> = list.iter().map(ids).collect();
+    let model = Arc::new(Model::from_reader(&reader).unwrap_or_else(|e| panic!("{name}: {e}")));
+    check_tokens(name, &model, list, &tokens);
+    let hidden = expected_floats(golden, "hidden");
+    let pool = Arc::new(Pool::new(2));
+    // Alone, and all texts in one pass.
+    let alone: Vec<f32> = tokens.iter().flat_map(|text| states(&model, &pool, &[text])).collect();
+    let difference = worst(&alone, &hidden);
+    println!("{name}: hidden {difference}");
+    assert!(difference <= TOLERANCE, "{name}: {difference} from the expected hidden states");
+    let all: Vec<&Vec<u32>> = tokens.iter().collect();
+    assert!(states(&model, &pool, &all) == alone, "{name}: texts in one pass");
+    for threads in [1, 3] {
+        assert!(states(&model, &Pool::new(threads), &all) == alone, "{name}: {threads} threads");
+    }
+    check_embeddings(name, &model, &pool, &tokens, &texts, &expected_floats(golden, "embeddings"));
+}
+
+/// Hidden states of texts in one pass.
+fn states(model: &Model, pool: &Pool, texts: &[&Vec<u32>]) -> Vec<f32> {
+    let sequence = |text: &&Vec<u32>| {
+        model.decoder().sequence(SequenceOptions { kv_type: KvType::F32, context_length: text.len() })
+    };
+    let mut sequences: Vec<_> = texts.iter().map(sequence).collect();
+    let parts = sequences.iter_mut().zip(texts);
+    let mut parts: Vec<_> = parts.map(|(sequence, tokens)| Part { sequence, tokens, logits: Rows::From(0) }).collect();
+    model.decoder().normed(Run::new(pool), &mut parts)
+}
+
+fn check_tokens(name: &str, model: &Model, texts: &[Json], tokens: &[Vec<u32>]) {
+    for (text, expected) in texts.iter().zip(tokens) {
+        let options = EncodeOptions { add_special: true, parse_special: false };
+        let mut found = model.tokenizer().encode(text["text"].as_str().expect("a text"), options).expect("tokens");
+        // A decoder's file that does not say how texts end.
+        if name == "qwen3embed" {
+            let end = model.metadata().get("tokenizer.ggml.eos_token_id").and_then(|id| id.as_u64());
+            found.extend(end.map(|id| id as u32));
+        }
+        assert_eq!(&found, expected, "{name}: {text}");
+    }
+}
+
+fn check_embeddings(
+    name: &str,
+    model: &Arc<Model>,
+    pool: &Arc<Pool>,
+    tokens: &[Vec<u32>],
+    texts: &Json,
+    expected: &[f32],
+) {
+    let embedder = Embedder::new(model.clone(), pool.clone(), EmbeddingOptions::default()).expect("an embedder");
+    let pooling = match texts["pooling"].as_str() {
+        Some("mean") => Pooling::Mean,
+        Some("cls") => Pooling::Cls,
+        Some("last") => Pooling::Last,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(embedder.pooling(), pooling, "{name}");
+    let found = embedder.embed(tokens).expect("embeddings");
+    let difference = worst(&found.concat(), expected);
+    println!("{name}: embeddings {difference}");
+    assert!(difference <= 0.001, "{name}: {difference} from the expected embeddings");
+    let plain = EmbeddingOptions { pooling: Some(Pooling::None), normalize: false, ..EmbeddingOptions::default() };
+    let each = Embedder::new(model.clone(), pool.clone(), plain).expect("an embedder").embed(tokens).expect("states");
+    for (each, tokens) in each.iter().zip(tokens) {
+        assert_eq!(each.len(), tokens.len() * embedder.length(), "{name}: a state for each token");
+    }
+}
+
+#[test]
+fn every_encoder_converts_as_with_the_reference_and_computes_the_expected_states() {
+    let folder = Folder::new("encoders");
+    let mut failures = Vec::new();
+    for (name, golden) in goldens() {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&folder, &name, &golden)));
+        if result.is_err() {
+            failures.push(name);
+        }
+    }
+    assert!(failures.is_empty(), "{} encoders differ: {failures:?}", failures.len());
+}
+
+#[test]
+fn an_encoder_predicts_no_tokens() {
+    let folder = Folder::new("encoders-logits");
+    let from = checkpoint_of(&folder, &testdata("encoders").join("bert"), "bert");
+    let reader: Reader = convert(&from, &folder.path("bert.gguf"));
+    let model = Arc::new(Model::from_reader(&reader).expect("a model"));
+    assert!(!model.decoder().has_logits() && !model.decoder().is_causal());
+    let mut session =
+        gguf::engine::Session::new(model, Arc::new(Pool::new(1)), gguf::engine::SessionOptions::default());
+    let error = session.evaluate(&[2, 3], &mut |_| true).expect_err("no logits");
+    assert_eq!(error.to_string(), "the model makes embeddings: it predicts no tokens");
+}
