@@ -48,6 +48,7 @@ pub mod engine;
 pub mod files;
 pub mod formats;
 pub mod gguf;
+pub mod imatrix;
 pub mod inspect;
 pub mod kernels;
 pub mod memory;

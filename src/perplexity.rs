@@ -108,20 +108,32 @@ pub enum Error {
 
 /// Sums over the scored positions.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sums {
+pub(crate) struct Scores {
     count: usize,
     nll: f64,
     squares: f64,
 }
 
-impl Sums {
+impl Scores {
+    /// Adds the negative log-likelihood of a position.
+    pub(crate) fn add(&mut self, nll: f64) {
+        self.count += 1;
+        self.nll += nll;
+        self.squares += nll * nll;
+    }
+
+    /// Scored positions.
+    pub(crate) fn count(self) -> usize {
+        self.count
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-    fn perplexity(self) -> f64 {
+    pub(crate) fn perplexity(self) -> f64 {
         (self.nll / self.count as f64).exp()
     }
 
     #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-    fn stderr(self) -> f64 {
+    pub(crate) fn stderr(self) -> f64 {
         let n = self.count as f64;
         let mean = self.nll / n;
         let variance = (self.squares / n - mean * mean) / (n - 1.0);
@@ -145,45 +157,21 @@ pub fn perplexity(
         return Err(Error::NoLogits);
     }
     let context = options.context;
-    if context < 4 {
-        return Err(Error::ContextTooSmall { context });
-    }
-    if let Some(limit) = model.decoder().learned_positions().filter(|&limit| limit < context) {
-        return Err(Error::ContextTooLarge { context, limit });
-    }
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let encode = EncodeOptions { add_special: true, parse_special: false };
-    let tokens = model.tokenizer().encode(text, encode)?;
-    if tokens.len() < 2 * context {
-        return Err(Error::TooShort { tokens: tokens.len(), needed: 2 * context, context });
-    }
-    let total = (tokens.len() / context).min(options.chunks.unwrap_or(usize::MAX));
-    let vocab = model.tokenizer().vocab();
-    let bos = vocab.special.bos.filter(|_| vocab.add_bos);
-    let first = context / 2;
-    let chunks: Vec<Vec<u32>> = tokens
-        .chunks_exact(context)
-        .take(total)
-        .map(|chunk| {
-            let mut chunk = chunk.to_vec();
-            chunk[0] = bos.unwrap_or(chunk[0]);
-            chunk
-        })
-        .collect();
+    let mut chunks = chunks(model, text, context, false)?;
+    chunks.truncate(options.chunks.unwrap_or(usize::MAX));
+    let (total, first) = (chunks.len(), context / 2);
     let start = Instant::now();
-    let mut sums = Sums::default();
+    let mut sums = Scores::default();
     let mut done = 0;
     for group in chunks.chunks((options.batch / context).max(1)) {
         let mut rows = hidden(model, pool, group, first, options);
         let targets: Vec<u32> = group.iter().flat_map(|chunk| &chunk[first + 1..]).copied().collect();
-        for (i, nll) in score(model, pool, &mut rows, &targets).into_iter().enumerate() {
+        for (i, nll) in score(model, Run::new(pool), &mut rows, &targets).into_iter().enumerate() {
             if !nll.is_finite() {
                 let scored = context - 1 - first;
                 return Err(Error::NotFinite { chunk: done + i / scored + 1, position: first + i % scored });
             }
-            sums.count += 1;
-            sums.nll += nll;
-            sums.squares += nll * nll;
+            sums.add(nll);
         }
         done += group.len();
         if !progress(Progress { done, total, perplexity: sums.perplexity() }) {
@@ -198,6 +186,33 @@ pub fn perplexity(
         context,
         time: start.elapsed(),
     }))
+}
+
+/// All whole chunks of `text` (without one newline at its end), each with the begin-of-text token in place of its first
+/// where the model wants one. `parse_special`: control tokens in the text are such, and not text.
+///
+/// # Errors
+/// When there is too little text, or it cannot be encoded.
+pub(crate) fn chunks(model: &Model, text: &str, context: usize, parse_special: bool) -> Result<Vec<Vec<u32>>, Error> {
+    if context < 4 {
+        return Err(Error::ContextTooSmall { context });
+    }
+    if let Some(limit) = model.decoder().learned_positions().filter(|&limit| limit < context) {
+        return Err(Error::ContextTooLarge { context, limit });
+    }
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let tokens = model.tokenizer().encode(text, EncodeOptions { add_special: true, parse_special })?;
+    if tokens.len() < 2 * context {
+        return Err(Error::TooShort { tokens: tokens.len(), needed: 2 * context, context });
+    }
+    let vocab = model.tokenizer().vocab();
+    let bos = vocab.special.bos.filter(|_| vocab.add_bos);
+    let with_bos = |chunk: &[u32]| {
+        let mut chunk = chunk.to_vec();
+        chunk[0] = bos.unwrap_or(chunk[0]);
+        chunk
+    };
+    Ok(tokens.chunks_exact(context).map(with_bos).collect())
 }
 
 /// What the decoder makes of the positions that have a token to predict, from `first` on, chunk after chunk.
@@ -226,7 +241,7 @@ fn hidden(model: &Model, pool: &Pool, group: &[Vec<u32>], first: usize, options:
 }
 
 /// The negative log-likelihood of each target, given its row of [`Decoder::hidden`](crate::cpu::Decoder::hidden).
-fn score(model: &Model, pool: &Pool, rows: &mut [f32], targets: &[u32]) -> Vec<f64> {
+pub(crate) fn score(model: &Model, run: Run<'_>, rows: &mut [f32], targets: &[u32]) -> Vec<f64> {
     let decoder = model.decoder();
     let (cols, vocab) = (decoder.embedding_length(), decoder.vocab_size());
     let together = (MAX_LOGITS_BYTES / (vocab * size_of::<f32>())).clamp(1, targets.len());
@@ -235,9 +250,9 @@ fn score(model: &Model, pool: &Pool, rows: &mut [f32], targets: &[u32]) -> Vec<f
     let parts = rows.chunks_mut(together * cols).zip(targets.chunks(together)).zip(scores.chunks_mut(together));
     for ((rows, targets), scores) in parts {
         let logits = &mut logits[..targets.len() * vocab];
-        decoder.logits(Run::new(pool), rows, logits);
+        decoder.logits(run, rows, logits);
         let each = logits.chunks_exact(vocab).zip(targets).zip(scores).collect();
-        pool.run_each(each, &|((logits, &target), score): ((&[f32], &u32), &mut f64)| {
+        run.pool.run_each(each, &|((logits, &target), score): ((&[f32], &u32), &mut f64)| {
             let own = logits.get(target as usize).copied().unwrap_or(f32::NAN);
             *score = log_sum_exp(logits) - f64::from(own);
         });

@@ -67,7 +67,7 @@ enum Type {
 fn types() -> TypeParser<Type> {
     TypeParser::new(parse_type, || {
         let auto = PossibleValue::new("auto").help("F16 for a checkpoint that begins with it, else BF16");
-        std::iter::once(auto).chain(FileType::ALL.iter().map(|ty| possible_value(*ty))).collect()
+        std::iter::once(auto).chain(types::writable().map(possible_value)).collect()
     })
 }
 
@@ -103,7 +103,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => conversion.plan(args.types.override_kv())?,
         Some(ty) => {
             let options = args.types.options(ty)?;
-            crate::quantize::tell_unmatched(&options, &conversion);
             Plan::new(&conversion, &options)?
         }
     };

@@ -23,6 +23,7 @@ mod diff;
 mod edit;
 mod embed;
 mod faults;
+mod imatrix;
 mod inspect;
 mod interrupt;
 mod list;
@@ -100,6 +101,8 @@ enum Command {
     Merge(split::MergeArgs),
     #[command(about = "Make a model smaller: weights of fewer bits")]
     Quantize(quantize::Args),
+    #[command(about = "Find out which weights matter: an importance matrix for quantize")]
+    Imatrix(imatrix::Args),
     #[command(about = "Measure how well models predict a text")]
     Perplexity(perplexity::Args),
     #[command(about = "Measure how fast a model runs, beside what the machine can do")]
@@ -135,6 +138,7 @@ impl Command {
             Self::Split(args) => split::split(args),
             Self::Merge(args) => split::merge(args),
             Self::Quantize(args) => quantize::run(args),
+            Self::Imatrix(args) => imatrix::run(args),
             Self::Perplexity(args) => perplexity::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Chat(args) => chat::run(args),

@@ -108,6 +108,52 @@ pub enum Error {
         /// The type that cannot hold it.
         ty: TensorType,
     },
+    /// An importance matrix that does not do.
+    #[error("{}: {problem}", printable_path(path))]
+    Importance {
+        /// The matrix.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// An importance matrix of another model.
+    #[error(
+        "{}: tensor {}: the importance matrix has {found} columns for it, the tensor has {expected}",
+        printable_path(path),
+        printable(name)
+    )]
+    ImportanceLength {
+        /// The model.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Columns that the matrix knows of all matrices of the tensor.
+        found: usize,
+        /// Columns that there are.
+        expected: u64,
+    },
+    /// A type that comes to nothing without importance.
+    #[error(
+        "{}: tensor {}: {ty} needs an importance matrix that has this tensor (`gguf imatrix` makes one)",
+        printable_path(path),
+        printable(name)
+    )]
+    NeedsImportance {
+        /// The model.
+        path: PathBuf,
+        /// The first such tensor.
+        name: String,
+        /// The type that it should have.
+        ty: TensorType,
+    },
+    /// A pattern of `--tensor-type` that matches nothing.
+    #[error("{}: no tensor matches {}", printable_path(path), printable(pattern))]
+    NoMatch {
+        /// The model.
+        path: PathBuf,
+        /// The pattern.
+        pattern: String,
+    },
     /// A pattern of `--tensor-type` that is no regular expression.
     #[error("tensor pattern {}: {problem}", printable(pattern))]
     Pattern {

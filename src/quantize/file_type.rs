@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::TensorType;
+use crate::formats;
 
 macro_rules! file_types {
     ($($name:ident = $id:literal, $ty:ident, $text:literal;)*) => {
@@ -62,7 +63,25 @@ file_types! {
     Q3_K_L = 13, Q3_K, "noticeable loss";
     Q3_K_M = 12, Q3_K, "noticeable loss, smaller";
     Q3_K_S = 11, Q3_K, "large loss";
-    Q2_K = 10, Q2_K, "smallest, largest loss";
+    Q2_K = 10, Q2_K, "largest loss of the K types";
+    Q2_K_S = 21, Q2_K, "smaller than Q2_K; needs an importance matrix";
+    IQ4_NL = 25, IQ4_NL, "between Q4_K_S and IQ4_XS, blocks of 32";
+    IQ4_XS = 30, IQ4_XS, "a little smaller than Q4_K_S, as good with an importance matrix";
+    IQ3_M = 27, IQ3_S, "smaller than Q3_K_M, better with an importance matrix";
+    IQ3_S = 26, IQ3_S, "size of Q3_K_S, better with an importance matrix";
+    IQ3_XS = 22, IQ3_S, "smaller than Q3_K_S; needs an importance matrix";
+    IQ3_XXS = 23, IQ3_XXS, "large loss; needs an importance matrix";
+    IQ2_M = 29, IQ2_S, "very large loss; needs an importance matrix";
+    IQ2_S = 28, IQ2_XS, "very large loss; needs an importance matrix";
+    IQ2_XS = 20, IQ2_XS, "very large loss; needs an importance matrix";
+    IQ2_XXS = 19, IQ2_XXS, "very large loss; needs an importance matrix";
+    IQ1_M = 31, IQ1_M, "for the largest models alone; needs an importance matrix";
+    IQ1_S = 24, IQ1_S, "smallest of all; needs an importance matrix";
+    TQ2_0 = 37, TQ2_0, "for models trained with weights of -1, 0 and 1";
+    TQ1_0 = 36, TQ1_0, "as TQ2_0, smaller and slower";
+    MXFP4_MOE = 38, MXFP4, "experts in MXFP4, everything else in Q8_0";
+    Q2_0 = 41, Q2_0, "for models trained for it";
+    Q1_0 = 40, Q1_0, "for models trained with weights of -1 and 1";
     Q5_1 = 9, Q5_1, "older format: prefer Q5_K_M";
     Q5_0 = 8, Q5_0, "older format: prefer Q5_K_S";
     Q4_1 = 3, Q4_1, "older format: prefer Q4_K_M";
@@ -94,6 +113,12 @@ impl FileType {
         ty.block_bytes() as f64 * 8.0 / ty.block_len() as f64
     }
 
+    /// Whether the type of most of its tensors can be written.
+    #[must_use]
+    pub fn is_writable(self) -> bool {
+        formats::codec(self.default_type()).is_some_and(|codec| codec.encode.is_some())
+    }
+
     /// The mix with this number in `general.file_type`.
     #[must_use]
     pub fn from_id(id: u32) -> Option<Self> {
@@ -101,28 +126,9 @@ impl FileType {
     }
 }
 
-/// Mixes of llama.cpp that cannot be written here, with their numbers in `general.file_type` (`enum llama_ftype`).
-const OTHERS: &[(u32, &str)] = &[
-    (19, "IQ2_XXS"),
-    (20, "IQ2_XS"),
-    (21, "Q2_K_S"),
-    (22, "IQ3_XS"),
-    (23, "IQ3_XXS"),
-    (24, "IQ1_S"),
-    (25, "IQ4_NL"),
-    (26, "IQ3_S"),
-    (27, "IQ3_M"),
-    (28, "IQ2_S"),
-    (29, "IQ2_M"),
-    (30, "IQ4_XS"),
-    (31, "IQ1_M"),
-    (36, "TQ1_0"),
-    (37, "TQ2_0"),
-    (38, "MXFP4_MOE"),
-    (39, "NVFP4"),
-    (40, "Q1_0"),
-    (41, "Q2_0"),
-];
+/// Mixes of llama.cpp that its own llama-quantize does not write, with their numbers in `general.file_type`
+/// (`enum llama_ftype`).
+const OTHERS: &[(u32, &str)] = &[(39, "NVFP4")];
 
 /// What llama.cpp calls the mix with this number in `general.file_type`, also one that cannot be written here.
 #[must_use]
@@ -148,7 +154,7 @@ mod tests {
             assert_eq!(FileType::from_name(&ty.id().to_string()), Some(ty));
         }
         assert_eq!(FileType::from_name("q4_k"), Some(FileType::Q4_K_M));
-        assert_eq!(FileType::from_name("Q2_K_S"), None, "needs an importance matrix");
-        assert_eq!([15, 30, 4].map(file_type_name), [Some("Q4_K_M"), Some("IQ4_XS"), None]);
+        assert_eq!(FileType::from_name("NVFP4"), None, "a type of tensors, and of no mix");
+        assert_eq!([15, 30, 39, 4].map(file_type_name), [Some("Q4_K_M"), Some("IQ4_XS"), Some("NVFP4"), None]);
     }
 }

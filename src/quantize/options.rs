@@ -1,10 +1,11 @@
 //! What can be asked of a quantization, in the words of `llama-quantize`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use regex::Regex;
 
-use super::{Error, FileType};
+use super::{Error, FileType, Importance};
 use crate::TensorType;
 use crate::files::InputFile;
 use crate::gguf::Value;
@@ -30,6 +31,8 @@ pub struct Options {
     pub no_fallback: bool,
     /// Keys to set.
     pub override_kv: Vec<(String, Value)>,
+    /// How much the errors of each tensor's columns count.
+    pub importance: Option<Arc<Importance>>,
     /// Blocks to leave out.
     pub prune_blocks: Vec<usize>,
     /// The output has as many files as the model, each with the same tensors.
@@ -52,6 +55,7 @@ impl Options {
             allow_requantize: false,
             no_fallback: false,
             override_kv: Vec::new(),
+            importance: None,
             prune_blocks: Vec::new(),
             keep_split: false,
             copy: false,

@@ -2,8 +2,10 @@
 //! read.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::blocks::Blocks;
+use super::importance::is_required;
 use super::mix::{Category, Mix, ModelFacts, fallback};
 use super::{Error, FileType, Options, Source};
 use crate::TensorType;
@@ -68,6 +70,10 @@ pub struct PlannedTensor {
     pub shard: usize,
     /// Why it gets its type.
     pub reason: Reason,
+    /// How much the error of each column counts, `[matrices, cols]`, where that is known.
+    pub importance: Option<Arc<[f32]>>,
+    /// Whether its type comes to nothing without importance.
+    pub needs_importance: bool,
 }
 
 impl PlannedTensor {
@@ -240,6 +246,27 @@ impl Plan {
         totals
     }
 
+    /// Checks that importance is known of all tensors whose types come to nothing without it.
+    ///
+    /// # Errors
+    /// [`Error::NeedsImportance`] for the first of which it is not. `source` is what the plan was made for.
+    pub fn check_importance(&self, source: &dyn Source) -> Result<(), Error> {
+        match self.tensors.iter().find(|tensor| tensor.needs_importance && tensor.importance.is_none()) {
+            None => Ok(()),
+            Some(tensor) => Err(Error::NeedsImportance {
+                path: source.path().to_owned(),
+                name: tensor.spec.name.clone(),
+                ty: tensor.spec.ty,
+            }),
+        }
+    }
+
+    /// Tensors that are quantized without importance.
+    pub fn without_importance(&self) -> impl Iterator<Item = &PlannedTensor> {
+        let quantized = |t: &&PlannedTensor| t.spec.ty != t.source_type && t.spec.ty.is_quantized();
+        self.tensors.iter().filter(quantized).filter(|tensor| tensor.importance.is_none())
+    }
+
     /// Tensors that got another type because their rows do not fill blocks.
     pub fn fallbacks(&self) -> impl Iterator<Item = &PlannedTensor> {
         self.tensors.iter().filter(|t| matches!(t.reason, Reason::Fallback(_)))
@@ -281,11 +308,19 @@ fn copied(kept: Vec<Kept>) -> Vec<PlannedTensor> {
         shard,
         spec,
         reason: Reason::Copied,
+        importance: None,
+        needs_importance: false,
     };
     kept.into_iter().map(copy).collect()
 }
 
 fn assign(source: &dyn Source, options: &Options, kept: Vec<Kept>) -> Result<Vec<PlannedTensor>, Error> {
+    for pattern in &options.tensor_types {
+        if !source.tensors().iter().any(|tensor| pattern.matches(&tensor.name)) {
+            let pattern = pattern.pattern().to_owned();
+            return Err(Error::NoMatch { path: source.path().to_owned(), pattern });
+        }
+    }
     let mut mix = Mix::new(options.file_type, facts(source, options, &kept)?);
     kept.into_iter()
         .map(|Kept { source: number, shard, mut spec }| {
@@ -304,7 +339,14 @@ fn assign(source: &dyn Source, options: &Options, kept: Vec<Kept>) -> Result<Vec
                 }
             }
             spec.ty = ty;
-            Ok(PlannedTensor { spec, source: number, source_type, shard, reason })
+            let own_name = &source.tensors()[number].name;
+            let changed = ty != source_type && ty.is_quantized();
+            let importance = match &options.importance {
+                Some(importance) if changed => importance.of(source.path(), own_name, &spec)?,
+                _ => None,
+            };
+            let needs_importance = changed && is_required(&spec.name, ty, options.file_type);
+            Ok(PlannedTensor { spec, source: number, source_type, shard, reason, importance, needs_importance })
         })
         .collect()
 }
@@ -338,7 +380,7 @@ fn choose(
         (default, Reason::Default)
     } else {
         let tied_output = category == Category::Embedding && !mix.has_output();
-        match (mix.next(name, cols), options.output_tensor_type) {
+        match (mix.next(name, &spec.shape), options.output_tensor_type) {
             (_, Some(ty)) if tied_output => (ty, Reason::Override),
             ((ty, Some(rule)), _) => (ty, Reason::Rule(rule)),
             ((ty, None), _) => (ty, Reason::Default),
@@ -358,8 +400,9 @@ fn dimensions(spec: &TensorSpec) -> usize {
     spec.shape.iter().rposition(|&n| n != 1).map_or(1, |last| last + 1)
 }
 
-/// Whether a tensor is one that is ever quantized.
-fn is_quantized(spec: &TensorSpec) -> bool {
+/// Whether a tensor is one that is ever quantized: a matrix, and none of those that stay as they are in every mix.
+#[must_use]
+pub fn is_quantized(spec: &TensorSpec) -> bool {
     const NEVER: &[&str] = &[
         "_norm.weight",
         "ffn_gate_inp.weight",
@@ -435,6 +478,7 @@ fn facts(source: &dyn Source, options: &Options, kept: &[Kept]) -> Result<ModelF
         heads_per_kv: heads.checked_div(kv_heads).unwrap_or(0),
         seventy_billion: large && blocks == 80,
         has_output: kept.iter().any(|kept| kept.spec.name == "output.weight"),
+        has_importance: options.importance.is_some(),
         values: kept.iter().filter(|kept| matches!(Category::of(&kept.spec.name), Category::Value)).count(),
     })
 }
@@ -450,6 +494,9 @@ fn metadata(source: &dyn Source, options: &Options, blocks: Option<&Blocks>) -> 
     }
     for (key, value) in &options.override_kv {
         metadata.set_last(key.clone(), value.clone());
+    }
+    if let Some(importance) = options.importance.as_ref().filter(|_| !options.copy) {
+        importance.describe(&mut metadata);
     }
     if let Some(blocks) = blocks {
         blocks.describe(&mut metadata);

@@ -39,6 +39,7 @@ pub fn run(
     options: &RunOptions,
     progress: &dyn Fn(Progress) -> bool,
 ) -> Result<Outcome, Error> {
+    plan.check_importance(source)?;
     check_memory(path, memory_bytes(source, plan, options), memory::available())?;
     let ids = source.file_ids();
     let overwrite = if options.force { Overwrite::Replace { inputs: &ids } } else { Overwrite::Refuse };
@@ -60,6 +61,7 @@ pub fn run(
 /// # Errors
 /// As [`run`], but for the output.
 pub fn run_in_memory(source: &dyn Source, plan: &Plan) -> Result<Vec<u8>, Error> {
+    plan.check_importance(source)?;
     let mut writer = Writer::to_sink(Vec::new(), "memory", &plan.metadata, &plan.files().concat())?;
     Making { source, plan, options: &RunOptions::default(), sizes: Sizes::default() }
         .write(&mut |bytes| writer.write_tensor(bytes), &|_| true)?;

@@ -61,12 +61,42 @@ fn index(n: u64) -> usize {
     usize::try_from(n).expect("a piece fits memory")
 }
 
+/// Elements that are read and encoded together, or a multiple of them: whole rows where columns have importance.
+fn granule(source: &dyn Source, planned: &PlannedTensor) -> u64 {
+    let (own, cols) = (source.granule(planned.source).max(1), planned.cols().max(1));
+    if planned.importance.is_none() {
+        return own;
+    }
+    let (mut a, mut b) = (own, cols);
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    own / a * cols
+}
+
+/// Encodes whole rows, from element `first` of the tensor on.
+fn encode(planned: &PlannedTensor, first: u64, numbers: &[f32], out: &mut [u8]) {
+    let ty = planned.spec.ty;
+    let Some(importance) = &planned.importance else { return formats::encode(ty, numbers, None, out) };
+    let (cols, rows_per_matrix) = (planned.cols(), planned.spec.shape.get(1).copied().unwrap_or(1).max(1));
+    let (mut numbers, mut out, mut row) = (numbers, out, first / cols.max(1));
+    while !numbers.is_empty() {
+        // Rows of one matrix share their importance.
+        let matrix = index(row / rows_per_matrix) * index(cols);
+        let rows = (rows_per_matrix - row % rows_per_matrix).min(numbers.len() as u64 / cols);
+        let (these, rest) = numbers.split_at(index(rows * cols));
+        let (bytes, after) = out.split_at_mut(ty.row_bytes(these.len()));
+        formats::encode(ty, these, Some(&importance[matrix..matrix + index(cols)]), bytes);
+        (numbers, out, row) = (rest, after, row + rows);
+    }
+}
+
 /// All elements of all tensors, in order.
 pub(super) fn cut(source: &dyn Source, plan: &Plan, sizes: Sizes) -> Vec<Slab> {
     let mut slabs = Vec::new();
     for (tensor, planned) in plan.tensors.iter().enumerate() {
         let total = planned.elements();
-        let granule = source.granule(planned.source).max(1);
+        let granule = granule(source, planned);
         let tile = granule.max(sizes.tile / granule * granule).min(total.max(1));
         let tile_bytes = planned.spec.ty.bytes_for(tile).unwrap_or(1).max(1);
         let slab = tile * (sizes.slab_bytes / tile_bytes).max(1);
@@ -149,7 +179,7 @@ impl Worker {
                 let numbers = room(&mut self.numbers, index(elements));
                 formats::decode(from, read, numbers);
                 check_finite(job.source, planned, first, numbers)?;
-                formats::encode(to, numbers, None, out);
+                encode(planned, first, numbers, out);
                 self.check_encoded(job.source, planned, first, elements, out)?;
                 let numbers = &self.numbers[..index(elements)];
                 if let Some(errors) = &mut errors {

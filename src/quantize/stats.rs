@@ -239,8 +239,15 @@ mod tests {
 
     fn tensor(sums: ErrorSums) -> TensorError {
         let spec = TensorSpec { name: "blk.7.ffn_up.weight".into(), shape: vec![100], ty: TensorType::Q8_0 };
-        let planned =
-            PlannedTensor { spec, source: 0, source_type: TensorType::F32, shard: 0, reason: Reason::Default };
+        let planned = PlannedTensor {
+            spec,
+            source: 0,
+            source_type: TensorType::F32,
+            shard: 0,
+            reason: Reason::Default,
+            importance: None,
+            needs_importance: false,
+        };
         TensorError::new(0, &planned, sums)
     }
 

@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["formats", "kernels", "network", "cpu", "gguf", "arch", "tokenizer"]),
     // A conversion is a source of the one pipeline that writes models.
     ("convert", &["formats", "kernels", "network", "gguf", "safetensors", "tokenizer", "arch", "model", "quantize"]),
-    ("quantize", &["formats", "kernels", "gguf", "safetensors", "tokenizer", "arch", "model"]),
+    ("quantize", &["formats", "kernels", "gguf", "safetensors", "tokenizer", "arch", "model", "imatrix"]),
     ("engine", BELOW_APPLICATIONS),
     ("embedded", &["convert"]),
     ("bench", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "perplexity",
         &["formats", "kernels", "network", "cpu", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"],
     ),
+    ("imatrix", &["kernels", "cpu", "gguf", "tokenizer", "model", "perplexity"]),
     ("edit", &["gguf", "quantize"]),
     ("stores", &[]),
     ("serve", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),

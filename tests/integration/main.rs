@@ -43,6 +43,8 @@ mod hostile;
 mod invariants;
 // Layers, sizes of files, unsafe code.
 mod house;
+// `gguf imatrix`.
+mod imatrix;
 // `gguf inspect`.
 mod inspect;
 // `gguf quantize`.

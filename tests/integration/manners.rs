@@ -194,6 +194,7 @@ fn commands(folder: &Path) -> Vec<String> {
 fn made_small(example: &str) -> String {
     let small = [
         ("llama-1b", "llama-tiny"),
+        ("-c 256 --chunks 100", ""),
         ("wiki.test.raw", "text.txt"),
         ("0,4096", "0,64"),
         ("2G", "2M"),
@@ -203,6 +204,7 @@ fn made_small(example: &str) -> String {
     let more = match example.split_whitespace().nth(1) {
         Some("bench") if !example.contains("--save") => "-r 1",
         Some("perplexity") if !example.contains("--chunks") => "--chunks 2",
+        Some("imatrix") if example.contains("-f ") => "-c 64 --chunks 2",
         Some("chat") => "-n 8",
         // It is ended as soon as it serves.
         Some("serve") => {
@@ -236,6 +238,11 @@ fn lay_out(folder: &Folder) {
     fs::write(folder.path("chat.jinja"), "{{ messages[0].content }}").expect("written");
     fs::write(folder.path("ids.txt"), "1 403 1501").expect("written");
     fs::write(folder.path("keys.txt"), "secret\n").expect("written");
+    let line = "gguf imatrix model.gguf -f text.txt -c 64 --chunks 2 -o part.imatrix.gguf";
+    assert!(shell(line, folder.root()).status.success(), "{line}");
+    for name in ["news.imatrix.gguf", "code.imatrix.gguf"] {
+        fs::copy(folder.path("part.imatrix.gguf"), folder.path(name)).expect("copied");
+    }
 }
 
 /// Writes a model once more, as three files.

@@ -9,6 +9,7 @@ use gguf::TensorType;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
 use gguf::gguf::{Metadata, TensorSpec, Writer, file_size};
 use gguf::quantize::{FileType, RunOptions};
+use serde_json::Value as Json;
 
 use super::folder::{Folder, Sparse};
 use super::goldens::checkpoint;
@@ -46,15 +47,73 @@ fn every_type_gives_the_file_of_llama_quantize() {
     let folder = Folder::new("quantize-types");
     storyteller(&folder);
     let expected = json(&testdata("storyteller-quantized.json"));
-    for &ty in FileType::ALL {
+    check_every_type(&folder, &expected, &[]);
+}
+
+#[test]
+fn every_type_with_a_matrix_gives_the_file_of_llama_quantize() {
+    let folder = Folder::new("quantize-types-imatrix");
+    storyteller(&folder);
+    // Its name goes into the file.
+    let matrix = "storyteller.imatrix.gguf";
+    fs::copy(testdata("imatrix").join(matrix), folder.path(matrix)).expect("copied");
+    let expected = json(&testdata("imatrix/storyteller-quantized.json"));
+    check_every_type(&folder, &expected, &["--imatrix", matrix]);
+}
+
+/// Quantizes to every type that can be written, and compares the files with those of llama-quantize.
+fn check_every_type(folder: &Folder, expected: &Json, options: &[&str]) {
+    let mut compared = 0;
+    for ty in FileType::ALL.iter().filter(|ty| ty.is_writable()) {
+        let golden = expected.get(ty.name());
+        let golden = golden.unwrap_or_else(|| panic!("{ty}: nothing to compare with"));
         let out = format!("{ty}.gguf");
-        let output = gguf(&["quantize", "storyteller-F16.gguf", "-t", ty.name(), "-o", &out], folder.root());
+        let command = ["quantize", "storyteller-F16.gguf", "-t", ty.name(), "-o", &out];
+        let output = gguf(&[&command, options].concat(), folder.root());
+        compared += 1;
+        if golden.get("refused").is_some() {
+            assert_eq!(output.status.code(), Some(2), "{ty}");
+            assert!(text(&output.stderr).contains("needs an importance matrix"), "{ty}: {}", text(&output.stderr));
+            continue;
+        }
         assert!(output.status.success(), "{ty}: {}", text(&output.stderr));
         let written = fs::read(folder.path(&out)).expect("there");
-        let golden = &expected[ty.name()];
         assert_eq!(Some(written.len() as u64), golden["bytes"].as_u64(), "{ty}");
         assert_eq!(Some(&*sha256(&written)), golden["sha256"].as_str(), "{ty}");
+        fs::remove_file(folder.path(&out)).expect("removed");
     }
+    assert!(compared > 20, "{compared} types");
+}
+
+/// The plan of `--dry-run` is exact for types that would be refused, and says so.
+#[test]
+fn low_types_need_a_matrix() {
+    let folder = Folder::new("quantize-low");
+    storyteller(&folder);
+    let matrix = "storyteller.imatrix.gguf";
+    fs::copy(testdata("imatrix").join(matrix), folder.path(matrix)).expect("copied");
+    let run =
+        |args: &[&str]| gguf(&[&["quantize", "storyteller-F16.gguf", "-t", "Q2_K_S"], args].concat(), folder.root());
+    let dry = run(&["--dry-run", "--json"]);
+    let warning = "warning: storyteller-F16.gguf: tensor blk.0.attn_k.weight: Q2_K needs an importance matrix";
+    assert!(dry.status.success() && text(&dry.stderr).contains(warning), "{dry:?}");
+    let plan: Json = serde_json::from_slice(&dry.stdout).expect("JSON");
+    assert!(plan["file_bytes"].as_u64().is_some());
+    assert_eq!(run(&[]).status.code(), Some(2));
+    // One that does not know all of the tensors does not do.
+    let without = run(&["--imatrix", matrix, "--exclude-weights", "blk.3"]);
+    assert_eq!(without.status.code(), Some(2));
+    assert!(text(&without.stderr).contains("blk.3."), "{without:?}");
+    let unknown = run(&["--imatrix", matrix, "--include-weights", "attn_x"]);
+    assert_eq!(text(&unknown.stderr), "error: storyteller.imatrix.gguf: no tensor's name contains attn_x\n");
+    assert!(run(&["--imatrix", matrix]).status.success());
+    // Weights of some tensors alone.
+    let some = gguf(
+        &["quantize", "storyteller-F16.gguf", "-t", "Q4_K_S", "--imatrix", matrix, "--include-weights", "attn_"],
+        folder.root(),
+    );
+    let warning = "warning: the importance matrix knows nothing of 12 tensors: blk.0.ffn_down.weight, ";
+    assert!(some.status.success() && text(&some.stderr).contains(warning), "{some:?}");
 }
 
 #[test]

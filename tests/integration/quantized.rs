@@ -13,9 +13,13 @@ fn hard_weights_give_the_files_of_llama_quantize() {
     let reader = Reader::open(&shared("goldens/hard/hard-f16.gguf")).expect("opens");
     let source = GgufSource::new(&reader);
     let folder = Folder::new("quantized-hard");
-    for &file_type in FileType::ALL {
-        let golden = &expected["types"][file_type.name()];
+    for &file_type in FileType::ALL.iter().filter(|ty| ty.is_writable()) {
+        let Some(golden) = expected["types"].get(file_type.name()) else { continue };
         let plan = Plan::new(&source, &Options::new(file_type)).expect("a plan");
+        if golden.get("refused").is_some() {
+            assert!(plan.check_importance(&source).is_err(), "{file_type}");
+            continue;
+        }
         let path = folder.path(file_type.name());
         let bytes = run(&source, &plan, &path, &RunOptions::default(), &|_| true).expect("written").file_bytes;
         let written = std::fs::read(&path).expect("there");

@@ -2,10 +2,12 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gguf::TensorType;
 use gguf::gguf::Value;
-use gguf::quantize::{FileType, Options, RunOptions, TensorPattern, parse_override};
+use gguf::imatrix::ImportanceMatrix;
+use gguf::quantize::{FileType, Importance, Options, RunOptions, TensorPattern, parse_override};
 
 fn tensor_type(text: &str) -> Result<TensorType, String> {
     TensorType::from_name(text).ok_or_else(|| "a tensor type such as Q6_K, Q8_0 or F16".into())
@@ -39,6 +41,15 @@ pub(crate) struct TypeArgs {
     /// Leave out these blocks, counted from 0
     #[arg(long, value_name = "L0,L1", value_delimiter = ',')]
     prune_layers: Vec<usize>,
+    /// Weigh errors by this importance matrix (`gguf imatrix` makes one)
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+    /// Weigh those of the tensors alone whose names contain this; repeatable
+    #[arg(long, value_name = "NAME", requires = "imatrix", conflicts_with = "exclude_weights")]
+    include_weights: Vec<String>,
+    /// Do not weigh those of the tensors whose names contain this; repeatable
+    #[arg(long, value_name = "NAME", requires = "imatrix")]
+    exclude_weights: Vec<String>,
     /// Set a key of the metadata: KEY=int:1, float:0.5, bool:true or str:text; repeatable
     #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = parse_override)]
     override_kv: Vec<(String, Value)>,
@@ -48,13 +59,20 @@ impl TypeArgs {
     /// The library's options.
     ///
     /// # Errors
-    /// When a file of patterns is not valid.
+    /// When a file of patterns or the importance matrix is not valid.
     pub(crate) fn options(&self, file_type: FileType) -> anyhow::Result<Options> {
         let mut tensor_types = self.tensor_type.clone();
         for path in &self.tensor_type_file {
             tensor_types.extend(TensorPattern::parse_file(path)?);
         }
+        let importance = self.imatrix.as_deref().map(|path| {
+            let matrix = ImportanceMatrix::open(path)?;
+            let name = path.to_string_lossy();
+            let importance = Importance::new(&name, &matrix, &self.include_weights, &self.exclude_weights)?;
+            anyhow::Ok(Arc::new(importance))
+        });
         Ok(Options {
+            importance: importance.transpose()?,
             pure: self.pure,
             leave_output_tensor: self.leave_output_tensor,
             output_tensor_type: self.output_tensor_type,
@@ -78,6 +96,7 @@ impl TypeArgs {
             (!self.tensor_type_file.is_empty(), "--tensor-type-file"),
             (self.no_fallback, "--no-fallback"),
             (!self.prune_layers.is_empty(), "--prune-layers"),
+            (self.imatrix.is_some(), "--imatrix"),
         ];
         given.iter().find(|(given, _)| *given).map(|(_, name)| *name)
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use gguf::files::{OutputError, check_room, free_room};
 use gguf::memory;
-use gguf::printable::printable_path;
+use gguf::printable::{printable, printable_path};
 use gguf::quantize::{self, Outcome, Phase, Plan, Source};
 use serde_json::Value as Json;
 
@@ -28,7 +28,9 @@ pub(crate) fn carry_out(
     if args.dry_run {
         return show(source, plan, args, output, source_bytes);
     }
+    plan.check_importance(source)?;
     outputs::check(output, plan.shards, args.run_options().force)?;
+    tell_without_importance(plan);
     let start = Instant::now();
     let bar = progress::bytes(plan.tensor_bytes(), doing);
     let outcome = quantize::run(source, plan, output, &args.run_options(), &|progress| {
@@ -91,6 +93,10 @@ fn show(
         )?;
     }
     out.flush()?;
+    tell_without_importance(plan);
+    if let Err(error) = plan.check_importance(source) {
+        eprintln!("warning: {error}");
+    }
     if let Some(path) = existing {
         let then = if options.force { "it would be replaced" } else { "only --force replaces it" };
         eprintln!("{}: exists already; {then}", printable_path(&path));
@@ -98,6 +104,21 @@ fn show(
     check_room(output, plan.file_bytes)?;
     quantize::check_memory(output, memory, available)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says which tensors an importance matrix does not know, where there is one.
+fn tell_without_importance(plan: &Plan) {
+    let unknown: Vec<String> =
+        plan.without_importance().map(|tensor| printable(&tensor.spec.name).to_string()).collect();
+    let any = plan.tensors.iter().any(|tensor| tensor.importance.is_some());
+    // The embedding is looked up and not multiplied: a matrix never knows it. Nor, usually, the output.
+    let unexpected = unknown.iter().filter(|name| !name.ends_with("token_embd.weight") && *name != "output.weight");
+    let unexpected: Vec<&str> = unexpected.map(String::as_str).collect();
+    if any && !unexpected.is_empty() {
+        let more = if unexpected.len() > 8 { format!(" and {} more", unexpected.len() - 8) } else { String::new() };
+        let shown = unexpected[..unexpected.len().min(8)].join(", ");
+        eprintln!("warning: the importance matrix knows nothing of {} tensors: {shown}{more}", unexpected.len());
+    }
 }
 
 /// The first of the files that `plan` makes that is there already.

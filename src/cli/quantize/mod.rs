@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use gguf::gguf::{Reader, Value};
 use gguf::printable::printable;
-use gguf::quantize::{self, FileType, GgufSource, Options, Plan, Source};
+use gguf::quantize::{self, FileType, GgufSource, Plan};
 
 use crate::model_args;
 use crate::table::{Column, Table};
@@ -32,6 +32,7 @@ use args::{TypeArgs, WriteArgs};
   gguf quantize llama-F16.gguf -t Q4_K_M --dry-run      # which tensor becomes what, the file's size
   gguf quantize llama-F16.gguf -t Q4_K_M --stats        # what it costs, tensor by tensor
   gguf quantize llama-F16.gguf -t Q4_K_M --tensor-type 'blk\\.[0-3]\\.ffn_down=q6_k'
+  gguf quantize llama-F16.gguf -t Q3_K_M --imatrix news.imatrix.gguf
   gguf quantize llama-F16-00001-of-00003.gguf -t Q8_0 --keep-split
   gguf quantize --list-types"
 )]
@@ -78,7 +79,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     options.allow_requantize = args.allow_requantize;
     options.keep_split = args.keep_split;
     let plan = Plan::new(&source, &options)?;
-    tell_unmatched(&options, &source);
     let default = || quantize::output_name(&named_model(reader.path(), &reader), file_type);
     let output = named.output.unwrap_or_else(|| args.write.output(default));
     let mut write = args.write.clone();
@@ -134,15 +134,6 @@ fn named_model(path: &Path, reader: &Reader) -> PathBuf {
     own.map_or_else(|| path.to_owned(), |own| PathBuf::from(own.replace(|c: char| c == '/' || c.is_control(), "-")))
 }
 
-/// Says which patterns of `--tensor-type` match no tensor.
-pub(crate) fn tell_unmatched(options: &Options, source: &dyn Source) {
-    for pattern in &options.tensor_types {
-        if !source.tensors().iter().any(|tensor| pattern.matches(&tensor.name)) {
-            eprintln!("warning: no tensor matches {} (--tensor-type)", printable(pattern.pattern()));
-        }
-    }
-}
-
 /// Shows the types.
 pub(crate) fn list_types() -> anyhow::Result<ExitCode> {
     let mut table = Table::new([
@@ -152,7 +143,7 @@ pub(crate) fn list_types() -> anyhow::Result<ExitCode> {
         Column::right("their bits per weight").optional(1),
         Column::texts("what it is"),
     ]);
-    for ty in FileType::ALL {
+    for ty in types::writable() {
         table.row([
             ty.name().to_owned(),
             ty.id().to_string(),

@@ -16,7 +16,12 @@ pub(crate) struct TypeParser<T> {
 
 /// The types that a model can be quantized to.
 pub(crate) fn file_types() -> TypeParser<FileType> {
-    TypeParser::new(find, || FileType::ALL.iter().map(|ty| possible_value(*ty)).collect())
+    TypeParser::new(find, || writable().map(possible_value).collect())
+}
+
+/// The types that can be written.
+pub(crate) fn writable() -> impl Iterator<Item = FileType> {
+    FileType::ALL.iter().copied().filter(|ty| ty.is_writable())
 }
 
 impl<T> TypeParser<T> {
@@ -56,9 +61,10 @@ pub(crate) fn possible_value(ty: FileType) -> PossibleValue {
         .aliases(short)
 }
 
-/// The type called `text`: `Q4_K_M`, `q4km`, `q4-k-m`, `15`.
+/// The type called `text`, which can be written: `Q4_K_M`, `q4km`, `q4-k-m`, `15`.
 pub(crate) fn find(text: &str) -> Option<FileType> {
-    FileType::from_name(text).or_else(|| FileType::ALL.iter().copied().find(|ty| spelling(ty.name()) == spelling(text)))
+    let own = FileType::from_name(text).filter(|ty| ty.is_writable());
+    own.or_else(|| writable().find(|ty| spelling(ty.name()) == spelling(text)))
 }
 
 /// A name without what people write in different ways.
