@@ -36,7 +36,6 @@ CLASSES = {
     "ModernBertModel": "modernbert",
     "NomicBertModel": "nomic_bert",
     "RobertaModel": "roberta",
-    "XLMRobertaModel": "xlm-roberta",
     "Cohere2ForCausalLM": "cohere2",
     "Cohere2MoeForCausalLM": "cohere2_moe",
     "CohereForCausalLM": "cohere",

@@ -6,8 +6,8 @@
 
 mod afmoe;
 mod arcee;
-mod chatglm;
 mod bert;
+mod chatglm;
 mod class_defaults;
 mod cohere2;
 mod cohere2_moe;
@@ -45,8 +45,8 @@ mod minicpm3;
 mod minimax_m2;
 mod mistral3;
 mod nemotron;
-mod olmo;
 mod nomic_bert;
+mod olmo;
 mod olmo2;
 mod olmoe;
 mod phi2;

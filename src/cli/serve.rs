@@ -23,14 +23,13 @@ use crate::units;
 /// Serves models over HTTP, as OpenAI, llama-server and Ollama do: any client of theirs works.
 ///
 /// Many requests are computed at once, and each gets the text that it would get alone. Routes, fields and limits are listed in
-/// docs/serving.md.
+/// docs/serving.md. Ctrl-C lets the requests under way end, for half a minute; a second one ends at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gguf serve                                  # the embedded model, at http://127.0.0.1:8080
   gguf serve model.gguf --port 9000 --parallel 4 --ctx 8192
   gguf serve model.gguf q4_k_m.gguf           # several models, each by its name
-  gguf serve model.gguf --host 0.0.0.0 --api-key-file keys.txt
-Ctrl-C lets the requests under way end, for half a minute; a second one ends at once.")]
+  gguf serve model.gguf --host 0.0.0.0 --api-key-file keys.txt")]
 pub(crate) struct Args {
     /// Models: files or names (default: the embedded one)
     #[arg(value_name = "MODEL")]

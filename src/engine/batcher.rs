@@ -134,8 +134,9 @@ impl Job {
     /// How many tokens the next steps read before anything else happens. The state of a prompt is stored for the next request; a
     /// state that cannot go back is stored before the last token, so that the same prompt finds its use for it.
     fn goal(&self) -> usize {
-        if !self.stored && !self.sequence.goes_back() {
-            (self.prompt_tokens - 1).max(self.sequence.len() + 1)
+        let before_last = self.prompt_tokens - 1;
+        if !self.stored && !self.sequence.goes_back() && self.sequence.len() < before_last {
+            before_last
         } else {
             self.tokens.len()
         }
@@ -502,6 +503,7 @@ impl Worker {
         let start = Instant::now();
         let reading = self.active.iter().zip(plan).filter(|(job, _)| !job.is_generating());
         let read: usize = reading.map(|(_, rows)| *rows).sum();
+        let goals: Vec<usize> = self.active.iter().map(Job::goal).collect();
         let mut parts = Vec::new();
         for (job, &rows) in self.active.iter_mut().zip(plan).filter(|(_, rows)| **rows > 0) {
             let done = job.sequence.len();
@@ -515,8 +517,8 @@ impl Worker {
         let mut rows = logits.chunks_exact_mut(self.model.decoder().vocab_size());
         let (mut answered, mut ended) = (0, Vec::new());
         let jobs = std::mem::take(&mut self.active);
-        for (mut job, &planned) in jobs.into_iter().zip(plan) {
-            if planned > 0 && !job.stored && job.sequence.len() == job.goal() {
+        for ((mut job, &planned), goal) in jobs.into_iter().zip(plan).zip(goals) {
+            if planned > 0 && !job.stored && job.sequence.len() == goal {
                 job.stored = true;
                 if !job.no_cache {
                     self.cache.insert(job.salt, &job.tokens[..job.sequence.len()], job.sequence.clone());

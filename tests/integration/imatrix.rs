@@ -137,7 +137,7 @@ fn what_cannot_be_is_refused() {
     held_out(&folder);
     fs::write(folder.path("short.txt"), "Once upon a time").expect("written");
     let cases = [
-        (&["storyteller-F16.gguf", "-f", "short.txt"][..], "the text has 4 tokens, 1024 are needed"),
+        (&["storyteller-F16.gguf", "-f", "short.txt"][..], "the text has 5 tokens, 1024 are needed"),
         (&["storyteller-F16.gguf", "-f", "text.txt", "--chunk", "100000"], "the text has"),
         (&["--in-file", "storyteller-F16.gguf"], "no importance matrix"),
         (&["--in-file", "short.txt"], "no importance matrix"),

@@ -195,6 +195,8 @@ fn made_small(example: &str) -> String {
     let small = [
         ("llama-1b", "llama-tiny"),
         ("-c 256 --chunks 100", ""),
+        // The folder has importance matrices as well.
+        ("perplexity *.gguf", "perplexity model*.gguf"),
         ("wiki.test.raw", "text.txt"),
         ("0,4096", "0,64"),
         ("2G", "2M"),

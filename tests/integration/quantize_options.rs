@@ -258,7 +258,8 @@ fn types_are_listed() {
     let folder = Folder::new("quantize-types-list");
     let list = gguf(&["quantize", "--list-types"], folder.root());
     let list = text(&list.stdout);
-    assert!(list.contains("Q4_K_M      15  Q4_K"), "{list}");
+    let words = |line: &str| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+    assert!(list.lines().any(|line| words(line) == "Q4_K_M 15 Q4_K"), "{list}");
     let help = gguf(&["quantize", "--help"], folder.root());
     let help = text(&help.stdout);
     assert!(help.contains("Q4_K_M") && help.contains("4.50 bits, the usual choice"), "{help}");

@@ -1,4 +1,4 @@
-//! BERT and its kin (RoBERTa, XLM-RoBERTa, DistilBERT): encoders whose tokens all see each other, with learned positions
+//! BERT and its kin (RoBERTa, DistilBERT): encoders whose tokens all see each other, with learned positions
 //! and a norm of the residual stream after each part.
 
 mod config;
@@ -31,17 +31,12 @@ pub(super) static BERT: Family = Family {
     ..Family::new("bert", &["BertModel", "BertForMaskedLM", "DistilBertModel"], |h| tensors::rules(h, 0), graph::spec)
 };
 
-/// RoBERTa and XLM-RoBERTa, whose first positions stand for padding and for nothing.
+/// RoBERTa, whose first positions stand for padding and for nothing.
 pub(super) static ROBERTA: Family = Family {
     keys: config::keys_after_padding,
     settings: SETTINGS,
     token_keys: token_types,
-    ..Family::new(
-        "bert",
-        &["RobertaModel", "XLMRobertaModel"],
-        |h| tensors::rules(h, tensors::unused_positions(h)),
-        graph::spec,
-    )
+    ..Family::new("bert", &["RobertaModel"], |h| tensors::rules(h, tensors::unused_positions(h)), graph::spec)
 };
 
 /// How many types of tokens there are.
