@@ -22,6 +22,7 @@ pub(super) struct Found {
 }
 
 /// Ways to cut: the best scale, its score, and what is cut where.
+#[derive(Clone, Copy)]
 struct Cut {
     scale: f32,
     score: f32,

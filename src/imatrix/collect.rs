@@ -224,11 +224,14 @@ impl Shape {
     }
 }
 
+/// Sums of squares and counts of rows, by tensor.
+type Sums = BTreeMap<String, (Vec<f64>, Vec<u64>)>;
+
 /// The sums, in double precision: so that the last of a million rows counts as much as the first.
 struct Observed<'a> {
     pool: &'a Pool,
     wanted: HashMap<String, Shape>,
-    entries: Mutex<BTreeMap<String, (Vec<f64>, Vec<u64>)>>,
+    entries: Mutex<Sums>,
 }
 
 impl Observer for Observed<'_> {

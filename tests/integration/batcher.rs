@@ -114,9 +114,9 @@ fn conversations_go_on_from_what_earlier_ones_have_left() {
         let mut second = first.clone();
         let batcher = batcher(&model, BatcherOptions::default());
         let answered = alone(&model, &first);
-        check(&batcher, &[first.clone()], &[answered.clone()], name);
+        check(&batcher, std::slice::from_ref(&first), std::slice::from_ref(&answered), name);
         // The same again, and the next turn.
-        let usages = check(&batcher, &[first.clone()], &[answered.clone()], name);
+        let usages = check(&batcher, std::slice::from_ref(&first), std::slice::from_ref(&answered), name);
         assert_eq!(usages[0].cached_tokens, 39, "{name}");
         second.prompt.extend(&answered);
         second.prompt.extend([5, 6, 7]);

@@ -1,6 +1,6 @@
 //! Embedding models: bytes against llama.cpp's converter, tokens, hidden states and embeddings against transformers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
@@ -35,14 +35,19 @@ fn worst(found: &[f32], expected: &[f32]) -> f32 {
     found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-fn check(folder: &Folder, name: &str, golden: &PathBuf) {
+fn check(folder: &Folder, name: &str, golden: &Path) {
     let from = checkpoint_of(folder, golden, name);
     let reader = convert(&from, &folder.path(&format!("{name}.gguf")));
     assert_as_reference(&reader, &json(&golden.join("reference.json")), name);
     let texts = json(&golden.join("texts.json"));
     let list = texts["texts"].as_array().expect("texts");
     let ids = |text: &Json| -> Vec<u32> {
-        text["ids"].as_array().expect("ids").iter().map(|id| id.as_u64().expect("id") as u32).collect()
+        text["ids"]
+            .as_array()
+            .expect("ids")
+            .iter()
+            .map(|id| u32::try_from(id.as_u64().expect("id")).expect("an id"))
+            .collect()
     };
     let tokens: Vec<Vec<u32>> = list.iter().map(ids).collect();
     let model = Arc::new(Model::from_reader(&reader).unwrap_or_else(|e| panic!("{name}: {e}")));
@@ -80,7 +85,7 @@ fn check_tokens(name: &str, model: &Model, texts: &[Json], tokens: &[Vec<u32>]) 
         // A decoder's file that does not say how texts end.
         if name == "qwen3embed" {
             let end = model.metadata().get("tokenizer.ggml.eos_token_id").and_then(|id| id.as_u64());
-            found.extend(end.map(|id| id as u32));
+            found.extend(end.map(|id| u32::try_from(id).expect("an id")));
         }
         assert_eq!(&found, expected, "{name}: {text}");
     }

@@ -91,7 +91,8 @@ fn moe_rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
         block.head_norms(h, "self_attn.q_norm", "self_attn.k_norm");
         block.weight("ffn_gate_inp", &[d, count], "mlp.gate");
         for (start, name) in [(0, "ffn_gate_exps.weight"), (hidden, "ffn_up_exps.weight")] {
-            let half = Step::RowsOfEach { of: 2 * hidden, ranges: vec![start..start + hidden] };
+            let rows = start..start + hidden;
+            let half = Step::RowsOfEach { of: 2 * hidden, ranges: vec![rows] };
             let rule = block.tensor(name, &[d, hidden, count], "mlp.experts.gate_up_proj");
             rule.steps(&[Step::Transpose, half]);
         }
