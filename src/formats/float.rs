@@ -30,7 +30,7 @@ impl Format for F32 {
 }
 
 impl Written for F32 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         block.copy_from_slice(&x[0].to_le_bytes());
     }
 }
@@ -54,7 +54,7 @@ impl Format for F16 {
 }
 
 impl Written for F16 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         block.copy_from_slice(&f16::from_f32(x[0]).to_le_bytes());
     }
 }
@@ -87,7 +87,7 @@ impl Format for BF16 {
 }
 
 impl Written for BF16 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         block.copy_from_slice(&bf16::from_f32(x[0]).to_le_bytes());
     }
 }

@@ -10,7 +10,7 @@ use super::iq1_s::{CODEBOOK, GRID, put_shifted, shifted};
 use super::super_block::{spread, sum_of_squares};
 use super::ternary_search::{two_shifts, values};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, vectors};
-use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, nearest, u16_at};
+use super::{Format, SUPER_BLOCK, Written, nearest, u16_at};
 use crate::TensorType;
 use crate::simd::LANES;
 use crate::simd::lanes::Lanes;
@@ -42,18 +42,15 @@ impl Format for Iq1M {
 }
 
 impl Written for Iq1M {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        put_block(x, |x, _| std::array::from_fn(|i| x[i] * x[i]), block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
-            let mean_square = 2.0 * sum_of_squares(x) / SUPER_BLOCK as f32;
-            let weights = |x: &[f32; SUB_BLOCK], j: usize| {
-                std::array::from_fn(|i| spread(importance[j * SUB_BLOCK + i], mean_square, x[i]))
-            };
-            put_block(x, weights, block);
-        });
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        let Some(importance) = importance else {
+            return put_block(x, |x, _| std::array::from_fn(|i| x[i] * x[i]), block);
+        };
+        let mean_square = 2.0 * sum_of_squares(x) / SUPER_BLOCK as f32;
+        let weights = |x: &[f32; SUB_BLOCK], j: usize| {
+            std::array::from_fn(|i| spread(importance[j * SUB_BLOCK + i], mean_square, x[i]))
+        };
+        put_block(x, weights, block);
     }
 }
 

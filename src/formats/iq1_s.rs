@@ -10,7 +10,7 @@ use super::grid_search::Grid;
 use super::super_block::{spread, sum_of_squares};
 use super::ternary_search::one_shift;
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, vectors, word32};
-use super::{Format, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16, u16_at};
+use super::{Format, SUPER_BLOCK, Written, f16_at, nearest, put_f16, u16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -41,12 +41,8 @@ impl Format for Iq1S {
 }
 
 impl Written for Iq1S {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        encode_weighted(x, &[1.0; SUPER_BLOCK], block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, encode_weighted);
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        encode_weighted(x, importance.unwrap_or(&[1.0; SUPER_BLOCK]), block);
     }
 }
 

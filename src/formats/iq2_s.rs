@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::codebook::{MAGNITUDES, eights, levels_of_eights, put_signed, signed};
 use super::grid_search::{Grid, GridSearch, Kind, four_bits, put_nibbles};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, nibbles_as_bytes, vectors, word32};
-use super::{Format, Written, encode_weighted_blocks, f16_at, put_f16};
+use super::{Format, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -38,18 +38,6 @@ impl Format for Iq2S {
     }
 }
 
-impl Written for Iq2S {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        put_block(x, None, block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
-            put_block(x, Some(importance), block)
-        });
-    }
-}
-
 const SEARCH: GridSearch = GridSearch {
     sub_block: 16,
     top: 2,
@@ -63,18 +51,20 @@ const SEARCH: GridSearch = GridSearch {
 
 static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), SEARCH.top + 1, 1));
 
-fn put_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-    let found = SEARCH.super_block(&GRID, x, importance, |mean_square, x| 0.25 * mean_square + x * x);
-    block.fill(0);
-    for k in 0..32 {
-        block[CODES + k] = found.entries[k] as u8;
-        block[HIGH + k / 4] |= ((found.entries[k] >> 8) as u8) << (2 * (k % 4));
-    }
-    block[SIGNS..HIGH].copy_from_slice(&found.signs);
-    if found.greatest > 0.0 {
-        let (scales, d) = four_bits(&found.scales, found.greatest);
-        put_f16(block, 0, d * 0.9875);
-        put_nibbles(&scales, &mut block[SCALES..]);
+impl Written for Iq2S {
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        let found = SEARCH.super_block(&GRID, x, importance, |mean_square, x| 0.25 * mean_square + x * x);
+        block.fill(0);
+        for k in 0..32 {
+            block[CODES + k] = found.entries[k] as u8;
+            block[HIGH + k / 4] |= ((found.entries[k] >> 8) as u8) << (2 * (k % 4));
+        }
+        block[SIGNS..HIGH].copy_from_slice(&found.signs);
+        if found.greatest > 0.0 {
+            let (scales, d) = four_bits(&found.scales, found.greatest);
+            put_f16(block, 0, d * 0.9875);
+            put_nibbles(&scales, &mut block[SCALES..]);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::codebook::{MAGNITUDES, eights, even_signs, levels_of_eights, put_sign
 use super::grid_search::{Grid, GridSearch, Kind, four_bits, put_nibbles};
 use super::super_block::spread;
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, nibbles_as_bytes, vectors, word32};
-use super::{Format, TINY, Written, encode_weighted_blocks, f16_at, put_f16, u16_at};
+use super::{Format, TINY, Written, f16_at, put_f16, u16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -37,18 +37,6 @@ impl Format for Iq2Xs {
     }
 }
 
-impl Written for Iq2Xs {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        put_block(x, None, block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
-            put_block(x, Some(importance), block)
-        });
-    }
-}
-
 const SEARCH: GridSearch = GridSearch {
     sub_block: 16,
     top: 2,
@@ -62,18 +50,20 @@ const SEARCH: GridSearch = GridSearch {
 
 static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), SEARCH.top + 1, 2));
 
-fn put_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-    let found = SEARCH.super_block(&GRID, x, importance, |mean_square, x| spread(1.0, mean_square, x));
-    block.fill(0);
-    if found.greatest == 0.0 {
-        return;
+impl Written for Iq2Xs {
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        let found = SEARCH.super_block(&GRID, x, importance, |mean_square, x| spread(1.0, mean_square, x));
+        block.fill(0);
+        if found.greatest == 0.0 {
+            return;
+        }
+        let (scales, d) = four_bits(&found.scales, found.greatest);
+        put_f16(block, 0, d);
+        for (k, word) in block[CODES..SCALES].chunks_exact_mut(2).enumerate() {
+            word.copy_from_slice(&(found.entries[k] | u16::from(found.signs[k]) << 9).to_le_bytes());
+        }
+        put_nibbles(&scales, &mut block[SCALES..]);
     }
-    let (scales, d) = four_bits(&found.scales, found.greatest);
-    put_f16(block, 0, d);
-    for (k, word) in block[CODES..SCALES].chunks_exact_mut(2).enumerate() {
-        word.copy_from_slice(&(found.entries[k] | u16::from(found.signs[k]) << 9).to_le_bytes());
-    }
-    put_nibbles(&scales, &mut block[SCALES..]);
 }
 
 impl SuperBlockFormat for Iq2Xs {

@@ -9,7 +9,7 @@ use super::codebook::{MAGNITUDES, eights, even_signs, levels_of_eights, put_sign
 use super::grid_search::{Grid, GridSearch, Kind, four_bits};
 use super::super_block::spread;
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, vectors, word32};
-use super::{Format, TINY, Written, encode_weighted_blocks, f16_at, put_f16, u32_at};
+use super::{Format, TINY, Written, f16_at, put_f16, u32_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -42,18 +42,6 @@ impl Format for Iq2Xxs {
     }
 }
 
-impl Written for Iq2Xxs {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        put_block(x, None, block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
-            put_block(x, Some(importance), block)
-        });
-    }
-}
-
 const SEARCH: GridSearch = GridSearch {
     sub_block: 32,
     top: 2,
@@ -67,21 +55,23 @@ const SEARCH: GridSearch = GridSearch {
 
 static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), SEARCH.top + 1, 2));
 
-fn put_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-    let found = SEARCH.super_block(&GRID, x, importance, |mean_square, x| spread(1.0, mean_square, x));
-    block.fill(0);
-    if found.greatest == 0.0 {
-        return;
-    }
-    let (scales, d) = four_bits(&found.scales, found.greatest);
-    put_f16(block, 0, d);
-    for (j, words) in block[CODES..].chunks_exact_mut(8).enumerate() {
-        let mut signs = u32::from(scales[j]) << 28;
-        for k in 0..4 {
-            words[k] = found.entries[4 * j + k] as u8;
-            signs |= u32::from(found.signs[4 * j + k]) << (7 * k);
+impl Written for Iq2Xxs {
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        let found = SEARCH.super_block(&GRID, x, importance, |mean_square, x| spread(1.0, mean_square, x));
+        block.fill(0);
+        if found.greatest == 0.0 {
+            return;
         }
-        words[4..].copy_from_slice(&signs.to_le_bytes());
+        let (scales, d) = four_bits(&found.scales, found.greatest);
+        put_f16(block, 0, d);
+        for (j, words) in block[CODES..].chunks_exact_mut(8).enumerate() {
+            let mut signs = u32::from(scales[j]) << 28;
+            for k in 0..4 {
+                words[k] = found.entries[4 * j + k] as u8;
+                signs |= u32::from(found.signs[4 * j + k]) << (7 * k);
+            }
+            words[4..].copy_from_slice(&signs.to_le_bytes());
+        }
     }
 }
 

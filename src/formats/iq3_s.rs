@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::codebook::{fours, levels_of_fours, put_signed, signed};
 use super::grid_search::{Grid, GridSearch, Kind, four_bits, put_nibbles};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, nibbles_as_bytes, vectors, word32, word64};
-use super::{Format, Written, encode_weighted_blocks, f16_at, put_f16};
+use super::{Format, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -38,18 +38,6 @@ impl Format for Iq3S {
     }
 }
 
-impl Written for Iq3S {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        put_block(x, None, block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
-            put_block(x, Some(importance), block)
-        });
-    }
-}
-
 const SEARCH: GridSearch = GridSearch {
     sub_block: 32,
     top: 7,
@@ -63,27 +51,29 @@ const SEARCH: GridSearch = GridSearch {
 
 static GRID: LazyLock<Grid<4>> = LazyLock::new(|| Grid::new(levels_of_fours(&PACKED), SEARCH.top + 1, 3));
 
-fn put_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-    let found = SEARCH.super_block(&GRID, x, importance, |_, x| x * x);
-    block.fill(0);
-    let mut at = 0;
-    for (j, x) in x.chunks_exact(SEARCH.sub_block).enumerate() {
-        // The reference moves on in low bits and signs only after a sub-block that is not all zeros, so that later ones
-        // take the places of such a sub-block: a fault, but these are the bytes that it writes.
-        if x.iter().all(|&v| v == 0.0) {
-            continue;
+impl Written for Iq3S {
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        let found = SEARCH.super_block(&GRID, x, importance, |_, x| x * x);
+        block.fill(0);
+        let mut at = 0;
+        for (j, x) in x.chunks_exact(SEARCH.sub_block).enumerate() {
+            // The reference moves on in low bits and signs only after a sub-block that is not all zeros, so that later ones
+            // take the places of such a sub-block: a fault, but these are the bytes that it writes.
+            if x.iter().all(|&v| v == 0.0) {
+                continue;
+            }
+            for (k, entry) in found.entries[8 * j..][..8].iter().enumerate() {
+                block[CODES + 8 * at + k] = *entry as u8;
+                block[HIGH + j] |= ((entry >> 8) as u8) << k;
+            }
+            block[SIGNS + 4 * at..][..4].copy_from_slice(&found.signs[4 * j..][..4]);
+            at += 1;
         }
-        for (k, entry) in found.entries[8 * j..][..8].iter().enumerate() {
-            block[CODES + 8 * at + k] = *entry as u8;
-            block[HIGH + j] |= ((entry >> 8) as u8) << k;
+        if found.greatest > 0.0 {
+            let (scales, d) = four_bits(&found.scales, found.greatest);
+            put_f16(block, 0, d * 1.033);
+            put_nibbles(&scales, &mut block[SCALES..]);
         }
-        block[SIGNS + 4 * at..][..4].copy_from_slice(&found.signs[4 * j..][..4]);
-        at += 1;
-    }
-    if found.greatest > 0.0 {
-        let (scales, d) = four_bits(&found.scales, found.greatest);
-        put_f16(block, 0, d * 1.033);
-        put_nibbles(&scales, &mut block[SCALES..]);
     }
 }
 

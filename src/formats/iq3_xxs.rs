@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::codebook::{even_signs, fours, levels_of_fours, put_signed, signed_evenly};
 use super::grid_search::{Grid, GridSearch, Kind, four_bits};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, vectors, word32, word64};
-use super::{Format, Written, encode_weighted_blocks, f16_at, put_f16, u32_at};
+use super::{Format, Written, f16_at, put_f16, u32_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -39,18 +39,6 @@ impl Format for Iq3Xxs {
     }
 }
 
-impl Written for Iq3Xxs {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        put_block(x, None, block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
-            put_block(x, Some(importance), block)
-        });
-    }
-}
-
 const SEARCH: GridSearch = GridSearch {
     sub_block: 32,
     top: 7,
@@ -64,21 +52,23 @@ const SEARCH: GridSearch = GridSearch {
 
 static GRID: LazyLock<Grid<4>> = LazyLock::new(|| Grid::new(levels_of_fours(&PACKED), SEARCH.top + 1, 2));
 
-fn put_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-    let found = SEARCH.super_block(&GRID, x, importance, |_, x| x * x);
-    block.fill(0);
-    if found.greatest == 0.0 {
-        return;
-    }
-    let (scales, d) = four_bits(&found.scales, found.greatest);
-    put_f16(block, 0, d * 1.0125);
-    for (code, &entry) in block[CODES..SIGNS].iter_mut().zip(&found.entries) {
-        *code = entry as u8;
-    }
-    for (j, word) in block[SIGNS..].chunks_exact_mut(4).enumerate() {
-        let scale = u32::from(scales[j]) << 28;
-        let signs = (0..4).fold(scale, |bits, k| bits | u32::from(found.signs[4 * j + k]) << (7 * k));
-        word.copy_from_slice(&signs.to_le_bytes());
+impl Written for Iq3Xxs {
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        let found = SEARCH.super_block(&GRID, x, importance, |_, x| x * x);
+        block.fill(0);
+        if found.greatest == 0.0 {
+            return;
+        }
+        let (scales, d) = four_bits(&found.scales, found.greatest);
+        put_f16(block, 0, d * 1.0125);
+        for (code, &entry) in block[CODES..SIGNS].iter_mut().zip(&found.entries) {
+            *code = entry as u8;
+        }
+        for (j, word) in block[SIGNS..].chunks_exact_mut(4).enumerate() {
+            let scale = u32::from(scales[j]) << 28;
+            let signs = (0..4).fold(scale, |bits, k| bits | u32::from(found.signs[4 * j + k]) << (7 * k));
+            word.copy_from_slice(&signs.to_le_bytes());
+        }
     }
 }
 

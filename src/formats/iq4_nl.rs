@@ -5,7 +5,7 @@
 use super::blocks_of_32::LEN;
 use super::super_block::{spread, sum_of_squares};
 use super::view::{BlockFormat, ViewVisitor, block_nibbles};
-use super::{Format, TINY, Written, encode_weighted_blocks, f16_at, put_f16};
+use super::{Format, TINY, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -30,16 +30,15 @@ impl Format for Iq4Nl {
 }
 
 impl Written for Iq4Nl {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        put_block(x, scale(x, &squares(x)), block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
-            let mean_square = sum_of_squares(x) * (2.0 / x.len() as f32);
-            let weights = std::array::from_fn(|i| spread(importance[i], mean_square, x[i]));
-            put_block(x, scale(x, &weights), block);
-        });
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        let weights = match importance {
+            None => squares(x),
+            Some(importance) => {
+                let mean_square = sum_of_squares(x) * (2.0 / x.len() as f32);
+                std::array::from_fn(|i| spread(importance[i], mean_square, x[i]))
+            }
+        };
+        put_block(x, scale(x, &weights), block);
     }
 }
 

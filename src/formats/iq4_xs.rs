@@ -7,7 +7,7 @@
 use super::iq4_nl::{BIASED, VALUES, put_codes, put_nibbles, scale, squares};
 use super::super_block::{spread, sum_of_squares};
 use super::view::{SuperBlockFormat, ViewVisitor, doubled, nibbles_as_bytes, word32};
-use super::{Format, Written, encode_weighted_blocks, f16_at, nearest, put_f16, u16_at};
+use super::{Format, Written, f16_at, nearest, put_f16, u16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -38,17 +38,13 @@ impl Format for Iq4Xs {
 }
 
 impl Written for Iq4Xs {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        put_block(x, &sub_block_scales(x, |x, _| squares(x)), block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
-            let mean_square = sum_of_squares(x) * (2.0 / x.len() as f32);
-            let weights =
-                |x: &[f32], first: usize| std::array::from_fn(|i| spread(importance[first + i], mean_square, x[i]));
-            put_block(x, &sub_block_scales(x, weights), block);
-        });
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        let mean_square = sum_of_squares(x) * (2.0 / x.len() as f32);
+        let weights = |x: &[f32], first: usize| match importance {
+            None => squares(x),
+            Some(importance) => std::array::from_fn(|i| spread(importance[first + i], mean_square, x[i])),
+        };
+        put_block(x, &sub_block_scales(x, weights), block);
     }
 }
 

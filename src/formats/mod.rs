@@ -213,12 +213,14 @@ pub(crate) trait Format: Sized + 'static {
 
 /// A format that can be written.
 pub(crate) trait Written: Format {
-    /// Writes one block.
-    fn encode_block(x: &[f32], block: &mut [u8]);
+    /// Writes one block; `importance` is that of its elements, where it is known.
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]);
 
-    /// Writes a row whose elements have importance. Formats that make nothing of it write what they write without.
-    fn encode_row(x: &[f32], _importance: &[f32], out: &mut [u8]) {
-        encode_blocks::<Self>(x, out);
+    /// Writes a row whose elements have importance; formats that weigh by the whole row have their own way.
+    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
+        encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
+            Self::encode_block(x, Some(importance), block);
+        });
     }
 }
 
@@ -274,7 +276,7 @@ fn rows<'a, F: Format>(x: &'a [f32], len: usize, out: &'a mut [u8]) -> impl Iter
 
 fn encode_blocks<F: Written>(x: &[f32], out: &mut [u8]) {
     for (x, block) in x.chunks_exact(F::TY.block_len()).zip(out.chunks_exact_mut(F::TY.block_bytes())) {
-        F::encode_block(x, block);
+        F::encode_block(x, None, block);
     }
 }
 

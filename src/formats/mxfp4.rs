@@ -50,7 +50,7 @@ impl Format for Mxfp4 {
 }
 
 impl Written for Mxfp4 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         let greatest = x.iter().fold(0.0f32, |m, v| if m < v.abs() { v.abs() } else { m });
         let e = if greatest > 0.0 { (greatest.log2().floor() - 2.0 + 127.0) as u8 } else { 0 };
         let d = half_power(e);

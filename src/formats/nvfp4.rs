@@ -34,7 +34,7 @@ impl Format for Nvfp4 {
 }
 
 impl Written for Nvfp4 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         let (scales, codes) = block.split_at_mut(CODES);
         for ((scale, bytes), x) in
             scales.iter_mut().zip(codes.chunks_exact_mut(SUB_BLOCK / 2)).zip(x.chunks_exact(SUB_BLOCK))

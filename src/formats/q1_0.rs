@@ -27,7 +27,7 @@ impl Format for Q1 {
 }
 
 impl Written for Q1 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         let magnitudes = x.iter().fold(0.0, |sum, v| sum + v.abs());
         put_f16(block, 0, magnitudes / x.len() as f32);
         for (byte, x) in block[CODES..].iter_mut().zip(x.chunks_exact(8)) {

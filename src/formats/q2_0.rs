@@ -29,7 +29,7 @@ impl Format for Q2 {
 }
 
 impl Written for Q2 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         let d = greatest_magnitude(x);
         put_f16(block, 0, d);
         for (byte, x) in block[CODES..].iter_mut().zip(x.chunks_exact(4)) {

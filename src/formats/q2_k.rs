@@ -8,7 +8,7 @@ use super::encode::{affine, weighted};
 use super::scale_search::Search;
 use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affine};
 use super::view::{NIBBLES, SuperBlockFormat, ViewVisitor, two_bits, word64};
-use super::{Format, InLanes, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
+use super::{Format, InLanes, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::LANES;
 use crate::simd::lanes::Lanes;
@@ -41,12 +41,11 @@ impl Format for Q2_K {
 }
 
 impl Written for Q2_K {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        encode_affine::<Self, SUB_BLOCK>(x, block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, weighted_affine::<Self, SUB_BLOCK>);
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        match importance {
+            None => encode_affine::<Self, SUB_BLOCK>(x, block),
+            Some(importance) => weighted_affine::<Self, SUB_BLOCK>(x, importance, block),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::q2_k::{pack_pairs, pair};
 use super::scale_search::{refined_scale, symmetric_scale};
 use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest, spread, weighted_symmetric};
 use super::view::{NIBBLES, SuperBlockFormat, ViewVisitor, twice, two_bits, word32, word64};
-use super::{Format, InLanes, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
+use super::{Format, InLanes, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -43,12 +43,11 @@ impl Format for Q3_K {
 }
 
 impl Written for Q3_K {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        encode_symmetric::<Self>(x, block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, weighted_symmetric::<Self>);
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        match importance {
+            None => encode_symmetric::<Self>(x, block),
+            Some(importance) => weighted_symmetric::<Self>(x, importance, block),
+        }
     }
 }
 

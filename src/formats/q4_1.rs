@@ -26,7 +26,7 @@ impl Format for Q4_1 {
 }
 
 impl Written for Q4_1 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         put_affine::<false>(x, block);
     }
 

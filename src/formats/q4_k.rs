@@ -6,7 +6,7 @@ use super::encode::{affine, weighted};
 use super::scale_search::Search;
 use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affine};
 use super::view::{SuperBlockFormat, ViewVisitor, nibbles, six_bits};
-use super::{Format, InLanes, SUPER_BLOCK, Written, encode_weighted_blocks, six_bit_scales};
+use super::{Format, InLanes, SUPER_BLOCK, Written, six_bit_scales};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -37,12 +37,11 @@ impl Format for Q4_K {
 }
 
 impl Written for Q4_K {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        encode_affine::<Self, { six_bit_scales::SUB_BLOCK }>(x, block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, weighted_affine::<Self, { six_bit_scales::SUB_BLOCK }>);
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        match importance {
+            None => encode_affine::<Self, { six_bit_scales::SUB_BLOCK }>(x, block),
+            Some(importance) => weighted_affine::<Self, { six_bit_scales::SUB_BLOCK }>(x, importance, block),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ impl Format for Q5_0 {
 }
 
 impl Written for Q5_0 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         put_symmetric::<true>(x, block);
     }
 

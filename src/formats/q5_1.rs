@@ -26,7 +26,7 @@ impl Format for Q5_1 {
 }
 
 impl Written for Q5_1 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         put_affine::<true>(x, block);
     }
 

@@ -7,7 +7,7 @@ use super::q4_k::Q4_K;
 use super::scale_search::Search;
 use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affine};
 use super::view::{SuperBlockFormat, ViewVisitor, nibbles, six_bits, twice};
-use super::{Format, InLanes, SUPER_BLOCK, Written, encode_weighted_blocks, six_bit_scales};
+use super::{Format, InLanes, SUPER_BLOCK, Written, six_bit_scales};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -40,12 +40,11 @@ impl Format for Q5_K {
 }
 
 impl Written for Q5_K {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        encode_affine::<Self, { six_bit_scales::SUB_BLOCK }>(x, block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, weighted_affine::<Self, { six_bit_scales::SUB_BLOCK }>);
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        match importance {
+            None => encode_affine::<Self, { six_bit_scales::SUB_BLOCK }>(x, block),
+            Some(importance) => weighted_affine::<Self, { six_bit_scales::SUB_BLOCK }>(x, importance, block),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::encode::{symmetric, weighted};
 use super::scale_search::{TINY, symmetric_scale};
 use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest, weighted_symmetric};
 use super::view::{SuperBlockFormat, ViewVisitor, low_and_high, six_bits_of, twice, word64};
-use super::{Format, InLanes, SUPER_BLOCK, Written, encode_weighted_blocks, f16_at, nearest, put_f16};
+use super::{Format, InLanes, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -42,12 +42,11 @@ impl Format for Q6_K {
 }
 
 impl Written for Q6_K {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
-        encode_symmetric::<Self>(x, block);
-    }
-
-    fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
-        encode_weighted_blocks::<Self>(x, importance, out, weighted_symmetric::<Self>);
+    fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+        match importance {
+            None => encode_symmetric::<Self>(x, block),
+            Some(importance) => weighted_symmetric::<Self>(x, importance, block),
+        }
     }
 }
 

@@ -30,7 +30,7 @@ impl Format for Q8_0 {
 }
 
 impl Written for Q8_0 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         let greatest = x.iter().fold(0.0f32, |m, v| if m > v.abs() { m } else { v.abs() });
         let d = greatest / 127.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };

@@ -39,7 +39,7 @@ impl Format for Tq1 {
 }
 
 impl Written for Tq1 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         let d = greatest_magnitude(x);
         let mut rest = x;
         for (first, bytes, digits) in RUNS {

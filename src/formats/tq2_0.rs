@@ -29,7 +29,7 @@ impl Format for Tq2 {
 }
 
 impl Written for Tq2 {
-    fn encode_block(x: &[f32], block: &mut [u8]) {
+    fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
         let d = greatest_magnitude(x);
         let mut codes = [0; SUPER_BLOCK];
         for (code, &v) in codes.iter_mut().zip(x) {

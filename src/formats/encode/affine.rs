@@ -29,7 +29,7 @@ pub(in crate::formats) fn encode<L: Lanes, F: Affine<N>, const N: usize>(l: L, x
         for (i, (x, block)) in blocks.enumerate() {
             let (first, count) = (i * SUPER_BLOCK / N, SUPER_BLOCK / N);
             if found.odd >> first & (u16::MAX >> (LANES - count)) != 0 {
-                F::encode_block(x, block);
+                F::encode_block(x, None, block);
                 continue;
             }
             let (mut s, mut m) = ([0.0; SUB_BLOCKS], [0.0; SUB_BLOCKS]);
