@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
+use super::prompter::{Prompter, prompt_options};
 use super::thinking::{Part, ThinkingSplitter, ThinkingStyle};
 use super::{
     Answer, ChatTemplate, Error, GenerationOptions, Message, Progress, Rendered, Sampler, SamplerOptions, Session,
-    SessionOptions, TemplateOptions,
+    SessionOptions,
 };
-use crate::gguf::{Value, keys};
 use crate::kernels::Pool;
 use crate::model::Model;
 use crate::tokenizer::EncodeOptions;
@@ -136,11 +136,7 @@ pub enum ChatEvent<'t> {
 /// A conversation.
 pub struct Chat {
     session: Session,
-    template: ChatTemplate,
-    /// The file has a template, or one was given.
-    has_template: bool,
-    takes_system: bool,
-    thinking: Option<&'static ThinkingStyle>,
+    prompter: Prompter,
     sampler: Sampler,
     options: ChatOptions,
     messages: Vec<Message>,
@@ -157,19 +153,10 @@ impl Chat {
     /// When the template is no valid Jinja.
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: ChatOptions) -> Result<Self, Error> {
         let metadata = model.metadata();
-        let own = metadata.get(keys::TOKENIZER_CHAT_TEMPLATE).and_then(Value::as_str);
-        let has_template = options.template.is_some() || own.is_some();
-        let template = match &options.template {
-            Some(source) => ChatTemplate::with_tokens_of(source, metadata)?,
-            None => ChatTemplate::from_metadata(metadata)?,
-        };
-        let thinking = ThinkingStyle::of_template(template.source()).filter(|_| has_template);
+        let prompter = Prompter::new(metadata, options.template.as_deref(), &options.variables)?;
         let trained = model.hparams().context_length;
         let mut chat = Self {
-            takes_system: true,
-            template,
-            has_template,
-            thinking,
+            prompter,
             sampler: Sampler::for_model(options.sampler.clone(), model.tokenizer()),
             session: Session::new(model, pool, options.session.clone()),
             options,
@@ -178,8 +165,7 @@ impl Chat {
             told: Vec::new(),
             pending: Vec::new(),
         };
-        chat.takes_system = chat.probe_system();
-        if !has_template {
+        if !chat.prompter.has_template {
             chat.note(Note::NoTemplate);
         }
         let context_length = chat.context_length();
@@ -187,16 +173,6 @@ impl Chat {
             chat.note(Note::BeyondTraining { context_length, trained });
         }
         Ok(chat)
-    }
-
-    /// Whether the template prints a system message.
-    fn probe_system(&self) -> bool {
-        const NEEDLE: &str = "needle 8f1d";
-        let messages = [Message::new("system", NEEDLE), Message::new("user", "x")];
-        let options = self.template_options();
-        let rendered = self.template.render(&messages, &options);
-        // Where it refuses the user's message alone as well, the system message is not the reason.
-        rendered.map_or_else(|_| self.template.render(&messages[1..], &options).is_err(), |text| text.contains(NEEDLE))
     }
 
     /// Notes a thing to say, once.
@@ -237,13 +213,13 @@ impl Chat {
     /// The template.
     #[must_use]
     pub fn template(&self) -> &ChatTemplate {
-        &self.template
+        &self.prompter.template
     }
 
     /// How the model marks its thinking, if its template knows of any.
     #[must_use]
     pub fn thinking(&self) -> Option<&'static ThinkingStyle> {
-        self.thinking
+        self.prompter.thinking
     }
 
     /// The session.
@@ -304,7 +280,7 @@ impl Chat {
             show(ChatEvent::Note(note));
         }
         let (answer, reasoning) = self.answer(&prompt, show)?;
-        let content = if self.has_template { answer.text.trim() } else { &answer.text };
+        let content = if self.prompter.has_template { answer.text.trim() } else { &answer.text };
         messages.push(Message { reasoning, ..Message::new("assistant", content) });
         self.messages = messages;
         let (tokens, context_length) = (self.session.tokens().len(), self.context_length());
@@ -324,7 +300,7 @@ impl Chat {
     ) -> Result<(Answer, Option<String>), Error> {
         let tokenizer = self.session.model().clone();
         let tokenizer = tokenizer.tokenizer();
-        let style = self.thinking;
+        let style = self.prompter.thinking;
         let mut splitter = style.map(|style| ThinkingSplitter::new(style, style.begins_inside(&prompt.text)));
         let options = GenerationOptions {
             max_tokens: self.options.max_tokens,
@@ -450,10 +426,6 @@ impl Chat {
         Ok(answer.text.trim().to_owned())
     }
 
-    fn template_options(&self) -> TemplateOptions {
-        TemplateOptions { add_generation_prompt: true, variables: self.options.variables.clone(), now: None }
-    }
-
     /// The system prompt with the summary of what was dropped.
     fn system(&self) -> Option<String> {
         let summary = self.summary.as_ref().map(|text| format!("Summary of the conversation so far: {text}"));
@@ -465,31 +437,15 @@ impl Chat {
 
     /// What the model reads.
     fn prompt(&mut self, messages: &[Message]) -> Result<Prompt, Error> {
-        let mut all = messages.to_vec();
-        if let Some(system) = self.system() {
-            match all.iter_mut().find(|message| message.role == "user") {
-                Some(first) if !self.takes_system => {
-                    first.content = format!("{system}\n{}", first.content);
-                    self.note(Note::SystemInFirstMessage);
-                }
-                _ => all.insert(0, Message::new("system", system)),
-            }
+        let system = self.system().map(|system| Message::new("system", system));
+        let mut all: Vec<_> = system.iter().chain(messages).map(Message::to_json).collect();
+        if self.prompter.fold_system(&mut all) {
+            self.note(Note::SystemInFirstMessage);
         }
-        let options = self.template_options();
-        let rendered = match self.template.render_marked(&all, &options) {
-            Ok(rendered) => rendered,
-            Err(error) => {
-                let joined = join_roles(&all);
-                let rendered = (joined.len() < all.len()).then(|| self.template.render_marked(&joined, &options));
-                match rendered {
-                    Some(Ok(rendered)) => {
-                        self.note(Note::RolesJoined);
-                        rendered
-                    }
-                    _ => return Err(error),
-                }
-            }
-        };
+        let (rendered, joined) = self.prompter.render(all, &prompt_options(self.options.variables.clone()))?;
+        if joined {
+            self.note(Note::RolesJoined);
+        }
         let said = if self.options.special { Vec::new() } else { rendered.said };
         let rendered = Rendered { said, ..rendered };
         let tokens = rendered.tokens(self.session.model().tokenizer())?;
@@ -501,18 +457,6 @@ impl Chat {
 struct Prompt {
     text: String,
     tokens: Vec<u32>,
-}
-
-/// Messages of which no two in a row have the same role.
-fn join_roles(messages: &[Message]) -> Vec<Message> {
-    let mut joined: Vec<Message> = Vec::new();
-    for message in messages {
-        match joined.last_mut() {
-            Some(last) if last.role == message.role => last.content = format!("{}\n{}", last.content, message.content),
-            _ => joined.push(message.clone()),
-        }
-    }
-    joined
 }
 
 fn show_parts(

@@ -6,9 +6,10 @@ mod embedding;
 mod error;
 mod generation;
 mod prefix_cache;
+pub(crate) mod prompter;
 mod sampler;
 mod session;
-mod template;
+pub(crate) mod template;
 mod thinking;
 mod updates;
 

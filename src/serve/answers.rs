@@ -82,7 +82,7 @@ pub(super) struct Answers {
 impl Answers {
     /// Asks the model.
     pub(super) fn ask(model: &ServedModel, question: Question) -> Result<Self, Failure> {
-        let style = model.prompts.thinking.filter(|_| question.thinking.is_some());
+        let style = model.prompter.thinking.filter(|_| question.thinking.is_some());
         let settings = question.settings;
         let tokenizer = model.batcher().model().tokenizer();
         let generation = GenerationOptions {

@@ -9,7 +9,7 @@ use super::call::Call;
 use super::failure::Failure;
 use super::fields::Fields;
 use super::models::ServedModel;
-use super::openai::{Head, LIMITS, Wants, blocking, stream, timings, usage};
+use super::openai::{Head, LIMITS, Wants, blocking, stream};
 use super::reply::{Form, Reply, Sink};
 use super::settings::{MOST_CHOICES, Settings};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
@@ -47,6 +47,12 @@ fn read_prompts(tokenizer: &Tokenizer, prompt: &Json) -> Result<Vec<Vec<u32>>, F
     items.iter().map(one).collect()
 }
 
+/// A token of the vocabulary, by its id.
+pub(super) fn known_token(tokenizer: &Tokenizer, id: &Json) -> Option<u32> {
+    let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+    id.filter(|id| (*id as usize) < tokenizer.vocab_size())
+}
+
 fn read_prompt(tokenizer: &Tokenizer, pieces: &[Json]) -> Result<Vec<u32>, Failure> {
     let mut tokens = Vec::new();
     for (i, piece) in pieces.iter().enumerate() {
@@ -56,9 +62,9 @@ fn read_prompt(tokenizer: &Tokenizer, pieces: &[Json]) -> Result<Vec<u32>, Failu
                 tokens.extend(tokenizer.encode(text, options).map_err(|error| Failure::field("prompt", error))?);
             }
             _ => {
-                let id = piece.as_u64().and_then(|id| u32::try_from(id).ok());
-                let known = id.filter(|id| (*id as usize) < tokenizer.vocab_size());
-                tokens.push(known.ok_or_else(|| Failure::field("prompt", "contains invalid tokens"))?);
+                tokens.push(
+                    known_token(tokenizer, piece).ok_or_else(|| Failure::field("prompt", "contains invalid tokens"))?,
+                );
             }
         }
     }
@@ -108,16 +114,12 @@ pub(super) async fn completions(call: Call) -> Result<Reply, Failure> {
         }));
     }
     let whole = answers.whole().await?;
-    let choice = |(i, whole): (usize, &Whole)| {
+    let choice = |i: usize, whole: &Whole| {
         let text = format!("{}{}", echoes[i / choices], whole.text);
         let logprobs = logprobs.map(|_| text_logprobs(tokenizer, &whole.tokens));
         json!({ "text": text, "index": i, "logprobs": logprobs, "finish_reason": whole.ending.finish_reason() })
     };
-    let mut answer = head.with(&whole.iter().enumerate().map(choice).collect::<Vec<_>>());
-    let endings: Vec<Ending> = whole.into_iter().map(|whole| whole.ending).collect();
-    answer["usage"] = usage(&endings, choices);
-    answer["timings"] = timings(&endings[0].usage);
-    Ok(Reply::Json(answer))
+    Ok(head.whole(&whole, choices, choice))
 }
 
 async fn stream_texts(

@@ -24,7 +24,11 @@ impl<'b> Fields<'b> {
     }
 
     pub(super) fn flag(self, name: &str) -> Result<bool, Failure> {
-        Ok(self.typed(name, "true or false", Json::as_bool)?.unwrap_or(false))
+        self.flag_or(name, false)
+    }
+
+    pub(super) fn flag_or(self, name: &str, default: bool) -> Result<bool, Failure> {
+        Ok(self.typed(name, "true or false", Json::as_bool)?.unwrap_or(default))
     }
 
     pub(super) fn list(self, name: &str) -> Result<Option<&'b Vec<Json>>, Failure> {

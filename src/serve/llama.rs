@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::answers::{Answers, Ending, News, Question, Tokens, Whole};
 use super::call::Call;
-use super::completions::prompts;
+use super::completions::{known_token, prompts};
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
 use super::models::ServedModel;
@@ -135,7 +135,7 @@ pub(super) async fn tokenize(call: Call) -> Result<Reply, Failure> {
     let fields = Fields(&body);
     let model = call.models().wanted(fields)?;
     let content = fields.text("content")?.unwrap_or_default().to_owned();
-    let parse_special = fields.get("parse_special").is_none() || fields.flag("parse_special")?;
+    let parse_special = fields.flag_or("parse_special", true)?;
     let options = EncodeOptions { add_special: fields.flag("add_special")?, parse_special };
     let with_pieces = fields.flag("with_pieces")?;
     let work = move || {
@@ -158,11 +158,8 @@ pub(super) async fn detokenize(call: Call) -> Result<Reply, Failure> {
     let fields = Fields(&body);
     let model = call.models().wanted(fields)?;
     let tokenizer = model.batcher().model().tokenizer();
-    let id = |id: &Json| {
-        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.filter(|id| (*id as usize) < tokenizer.vocab_size())
-    };
-    let tokens: Option<Vec<u32>> = fields.list("tokens")?.into_iter().flatten().map(id).collect();
+    let tokens: Option<Vec<u32>> =
+        fields.list("tokens")?.into_iter().flatten().map(|id| known_token(tokenizer, id)).collect();
     let tokens = tokens.ok_or_else(|| Failure::field("tokens", "contains invalid tokens"))?;
     Ok(Reply::Json(json!({ "content": tokenizer.decode(&tokens, true) })))
 }
@@ -193,7 +190,7 @@ pub(super) async fn props(call: Call) -> Result<Reply, Failure> {
         },
         "total_slots": model.batcher().options().parallel, "model_alias": model.id, "model_path": path,
         "model_ftype": model.quantization(), "modalities": { "vision": false, "audio": false },
-        "chat_template": model.prompts.template.source(),
+        "chat_template": model.prompter.template.source(),
         "bos_token": text(special.bos).unwrap_or_default(), "eos_token": text(special.eos).unwrap_or_default(),
         "build_info": FINGERPRINT, "is_sleeping": false,
     })))

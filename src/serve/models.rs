@@ -4,12 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::Map;
+
 use super::failure::Failure;
 use super::fields::Fields;
-use super::prompt::Prompts;
+use crate::engine::prompter::Prompter;
 use crate::engine::{Batcher, Error, SamplerOptions};
 use crate::gguf::{Metadata, Value};
 use crate::quantize::file_type_name;
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+}
 
 /// What holds where a request does not say.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +37,7 @@ pub struct ServedModel {
     /// Its file; none for one in memory.
     pub(super) path: Option<PathBuf>,
     pub(super) batcher: Batcher,
-    pub(super) prompts: Prompts,
+    pub(super) prompter: Prompter,
     pub(super) usual: Usual,
     /// When it was loaded, in seconds since 1970.
     pub(super) created: u64,
@@ -50,9 +57,8 @@ impl ServedModel {
         batcher: Batcher,
     ) -> Result<Self, Error> {
         let metadata = batcher.model().metadata();
-        let prompts = Prompts::new(metadata, template)?;
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        Ok(Self { id, aliases, path, batcher, prompts, usual, created })
+        let prompter = Prompter::new(metadata, template, &Map::new())?;
+        Ok(Self { id, aliases, path, batcher, prompter, usual, created: now() })
     }
 
     /// The name by which clients know it.

@@ -11,10 +11,10 @@ use super::failure::{Dialect, Failure};
 use super::fields::Fields;
 use super::models::ServedModel;
 use super::openai::{blocking, logprob_list};
-use super::prompt::Prompt;
+use super::prompt::{self, Prompt};
 use super::reply::{Form, Reply, Sink};
 use super::settings::Settings;
-use crate::engine::Stop;
+use crate::engine::template::dates::strftime;
 use crate::gguf::Value;
 use crate::tokenizer::EncodeOptions;
 
@@ -88,7 +88,7 @@ fn details(model: &ServedModel) -> Json {
 
 fn capabilities(model: &ServedModel) -> Json {
     let mut all = vec!["completion"];
-    all.extend(model.prompts.thinking.map(|_| "thinking"));
+    all.extend(model.prompter.thinking.map(|_| "thinking"));
     all.into()
 }
 
@@ -110,7 +110,7 @@ pub(super) async fn show(call: Call) -> Result<Reply, Failure> {
         model.metadata().iter().map(|(key, value)| (key.to_owned(), metadata_json(value, verbose))).collect();
     Ok(Reply::Json(json!({
         "license": model.text("general.license"), "modelfile": "", "parameters": "",
-        "template": model.prompts.template.source(), "details": details(&model), "model_info": info,
+        "template": model.prompter.template.source(), "details": details(&model), "model_info": info,
         "capabilities": capabilities(&model), "modified_at": time(Duration::from_secs(model.created)),
     })))
 }
@@ -222,7 +222,7 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, messages: Vec<Json
     if let Some(think) = think {
         let on = think.as_bool().or_else(|| think.as_str().map(|_| true));
         let on = on.ok_or_else(|| Failure::field("think", "must be true, false, or low, medium, high"))?;
-        if on && model.prompts.thinking.is_none() {
+        if on && model.prompter.thinking.is_none() {
             return Err(Failure::invalid(format!("\"{}\" does not support thinking", model.id)));
         }
         variables.insert("enable_thinking".to_owned(), on.into());
@@ -232,7 +232,7 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, messages: Vec<Json
         }
     }
     let model = model.clone();
-    blocking(move || model.prompts.prompt(model.batcher().model().tokenizer(), &messages, variables)).await
+    blocking(move || prompt::prompt(&model.prompter, model.batcher().model().tokenizer(), &messages, variables)).await
 }
 
 /// What an empty request gets, by which clients load models and let go of them.
@@ -285,9 +285,9 @@ impl Frame {
     /// Adds what the end of an answer says.
     fn end(&self, mut json: Json, ending: &Ending, answer: &[u32]) -> Json {
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let (usage, length) = (ending.usage, matches!(ending.reason, Stop::Length | Stop::Context));
+        let usage = ending.usage;
         json["done"] = true.into();
-        json["done_reason"] = if length { "length" } else { "stop" }.into();
+        json["done_reason"] = ending.finish_reason().into();
         if let Some(prompt) = &self.context {
             json["context"] = prompt.iter().chain(answer).copied().collect::<Vec<u32>>().into();
         }
@@ -314,7 +314,7 @@ async fn answer(
     let settings = Settings::read(options, &model, call.salt, &["num_predict"])?;
     let top = fields.count("top_logprobs", 0, 20)?;
     let logprobs = fields.flag("logprobs")?.then_some(top.unwrap_or(0));
-    let stream = fields.get("stream").is_none() || fields.flag("stream")?;
+    let stream = fields.flag_or("stream", true)?;
     let raw = fields.flag("raw")?;
     let context = (kind == Kind::Generate && !raw).then(|| prompt.tokens.clone());
     let thinking = (!raw).then_some(prompt.thinks);
@@ -350,18 +350,8 @@ async fn stream_answer(sink: Sink, frame: Frame, mut answers: Answers) {
 
 /// A time since 1970 as RFC 3339 writes it, in UTC.
 fn time(since: Duration) -> String {
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Years that begin in March, in eras of 400 years.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", since.subsec_nanos())
+    let seconds = strftime("%FT%H:%M:%S", i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    format!("{seconds}.{:09}Z", since.subsec_nanos())
 }
 
 #[cfg(test)]

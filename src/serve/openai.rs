@@ -1,7 +1,7 @@
 //! OpenAI's dialect: chat completions and what both kinds of completions share. Text completions are in `completions`.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -9,8 +9,8 @@ use super::answers::{Answers, Ending, News, Question, Tokens, Whole};
 use super::call::Call;
 use super::failure::Failure;
 use super::fields::Fields;
-use super::models::ServedModel;
-use super::prompt::Prompt;
+use super::models::{ServedModel, now};
+use super::prompt::{self, Prompt};
 use super::reply::{Form, Reply, Sink};
 use super::settings::{MOST_CHOICES, Settings, random};
 use crate::engine::{Logprobs, Usage};
@@ -45,11 +45,16 @@ impl Head {
             "system_fingerprint": FINGERPRINT, "choices": choices,
         })
     }
-}
 
-/// Seconds since 1970.
-pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+    /// A whole answer, of so many choices a prompt; `choice` makes one of its number and what has come of it.
+    pub(super) fn whole(&self, whole: &[Whole], choices: usize, choice: impl Fn(usize, &Whole) -> Json) -> Reply {
+        let all: Vec<Json> = whole.iter().enumerate().map(|(i, whole)| choice(i, whole)).collect();
+        let endings: Vec<Ending> = whole.iter().map(|whole| whole.ending.clone()).collect();
+        let mut answer = self.with(&all);
+        answer["usage"] = usage(&endings, choices);
+        answer["timings"] = timings(&endings[0].usage);
+        Reply::Json(answer)
+    }
 }
 
 /// The ends of choices as OpenAI counts them: prompts once, however many choices they have.
@@ -148,7 +153,7 @@ pub(super) async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Resu
     let messages = fields.list("messages")?.ok_or_else(|| Failure::field("messages", "is needed"))?.clone();
     let variables = variables(fields)?;
     let model = model.clone();
-    let work = move || model.prompts.prompt(model.batcher().model().tokenizer(), &messages, variables);
+    let work = move || prompt::prompt(&model.prompter, model.batcher().model().tokenizer(), &messages, variables);
     blocking(work).await
 }
 
@@ -190,7 +195,7 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     let head = Head::new("chatcmpl", "chat.completion", &model);
     let tokenizer = model.batcher().model().tokenizer();
     let whole = answers.whole().await?;
-    let choice = |(i, whole): (usize, &Whole)| {
+    let choice = |i: usize, whole: &Whole| {
         let mut message = json!({ "role": "assistant", "content": whole.text, "refusal": null });
         if !whole.thinking.is_empty() {
             message["reasoning_content"] = whole.thinking.trim_end().into();
@@ -199,11 +204,7 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
         let logprobs = logprobs.map(|_| json!({ "content": logprob_list(tokenizer, &whole.tokens) }));
         json!({ "index": i, "message": message, "logprobs": logprobs, "finish_reason": whole.ending.finish_reason() })
     };
-    let mut answer = head.with(&whole.iter().enumerate().map(choice).collect::<Vec<_>>());
-    let endings: Vec<Ending> = whole.into_iter().map(|whole| whole.ending).collect();
-    answer["usage"] = usage(&endings, choices);
-    answer["timings"] = timings(&endings[0].usage);
-    Ok(Reply::Json(answer))
+    Ok(head.whole(&whole, choices, choice))
 }
 
 /// What a stream tells besides text.

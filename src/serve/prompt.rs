@@ -1,21 +1,12 @@
 //! From the messages of a request to what the model reads: checked, put through the chat template, and turned to tokens in which
 //! nothing that a message says is a control token.
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 
 use super::failure::Failure;
-use crate::engine::{ChatTemplate, Error, Rendered, TemplateOptions, ThinkingStyle};
-use crate::gguf::{Metadata, Value, keys};
+use crate::engine::Rendered;
+use crate::engine::prompter::{Prompter, prompt_options};
 use crate::tokenizer::Tokenizer;
-
-/// What makes prompts for a model.
-pub(super) struct Prompts {
-    pub(super) template: ChatTemplate,
-    /// The template prints system messages.
-    takes_system: bool,
-    /// How the model marks its thinking, if its template knows of any.
-    pub(super) thinking: Option<&'static ThinkingStyle>,
-}
 
 /// What the model reads.
 pub(super) struct Prompt {
@@ -25,65 +16,25 @@ pub(super) struct Prompt {
     pub(super) thinks: bool,
 }
 
-impl Prompts {
-    pub(super) fn new(metadata: &Metadata, source: Option<&str>) -> Result<Self, Error> {
-        let own = metadata.get(keys::TOKENIZER_CHAT_TEMPLATE).and_then(Value::as_str);
-        let template = match source {
-            Some(source) => ChatTemplate::with_tokens_of(source, metadata)?,
-            None => ChatTemplate::from_metadata(metadata)?,
-        };
-        let thinking = source.or(own).and_then(ThinkingStyle::of_template);
-        let mut prompts = Self { template, takes_system: true, thinking };
-        prompts.takes_system = prompts.probe_system();
-        Ok(prompts)
+/// The prompt for `messages`, with further variables for the template. An assistant's message at the end is gone on with.
+pub(super) fn prompt(
+    prompter: &Prompter,
+    tokenizer: &Tokenizer,
+    messages: &[Json],
+    variables: Map<String, Json>,
+) -> Result<Prompt, Failure> {
+    let mut messages = checked(messages)?;
+    let begun = begun(&mut messages)?;
+    prompter.fold_system(&mut messages);
+    let (Rendered { mut text, mut said }, _) = prompter.render(messages, &prompt_options(variables))?;
+    let thinks = begun.is_none() && prompter.thinking.is_some_and(|style| style.begins_inside(&text));
+    if let Some(begun) = begun.filter(|begun| !begun.is_empty()) {
+        said.push(text.len()..text.len() + begun.len());
+        text.push_str(&begun);
     }
-
-    /// Whether the template prints a system message.
-    fn probe_system(&self) -> bool {
-        const NEEDLE: &str = "needle 8f1d";
-        let messages = [json!({ "role": "system", "content": NEEDLE }), json!({ "role": "user", "content": "x" })];
-        let render = |messages: &[Json]| self.template.render_json(&Json::from(messages), &options(Map::new()));
-        // Where it refuses the user's message alone as well, the system message is not the reason.
-        render(&messages).map_or_else(|_| render(&messages[1..]).is_err(), |rendered| rendered.text.contains(NEEDLE))
-    }
-
-    /// The prompt for `messages`, with further variables for the template. An assistant's message at the end is gone on with.
-    pub(super) fn prompt(
-        &self,
-        tokenizer: &Tokenizer,
-        messages: &[Json],
-        variables: Map<String, Json>,
-    ) -> Result<Prompt, Failure> {
-        let mut messages = checked(messages)?;
-        let begun = begun(&mut messages)?;
-        if !self.takes_system {
-            fold_system(&mut messages);
-        }
-        let options = options(variables);
-        let rendered = match self.template.render_json(&Json::from(messages.as_slice()), &options) {
-            Ok(rendered) => rendered,
-            Err(error) => {
-                // Many templates want roles to alternate.
-                let joined = join_roles(&messages);
-                let again =
-                    (joined.len() < messages.len()).then(|| self.template.render_json(&joined.into(), &options));
-                again.transpose().ok().flatten().ok_or(error)?
-            }
-        };
-        let Rendered { mut text, mut said } = rendered;
-        let thinks = begun.is_none() && self.thinking.is_some_and(|style| style.begins_inside(&text));
-        if let Some(begun) = begun.filter(|begun| !begun.is_empty()) {
-            said.push(text.len()..text.len() + begun.len());
-            text.push_str(&begun);
-        }
-        let rendered = Rendered { text, said };
-        let tokens = rendered.tokens(tokenizer)?;
-        Ok(Prompt { text: rendered.text, tokens, thinks })
-    }
-}
-
-fn options(variables: Map<String, Json>) -> TemplateOptions {
-    TemplateOptions { add_generation_prompt: true, variables, now: None }
+    let rendered = Rendered { text, said };
+    let tokens = rendered.tokens(tokenizer)?;
+    Ok(Prompt { text: rendered.text, tokens, thinks })
 }
 
 /// The messages as templates know them: texts for contents, `system` for `developer`, `reasoning_content` for `reasoning`, objects
@@ -162,43 +113,10 @@ fn begun(messages: &mut Vec<Json>) -> Result<Option<String>, Failure> {
     Ok(last.and_then(|message| message["content"].as_str().map(str::to_owned)))
 }
 
-/// Puts system messages before the text of the first user's message.
-fn fold_system(messages: &mut Vec<Json>) {
-    let mut system = Vec::new();
-    messages.retain(|message| {
-        let is_system = message["role"] == "system";
-        system.extend(message["content"].as_str().filter(|_| is_system).map(str::to_owned));
-        !is_system
-    });
-    if system.is_empty() {
-        return;
-    }
-    let system = system.join("\n");
-    match messages.iter_mut().find(|message| message["role"] == "user") {
-        Some(first) => {
-            first["content"] = format!("{system}\n{}", first["content"].as_str().unwrap_or_default()).into();
-        }
-        None => messages.insert(0, json!({ "role": "user", "content": system })),
-    }
-}
-
-/// Messages of which no two in a row have the same role.
-fn join_roles(messages: &[Json]) -> Vec<Json> {
-    let mut joined: Vec<Json> = Vec::new();
-    for message in messages {
-        match joined.last_mut() {
-            Some(last) if last["role"] == message["role"] && message.get("tool_calls").is_none() => {
-                let text = |message: &Json| message["content"].as_str().unwrap_or_default().to_owned();
-                last["content"] = format!("{}\n{}", text(last), text(message)).into();
-            }
-            _ => joined.push(message.clone()),
-        }
-    }
-    joined
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -236,14 +154,5 @@ mod tests {
         assert_eq!(begun(&mut messages), Ok(None));
         assert!(begun(&mut vec![message("user"), message("assistant"), message("assistant")]).is_err());
         assert!(begun(&mut vec![message("assistant")]).is_err());
-    }
-
-    #[test]
-    fn system_messages_go_before_the_first_where_the_template_takes_none() {
-        let message = |role: &str, content: &str| json!({ "role": role, "content": content });
-        let mut messages = vec![message("system", "a"), message("user", "b")];
-        fold_system(&mut messages);
-        assert_eq!(messages, [message("user", "a\nb")]);
-        assert_eq!(join_roles(&[message("user", "a"), message("user", "b")]), [message("user", "a\nb")]);
     }
 }

@@ -1,7 +1,7 @@
 //! Dates as C's `strftime` writes them, in UTC.
 
 /// The parts of C's `strftime` that templates use, in UTC.
-pub(super) fn strftime(format: &str, seconds: i64) -> String {
+pub(crate) fn strftime(format: &str, seconds: i64) -> String {
     const MONTHS: [&str; 12] = [
         "January",
         "February",

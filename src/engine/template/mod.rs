@@ -9,7 +9,7 @@
 //! numbers have 64 bits.
 
 mod builtin;
-mod dates;
+pub(crate) mod dates;
 mod eval;
 mod filters;
 mod json;
@@ -49,7 +49,7 @@ impl Message {
         Self { role: role.into(), content: content.into(), reasoning: None }
     }
 
-    fn to_json(&self) -> Json {
+    pub(super) fn to_json(&self) -> Json {
         let mut message = json!({ "role": self.role, "content": self.content });
         if let Some(reasoning) = &self.reasoning {
             message["reasoning_content"] = reasoning.as_str().into();

@@ -1,0 +1,120 @@
+//! Prompts of conversations: a chat template, and what is done where it does not take a conversation as it is.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::{ChatTemplate, Error, Rendered, TemplateOptions, ThinkingStyle};
+use crate::gguf::{Metadata, Value, keys};
+
+/// What makes the prompts of a model.
+pub(crate) struct Prompter {
+    /// Its template.
+    pub(crate) template: ChatTemplate,
+    /// The file has a template, or one was given.
+    pub(crate) has_template: bool,
+    /// How the model marks its thinking, if its template knows of any.
+    pub(crate) thinking: Option<&'static ThinkingStyle>,
+    /// The template prints system messages.
+    takes_system: bool,
+}
+
+impl Prompter {
+    /// That of a file, or with `source` another template in place of the file's; `variables` are those it is rendered with.
+    ///
+    /// # Errors
+    /// When the template is no valid Jinja.
+    pub(crate) fn new(metadata: &Metadata, source: Option<&str>, variables: &Map<String, Json>) -> Result<Self, Error> {
+        let own = metadata.get(keys::TOKENIZER_CHAT_TEMPLATE).and_then(Value::as_str);
+        let has_template = source.or(own).is_some();
+        let template = match source {
+            Some(source) => ChatTemplate::with_tokens_of(source, metadata)?,
+            None => ChatTemplate::from_metadata(metadata)?,
+        };
+        let thinking = ThinkingStyle::of_template(template.source()).filter(|_| has_template);
+        let takes_system = takes_system(&template, variables);
+        Ok(Self { template, has_template, thinking, takes_system })
+    }
+
+    /// Puts system messages before the text of the first user's message, where the template takes none. Returns whether it has.
+    pub(crate) fn fold_system(&self, messages: &mut Vec<Json>) -> bool {
+        !self.takes_system && fold_system(messages)
+    }
+
+    /// The conversation as the model reads it, and whether messages of one role had to be joined: many templates want roles to
+    /// alternate.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation.
+    pub(crate) fn render(&self, messages: Vec<Json>, options: &TemplateOptions) -> Result<(Rendered, bool), Error> {
+        let messages = Json::from(messages);
+        self.template.render_json(&messages, options).map(|rendered| (rendered, false)).or_else(|error| {
+            let all = messages.as_array().map(Vec::as_slice).unwrap_or_default();
+            let joined = join_roles(all);
+            let again = (joined.len() < all.len()).then(|| self.template.render_json(&joined.into(), options));
+            again.and_then(Result::ok).map(|rendered| (rendered, true)).ok_or(error)
+        })
+    }
+}
+
+/// Options for a prompt, which ends with the beginning of an answer.
+pub(crate) fn prompt_options(variables: Map<String, Json>) -> TemplateOptions {
+    TemplateOptions { add_generation_prompt: true, variables, now: None }
+}
+
+/// Whether a template prints a system message.
+fn takes_system(template: &ChatTemplate, variables: &Map<String, Json>) -> bool {
+    const NEEDLE: &str = "needle 8f1d";
+    let messages = [json!({ "role": "system", "content": NEEDLE }), json!({ "role": "user", "content": "x" })];
+    let options = prompt_options(variables.clone());
+    let render = |messages: &[Json]| template.render_json(&Json::from(messages), &options);
+    // Where it refuses the user's message alone as well, the system message is not the reason.
+    render(&messages).map_or_else(|_| render(&messages[1..]).is_err(), |rendered| rendered.text.contains(NEEDLE))
+}
+
+fn fold_system(messages: &mut Vec<Json>) -> bool {
+    let mut system = Vec::new();
+    messages.retain(|message| {
+        let is_system = message["role"] == "system";
+        system.extend(message["content"].as_str().filter(|_| is_system).map(str::to_owned));
+        !is_system
+    });
+    if system.is_empty() {
+        return false;
+    }
+    let system = system.join("\n");
+    match messages.iter_mut().find(|message| message["role"] == "user") {
+        Some(first) => {
+            first["content"] = format!("{system}\n{}", first["content"].as_str().unwrap_or_default()).into();
+        }
+        None => messages.insert(0, json!({ "role": "user", "content": system })),
+    }
+    true
+}
+
+/// Messages of which no two in a row have the same role.
+fn join_roles(messages: &[Json]) -> Vec<Json> {
+    let mut joined: Vec<Json> = Vec::new();
+    for message in messages {
+        match joined.last_mut() {
+            Some(last) if last["role"] == message["role"] && message.get("tool_calls").is_none() => {
+                let text = |message: &Json| message["content"].as_str().unwrap_or_default().to_owned();
+                last["content"] = format!("{}\n{}", text(last), text(message)).into();
+            }
+            _ => joined.push(message.clone()),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_messages_go_before_the_first_where_the_template_takes_none() {
+        let message = |role: &str, content: &str| json!({ "role": role, "content": content });
+        let mut messages = vec![message("system", "a"), message("user", "b")];
+        fold_system(&mut messages);
+        assert_eq!(messages, [message("user", "a\nb")]);
+        assert_eq!(join_roles(&[message("user", "a"), message("user", "b")]), [message("user", "a\nb")]);
+    }
+}
