@@ -54,6 +54,12 @@ pub(super) fn layer(mixer: Mixer, feed_forward: FeedForward) -> LayerSpec {
     LayerSpec { mixer, feed_forward, wiring: Wiring::Sequential, norms: LayerNorms::PRE, residual_scale: 1.0 }
 }
 
+/// Puts both parts of a layer side by side, behind one norm.
+pub(super) fn in_parallel(layer: &mut LayerSpec) {
+    layer.wiring = Wiring::Parallel;
+    layer.norms = LayerNorms::ONE;
+}
+
 /// `down(act(gate(x)) * up(x))` of separate matrices.
 pub(super) fn gated(activation: Activation) -> FeedForward {
     FeedForward::Dense(Dense { activation, gate: Gate::Separate })

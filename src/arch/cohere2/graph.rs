@@ -1,8 +1,8 @@
 //! The graph: layer norm, both parts in parallel, rotary embedding of neighbours where attention slides, SiLU.
 
-use crate::arch::graph::{attention, gated, layer, model, one_rope_base, rope, windows};
+use crate::arch::graph::{attention, gated, in_parallel, layer, model, one_rope_base, rope, windows};
 use crate::arch::{Error, Hparams, keys};
-use crate::network::{Activation, LayerNorms, Mixer, ModelSpec, NormKind, RopeStyle, Tensors, Wiring};
+use crate::network::{Activation, Mixer, ModelSpec, NormKind, RopeStyle, Tensors};
 
 /// Every fourth block sees everything.
 pub(super) const PERIOD: usize = 4;
@@ -15,8 +15,7 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         let mut mixer = attention(h, i, window.map(|_| rope.clone()));
         mixer.window = window;
         let mut block = layer(Mixer::Attention(mixer), gated(Activation::Silu));
-        block.wiring = Wiring::Parallel;
-        block.norms = LayerNorms::ONE;
+        in_parallel(&mut block);
         block
     });
     let mut model = model(h, NormKind::Layer, layers.collect())?;

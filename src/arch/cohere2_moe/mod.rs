@@ -2,11 +2,9 @@
 //! output and that of the part that all tokens share are averaged.
 
 use super::family::Family;
-use super::graph::{factor, one_rope_base, routed, windows};
+use super::graph::{factor, in_parallel, one_rope_base, routed, windows};
 use super::{Config, Error, Hparams, Keys, Rules, TensorRule, keys, usual};
-use crate::network::{
-    Activation, Experts, FeedForward, Gating, LayerNorms, ModelSpec, NormKind, RopeStyle, Tensors, Wiring,
-};
+use crate::network::{Activation, Experts, FeedForward, Gating, ModelSpec, NormKind, RopeStyle, Tensors};
 
 /// Every fourth block sees everything.
 const PERIOD: usize = 4;
@@ -94,10 +92,7 @@ fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
             mixer.rope = None;
         }
     })?;
-    for layer in &mut model.layers {
-        layer.wiring = Wiring::Parallel;
-        layer.norms = LayerNorms::ONE;
-    }
+    model.layers.iter_mut().for_each(in_parallel);
     model.logit_scale = factor(h, keys::LOGIT_SCALE)?.unwrap_or(1.0);
     Ok(model)
 }

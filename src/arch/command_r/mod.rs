@@ -2,9 +2,9 @@
 //! and key head.
 
 use super::family::Family;
-use super::graph::{factor, gated};
+use super::graph::{factor, gated, in_parallel};
 use super::{Config, Error, Hparams, Keys, Rules, TensorRule, keys, usual};
-use crate::network::{Activation, LayerNorms, ModelSpec, NormKind, RopeStyle, Tensors, Wiring};
+use crate::network::{Activation, ModelSpec, NormKind, RopeStyle, Tensors};
 
 /// The family.
 pub(super) static COMMAND_R: Family = Family {
@@ -44,10 +44,7 @@ fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let mut model = usual::spec_of(h, weights, NormKind::Layer, RopeStyle::Pairs, feed_forward, |_, mixer| {
         mixer.qk_norm = NormKind::Layer;
     })?;
-    for layer in &mut model.layers {
-        layer.wiring = Wiring::Parallel;
-        layer.norms = LayerNorms::ONE;
-    }
+    model.layers.iter_mut().for_each(in_parallel);
     model.logit_scale = factor(h, keys::LOGIT_SCALE)?.unwrap_or(1.0);
     Ok(model)
 }

@@ -3,15 +3,12 @@
 use super::Latent;
 use crate::arch::graph::{experts, factor, gated, layer, model, rope, rope_scaling_factor};
 use crate::arch::{Error, Hparams, keys};
-use crate::network::{
-    Activation, Experts, FeedForward, Gating, LatentMixer, Mixer, ModelSpec, NormKind, RopeStyle, Tensors,
-};
+use crate::network::{Activation, Experts, FeedForward, Gating, ModelSpec, NormKind, RopeStyle, Tensors};
 
-#[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
 pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let latent = Latent::new(h)?;
     let mut rope = rope(h, weights, RopeStyle::Pairs)?;
-    let mut scale = 1.0 / ((latent.plain + latent.rope) as f32).sqrt();
+    let mut scale = latent.scale();
     // The factor that YaRN would give to the rotated elements is given to the scores, where the checkpoint says so.
     if let Some(slope) = factor(h, keys::ROPE_SCALING_YARN_LOG_MULTIPLIER)? {
         if h.str(keys::ROPE_SCALING_TYPE)? != Some("yarn") {
@@ -31,16 +28,8 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         groups.best = 2;
     }
     let layers = (0..h.block_count).map(|i| {
-        let mixer = LatentMixer {
-            heads: h.head_count[i],
-            kv_rank: latent.rank,
-            plain_dim: latent.plain,
-            rope_dim: latent.rope,
-            v_dim: latent.value,
-            scale,
-            rope: rope.clone(),
-        };
-        layer(Mixer::Latent(mixer), if i < dense { gated(Activation::Silu) } else { routed.clone() })
+        let mixer = latent.mixer(h.head_count[i], scale, &rope);
+        layer(mixer, if i < dense { gated(Activation::Silu) } else { routed.clone() })
     });
     model(h, NormKind::Rms, layers.collect())
 }

@@ -6,7 +6,7 @@ mod graph;
 mod tensors;
 
 use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey, glm4_moe, keys};
-use crate::network::{ModelSpec, Tensors};
+use crate::network::{LatentMixer, Mixer, ModelSpec, RopeSpec, Tensors};
 
 /// GLM 4.7 Flash.
 const GLM_LITE: &str = "Glm4MoeLiteForCausalLM";
@@ -49,6 +49,25 @@ impl Latent {
             plain: plain.ok_or_else(|| h.bad_key(keys::KEY_LENGTH_MLA, "more than rope.dimension_count"))?,
             value,
             one_tensor,
+        })
+    }
+
+    /// What scores are multiplied by.
+    #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
+    pub(super) fn scale(&self) -> f32 {
+        1.0 / ((self.plain + self.rope) as f32).sqrt()
+    }
+
+    /// The attention of `heads` heads.
+    pub(super) fn mixer(&self, heads: usize, scale: f32, rope: &RopeSpec) -> Mixer {
+        Mixer::Latent(LatentMixer {
+            heads,
+            kv_rank: self.rank,
+            plain_dim: self.plain,
+            rope_dim: self.rope,
+            v_dim: self.value,
+            scale,
+            rope: rope.clone(),
         })
     }
 }

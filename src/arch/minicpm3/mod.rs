@@ -5,7 +5,7 @@ use super::deepseek2::Latent;
 use super::family::Family;
 use super::graph::{gated, layer, long_rope, model};
 use super::{Config, Error, Hparams, Keys, Rules, TensorRule, keys};
-use crate::network::{Activation, LatentMixer, LayerSpec, Mixer, ModelSpec, NormKind, RopeStyle, Tensors};
+use crate::network::{Activation, LayerSpec, ModelSpec, NormKind, RopeStyle, Tensors};
 
 const EMBEDDING_SCALE: f32 = 12.0;
 /// Of the residuals, before it is divided by the root of the number of blocks.
@@ -67,18 +67,9 @@ fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
 fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let latent = Latent::new(h)?;
     let rope = long_rope(h, weights, RopeStyle::Halves)?;
-    let scale = 1.0 / ((latent.plain + latent.rope) as f32).sqrt();
     let layers = (0..h.block_count).map(|i| {
-        let mixer = LatentMixer {
-            heads: h.head_count[i],
-            kv_rank: latent.rank,
-            plain_dim: latent.plain,
-            rope_dim: latent.rope,
-            v_dim: latent.value,
-            scale,
-            rope: rope.clone(),
-        };
-        let layer = layer(Mixer::Latent(mixer), gated(Activation::Silu));
+        let mixer = latent.mixer(h.head_count[i], latent.scale(), &rope);
+        let layer = layer(mixer, gated(Activation::Silu));
         LayerSpec { residual_scale: DEPTH_SCALE / (h.block_count as f32).sqrt(), ..layer }
     });
     let model = model(h, NormKind::Rms, layers.collect())?;

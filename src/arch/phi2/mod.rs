@@ -2,9 +2,9 @@
 //! everywhere.
 
 use super::family::Family;
-use super::graph::{gelu, plain};
+use super::graph::{gelu, in_parallel, plain};
 use super::{Config, Error, Hparams, Keys, Rules, TensorRule, keys, usual};
-use crate::network::{Activation, LayerNorms, ModelSpec, NormKind, RopeStyle, Tensors, Wiring};
+use crate::network::{Activation, ModelSpec, NormKind, RopeStyle, Tensors};
 
 /// The family's own form of GELU.
 const GELU: Activation = Activation::GeluTanh;
@@ -55,9 +55,6 @@ fn rules(h: &Hparams) -> Vec<TensorRule> {
 fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let activation = gelu(h, GELU)?;
     let mut model = usual::spec_of(h, weights, NormKind::Layer, RopeStyle::Halves, |_| plain(activation), |_, _| {})?;
-    for layer in &mut model.layers {
-        layer.wiring = Wiring::Parallel;
-        layer.norms = LayerNorms::ONE;
-    }
+    model.layers.iter_mut().for_each(in_parallel);
     Ok(model)
 }

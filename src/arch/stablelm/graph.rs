@@ -1,8 +1,8 @@
 //! The graph: layer norms, rotary embedding of halves, SiLU; without a second norm both parts share the first.
 
-use crate::arch::graph::{attention, gated, layer, model, rope};
+use crate::arch::graph::{attention, gated, in_parallel, layer, model, rope};
 use crate::arch::{Error, Hparams, keys};
-use crate::network::{Activation, LayerNorms, Mixer, ModelSpec, NormKind, RopeStyle, Tensors, Wiring};
+use crate::network::{Activation, Mixer, ModelSpec, NormKind, RopeStyle, Tensors};
 
 pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let rope = rope(h, weights, RopeStyle::Halves)?;
@@ -13,8 +13,7 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         mixer.qk_norm = NormKind::Layer;
         let mut block = layer(Mixer::Attention(mixer), gated(Activation::Silu));
         if !weights.has(&format!("blk.{i}.ffn_norm.weight")) {
-            block.wiring = Wiring::Parallel;
-            block.norms = LayerNorms::ONE;
+            in_parallel(&mut block);
         }
         block
     });
