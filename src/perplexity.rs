@@ -3,6 +3,7 @@
 //! The text is cut into chunks of a context each; every chunk starts afresh, with the begin-of-text token in place of
 //! its first where the model wants one; the second half of its positions is scored.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::cpu::{KvType, Part, Rows, Run, Sequence, SequenceOptions};
@@ -153,9 +154,6 @@ pub fn perplexity(
     options: &Options,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Option<Outcome>, Error> {
-    if !model.decoder().has_logits() {
-        return Err(Error::NoLogits);
-    }
     let context = options.context;
     let mut chunks = chunks(model, text, context, false)?;
     chunks.truncate(options.chunks.unwrap_or(usize::MAX));
@@ -164,12 +162,12 @@ pub fn perplexity(
     let mut sums = Scores::default();
     let mut done = 0;
     for group in chunks.chunks((options.batch / context).max(1)) {
-        let mut rows = hidden(model, pool, group, first, options);
+        // Nothing follows a chunk's last token.
+        let mut rows = hidden(model, Run::new(pool), group, first..context - 1, options.batch, options.kv_type);
         let targets: Vec<u32> = group.iter().flat_map(|chunk| &chunk[first + 1..]).copied().collect();
         for (i, nll) in score(model, Run::new(pool), &mut rows, &targets).into_iter().enumerate() {
             if !nll.is_finite() {
-                let scored = context - 1 - first;
-                return Err(Error::NotFinite { chunk: done + i / scored + 1, position: first + i % scored });
+                return Err(not_finite(i, done, first, context));
             }
             sums.add(nll);
         }
@@ -192,8 +190,11 @@ pub fn perplexity(
 /// where the model wants one. `parse_special`: control tokens in the text are such, and not text.
 ///
 /// # Errors
-/// When there is too little text, or it cannot be encoded.
+/// When there is too little text, it cannot be encoded, or the model predicts no tokens.
 pub(crate) fn chunks(model: &Model, text: &str, context: usize, parse_special: bool) -> Result<Vec<Vec<u32>>, Error> {
+    if !model.decoder().has_logits() {
+        return Err(Error::NoLogits);
+    }
     if context < 4 {
         return Err(Error::ContextTooSmall { context });
     }
@@ -215,29 +216,37 @@ pub(crate) fn chunks(model: &Model, text: &str, context: usize, parse_special: b
     Ok(tokens.chunks_exact(context).map(with_bos).collect())
 }
 
-/// What the decoder makes of the positions that have a token to predict, from `first` on, chunk after chunk.
-fn hidden(model: &Model, pool: &Pool, group: &[Vec<u32>], first: usize, options: &Options) -> Vec<f32> {
+/// What the decoder makes of the `positions` of each chunk, chunk after chunk, `[chunks, positions, embedding]`; those behind are
+/// not evaluated. A forward pass takes `batch` tokens: a context longer than that has one chunk in its group, and takes steps.
+pub(crate) fn hidden(
+    model: &Model,
+    run: Run<'_>,
+    group: &[Vec<u32>],
+    positions: Range<usize>,
+    batch: usize,
+    kv_type: KvType,
+) -> Vec<f32> {
     let decoder = model.decoder();
-    let fresh = || decoder.sequence(SequenceOptions { kv_type: options.kv_type, context_length: options.context });
-    let mut sequences: Vec<Sequence> = group.iter().map(|_| fresh()).collect();
+    let (first, length) = (positions.start, positions.end);
+    let fresh = |chunk: &Vec<u32>| decoder.sequence(SequenceOptions { kv_type, context_length: chunk.len() });
+    let mut sequences: Vec<Sequence> = group.iter().map(fresh).collect();
     let mut rows = Vec::new();
-    // Nothing follows a chunk's last token. A context longer than a batch has one chunk in its group, and takes steps.
-    let length = options.context - 1;
-    let step = options.batch.clamp(1, length);
+    let step = batch.clamp(1, length);
     for start in (0..length).step_by(step) {
         let end = (start + step).min(length);
-        let mut parts: Vec<Part<'_>> = sequences
-            .iter_mut()
-            .zip(group)
-            .map(|(sequence, chunk)| Part {
-                sequence,
-                tokens: &chunk[start..end],
-                logits: if end > first { Rows::From(first.saturating_sub(start)) } else { Rows::None },
-            })
-            .collect();
-        rows.extend(decoder.hidden(Run::new(pool), &mut parts));
+        let logits = if end > first { Rows::From(first.saturating_sub(start)) } else { Rows::None };
+        let parts = sequences.iter_mut().zip(group);
+        let mut parts: Vec<Part<'_>> =
+            parts.map(|(sequence, chunk)| Part { sequence, tokens: &chunk[start..end], logits }).collect();
+        rows.extend(decoder.hidden(run, &mut parts));
     }
     rows
+}
+
+/// The error for score `i` of those of the positions from `first` on that have a token to predict, after `done` chunks.
+pub(crate) fn not_finite(i: usize, done: usize, first: usize, context: usize) -> Error {
+    let scored = context - 1 - first;
+    Error::NotFinite { chunk: done + i / scored + 1, position: first + i % scored }
 }
 
 /// The negative log-likelihood of each target, given its row of [`Decoder::hidden`](crate::cpu::Decoder::hidden).

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::prefix_cache::{PrefixCache, common};
+use super::prefix_cache::PrefixCache;
+use super::session::{check_tokens, common};
 use super::updates::{Logprobs, Sender, Signal, Update, Updates, Usage, channel, lock};
 use super::{Error, Event, Generation, GenerationOptions, Sampler, SamplerOptions, SessionOptions, Stop};
 use crate::cpu::{Part, Rows, Run, Sequence, SequenceOptions};
@@ -265,30 +266,24 @@ impl Batcher {
     ///
     /// # Errors
     /// [`Error::NoTokens`], [`Error::UnknownToken`] and [`Error::ContextFull`] for prompts that cannot be evaluated,
-    /// [`Error::QueueFull`], and [`Error::Stopped`].
+    /// [`Error::NoLogits`] for models that predict no tokens, [`Error::QueueFull`], and [`Error::Stopped`].
     pub fn submit(&self, request: Request) -> Result<Updates, Error> {
-        let (needed, context_length) = (request.prompt.len(), self.context_length);
-        if needed == 0 {
-            return Err(Error::NoTokens);
+        let (decoder, context_length) = (self.model.decoder(), self.context_length);
+        if !decoder.has_logits() {
+            return Err(Error::NoLogits);
         }
-        if needed > context_length {
-            return Err(Error::ContextFull { needed, context_length });
-        }
-        let vocab_size = self.model.decoder().vocab_size();
-        if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= vocab_size) {
-            return Err(Error::UnknownToken { token, vocab_size });
-        }
+        check_tokens(decoder, &request.prompt, 0, context_length)?;
         let sampler = Sampler::for_model(request.sampler, self.model.tokenizer());
         let mut generation = Generation::new(self.model.clone(), sampler, request.generation);
         generation.accept_prompt(&request.prompt);
         let (sender, updates) = channel(self.shared.signal.clone());
         let kv_type = self.options.session.kv_type;
         let job = Job {
-            prompt_tokens: needed,
+            prompt_tokens: request.prompt.len(),
             cached_tokens: 0,
             tokens: request.prompt,
             generation,
-            sequence: self.model.decoder().sequence(SequenceOptions { kv_type, context_length }),
+            sequence: decoder.sequence(SequenceOptions { kv_type, context_length }),
             logprobs: request.logprobs,
             salt: request.salt,
             no_cache: request.no_cache,
@@ -361,11 +356,11 @@ impl Worker {
         loop {
             self.forget_cancelled();
             self.admit();
-            self.publish();
+            let bytes = self.make_room();
+            self.publish(bytes);
             if lock(&self.shared.inbox).stopped {
                 return;
             }
-            self.make_room();
             let plan = self.plan();
             if plan.iter().all(|&rows| rows == 0) {
                 // All have ended, or wait for their readers.
@@ -453,16 +448,20 @@ impl Worker {
     }
 
     /// Keeps the budget: forgets stored prefixes, then takes the state of the youngest request, which is computed again when there
-    /// is room for it.
-    fn make_room(&mut self) {
-        while self.bytes() > self.budget {
+    /// is room for it. Returns the bytes that are left.
+    fn make_room(&mut self) -> usize {
+        loop {
+            let bytes = self.bytes();
+            if bytes <= self.budget {
+                return bytes;
+            }
             if self.cache.evict() {
                 continue;
             }
             if self.active.len() < 2 {
-                return;
+                return bytes;
             }
-            let Some(mut job) = self.active.pop() else { return };
+            let Some(mut job) = self.active.pop() else { return bytes };
             job.sequence = self.empty.clone();
             let mut inbox = lock(&self.shared.inbox);
             inbox.status.preempted += 1;
@@ -583,19 +582,18 @@ impl Worker {
             inbox.status.most_tokens = inbox.status.most_tokens.max(job.tokens.len());
             told.push((job.updates, end));
         }
-        self.publish();
+        self.publish(self.bytes());
         told.into_iter().for_each(|(updates, end)| updates.send(end));
     }
 
-    /// Tells what is being done.
-    fn publish(&self) {
+    /// Tells what is being done, with so many bytes of caches.
+    fn publish(&self, bytes: usize) {
         let slot = |job: &Job| SlotStatus {
             slot: job.slot,
             prompt_tokens: job.prompt_tokens,
             answer_tokens: job.generation.tokens().len(),
             is_generating: job.is_generating(),
         };
-        let bytes = self.bytes();
         let mut inbox = lock(&self.shared.inbox);
         inbox.status.active = self.active.iter().map(slot).collect();
         inbox.status.cache_bytes = bytes;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Error;
+use super::session::check_tokens;
 use crate::cpu::{KvType, Part, Rows, Run, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
@@ -78,18 +79,7 @@ impl Embedder {
     /// # Errors
     /// [`Error::NoTokens`], [`Error::ContextFull`] and [`Error::UnknownToken`].
     pub fn check(&self, tokens: &[u32]) -> Result<(), Error> {
-        let (needed, context_length) = (tokens.len(), self.context_length());
-        let vocab_size = self.model.decoder().vocab_size();
-        if tokens.is_empty() {
-            return Err(Error::NoTokens);
-        }
-        if needed > context_length {
-            return Err(Error::ContextFull { needed, context_length });
-        }
-        match tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            Some(&token) => Err(Error::UnknownToken { token, vocab_size }),
-            None => Ok(()),
-        }
+        check_tokens(self.model.decoder(), tokens, 0, self.context_length())
     }
 
     /// The embedding of each text, `[length]`; without pooling, the hidden state of each of its tokens, `[tokens, length]`.

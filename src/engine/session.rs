@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Error;
-use crate::cpu::{KvType, Part, Rows, Run, Sequence, SequenceOptions};
+use crate::cpu::{Decoder, KvType, Part, Rows, Run, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 
@@ -81,7 +81,7 @@ impl Session {
         tokens: &[u32],
         keep_going: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Option<(Vec<f32>, usize)>, Error> {
-        let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        let common = common(&self.tokens, tokens);
         // The last token is evaluated again when all are known: its logits are what is asked for.
         let kept = common.min(tokens.len().saturating_sub(1));
         if kept < self.tokens.len() {
@@ -95,7 +95,7 @@ impl Session {
     /// How many of `tokens` [`Self::advance_to`] would evaluate.
     #[must_use]
     pub fn missing(&self, tokens: &[u32]) -> usize {
-        let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        let common = common(&self.tokens, tokens);
         tokens.len() - common.min(tokens.len().saturating_sub(1))
     }
 
@@ -156,21 +156,11 @@ impl Session {
     }
 
     fn check(&self, tokens: &[u32]) -> Result<(), Error> {
-        if !self.model.decoder().has_logits() {
+        let decoder = self.model.decoder();
+        if !decoder.has_logits() {
             return Err(Error::NoLogits);
         }
-        if tokens.is_empty() {
-            return Err(Error::NoTokens);
-        }
-        let needed = self.tokens.len() + tokens.len();
-        if needed > self.context_length {
-            return Err(Error::ContextFull { needed, context_length: self.context_length });
-        }
-        let vocab_size = self.model.decoder().vocab_size();
-        match tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            Some(&token) => Err(Error::UnknownToken { token, vocab_size }),
-            None => Ok(()),
-        }
+        check_tokens(decoder, tokens, self.tokens.len(), self.context_length)
     }
 
     fn forward(&mut self, tokens: &[u32], logits: Rows) -> Vec<f32> {
@@ -179,4 +169,28 @@ impl Session {
         self.tokens.extend_from_slice(tokens);
         out
     }
+}
+
+/// Fails where a sequence of `held` tokens cannot be gone on with by `tokens`.
+///
+/// # Errors
+/// [`Error::NoTokens`], [`Error::ContextFull`] and [`Error::UnknownToken`].
+pub(super) fn check_tokens(decoder: &Decoder, tokens: &[u32], held: usize, context_length: usize) -> Result<(), Error> {
+    if tokens.is_empty() {
+        return Err(Error::NoTokens);
+    }
+    let needed = held + tokens.len();
+    if needed > context_length {
+        return Err(Error::ContextFull { needed, context_length });
+    }
+    let vocab_size = decoder.vocab_size();
+    match tokens.iter().find(|&&token| token as usize >= vocab_size) {
+        Some(&token) => Err(Error::UnknownToken { token, vocab_size }),
+        None => Ok(()),
+    }
+}
+
+/// Number of tokens that both begin with.
+pub(super) fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

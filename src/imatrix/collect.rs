@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use super::{Entry, Error, ImportanceMatrix};
-use crate::cpu::{Inputs, KvType, Observer, Part, Rows, Run, Sequence, SequenceOptions};
+use crate::cpu::{Inputs, KvType, Observer, Run};
 use crate::gguf::TensorInfo;
 use crate::kernels::Pool;
 use crate::model::Model;
@@ -130,15 +130,14 @@ impl<'a> Collector<'a> {
         }
         let group = &self.chunks[self.done..end];
         let run = Run { pool: self.pool, observer: Some(&self.sums) };
-        let rows = self.hidden(run, group);
+        let (context, batch) = (self.options.context, self.options.batch);
+        let rows = perplexity::hidden(self.model, run, group, 0..context, batch, self.options.kv_type);
         let output = self.options.process_output && self.sums.wanted.contains_key("output.weight");
         if output || self.options.perplexity {
             let scores = self.score(if output { run } else { Run::new(self.pool) }, group, rows, output);
             for (i, nll) in scores.into_iter().enumerate() {
                 if !nll.is_finite() {
-                    let scored = self.options.context - 1 - self.first_scored();
-                    let (chunk, position) = (self.done + i / scored + 1, self.first_scored() + i % scored);
-                    return Err(perplexity::Error::NotFinite { chunk, position }.into());
+                    return Err(perplexity::not_finite(i, self.done, self.first_scored(), context).into());
                 }
                 if self.options.perplexity {
                     self.scores.add(nll);
@@ -163,26 +162,6 @@ impl<'a> Collector<'a> {
     /// The first position whose prediction counts for the perplexity.
     fn first_scored(&self) -> usize {
         self.options.context / 2
-    }
-
-    /// What the decoder makes of all positions, chunk after chunk, `[chunks, context, embedding]`.
-    fn hidden(&self, run: Run<'_>, group: &[Vec<u32>]) -> Vec<f32> {
-        let (decoder, context) = (self.model.decoder(), self.options.context);
-        let fresh = || decoder.sequence(SequenceOptions { kv_type: self.options.kv_type, context_length: context });
-        let mut sequences: Vec<Sequence> = group.iter().map(|_| fresh()).collect();
-        let mut rows = Vec::new();
-        // A context longer than a batch has one chunk in its group, and takes steps.
-        let step = self.options.batch.clamp(1, context);
-        for start in (0..context).step_by(step) {
-            let end = (start + step).min(context);
-            let mut parts: Vec<Part<'_>> = sequences
-                .iter_mut()
-                .zip(group)
-                .map(|(sequence, chunk)| Part { sequence, tokens: &chunk[start..end], logits: Rows::From(0) })
-                .collect();
-            rows.extend(decoder.hidden(run, &mut parts));
-        }
-        rows
     }
 
     /// The negative log-likelihoods of the tokens that the second half of each chunk predicts. With `all`, also the other

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
-use gguf::engine::{Embedder, EmbeddingOptions};
+use gguf::engine::{Batcher, BatcherOptions, Embedder, EmbeddingOptions, Request, Session, SessionOptions};
 use gguf::gguf::Reader;
+use gguf::imatrix::{self, Collector, ImportanceMatrix};
 use gguf::kernels::Pool;
 use gguf::model::Model;
 use gguf::network::Pooling;
+use gguf::perplexity::{self, perplexity};
 use gguf::tokenizer::EncodeOptions;
 use serde_json::Value as Json;
 
@@ -138,8 +140,19 @@ fn an_encoder_predicts_no_tokens() {
     let reader: Reader = convert(&from, &folder.path("bert.gguf"));
     let model = Arc::new(Model::from_reader(&reader).expect("a model"));
     assert!(!model.decoder().has_logits() && !model.decoder().is_causal());
-    let mut session =
-        gguf::engine::Session::new(model, Arc::new(Pool::new(1)), gguf::engine::SessionOptions::default());
-    let error = session.evaluate(&[2, 3], &mut |_| true).expect_err("no logits");
-    assert_eq!(error.to_string(), "the model makes embeddings: it predicts no tokens");
+    let pool = Arc::new(Pool::new(1));
+    let mut session = Session::new(model.clone(), pool.clone(), SessionOptions::default());
+    let batcher = Batcher::new(model.clone(), pool.clone(), BatcherOptions::default());
+    let text = "a text ".repeat(100);
+    let perplexity = perplexity(&model, &pool, &text, &perplexity::Options::default(), &mut |_| true).map(drop);
+    let (base, options) = (ImportanceMatrix::new(512), imatrix::Options::default());
+    let collector = Collector::new(&model, &pool, reader.tensors(), (&text, None), &base, options);
+    for error in [
+        session.evaluate(&[2, 3], &mut |_| true).expect_err("no logits").to_string(),
+        batcher.submit(Request { prompt: vec![2, 3], ..Request::default() }).err().expect("no logits").to_string(),
+        perplexity.expect_err("no logits").to_string(),
+        collector.err().expect("no logits").to_string(),
+    ] {
+        assert_eq!(error, "the model makes embeddings: it predicts no tokens");
+    }
 }
