@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::ValueEnum;
 use gguf::engine::{Embedder, EmbeddingOptions};
 use gguf::network::Pooling;
 use gguf::printable::printable_path;
 use gguf::tokenizer::EncodeOptions;
 use serde_json::json;
 
-use crate::{model_args, model_args::RunArgs, outputs};
+use crate::model_args::{self, PoolingArg, RunArgs, pooling_name};
+use crate::outputs;
 
 /// Turns texts into vectors: those of texts that mean the same point the same way.
 ///
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     file: Option<PathBuf>,
     /// How the hidden states of a text become one vector [default: what the file says]
     #[arg(long, value_name = "KIND")]
-    pooling: Option<Kind>,
+    pooling: Option<PoolingArg>,
     /// Do not bring vectors to length 1
     #[arg(long)]
     no_normalize: bool,
@@ -56,40 +56,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// [`Pooling`], as options spell it.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
-    /// The mean of all tokens
-    Mean,
-    /// The first token
-    Cls,
-    /// The last token
-    Last,
-    /// No pooling: a vector for each token
-    None,
-}
-
-impl Kind {
-    fn pooling(self) -> Pooling {
-        match self {
-            Self::Mean => Pooling::Mean,
-            Self::Cls => Pooling::Cls,
-            Self::Last => Pooling::Last,
-            Self::None => Pooling::None,
-        }
-    }
-}
-
-fn pooling_name(pooling: Pooling) -> &'static str {
-    match pooling {
-        Pooling::None => "none",
-        Pooling::Mean => "mean",
-        Pooling::Cls => "cls",
-        Pooling::Last => "last",
-        Pooling::Rank => "rank",
-    }
-}
-
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(raw) = &args.raw {
         // Before the work, which may be long.
@@ -99,7 +65,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let name = model_args::short_name(Some(&args.model));
     let texts = texts(args)?;
     let options = EmbeddingOptions {
-        pooling: args.pooling.map(Kind::pooling),
+        pooling: args.pooling.map(PoolingArg::pooling),
         normalize: !args.no_normalize,
         kv_type: args.run.kv_type,
     };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use gguf::bytes::Bytes;
 use gguf::convert::{Conversion, Folder, Options, OutputType};
@@ -15,6 +16,7 @@ use gguf::files;
 use gguf::gguf::Reader;
 use gguf::kernels::{Isa, Pool};
 use gguf::model::{Loading, Model};
+use gguf::network::Pooling;
 use gguf::printable::printable_path;
 use gguf::stores::{Layers, Located, Places, Store};
 use gguf::tokenizer::Tokenizer;
@@ -31,6 +33,41 @@ pub(crate) struct RunArgs {
     /// Where weights are held: in the mapped file, or copied to memory
     #[arg(long, value_name = "MODE", default_value = "mmap", value_parser = parse_loading)]
     pub(crate) load: Loading,
+}
+
+/// [`Pooling`], as options spell it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PoolingArg {
+    /// The mean of all tokens
+    Mean,
+    /// The first token
+    Cls,
+    /// The last token
+    Last,
+    /// No pooling: a vector for each token
+    None,
+}
+
+impl PoolingArg {
+    pub(crate) fn pooling(self) -> Pooling {
+        match self {
+            Self::Mean => Pooling::Mean,
+            Self::Cls => Pooling::Cls,
+            Self::Last => Pooling::Last,
+            Self::None => Pooling::None,
+        }
+    }
+}
+
+/// Its name, as options spell it.
+pub(crate) fn pooling_name(pooling: Pooling) -> &'static str {
+    match pooling {
+        Pooling::None => "none",
+        Pooling::Mean => "mean",
+        Pooling::Cls => "cls",
+        Pooling::Last => "last",
+        Pooling::Rank => "rank",
+    }
 }
 
 fn parse_kv_type(text: &str) -> Result<KvType, String> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use gguf::cpu::SequenceOptions;
-use gguf::engine::{Batcher, BatcherOptions, SessionOptions};
+use gguf::engine::{Batcher, BatcherOptions, EmbeddingOptions, SessionOptions};
 use gguf::gguf::Reader;
 use gguf::kernels::Pool;
 use gguf::model::Model;
@@ -17,10 +17,10 @@ use gguf::stores::Store;
 
 use crate::chat::SamplingArgs;
 use crate::interrupt::Catching;
-use crate::model_args::{self, RunArgs};
+use crate::model_args::{self, PoolingArg, RunArgs};
 use crate::units;
 
-/// Serves models over HTTP, as OpenAI, llama-server and Ollama do: any client of theirs works.
+/// Serves models over HTTP, as OpenAI, Anthropic, llama-server and Ollama do: any client of theirs works.
 ///
 /// Many requests are computed at once, and each gets the text that it would get alone. Routes, fields and limits are listed in
 /// docs/serving.md. Ctrl-C lets the requests under way end, for half a minute; a second one ends at once.
@@ -79,6 +79,9 @@ pub(crate) struct Args {
     /// Most tokens of an answer where a request does not say
     #[arg(long, short = 'n', value_name = "N", aliases = ["n-predict", "predict"])]
     max_tokens: Option<u32>,
+    /// How embeddings are made of hidden states [default: what the file says]
+    #[arg(long, value_name = "KIND")]
+    pooling: Option<PoolingArg>,
     #[command(flatten)]
     run: RunArgs,
     /// Tell of each request on standard error: method, path, status, time
@@ -196,7 +199,16 @@ fn load(
     let batcher = Batcher::new(model, pool.clone(), options);
     let sampler = args.sampling.options(batcher.model().metadata())?;
     let path = (reader.path() != Path::new(model_args::EMBEDDED)).then(|| reader.path().to_owned());
-    let usual = Usual { sampler, seed: args.sampling.seed(), max_tokens: args.max_tokens.map(|n| n as usize) };
+    let usual = Usual {
+        sampler,
+        seed: args.sampling.seed(),
+        max_tokens: args.max_tokens.map(|n| n as usize),
+        embedding: EmbeddingOptions {
+            pooling: args.pooling.map(PoolingArg::pooling),
+            kv_type: args.run.kv_type,
+            ..EmbeddingOptions::default()
+        },
+    };
     Ok(ServedModel::new(id, aliases, path, template, usual, batcher)?)
 }
 
@@ -223,6 +235,14 @@ fn longest(model: &Model, args: &Args, wanted: usize, bytes: usize) -> usize {
 
 fn describe(model: &ServedModel) -> String {
     let batcher = model.batcher();
+    if !batcher.model().decoder().has_logits() {
+        let (name, weights) = (printable(model.id()), units::bytes(batcher.model().weight_bytes()));
+        let length = batcher.model().decoder().embedding_length();
+        return format!(
+            "{name}: {weights} of weights, embeddings of {length} numbers, context {}",
+            batcher.context_length()
+        );
+    }
     format!(
         "{}: {} of weights, context {}, {} requests at once, up to {} of caches",
         printable(model.id()),

@@ -106,7 +106,8 @@ impl Decoder {
 
     /// Runs the parts' tokens and returns the wanted logits, `[rows, vocab]`, part after part.
     ///
-    /// The numbers are the same however a sequence is split into calls, parts and threads.
+    /// The numbers are the same however a sequence is split into calls, parts and threads. There are none of a pass that
+    /// [`Run::stop`] has ended.
     ///
     /// # Panics
     /// When a part is empty, a token is outside the vocabulary, a position outside [`Self::learned_positions`], the model
@@ -144,6 +145,9 @@ impl Decoder {
             batch.layer_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
         }
         for (i, layer) in self.layers.iter().enumerate() {
+            if run.stop.is_some_and(|stop| stop()) {
+                return Vec::new();
+            }
             batch.leaving = Some(&*wanted).filter(|wanted| i == self.last_memory && wanted.len() < batch.rows());
             layer.apply(&mut batch, &mut x);
             if x.is_empty() {

@@ -9,6 +9,9 @@ pub struct Run<'a> {
     pub pool: &'a Pool,
     /// Sees the input of every product with a tensor of the model.
     pub observer: Option<&'a dyn Observer>,
+    /// Asked before each layer: the pass ends there when it says so. A pass that was stopped gives no rows, and its sequences are of
+    /// no further use.
+    pub stop: Option<&'a (dyn Fn() -> bool + Sync)>,
 }
 
 /// Sees what goes into the products of a forward pass: what an importance matrix is made of.
@@ -43,6 +46,6 @@ impl<'a> Run<'a> {
     /// A run that nothing observes.
     #[must_use]
     pub fn new(pool: &'a Pool) -> Self {
-        Self { pool, observer: None }
+        Self { pool, observer: None, stop: None }
     }
 }

@@ -5,6 +5,7 @@
 //! has a sampler of its own. So requests may come and go, share states with earlier ones, and lose theirs when memory is short.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ use crate::model::Model;
 
 /// How long a step may take that holds up the answers of others.
 const STEP: Duration = Duration::from_millis(150);
+/// How long a layer may take when a step holds up nobody: a request that is given up ends between two layers.
+const LAYER: Duration = Duration::from_millis(150);
 /// Rows of prompts in a step, at least.
 const LEAST_ROWS: usize = 16;
 /// Tokens that a request waits for another to read rather than read them as well.
@@ -143,6 +146,11 @@ impl Job {
         }
     }
 
+    fn tell_progress(&self) {
+        let (done, cached, total) = (self.sequence.len(), self.cached_tokens, self.prompt_tokens);
+        self.updates.send(Update::Reading { done, cached, total });
+    }
+
     fn is_generating(&self) -> bool {
         self.answering.is_some() && self.pending() == 1
     }
@@ -196,6 +204,7 @@ struct Inbox {
 /// ```
 pub struct Batcher {
     model: Arc<Model>,
+    pool: Arc<Pool>,
     shared: Arc<Shared>,
     context_length: usize,
     options: BatcherOptions,
@@ -213,7 +222,7 @@ impl Batcher {
         let budget = options.cache_bytes.max(empty.bytes_at(context_length));
         let worker = Worker {
             model: model.clone(),
-            pool,
+            pool: pool.clone(),
             shared: shared.clone(),
             most_rows: options.session.batch_size.max(1),
             parallel: options.parallel.max(1),
@@ -228,13 +237,19 @@ impl Batcher {
         let thread = std::thread::Builder::new().name("batcher".to_owned()).spawn(move || worker.run());
         // Without a thread every request is told that the engine has stopped.
         lock(&shared.inbox).stopped = thread.is_err();
-        Self { model, shared, context_length, options, thread: thread.ok() }
+        Self { model, pool, shared, context_length, options, thread: thread.ok() }
     }
 
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// The threads that compute.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     /// Most tokens of a request, prompt and answer.
@@ -413,6 +428,7 @@ impl Worker {
                 job.began = Some(Instant::now());
                 job.cached_tokens = job.sequence.len();
                 lock(&shared.inbox).status.cached_tokens += job.cached_tokens as u64;
+                job.tell_progress();
             }
             job.slot = (0..).find(|slot| self.active.iter().all(|other| other.slot != *slot)).unwrap_or(0);
             self.active.push(job);
@@ -473,7 +489,10 @@ impl Worker {
     fn plan(&self) -> Vec<usize> {
         let ready = |job: &&Job| job.updates.has_room();
         let generating = self.active.iter().filter(ready).filter(|job| job.is_generating()).count();
-        let mut left = if generating == 0 { self.most_rows } else { self.prompt_rows() };
+        #[allow(clippy::cast_precision_loss, reason = "a model has few layers")]
+        let layers = self.model.hparams().block_count.max(1) as f64;
+        let time = if generating == 0 { LAYER.mul_f64(layers) } else { STEP };
+        let mut left = self.prompt_rows(time);
         let rows = |job: &Job| {
             if !job.updates.has_room() {
                 return 0;
@@ -488,10 +507,10 @@ impl Worker {
         self.active.iter().map(rows).collect()
     }
 
-    /// Rows of prompts that a step has time for.
+    /// Rows of prompts that a step of so much time has room for.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
-    fn prompt_rows(&self) -> usize {
-        let rows = STEP.as_secs_f64() / self.row_seconds.max(1e-9);
+    fn prompt_rows(&self, time: Duration) -> usize {
+        let rows = time.as_secs_f64() / self.row_seconds.max(1e-9);
         #[allow(clippy::cast_precision_loss, reason = "hundreds")]
         let rows = rows.clamp(LEAST_ROWS.min(self.most_rows) as f64, self.most_rows as f64);
         rows as usize
@@ -503,15 +522,27 @@ impl Worker {
         let reading = self.active.iter().zip(plan).filter(|(job, _)| !job.is_generating());
         let read: usize = reading.map(|(_, rows)| *rows).sum();
         let goals: Vec<usize> = self.active.iter().map(Job::goal).collect();
-        let mut parts = Vec::new();
+        let (mut parts, mut readers) = (Vec::new(), Vec::new());
         for (job, &rows) in self.active.iter_mut().zip(plan).filter(|(_, rows)| **rows > 0) {
             let done = job.sequence.len();
             let tokens = &job.tokens[done..done + rows];
             let logits = if done + rows == job.tokens.len() { Rows::Last } else { Rows::None };
             parts.push(Part { sequence: &mut job.sequence, tokens, logits });
+            readers.push(&job.updates);
         }
-        let mut logits = self.model.decoder().forward(Run::new(&self.pool), &mut parts);
+        let stopped = AtomicBool::new(false);
+        // A sequence that was left in the middle of a step is of no use: the step ends early when none is wanted any more.
+        let stop = || {
+            let given_up = readers.iter().all(|updates| !updates.is_open());
+            stopped.fetch_or(given_up, Ordering::Relaxed);
+            given_up
+        };
+        let run = Run { stop: Some(&stop), ..Run::new(&self.pool) };
+        let mut logits = self.model.decoder().forward(run, &mut parts);
         drop(parts);
+        if stopped.into_inner() {
+            return;
+        }
         self.count(plan, read, start.elapsed());
         let mut rows = logits.chunks_exact_mut(self.model.decoder().vocab_size());
         let (mut answered, mut ended) = (0, Vec::new());
@@ -526,8 +557,7 @@ impl Worker {
             let row = if planned > 0 && job.pending() == 0 { rows.next() } else { None };
             let Some(row) = row else {
                 if planned > 0 && job.answering.is_none() {
-                    let (done, total) = (job.sequence.len(), job.prompt_tokens);
-                    job.updates.send(Update::Reading { done, total });
+                    job.tell_progress();
                 }
                 self.active.push(job);
                 continue;

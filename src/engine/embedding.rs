@@ -1,4 +1,4 @@
-//! Embeddings: one vector a text, pooled from the hidden states of its tokens. Called by `gguf embed`.
+//! Embeddings: one vector a text, pooled from the hidden states of its tokens. Called by `gguf embed` and the server.
 
 use std::sync::Arc;
 
@@ -89,6 +89,19 @@ impl Embedder {
     /// As [`Self::check`], for the first text that cannot be embedded; [`Error::NotANumber`] when the model computes what is
     /// none.
     pub fn embed<T: AsRef<[u32]>>(&self, texts: &[T]) -> Result<Vec<Vec<f32>>, Error> {
+        self.embed_until(texts, &|| false)
+    }
+
+    /// As [`Self::embed`], until `stop`, which is asked before each layer of a pass.
+    ///
+    /// # Errors
+    /// As [`Self::embed`], and [`Error::Cancelled`] when it was stopped.
+    pub fn embed_until<T: AsRef<[u32]>>(
+        &self,
+        texts: &[T],
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let run = Run { stop: Some(stop), ..Run::new(&self.pool) };
         texts.iter().try_for_each(|text| self.check(text.as_ref()))?;
         let mut vectors = Vec::with_capacity(texts.len());
         let mut rest = texts;
@@ -102,9 +115,9 @@ impl Embedder {
             let (now, later) = rest.split_at(count);
             rest = later;
             if count == 1 && self.model.decoder().is_causal() {
-                vectors.push(self.by_pieces(now[0].as_ref()));
+                vectors.push(self.by_pieces(run, now[0].as_ref())?);
             } else {
-                vectors.extend(self.together(now));
+                vectors.extend(self.together(run, now)?);
             }
         }
         for vector in &mut vectors {
@@ -112,20 +125,20 @@ impl Embedder {
                 return Err(Error::NotANumber);
             }
             if self.normalize {
-                vector.chunks_exact_mut(self.length()).for_each(normalize);
+                vector.chunks_exact_mut(self.length()).for_each(to_unit_length);
             }
         }
         Ok(vectors)
     }
 
     /// The vectors of texts that are evaluated in one pass.
-    fn together<T: AsRef<[u32]>>(&self, texts: &[T]) -> Vec<Vec<f32>> {
+    fn together<T: AsRef<[u32]>>(&self, run: Run<'_>, texts: &[T]) -> Result<Vec<Vec<f32>>, Error> {
         let mut sequences: Vec<Sequence> = texts.iter().map(|text| self.sequence(text.as_ref().len())).collect();
         let parts = sequences.iter_mut().zip(texts);
         let rows = self.rows();
         let mut parts: Vec<_> =
             parts.map(|(sequence, text)| Part { sequence, tokens: text.as_ref(), logits: rows }).collect();
-        let states = self.model.decoder().normed(Run::new(&self.pool), &mut parts);
+        let states = self.states(run, &mut parts)?;
         let mut rest = &states[..];
         let vectors = texts.iter().map(|text| {
             let rows = if rows == Rows::Last { 1 } else { text.as_ref().len() };
@@ -135,18 +148,24 @@ impl Embedder {
             pooled.add(own);
             pooled.finish()
         });
-        vectors.collect()
+        Ok(vectors.collect())
+    }
+
+    /// Hidden states of a pass; an error when it was stopped.
+    fn states(&self, run: Run<'_>, parts: &mut [Part<'_>]) -> Result<Vec<f32>, Error> {
+        let states = self.model.decoder().normed(run, parts);
+        if states.is_empty() { Err(Error::Cancelled) } else { Ok(states) }
     }
 
     /// The vector of a text whose tokens see none after them: piece by piece, however long it is.
-    fn by_pieces(&self, tokens: &[u32]) -> Vec<f32> {
+    fn by_pieces(&self, run: Run<'_>, tokens: &[u32]) -> Result<Vec<f32>, Error> {
         let mut sequence = self.sequence(tokens.len());
         let mut pooled = Pooled::new(self.pooling, self.length());
         for piece in tokens.chunks(BATCH) {
             let mut parts = [Part { sequence: &mut sequence, tokens: piece, logits: self.rows() }];
-            pooled.add(&self.model.decoder().normed(Run::new(&self.pool), &mut parts));
+            pooled.add(&self.states(run, &mut parts)?);
         }
-        pooled.finish()
+        Ok(pooled.finish())
     }
 
     fn rows(&self) -> Rows {
@@ -198,7 +217,7 @@ impl Pooled {
 
 /// Brings a vector to length 1; one of zeros stays.
 #[allow(clippy::cast_possible_truncation, reason = "rounded at last")]
-fn normalize(vector: &mut [f32]) {
+pub fn to_unit_length(vector: &mut [f32]) {
     let square: f64 = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
     if square > 0.0 {
         let factor = (1.0 / square.sqrt()) as f32;

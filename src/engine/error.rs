@@ -41,6 +41,9 @@ pub enum Error {
         /// How many.
         waiting: usize,
     },
+    /// Nobody waits for the result any more.
+    #[error("cancelled")]
+    Cancelled,
     /// The thread that computes has ended.
     #[error("the engine has stopped")]
     Stopped,

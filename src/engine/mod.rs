@@ -15,7 +15,7 @@ mod updates;
 
 pub use batcher::{Batcher, BatcherOptions, BatcherStatus, Request, SlotStatus};
 pub use chat::{Chat, ChatEvent, ChatOptions, Note, WhenFull};
-pub use embedding::{Embedder, EmbeddingOptions};
+pub use embedding::{Embedder, EmbeddingOptions, to_unit_length};
 pub use error::Error;
 pub use generation::{Answer, Event, Generation, GenerationOptions, Progress, Stop};
 pub use sampler::{SETTINGS, Sampler, SamplerOptions, Setting, likeliest};

@@ -39,10 +39,12 @@ pub struct Usage {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Update {
-    /// A part of the prompt has been evaluated.
+    /// The prompt's turn has come, or a part of it has been evaluated.
     Reading {
         /// Tokens that are evaluated or were known.
         done: usize,
+        /// Those of them that were known from an earlier request.
+        cached: usize,
         /// Tokens of the prompt.
         total: usize,
     },
@@ -230,7 +232,7 @@ mod tests {
     fn progress_is_told_once_and_a_full_channel_has_no_room() {
         let (sender, mut updates) = channel(Arc::default());
         for done in 0..3 {
-            sender.send(Update::Reading { done, total: 3 });
+            sender.send(Update::Reading { done, cached: 0, total: 3 });
         }
         assert!(matches!(updates.next(), Some(Update::Reading { done: 2, .. })));
         let token = || Update::Token { token: 1, text: String::new(), logprobs: None };

@@ -129,7 +129,7 @@ impl<'a> Collector<'a> {
             return Ok(false);
         }
         let group = &self.chunks[self.done..end];
-        let run = Run { pool: self.pool, observer: Some(&self.sums) };
+        let run = Run { observer: Some(&self.sums), ..Run::new(self.pool) };
         let (context, batch) = (self.options.context, self.options.batch);
         let rows = perplexity::hidden(self.model, run, group, 0..context, batch, self.options.kv_type);
         let output = self.options.process_output && self.sums.wanted.contains_key("output.weight");

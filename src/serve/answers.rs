@@ -26,8 +26,8 @@ pub(super) type Tokens = Vec<(u32, Option<Logprobs>)>;
 
 /// What has happened to a choice.
 pub(super) enum News {
-    /// A part of its prompt has been read, up to this token of so many.
-    Reading { done: usize, total: usize },
+    /// Of its prompt, so many tokens have been read or were known.
+    Reading { done: usize, cached: usize, total: usize },
     /// Text, of its thinking and of its answer, and the tokens that it came from.
     Text { thinking: String, text: String, tokens: Tokens },
     /// It has ended.
@@ -193,7 +193,7 @@ impl Choice {
 
     fn take(&mut self, update: Update) {
         match update {
-            Update::Reading { done, total } => self.ready.push_back(News::Reading { done, total }),
+            Update::Reading { done, cached, total } => self.ready.push_back(News::Reading { done, cached, total }),
             Update::Token { token, text, logprobs } => {
                 self.held.push((token, logprobs));
                 self.add(&text, false);

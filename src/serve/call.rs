@@ -7,10 +7,13 @@ use serde_json::{Map, Value as Json};
 
 use super::failure::Failure;
 use super::models::Models;
+use super::stored::Responses;
 
 /// A request whose sender may ask, and whose body has come.
 pub(super) struct Call {
     pub(super) models: Arc<Models>,
+    /// Those that later requests go on from.
+    pub(super) responses: Arc<Responses>,
     /// What follows the path of a route that ends with `/*`.
     pub(super) rest: String,
     pub(super) body: Bytes,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::answers::{Answers, Ending, Question, Tokens, Whole};
+use super::blocking::blocking;
 use super::call::Call;
 use super::failure::Failure;
 use super::fields::Fields;
 use super::models::ServedModel;
-use super::openai::{Head, LIMITS, Wants, blocking, stream};
+use super::openai::{Head, LIMITS, Wants, stream};
 use super::reply::{Form, Reply, Sink};
 use super::settings::{MOST_CHOICES, Settings};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
@@ -19,32 +20,12 @@ const MOST_PROMPTS: usize = 256;
 /// OpenAI's length of a completion where a request does not say.
 const USUAL_TOKENS: usize = 16;
 
-/// The prompts of a request: a text, tokens, a mixture of both, or an array of such. Texts begin as texts of the model do, and the
-/// control tokens that they spell out are control tokens.
+/// The prompts of a request; the control tokens that they spell out are control tokens.
 pub(super) async fn prompts(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Vec<Vec<u32>>, Failure> {
     let prompt = fields.get("prompt").ok_or_else(|| Failure::field("prompt", "is needed"))?.clone();
     let model = model.clone();
-    blocking(move || read_prompts(model.batcher().model().tokenizer(), &prompt)).await
-}
-
-fn read_prompts(tokenizer: &Tokenizer, prompt: &Json) -> Result<Vec<Vec<u32>>, Failure> {
-    let items = match prompt {
-        Json::Array(items) => items,
-        Json::String(_) => return Ok(vec![read_prompt(tokenizer, std::slice::from_ref(prompt))?]),
-        _ => return Err(Failure::field("prompt", "must be a string or an array")),
-    };
-    if items.len() > MOST_PROMPTS && items.iter().any(|item| !item.is_number()) {
-        return Err(Failure::field("prompt", format!("must not be more than {MOST_PROMPTS} prompts")));
-    }
-    // Numbers make one prompt, alone or among texts; without them, each item is one.
-    if items.is_empty() || items.iter().any(Json::is_number) {
-        return Ok(vec![read_prompt(tokenizer, items)?]);
-    }
-    let one = |item: &Json| match item {
-        Json::Array(items) => read_prompt(tokenizer, items),
-        _ => read_prompt(tokenizer, std::slice::from_ref(item)),
-    };
-    items.iter().map(one).collect()
+    let field = PromptField { name: "prompt", most: MOST_PROMPTS, parse_special: true };
+    blocking(move || field.read(model.batcher().model().tokenizer(), &prompt)).await
 }
 
 /// A token of the vocabulary, by its id.
@@ -53,25 +34,55 @@ pub(super) fn known_token(tokenizer: &Tokenizer, id: &Json) -> Option<u32> {
     id.filter(|id| (*id as usize) < tokenizer.vocab_size())
 }
 
-fn read_prompt(tokenizer: &Tokenizer, pieces: &[Json]) -> Result<Vec<u32>, Failure> {
-    let mut tokens = Vec::new();
-    for (i, piece) in pieces.iter().enumerate() {
-        match piece {
-            Json::String(text) => {
-                let options = EncodeOptions { add_special: i == 0, parse_special: true };
-                tokens.extend(tokenizer.encode(text, options).map_err(|error| Failure::field("prompt", error))?);
-            }
-            _ => {
-                tokens.push(
-                    known_token(tokenizer, piece).ok_or_else(|| Failure::field("prompt", "contains invalid tokens"))?,
-                );
+/// A field with prompts or other texts: a text, tokens, a mixture of both, or an array of such. Texts begin and end as texts of the
+/// model do.
+#[derive(Clone, Copy)]
+pub(super) struct PromptField {
+    pub(super) name: &'static str,
+    /// The most of them.
+    pub(super) most: usize,
+    /// Control tokens that texts spell out are control tokens.
+    pub(super) parse_special: bool,
+}
+
+impl PromptField {
+    /// The tokens of each.
+    pub(super) fn read(self, tokenizer: &Tokenizer, value: &Json) -> Result<Vec<Vec<u32>>, Failure> {
+        let items = match value {
+            Json::Array(items) => items,
+            Json::String(_) => return Ok(vec![self.read_one(tokenizer, std::slice::from_ref(value))?]),
+            _ => return Err(Failure::field(self.name, "must be a string or an array")),
+        };
+        if items.len() > self.most && items.iter().any(|item| !item.is_number()) {
+            return Err(Failure::field(self.name, format!("must not have more than {} items", self.most)));
+        }
+        // Numbers make one prompt, alone or among texts; without them, each item is one.
+        if items.is_empty() || items.iter().any(Json::is_number) {
+            return Ok(vec![self.read_one(tokenizer, items)?]);
+        }
+        let one = |item: &Json| match item {
+            Json::Array(items) => self.read_one(tokenizer, items),
+            _ => self.read_one(tokenizer, std::slice::from_ref(item)),
+        };
+        items.iter().map(one).collect()
+    }
+
+    fn read_one(self, tokenizer: &Tokenizer, pieces: &[Json]) -> Result<Vec<u32>, Failure> {
+        let mut tokens = Vec::new();
+        for (i, piece) in pieces.iter().enumerate() {
+            if let Json::String(text) = piece {
+                let options = EncodeOptions { add_special: i == 0, parse_special: self.parse_special };
+                tokens.extend(tokenizer.encode(text, options).map_err(|error| Failure::field(self.name, error))?);
+            } else {
+                let token = known_token(tokenizer, piece);
+                tokens.push(token.ok_or_else(|| Failure::field(self.name, "contains invalid tokens"))?);
             }
         }
+        if tokens.is_empty() {
+            return Err(Failure::field(self.name, "must not be empty"));
+        }
+        Ok(tokens)
     }
-    if tokens.is_empty() {
-        return Err(Failure::field("prompt", "must not be empty"));
-    }
-    Ok(tokens)
 }
 
 /// `POST /v1/completions`.

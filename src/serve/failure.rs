@@ -9,6 +9,8 @@ use crate::engine;
 pub(super) enum Dialect {
     /// OpenAI's, and llama-server's, which has taken it over.
     OpenAi,
+    /// Anthropic's.
+    Anthropic,
     /// Ollama's.
     Ollama,
 }
@@ -55,6 +57,10 @@ impl Failure {
         Self { code: Some("model_not_found"), param: Some("model".to_owned()), ..error }
     }
 
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(404, "not_found_error", message)
+    }
+
     pub(super) fn no_route(path: &str) -> Self {
         Self::new(404, "not_found_error", format!("no such route: {path}"))
     }
@@ -85,10 +91,28 @@ impl Failure {
         Self::new(500, "server_error", message)
     }
 
+    /// Anthropic's `type`.
+    fn anthropic_kind(&self) -> &'static str {
+        match self.status {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            503 => "overloaded_error",
+            500.. => "api_error",
+            _ => "invalid_request_error",
+        }
+    }
+
     /// The answer's body in a dialect.
     pub(super) fn body(&self, dialect: Dialect) -> Json {
-        if dialect == Dialect::Ollama {
-            return json!({ "error": self.message });
+        match dialect {
+            Dialect::Ollama => return json!({ "error": self.message }),
+            Dialect::Anthropic => {
+                let error = json!({ "type": self.anthropic_kind(), "message": self.message });
+                return json!({ "type": "error", "error": error });
+            }
+            Dialect::OpenAi => {}
         }
         let mut error = json!({
             "message": self.message, "type": self.kind, "param": self.param, "code": self.code,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::answers::{Answers, Ending, News, Question, Tokens, Whole};
+use super::blocking::blocking;
 use super::call::Call;
 use super::completions::{known_token, prompts};
 use super::failure::{Dialect, Failure};
@@ -149,7 +150,7 @@ pub(super) async fn tokenize(call: Call) -> Result<Reply, Failure> {
         let tokens: Json = if with_pieces { tokens.iter().map(piece).collect() } else { tokens.into() };
         Ok(Reply::Json(json!({ "tokens": tokens })))
     };
-    openai::blocking(work).await
+    blocking(work).await
 }
 
 /// `POST /detokenize`.

@@ -1,11 +1,14 @@
-//! An HTTP server for models: OpenAI's dialect, llama-server's and Ollama's on one port, over one engine.
+//! An HTTP server for models: the dialects of OpenAI, Anthropic, llama-server and Ollama on one port, over one engine.
 //!
 //! A file for each dialect; `router` has the table of routes. Requests become [`Request`](crate::engine::Request)s of an
 //! [`engine::Batcher`](crate::engine::Batcher), whose updates become the pieces of an answer. `guard` says who may ask.
 
 mod answers;
+mod anthropic;
+mod blocking;
 mod call;
 mod completions;
+mod embeddings;
 mod failure;
 mod fields;
 mod guard;
@@ -16,8 +19,12 @@ mod ollama;
 mod openai;
 mod prompt;
 mod reply;
+mod response_items;
+mod responses;
 mod router;
 mod settings;
+mod stored;
+mod vectors;
 
 use std::convert::Infallible;
 use std::io;
@@ -42,6 +49,7 @@ use models::Models;
 pub use models::{ServedModel, Usual};
 use reply::{Body, failed};
 use router::Routes;
+use stored::Responses;
 
 /// Threads for connections: most of the machine is for the models.
 const THREADS: usize = 2;
@@ -100,6 +108,7 @@ pub struct Server {
 
 struct State {
     models: Arc<Models>,
+    responses: Arc<Responses>,
     routes: Routes,
     options: ServerOptions,
     address: SocketAddr,
@@ -122,7 +131,8 @@ impl Server {
         let address = listener.local_addr()?;
         let all = models.into_iter().map(Arc::new).collect();
         let models = Arc::new(Models { all, any_name: options.any_model });
-        Ok(Self { listener, address, state: Arc::new(State { models, routes: Routes::new(), options, address, log }) })
+        let (routes, responses) = (Routes::new(), Arc::default());
+        Ok(Self { listener, address, state: Arc::new(State { models, responses, routes, options, address, log }) })
     }
 
     /// Where it listens.
@@ -223,7 +233,7 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Result<Respon
     let (route, rest) = found.map_err(|failure| (failure, guessed))?;
     let tell = |failure| (failure, route.dialect);
     let body = read(request.into_body(), state.options.body_bytes).await.map_err(tell)?;
-    let call = Call { models: state.models.clone(), rest, body, salt };
+    let call = Call { models: state.models.clone(), responses: state.responses.clone(), rest, body, salt };
     (route.handler)(call).await.map(reply::Reply::into_response).map_err(tell)
 }
 
@@ -252,7 +262,7 @@ async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
 fn preflight() -> Response<Body> {
     let mut response = Response::new(Body::Full(None));
     *response.status_mut() = StatusCode::NO_CONTENT;
-    reply::set(&mut response, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS");
+    reply::set(&mut response, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
     reply::set(&mut response, header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-api-key");
     response
 }

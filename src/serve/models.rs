@@ -8,9 +8,11 @@ use serde_json::Map;
 
 use super::failure::Failure;
 use super::fields::Fields;
+use super::vectors::Vectors;
 use crate::engine::prompter::Prompter;
-use crate::engine::{Batcher, Error, SamplerOptions};
+use crate::engine::{Batcher, EmbeddingOptions, Error, SamplerOptions};
 use crate::gguf::{Metadata, Value};
+
 use crate::quantize::file_type_name;
 
 /// Seconds since 1970.
@@ -27,6 +29,8 @@ pub struct Usual {
     pub seed: Option<u64>,
     /// Most tokens of an answer; as many as fit when `None`.
     pub max_tokens: Option<usize>,
+    /// How embeddings are made.
+    pub embedding: EmbeddingOptions,
 }
 
 /// A model, ready to answer.
@@ -37,6 +41,7 @@ pub struct ServedModel {
     /// Its file; none for one in memory.
     pub(super) path: Option<PathBuf>,
     pub(super) batcher: Batcher,
+    pub(super) vectors: Arc<Vectors>,
     pub(super) prompter: Prompter,
     pub(super) usual: Usual,
     /// When it was loaded, in seconds since 1970.
@@ -58,7 +63,8 @@ impl ServedModel {
     ) -> Result<Self, Error> {
         let metadata = batcher.model().metadata();
         let prompter = Prompter::new(metadata, template, &Map::new())?;
-        Ok(Self { id, aliases, path, batcher, prompter, usual, created: now() })
+        let vectors = Arc::new(Vectors::new(&batcher, usual.embedding));
+        Ok(Self { id, aliases, path, batcher, vectors, prompter, usual, created: now() })
     }
 
     /// The name by which clients know it.

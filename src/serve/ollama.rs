@@ -6,11 +6,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value as Json, json};
 
 use super::answers::{Answers, Ending, News, Question, Tokens};
+use super::blocking::blocking;
 use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
 use super::models::ServedModel;
-use super::openai::{blocking, logprob_list};
+use super::openai::logprob_list;
 use super::prompt::{self, Prompt};
 use super::reply::{Form, Reply, Sink};
 use super::settings::Settings;
@@ -87,13 +88,16 @@ fn details(model: &ServedModel) -> Json {
 }
 
 fn capabilities(model: &ServedModel) -> Json {
+    if !model.batcher().model().decoder().has_logits() {
+        return json!(["embedding"]);
+    }
     let mut all = vec!["completion"];
     all.extend(model.prompter.thinking.map(|_| "thinking"));
     all.into()
 }
 
 /// The model of a request, which older clients call `name`.
-fn wanted(call: &Call, fields: Fields<'_>) -> Result<Arc<ServedModel>, Failure> {
+pub(super) fn wanted(call: &Call, fields: Fields<'_>) -> Result<Arc<ServedModel>, Failure> {
     match fields.text("model")?.filter(|name| !name.is_empty()).or(fields.text("name")?) {
         Some(name) => call.models().named(name),
         None => Err(Failure::field("model", "is required")),
@@ -284,7 +288,6 @@ impl Frame {
 
     /// Adds what the end of an answer says.
     fn end(&self, mut json: Json, ending: &Ending, answer: &[u32]) -> Json {
-        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let usage = ending.usage;
         json["done"] = true.into();
         json["done_reason"] = ending.finish_reason().into();
@@ -346,6 +349,10 @@ async fn stream_answer(sink: Sink, frame: Frame, mut answers: Answers) {
             }
         }
     }
+}
+
+pub(super) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A time since 1970 as RFC 3339 writes it, in UTC.

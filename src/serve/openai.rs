@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json, json};
 
 use super::answers::{Answers, Ending, News, Question, Tokens, Whole};
+use super::blocking::blocking;
 use super::call::Call;
 use super::failure::Failure;
 use super::fields::Fields;
 use super::models::{ServedModel, now};
 use super::prompt::{self, Prompt};
 use super::reply::{Form, Reply, Sink};
-use super::settings::{MOST_CHOICES, Settings, random};
+use super::settings::{MOST_CHOICES, Settings, new_id};
 use crate::engine::{Logprobs, Usage};
 use crate::tokenizer::Tokenizer;
 
@@ -34,7 +35,7 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn new(prefix: &str, object: &'static str, model: &ServedModel) -> Self {
-        let id = format!("{prefix}-{:016x}{:08x}", random(), random() >> 21);
+        let id = new_id(&format!("{prefix}-"));
         Self { id, object, created: now(), model: model.id.clone() }
     }
 
@@ -157,13 +158,6 @@ pub(super) async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Resu
     blocking(work).await
 }
 
-/// Runs what takes a while beside the tasks that serve.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Failure::server("internal error")))
-}
-
 /// `POST /v1/chat/completions`.
 pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
@@ -275,9 +269,9 @@ pub(super) async fn stream(
                 sink.send(&failure.body(super::failure::Dialect::OpenAi)).await;
                 return;
             }
-            Some(Ok((_, News::Reading { done, total }))) if wants.progress => {
+            Some(Ok((_, News::Reading { done, cached, total }))) if wants.progress => {
                 let mut progress = head.with(&[]);
-                progress["prompt_progress"] = json!({ "total": total, "processed": done });
+                progress["prompt_progress"] = json!({ "total": total, "cache": cached, "processed": done });
                 sink.send(&progress).await;
             }
             Some(Ok((_, News::Reading { .. }))) => {}

@@ -47,6 +47,11 @@ impl Sink {
         }
     }
 
+    /// Sends an object as an event of this name.
+    pub(super) async fn event(&self, name: &str, json: &Json) {
+        self.raw(format!("event: {name}\ndata: {json}\n\n")).await;
+    }
+
     /// The end of OpenAI's streams.
     pub(super) async fn done(&self) {
         self.raw("data: [DONE]\n\n".to_owned()).await;
@@ -66,6 +71,12 @@ impl Sink {
 }
 
 impl Reply {
+    /// The JSON of a value.
+    pub(super) fn of(value: &impl serde::Serialize) -> Result<Self, Failure> {
+        let text = serde_json::to_string(value).map_err(|error| Failure::server(error.to_string()))?;
+        Ok(Self::Text("application/json; charset=utf-8", text))
+    }
+
     /// A stream of what `work` sends. It is given up when the client goes away.
     pub(super) fn stream<F: Future<Output = ()> + Send + 'static>(form: Form, work: impl FnOnce(Sink) -> F) -> Self {
         let (sender, receiver) = mpsc::channel(PIECES);

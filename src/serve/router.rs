@@ -8,7 +8,7 @@ use hyper::Method;
 use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::reply::Reply;
-use super::{completions, llama, metrics, ollama, openai};
+use super::{anthropic, completions, embeddings, llama, metrics, ollama, openai, responses};
 
 type Answering = Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send>>;
 type Handler = Box<dyn Fn(Call) -> Answering + Send + Sync>;
@@ -48,22 +48,32 @@ pub(super) struct Routes(Vec<Route>);
 impl Routes {
     #[rustfmt::skip]
     pub(super) fn new() -> Self {
-        use Dialect::{Ollama, OpenAi};
-        let (get, post) = (Method::GET, Method::POST);
+        use Dialect::{Anthropic, Ollama, OpenAi};
+        let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
         Self(vec![
             open(route(&get, "/health", OpenAi, llama::health)),
             open(route(&get, "/v1/health", OpenAi, llama::health)),
             route(&post, "/v1/chat/completions", OpenAi, openai::chat),
             route(&post, "/chat/completions", OpenAi, openai::chat),
             route(&post, "/v1/completions", OpenAi, completions::completions),
+            route(&post, "/v1/embeddings", OpenAi, embeddings::embeddings),
             route(&get, "/v1/models", OpenAi, openai::models),
             route(&get, "/models", OpenAi, openai::models),
             route(&get, "/v1/models/*", OpenAi, openai::model),
+            route(&post, "/v1/responses", OpenAi, responses::create),
+            route(&post, "/responses", OpenAi, responses::create),
+            route(&get, "/v1/responses/*", OpenAi, responses::get),
+            route(&delete, "/v1/responses/*", OpenAi, responses::delete),
+            route(&post, "/v1/responses/*", OpenAi, responses::cancel),
+            route(&post, "/v1/messages", Anthropic, anthropic::messages),
+            route(&post, "/v1/messages/count_tokens", Anthropic, anthropic::count_tokens),
             route(&post, "/completion", OpenAi, llama::completion),
             route(&post, "/completions", OpenAi, llama::completion),
             route(&post, "/tokenize", OpenAi, llama::tokenize),
             route(&post, "/detokenize", OpenAi, llama::detokenize),
             route(&post, "/apply-template", OpenAi, llama::apply_template),
+            route(&post, "/embedding", OpenAi, embeddings::embedding),
+            route(&post, "/embeddings", OpenAi, embeddings::embedding),
             route(&get, "/props", OpenAi, llama::props),
             route(&get, "/slots", OpenAi, llama::slots),
             route(&get, "/metrics", OpenAi, metrics::metrics),
@@ -74,6 +84,8 @@ impl Routes {
             route(&post, "/api/show", Ollama, ollama::show),
             route(&post, "/api/generate", Ollama, ollama::generate),
             route(&post, "/api/chat", Ollama, ollama::chat),
+            route(&post, "/api/embed", Ollama, embeddings::ollama_embed),
+            route(&post, "/api/embeddings", Ollama, embeddings::ollama_embeddings),
         ])
     }
 
@@ -95,7 +107,13 @@ impl Routes {
 
     /// Whose shapes a path speaks, for failures.
     pub(super) fn dialect(path: &str) -> Dialect {
-        if path.starts_with("/api/") { Dialect::Ollama } else { Dialect::OpenAi }
+        if path.starts_with("/api/") {
+            Dialect::Ollama
+        } else if path.starts_with("/v1/messages") {
+            Dialect::Anthropic
+        } else {
+            Dialect::OpenAi
+        }
     }
 }
 

@@ -169,6 +169,11 @@ pub(super) fn shown(options: &SamplerOptions) -> Map<String, Json> {
     map
 }
 
+/// A name that nothing else has.
+pub(super) fn new_id(prefix: &str) -> String {
+    format!("{prefix}{:014x}{:08x}", random(), random() >> 21)
+}
+
 /// A number that nobody has chosen.
 pub(super) fn random() -> u64 {
     // Each state of this kind has random keys of the system's. Seeds of 53 bits survive any JSON reader.

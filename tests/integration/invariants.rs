@@ -150,7 +150,7 @@ fn an_observer_sees_the_input_of_each_matrix_and_changes_no_bit() {
         let seen = Rowcounts(Mutex::default());
         let mut sequence = sequence(&model, KvType::F16);
         let part = Part { sequence: &mut sequence, tokens: &tokens, logits: Rows::From(0) };
-        let run = Run { pool: &pool, observer: Some(&seen) };
+        let run = Run { observer: Some(&seen), ..Run::new(&pool) };
         let found: Vec<u32> = model.decoder().forward(run, &mut [part]).into_iter().map(f32::to_bits).collect();
         assert!(found == plain, "{shape}");
         let seen = seen.0.into_inner().expect("alive");

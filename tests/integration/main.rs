@@ -67,9 +67,21 @@ mod round_trip;
 mod real_models;
 // Tokenizers against the `tokenizers` crate.
 mod reference_tokenizers;
-// `gguf serve` over HTTP.
+// `gguf serve` over HTTP: what all dialects share, OpenAI's completions, llama-server's and Ollama's routes.
 #[cfg(feature = "serve")]
 mod serve;
+// Embeddings over HTTP.
+#[cfg(feature = "serve")]
+mod serve_embeddings;
+// Anthropic's messages over HTTP.
+#[cfg(feature = "serve")]
+mod serve_messages;
+// OpenAI's responses over HTTP.
+#[cfg(feature = "serve")]
+mod serve_responses;
+// The program as a server, for these.
+#[cfg(feature = "serve")]
+mod served;
 // Files shared by tests.
 mod shared;
 // `gguf chat` on a pseudo-terminal.

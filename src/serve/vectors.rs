@@ -1,0 +1,71 @@
+//! A model as one that makes embeddings: which requests are computed when, and within which bounds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Mutex, Semaphore};
+
+use super::blocking::blocking;
+use super::failure::Failure;
+use crate::engine::{Batcher, Embedder, EmbeddingOptions, Error};
+use crate::network::Pooling;
+
+/// Numbers of an answer without pooling, which has a vector for each token.
+const MOST_NUMBERS: usize = 1 << 24;
+
+/// A model's embeddings.
+pub(super) struct Vectors {
+    /// Its vectors are not brought to length 1: some of them are cut first.
+    embedder: Result<Embedder, Error>,
+    /// Most tokens of a text.
+    pub(super) context_length: usize,
+    /// Requests that may wait.
+    queue: usize,
+    /// Those, and the one that is computed.
+    places: Semaphore,
+    /// One request is computed after the other.
+    turn: Mutex<()>,
+}
+
+impl Vectors {
+    /// Those of a batcher's model.
+    pub(super) fn new(batcher: &Batcher, options: EmbeddingOptions) -> Self {
+        let options = EmbeddingOptions { normalize: false, ..options };
+        let embedder = Embedder::new(batcher.model().clone(), batcher.pool().clone(), options);
+        let trained = embedder.as_ref().map_or(0, Embedder::context_length);
+        let (context_length, queue) = (trained.min(batcher.context_length()), batcher.options().queue);
+        Self { embedder, context_length, queue, places: Semaphore::new(queue + 1), turn: Mutex::new(()) }
+    }
+
+    pub(super) fn embedder(&self) -> Result<&Embedder, Failure> {
+        self.embedder.as_ref().map_err(|error| Failure::invalid(error.to_string()))
+    }
+
+    /// The vectors of texts. The work ends when nobody waits for it any more.
+    pub(super) async fn embed(self: &Arc<Self>, texts: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, Failure> {
+        struct GivenUp(Arc<AtomicBool>);
+        impl Drop for GivenUp {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let embedder = self.embedder()?;
+        let context_length = self.context_length;
+        if let Some(needed) = texts.iter().map(Vec::len).find(|length| *length > context_length) {
+            return Err(Error::ContextFull { needed, context_length }.into());
+        }
+        let numbers = texts.iter().map(Vec::len).sum::<usize>().saturating_mul(embedder.length());
+        if embedder.pooling() == Pooling::None && numbers > MOST_NUMBERS {
+            return Err(Failure::invalid(format!(
+                "the answer would be {numbers} numbers: without pooling, at most {MOST_NUMBERS} are given"
+            )));
+        }
+        let _place = self.places.try_acquire().map_err(|_| Error::QueueFull { waiting: self.queue })?;
+        let _turn = self.turn.lock().await;
+        let given_up = Arc::new(AtomicBool::new(false));
+        let _guard = GivenUp(given_up.clone());
+        let own = self.clone();
+        let work = move || Ok(own.embedder()?.embed_until(&texts, &|| given_up.load(Ordering::Relaxed))?);
+        blocking(work).await
+    }
+}
