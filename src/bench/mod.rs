@@ -1,10 +1,13 @@
-//! How fast a model runs here, beside how fast it could at most; and made models of any shape to measure with.
+//! How fast a model runs here, beside how fast it could at most; made models of any shape to measure with; and load on
+//! servers.
 
+mod load;
 mod made;
 mod measure;
 mod shape;
 mod work;
 
+pub use load::{Answered, Error as LoadError, Figures, LoadOptions, LoadReport, Server as LoadServer, load};
 pub use made::MadeModel;
 pub use measure::{Kind, Measured, Options, Report, Test, measure, prompt};
 pub use shape::Shape;

@@ -12,8 +12,8 @@ use gguf::gguf::Reader;
 use gguf::kernels::Pool;
 use gguf::model::Model;
 use gguf::printable::{printable, printable_path};
-use gguf::serve::{Access, Log, ServedModel, Server, ServerOptions, Usual};
-use gguf::stores::Store;
+use gguf::serve::{Access, KeepAlive, Log, Offer, ServedModel, Server, ServerOptions, Usual};
+use gguf::stores::{Places, Store};
 
 use crate::chat::SamplingArgs;
 use crate::interrupt::Catching;
@@ -24,11 +24,12 @@ use crate::units;
 ///
 /// Many requests are computed at once, and each gets the text that it would get alone. Routes, fields and limits are listed in
 /// docs/serving.md. Ctrl-C lets the requests under way end, for half a minute; a second one ends at once.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   gguf serve                                  # the embedded model, at http://127.0.0.1:8080
   gguf serve model.gguf --port 9000 --parallel 4 --ctx 8192
   gguf serve model.gguf q4_k_m.gguf           # several models, each by its name
+  gguf serve model.gguf q4_k_m.gguf --on-demand   # each loaded when it is asked for; without a name, all of `gguf list`
   gguf serve model.gguf --host 0.0.0.0 --api-key-file keys.txt")]
 pub(crate) struct Args {
     /// Models: files or names (default: the embedded one)
@@ -52,10 +53,10 @@ pub(crate) struct Args {
     /// Name of this machine that clients may use besides localhost
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-    /// Origin whose web pages may ask (https://chat.example.org), * for all
+    /// Origin whose web pages may ask and read (https://chat.example.org); localhost for this machine's, * for all
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
-    /// Further name of the first model
+    /// Name of the first model, in place of its file's; given again, further names
     #[arg(long, short, value_name = "NAME")]
     alias: Vec<String>,
     /// Answer for models of unknown names with the first one, where this is an error otherwise
@@ -73,6 +74,15 @@ pub(crate) struct Args {
     /// MiB for the caches of each model (default: half of the free memory, shared by all)
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     cache_memory: Option<u32>,
+    /// Load models when they are first asked for; without MODEL, all that `gguf list` shows are offered
+    #[arg(long)]
+    on_demand: bool,
+    /// How long such a model stays loaded after its last request: seconds, or 5m, 1h30m; -1 for ever
+    #[arg(long, value_name = "TIME", requires = "on_demand", default_value = "5m", allow_hyphen_values = true, value_parser = KeepAlive::parse)]
+    keep_alive: KeepAlive,
+    /// MiB that models and their caches may take: the one longest unused makes room (default: the free memory)
+    #[arg(long, value_name = "MIB", requires = "on_demand", value_parser = clap::value_parser!(u32).range(1..))]
+    memory: Option<u32>,
     /// In place of the models' own chat templates: a Jinja file, or the name of one of llama.cpp's
     #[arg(long, value_name = "NAME|FILE", alias = "chat-template-file")]
     chat_template: Option<PathBuf>,
@@ -98,22 +108,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !address.ip().is_loopback() && keys.is_empty() && !args.insecure {
         bail!("{} is reached from other machines: give --api-key, or --insecure to serve anybody", address.ip());
     }
-    let pool = args.run.pool()?;
-    let template = args.chat_template.as_deref().map(crate::chat::template).transpose()?;
-    let readers = readers(args)?;
-    let mut models = Vec::new();
-    for (i, (id, mut aliases, reader)) in readers.into_iter().enumerate() {
-        if i == 0 {
-            aliases.extend(args.alias.iter().cloned());
-        }
-        models.push(load(args, &pool, (id, aliases), &reader, template.as_deref())?);
-    }
-    let served: Vec<String> = models.iter().map(describe).collect();
-    let first = models[0].id().to_owned();
+    let offers = offers(args)?;
+    let served: Vec<String> = offers.iter().map(describe).collect();
+    let first = offers[0].id().to_owned();
     let access = Access { keys, hosts: args.allow_host.clone(), origins: args.allow_origin.clone() };
     let needs_key = !access.keys.is_empty();
-    let options = ServerOptions { access, any_model: args.any_model, ..ServerOptions::default() };
-    let server = Server::bind(address, models, options, log(args.verbose))
+    let memory = match args.memory {
+        Some(mib) => u64::from(mib) << 20,
+        None => gguf::memory::available().unwrap_or(u64::MAX),
+    };
+    let (any_model, keep_alive) = (args.any_model, args.keep_alive);
+    let options = ServerOptions { access, any_model, memory, keep_alive, ..ServerOptions::default() };
+    let server = Server::bind(address, offers, options, log(args.verbose))
         .with_context(|| format!("cannot listen at {address}"))?;
     let catching = Catching::new();
     model_args::print(&welcome(server.address(), &served, &first, needs_key))?;
@@ -148,12 +154,58 @@ fn keys(args: &Args) -> anyhow::Result<Vec<String>> {
     Ok(keys)
 }
 
-/// Each model's name, its other names, and its file.
-fn readers(args: &Args) -> anyhow::Result<Vec<(String, Vec<String>, Reader)>> {
-    if args.models.is_empty() {
+/// A model with its name, its other names, and its file.
+type Named = (String, Vec<String>, Reader);
+
+/// The models, loaded or to be loaded.
+fn offers(args: &Args) -> anyhow::Result<Vec<Offer>> {
+    let loader = Arc::new(Loader {
+        pool: args.run.pool()?,
+        template: args.chat_template.as_deref().map(crate::chat::template).transpose()?,
+        args: args.clone(),
+    });
+    let mut named = named(args)?;
+    ensure!(!named.is_empty(), "no models found: `gguf list` shows where models are looked for");
+    if let [name, further @ ..] = args.alias.as_slice() {
+        let (id, aliases, _) = &mut named[0];
+        aliases.push(std::mem::replace(id, name.clone()));
+        aliases.extend_from_slice(further);
+    }
+    let cache_bytes = cache_bytes(args);
+    let offer = |(id, aliases, reader): Named| -> anyhow::Result<Offer> {
+        if !args.on_demand {
+            return Ok(Offer::loaded(&reader, aliases, loader.load(&id, &reader, cache_bytes)?));
+        }
+        let (loader, name, path) = (loader.clone(), id.clone(), reader.path().to_owned());
+        let load = move |bytes: u64| {
+            let bytes = args_bytes(&loader.args).unwrap_or(bytes);
+            let load = || loader.load(&name, &Reader::open(&path)?, usize::try_from(bytes).unwrap_or(usize::MAX));
+            // What goes wrong is told here; clients learn no paths.
+            load().map_err(|error| {
+                eprintln!("error: {}: {error:#}", printable(&name));
+                format!("model '{name}' cannot be loaded")
+            })
+        };
+        Ok(Offer::on_demand(&reader, id, aliases, Box::new(load)))
+    };
+    named.into_iter().map(offer).collect()
+}
+
+fn named(args: &Args) -> anyhow::Result<Vec<Named>> {
+    if args.models.is_empty() && !args.on_demand {
         return Ok(vec![("storyteller".to_owned(), Vec::new(), model_args::embedded()?)]);
     }
-    let mut all: Vec<(String, Vec<String>, Reader)> = Vec::new();
+    let mut all: Vec<Named> = Vec::new();
+    if args.models.is_empty() {
+        for entry in Places::from_environment().list() {
+            let (name, path) = (entry.located.name, entry.located.path);
+            match Reader::open(&path) {
+                Ok(_) if all.iter().any(|(other, ..)| *other == name) => {}
+                Ok(reader) => all.push((name, Vec::new(), reader)),
+                Err(error) => eprintln!("{}: left out: {error}", printable(&name)),
+            }
+        }
+    }
     for name in &args.models {
         let located = model_args::locate(name)?;
         let stem = located.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -168,59 +220,67 @@ fn readers(args: &Args) -> anyhow::Result<Vec<(String, Vec<String>, Reader)>> {
     Ok(all)
 }
 
-fn load(
-    args: &Args,
-    pool: &Arc<Pool>,
-    (id, aliases): (String, Vec<String>),
-    reader: &Reader,
-    template: Option<&str>,
-) -> anyhow::Result<ServedModel> {
-    let model = Model::from_reader_with(reader, args.run.load)?;
-    for warning in model.warnings() {
-        eprintln!("warning: {}: {warning}", printable_path(reader.path()));
-    }
-    let model = Arc::new(model);
-    let cache_bytes = cache_bytes(args);
-    let context = args.ctx.map(|n| n as usize);
-    let context_length = context.unwrap_or_else(|| {
-        let trained = model.hparams().context_length;
-        let held = longest(&model, args, trained, cache_bytes);
-        if held < trained {
-            eprintln!(
-                "{}: a context of {held} tokens is what memory holds; the model was trained on {trained} (--ctx, --cache-memory)",
-                printable(&id)
-            );
-        }
-        held
-    });
-    let session =
-        SessionOptions { context_length: Some(context_length), kv_type: args.run.kv_type, ..SessionOptions::default() };
-    let options = BatcherOptions { session, parallel: args.parallel.into(), queue: args.queue.into(), cache_bytes };
-    let batcher = Batcher::new(model, pool.clone(), options);
-    let sampler = args.sampling.options(batcher.model().metadata())?;
-    let path = (reader.path() != Path::new(model_args::EMBEDDED)).then(|| reader.path().to_owned());
-    let usual = Usual {
-        sampler,
-        seed: args.sampling.seed(),
-        max_tokens: args.max_tokens.map(|n| n as usize),
-        embedding: EmbeddingOptions {
-            pooling: args.pooling.map(PoolingArg::pooling),
-            kv_type: args.run.kv_type,
-            ..EmbeddingOptions::default()
-        },
-    };
-    Ok(ServedModel::new(id, aliases, path, template, usual, batcher)?)
+/// What loads models.
+struct Loader {
+    args: Args,
+    pool: Arc<Pool>,
+    template: Option<String>,
 }
 
-/// Bytes of each model's caches.
+impl Loader {
+    fn load(&self, id: &str, reader: &Reader, cache_bytes: usize) -> anyhow::Result<ServedModel> {
+        let args = &self.args;
+        let model = Model::from_reader_with(reader, args.run.load)?;
+        for warning in model.warnings() {
+            eprintln!("warning: {}: {warning}", printable_path(reader.path()));
+        }
+        let model = Arc::new(model);
+        let context = args.ctx.map(|n| n as usize);
+        let context_length = context.unwrap_or_else(|| {
+            let trained = model.hparams().context_length;
+            let held = longest(&model, args, trained, cache_bytes);
+            if held < trained {
+                eprintln!(
+                    "{}: a context of {held} tokens is what memory holds; the model was trained on {trained} (--ctx, --cache-memory)",
+                    printable(id)
+                );
+            }
+            held
+        });
+        let session = SessionOptions {
+            context_length: Some(context_length),
+            kv_type: args.run.kv_type,
+            ..SessionOptions::default()
+        };
+        let options = BatcherOptions { session, parallel: args.parallel.into(), queue: args.queue.into(), cache_bytes };
+        let batcher = Batcher::new(model, self.pool.clone(), options);
+        let sampler = args.sampling.options(batcher.model().metadata())?;
+        let path = (reader.path() != Path::new(model_args::EMBEDDED)).then(|| reader.path().to_owned());
+        let usual = Usual {
+            sampler,
+            seed: args.sampling.seed(),
+            max_tokens: args.max_tokens.map(|n| n as usize),
+            embedding: EmbeddingOptions {
+                pooling: args.pooling.map(PoolingArg::pooling),
+                kv_type: args.run.kv_type,
+                ..EmbeddingOptions::default()
+            },
+        };
+        Ok(ServedModel::new(id.to_owned(), path, self.template.as_deref(), usual, batcher)?)
+    }
+}
+
+/// Bytes of each model's caches, where they are given.
+fn args_bytes(args: &Args) -> Option<u64> {
+    args.cache_memory.map(|mib| u64::from(mib) << 20)
+}
+
+/// Bytes of each model's caches, of models that are loaded at the start.
 fn cache_bytes(args: &Args) -> usize {
     const USUAL: u64 = 1 << 30;
     let models = args.models.len().max(1) as u64;
-    let bytes = match args.cache_memory {
-        Some(mib) => u64::from(mib) << 20,
-        None => gguf::memory::available().map_or(USUAL, |bytes| bytes / 2 / models),
-    };
-    usize::try_from(bytes).unwrap_or(usize::MAX)
+    let free = || gguf::memory::available().map_or(USUAL, |bytes| bytes / 2 / models);
+    usize::try_from(args_bytes(args).unwrap_or_else(free)).unwrap_or(usize::MAX)
 }
 
 /// The longest context of one request that `bytes` hold, of those that are halves of `wanted`.
@@ -233,20 +293,18 @@ fn longest(model: &Model, args: &Args, wanted: usize, bytes: usize) -> usize {
     halves.clone().find(|n| fits(*n)).or(halves.last()).unwrap_or(wanted)
 }
 
-fn describe(model: &ServedModel) -> String {
+fn describe(offer: &Offer) -> String {
+    let (name, weights) = (printable(offer.id()), units::bytes(offer.weight_bytes()));
+    let Some(model) = offer.model() else {
+        return format!("{name}: {weights} of weights, loaded when it is asked for");
+    };
     let batcher = model.batcher();
     if !batcher.model().decoder().has_logits() {
-        let (name, weights) = (printable(model.id()), units::bytes(batcher.model().weight_bytes()));
-        let length = batcher.model().decoder().embedding_length();
-        return format!(
-            "{name}: {weights} of weights, embeddings of {length} numbers, context {}",
-            batcher.context_length()
-        );
+        let (length, context) = (batcher.model().decoder().embedding_length(), batcher.context_length());
+        return format!("{name}: {weights} of weights, embeddings of {length} numbers, context {context}");
     }
     format!(
-        "{}: {} of weights, context {}, {} requests at once, up to {} of caches",
-        printable(model.id()),
-        units::bytes(batcher.model().weight_bytes()),
+        "{name}: {weights} of weights, context {}, {} requests at once, up to {} of caches",
         batcher.context_length(),
         batcher.options().parallel,
         units::bytes(batcher.options().cache_bytes as u64),

@@ -562,7 +562,10 @@ impl Worker {
                 self.active.push(job);
                 continue;
             };
-            job.answering.get_or_insert_with(Instant::now);
+            if job.answering.is_none() {
+                job.answering = Some(Instant::now());
+                job.tell_progress();
+            }
             let before = job.generation.tokens().len();
             let end = take_token(&mut job, row, self.context_length);
             answered += job.generation.tokens().len() - before;

@@ -1,7 +1,10 @@
 //! Prompts of conversations: a chat template, and what is done where it does not take a conversation as it is.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::{Map, Value as Json, json};
 
+use super::template::dates::strftime;
 use super::{ChatTemplate, Error, Rendered, TemplateOptions, ThinkingStyle};
 use crate::gguf::{Metadata, Value, keys};
 
@@ -55,8 +58,14 @@ impl Prompter {
     }
 }
 
-/// Options for a prompt, which ends with the beginning of an answer.
-pub(crate) fn prompt_options(variables: Map<String, Json>) -> TemplateOptions {
+/// Options for a prompt, which ends with the beginning of an answer. Templates that know no `strftime_now` ask for the day by the
+/// names that llama.cpp gives it.
+pub(crate) fn prompt_options(mut variables: Map<String, Json>) -> TemplateOptions {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    for (name, format) in [("date_string", "%d %b %Y"), ("datetime", "%b %d %Y")] {
+        variables.entry(name).or_insert_with(|| strftime(format, now).into());
+    }
     TemplateOptions { add_generation_prompt: true, variables, now: None }
 }
 

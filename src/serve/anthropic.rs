@@ -23,7 +23,7 @@ const PING: Duration = Duration::from_secs(15);
 pub(super) async fn messages(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = call.models().wanted(fields)?;
+    let model = call.models().wanted(fields).await?;
     let stream = fields.flag("stream")?;
     let settings = settings(&call, fields, &model)?;
     let prompt = prompt(&model, fields).await?;
@@ -47,7 +47,7 @@ pub(super) async fn messages(call: Call) -> Result<Reply, Failure> {
 pub(super) async fn count_tokens(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = call.models().wanted(fields)?;
+    let model = call.models().wanted(fields).await?;
     Ok(Reply::Json(json!({ "input_tokens": prompt(&model, fields).await?.tokens.len() })))
 }
 

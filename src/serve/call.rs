@@ -6,12 +6,14 @@ use hyper::body::Bytes;
 use serde_json::{Map, Value as Json};
 
 use super::failure::Failure;
-use super::models::Models;
+use super::offers::Models;
 use super::stored::Responses;
 
 /// A request whose sender may ask, and whose body has come.
 pub(super) struct Call {
     pub(super) models: Arc<Models>,
+    /// The routes as an OpenAPI document.
+    pub(super) document: Arc<str>,
     /// Those that later requests go on from.
     pub(super) responses: Arc<Responses>,
     /// What follows the path of a route that ends with `/*`.
@@ -22,7 +24,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn models(&self) -> &Models {
+    pub(super) fn models(&self) -> &Arc<Models> {
         &self.models
     }
 

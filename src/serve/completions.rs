@@ -50,7 +50,9 @@ impl PromptField {
     pub(super) fn read(self, tokenizer: &Tokenizer, value: &Json) -> Result<Vec<Vec<u32>>, Failure> {
         let items = match value {
             Json::Array(items) => items,
-            Json::String(_) => return Ok(vec![self.read_one(tokenizer, std::slice::from_ref(value))?]),
+            Json::String(_) | Json::Object(_) => {
+                return Ok(vec![self.read_one(tokenizer, std::slice::from_ref(value))?]);
+            }
             _ => return Err(Failure::field(self.name, "must be a string or an array")),
         };
         if items.len() > self.most && items.iter().any(|item| !item.is_number()) {
@@ -70,12 +72,16 @@ impl PromptField {
     fn read_one(self, tokenizer: &Tokenizer, pieces: &[Json]) -> Result<Vec<u32>, Failure> {
         let mut tokens = Vec::new();
         for (i, piece) in pieces.iter().enumerate() {
-            if let Json::String(text) = piece {
+            // llama-server's form of a prompt with images, without any.
+            let of_object = piece.get("prompt_string").filter(|_| piece.get("multimodal_data").is_none());
+            if let Json::String(text) = of_object.unwrap_or(piece) {
                 let options = EncodeOptions { add_special: i == 0, parse_special: self.parse_special };
                 tokens.extend(tokenizer.encode(text, options).map_err(|error| Failure::field(self.name, error))?);
             } else {
                 let token = known_token(tokenizer, piece);
-                tokens.push(token.ok_or_else(|| Failure::field(self.name, "contains invalid tokens"))?);
+                tokens.push(token.ok_or_else(|| {
+                    Failure::field(self.name, "contains what is neither a text nor a token of the model")
+                })?);
             }
         }
         if tokens.is_empty() {
@@ -89,7 +95,7 @@ impl PromptField {
 pub(super) async fn completions(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = call.models().wanted(fields)?;
+    let model = call.models().wanted(fields).await?;
     let choices = fields.count("n", 1, MOST_CHOICES)?.unwrap_or(1);
     if fields.count("best_of", 1, MOST_CHOICES)?.is_some_and(|best_of| best_of != choices) {
         return Err(Failure::unsupported("best_of", "all choices are given"));

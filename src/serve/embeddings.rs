@@ -113,7 +113,7 @@ pub(super) async fn embeddings(call: Call) -> Result<Reply, Failure> {
     }
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = call.models().wanted(fields)?;
+    let model = call.models().wanted(fields).await?;
     let embedder = pooled(&model)?;
     let base64 = match fields.text("encoding_format")? {
         None | Some("float") => false,
@@ -141,7 +141,7 @@ pub(super) async fn embedding(call: Call) -> Result<Reply, Failure> {
     }
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = call.models().wanted(fields)?;
+    let model = call.models().wanted(fields).await?;
     let embedder = model.vectors.embedder()?;
     let name = if fields.get("content").is_some() { "content" } else { "input" };
     let input = fields.get(name).ok_or_else(|| Failure::field("content", "is needed"))?;
@@ -175,7 +175,7 @@ pub(super) async fn ollama_embed(call: Call) -> Result<Reply, Failure> {
     let began = Instant::now();
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = ollama::wanted(&call, fields)?;
+    let model = ollama::wanted(&call, fields).await?;
     let embedder = pooled(&model)?;
     let dimensions = dimensions(fields, embedder)?;
     let cut = fields.flag_or("truncate", true)?;
@@ -200,7 +200,7 @@ pub(super) async fn ollama_embeddings(call: Call) -> Result<Reply, Failure> {
     }
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = ollama::wanted(&call, fields)?;
+    let model = ollama::wanted(&call, fields).await?;
     pooled(&model)?;
     let texts = match fields.text("prompt")? {
         None | Some("") => Vec::new(),

@@ -86,6 +86,16 @@ impl Failure {
         Self::new(408, "invalid_request_error", "the body has not come in time")
     }
 
+    /// Something that this server does not do.
+    pub(super) fn not_done(message: impl Into<String>) -> Self {
+        Self { code: Some("not_supported"), ..Self::new(501, "invalid_request_error", message) }
+    }
+
+    /// Something that may go better later.
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self { retry_after: Some(5), ..Self::new(503, "server_error", message) }
+    }
+
     /// A fault of the server.
     pub(super) fn server(message: impl Into<String>) -> Self {
         Self::new(500, "server_error", message)
@@ -127,6 +137,7 @@ impl From<engine::Error> for Failure {
         let message = error.to_string();
         match error {
             engine::Error::ContextFull { needed, context_length } => Self {
+                kind: "exceed_context_size_error",
                 code: Some("context_length_exceeded"),
                 more: vec![("n_prompt_tokens", needed.into()), ("n_ctx", context_length.into())],
                 ..Self::invalid(format!(
@@ -134,9 +145,7 @@ impl From<engine::Error> for Failure {
                      {context_length}"
                 ))
             },
-            engine::Error::QueueFull { .. } => {
-                Self { retry_after: Some(5), ..Self::new(503, "server_error", format!("server busy: {message}")) }
-            }
+            engine::Error::QueueFull { .. } => Self::unavailable(format!("server busy: {message}")),
             engine::Error::Stopped | engine::Error::NotANumber => Self::server(message),
             _ => Self::invalid(message),
         }

@@ -19,7 +19,7 @@ pub struct Access {
     pub keys: Vec<String>,
     /// Names of this machine besides `localhost`, as clients write them.
     pub hosts: Vec<String>,
-    /// Origins (`https://chat.example.org`) whose pages may ask; `*` for all.
+    /// Origins (`https://chat.example.org`) whose pages may ask; `localhost` for those of this machine, `*` for all.
     pub origins: Vec<String>,
 }
 
@@ -54,7 +54,14 @@ impl Access {
 
     /// Whether a page of `origin` may read the answers (CORS): only origins that were named.
     pub(super) fn may_read(&self, origin: &str) -> bool {
-        self.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
+        let is_here =
+            || origin.split_once("://").is_some_and(|(_, place)| is_local(&name_of(place).to_ascii_lowercase()));
+        let is_known = |known: &String| match known.as_str() {
+            "*" => true,
+            "localhost" => is_here(),
+            _ => known.eq_ignore_ascii_case(origin),
+        };
+        self.origins.iter().any(is_known)
     }
 
     fn knows_host(&self, name: &str, listener: IpAddr) -> bool {

@@ -1,6 +1,7 @@
 //! llama-server's own routes: completions of plain text, tokens, the chat template, and what the server is.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
@@ -14,12 +15,12 @@ use super::models::ServedModel;
 use super::openai::{self, FINGERPRINT, LIMITS, logprob_list, timings};
 use super::reply::{Form, Reply, Sink};
 use super::settings::{MOST_CHOICES, Settings, shown};
-use crate::engine::Stop;
+use crate::engine::{InfillTokens, Stop, Usage};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 
 /// `GET /health`.
 pub(super) async fn health(call: Call) -> Result<Reply, Failure> {
-    if call.models().all.iter().all(|model| model.batcher().is_running()) {
+    if call.models().loaded().iter().all(|model| model.batcher().is_running()) {
         Ok(Reply::Json(json!({ "status": "ok" })))
     } else {
         Err(crate::engine::Error::Stopped.into())
@@ -34,6 +35,8 @@ struct Frame {
     choices: usize,
     with_tokens: bool,
     with_probabilities: bool,
+    /// How far prompts are read.
+    with_progress: bool,
 }
 
 impl Frame {
@@ -80,7 +83,47 @@ impl Frame {
 pub(super) async fn completion(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = call.models().wanted(fields)?;
+    let model = call.models().wanted(fields).await?;
+    let prompts = prompts(&model, fields).await?;
+    answer(&call, fields, model, prompts).await
+}
+
+/// `POST /infill`: what comes between two texts.
+pub(super) async fn infill(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = call.models().wanted(fields).await?;
+    let text = |name: &'static str| fields.text(name).map(Option::unwrap_or_default);
+    // What is written of the line already follows what comes before it.
+    let before = format!("{}{}", text("input_prefix")?, text("prompt")?);
+    let after = text("input_suffix")?.to_owned();
+    let file = |(i, file): (usize, &Json)| {
+        let part = |name: &str| file[name].as_str().map(str::to_owned);
+        let wrong =
+            || Failure::field(&format!("input_extra[{i}]"), "must have a text, and a filename that is a string");
+        let name = if file["filename"].is_null() { Some("tmp".to_owned()) } else { part("filename") };
+        Ok((name.ok_or_else(wrong)?, part("text").ok_or_else(wrong)?))
+    };
+    let files = fields.list("input_extra")?.into_iter().flatten().enumerate().map(file);
+    let files: Vec<(String, String)> = files.collect::<Result<_, Failure>>()?;
+    let own = model.clone();
+    let prompt = blocking(move || {
+        let running = own.batcher().model();
+        let tokens = InfillTokens::of(running);
+        let tokens = tokens.ok_or_else(|| Failure::not_done("the model has no tokens for filling in (FIM)"))?;
+        let prompt = tokens.prompt(running.tokenizer(), &before, &after, &files);
+        prompt.map_err(|error| Failure::invalid(error.to_string()))
+    });
+    let prompt = prompt.await?;
+    answer(&call, fields, model, vec![prompt]).await
+}
+
+async fn answer(
+    call: &Call,
+    fields: Fields<'_>,
+    model: Arc<ServedModel>,
+    prompts: Vec<Vec<u32>>,
+) -> Result<Reply, Failure> {
     if fields.flag("post_sampling_probs")? {
         return Err(Failure::unsupported("post_sampling_probs", "probabilities are those before the samplers"));
     }
@@ -92,7 +135,6 @@ pub(super) async fn completion(call: Call) -> Result<Reply, Failure> {
         None => fields.count("n", 1, MOST_CHOICES)?.unwrap_or(1),
     };
     let (stream, with_tokens) = (fields.flag("stream")?, fields.flag("return_tokens")?);
-    let prompts = prompts(&model, fields).await?;
     let tokenizer = model.batcher().model().tokenizer();
     let texts = prompts.iter().map(|prompt| tokenizer.decode(prompt, true)).collect();
     let mut shown_settings = shown(&settings.sampler);
@@ -100,12 +142,21 @@ pub(super) async fn completion(call: Call) -> Result<Reply, Failure> {
     shown_settings.insert("max_tokens".to_owned(), shown_settings["n_predict"].clone());
     shown_settings.insert("stop".to_owned(), settings.stop.clone().into());
     shown_settings.insert("ignore_eos".to_owned(), settings.ignore_end.into());
+    shown_settings.insert("logit_bias".to_owned(), biases(&settings, tokenizer));
     shown_settings.insert("stream".to_owned(), stream.into());
     shown_settings.insert("n_probs".to_owned(), logprobs.unwrap_or(0).into());
     let settings_shown = Json::Object(shown_settings);
     let with_probabilities = logprobs.is_some();
     let answers = Answers::ask(&model, Question { prompts, choices, thinking: None, logprobs, settings })?;
-    let frame = Frame { model, settings: settings_shown, prompts: texts, choices, with_tokens, with_probabilities };
+    let frame = Frame {
+        model,
+        settings: settings_shown,
+        prompts: texts,
+        choices,
+        with_tokens,
+        with_probabilities,
+        with_progress: fields.flag("return_progress")?,
+    };
     if stream {
         return Ok(Reply::stream(Form::Events, |sink| stream_completion(sink, frame, answers)));
     }
@@ -114,10 +165,38 @@ pub(super) async fn completion(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::Json(if all.len() == 1 { all.remove(0) } else { all.into() }))
 }
 
+/// What is added to logits, as llama-server shows it: `null` for never.
+fn biases(settings: &Settings, tokenizer: &Tokenizer) -> Json {
+    let bias = |token: u32, bias: f32| json!({ "token": token, "bias": bias.is_finite().then_some(bias) });
+    let given = settings.sampler.logit_bias.iter().map(|&(token, value)| bias(token, value));
+    let ends = (0..u32::try_from(tokenizer.vocab_size()).unwrap_or(0))
+        .filter(|id| settings.ignore_end && tokenizer.ends_turn(*id));
+    given.chain(ends.map(|token| bias(token, f32::NEG_INFINITY))).collect()
+}
+
+/// How far a prompt is read, as llama-server tells it.
+fn progress(done: usize, cached: usize, total: usize, time: Duration) -> (Json, Json) {
+    let usage = Usage { prompt_tokens: done, cached_tokens: cached, prompt_time: time, ..Usage::default() };
+    let mut timings = timings(&usage);
+    if done == cached {
+        timings["prompt_ms"] = 0.0.into();
+    }
+    timings["predicted_ms"] = 0.0.into();
+    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    (json!({ "total": total, "cache": cached, "processed": done, "time_ms": ms }), timings)
+}
+
 async fn stream_completion(sink: Sink, frame: Frame, mut answers: Answers) {
+    let mut began = None;
     while let Some(news) = answers.next().await {
         match news {
             Err(failure) => return sink.send(&failure.body(Dialect::OpenAi)).await,
+            Ok((i, News::Reading { done, cached, total })) if frame.with_progress => {
+                let time = began.get_or_insert_with(Instant::now).elapsed();
+                let mut piece = frame.piece(i, "", &Vec::new());
+                (piece["prompt_progress"], piece["timings"]) = progress(done, cached, total, time);
+                sink.send(&piece).await;
+            }
             Ok((_, News::Reading { .. })) => {}
             Ok((i, News::Text { text, tokens, .. })) => sink.send(&frame.piece(i, &text, &tokens)).await,
             Ok((i, News::End(ending))) => sink.send(&frame.whole(i, &ended(ending))).await,
@@ -134,7 +213,7 @@ fn ended(ending: Ending) -> Whole {
 pub(super) async fn tokenize(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = call.models().wanted(fields)?;
+    let model = call.models().wanted(fields).await?;
     let content = fields.text("content")?.unwrap_or_default().to_owned();
     let parse_special = fields.flag_or("parse_special", true)?;
     let options = EncodeOptions { add_special: fields.flag("add_special")?, parse_special };
@@ -157,7 +236,7 @@ pub(super) async fn tokenize(call: Call) -> Result<Reply, Failure> {
 pub(super) async fn detokenize(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = call.models().wanted(fields)?;
+    let model = call.models().wanted(fields).await?;
     let tokenizer = model.batcher().model().tokenizer();
     let tokens: Option<Vec<u32>> =
         fields.list("tokens")?.into_iter().flatten().map(|id| known_token(tokenizer, id)).collect();
@@ -169,18 +248,13 @@ pub(super) async fn detokenize(call: Call) -> Result<Reply, Failure> {
 pub(super) async fn apply_template(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = call.models().wanted(fields)?;
+    let model = call.models().wanted(fields).await?;
     Ok(Reply::Json(json!({ "prompt": openai::prompt(&model, fields).await?.text })))
 }
 
-/// The model that routes without a body speak of.
-fn first(call: &Call) -> Result<&ServedModel, Failure> {
-    call.models().all.first().map(AsRef::as_ref).ok_or_else(|| Failure::model_not_found(""))
-}
-
-/// `GET /props`: of the first model.
+/// `GET /props`: of the first model that is loaded.
 pub(super) async fn props(call: Call) -> Result<Reply, Failure> {
-    let model = first(&call)?;
+    let model = call.models().first()?;
     let tokenizer = model.batcher().model().tokenizer();
     let special = &tokenizer.vocab().special;
     let text = |id: Option<u32>| id.map(|id| String::from_utf8_lossy(tokenizer.piece(id)).into_owned());
@@ -197,9 +271,9 @@ pub(super) async fn props(call: Call) -> Result<Reply, Failure> {
     })))
 }
 
-/// `GET /slots`: of the first model.
+/// `GET /slots`: of the first model that is loaded.
 pub(super) async fn slots(call: Call) -> Result<Reply, Failure> {
-    let model = first(&call)?;
+    let model = call.models().first()?;
     let (batcher, status) = (model.batcher(), model.batcher().status());
     let slot = |id: usize| {
         let active = status.active.iter().find(|active| active.slot == id);
@@ -211,4 +285,39 @@ pub(super) async fn slots(call: Call) -> Result<Reply, Failure> {
         })
     };
     Ok(Reply::Json((0..batcher.options().parallel).map(slot).collect()))
+}
+
+/// `POST /models/load`.
+pub(super) async fn load(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    fields.text("model")?.ok_or_else(|| Failure::field("model", "is needed"))?;
+    call.models().wanted(fields).await?;
+    Ok(Reply::Json(json!({ "success": true })))
+}
+
+/// `POST /models/unload`.
+pub(super) async fn unload(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let name = Fields(&body).text("model")?.ok_or_else(|| Failure::field("model", "is needed"))?;
+    call.models().unload(call.models().offer(name)?).await?;
+    Ok(Reply::Json(json!({ "success": true })))
+}
+
+/// `GET /lora-adapters`: none are loaded.
+pub(super) async fn adapters(_: Call) -> Result<Reply, Failure> {
+    Ok(Reply::Json(json!([])))
+}
+
+/// `POST /lora-adapters`.
+pub(super) async fn set_adapters(call: Call) -> Result<Reply, Failure> {
+    match serde_json::from_slice::<Json>(&call.body) {
+        Ok(Json::Array(adapters)) if adapters.is_empty() => Ok(Reply::Json(json!({ "success": true }))),
+        _ => Err(Failure::not_done("no adapters are loaded: a model is served as its file has it")),
+    }
+}
+
+/// `POST /slots/{id}?action=save`: requests choose no slot, and prefixes are kept without being asked to.
+pub(super) async fn slot_files(_: Call) -> Result<Reply, Failure> {
+    Err(Failure::not_done("states of slots are not written to files: prefixes of earlier requests are kept in memory"))
 }

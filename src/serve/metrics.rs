@@ -9,8 +9,8 @@ use super::reply::Reply;
 use crate::engine::BatcherStatus;
 
 pub(super) async fn metrics(call: Call) -> Result<Reply, Failure> {
-    let all: Vec<BatcherStatus> = call.models().all.iter().map(|model| model.batcher().status()).collect();
-    Ok(Reply::Text("text/plain; version=0.0.4", text(&all)))
+    let all: Vec<BatcherStatus> = call.models().loaded().iter().map(|model| model.batcher().status()).collect();
+    Ok(Reply::Figures(text(&all), call.models().since))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "figures of Prometheus are doubles")]

@@ -12,11 +12,14 @@ mod embeddings;
 mod failure;
 mod fields;
 mod guard;
+mod keep_alive;
 mod llama;
 mod metrics;
 mod models;
+mod offers;
 mod ollama;
 mod openai;
+mod openapi;
 mod prompt;
 mod reply;
 mod response_items;
@@ -37,7 +40,7 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -45,8 +48,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use call::Call;
 use failure::{Dialect, Failure};
 pub use guard::Access;
-use models::Models;
+pub use keep_alive::KeepAlive;
 pub use models::{ServedModel, Usual};
+use offers::Models;
+pub use offers::{Load, Offer};
 use reply::{Body, failed};
 use router::Routes;
 use stored::Responses;
@@ -75,11 +80,22 @@ pub struct ServerOptions {
     pub body_bytes: usize,
     /// Open connections, at most; further ones wait.
     pub connections: usize,
+    /// Bytes that models may take, with their caches: those that are loaded on demand make room for others.
+    pub memory: u64,
+    /// How long a model that was loaded on demand stays after its last request.
+    pub keep_alive: KeepAlive,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { access: Access::default(), any_model: false, body_bytes: 8 << 20, connections: 1024 }
+        Self {
+            access: Access::default(),
+            any_model: false,
+            body_bytes: 8 << 20,
+            connections: 1024,
+            memory: u64::MAX,
+            keep_alive: KeepAlive::For(Duration::from_secs(300)),
+        }
     }
 }
 
@@ -109,6 +125,7 @@ pub struct Server {
 struct State {
     models: Arc<Models>,
     responses: Arc<Responses>,
+    document: Arc<str>,
     routes: Routes,
     options: ServerOptions,
     address: SocketAddr,
@@ -120,19 +137,22 @@ impl Server {
     ///
     /// # Errors
     /// When it cannot listen there.
-    pub fn bind(
-        address: SocketAddr,
-        models: Vec<ServedModel>,
-        options: ServerOptions,
-        log: Option<Log>,
-    ) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, offers: Vec<Offer>, options: ServerOptions, log: Option<Log>) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let all = models.into_iter().map(Arc::new).collect();
-        let models = Arc::new(Models { all, any_name: options.any_model });
+        let models = Arc::new(Models {
+            offers: offers.into_iter().map(Arc::new).collect(),
+            any_name: options.any_model,
+            memory: options.memory,
+            keep_alive: options.keep_alive,
+            since: models::now(),
+            loading: Arc::default(),
+        });
         let (routes, responses) = (Routes::new(), Arc::default());
-        Ok(Self { listener, address, state: Arc::new(State { models, responses, routes, options, address, log }) })
+        let document = openapi::describe(&routes).to_string().into();
+        let state = State { models, responses, document, routes, options, address, log };
+        Ok(Self { listener, address, state: Arc::new(state) })
     }
 
     /// Where it listens.
@@ -161,6 +181,16 @@ async fn accept(listener: TcpListener, state: &Arc<State>, should_stop: &(dyn Fn
     // Every connection holds a sender: none is left when all have ended.
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
     let places = Arc::new(Semaphore::new(state.options.connections.max(1)));
+    let models = state.models.clone();
+    let forgetting = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let idle = models.take_idle();
+            if !idle.is_empty() {
+                tokio::task::spawn_blocking(move || drop(idle));
+            }
+        }
+    });
     while !should_stop() {
         let next = async {
             let place = places.clone().acquire_owned().await;
@@ -178,6 +208,7 @@ async fn accept(listener: TcpListener, state: &Arc<State>, should_stop: &(dyn Fn
             drop((place, alive));
         });
     }
+    forgetting.abort();
     drop((listener, alive));
     let _ = stop.send(true);
     let _ = tokio::time::timeout(GRACE, all_ended.recv()).await;
@@ -233,7 +264,8 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Result<Respon
     let (route, rest) = found.map_err(|failure| (failure, guessed))?;
     let tell = |failure| (failure, route.dialect);
     let body = read(request.into_body(), state.options.body_bytes).await.map_err(tell)?;
-    let call = Call { models: state.models.clone(), responses: state.responses.clone(), rest, body, salt };
+    let (models, responses, document) = (state.models.clone(), state.responses.clone(), state.document.clone());
+    let call = Call { models, responses, document, rest, body, salt };
     (route.handler)(call).await.map(reply::Reply::into_response).map_err(tell)
 }
 
@@ -261,7 +293,6 @@ async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
 /// What a browser asks before it lets a page of another origin ask.
 fn preflight() -> Response<Body> {
     let mut response = Response::new(Body::Full(None));
-    *response.status_mut() = StatusCode::NO_CONTENT;
     reply::set(&mut response, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
     reply::set(&mut response, header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-api-key");
     response

@@ -10,17 +10,21 @@ use super::blocking::blocking;
 use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
+use super::keep_alive::KeepAlive;
 use super::models::ServedModel;
+use super::offers::Offer;
 use super::openai::logprob_list;
 use super::prompt::{self, Prompt};
 use super::reply::{Form, Reply, Sink};
 use super::settings::Settings;
 use crate::engine::template::dates::strftime;
-use crate::gguf::Value;
+use crate::gguf::{Metadata, Value, keys};
 use crate::tokenizer::EncodeOptions;
 
 /// The version of Ollama whose routes these are: clients ask for it to know what they can do.
 const VERSION: &str = "0.32.0";
+/// When a model that stays is let go of.
+const NEVER: &str = "2318-01-01T00:00:00Z";
 /// Elements of a metadata array that `show` gives without `verbose`.
 const SHORT: usize = 5;
 
@@ -36,87 +40,104 @@ pub(super) async fn version(_: Call) -> Result<Reply, Failure> {
 
 /// `GET /api/tags`.
 pub(super) async fn tags(call: Call) -> Result<Reply, Failure> {
-    let model = |model: &Arc<ServedModel>| {
-        let mut json = summary(model);
-        json["modified_at"] = time(Duration::from_secs(model.created)).into();
-        json["capabilities"] = capabilities(model);
+    let model = |offer: &Arc<Offer>| {
+        let mut json = summary(offer);
+        json["modified_at"] = time(Duration::from_secs(offer.created)).into();
+        json["capabilities"] = capabilities(offer);
         json
     };
-    Ok(Reply::Json(json!({ "models": call.models().all.iter().map(model).collect::<Vec<_>>() })))
+    Ok(Reply::Json(json!({ "models": call.models().offers.iter().map(model).collect::<Vec<_>>() })))
 }
 
-/// `GET /api/ps`: models stay loaded.
+/// `GET /api/ps`: the models that are loaded.
 pub(super) async fn running(call: Call) -> Result<Reply, Failure> {
-    let model = |model: &Arc<ServedModel>| {
-        let mut json = summary(model);
-        json["expires_at"] = "2318-01-01T00:00:00Z".into();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let model = |offer: &Arc<Offer>| {
+        let context_length = offer.model()?.batcher().context_length();
+        let mut json = summary(offer);
+        json["expires_at"] = offer.time_left().map_or_else(|| NEVER.into(), |left| time(now + left).into());
         json["size_vram"] = 0.into();
-        json["context_length"] = model.batcher().context_length().into();
-        json
+        json["context_length"] = context_length.into();
+        Some(json)
     };
-    Ok(Reply::Json(json!({ "models": call.models().all.iter().map(model).collect::<Vec<_>>() })))
+    Ok(Reply::Json(json!({ "models": call.models().offers.iter().filter_map(model).collect::<Vec<_>>() })))
 }
 
-fn summary(model: &ServedModel) -> Json {
+fn summary(offer: &Offer) -> Json {
     // No file is hashed for this: the same name is the same digest.
     let digest = format!(
         "{:016x}",
-        model
+        offer
             .id
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| { (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) })
     );
     json!({
-        "name": model.id, "model": model.id, "size": model.batcher().model().weight_bytes(),
-        "digest": digest.repeat(4), "details": details(model),
+        "name": offer.id, "model": offer.id, "size": offer.facts.weight_bytes, "digest": digest.repeat(4),
+        "details": details(offer),
     })
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
-fn details(model: &ServedModel) -> Json {
-    let parameters = model.batcher().model().parameters() as f64;
-    let size = match parameters {
+fn details(offer: &Offer) -> Json {
+    let size = match offer.facts.parameters as f64 {
         n if n >= 1e9 => format!("{:.1}B", n / 1e9),
         n if n >= 1e6 => format!("{:.1}M", n / 1e6),
         n => format!("{:.1}K", n / 1e3),
     };
-    let family = model.text("general.architecture");
+    let family = &offer.facts.architecture;
     json!({
         "parent_model": "", "format": "gguf", "family": family, "families": [family], "parameter_size": size,
-        "quantization_level": model.quantization(),
+        "quantization_level": offer.facts.file_type,
     })
 }
 
-fn capabilities(model: &ServedModel) -> Json {
-    if !model.batcher().model().decoder().has_logits() {
+fn capabilities(offer: &Offer) -> Json {
+    if offer.facts.is_encoder {
         return json!(["embedding"]);
     }
     let mut all = vec!["completion"];
-    all.extend(model.prompter.thinking.map(|_| "thinking"));
+    all.extend(offer.facts.thinks.then_some("thinking"));
     all.into()
 }
 
-/// The model of a request, which older clients call `name`.
-pub(super) fn wanted(call: &Call, fields: Fields<'_>) -> Result<Arc<ServedModel>, Failure> {
+/// What is offered by the name of a request, which older clients call `name`.
+fn offer<'c>(call: &'c Call, fields: Fields<'_>) -> Result<&'c Arc<Offer>, Failure> {
     match fields.text("model")?.filter(|name| !name.is_empty()).or(fields.text("name")?) {
-        Some(name) => call.models().named(name),
+        Some(name) => call.models().offer(name),
         None => Err(Failure::field("model", "is required")),
     }
+}
+
+/// The model of a request.
+pub(super) async fn wanted(call: &Call, fields: Fields<'_>) -> Result<Arc<ServedModel>, Failure> {
+    call.models().get(offer(call, fields)?, KeepAlive::of(fields)?).await
 }
 
 /// `POST /api/show`.
 pub(super) async fn show(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = wanted(&call, fields)?;
+    let offer = offer(&call, fields)?;
     let verbose = fields.flag("verbose")?;
-    let info: Map<String, Json> =
-        model.metadata().iter().map(|(key, value)| (key.to_owned(), metadata_json(value, verbose))).collect();
+    let read = move |metadata: &Metadata| {
+        let info: Map<String, Json> =
+            metadata.iter().map(|(key, value)| (key.to_owned(), metadata_json(value, verbose))).collect();
+        let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        (info, text("general.license"), text(keys::TOKENIZER_CHAT_TEMPLATE))
+    };
+    let (info, license, template) = offer.metadata(read).await?;
+    let template = offer.model().map_or(template, |model| model.prompter.template.source().to_owned());
     Ok(Reply::Json(json!({
-        "license": model.text("general.license"), "modelfile": "", "parameters": "",
-        "template": model.prompter.template.source(), "details": details(&model), "model_info": info,
-        "capabilities": capabilities(&model), "modified_at": time(Duration::from_secs(model.created)),
+        "license": license, "modelfile": "", "parameters": "", "template": template, "details": details(offer),
+        "model_info": info, "capabilities": capabilities(offer),
+        "modified_at": time(Duration::from_secs(offer.created)),
     })))
+}
+
+/// `POST /api/pull`, and what else would change the store.
+pub(super) async fn read_only(_: Call) -> Result<Reply, Failure> {
+    Err(Failure::not_done("models are not changed over HTTP"))
 }
 
 fn metadata_json(value: &Value, verbose: bool) -> Json {
@@ -144,7 +165,10 @@ enum Kind {
 pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = wanted(&call, fields)?;
+    if let Some(reply) = emptied(&call, fields, Kind::Chat).await? {
+        return Ok(reply);
+    }
+    let model = wanted(&call, fields).await?;
     refuse_unsupported(fields)?;
     let messages = fields.list("messages")?.cloned().unwrap_or_default();
     let is_shown = |message: &Json| message["images"].as_array().is_some_and(|images| !images.is_empty());
@@ -152,7 +176,7 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
         return Err(Failure::unsupported("images", "only text"));
     }
     if messages.is_empty() {
-        return loaded(&model, fields, Kind::Chat);
+        return Ok(without_text(&model.id, Kind::Chat, "load"));
     }
     let prompt = prompt(&model, fields, messages).await?;
     answer(&call, fields, model, prompt, Kind::Chat).await
@@ -162,7 +186,10 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
 pub(super) async fn generate(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = wanted(&call, fields)?;
+    if let Some(reply) = emptied(&call, fields, Kind::Generate).await? {
+        return Ok(reply);
+    }
+    let model = wanted(&call, fields).await?;
     refuse_unsupported(fields)?;
     if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
         return Err(Failure::invalid(format!("{} does not support insert", model.id)));
@@ -172,7 +199,7 @@ pub(super) async fn generate(call: Call) -> Result<Reply, Failure> {
     }
     let (text, system) = (fields.text("prompt")?.unwrap_or_default(), fields.text("system")?.unwrap_or_default());
     if text.is_empty() {
-        return loaded(&model, fields, Kind::Generate);
+        return Ok(without_text(&model.id, Kind::Generate, "load"));
     }
     let mut prompt = if fields.flag("raw")? {
         if !system.is_empty() || fields.get("context").is_some() {
@@ -239,18 +266,33 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, messages: Vec<Json
     blocking(move || prompt::prompt(&model.prompter, model.batcher().model().tokenizer(), &messages, variables)).await
 }
 
-/// What an empty request gets, by which clients load models and let go of them.
-fn loaded(model: &ServedModel, fields: Fields<'_>, kind: Kind) -> Result<Reply, Failure> {
-    let reason = if fields.get("keep_alive").is_some_and(|value| value == 0) { "unload" } else { "load" };
-    let mut json = piece(model, kind, "", "");
-    json["done"] = true.into();
-    json["done_reason"] = reason.into();
-    Ok(Reply::Json(json))
+/// The answer to a request without a text that lets go of a model (`keep_alive` 0).
+async fn emptied(call: &Call, fields: Fields<'_>, kind: Kind) -> Result<Option<Reply>, Failure> {
+    let is_empty = match kind {
+        Kind::Chat => fields.list("messages")?.is_none_or(Vec::is_empty),
+        Kind::Generate => fields.text("prompt")?.is_none_or(str::is_empty),
+    };
+    if !is_empty || KeepAlive::of(fields)? != Some(KeepAlive::For(Duration::ZERO)) {
+        return Ok(None);
+    }
+    let offer = offer(call, fields)?;
+    if offer.is_on_demand() {
+        call.models().unload(offer).await?;
+    }
+    Ok(Some(without_text(&offer.id, kind, "unload")))
 }
 
-fn piece(model: &ServedModel, kind: Kind, text: &str, thinking: &str) -> Json {
+/// What an empty request gets, by which clients load models and let go of them.
+fn without_text(id: &str, kind: Kind, reason: &str) -> Reply {
+    let mut json = piece(id, kind, "", "");
+    json["done"] = true.into();
+    json["done_reason"] = reason.into();
+    Reply::Json(json)
+}
+
+fn piece(id: &str, kind: Kind, text: &str, thinking: &str) -> Json {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut json = json!({ "model": model.id, "created_at": time(now) });
+    let mut json = json!({ "model": id, "created_at": time(now) });
     let thinking = (!thinking.is_empty()).then_some(thinking);
     if kind == Kind::Chat {
         json["message"] = json!({ "role": "assistant", "content": text });
@@ -279,7 +321,7 @@ struct Frame {
 
 impl Frame {
     fn piece(&self, text: &str, thinking: &str, tokens: &Tokens) -> Json {
-        let mut json = piece(&self.model, self.kind, text, thinking);
+        let mut json = piece(&self.model.id, self.kind, text, thinking);
         if self.logprobs {
             json["logprobs"] = logprob_list(self.model.batcher().model().tokenizer(), tokens).into();
         }
@@ -344,7 +386,7 @@ async fn stream_answer(sink: Sink, frame: Frame, mut answers: Answers) {
                 sink.send(&frame.piece(&text, &thinking, &tokens)).await;
             }
             Ok((_, News::End(ending))) => {
-                let last = piece(&frame.model, frame.kind, "", "");
+                let last = piece(&frame.model.id, frame.kind, "", "");
                 sink.send(&frame.end(last, &ending, &answer)).await;
             }
         }

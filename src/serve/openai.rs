@@ -11,6 +11,7 @@ use super::call::Call;
 use super::failure::Failure;
 use super::fields::Fields;
 use super::models::{ServedModel, now};
+use super::offers::Offer;
 use super::prompt::{self, Prompt};
 use super::reply::{Form, Reply, Sink};
 use super::settings::{MOST_CHOICES, Settings, new_id};
@@ -76,6 +77,8 @@ pub(super) fn usage(endings: &[Ending], choices: usize) -> Json {
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
 pub(super) fn timings(usage: &Usage) -> Json {
     let read = usage.prompt_tokens - usage.cached_tokens;
+    // The first token comes from the prompt's step.
+    let steps = usage.answer_tokens.saturating_sub(1);
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let (prompt, answer) = (ms(usage.prompt_time).max(1e-3), ms(usage.answer_time).max(1e-3));
     json!({
@@ -83,8 +86,8 @@ pub(super) fn timings(usage: &Usage) -> Json {
         "prompt_n": read, "prompt_ms": prompt,
         "prompt_per_token_ms": prompt / read.max(1) as f64, "prompt_per_second": read as f64 / prompt * 1e3,
         "predicted_n": usage.answer_tokens, "predicted_ms": answer,
-        "predicted_per_token_ms": answer / usage.answer_tokens.max(1) as f64,
-        "predicted_per_second": usage.answer_tokens as f64 / answer * 1e3,
+        "predicted_per_token_ms": if steps > 0 { answer / steps as f64 } else { 0.0 },
+        "predicted_per_second": steps as f64 / answer * 1e3,
     })
 }
 
@@ -140,12 +143,20 @@ fn variables(fields: Fields<'_>) -> Result<Map<String, Json>, Failure> {
     if variables.get("enable_thinking").is_some_and(|value| !value.is_boolean()) {
         return Err(Failure::field("chat_template_kwargs.enable_thinking", "must be true or false"));
     }
+    if let Some(generation) = fields.get("add_generation_prompt") {
+        if generation == true && fields.flag("continue_final_message")? {
+            return Err(Failure::field("add_generation_prompt", "must not be true with continue_final_message"));
+        }
+        variables.entry("add_generation_prompt").or_insert(generation.clone());
+    }
     if let Some(effort) = fields.text("reasoning_effort")? {
         variables.entry("reasoning_effort").or_insert(effort.into());
         if effort == "none" {
             variables.entry("enable_thinking").or_insert(false.into());
         }
     }
+    // As in llama-server: models that can think do, unless a request says otherwise.
+    variables.entry("enable_thinking").or_insert(true.into());
     Ok(variables)
 }
 
@@ -158,11 +169,19 @@ pub(super) async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Resu
     blocking(work).await
 }
 
+/// `POST /v1/chat/completions/input_tokens`: llama-server's count of a conversation's tokens.
+pub(super) async fn count_tokens(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = call.models().wanted(fields).await?;
+    Ok(Reply::Json(json!({ "input_tokens": prompt(&model, fields).await?.tokens.len() })))
+}
+
 /// `POST /v1/chat/completions`.
 pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = call.models().wanted(fields)?;
+    let model = call.models().wanted(fields).await?;
     refuse_unsupported(fields)?;
     let choices = fields.count("n", 1, MOST_CHOICES)?.unwrap_or(1);
     let logprobs = match (fields.flag("logprobs")?, fields.count("top_logprobs", 0, 20)?) {
@@ -223,7 +242,7 @@ impl Wants {
 
 async fn chat_stream(sink: Sink, head: Head, model: Arc<ServedModel>, answers: Answers, wants: Wants) {
     for i in 0..answers.len() {
-        let delta = json!({ "role": "assistant", "content": "" });
+        let delta = json!({ "role": "assistant", "content": null });
         sink.send(&head.with(&[json!({ "index": i, "delta": delta, "finish_reason": null })])).await;
     }
     let tokenizer = model.batcher().model().tokenizer();
@@ -300,25 +319,24 @@ pub(super) async fn stream(
 
 /// `GET /v1/models`.
 pub(super) async fn models(call: Call) -> Result<Reply, Failure> {
-    let data: Vec<Json> = call.models().all.iter().map(|model| model_json(model)).collect();
+    let data: Vec<Json> = call.models().offers.iter().map(|offer| model_json(offer)).collect();
     Ok(Reply::Json(json!({ "object": "list", "data": data })))
 }
 
 /// `GET /v1/models/{id}`; ids may contain slashes.
 pub(super) async fn model(call: Call) -> Result<Reply, Failure> {
-    let model = call.models().all.iter().find(|model| model.id == call.rest).cloned();
-    let model = model.map_or_else(|| call.models().named(&call.rest), Ok)?;
-    Ok(Reply::Json(model_json(&model)))
+    Ok(Reply::Json(model_json(call.models().offer(&call.rest)?)))
 }
 
-fn model_json(model: &ServedModel) -> Json {
-    let running = model.batcher().model();
+fn model_json(offer: &Offer) -> Json {
+    let (facts, model) = (&offer.facts, offer.model());
     json!({
-        "id": model.id, "object": "model", "created": model.created, "owned_by": "gguf",
+        "id": offer.id, "object": "model", "created": offer.created, "owned_by": "gguf",
+        "status": { "value": if model.is_some() { "loaded" } else { "unloaded" } },
         "meta": {
-            "n_vocab": running.tokenizer().vocab_size(), "n_ctx": model.batcher().context_length(),
-            "n_ctx_train": running.hparams().context_length, "n_embd": running.decoder().embedding_length(),
-            "n_params": running.parameters(), "size": running.weight_bytes(), "ftype": model.quantization(),
+            "n_vocab": facts.vocab_size, "n_ctx": model.map(|model| model.batcher().context_length()),
+            "n_ctx_train": facts.context_length, "n_embd": facts.embedding_length,
+            "n_params": facts.parameters, "size": facts.weight_bytes, "ftype": facts.file_type,
         },
     })
 }

@@ -26,7 +26,11 @@ pub(super) fn prompt(
     let mut messages = checked(messages)?;
     let begun = begun(&mut messages)?;
     prompter.fold_system(&mut messages);
-    let (Rendered { mut text, mut said }, _) = prompter.render(messages, &prompt_options(variables))?;
+    let mut options = prompt_options(variables);
+    if options.variables.remove("add_generation_prompt") == Some(Json::Bool(false)) {
+        options.add_generation_prompt = begun.is_some();
+    }
+    let (Rendered { mut text, mut said }, _) = prompter.render(messages, &options)?;
     let thinks = begun.is_none() && prompter.thinking.is_some_and(|style| style.begins_inside(&text));
     if let Some(begun) = begun.filter(|begun| !begun.is_empty()) {
         said.push(text.len()..text.len() + begun.len());

@@ -20,6 +20,8 @@ const PIECES: usize = 16;
 pub(super) enum Reply {
     Json(Json),
     Text(&'static str, String),
+    /// Figures for Prometheus, of a process that has run since then (seconds since 1970).
+    Figures(String, u64),
     Stream(Form, mpsc::Receiver<Bytes>),
 }
 
@@ -91,7 +93,9 @@ impl Reply {
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
+        let since = if let Self::Figures(_, since) = &self { Some(*since) } else { None };
         let (kind, body) = match self {
+            Self::Figures(text, _) => ("text/plain; version=0.0.4", Body::full(text)),
             Self::Json(json) => ("application/json; charset=utf-8", Body::full(json.to_string())),
             Self::Text(kind, text) => (kind, Body::full(text)),
             Self::Stream(Form::Events, receiver) => ("text/event-stream", Body::Stream(receiver)),
@@ -100,6 +104,9 @@ impl Reply {
         let mut response = Response::new(body);
         set(&mut response, header::CONTENT_TYPE, kind);
         set(&mut response, header::CACHE_CONTROL, "no-cache");
+        if let Some(since) = since {
+            response.headers_mut().insert(HeaderName::from_static("process-start-time-unix"), since.into());
+        }
         response
     }
 }

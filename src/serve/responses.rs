@@ -26,17 +26,11 @@ const PING: Duration = Duration::from_secs(15);
 pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
-    let model = call.models().wanted(fields)?;
+    let model = call.models().wanted(fields).await?;
     refuse_unsupported(fields)?;
     let stream = fields.flag("stream")?;
     let is_stored = fields.flag_or("store", true)?;
-    let earlier = match fields.text("previous_response_id")? {
-        None => None,
-        Some(id) => Some(call.responses.find(call.salt, id).ok_or_else(|| not_found(id))?),
-    };
-    let input = messages(fields.get("input").ok_or_else(|| Failure::field("input", "is needed"))?)?;
-    let mut conversation = earlier.as_ref().map(|stored| stored.messages()).unwrap_or_default();
-    conversation.extend(input);
+    let conversation = conversation(&call, fields)?;
     let logprobs = logprobs(fields)?;
     let settings = Settings::read(Fields(&settings_of(fields)), &model, call.salt, &["max_output_tokens"])?;
     let prompt = prompt(&model, fields, &conversation).await?;
@@ -61,6 +55,26 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     response.end(&whole.ending, &mut events);
     keeper.keep(&response);
     Ok(Reply::Json(response.head))
+}
+
+/// `POST /v1/responses/input_tokens`.
+pub(super) async fn count_tokens(call: Call) -> Result<Reply, Failure> {
+    let body = call.object()?;
+    let fields = Fields(&body);
+    let model = call.models().wanted(fields).await?;
+    let conversation = conversation(&call, fields)?;
+    let count = prompt(&model, fields, &conversation).await?.tokens.len();
+    Ok(Reply::Json(json!({ "object": "response.input_tokens", "input_tokens": count })))
+}
+
+/// What was said in the response that a request goes on from, and what it brings.
+fn conversation(call: &Call, fields: Fields<'_>) -> Result<Vec<Json>, Failure> {
+    let mut conversation = match fields.text("previous_response_id")? {
+        None => Vec::new(),
+        Some(id) => call.responses.find(call.salt, id).ok_or_else(|| not_found(id))?.messages(),
+    };
+    conversation.extend(messages(fields.get("input").ok_or_else(|| Failure::field("input", "is needed"))?)?);
+    Ok(conversation)
 }
 
 /// `GET /v1/responses/{id}`, and its `input_items`.
@@ -150,6 +164,7 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, conversation: &[Js
             variables.entry("enable_thinking").or_insert(false.into());
         }
     }
+    variables.entry("enable_thinking").or_insert(true.into());
     let mut messages = conversation.to_vec();
     if let Some(instructions) = fields.text("instructions")?.filter(|text| !text.is_empty()) {
         messages.insert(0, json!({ "role": "system", "content": instructions }));

@@ -15,31 +15,80 @@ type Handler = Box<dyn Fn(Call) -> Answering + Send + Sync>;
 
 /// A route.
 pub(super) struct Route {
-    method: Method,
+    pub(super) method: Method,
     /// Its path; `/*` at the end stands for anything.
-    path: &'static str,
+    pub(super) path: &'static str,
     pub(super) dialect: Dialect,
+    /// The name of its body's type.
+    pub(super) body: Option<&'static str>,
+    /// What it does.
+    pub(super) summary: &'static str,
     /// Needs no key.
     pub(super) is_open: bool,
     pub(super) handler: Handler,
 }
 
 fn route<F>(
-    method: &Method,
+    method: Method,
     path: &'static str,
     dialect: Dialect,
+    body: Option<&'static str>,
+    summary: &'static str,
     handler: impl Fn(Call) -> F + Send + Sync + 'static,
 ) -> Route
 where
     F: Future<Output = Result<Reply, Failure>> + Send + 'static,
 {
     let handler: Handler = Box::new(move |call| Box::pin(handler(call)));
-    Route { method: method.clone(), path, dialect, is_open: false, handler }
+    Route { method, path, dialect, body, summary, is_open: false, handler }
+}
+
+fn get<F>(
+    path: &'static str,
+    dialect: Dialect,
+    summary: &'static str,
+    handler: impl Fn(Call) -> F + Send + Sync + 'static,
+) -> Route
+where
+    F: Future<Output = Result<Reply, Failure>> + Send + 'static,
+{
+    route(Method::GET, path, dialect, None, summary, handler)
+}
+
+/// A route whose body is of the type that `openapi.json` has by the name `body`.
+fn post<F>(
+    path: &'static str,
+    dialect: Dialect,
+    body: &'static str,
+    summary: &'static str,
+    handler: impl Fn(Call) -> F + Send + Sync + 'static,
+) -> Route
+where
+    F: Future<Output = Result<Reply, Failure>> + Send + 'static,
+{
+    route(Method::POST, path, dialect, Some(body), summary, handler)
+}
+
+fn delete<F>(
+    path: &'static str,
+    dialect: Dialect,
+    summary: &'static str,
+    handler: impl Fn(Call) -> F + Send + Sync + 'static,
+) -> Route
+where
+    F: Future<Output = Result<Reply, Failure>> + Send + 'static,
+{
+    route(Method::DELETE, path, dialect, None, summary, handler)
 }
 
 /// A route that needs no key.
 fn open(route: Route) -> Route {
     Route { is_open: true, ..route }
+}
+
+/// `GET /openapi.json`.
+async fn document(call: Call) -> Result<Reply, Failure> {
+    Ok(Reply::Text("application/json; charset=utf-8", call.document.to_string()))
 }
 
 /// All routes.
@@ -49,44 +98,64 @@ impl Routes {
     #[rustfmt::skip]
     pub(super) fn new() -> Self {
         use Dialect::{Anthropic, Ollama, OpenAi};
-        let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
         Self(vec![
-            open(route(&get, "/health", OpenAi, llama::health)),
-            open(route(&get, "/v1/health", OpenAi, llama::health)),
-            route(&post, "/v1/chat/completions", OpenAi, openai::chat),
-            route(&post, "/chat/completions", OpenAi, openai::chat),
-            route(&post, "/v1/completions", OpenAi, completions::completions),
-            route(&post, "/v1/embeddings", OpenAi, embeddings::embeddings),
-            route(&get, "/v1/models", OpenAi, openai::models),
-            route(&get, "/models", OpenAi, openai::models),
-            route(&get, "/v1/models/*", OpenAi, openai::model),
-            route(&post, "/v1/responses", OpenAi, responses::create),
-            route(&post, "/responses", OpenAi, responses::create),
-            route(&get, "/v1/responses/*", OpenAi, responses::get),
-            route(&delete, "/v1/responses/*", OpenAi, responses::delete),
-            route(&post, "/v1/responses/*", OpenAi, responses::cancel),
-            route(&post, "/v1/messages", Anthropic, anthropic::messages),
-            route(&post, "/v1/messages/count_tokens", Anthropic, anthropic::count_tokens),
-            route(&post, "/completion", OpenAi, llama::completion),
-            route(&post, "/completions", OpenAi, llama::completion),
-            route(&post, "/tokenize", OpenAi, llama::tokenize),
-            route(&post, "/detokenize", OpenAi, llama::detokenize),
-            route(&post, "/apply-template", OpenAi, llama::apply_template),
-            route(&post, "/embedding", OpenAi, embeddings::embedding),
-            route(&post, "/embeddings", OpenAi, embeddings::embedding),
-            route(&get, "/props", OpenAi, llama::props),
-            route(&get, "/slots", OpenAi, llama::slots),
-            route(&get, "/metrics", OpenAi, metrics::metrics),
-            route(&get, "/", Ollama, ollama::root),
-            route(&get, "/api/version", Ollama, ollama::version),
-            route(&get, "/api/tags", Ollama, ollama::tags),
-            route(&get, "/api/ps", Ollama, ollama::running),
-            route(&post, "/api/show", Ollama, ollama::show),
-            route(&post, "/api/generate", Ollama, ollama::generate),
-            route(&post, "/api/chat", Ollama, ollama::chat),
-            route(&post, "/api/embed", Ollama, embeddings::ollama_embed),
-            route(&post, "/api/embeddings", Ollama, embeddings::ollama_embeddings),
+            open(get("/health", OpenAi, "Whether the server computes", llama::health)),
+            open(get("/v1/health", OpenAi, "Whether the server computes", llama::health)),
+            get("/openapi.json", OpenAi, "This document", document),
+            post("/v1/chat/completions", OpenAi, "Chat", "Answers a conversation", openai::chat),
+            post("/chat/completions", OpenAi, "Chat", "Answers a conversation", openai::chat),
+            post("/v1/chat/completions/input_tokens", OpenAi, "Chat", "Counts its tokens", openai::count_tokens),
+            post("/chat/completions/input_tokens", OpenAi, "Chat", "Counts its tokens", openai::count_tokens),
+            post("/v1/completions", OpenAi, "Completion", "Goes on with texts", completions::completions),
+            post("/v1/embeddings", OpenAi, "Embeddings", "Makes vectors of texts", embeddings::embeddings),
+            get("/v1/models", OpenAi, "Lists the models", openai::models),
+            get("/models", OpenAi, "Lists the models", openai::models),
+            get("/v1/models/*", OpenAi, "Describes a model", openai::model),
+            post("/models/load", OpenAi, "ModelName", "Loads a model", llama::load),
+            post("/models/unload", OpenAi, "ModelName", "Lets go of a model", llama::unload),
+            post("/v1/responses", OpenAi, "Response", "Makes a response", responses::create),
+            post("/responses", OpenAi, "Response", "Makes a response", responses::create),
+            post("/v1/responses/input_tokens", OpenAi, "Response", "Counts its tokens", responses::count_tokens),
+            get("/v1/responses/*", OpenAi, "Gives a stored response, or its input_items", responses::get),
+            delete("/v1/responses/*", OpenAi, "Deletes a stored response", responses::delete),
+            post("/v1/responses/*", OpenAi, "Any", "Refuses to cancel a response", responses::cancel),
+            post("/v1/messages", Anthropic, "AnthropicMessages", "Answers a conversation", anthropic::messages),
+            post("/v1/messages/count_tokens", Anthropic, "AnthropicMessages", "Counts its tokens", anthropic::count_tokens),
+            post("/completion", OpenAi, "LlamaCompletion", "Goes on with texts", llama::completion),
+            post("/completions", OpenAi, "LlamaCompletion", "Goes on with texts", llama::completion),
+            post("/infill", OpenAi, "Infill", "Writes what comes between two texts", llama::infill),
+            post("/tokenize", OpenAi, "Tokenize", "Turns a text to tokens", llama::tokenize),
+            post("/detokenize", OpenAi, "Detokenize", "Turns tokens to a text", llama::detokenize),
+            post("/apply-template", OpenAi, "Chat", "Shows the prompt of a conversation", llama::apply_template),
+            post("/embedding", OpenAi, "LlamaEmbedding", "Makes vectors of texts or tokens", embeddings::embedding),
+            post("/embeddings", OpenAi, "LlamaEmbedding", "Makes vectors of texts or tokens", embeddings::embedding),
+            get("/props", OpenAi, "Describes the server's first model", llama::props),
+            get("/slots", OpenAi, "What the first model computes", llama::slots),
+            post("/slots/*", OpenAi, "Any", "Refuses to write files of slots", llama::slot_files),
+            get("/lora-adapters", OpenAi, "Lists adapters: there are none", llama::adapters),
+            post("/lora-adapters", OpenAi, "Any", "Refuses to set adapters", llama::set_adapters),
+            get("/metrics", OpenAi, "Figures in Prometheus' form", metrics::metrics),
+            get("/", Ollama, "Says that it runs", ollama::root),
+            get("/api/version", Ollama, "The version of Ollama's routes", ollama::version),
+            get("/api/tags", Ollama, "Lists the models", ollama::tags),
+            get("/api/ps", Ollama, "Lists the models that are loaded", ollama::running),
+            post("/api/show", Ollama, "OllamaShow", "Describes a model", ollama::show),
+            post("/api/generate", Ollama, "OllamaGenerate", "Answers a text", ollama::generate),
+            post("/api/chat", Ollama, "OllamaChat", "Answers a conversation", ollama::chat),
+            post("/api/embed", Ollama, "OllamaEmbed", "Makes vectors of texts", embeddings::ollama_embed),
+            post("/api/embeddings", Ollama, "OllamaEmbeddings", "Makes the vector of a text", embeddings::ollama_embeddings),
+            post("/api/pull", Ollama, "Any", "Refuses to change models", ollama::read_only),
+            post("/api/push", Ollama, "Any", "Refuses to change models", ollama::read_only),
+            post("/api/create", Ollama, "Any", "Refuses to change models", ollama::read_only),
+            post("/api/copy", Ollama, "Any", "Refuses to change models", ollama::read_only),
+            delete("/api/delete", Ollama, "Refuses to change models", ollama::read_only),
+            post("/api/blobs/*", Ollama, "Any", "Refuses to change models", ollama::read_only),
         ])
+    }
+
+    /// All of them, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.0.iter()
     }
 
     /// The route of a request, and what follows its path.

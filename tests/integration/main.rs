@@ -76,6 +76,9 @@ mod serve_embeddings;
 // Anthropic's messages over HTTP.
 #[cfg(feature = "serve")]
 mod serve_messages;
+// Several models over HTTP.
+#[cfg(feature = "serve")]
+mod serve_models;
 // OpenAI's responses over HTTP.
 #[cfg(feature = "serve")]
 mod serve_responses;

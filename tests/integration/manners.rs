@@ -201,9 +201,13 @@ fn made_small(example: &str) -> String {
         ("0,4096", "0,64"),
         ("2G", "2M"),
         ("--port 9000", ""),
+        ("http://127.0.0.1:8080", "$(sed -n 's/^serving at //p' out.txt)"),
+        ("--requests 64", "--requests 4 --max-tokens 4"),
     ];
     let example = small.iter().fold(example.to_owned(), |line, (from, to)| line.replace(from, to));
     let more = match example.split_whitespace().nth(1) {
+        // It measures a server.
+        Some("bench") if example.contains("--url") => "; code=$?; kill $!; exit $code",
         Some("bench") if !example.contains("--save") => "-r 1",
         Some("perplexity") if !example.contains("--chunks") => "--chunks 2",
         Some("imatrix") if example.contains("-f ") => "-c 64 --chunks 2",
@@ -218,7 +222,12 @@ fn made_small(example: &str) -> String {
     };
     let (line, comment) = example.split_once(" #").unwrap_or((&example, ""));
     let pipe = line.find(" |").filter(|_| !line.starts_with("cat ")).unwrap_or(line.len());
-    format!("{} {more} {} # {comment}", &line[..pipe], &line[pipe..])
+    let before = if example.contains("--url") {
+        "gguf serve --port 0 > out.txt & while ! grep -q serving out.txt && kill -0 $!; do sleep 0.05; done; "
+    } else {
+        ""
+    };
+    format!("{before}{} {more} {} # {comment}", &line[..pipe], &line[pipe..])
 }
 
 /// Lays out the files that examples name.

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 /// A running server with the embedded model; it ends with the test.
 pub(crate) struct Served {
     pub(crate) child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Drop for Served {

@@ -1,5 +1,6 @@
 //! `gguf bench`: how fast a model runs, beside what the machine can do.
 
+mod load;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -25,13 +26,15 @@ use crate::{outputs, progress, units};
 ///
 /// The limit of a prompt is all its products at the rate at which this CPU multiplies out of registers; the limit of
 /// generation is all bytes of weights and cache at the rate at which memory is read. Without a model, the embedded one
-/// is measured; with --shape, a made one, whose weights look like chance.
+/// is measured; with --shape, a made one, whose weights look like chance. With --url, a server that runs is measured: how long its clients
+/// wait.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gguf bench model.gguf                              # prompts of 512 tokens, generation of 128
   gguf bench model.gguf -p 512 -n 32 -d 0,4096       # also after 4096 other tokens
   gguf bench --shape llama-1b -t Q4_K_M              # no file needed
-  gguf bench --shape llama-1b -t F16 --save 1b.gguf  # write the made model, measure nothing")]
+  gguf bench --shape llama-1b -t F16 --save 1b.gguf  # write the made model, measure nothing
+  gguf bench --url http://127.0.0.1:8080 --concurrency 16 --requests 64  # any server of OpenAI's completions")]
 pub(crate) struct Args {
     /// File, folder or name (default: the embedded model)
     #[arg(value_name = "MODEL")]
@@ -68,6 +71,9 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    // Last: its heading stands over all that follows.
+    #[command(flatten)]
+    load: load::LoadArgs,
 }
 
 /// A parser of shapes that shells can complete and `--help` lists.
@@ -85,6 +91,9 @@ struct Loaded {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(code) = load::run(&args.load, args.json)? {
+        return Ok(code);
+    }
     let made = args.shape.map(|name| Made::new(name, args.file_type)).transpose()?;
     if let (Some(made), Some(path)) = (&made, &args.save) {
         return save(made, path, args.force);

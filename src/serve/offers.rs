@@ -1,0 +1,335 @@
+//! The models that a server offers: loaded at its start, or when they are first asked for, within a bound of memory.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::blocking::blocking;
+use super::failure::Failure;
+use super::fields::Fields;
+use super::keep_alive::KeepAlive;
+use super::models::{ServedModel, now};
+use crate::engine::ThinkingStyle;
+use crate::gguf::{Metadata, Reader, Value, keys};
+use crate::quantize::file_type_name;
+
+/// The least bytes that a model's caches get.
+const LEAST_CACHE: u64 = 64 << 20;
+
+/// Loads a model, with so many bytes for its caches; or says why it cannot.
+pub type Load = Box<dyn Fn(u64) -> Result<ServedModel, String> + Send + Sync>;
+
+/// What a file's header says of a model.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    pub(super) architecture: String,
+    pub(super) parameters: u64,
+    pub(super) weight_bytes: u64,
+    /// The name of its file type (`Q4_K_M`).
+    pub(super) file_type: &'static str,
+    /// Tokens of context that it was trained on.
+    pub(super) context_length: u64,
+    pub(super) embedding_length: u64,
+    pub(super) vocab_size: u64,
+    /// It makes embeddings alone.
+    pub(super) is_encoder: bool,
+    /// Its template marks what it thinks.
+    pub(super) thinks: bool,
+}
+
+impl Facts {
+    fn of(reader: &Reader) -> Self {
+        let metadata = reader.metadata();
+        let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
+        let architecture = text(keys::GENERAL_ARCHITECTURE).to_owned();
+        let own = |key: &str| metadata.get(&format!("{architecture}.{key}"));
+        let number = |key: &str| own(key).and_then(Value::as_u64).unwrap_or(0);
+        let file_type = metadata.get(keys::GENERAL_FILE_TYPE).and_then(Value::as_u64);
+        let tokens = metadata.get(keys::TOKENIZER_TOKENS).and_then(Value::as_array);
+        Self {
+            parameters: reader.parameters(),
+            weight_bytes: reader.tensors().iter().map(|tensor| tensor.bytes()).fold(0, u64::saturating_add),
+            file_type: file_type.and_then(|id| file_type_name(id.try_into().ok()?)).unwrap_or("unknown"),
+            context_length: number("context_length"),
+            embedding_length: number("embedding_length"),
+            vocab_size: tokens.map_or(0, |tokens| tokens.len() as u64),
+            is_encoder: own("attention.causal").and_then(Value::as_bool) == Some(false),
+            thinks: ThinkingStyle::of_template(text(keys::TOKENIZER_CHAT_TEMPLATE)).is_some(),
+            architecture,
+        }
+    }
+}
+
+/// A model that is offered.
+pub struct Offer {
+    pub(super) id: String,
+    /// Further names by which clients may ask for it.
+    aliases: Vec<String>,
+    /// Its file; none for one in memory.
+    pub(super) path: Option<PathBuf>,
+    pub(super) facts: Facts,
+    /// When it was offered, in seconds since 1970.
+    pub(super) created: u64,
+    /// Loads it; `None` for a model that stays loaded.
+    load: Option<Load>,
+    state: Mutex<State>,
+}
+
+struct State {
+    model: Option<Arc<ServedModel>>,
+    /// When it was last in use.
+    used: Instant,
+    /// How long it stays after that.
+    keep: KeepAlive,
+}
+
+impl Offer {
+    /// A model that is loaded, and stays.
+    #[must_use]
+    pub fn loaded(reader: &Reader, aliases: Vec<String>, model: ServedModel) -> Self {
+        let (id, path) = (model.id.clone(), model.path.clone());
+        Self::new(id, aliases, path, reader, None, Some(Arc::new(model)))
+    }
+
+    /// A model that `load` loads when it is asked for.
+    #[must_use]
+    pub fn on_demand(reader: &Reader, id: String, aliases: Vec<String>, load: Load) -> Self {
+        Self::new(id, aliases, Some(reader.path().to_owned()), reader, Some(load), None)
+    }
+
+    fn new(
+        id: String,
+        aliases: Vec<String>,
+        path: Option<PathBuf>,
+        reader: &Reader,
+        load: Option<Load>,
+        model: Option<Arc<ServedModel>>,
+    ) -> Self {
+        let state = Mutex::new(State { model, used: Instant::now(), keep: KeepAlive::Forever });
+        Self { id, aliases, path, facts: Facts::of(reader), created: now(), load, state }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name by which clients know it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Bytes of its tensors.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        self.facts.weight_bytes
+    }
+
+    /// The model, where it is loaded.
+    #[must_use]
+    pub fn model(&self) -> Option<Arc<ServedModel>> {
+        self.lock().model.clone()
+    }
+
+    /// Whether it is loaded when it is asked for.
+    pub(super) fn is_on_demand(&self) -> bool {
+        self.load.is_some()
+    }
+
+    /// How long it stays loaded if nobody asks for it; `None` where it stays, or is not loaded.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let state = self.lock();
+        match state.keep {
+            KeepAlive::For(time) if state.model.is_some() && self.load.is_some() => {
+                Some(time.saturating_sub(state.used.elapsed()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether clients mean it by `name`; Ollama's names have a tag, and `latest` is the usual one.
+    fn is_called(&self, name: &str) -> bool {
+        let plain = name.strip_suffix(":latest").unwrap_or(name);
+        std::iter::once(&self.id)
+            .chain(&self.aliases)
+            .any(|own| own.eq_ignore_ascii_case(name) || own.eq_ignore_ascii_case(plain))
+    }
+
+    /// Bytes that it takes, weights and caches.
+    fn bytes(&self) -> u64 {
+        self.model().map_or(0, |model| self.facts.weight_bytes + model.batcher().options().cache_bytes as u64)
+    }
+
+    /// When it was last in use; `None` where it is in use now, is not loaded, or stays.
+    fn idle_since(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        let model = state.model.as_ref().filter(|_| self.load.is_some())?;
+        // Every request holds the model as long as it is under way.
+        if Arc::strong_count(model) > 1 {
+            state.used = Instant::now();
+            return None;
+        }
+        Some(state.used)
+    }
+
+    /// Takes the model out, unless it is in use.
+    fn take(&self) -> Option<Arc<ServedModel>> {
+        self.idle_since()?;
+        let mut state = self.lock();
+        state.model.take_if(|model| Arc::strong_count(model) == 1)
+    }
+
+    /// Whether it has been idle for as long as it is kept.
+    fn is_over(&self) -> bool {
+        let idle = self.idle_since();
+        let keep = self.lock().keep;
+        idle.zip(keep.time()).is_some_and(|(since, time)| since.elapsed() >= time)
+    }
+
+    /// The file's metadata.
+    pub(super) async fn metadata<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Metadata) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        if let Some(model) = self.model() {
+            return Ok(read(model.metadata()));
+        }
+        let path = self.path.clone().unwrap_or_default();
+        let open = move || Reader::open(&path).map(|reader| read(reader.metadata()));
+        // What the system says names the path, which is nobody's business.
+        blocking(move || open().map_err(|_| Failure::server("the file cannot be read"))).await
+    }
+}
+
+/// All models that are offered.
+pub(super) struct Models {
+    pub(super) offers: Vec<Arc<Offer>>,
+    /// Names that nobody has are the first one's.
+    pub(super) any_name: bool,
+    /// Bytes that models on demand may take with those that stay.
+    pub(super) memory: u64,
+    /// How long a model on demand stays loaded where a request does not say.
+    pub(super) keep_alive: KeepAlive,
+    /// When the server has started, in seconds since 1970.
+    pub(super) since: u64,
+    /// One model is loaded after the other.
+    pub(super) loading: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Models {
+    /// The models that are loaded.
+    pub(super) fn loaded(&self) -> Vec<Arc<ServedModel>> {
+        self.offers.iter().filter_map(|offer| offer.model()).collect()
+    }
+
+    /// The first model that is loaded: routes without a body speak of it.
+    pub(super) fn first(&self) -> Result<Arc<ServedModel>, Failure> {
+        self.loaded().into_iter().next().ok_or_else(|| Failure::unavailable("no model is loaded"))
+    }
+
+    /// What is offered by this name.
+    pub(super) fn offer(&self, name: &str) -> Result<&Arc<Offer>, Failure> {
+        let exact = self.offers.iter().find(|offer| offer.id == name);
+        let found = exact.or_else(|| self.offers.iter().find(|offer| offer.is_called(name)));
+        found.or(self.offers.first().filter(|_| self.any_name)).ok_or_else(|| Failure::model_not_found(name))
+    }
+
+    /// The model that a request asks for; the only one, where it asks for none. It is loaded if it is not, and stays for as long
+    /// as `keep_alive` says.
+    pub(super) async fn wanted(self: &Arc<Self>, fields: Fields<'_>) -> Result<Arc<ServedModel>, Failure> {
+        let offer = match (fields.text("model")?, self.offers.as_slice()) {
+            (Some(name), _) if !name.is_empty() => self.offer(name)?,
+            (_, [only]) => only,
+            (_, [first, ..]) if self.any_name => first,
+            _ => return Err(Failure::field("model", "is needed: this server has several")),
+        };
+        self.get(offer, KeepAlive::of(fields)?).await
+    }
+
+    /// The model of an offer, loaded if it is not.
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        offer: &Arc<Offer>,
+        keep: Option<KeepAlive>,
+    ) -> Result<Arc<ServedModel>, Failure> {
+        let loaded = || {
+            let mut state = offer.lock();
+            let model = state.model.clone()?;
+            state.used = Instant::now();
+            state.keep = keep.unwrap_or(state.keep);
+            Some(model)
+        };
+        if let Some(model) = loaded() {
+            return Ok(model);
+        }
+        let turn = self.loading.clone().lock_owned().await;
+        if let Some(model) = loaded() {
+            return Ok(model);
+        }
+        let (models, offer) = (self.clone(), offer.clone());
+        // Whoever asks may go away meanwhile: the model is there for the next.
+        let work = move || {
+            let _turn = turn;
+            models.load(&offer, keep)
+        };
+        blocking(work).await
+    }
+
+    fn load(&self, offer: &Offer, keep: Option<KeepAlive>) -> Result<Arc<ServedModel>, Failure> {
+        let Some(load) = &offer.load else { return Err(Failure::server("the model is not loaded")) };
+        let weights = offer.facts.weight_bytes;
+        let left = self.make_room(&offer.id, weights)?.saturating_sub(weights);
+        // The next model is to find room as well.
+        let model = Arc::new(load((left / 2).max(LEAST_CACHE)).map_err(Failure::server)?);
+        let mut state = offer.lock();
+        state.model = Some(model.clone());
+        state.used = Instant::now();
+        state.keep = keep.unwrap_or(self.keep_alive);
+        Ok(model)
+    }
+
+    /// Lets go of idle models, the one longest idle first, until one with these weights fits. Returns the bytes that are left.
+    fn make_room(&self, id: &str, weights: u64) -> Result<u64, Failure> {
+        let needed = weights.saturating_add(LEAST_CACHE);
+        loop {
+            let used: u64 = self.offers.iter().map(|offer| offer.bytes()).sum();
+            let left = self.memory.saturating_sub(used);
+            if left >= needed {
+                return Ok(left);
+            }
+            let idle = self.offers.iter().filter_map(|offer| Some((offer.idle_since()?, offer)));
+            match idle.min_by_key(|(since, _)| *since) {
+                Some((_, oldest)) => drop(oldest.take()),
+                None if used == 0 => {
+                    return Err(Failure::server(format!(
+                        "model '{id}' takes {needed} bytes, and models may take {} in all",
+                        self.memory
+                    )));
+                }
+                None => return Err(Failure::unavailable(format!("no memory for model '{id}': others are in use"))),
+            }
+        }
+    }
+
+    /// Lets go of a model; fails where it stays or is in use.
+    pub(super) async fn unload(&self, offer: &Arc<Offer>) -> Result<(), Failure> {
+        if !offer.is_on_demand() {
+            return Err(Failure::invalid("the model was loaded at the start, and stays"));
+        }
+        let offer = offer.clone();
+        let work = move || {
+            let model = offer.take();
+            if model.is_none() && offer.model().is_some() {
+                return Err(Failure::unavailable("the model is in use"));
+            }
+            drop(model);
+            Ok(())
+        };
+        blocking(work).await
+    }
+
+    /// Takes out the models that nobody has used for as long as they are kept. One that is dropped waits for its thread.
+    pub(super) fn take_idle(&self) -> Vec<Arc<ServedModel>> {
+        self.offers.iter().filter(|offer| offer.is_over()).filter_map(|offer| offer.take()).collect()
+    }
+}

@@ -1,0 +1,89 @@
+//! `GET /openapi.json`: the routes as an OpenAPI document, made of the table of routes and of the types of bodies in `openapi.json`.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::failure::Dialect;
+use super::router::{Route, Routes};
+
+/// Types of bodies, by name.
+const TYPES: &str = include_str!("openapi.json");
+
+/// The document.
+///
+/// # Panics
+/// When the types are no JSON: a test sees to that.
+pub(super) fn describe(routes: &Routes) -> Json {
+    let mut paths = Map::new();
+    for route in routes.iter() {
+        let path =
+            route.path.strip_suffix('*').map_or_else(|| route.path.to_owned(), |start| format!("{start}{{name}}"));
+        let at = paths.entry(path).or_insert_with(|| json!({}));
+        at[route.method.as_str().to_ascii_lowercase()] = operation(route);
+    }
+    let types: Json = serde_json::from_str(TYPES).expect("valid JSON");
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "gguf serve", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+        "components": {
+            "schemas": types,
+            "securitySchemes": {
+                "bearer": { "type": "http", "scheme": "bearer" },
+                "key": { "type": "apiKey", "in": "header", "name": "x-api-key" },
+            },
+        },
+        "security": [{ "bearer": [] }, { "key": [] }],
+    })
+}
+
+fn operation(route: &Route) -> Json {
+    let tag = match route.dialect {
+        Dialect::OpenAi => "OpenAI and llama-server",
+        Dialect::Anthropic => "Anthropic",
+        Dialect::Ollama => "Ollama",
+    };
+    let mut operation = json!({
+        "summary": route.summary, "tags": [tag],
+        "responses": {
+            "200": { "description": "The answer" },
+            "default": { "description": "Why there is none, in the dialect's form", "content": { "application/json": {} } },
+        },
+    });
+    if let Some(body) = route.body {
+        let schema = json!({ "$ref": format!("#/components/schemas/{body}") });
+        operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+    }
+    if route.path.ends_with('*') {
+        operation["parameters"] =
+            json!([{ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }]);
+    }
+    if route.is_open {
+        operation["security"] = json!([]);
+    }
+    operation
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_and_every_type_is_described_once() {
+        let routes = Routes::new();
+        let document = describe(&routes);
+        let paths = document["paths"].as_object().expect("paths");
+        let described: usize = paths.values().map(|at| at.as_object().map_or(0, Map::len)).sum();
+        assert_eq!(described, routes.iter().count());
+        let types = document["components"]["schemas"].as_object().expect("types");
+        let text = document.to_string();
+        let used: BTreeSet<&str> =
+            text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let known: BTreeSet<&str> = types.keys().map(String::as_str).collect();
+        assert_eq!(used, known);
+        for route in routes.iter() {
+            assert!(route.summary.len() > 10 && !route.summary.ends_with('.'), "{}", route.path);
+        }
+    }
+}
