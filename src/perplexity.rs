@@ -1,7 +1,8 @@
 //! Perplexity of a text, by llama-perplexity's procedure, so that figures can be laid beside everyone else's.
 //!
 //! The text is cut into chunks of a context each; every chunk starts afresh, with the begin-of-text token in place of
-//! its first where the model wants one; the second half of its positions is scored.
+//! its first where the model wants one; the second half of its positions is scored. With a stride, windows overlap, and each
+//! scores the last tokens alone: every token has many before it.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -25,11 +26,13 @@ pub struct Options {
     pub chunks: Option<usize>,
     /// Type of cached keys and values.
     pub kv_type: KvType,
+    /// Chunks begin so many tokens after each other, and so many at their ends are scored. Their first tokens stay as they are.
+    pub stride: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { context: 512, batch: 2048, chunks: None, kv_type: KvType::F16 }
+        Self { context: 512, batch: 2048, chunks: None, kv_type: KvType::F16, stride: None }
     }
 }
 
@@ -50,15 +53,28 @@ pub struct Outcome {
     pub time: Duration,
 }
 
+/// A token of the text, and how likely the model has found it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenScore {
+    /// Its place among the tokens of the text.
+    pub place: usize,
+    /// The token.
+    pub token: u32,
+    /// Negative log-likelihood, in nats.
+    pub nll: f64,
+}
+
 /// How far a measurement is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Progress {
+pub struct Progress<'a> {
     /// Chunks done.
     pub done: usize,
     /// All chunks.
     pub total: usize,
     /// The perplexity so far; not a number before the first chunk.
     pub perplexity: f64,
+    /// The tokens that the last forward pass has scored.
+    pub scores: &'a [TokenScore],
 }
 
 /// Why perplexity cannot be measured.
@@ -96,6 +112,14 @@ pub enum Error {
         context: usize,
         /// Positions of the model.
         limit: usize,
+    },
+    /// A stride that leaves nothing to score, or no token before what is scored.
+    #[error("a stride of {stride} for chunks of {context} tokens (1 to {})", context - 1)]
+    Stride {
+        /// Tokens between the beginnings of chunks.
+        stride: usize,
+        /// Tokens of a chunk.
+        context: usize,
     },
     /// A logit that is no number.
     #[error("the model computes what is no number at position {position} of chunk {chunk}")]
@@ -152,12 +176,15 @@ pub fn perplexity(
     pool: &Pool,
     text: &str,
     options: &Options,
-    progress: &mut dyn FnMut(Progress) -> bool,
+    progress: &mut dyn FnMut(Progress<'_>) -> bool,
 ) -> Result<Option<Outcome>, Error> {
     let context = options.context;
-    let mut chunks = chunks(model, text, context, false)?;
+    let (mut chunks, first, step) = match options.stride {
+        None => (chunks(model, text, context, false)?, context / 2, context),
+        Some(stride) => (windows(model, text, context, stride)?, context - 1 - stride, stride),
+    };
     chunks.truncate(options.chunks.unwrap_or(usize::MAX));
-    let (total, first) = (chunks.len(), context / 2);
+    let total = chunks.len();
     let start = Instant::now();
     let mut sums = Scores::default();
     let mut done = 0;
@@ -165,14 +192,17 @@ pub fn perplexity(
         // Nothing follows a chunk's last token.
         let mut rows = hidden(model, Run::new(pool), group, first..context - 1, options.batch, options.kv_type);
         let targets: Vec<u32> = group.iter().flat_map(|chunk| &chunk[first + 1..]).copied().collect();
+        let mut scores = Vec::with_capacity(targets.len());
         for (i, nll) in score(model, Run::new(pool), &mut rows, &targets).into_iter().enumerate() {
             if !nll.is_finite() {
                 return Err(not_finite(i, done, first, context));
             }
             sums.add(nll);
+            let (chunk, position) = (done + i / (context - 1 - first), i % (context - 1 - first));
+            scores.push(TokenScore { place: chunk * step + first + 1 + position, token: targets[i], nll });
         }
         done += group.len();
-        if !progress(Progress { done, total, perplexity: sums.perplexity() }) {
+        if !progress(Progress { done, total, perplexity: sums.perplexity(), scores: &scores }) {
             return Ok(None);
         }
     }
@@ -186,26 +216,53 @@ pub fn perplexity(
     }))
 }
 
+/// The chunks of `text` that begin `stride` tokens after each other, as the text has them.
+fn windows(model: &Model, text: &str, context: usize, stride: usize) -> Result<Vec<Vec<u32>>, Error> {
+    check_context(model, context)?;
+    if stride == 0 || stride >= context {
+        return Err(Error::Stride { stride, context });
+    }
+    let tokens = tokens(model, text, context, false)?;
+    let count = (tokens.len() - context).div_ceil(stride);
+    Ok((0..count).map(|i| tokens[i * stride..i * stride + context].to_vec()).collect())
+}
+
 /// All whole chunks of `text` (without one newline at its end), each with the begin-of-text token in place of its first
 /// where the model wants one. `parse_special`: control tokens in the text are such, and not text.
 ///
 /// # Errors
 /// When there is too little text, it cannot be encoded, or the model predicts no tokens.
 pub(crate) fn chunks(model: &Model, text: &str, context: usize, parse_special: bool) -> Result<Vec<Vec<u32>>, Error> {
+    check_context(model, context)?;
+    Ok(begun(model, &tokens(model, text, context, parse_special)?, context))
+}
+
+/// Checks that `model` can evaluate chunks of `context` tokens.
+pub(crate) fn check_context(model: &Model, context: usize) -> Result<(), Error> {
     if !model.decoder().has_logits() {
         return Err(Error::NoLogits);
     }
     if context < 4 {
         return Err(Error::ContextTooSmall { context });
     }
-    if let Some(limit) = model.decoder().learned_positions().filter(|&limit| limit < context) {
-        return Err(Error::ContextTooLarge { context, limit });
+    match model.decoder().learned_positions().filter(|&limit| limit < context) {
+        Some(limit) => Err(Error::ContextTooLarge { context, limit }),
+        None => Ok(()),
     }
+}
+
+/// The tokens of `text` (without one newline at its end), of which there are two chunks at least.
+pub(crate) fn tokens(model: &Model, text: &str, context: usize, parse_special: bool) -> Result<Vec<u32>, Error> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let tokens = model.tokenizer().encode(text, EncodeOptions { add_special: true, parse_special })?;
     if tokens.len() < 2 * context {
         return Err(Error::TooShort { tokens: tokens.len(), needed: 2 * context, context });
     }
+    Ok(tokens)
+}
+
+/// The whole chunks of `tokens`, each with the begin-of-text token in place of its first where the model wants one.
+pub(crate) fn begun(model: &Model, tokens: &[u32], context: usize) -> Vec<Vec<u32>> {
     let vocab = model.tokenizer().vocab();
     let bos = vocab.special.bos.filter(|_| vocab.add_bos);
     let with_bos = |chunk: &[u32]| {
@@ -213,7 +270,7 @@ pub(crate) fn chunks(model: &Model, text: &str, context: usize, parse_special: b
         chunk[0] = bos.unwrap_or(chunk[0]);
         chunk
     };
-    Ok(tokens.chunks_exact(context).map(with_bos).collect())
+    tokens.chunks_exact(context).map(with_bos).collect()
 }
 
 /// What the decoder makes of the `positions` of each chunk, chunk after chunk, `[chunks, positions, embedding]`; those behind are

@@ -15,6 +15,7 @@ macro_rules! eprintln {
 
 mod bench;
 mod chat;
+mod compare;
 mod completions;
 mod convert;
 mod demo;
@@ -91,6 +92,8 @@ enum Command {
     Inspect(inspect::Args),
     #[command(about = "Compare two models: metadata, tensors, numbers")]
     Diff(diff::Args),
+    #[command(about = "Find the quantization that is good enough: quality, size and speed, side by side")]
+    Compare(compare::Args),
     #[command(about = "Change metadata: keys, the chat template, special tokens; names of tensors")]
     Edit(edit::Args),
     #[command(about = "List the models on this machine", alias = "ls")]
@@ -133,6 +136,7 @@ impl Command {
             Self::Convert(args) => convert::run(args),
             Self::Inspect(args) => inspect::run(args),
             Self::Diff(args) => diff::run(args),
+            Self::Compare(args) => compare::run(args),
             Self::Edit(args) => edit::run(args),
             Self::List(args) => list::run(args),
             Self::Split(args) => split::split(args),

@@ -167,7 +167,7 @@ pub(crate) fn pre_tokenizers() -> PossibleValuesParser {
 }
 
 /// Whether a folder is a checkpoint, not one that holds GGUF files alone.
-fn is_checkpoint(path: &Path) -> bool {
+pub(crate) fn is_checkpoint(path: &Path) -> bool {
     let has = |name: &str| path.join(name).exists();
     path.is_dir() && (has("config.json") || has("tokenizer.json") || has("tokenizer.model") || has("vocab.json"))
 }

@@ -1,18 +1,22 @@
 //! `gguf perplexity`: how well models predict a text.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use gguf::gguf::{Reader, Value, keys};
 use gguf::model::{Loading, Model};
-use gguf::perplexity::{Options, Outcome, perplexity};
+use gguf::perplexity::{Options, Outcome, TokenScore, perplexity};
+use gguf::printable::printable_path;
+use gguf::tokenizer::Tokenizer;
 use serde_json::json;
 
 use crate::model_args::{self, RunArgs, short_name};
 use crate::progress;
 use crate::table::{Column, Table};
-use crate::units;
+use crate::{outputs, units};
 
 /// Measures the perplexity of models on a text, as llama-perplexity does: lower is better.
 ///
@@ -21,7 +25,9 @@ use crate::units;
 #[command(after_help = "Examples:
   gguf perplexity                                   # the embedded model on its held-out text
   gguf perplexity f16.gguf q4_k_m.gguf -f wiki.test.raw
-  gguf perplexity *.gguf -f text.txt --chunks 20 --json")]
+  gguf perplexity *.gguf -f text.txt --chunks 20 --json
+  gguf perplexity f16.gguf -f text.txt -c 256 --stride 64      # every token with many before it
+  gguf perplexity f16.gguf -f text.txt --per-token tokens.tsv  # which tokens are unexpected")]
 pub(crate) struct Args {
     /// Files, folders or names (default: the embedded model)
     #[arg(value_name = "MODEL")]
@@ -32,17 +38,38 @@ pub(crate) struct Args {
     /// Tokens of a chunk
     #[arg(long, short, alias = "ctx-size", value_name = "N", default_value_t = 512)]
     context: usize,
-    /// Most chunks (0 or -1: all)
-    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
-    chunks: i64,
+    /// Most chunks (default: all)
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_chunks)]
+    chunks: Option<Chunks>,
     /// Tokens of a forward pass
     #[arg(long, short, value_name = "N", default_value_t = 2048)]
     batch: usize,
+    /// Let chunks begin N tokens after each other, and score the last N tokens of each alone: more work, a fairer figure
+    #[arg(long, alias = "ppl-stride", value_name = "N")]
+    stride: Option<usize>,
+    /// Write a line for each scored token: place in the text, number, negative log-likelihood, text (tab-separated)
+    #[arg(long, value_name = "FILE")]
+    per_token: Option<PathBuf>,
+    /// Replace an existing file of --per-token
+    #[arg(long, requires = "per_token")]
+    force: bool,
     #[command(flatten)]
     run: RunArgs,
     /// Print a JSON array with an object for each model
     #[arg(long)]
     json: bool,
+}
+
+/// Most chunks; none for all.
+type Chunks = Option<usize>;
+
+/// A count of chunks, or -1 for all, as llama-perplexity has it.
+fn parse_chunks(text: &str) -> Result<Chunks, String> {
+    match text.parse::<i64>() {
+        Ok(-1) => Ok(None),
+        Ok(chunks @ 1..) => usize::try_from(chunks).map(Some).map_err(|error| error.to_string()),
+        _ => Err("at least 1, or -1 for all".into()),
+    }
 }
 
 /// A model that has been measured.
@@ -75,8 +102,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             default_text()?
         }
     };
-    let chunks = usize::try_from(args.chunks).ok().filter(|&chunks| chunks > 0);
-    let options = Options { context: args.context, batch: args.batch, chunks, kv_type: args.run.kv_type };
+    if let Some(path) = &args.per_token {
+        anyhow::ensure!(args.models.len() < 2, "--per-token is for one model");
+        outputs::check(path, 1, args.force)?;
+    }
+    let options = Options {
+        context: args.context,
+        batch: args.batch,
+        chunks: args.chunks.flatten(),
+        kv_type: args.run.kv_type,
+        stride: args.stride,
+    };
     let pool = args.run.pool()?;
     let models: Vec<Option<&PathBuf>> =
         if args.models.is_empty() { vec![None] } else { args.models.iter().map(Some).collect() };
@@ -89,7 +125,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if first_tokens.is_none() {
             first_tokens = tokens.cloned();
         }
-        let one = measure(&reader, &short_name(path), &pool, args.run.load, &text, &options)?;
+        let mut scores = Vec::new();
+        let keep = |new: &[TokenScore]| {
+            if args.per_token.is_some() {
+                scores.extend_from_slice(new);
+            }
+        };
+        let one = measure_tokens(&reader, &short_name(path), &pool, args.run.load, (&text, &options), keep)?;
+        if let Some(path) = &args.per_token {
+            write_tokens(path, args.force, &Tokenizer::from_gguf(&reader)?, &scores)?;
+        }
         measured.push(Measured { comparable, ..one });
     }
     if args.json {
@@ -110,6 +155,18 @@ pub(crate) fn measure(
     text: &str,
     options: &Options,
 ) -> anyhow::Result<Measured> {
+    measure_tokens(reader, name, pool, loading, (text, options), |_| ())
+}
+
+/// As [`measure`], and tells `each` of the tokens that every forward pass has scored.
+fn measure_tokens(
+    reader: &Reader,
+    name: &str,
+    pool: &gguf::kernels::Pool,
+    loading: Loading,
+    (text, options): (&str, &Options),
+    mut each: impl FnMut(&[TokenScore]),
+) -> anyhow::Result<Measured> {
     let model = Model::from_reader_with(reader, loading)?;
     let trained = model.hparams().context_length;
     if options.context > trained {
@@ -123,6 +180,7 @@ pub(crate) fn measure(
             eprintln!("{name}: chunk {} of {}, perplexity {:.4}", progress.done, progress.total, progress.perplexity);
             last_said = Instant::now();
         }
+        each(progress.scores);
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(format!("{:.4}", progress.perplexity));
@@ -134,6 +192,19 @@ pub(crate) fn measure(
     #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
     let bits_per_weight = model.weight_bytes() as f64 * 8.0 / model.parameters() as f64;
     Ok(Measured { name: name.to_owned(), bytes: reader.file_bytes(), bits_per_weight, comparable: true, outcome })
+}
+
+/// Writes a line for each token: place, number, negative log-likelihood, and its text as JSON has it.
+fn write_tokens(path: &Path, force: bool, tokenizer: &Tokenizer, scores: &[TokenScore]) -> anyhow::Result<()> {
+    let mut lines = String::from("place\ttoken\tnll\ttext\n");
+    for score in scores {
+        let text = serde_json::Value::from(String::from_utf8_lossy(tokenizer.piece(score.token)));
+        lines.push_str(&format!("{}\t{}\t{:.6}\t{text}\n", score.place, score.token, score.nll));
+    }
+    let mut output = outputs::create(path, force, lines.len() as u64)?;
+    output.write_all(lines.as_bytes()).with_context(|| printable_path(path).to_string())?;
+    output.commit()?;
+    Ok(())
 }
 
 #[allow(clippy::cast_precision_loss, reason = "rates for people")]

@@ -132,6 +132,21 @@ fn data_change(a: In<'_>, b: In<'_>, data: bool) -> Result<Option<TensorChange>,
     Ok(Some(TensorChange::Data { types, numbers }))
 }
 
+/// How far the numbers of two tensors of the same shape are apart; `None` where they are the same bytes, or of a type that
+/// cannot be decoded.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn tensor_difference(
+    (first, a): (&Reader, &TensorInfo),
+    (second, b): (&Reader, &TensorInfo),
+) -> Result<Option<DataDifference>, DecodeError> {
+    match data_change((first, a), (second, b), true)? {
+        Some(TensorChange::Data { numbers, .. }) => Ok(numbers),
+        _ => Ok(None),
+    }
+}
+
 fn same_bytes(a: In<'_>, b: In<'_>) -> Result<bool, DecodeError> {
     const STEP: u64 = 1 << 20;
     let (mut left, mut right) = (Vec::new(), Vec::new());

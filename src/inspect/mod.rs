@@ -10,7 +10,7 @@ mod usable;
 mod values;
 
 pub use decoded::DecodeError;
-pub use difference::{DataDifference, Difference, KeyDifference, TensorChange, TensorDifference};
+pub use difference::{DataDifference, Difference, KeyDifference, TensorChange, TensorDifference, tensor_difference};
 pub use summary::{Role, Summary, Vocabulary};
 pub use template::TemplateFeatures;
 pub use usable::{Ability, NotUsable, usable};

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["formats", "kernels", "network", "cpu", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"],
     ),
     ("imatrix", &["kernels", "cpu", "gguf", "tokenizer", "model", "perplexity"]),
+    ("compare", &["kernels", "cpu", "gguf", "tokenizer", "model", "perplexity", "inspect"]),
     ("edit", &["gguf", "quantize"]),
     ("stores", &[]),
     ("serve", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),

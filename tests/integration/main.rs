@@ -6,6 +6,8 @@ mod batcher;
 mod bench_command;
 // Settings that checkpoints leave out.
 mod absent_settings;
+// `gguf compare`.
+mod compare;
 // `gguf chat` with one answer.
 mod chat_command;
 // Chat templates of published models.
@@ -51,6 +53,8 @@ mod inspect;
 mod quantize_command;
 // Options of `gguf quantize` and `gguf convert`, reports.
 mod quantize_options;
+// `gguf perplexity`.
+mod perplexity_command;
 // Names in place of paths.
 mod names;
 // `gguf edit`.

@@ -210,6 +210,7 @@ fn made_small(example: &str) -> String {
         Some("bench") if example.contains("--url") => "; code=$?; kill $!; exit $code",
         Some("bench") if !example.contains("--save") => "-r 1",
         Some("perplexity") if !example.contains("--chunks") => "--chunks 2",
+        Some("compare") => "-c 64 --chunks 2",
         Some("imatrix") if example.contains("-f ") => "-c 64 --chunks 2",
         Some("chat") => "-n 8",
         // It is ended as soon as it serves.

@@ -122,7 +122,7 @@ fn perplexity_says_what_it_measures() {
     let output = run("perplexity storyteller-F16.gguf --chunks 1", &folder);
     assert_eq!(text(&output.stderr), "measuring on the embedded text (-f FILE takes another, -f - standard input)\n");
     fs::write(folder.path("text.txt"), "Once upon a time there was a dog. ".repeat(40)).expect("written");
-    let all = run("perplexity storyteller-F16.gguf -c 64 -f text.txt --json --chunks 0", &folder);
+    let all = run("perplexity storyteller-F16.gguf -c 64 -f text.txt --json --chunks -1", &folder);
     let json: serde_json::Value = serde_json::from_slice(&all.stdout).expect("JSON");
     assert!(json[0]["chunks"].as_u64() > Some(2), "{json}");
     let from = checkpoint(&folder, "qwen2");

@@ -3,7 +3,7 @@
 pub(crate) mod args;
 pub(crate) mod carry_out;
 mod error_report;
-mod plan_report;
+pub(crate) mod plan_report;
 pub(crate) mod types;
 
 use std::num::NonZeroUsize;

@@ -51,7 +51,7 @@ pub(super) fn write(out: &mut impl Write, plan: &Plan, source_bytes: u64) -> io:
 }
 
 /// How many tensors get another type because their rows do not fill blocks: `3 of 20 tensors fall back: ...`.
-pub(super) fn fallbacks(plan: &Plan) -> Option<String> {
+pub(crate) fn fallbacks(plan: &Plan) -> Option<String> {
     let mut kinds: BTreeMap<(TensorType, TensorType), usize> = BTreeMap::new();
     for tensor in plan.fallbacks() {
         if let Reason::Fallback(wished) = tensor.reason {

@@ -73,7 +73,7 @@ fn spelling(name: &str) -> String {
 }
 
 /// What may be meant by a type that there is not.
-fn tip(text: &str) -> String {
+pub(crate) fn tip(text: &str) -> String {
     let given = spelling(text);
     if let Some(name) = (0..64).filter_map(file_type_name).find(|name| spelling(name) == given) {
         return format!("{name} is a type of llama.cpp that gguf cannot write yet");

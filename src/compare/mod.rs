@@ -1,0 +1,26 @@
+//! What quantizing costs, measured on a text: a base and any number of models made from it, in one pass.
+//!
+//! The figures are those of llama-perplexity's `--kl-divergence`, by its definitions. There the base's logits go to a file
+//! that grows with text and vocabulary, and each model is a run of its own; here the text goes chunk by chunk through the
+//! base and every model, and no more logits are held than [`Comparison`] says. The file can be read and written, too
+//! ([`BaseFile`], [`BaseWriter`]).
+
+mod base_file;
+mod curves;
+mod error;
+mod passages;
+mod run;
+mod scores;
+mod statistics;
+mod tensor_errors;
+mod verdict;
+
+pub use base_file::{BaseFile, BaseHeader, BaseWriter};
+pub use curves::{Bin, HISTOGRAM_BINS, efficient, histogram, kl_by_position};
+pub use error::Error;
+pub use passages::{Passage, worst_passages};
+pub use run::{Base, Comparison, Measured, Options, Outcome, Progress, Speed, Subject, answer_speed};
+pub use scores::{BaseScore, Score};
+pub use statistics::{Estimate, Quantiles, Statistics};
+pub use tensor_errors::{TensorError, tensor_errors};
+pub use verdict::Verdict;
