@@ -154,12 +154,7 @@ impl Folder {
     /// When a file is missing or not valid.
     pub fn checkpoint(&self) -> Result<Checkpoint, Error> {
         match self {
-            Self::Directory { path, .. } => match Checkpoint::open(path) {
-                Err(safetensors::Error::NoCheckpoint { .. }) if path.join(mistral::WEIGHTS).is_file() => {
-                    Ok(Checkpoint::open(&path.join(mistral::WEIGHTS))?)
-                }
-                opened => Ok(opened?),
-            },
+            Self::Directory { path, .. } => Ok(Checkpoint::open(path)?),
             Self::Memory { name, files } => {
                 let file = files.iter().find(|(file, _)| *file == "model.safetensors");
                 let (file, bytes) = file.ok_or_else(|| Error::NoFolder { path: name.into() })?;

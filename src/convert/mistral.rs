@@ -7,8 +7,6 @@ use crate::arch;
 
 /// The file of settings.
 pub(super) const PARAMS: &str = "params.json";
-/// The file of weights.
-pub(super) const WEIGHTS: &str = "consolidated.safetensors";
 /// The name of the embedding, by which the form is known.
 pub(super) const EMBEDDING: &str = "tok_embeddings.weight";
 

@@ -13,8 +13,8 @@ use super::index::{Index, MAX_INDEX_BYTES};
 use crate::bytes::Bytes;
 use crate::files::{FileError, FileId, Input, InputFile};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// What the names of a checkpoint's file and of its index begin with; the first that is there counts.
+const STEMS: [&str; 2] = ["model", "consolidated"];
 
 /// What a header says about one tensor, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +57,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint in `folder`: `model.safetensors`, or else the shards of `model.safetensors.index.json`. Other
-    /// files (`consolidated.safetensors`, adapters) hold other things. The path of one `.safetensors` file will do too.
+    /// Opens the checkpoint in `folder`: `model.safetensors`, or else the shards of `model.safetensors.index.json`; without
+    /// these Mistral's own form, `consolidated.safetensors` or the shards of `consolidated.safetensors.index.json`. Other
+    /// files (adapters) hold other things. The path of one `.safetensors` file will do too.
     ///
     /// # Errors
     /// When there is none, when a file cannot be read or is no valid one, or when index and shards do not fit.
@@ -66,13 +67,15 @@ impl Checkpoint {
         if !folder.is_dir() {
             return Self::assemble(vec![open_input(folder)?]);
         }
-        let single = folder.join(SINGLE);
-        if fs::symlink_metadata(&single).is_ok() {
-            return Self::assemble(vec![open_input(&single)?]);
-        }
-        let index = folder.join(INDEX);
-        if fs::symlink_metadata(&index).is_ok() {
-            return Self::open_index(folder, &index);
+        for stem in STEMS {
+            let single = folder.join(format!("{stem}.safetensors"));
+            if fs::symlink_metadata(&single).is_ok() {
+                return Self::assemble(vec![open_input(&single)?]);
+            }
+            let index = folder.join(format!("{stem}.safetensors.index.json"));
+            if fs::symlink_metadata(&index).is_ok() {
+                return Self::open_index(folder, &index);
+            }
         }
         Err(Error::NoCheckpoint { folder: folder.into(), hint: instead(folder) })
     }
@@ -225,7 +228,8 @@ fn instead(folder: &Path) -> &'static str {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
     let has = |test: fn(&str) -> bool| names.iter().any(|name| test(name));
-    if has(|name| name.starts_with("model-") && name.ends_with(".safetensors")) {
+    let shards = |name: &str| STEMS.iter().any(|stem| name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('-')));
+    if names.iter().any(|name| shards(name) && name.ends_with(".safetensors")) {
         " (there are shards: the index is missing)"
     } else if has(|name| name.starts_with("pytorch_model") && name.ends_with(".bin")) {
         " (there are PyTorch weights, which may hold programs and are not read; transformers saves them as safetensors: \
@@ -233,8 +237,9 @@ fn instead(folder: &Path) -> &'static str {
          .save_pretrained('DIR')\")"
     } else if has(|name| name.starts_with("adapter_model")) {
         " (there is an adapter: merge it into its base model first)"
-    } else if has(|name| name.starts_with("consolidated")) {
-        " (there are consolidated weights: of those, consolidated.safetensors alone is read)"
+    } else if has(|name| name.starts_with("consolidated") && name.ends_with(".pth")) {
+        " (there are PyTorch weights in Meta's form, which may hold programs and are not read: take the folder that \
+         transformers loads, with model.safetensors)"
     } else {
         ""
     }

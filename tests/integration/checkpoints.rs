@@ -69,6 +69,21 @@ fn shards_open_as_one() {
 }
 
 #[test]
+fn consolidated_weights_are_read_where_there_are_no_others() {
+    let folder = Folder::new("checkpoints-consolidated");
+    write_tensors(&folder, "consolidated-00001-of-00002.safetensors", &[("a", &[1, 2])]);
+    write_tensors(&folder, "consolidated-00002-of-00002.safetensors", &[("b", &[3, 4])]);
+    assert!(error(&folder).ends_with("(there are shards: the index is missing)"), "{}", error(&folder));
+    let names = [("a", "consolidated-00001-of-00002"), ("b", "consolidated-00002-of-00002")];
+    write(&folder, "consolidated.safetensors.index.json", &index(&names));
+    let checkpoint = Checkpoint::open(folder.root()).expect("valid");
+    assert_eq!((read(&checkpoint, "a"), read(&checkpoint, "b")), (vec![1, 2], vec![3, 4]));
+    write_tensors(&folder, "model.safetensors", &[("c", &[5, 6])]);
+    let checkpoint = Checkpoint::open(folder.root()).expect("valid");
+    assert!(checkpoint.tensor("a").is_none() && checkpoint.tensor("c").is_some());
+}
+
+#[test]
 fn shards_that_do_not_fit_are_named() {
     let folder = Folder::new("checkpoints-misfit");
     write_tensors(&folder, "x-1.safetensors", &[("a", &[1, 2]), ("b", &[3, 4])]);
@@ -97,6 +112,10 @@ fn folders_without_a_checkpoint_say_what_they_hold() {
     assert!(hint.contains("(there are PyTorch weights, ") && hint.contains("python -c \"from transformers"), "{hint}");
     write(&folder, "model-00001-of-00002.safetensors", "");
     assert!(error(&folder).ends_with("(there are shards: the index is missing)"));
+    fs::remove_file(folder.path("model-00001-of-00002.safetensors")).expect("removed");
+    fs::remove_file(folder.path("pytorch_model.bin")).expect("removed");
+    write(&folder, "consolidated.00.pth", "");
+    assert!(error(&folder).contains("(there are PyTorch weights in Meta's form, "), "{}", error(&folder));
     assert!(
         matches!(Checkpoint::open(Path::new("/no/such/folder")), Err(error) if error.to_string().contains("cannot open"))
     );

@@ -89,6 +89,18 @@ const EXCEPTIONS: [(&str, &str); 3] = [
     ("gptoss", "gpt-oss.rope.scaling.original_context_length"),
 ];
 
+/// The tiny checkpoints with their weights, for `tests/judges/left_out_keys.py`.
+#[test]
+#[ignore = "writes to the folder that GGUF_CHECKPOINTS names"]
+fn checkpoints_are_written_for_judges() {
+    let to = std::env::var_os("GGUF_CHECKPOINTS").expect("GGUF_CHECKPOINTS names no folder");
+    let folder = Folder::new("foreign-checkpoints");
+    for entry in std::fs::read_dir(testdata("arch")).expect("goldens") {
+        let name = entry.expect("an entry").file_name().into_string().expect("a name");
+        std::fs::rename(checkpoint(&folder, &name), Path::new(&to).join(&name)).expect("moved");
+    }
+}
+
 #[test]
 fn files_without_a_key_compute_what_llama_cpp_computes() {
     let judged = json(&testdata("left_out_keys.json"));

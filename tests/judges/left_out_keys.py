@@ -2,9 +2,10 @@
 """What llama.cpp computes with files that lack a key: the numbers in testdata/left_out_keys.json.
 
     pip install llama-cpp-python==0.3.36
+    GGUF_CHECKPOINTS=DIR cargo test --release --test integration checkpoints_are_written -- --ignored
     tests/judges/left_out_keys.py --gguf target/release/gguf --checkpoints DIR --out testdata/left_out_keys.json
 
-DIR holds one tiny checkpoint a family (the folders of testdata/arch with their weights). Each is converted to F32. Then, for
+DIR then holds one tiny checkpoint a family (the folders of testdata/arch with their weights). Each is converted to F32. Then, for
 each key of its architecture, a copy of the file without that key is given to llama.cpp, with 32-bit keys and values and without
 flash attention. Written are, for each key, "refused", "same" (the bits of the whole file) or some of the logits; the test
 `left_out_keys` of the integration tests holds the loader to them. A file is run in a process of its own: llama.cpp aborts on
