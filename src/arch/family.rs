@@ -1,15 +1,21 @@
-//! A family as data: for those that need no state of their own.
+//! A family of models as data.
 
 use super::settings::Setting;
-use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey};
+use super::{Config, Error, Hparams, Keys, TensorRule, TokenKey};
 use crate::network::{ModelSpec, Tensors};
 
-/// Name, classes, and the functions of a family's folder.
-pub(super) struct Family {
+/// How many layers of a checkpoint behind the model's own predict further tokens and go into the file.
+type PredictingBlocks = fn(&Config, &dyn Fn(&str) -> bool) -> Result<usize, Error>;
+
+/// What a family says about itself: its name, and the functions of its folder. One static a family, a row in
+/// [`super::FAMILIES`].
+pub struct Family {
     pub(super) name: &'static str,
     pub(super) classes: &'static [&'static str],
     pub(super) keys: fn(&Config, &mut Keys) -> Result<(), Error>,
     pub(super) settings: &'static [Setting],
+    pub(super) mlx_adds_to_norms: bool,
+    pub(super) predicting_blocks: PredictingBlocks,
     pub(super) token_keys: fn(&Config) -> Vec<TokenKey>,
     pub(super) tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
     pub(super) spec: fn(&Hparams, &dyn Tensors) -> Result<ModelSpec, Error>,
@@ -23,40 +29,79 @@ impl Family {
         tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
         spec: fn(&Hparams, &dyn Tensors) -> Result<ModelSpec, Error>,
     ) -> Self {
-        Self { name, classes, keys: shared, settings: &[], token_keys: |_| Vec::new(), tensors, spec }
+        Self {
+            name,
+            classes,
+            keys: |config, keys| keys.shared(config),
+            settings: &[],
+            mlx_adds_to_norms: false,
+            predicting_blocks: |_, _| Ok(0),
+            token_keys: |_| Vec::new(),
+            tensors,
+            spec,
+        }
     }
-}
 
-fn shared(config: &Config, keys: &mut Keys) -> Result<(), Error> {
-    keys.shared(config)
-}
-
-impl Architecture for Family {
-    fn name(&self) -> &'static str {
+    /// `general.architecture` of its files.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    fn classes(&self) -> &'static [&'static str] {
+    /// Class names in a checkpoint's `config.json` (`architectures`) that this family converts.
+    #[must_use]
+    pub const fn classes(&self) -> &'static [&'static str] {
         self.classes
     }
 
-    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
+    /// Adds the family's metadata keys for a checkpoint, in their order.
+    ///
+    /// # Errors
+    /// When a setting is missing or of a wrong kind.
+    pub fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
         (self.keys)(config, keys)
     }
 
-    fn settings(&self) -> &'static [Setting] {
+    /// Settings that the family computes with in one way: the values that say so, as a JSON list.
+    #[must_use]
+    pub const fn settings(&self) -> &'static [(&'static str, &'static str)] {
         self.settings
     }
 
-    fn token_keys(&self, config: &Config) -> Vec<TokenKey> {
+    /// Whether MLX adds to the family's norms what rules add, before it saves them.
+    #[must_use]
+    pub const fn mlx_adds_to_norms(&self) -> bool {
+        self.mlx_adds_to_norms
+    }
+
+    /// How many layers of a checkpoint behind the model's own predict further tokens (MTP) and go into the file, where its
+    /// tensors are those that `has` knows. The engine does not run them.
+    ///
+    /// # Errors
+    /// When a setting is missing or of a wrong kind.
+    pub fn predicting_blocks(&self, config: &Config, has: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
+        (self.predicting_blocks)(config, has)
+    }
+
+    /// What is special about the tokens of the family's checkpoints.
+    #[must_use]
+    pub fn token_keys(&self, config: &Config) -> Vec<TokenKey> {
         (self.token_keys)(config)
     }
 
-    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
+    /// Every tensor that a model with these hyper-parameters has, or may have.
+    ///
+    /// # Errors
+    /// When a hyper-parameter that shapes depend on is missing or impossible.
+    pub fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
         (self.tensors)(hparams)
     }
 
-    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+    /// How a model with these hyper-parameters and tensors is computed.
+    ///
+    /// # Errors
+    /// When a hyper-parameter is missing or impossible.
+    pub fn spec(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
         (self.spec)(hparams, weights)
     }
 }

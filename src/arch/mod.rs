@@ -65,69 +65,17 @@ mod tensor_rule;
 mod token_key;
 mod usual;
 
-use crate::network::{ModelSpec, Tensors};
-
 pub use config::{Config, Keys, by_setting, rope_factors};
 pub use error::Error;
+pub use family::Family;
 pub use hparams::Hparams;
 pub use settings::check as check_settings;
 pub use tensor_rule::{BlockRules, Names, Rules, Source, Step, TensorRule};
 pub use token_key::TokenKey;
 
-/// What a family says about itself.
-pub trait Architecture: Sync {
-    /// `general.architecture` of its files.
-    fn name(&self) -> &'static str;
-
-    /// Class names in a checkpoint's `config.json` (`architectures`) that this family converts.
-    fn classes(&self) -> &'static [&'static str];
-
-    /// Adds the family's metadata keys for a checkpoint, in their order.
-    ///
-    /// # Errors
-    /// When a setting is missing or of a wrong kind.
-    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error>;
-
-    /// Settings that the family computes with in one way: the values that say so, as a JSON list.
-    fn settings(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
-    }
-
-    /// Whether MLX adds to the family's norms what rules add, before it saves them.
-    fn mlx_adds_to_norms(&self) -> bool {
-        false
-    }
-
-    /// How many blocks of a checkpoint behind the model's own predict further tokens and go into the file, where its
-    /// tensors are those that `has` knows. The engine does not run them.
-    ///
-    /// # Errors
-    /// When a setting is missing or of a wrong kind.
-    fn predicting_blocks(&self, _config: &Config, _has: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
-        Ok(0)
-    }
-
-    /// What is special about the tokens of the family's checkpoints.
-    fn token_keys(&self, _config: &Config) -> Vec<TokenKey> {
-        Vec::new()
-    }
-
-    /// Every tensor that a model with these hyper-parameters has, or may have.
-    ///
-    /// # Errors
-    /// When a hyper-parameter that shapes depend on is missing or impossible.
-    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error>;
-
-    /// How a model with these hyper-parameters and tensors is computed.
-    ///
-    /// # Errors
-    /// When a hyper-parameter is missing or impossible.
-    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error>;
-}
-
 /// All families.
-pub static FAMILIES: &[&dyn Architecture] = &[
-    &llama::Llama,
+pub static FAMILIES: &[&Family] = &[
+    &llama::LLAMA,
     &qwen::QWEN2,
     &qwen::QWEN3,
     &gemma::GEMMA,
@@ -150,18 +98,18 @@ pub static FAMILIES: &[&dyn Architecture] = &[
     &falcon::FALCON,
     &stablelm::STABLELM,
     &mistral3::MISTRAL3,
-    &qwen_moe::QwenMoe::Qwen2,
-    &qwen_moe::QwenMoe::Qwen3,
-    &deepseek2::DeepSeek2,
-    &gpt_oss::GptOss,
-    &glm4_moe::Glm4Moe,
+    &qwen_moe::QWEN2_MOE,
+    &qwen_moe::QWEN3_MOE,
+    &deepseek2::DEEPSEEK2,
+    &gpt_oss::GPT_OSS,
+    &glm4_moe::GLM4_MOE,
     &lfm2::LFM2,
     &lfm2::LFM2_MOE,
-    &qwen_next::QwenNext::Qwen3Next,
-    &qwen_next::QwenNext::Qwen35,
-    &qwen_next::QwenNext::Qwen35Moe,
-    &gemma4::Gemma4,
-    &granite_hybrid::GraniteHybrid,
+    &qwen_next::QWEN3_NEXT,
+    &qwen_next::QWEN35,
+    &qwen_next::QWEN35_MOE,
+    &gemma4::GEMMA4,
+    &granite_hybrid::GRANITE_HYBRID,
     &olmoe::OLMOE,
     &arcee::ARCEE,
     &nemotron::NEMOTRON,
@@ -193,7 +141,7 @@ pub static FAMILIES: &[&dyn Architecture] = &[
 ///
 /// # Errors
 /// [`Error::UnknownArchitecture`] with the list of the known ones and the nearest.
-pub fn by_name(name: &str) -> Result<&'static dyn Architecture, Error> {
+pub fn by_name(name: &str) -> Result<&'static Family, Error> {
     FAMILIES.iter().copied().find(|family| family.name() == name).ok_or_else(|| {
         let mut known: Vec<&'static str> = FAMILIES.iter().map(|family| family.name()).collect();
         known.dedup();
@@ -205,7 +153,7 @@ pub fn by_name(name: &str) -> Result<&'static dyn Architecture, Error> {
 ///
 /// # Errors
 /// [`Error::UnknownClass`] with the list of the known ones and the nearest.
-pub fn by_class(class: &str) -> Result<&'static dyn Architecture, Error> {
+pub fn by_class(class: &str) -> Result<&'static Family, Error> {
     FAMILIES.iter().copied().find(|family| family.classes().contains(&class)).ok_or_else(|| {
         let known: Vec<&'static str> = FAMILIES.iter().flat_map(|family| family.classes()).copied().collect();
         Error::UnknownClass { name: class.to_owned(), nearest: nearest(class, &known), known: known.join(", ") }

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::{Error, mistral};
 use crate::bytes::Bytes;
 use crate::files::{FileId, InputFile};
-use crate::safetensors::{self, Checkpoint};
+use crate::safetensors::Checkpoint;
 
 /// Largest file of settings or tokens, in bytes.
 const MAX_FILE: u64 = 256 << 20;

@@ -209,7 +209,7 @@ impl Conversion {
         // What can be converted can be run.
         let known: Vec<(&str, &[f32])> =
             made.making.iter().filter_map(|making| Some((making.spec.name.as_str(), making.values()?))).collect();
-        family.decoder(&hparams, &Planned { specs: &specs, known: &known }).map_err(failed)?;
+        family.spec(&hparams, &Planned { specs: &specs, known: &known }).map_err(failed)?;
         from_metadata(&metadata).map_err(|source| Error::Vocabulary { path: folder.path(""), source })?;
         let path = folder.path("");
         let class = config.class().to_owned();

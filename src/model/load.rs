@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::dialects::{self, Translated};
 use super::{Error, Warning, layouts, resident, tokenizer};
-use crate::arch::{self, Architecture, Hparams, TensorRule};
+use crate::arch::{self, Family, Hparams, TensorRule};
 use crate::bytes::Bytes;
 use crate::cpu::{Decoder, Weights};
 use crate::gguf::{Metadata, Reader, TensorInfo};
@@ -67,7 +67,7 @@ impl Model {
         let tensors = matrices(reader, tensors, loading)?;
         let mut weights = Weights::default();
         tensors.iter().for_each(|(name, matrix)| weights.insert(name, matrix.clone()));
-        let spec = family.decoder(&hparams, &weights).map_err(arch_error)?;
+        let spec = family.spec(&hparams, &weights).map_err(arch_error)?;
         let unread = hparams.unread().map_err(arch_error)?;
         let decoder =
             Decoder::load(spec, &weights).map_err(|source| Error::Network { path: path.to_owned(), source })?;
@@ -138,7 +138,7 @@ pub(crate) struct Header<'a> {
     /// Translated from the names of other programs.
     pub(crate) metadata: Metadata,
     hparams: Hparams,
-    family: &'static dyn Architecture,
+    family: &'static Family,
     /// The tensors that are run, in the order of the file: the name of the rule, and the tensor.
     pub(crate) tensors: Vec<(String, &'a TensorInfo)>,
     warnings: Vec<Warning>,

@@ -5,14 +5,24 @@ mod config;
 mod graph;
 mod tensors;
 
-use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey, glm4_moe, keys};
-use crate::network::{LatentMixer, Mixer, ModelSpec, RopeSpec, Tensors};
+use super::family::Family;
+use super::{Error, Hparams, glm4_moe, keys};
+use crate::network::{LatentMixer, Mixer, RopeSpec};
 
 /// GLM 4.7 Flash.
 const GLM_LITE: &str = "Glm4MoeLiteForCausalLM";
 
 /// The family.
-pub(super) struct DeepSeek2;
+pub(super) static DEEPSEEK2: Family = Family {
+    keys: config::keys,
+    token_keys: |config| if config.class() == GLM_LITE { glm4_moe::token_keys() } else { Vec::new() },
+    ..Family::new(
+        "deepseek2",
+        &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", GLM_LITE],
+        tensors::rules,
+        graph::spec,
+    )
+};
 
 /// Lengths of the latent attention.
 pub(super) struct Latent {
@@ -69,31 +79,5 @@ impl Latent {
             scale,
             rope: rope.clone(),
         })
-    }
-}
-
-impl Architecture for DeepSeek2 {
-    fn name(&self) -> &'static str {
-        "deepseek2"
-    }
-
-    fn classes(&self) -> &'static [&'static str] {
-        &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", GLM_LITE]
-    }
-
-    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
-        config::keys(config, keys)
-    }
-
-    fn token_keys(&self, config: &Config) -> Vec<TokenKey> {
-        if config.class() == GLM_LITE { glm4_moe::token_keys() } else { Vec::new() }
-    }
-
-    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
-        tensors::rules(hparams)
-    }
-
-    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
-        graph::spec(hparams, weights)
     }
 }

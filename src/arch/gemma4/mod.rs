@@ -5,12 +5,30 @@ mod config;
 mod graph;
 mod tensors;
 
-use super::settings::Setting;
-use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, TokenKey, keys};
-use crate::network::{ModelSpec, Tensors};
+use super::family::Family;
+use super::{Error, Hparams, TokenKey, keys};
 
 /// The family.
-pub(super) struct Gemma4;
+pub(super) static GEMMA4: Family = Family {
+    keys: config::keys,
+    settings: &[
+        ("hidden_activation", r#"["gelu_pytorch_tanh", "gelu_new"]"#),
+        ("layer_types", r#"["sliding_attention", "full_attention"]"#),
+        ("rope_type", r#"["default", "proportional"]"#),
+        // Images alone are seen in both directions.
+        ("use_bidirectional_attention", r#"[false, "vision"]"#),
+    ],
+    token_keys: |_| {
+        let shown = SHOWN_TOKENS.iter().map(|text| TokenKey::Shown(text));
+        [TokenKey::MergesOfCharacters, TokenKey::SpacePrefix(false)].into_iter().chain(shown).collect()
+    },
+    ..Family::new(
+        "gemma4",
+        &["Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"],
+        tensors::rules,
+        graph::spec,
+    )
+};
 
 /// Control tokens of which programs read channels and tools' calls.
 const SHOWN_TOKENS: [&str; 7] =
@@ -50,42 +68,5 @@ impl Blocks {
             shares.push(Some(last));
         }
         Ok(Self { slides, head, shares, experts: h.count_or(keys::EXPERT_COUNT, 0)? })
-    }
-}
-
-impl Architecture for Gemma4 {
-    fn name(&self) -> &'static str {
-        "gemma4"
-    }
-
-    fn classes(&self) -> &'static [&'static str] {
-        &["Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"]
-    }
-
-    fn settings(&self) -> &'static [Setting] {
-        &[
-            ("hidden_activation", r#"["gelu_pytorch_tanh", "gelu_new"]"#),
-            ("layer_types", r#"["sliding_attention", "full_attention"]"#),
-            ("rope_type", r#"["default", "proportional"]"#),
-            // Images alone are seen in both directions.
-            ("use_bidirectional_attention", r#"[false, "vision"]"#),
-        ]
-    }
-
-    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
-        config::keys(config, keys)
-    }
-
-    fn token_keys(&self, _config: &Config) -> Vec<TokenKey> {
-        let shown = SHOWN_TOKENS.iter().map(|text| TokenKey::Shown(text));
-        [TokenKey::MergesOfCharacters, TokenKey::SpacePrefix(false)].into_iter().chain(shown).collect()
-    }
-
-    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
-        tensors::rules(hparams)
-    }
-
-    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
-        graph::spec(hparams, weights)
     }
 }

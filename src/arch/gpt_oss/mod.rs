@@ -4,35 +4,11 @@ mod config;
 mod graph;
 mod tensors;
 
-use super::settings::Setting;
-use super::{Architecture, Config, Error, Hparams, Keys, TensorRule};
-use crate::network::{ModelSpec, Tensors};
+use super::family::Family;
 
 /// The family.
-pub(super) struct GptOss;
-
-impl Architecture for GptOss {
-    fn name(&self) -> &'static str {
-        "gpt-oss"
-    }
-
-    fn classes(&self) -> &'static [&'static str] {
-        &["GptOssForCausalLM"]
-    }
-
-    fn settings(&self) -> &'static [Setting] {
-        &[("swiglu_alpha", "[1.702]"), ("swiglu_limit", "[7]"), ("truncate", "[false]")]
-    }
-
-    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
-        config::keys(config, keys)
-    }
-
-    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
-        tensors::rules(hparams)
-    }
-
-    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
-        graph::spec(hparams, weights)
-    }
-}
+pub(super) static GPT_OSS: Family = Family {
+    keys: config::keys,
+    settings: &[("swiglu_alpha", "[1.702]"), ("swiglu_limit", "[7]"), ("truncate", "[false]")],
+    ..Family::new("gpt-oss", &["GptOssForCausalLM"], tensors::rules, graph::spec)
+};

@@ -6,12 +6,23 @@ mod tensors;
 
 pub(super) use tensors::{feed_forward, mixer};
 
-use super::settings::Setting;
-use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, keys};
-use crate::network::{Mamba2Mixer, ModelSpec, Tensors};
+use super::family::Family;
+use super::{Error, Hparams, keys};
+use crate::network::Mamba2Mixer;
+
+const BAMBA: &str = "BambaForCausalLM";
 
 /// The family.
-pub(super) struct GraniteHybrid;
+pub(super) static GRANITE_HYBRID: Family = Family {
+    keys: |config, keys| {
+        if config.class() == BAMBA { config::bamba_keys(config, keys) } else { config::keys(config, keys) }
+    },
+    settings: &[
+        ("layer_types", r#"["attention", "full_attention", "linear_attention", "mamba"]"#),
+        ("position_embedding_type", r#"["nope", "rope"]"#),
+    ],
+    ..Family::new("granitehybrid", &["GraniteMoeHybridForCausalLM", BAMBA], tensors::rules, graph::spec)
+};
 
 /// The Mamba 2 mixers, as the keys describe them.
 pub(super) fn mamba(h: &Hparams) -> Result<Mamba2Mixer, Error> {
@@ -25,33 +36,4 @@ pub(super) fn mamba(h: &Hparams) -> Result<Mamba2Mixer, Error> {
     }
     let (k_dim, taps) = (h.positive(keys::SSM_STATE_SIZE)?, h.positive(keys::SSM_CONV_KERNEL)?);
     Ok(Mamba2Mixer { heads, groups, k_dim, v_dim: inner / heads, taps })
-}
-
-impl Architecture for GraniteHybrid {
-    fn name(&self) -> &'static str {
-        "granitehybrid"
-    }
-
-    fn classes(&self) -> &'static [&'static str] {
-        &["GraniteMoeHybridForCausalLM", "BambaForCausalLM"]
-    }
-
-    fn settings(&self) -> &'static [Setting] {
-        &[
-            ("layer_types", r#"["attention", "full_attention", "linear_attention", "mamba"]"#),
-            ("position_embedding_type", r#"["nope", "rope"]"#),
-        ]
-    }
-
-    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
-        if config.class() == "BambaForCausalLM" { config::bamba_keys(config, keys) } else { config::keys(config, keys) }
-    }
-
-    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
-        tensors::rules(hparams)
-    }
-
-    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
-        graph::spec(hparams, weights)
-    }
 }

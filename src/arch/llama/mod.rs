@@ -4,30 +4,15 @@ mod config;
 mod graph;
 mod tensors;
 
-use super::{Architecture, Config, Error, Hparams, Keys, TensorRule};
-use crate::network::{ModelSpec, Tensors};
+use super::family::Family;
 
 /// The family.
-pub(super) struct Llama;
-
-impl Architecture for Llama {
-    fn name(&self) -> &'static str {
-        "llama"
-    }
-
-    fn classes(&self) -> &'static [&'static str] {
-        &["LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"]
-    }
-
-    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
-        config::keys(config, keys)
-    }
-
-    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
-        tensors::rules(hparams)
-    }
-
-    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
-        graph::spec(hparams, weights)
-    }
-}
+pub(super) static LLAMA: Family = Family {
+    keys: config::keys,
+    ..Family::new(
+        "llama",
+        &["LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"],
+        tensors::rules,
+        graph::spec,
+    )
+};

@@ -4,42 +4,35 @@ mod config;
 mod graph;
 mod tensors;
 
-use super::{Architecture, Config, Error, Hparams, Keys, TensorRule};
-use crate::network::{ModelSpec, Tensors};
+use super::family::Family;
 
 /// The two families.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum QwenMoe {
+enum QwenMoe {
     /// Biases of queries, keys and values; a shared part with a gate; weights as the router gives them.
     Qwen2,
     /// Norms of query and key heads; weights made to sum to one.
     Qwen3,
 }
 
-impl Architecture for QwenMoe {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Qwen2 => "qwen2moe",
-            Self::Qwen3 => "qwen3moe",
-        }
-    }
+/// Qwen 2 with experts.
+pub(super) static QWEN2_MOE: Family = Family {
+    keys: |config, keys| config::keys(QwenMoe::Qwen2, config, keys),
+    ..Family::new(
+        "qwen2moe",
+        &["Qwen2MoeForCausalLM"],
+        |h| tensors::rules(QwenMoe::Qwen2, h),
+        |h, weights| graph::spec(QwenMoe::Qwen2, h, weights),
+    )
+};
 
-    fn classes(&self) -> &'static [&'static str] {
-        match self {
-            Self::Qwen2 => &["Qwen2MoeForCausalLM"],
-            Self::Qwen3 => &["Qwen3MoeForCausalLM"],
-        }
-    }
-
-    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
-        config::keys(*self, config, keys)
-    }
-
-    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
-        tensors::rules(*self, hparams)
-    }
-
-    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
-        graph::spec(*self, hparams, weights)
-    }
-}
+/// Qwen 3 with experts.
+pub(super) static QWEN3_MOE: Family = Family {
+    keys: |config, keys| config::keys(QwenMoe::Qwen3, config, keys),
+    ..Family::new(
+        "qwen3moe",
+        &["Qwen3MoeForCausalLM"],
+        |h| tensors::rules(QwenMoe::Qwen3, h),
+        |h, weights| graph::spec(QwenMoe::Qwen3, h, weights),
+    )
+};

@@ -4,13 +4,14 @@ mod config;
 mod graph;
 mod tensors;
 
+use super::family::Family;
 use super::settings::Setting;
-use super::{Architecture, Config, Error, Hparams, Keys, TensorRule, keys};
+use super::{Error, Hparams, TensorRule, keys};
 use crate::network::{ModelSpec, Tensors};
 
 /// The families.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum QwenNext {
+enum QwenNext {
     /// Qwen 3 Next: experts; one tensor of queries, keys, values and gates.
     Qwen3Next,
     /// Qwen 3.5: dense.
@@ -59,48 +60,58 @@ impl DeltaNets {
     }
 }
 
-impl Architecture for QwenNext {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Qwen3Next => "qwen3next",
-            Self::Qwen35 => "qwen35",
-            Self::Qwen35Moe => "qwen35moe",
-        }
-    }
+const SETTINGS: &[Setting] = &[
+    ("attn_output_gate", "[true]"),
+    ("layer_types", r#"["full_attention", "linear_attention"]"#),
+    ("norm_topk_prob", "[true]"),
+];
 
-    fn classes(&self) -> &'static [&'static str] {
-        match self {
-            Self::Qwen3Next => &["Qwen3NextForCausalLM"],
-            Self::Qwen35 => &["Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"],
-            Self::Qwen35Moe => &["Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"],
-        }
-    }
-
-    fn settings(&self) -> &'static [Setting] {
-        &[
-            ("attn_output_gate", "[true]"),
-            ("layer_types", r#"["full_attention", "linear_attention"]"#),
-            ("norm_topk_prob", "[true]"),
-        ]
-    }
-
-    fn mlx_adds_to_norms(&self) -> bool {
-        true
-    }
-
-    fn predicting_blocks(&self, _config: &Config, has: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
-        Ok((0..).take_while(|i| has(&format!("mtp.layers.{i}.input_layernorm.weight"))).count())
-    }
-
-    fn keys(&self, config: &Config, keys: &mut Keys) -> Result<(), Error> {
-        config::keys(*self, config, keys)
-    }
-
-    fn tensors(&self, hparams: &Hparams) -> Result<Vec<TensorRule>, Error> {
-        tensors::rules(*self, hparams)
-    }
-
-    fn decoder(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
-        graph::spec(*self, hparams, weights)
+/// What the three have in common.
+const fn family(
+    name: &'static str,
+    classes: &'static [&'static str],
+    tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
+    spec: fn(&Hparams, &dyn Tensors) -> Result<ModelSpec, Error>,
+) -> Family {
+    Family {
+        settings: SETTINGS,
+        mlx_adds_to_norms: true,
+        predicting_blocks: |_, has| {
+            Ok((0..).take_while(|i| has(&format!("mtp.layers.{i}.input_layernorm.weight"))).count())
+        },
+        ..Family::new(name, classes, tensors, spec)
     }
 }
+
+/// Qwen 3 Next.
+pub(super) static QWEN3_NEXT: Family = Family {
+    keys: |config, keys| config::keys(QwenNext::Qwen3Next, config, keys),
+    ..family(
+        "qwen3next",
+        &["Qwen3NextForCausalLM"],
+        |h| tensors::rules(QwenNext::Qwen3Next, h),
+        |h, weights| graph::spec(QwenNext::Qwen3Next, h, weights),
+    )
+};
+
+/// Qwen 3.5, dense.
+pub(super) static QWEN35: Family = Family {
+    keys: |config, keys| config::keys(QwenNext::Qwen35, config, keys),
+    ..family(
+        "qwen35",
+        &["Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"],
+        |h| tensors::rules(QwenNext::Qwen35, h),
+        |h, weights| graph::spec(QwenNext::Qwen35, h, weights),
+    )
+};
+
+/// Qwen 3.5 with experts.
+pub(super) static QWEN35_MOE: Family = Family {
+    keys: |config, keys| config::keys(QwenNext::Qwen35Moe, config, keys),
+    ..family(
+        "qwen35moe",
+        &["Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"],
+        |h| tensors::rules(QwenNext::Qwen35Moe, h),
+        |h, weights| graph::spec(QwenNext::Qwen35Moe, h, weights),
+    )
+};
