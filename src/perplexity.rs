@@ -190,10 +190,10 @@ pub fn perplexity(
     let mut done = 0;
     for group in chunks.chunks((options.batch / context).max(1)) {
         // Nothing follows a chunk's last token.
-        let mut rows = hidden(model, Run::new(pool), group, first..context - 1, options.batch, options.kv_type);
+        let mut rows = hidden(model, model.run(pool), group, first..context - 1, options.batch, options.kv_type);
         let targets: Vec<u32> = group.iter().flat_map(|chunk| &chunk[first + 1..]).copied().collect();
         let mut scores = Vec::with_capacity(targets.len());
-        for (i, nll) in score(model, Run::new(pool), &mut rows, &targets).into_iter().enumerate() {
+        for (i, nll) in score(model, model.run(pool), &mut rows, &targets).into_iter().enumerate() {
             if !nll.is_finite() {
                 return Err(not_finite(i, done, first, context));
             }

@@ -20,6 +20,12 @@ pub enum Error {
         /// All known names.
         known: String,
     },
+    /// The file of an adapter.
+    #[error("an adapter, which changes a model of the architecture {}, and no model itself", printable(architecture).limit(80))]
+    Adapter {
+        /// What it changes.
+        architecture: String,
+    },
     /// A `config.json` that names no class.
     #[error("config.json: architectures names no class")]
     NoClass,

@@ -52,6 +52,9 @@ impl Hparams {
             Some(other) => return Err(bad("general.architecture".into(), other, "a string")),
             None => return Err(Error::NoArchitecture),
         };
+        if metadata.get("general.type").and_then(Value::as_str) == Some("adapter") {
+            return Err(Error::Adapter { architecture });
+        }
         // Else an unknown one would be said to lack keys that it may never have.
         super::by_name(&architecture)?;
         let mut hparams = Self {

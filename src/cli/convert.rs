@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::builder::PossibleValue;
-use gguf::convert::{Conversion, Folder, Options, OutputType};
-use gguf::printable::printable;
+use gguf::TensorType;
+use gguf::convert::{AdapterConversion, Conversion, Folder, Options, OutputType};
+use gguf::printable::{printable, printable_path};
 use gguf::quantize::{FileType, Plan};
 use gguf::stores::{self, Places};
 
@@ -14,6 +15,7 @@ use crate::model_args;
 use crate::quantize::args::{TypeArgs, WriteArgs};
 use crate::quantize::carry_out::carry_out;
 use crate::quantize::types::{self, TypeParser, possible_value};
+use crate::units;
 
 /// Converts a Hugging Face folder (config.json, tokenizer, *.safetensors) to a GGUF file.
 ///
@@ -24,7 +26,8 @@ use crate::quantize::types::{self, TypeParser, possible_value};
   gguf convert ./Llama-3.2-1B-Instruct -t f16 -o llama.gguf
   gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M        # quantized on the way, no file between
   gguf convert ./Llama-3.2-1B-Instruct --dry-run        # check and show the plan, write nothing
-  gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M --tensor-type attn_v=q8_0 --stats")]
+  gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M --tensor-type attn_v=q8_0 --stats
+  gguf convert ./my-adapter --base llama.gguf -o adapter.gguf   # LoRA, for --lora")]
 pub(crate) struct Args {
     /// Folder of the checkpoint
     #[arg(value_name = "DIR", required_unless_present = "list_types")]
@@ -45,6 +48,9 @@ pub(crate) struct Args {
     /// Pre-tokenizer, where it is not recognized
     #[arg(long, value_name = "NAME", value_parser = model_args::pre_tokenizers(), hide_possible_values = true)]
     pre: Option<String>,
+    /// GGUF file of the model that an adapter changes (DIR is then what PEFT saved)
+    #[arg(long, value_name = "MODEL")]
+    base: Option<PathBuf>,
     /// Leave out the blocks that predict further tokens
     #[arg(long)]
     no_mtp: bool,
@@ -93,6 +99,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // What is quantized are the checkpoint's own numbers: the bytes are those of two steps with a file that holds them.
         Type::Quantized(ty) => (OutputType::Exact, Some(ty)),
     };
+    if AdapterConversion::is_adapter(folder) {
+        return adapter(args, folder);
+    }
+    if args.base.is_some() {
+        bail!("--base is for adapters: {} has no adapter_config.json", printable_path(folder));
+    }
     let (name, pre) = (args.name.clone(), args.pre.clone());
     let options = Options { output_type: plain, name, no_mtp: args.no_mtp, pre };
     if let (None, Some(option)) = (quantized, args.types.for_quantizing()) {
@@ -109,6 +121,30 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     tell(&conversion);
     let output = args.write.output(|| default_output(folder, &plan));
     carry_out(&conversion, &plan, &args.write, &output, "converting", conversion.checkpoint_bytes())
+}
+
+/// Converts an adapter (LoRA).
+fn adapter(args: &Args, folder: &Path) -> anyhow::Result<ExitCode> {
+    let ty = match args.output_type {
+        Type::Plain(OutputType::F16) => TensorType::F16,
+        Type::Plain(OutputType::BF16) => TensorType::BF16,
+        Type::Plain(_) => TensorType::F32,
+        Type::Quantized(_) => bail!("adapters are written as f32 (usual), f16 or bf16"),
+    };
+    let base = args.base.as_deref().with_context(|| {
+        format!("{} is an adapter: --base MODEL.gguf names the model that it changes", printable_path(folder))
+    })?;
+    let adapter = AdapterConversion::new(folder, &model_args::open(base)?, ty)?;
+    let name = folder_name(&folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
+    let output = args.write.output(|| PathBuf::from(format!("{}-lora.gguf", name.unwrap_or_else(|| "model".into()))));
+    if args.write.dry_run {
+        model_args::print(&format!("{} tensors are changed\n", adapter.changed()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let bytes = adapter.write(&output, args.write.run_options().force)?;
+    let (size, changed) = (units::bytes(bytes), adapter.changed());
+    model_args::print(&format!("{}: {size}, {changed} tensors are changed\n", printable_path(&output)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Says what of the checkpoint does not go into the file, or is not used.

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut measured = Vec::new();
     for file in &files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        measured.push(measure(&Reader::open(file)?, &name, &pool, args.run.load, &text, &options)?);
+        measured.push(measure(&Reader::open(file)?, &name, &pool, &args.run, &text, &options)?);
     }
     table(&measured)?;
     if let Some(folder) = &args.keep {

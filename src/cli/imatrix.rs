@@ -159,7 +159,7 @@ fn collect(args: &Args, model: &Path, file: &Path) -> anyhow::Result<ExitCode> {
     let reader = model_args::open(model)?;
     outputs::check(&args.output, 1, args.force)?;
     let pool = args.run.pool()?;
-    let loaded = Model::from_reader_with(&reader, args.run.load)?;
+    let loaded = args.run.model(&reader)?;
     let trained = loaded.hparams().context_length;
     if context > trained {
         eprintln!("warning: a context of {context}, the model was trained on {trained}");

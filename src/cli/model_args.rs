@@ -15,7 +15,7 @@ use gguf::cpu::KvType;
 use gguf::files;
 use gguf::gguf::Reader;
 use gguf::kernels::{Isa, Pool};
-use gguf::model::{Loading, Model};
+use gguf::model::{Adapter, Loading, Model};
 use gguf::network::Pooling;
 use gguf::printable::printable_path;
 use gguf::stores::{Layers, Located, Places, Store};
@@ -33,6 +33,27 @@ pub(crate) struct RunArgs {
     /// Where weights are held: in the mapped file, or copied to memory
     #[arg(long, value_name = "MODE", default_value = "mmap", value_parser = parse_loading)]
     pub(crate) load: Loading,
+    /// Change the model by an adapter (LoRA), SCALE (1) times as strong as it says; repeatable
+    #[arg(long, value_name = "FILE[:SCALE]", value_parser = parse_lora)]
+    lora: Vec<Lora>,
+}
+
+/// An adapter and how strong it is.
+#[derive(Clone, Debug)]
+struct Lora {
+    path: PathBuf,
+    scale: f32,
+}
+
+fn parse_lora(text: &str) -> Result<Lora, String> {
+    if Path::new(text).exists() {
+        return Ok(Lora { path: text.into(), scale: 1.0 });
+    }
+    match text.rsplit_once(':').map(|(path, scale)| (path, scale.parse::<f32>())) {
+        Some((path, Ok(scale))) if scale.is_finite() => Ok(Lora { path: path.into(), scale }),
+        Some((_, Ok(_))) => Err("a scale is a finite number".into()),
+        _ => Ok(Lora { path: text.into(), scale: 1.0 }),
+    }
 }
 
 /// [`Pooling`], as options spell it.
@@ -96,6 +117,15 @@ impl RunArgs {
         let threads = self.threads.map_or_else(default_threads, NonZeroUsize::get);
         Ok(Arc::new(Pool::with_isa(threads, Isa::selected()?)))
     }
+
+    /// The model of an opened file, with the adapters that are asked for.
+    ///
+    /// # Errors
+    /// When it cannot be run, or an adapter cannot be read or is another model's.
+    pub(crate) fn model(&self, reader: &Reader) -> anyhow::Result<Model> {
+        let model = Model::from_reader_with(reader, self.load)?;
+        self.lora.iter().try_fold(model, |model, lora| Ok(model.with_adapter(&Adapter::load(&lora.path)?, lora.scale)?))
+    }
 }
 
 /// One thread for each core that this process may use.
@@ -127,7 +157,7 @@ pub(crate) fn open_any(name: &Path) -> anyhow::Result<Reader> {
 /// The model that is meant by a path or a name, or the embedded one.
 pub(crate) fn load(path: Option<&Path>, run: &RunArgs) -> anyhow::Result<Arc<Model>> {
     let reader = path.map_or_else(embedded, open)?;
-    let model = Model::from_reader_with(&reader, run.load)?;
+    let model = run.model(&reader)?;
     for warning in model.warnings() {
         eprintln!("warning: {}: {warning}", gguf::printable::printable_path(reader.path()));
     }

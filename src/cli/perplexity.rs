@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use gguf::gguf::{Reader, Value, keys};
-use gguf::model::{Loading, Model};
+use gguf::model::Model;
 use gguf::perplexity::{Options, Outcome, TokenScore, perplexity};
 use gguf::printable::printable_path;
 use gguf::tokenizer::Tokenizer;
@@ -131,7 +131,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 scores.extend_from_slice(new);
             }
         };
-        let one = measure_tokens(&reader, &short_name(path), &pool, args.run.load, (&text, &options), keep)?;
+        let one = measure_tokens(&reader, &short_name(path), &pool, &args.run, (&text, &options), keep)?;
         if let Some(path) = &args.per_token {
             write_tokens(path, args.force, &Tokenizer::from_gguf(&reader)?, &scores)?;
         }
@@ -151,11 +151,11 @@ pub(crate) fn measure(
     reader: &Reader,
     name: &str,
     pool: &gguf::kernels::Pool,
-    loading: Loading,
+    run: &RunArgs,
     text: &str,
     options: &Options,
 ) -> anyhow::Result<Measured> {
-    measure_tokens(reader, name, pool, loading, (text, options), |_| ())
+    measure_tokens(reader, name, pool, run, (text, options), |_| ())
 }
 
 /// As [`measure`], and tells `each` of the tokens that every forward pass has scored.
@@ -163,11 +163,11 @@ fn measure_tokens(
     reader: &Reader,
     name: &str,
     pool: &gguf::kernels::Pool,
-    loading: Loading,
+    run: &RunArgs,
     (text, options): (&str, &Options),
     mut each: impl FnMut(&[TokenScore]),
 ) -> anyhow::Result<Measured> {
-    let model = Model::from_reader_with(reader, loading)?;
+    let model = run.model(reader)?;
     let trained = model.hparams().context_length;
     if options.context > trained {
         eprintln!("warning: {name}: a context of {}, the model was trained on {trained}", options.context);

@@ -230,7 +230,7 @@ struct Loader {
 impl Loader {
     fn load(&self, id: &str, reader: &Reader, cache_bytes: usize) -> anyhow::Result<ServedModel> {
         let args = &self.args;
-        let model = Model::from_reader_with(reader, args.run.load)?;
+        let model = args.run.model(reader)?;
         for warning in model.warnings() {
             eprintln!("warning: {}: {warning}", printable_path(reader.path()));
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::base_file::encode;
 use super::scores::BaseRow;
 use super::{BaseFile, BaseHeader, BaseScore, BaseWriter, Error, Score, Statistics};
-use crate::cpu::{KvType, Part, Rows, Run, SequenceOptions};
+use crate::cpu::{KvType, Part, Rows, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 use crate::perplexity::{self, begun, check_context, hidden};
@@ -144,7 +144,8 @@ impl Running<'_> {
     fn evaluate(&mut self, pool: &Pool, group: &[Vec<u32>], options: &Options) {
         let (context, start) = (options.context, Instant::now());
         let positions = context / 2..context - 1;
-        self.hidden = hidden(self.subject.model, Run::new(pool), group, positions, options.batch, options.kv_type);
+        self.hidden =
+            hidden(self.subject.model, self.subject.model.run(pool), group, positions, options.batch, options.kv_type);
         self.prompt.tokens += group.len() * context;
         self.prompt.time += start.elapsed();
     }
@@ -153,7 +154,7 @@ impl Running<'_> {
     fn logits(&mut self, pool: &Pool, first: usize, logits: &mut [f32]) {
         let (decoder, start) = (self.subject.model.decoder(), Instant::now());
         let (cols, rows) = (decoder.embedding_length(), logits.len() / decoder.vocab_size());
-        decoder.logits(Run::new(pool), &mut self.hidden[first * cols..(first + rows) * cols], logits);
+        decoder.logits(self.subject.model.run(pool), &mut self.hidden[first * cols..(first + rows) * cols], logits);
         self.prompt.time += start.elapsed();
     }
 }
@@ -389,7 +390,7 @@ pub fn answer_speed(
     let mut sequence = decoder.sequence(SequenceOptions { kv_type, context_length: context });
     let (prompt, rest) = tokens.split_at(PROMPT.min(tokens.len()));
     let mut forward = |tokens: &[u32]| {
-        decoder.forward(Run::new(pool), &mut [Part { sequence: &mut sequence, tokens, logits: Rows::Last }]);
+        decoder.forward(model.run(pool), &mut [Part { sequence: &mut sequence, tokens, logits: Rows::Last }]);
     };
     if !prompt.is_empty() {
         forward(prompt);

@@ -135,6 +135,14 @@ pub enum Error {
         /// What is wrong.
         source: crate::tokenizer::Error,
     },
+    /// An adapter that cannot be converted.
+    #[error("{}: {problem}", printable_path(path))]
+    Adapter {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: AdapterProblem,
+    },
     /// The output cannot be written.
     #[error(transparent)]
     Write(#[from] quantize::Error),
@@ -167,6 +175,62 @@ impl Error {
         let more = assumed.len().saturating_sub(MAX_NAMED);
         Self::Assumed { assumed: named.join(", ") + &and_more(more), source: Box::new(self) }
     }
+}
+
+/// Why an adapter cannot be converted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdapterProblem {
+    /// A setting that asks for something else than plain low-rank changes.
+    #[error("{name} {} is not supported", printable(value).limit(80))]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// A setting that is needed.
+    #[error("{name}: a positive number is needed")]
+    Number {
+        /// The setting.
+        name: String,
+    },
+    /// A tensor that is no factor of a change.
+    #[error("tensor {} is no factor of a change (lora_A, lora_B)", printable(name).limit(120))]
+    NoFactor {
+        /// The tensor.
+        name: String,
+    },
+    /// A module with one factor.
+    #[error("module {} has one of its two factors alone", printable(module).limit(120))]
+    OneFactor {
+        /// The module.
+        module: String,
+    },
+    /// A module that the base model does not have, or that no change can be made of.
+    #[error("the base model has no tensor that is made of module {} and could be changed", printable(module).limit(120))]
+    NoTensor {
+        /// The module.
+        module: String,
+    },
+    /// Factors of other shapes than the base model's tensor asks for.
+    #[error("the factors of module {} are {a:?} and {b:?}: do they belong to this base model?", printable(module).limit(120))]
+    BadShape {
+        /// The module.
+        module: String,
+        /// Shape of the first factor.
+        a: Vec<u64>,
+        /// Shape of the second factor.
+        b: Vec<u64>,
+    },
+    /// Numbers of a type that adapters do not have.
+    #[error("tensor {} has the type {dtype}", printable(name).limit(120))]
+    BadType {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        dtype: Dtype,
+    },
 }
 
 /// What is wrong with a tokenizer's file.

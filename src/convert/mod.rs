@@ -4,6 +4,7 @@
 //! every tensor's name, shape and type. What comes out of it is a [`Source`]: it is written as it is, or quantized
 //! on its way.
 
+mod adapter;
 mod added_tokens;
 mod base64;
 mod chat_templates;
@@ -35,7 +36,8 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-pub use error::{Error, TokenizerProblem};
+pub use adapter::AdapterConversion;
+pub use error::{AdapterProblem, Error, TokenizerProblem};
 pub use folder::Folder;
 
 use crate::arch::{self, Config, Hparams, Keys};

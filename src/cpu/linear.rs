@@ -4,8 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Weights;
+use super::adapters::Piece;
+use super::rows::for_rows;
 use super::run::{Inputs, Run};
-use crate::kernels::{Activations, GatedProduct, Matrix, Product, Store, gated, matmul};
+use crate::kernels::{Activations, GatedProduct, Matrix, Product, Scratch, Store, gated, matmul};
 use crate::network::{Activation, Error, Tensors};
 
 /// `y = W x + b`.
@@ -15,9 +17,9 @@ pub struct Linear {
     name: Arc<str>,
     /// Which matrix of the tensor, where it is a stack of them (experts, heads).
     index: Option<usize>,
-    /// Whether the weight begins where its matrix does: of several parts of one matrix, which meet the same input, an
-    /// observer sees the first.
-    first: bool,
+    /// The row of its matrix that the weight begins with: of several parts of one matrix, which meet the same input, an
+    /// observer sees the one that begins with row 0.
+    first_row: usize,
     weight: Matrix,
     bias: Option<Vec<f32>>,
 }
@@ -45,7 +47,7 @@ impl Linear {
     /// The tensor `name` as a linear map without bias.
     #[must_use]
     pub fn from_matrix(name: &str, weight: Matrix) -> Self {
-        Self { name: name.into(), index: None, first: true, weight, bias: None }
+        Self { name: name.into(), index: None, first_row: 0, weight, bias: None }
     }
 
     /// The map to some of the outputs.
@@ -54,7 +56,7 @@ impl Linear {
         Self {
             name: self.name.clone(),
             index: self.index,
-            first: self.first && rows.start == 0,
+            first_row: self.first_row + rows.start,
             bias: self.bias.as_ref().map(|b| b[rows.clone()].to_vec()),
             weight: self.weight.slice_rows(rows),
         }
@@ -63,12 +65,17 @@ impl Linear {
     /// Matrix `index` of a tensor that is a stack of matrices of `rows` rows each.
     #[must_use]
     pub fn stacked(&self, index: usize, rows: usize) -> Self {
-        Self { index: Some(index), first: true, ..self.rows_of(index * rows..(index + 1) * rows) }
+        Self { index: Some(index), first_row: 0, ..self.rows_of(index * rows..(index + 1) * rows) }
     }
 
     /// The tensor's name and the matrix's place in it, where an observer is to see the map's input.
     pub(super) fn observed_as(&self) -> Option<(&str, Option<usize>)> {
-        self.first.then_some((&*self.name, self.index))
+        (self.first_row == 0).then_some((&*self.name, self.index))
+    }
+
+    /// What an adapter needs to know of the weight.
+    fn piece(&self) -> Piece<'_> {
+        Piece { tensor: &self.name, index: self.index, rows: self.first_row..self.first_row + self.rows() }
     }
 
     /// Length of an output row.
@@ -156,10 +163,21 @@ impl Run<'_> {
             })
             .collect();
         matmul(self.pool, x, &mut products);
+        if let Some(adapters) = self.adapters {
+            for Projection { map, tokens, out, .. } in projections.iter_mut() {
+                adapters.add_to(self.pool, &map.piece(), x, *tokens, out);
+            }
+        }
     }
 
     /// All gated pairs over the rows of `x`, in one parallel region.
     pub(super) fn project_gated(&self, x: &Activations<'_>, projections: &mut [GatedProjection<'_>]) {
+        if let Some(adapters) = self.adapters
+            && projections.iter().any(|pair| adapters.change(&pair.gate.name) || adapters.change(&pair.up.name))
+        {
+            projections.iter_mut().for_each(|pair| self.project_apart(x, pair));
+            return;
+        }
         for GatedProjection { gate, up, tokens, .. } in projections.iter() {
             self.observe(gate, x, *tokens);
             self.observe(up, x, *tokens);
@@ -177,6 +195,16 @@ impl Run<'_> {
             })
             .collect();
         gated(self.pool, x, &mut products);
+    }
+
+    /// A gated pair as two products, between which an adapter may change both.
+    fn project_apart(&self, x: &Activations<'_>, pair: &mut GatedProjection<'_>) {
+        let GatedProjection { gate, up, activation, tokens, out } = pair;
+        let cols = up.rows();
+        let mut ups = Scratch::new(out.len());
+        let gates = Projection { tokens: *tokens, ..gate.projection(Store::Set, out) };
+        self.project(x, &mut [gates, Projection { tokens: *tokens, ..up.projection(Store::Set, &mut ups) }]);
+        for_rows(self.pool, out, cols, |row, gates| activation.apply_gated(gates, &ups[row * cols..(row + 1) * cols]));
     }
 
     fn observe(&self, map: &Linear, x: &Activations<'_>, tokens: Option<&[u32]>) {

@@ -2,6 +2,7 @@
 //!
 //! A logit has the same bits however sequences are split into calls, batches and threads.
 
+mod adapters;
 mod attention;
 mod batch;
 mod causal_conv;
@@ -21,6 +22,7 @@ mod run;
 mod sequence;
 mod weights;
 
+pub use adapters::{Adapters, LowRank};
 pub use attention::{AttentionPart, AttentionSpec, attention};
 pub use causal_conv::CausalConv;
 pub use decoder::Decoder;

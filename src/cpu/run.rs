@@ -1,5 +1,6 @@
-//! What a forward pass runs with: threads, and whoever observes its products.
+//! What a forward pass runs with: threads, whoever observes its products, and what changes the model's matrices.
 
+use super::adapters::Adapters;
 use crate::kernels::{Activations, Pool};
 
 /// What a forward pass runs with.
@@ -12,6 +13,8 @@ pub struct Run<'a> {
     /// Asked before each layer: the pass ends there when it says so. A pass that was stopped gives no rows, and its sequences are of
     /// no further use.
     pub stop: Option<&'a (dyn Fn() -> bool + Sync)>,
+    /// Changes of the model's matrices.
+    pub adapters: Option<&'a Adapters>,
 }
 
 /// Sees what goes into the products of a forward pass: what an importance matrix is made of.
@@ -43,9 +46,9 @@ impl Inputs<'_> {
 }
 
 impl<'a> Run<'a> {
-    /// A run that nothing observes.
+    /// A run that nothing observes, of a model as it is.
     #[must_use]
     pub fn new(pool: &'a Pool) -> Self {
-        Self { pool, observer: None, stop: None }
+        Self { pool, observer: None, stop: None, adapters: None }
     }
 }

@@ -537,7 +537,7 @@ impl Worker {
             stopped.fetch_or(given_up, Ordering::Relaxed);
             given_up
         };
-        let run = Run { stop: Some(&stop), ..Run::new(&self.pool) };
+        let run = Run { stop: Some(&stop), ..self.model.run(&self.pool) };
         let mut logits = self.model.decoder().forward(run, &mut parts);
         drop(parts);
         if stopped.into_inner() {

@@ -101,7 +101,7 @@ impl Embedder {
         texts: &[T],
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<f32>>, Error> {
-        let run = Run { stop: Some(stop), ..Run::new(&self.pool) };
+        let run = Run { stop: Some(stop), ..self.model.run(&self.pool) };
         texts.iter().try_for_each(|text| self.check(text.as_ref()))?;
         let mut vectors = Vec::with_capacity(texts.len());
         let mut rest = texts;

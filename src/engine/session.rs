@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Error;
-use crate::cpu::{Decoder, KvType, Part, Rows, Run, Sequence, SequenceOptions};
+use crate::cpu::{Decoder, KvType, Part, Rows, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 
@@ -165,7 +165,7 @@ impl Session {
 
     fn forward(&mut self, tokens: &[u32], logits: Rows) -> Vec<f32> {
         let mut parts = [Part { sequence: &mut self.sequence, tokens, logits }];
-        let out = self.model.decoder().forward(Run::new(&self.pool), &mut parts);
+        let out = self.model.decoder().forward(self.model.run(&self.pool), &mut parts);
         self.tokens.extend_from_slice(tokens);
         out
     }

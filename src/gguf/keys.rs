@@ -28,6 +28,13 @@ keys! {
     /// Alignment of tensor data in bytes.
     GENERAL_ALIGNMENT = "general.alignment";
 
+    /// Of an adapter: its kind (`lora`).
+    ADAPTER_TYPE = "adapter.type";
+    /// Of an adapter: the scale of its changes times their ranks.
+    ADAPTER_LORA_ALPHA = "adapter.lora.alpha";
+    /// Of an adapter that changes what follows some tokens alone: these tokens.
+    ADAPTER_INVOCATION_TOKENS = "adapter.alora.invocation_tokens";
+
     /// Number of this shard, from 0.
     SPLIT_NO = "split.no";
     /// Number of shards.

@@ -129,12 +129,12 @@ impl<'a> Collector<'a> {
             return Ok(false);
         }
         let group = &self.chunks[self.done..end];
-        let run = Run { observer: Some(&self.sums), ..Run::new(self.pool) };
+        let run = Run { observer: Some(&self.sums), ..self.model.run(self.pool) };
         let (context, batch) = (self.options.context, self.options.batch);
         let rows = perplexity::hidden(self.model, run, group, 0..context, batch, self.options.kv_type);
         let output = self.options.process_output && self.sums.wanted.contains_key("output.weight");
         if output || self.options.perplexity {
-            let scores = self.score(if output { run } else { Run::new(self.pool) }, group, rows, output);
+            let scores = self.score(if output { run } else { self.model.run(self.pool) }, group, rows, output);
             for (i, nll) in scores.into_iter().enumerate() {
                 if !nll.is_finite() {
                     return Err(perplexity::not_finite(i, self.done, self.first_scored(), context).into());

@@ -56,6 +56,14 @@ pub enum Error {
         /// What is wrong.
         source: tokenizer::Error,
     },
+    /// The file is no adapter of the model.
+    #[error("{}: {problem}", printable_path(path))]
+    Adapter {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: AdapterProblem,
+    },
     /// The system gives no memory for the weights.
     #[error("{}: no memory for {needed} bytes of weights (--load mmap needs none): {source}", printable_path(path))]
     Memory {
@@ -65,5 +73,80 @@ pub enum Error {
         needed: u64,
         /// The system's word.
         source: std::io::Error,
+    },
+}
+
+/// Why a file is no adapter of a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdapterProblem {
+    /// It is another kind of file.
+    #[error("{key} is {found}, not \"{expected}\"")]
+    OtherKind {
+        /// The key that says so.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// That of an adapter.
+        expected: &'static str,
+    },
+    /// A key has a value that it cannot have.
+    #[error("{key}: {problem}")]
+    BadKey {
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// It changes models of another architecture.
+    #[error("an adapter for {found}, and the model is {expected}")]
+    OtherArchitecture {
+        /// The adapter's.
+        found: String,
+        /// The model's.
+        expected: String,
+    },
+    /// A tensor is neither factor of a change.
+    #[error("tensor {name} is no factor of a change (.lora_a, .lora_b): such adapters are not supported")]
+    NoFactor {
+        /// The tensor.
+        name: String,
+    },
+    /// One of two factors is missing.
+    #[error("of the change of {name}, {missing} is missing")]
+    OneFactor {
+        /// The tensor that is changed.
+        name: String,
+        /// The factor.
+        missing: &'static str,
+    },
+    /// It holds no change.
+    #[error("no tensor is changed")]
+    Empty,
+    /// The model has no such tensor.
+    #[error("the model has no tensor {name}: is it another model's adapter?")]
+    NoTensor {
+        /// The tensor that is changed.
+        name: String,
+    },
+    /// The tensor is used in a way that adapters do not change.
+    #[error("changes of {name} are not supported")]
+    NoProduct {
+        /// The tensor that is changed.
+        name: String,
+    },
+    /// The factors do not fit the tensor.
+    #[error("the change of {name} has the shapes {a:?} and {b:?}, and the tensor has {rows} rows of {cols} elements")]
+    BadShape {
+        /// The tensor that is changed.
+        name: String,
+        /// Shape of the first factor.
+        a: Vec<u64>,
+        /// Shape of the second factor.
+        b: Vec<u64>,
+        /// Rows of the tensor, over all matrices of a stack.
+        rows: usize,
+        /// Length of a row.
+        cols: usize,
     },
 }

@@ -2,14 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::dialects::{self, Translated};
 use super::{Error, Warning, layouts, resident, tokenizer};
 use crate::arch::{self, Family, Hparams, TensorRule};
 use crate::bytes::Bytes;
-use crate::cpu::{Decoder, Weights};
+use crate::cpu::{Adapters, Decoder, Run, Weights};
 use crate::gguf::{Metadata, Reader, TensorInfo};
-use crate::kernels::Matrix;
+use crate::kernels::{Matrix, Pool};
 use crate::tokenizer::Tokenizer;
 
 /// Where weights are held.
@@ -22,8 +23,15 @@ pub enum Loading {
     Copy,
 }
 
-/// A model: network, tokenizer, and what its file says about it.
+/// A model: network, tokenizer, what its file says about it, and the adapters that change it. A copy shares all of these.
+#[derive(Clone)]
 pub struct Model {
+    loaded: Arc<Loaded>,
+    adapters: Arc<Adapters>,
+}
+
+/// What a file holds.
+struct Loaded {
     decoder: Decoder,
     tokenizer: Tokenizer,
     hparams: Hparams,
@@ -75,61 +83,78 @@ impl Model {
             .map_err(|source| Error::Tokenizer { path: path.to_owned(), source })?;
         let weight_bytes = reader.tensors().iter().map(TensorInfo::bytes).sum();
         let parameters = reader.parameters();
-        Ok(Self { decoder, tokenizer, hparams, unread, warnings, tensors, weight_bytes, parameters })
+        let loaded = Loaded { decoder, tokenizer, hparams, unread, warnings, tensors, weight_bytes, parameters };
+        Ok(Self { loaded: Arc::new(loaded), adapters: Arc::default() })
+    }
+
+    /// This model with `adapters` in place of those that it has.
+    pub(super) fn with(&self, adapters: Adapters) -> Self {
+        Self { loaded: self.loaded.clone(), adapters: Arc::new(adapters) }
+    }
+
+    /// The changes of the model's matrices.
+    pub(super) fn adapters(&self) -> &Adapters {
+        &self.adapters
+    }
+
+    /// What a forward pass of this model runs with.
+    #[must_use]
+    pub fn run<'a>(&'a self, pool: &'a Pool) -> Run<'a> {
+        Run { adapters: Some(&*self.adapters).filter(|adapters| !adapters.is_empty()), ..Run::new(pool) }
     }
 
     /// The network.
     #[must_use]
     pub fn decoder(&self) -> &Decoder {
-        &self.decoder
+        &self.loaded.decoder
     }
 
     /// The tokenizer.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+        &self.loaded.tokenizer
     }
 
     /// The hyper-parameters.
     #[must_use]
     pub fn hparams(&self) -> &Hparams {
-        &self.hparams
+        &self.loaded.hparams
     }
 
     /// The architecture's keys that nothing was computed with.
     #[must_use]
     pub fn unread_keys(&self) -> &[String] {
-        &self.unread
+        &self.loaded.unread
     }
 
     /// What the owner may want to know about the file.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
-        &self.warnings
+        &self.loaded.warnings
     }
 
     /// All metadata of the file.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
-        self.hparams.metadata()
+        self.loaded.hparams.metadata()
     }
 
     /// All tensors that are run, by name; one of more than two dimensions is a matrix of all its rows.
     #[must_use]
     pub fn tensors(&self) -> &[(String, Matrix)] {
-        &self.tensors
+        &self.loaded.tensors
     }
 
     /// Bytes of all tensors.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
+        self.loaded.weight_bytes
     }
 
     /// Number of parameters.
     #[must_use]
     pub fn parameters(&self) -> u64 {
-        self.parameters
+        self.loaded.parameters
     }
 }
 

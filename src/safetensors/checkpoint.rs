@@ -228,7 +228,8 @@ fn instead(folder: &Path) -> &'static str {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
     let has = |test: fn(&str) -> bool| names.iter().any(|name| test(name));
-    let shards = |name: &str| STEMS.iter().any(|stem| name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('-')));
+    let shards =
+        |name: &str| STEMS.iter().any(|stem| name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('-')));
     if names.iter().any(|name| shards(name) && name.ends_with(".safetensors")) {
         " (there are shards: the index is missing)"
     } else if has(|name| name.starts_with("pytorch_model") && name.ends_with(".bin")) {

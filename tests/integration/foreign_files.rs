@@ -1,6 +1,7 @@
 //! GGUF files as other programs and other years write them: with keys left out, under older names, in older layouts.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use gguf::TensorType;
 use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, one module a subject.
 
+// Adapters (LoRA).
+mod adapters;
 // Many requests at once.
 mod batcher;
 // `gguf bench`.

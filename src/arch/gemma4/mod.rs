@@ -22,12 +22,7 @@ pub(super) static GEMMA4: Family = Family {
         let shown = SHOWN_TOKENS.iter().map(|text| TokenKey::Shown(text));
         [TokenKey::MergesOfCharacters, TokenKey::SpacePrefix(false)].into_iter().chain(shown).collect()
     },
-    ..Family::new(
-        "gemma4",
-        &["Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"],
-        tensors::rules,
-        graph::spec,
-    )
+    ..Family::new("gemma4", &["Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"], tensors::rules, graph::spec)
 };
 
 /// Control tokens of which programs read channels and tools' calls.

@@ -143,7 +143,7 @@ fn load(args: &Args, made: Option<&Made>) -> anyhow::Result<Loaded> {
         (Some(reader), _) => reader,
         (None, path) => model_args::open(path.as_deref().unwrap_or(Path::new("")))?,
     };
-    let model = Arc::new(Model::from_reader_with(&reader, args.run.load)?);
+    let model = Arc::new(args.run.model(&reader)?);
     let load_time = start.elapsed();
     let name = made.map_or_else(|| short_name(args.model.as_ref()), |made| made.name.clone());
     Ok(Loaded { name, model, file_bytes: reader.file_bytes(), load_time })

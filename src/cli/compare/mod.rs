@@ -95,7 +95,7 @@ struct Loaded {
 
 impl Loaded {
     fn new(name: String, reader: Reader, args: &Args) -> anyhow::Result<Self> {
-        let model = Model::from_reader_with(&reader, args.run.load)?;
+        let model = args.run.model(&reader)?;
         Ok(Self { name, reader, model })
     }
 

@@ -1,0 +1,187 @@
+//! Low-rank adapters (LoRA) in GGUF files, as llama.cpp's `convert_lora_to_gguf.py` and this program write them: for a
+//! tensor of the model two factors, `NAME.lora_a` and `NAME.lora_b`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::error::{AdapterProblem, Error};
+use super::load::Model;
+use crate::cpu::Adapters;
+use crate::gguf::{Metadata, Reader, TensorInfo, Value, keys};
+use crate::kernels::Matrix;
+
+/// The kind of file that an adapter is, by `general.type`.
+pub(crate) const TYPE: &str = "adapter";
+
+/// Tensors that no product of a matrix and rows is made with: changes of these are refused.
+const NO_PRODUCTS: [&str; 8] = [
+    "token_embd.",
+    "position_embd.",
+    "token_types.",
+    "attn_kv_b.",
+    "attn_k_b.",
+    "attn_v_b.",
+    "conv1d.",
+    "shortconv.conv.",
+];
+
+/// An adapter that has been read.
+pub struct Adapter {
+    path: PathBuf,
+    architecture: String,
+    /// Divided by the rank, the factor of every change; each change counts as it is where it is zero.
+    alpha: f32,
+    /// By the name of the tensor that is changed.
+    factors: BTreeMap<String, Factors>,
+}
+
+#[derive(Default)]
+struct Factors {
+    a: Option<Factor>,
+    b: Option<Factor>,
+}
+
+struct Factor {
+    matrix: Matrix,
+    shape: Vec<u64>,
+}
+
+impl Adapter {
+    /// Reads the adapter at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no adapter of a kind that is known.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::from_reader(&Reader::open(path)?)
+    }
+
+    /// As [`Self::load`], of an opened file.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn from_reader(reader: &Reader) -> Result<Self, Error> {
+        let path = reader.path().to_owned();
+        let failed = |problem| Error::Adapter { path: path.clone(), problem };
+        let (architecture, alpha) = header(reader.metadata()).map_err(failed)?;
+        let mut factors: BTreeMap<String, Factors> = BTreeMap::new();
+        for tensor in reader.tensors() {
+            let (name, is_a) = match (tensor.name.strip_suffix(".lora_a"), tensor.name.strip_suffix(".lora_b")) {
+                (Some(name), _) => (name, true),
+                (_, Some(name)) => (name, false),
+                _ => return Err(failed(AdapterProblem::NoFactor { name: tensor.name.clone() })),
+            };
+            let factor = Factor { matrix: matrix(reader, tensor)?, shape: tensor.shape.clone() };
+            let factors = factors.entry(name.to_owned()).or_default();
+            *(if is_a { &mut factors.a } else { &mut factors.b }) = Some(factor);
+        }
+        if factors.is_empty() {
+            return Err(failed(AdapterProblem::Empty));
+        }
+        Ok(Self { path, architecture, alpha, factors })
+    }
+
+    /// The changes of `model`'s tensors, `scale` times as strong as the adapter says.
+    fn changes(&self, model: &Model, scale: f32) -> Result<Adapters, AdapterProblem> {
+        let architecture = &model.hparams().architecture;
+        if self.architecture != *architecture {
+            let (found, expected) = (self.architecture.clone(), architecture.clone());
+            return Err(AdapterProblem::OtherArchitecture { found, expected });
+        }
+        let tensors: BTreeMap<&str, &Matrix> = model.tensors().iter().map(|(name, m)| (name.as_str(), m)).collect();
+        let mut adapters = Adapters::default();
+        for (name, factors) in &self.factors {
+            let missing = |missing| AdapterProblem::OneFactor { name: name.clone(), missing };
+            let a = factors.a.as_ref().ok_or_else(|| missing("lora_a"))?;
+            let b = factors.b.as_ref().ok_or_else(|| missing("lora_b"))?;
+            let tensor = *tensors.get(name.as_str()).ok_or_else(|| AdapterProblem::NoTensor { name: name.clone() })?;
+            if !is_product(name) {
+                return Err(AdapterProblem::NoProduct { name: name.clone() });
+            }
+            let matrices = stack(a, b, tensor).ok_or_else(|| AdapterProblem::BadShape {
+                name: name.clone(),
+                a: a.shape.clone(),
+                b: b.shape.clone(),
+                rows: tensor.rows(),
+                cols: tensor.cols(),
+            })?;
+            #[allow(clippy::cast_precision_loss, reason = "a rank is a small number")]
+            let rank = b.matrix.cols() as f32;
+            let factor = if self.alpha == 0.0 { scale } else { scale * self.alpha / rank };
+            adapters.add(name, a.matrix.clone(), b.matrix.clone(), matrices, factor);
+        }
+        Ok(adapters)
+    }
+}
+
+impl Model {
+    /// This model with an adapter besides those that it has, `scale` times as strong as the adapter says. The copy shares the
+    /// weights, which stay as they are: products add what the adapter's factors make of their input.
+    ///
+    /// # Errors
+    /// When it is another model's adapter, or changes tensors in ways that are not supported.
+    pub fn with_adapter(&self, adapter: &Adapter, scale: f32) -> Result<Self, Error> {
+        let changes = adapter.changes(self, scale);
+        let changes = changes.map_err(|problem| Error::Adapter { path: adapter.path.clone(), problem })?;
+        let mut all = self.adapters().clone();
+        all.extend(changes);
+        Ok(self.with(all))
+    }
+
+    /// This model as its file has it.
+    #[must_use]
+    pub fn without_adapters(&self) -> Self {
+        self.with(Adapters::default())
+    }
+}
+
+/// The architecture and alpha of an adapter.
+fn header(metadata: &Metadata) -> Result<(String, f32), AdapterProblem> {
+    let text = |key: &'static str| metadata.get(key).and_then(Value::as_str);
+    for (key, expected) in [(keys::GENERAL_TYPE, TYPE), (keys::ADAPTER_TYPE, "lora")] {
+        let found = text(key);
+        if found != Some(expected) {
+            let found = found.map_or_else(|| "missing".to_owned(), |found| format!("{found:?}"));
+            return Err(AdapterProblem::OtherKind { key, found, expected });
+        }
+    }
+    if metadata.get(keys::ADAPTER_INVOCATION_TOKENS).is_some() {
+        let problem = "adapters that a text calls (aLoRA) are not supported";
+        return Err(AdapterProblem::BadKey { key: keys::ADAPTER_INVOCATION_TOKENS, problem });
+    }
+    let architecture = text(keys::GENERAL_ARCHITECTURE)
+        .ok_or(AdapterProblem::BadKey { key: keys::GENERAL_ARCHITECTURE, problem: "missing" })?;
+    let alpha = match metadata.get(keys::ADAPTER_LORA_ALPHA) {
+        None => 0.0,
+        Some(value) => {
+            #[allow(clippy::cast_possible_truncation, reason = "the key is an f32")]
+            let alpha = value.as_f64().map(|alpha| alpha as f32).filter(|alpha| alpha.is_finite());
+            alpha.ok_or(AdapterProblem::BadKey { key: keys::ADAPTER_LORA_ALPHA, problem: "not a finite number" })?
+        }
+    };
+    Ok((architecture.to_owned(), alpha))
+}
+
+fn matrix(reader: &Reader, tensor: &TensorInfo) -> Result<Matrix, Error> {
+    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    Matrix::new(tensor.ty, size(tensor.rows()), size(tensor.cols()), reader.data(tensor)?)
+        .map_err(|source| Error::Tensor { path: reader.path().to_owned(), name: tensor.name.clone(), source })
+}
+
+/// Whether rows meet the tensor `name` in a product that adapters change.
+fn is_product(name: &str) -> bool {
+    name.ends_with(".weight") && !name.ends_with("norm.weight") && !NO_PRODUCTS.iter().any(|part| name.contains(part))
+}
+
+/// How many matrices the change is of, where its factors fit each other and the tensor.
+fn stack(a: &Factor, b: &Factor, tensor: &Matrix) -> Option<usize> {
+    let dimension = |factor: &Factor, i: usize| factor.shape.get(i).map_or(Some(1), |&n| usize::try_from(n).ok());
+    let matrices = dimension(a, 2)?;
+    let fits = a.shape.len() <= 3
+        && b.shape.len() <= 3
+        && matrices > 0
+        && dimension(b, 2)? == matrices
+        && dimension(a, 0)? == tensor.cols()
+        && dimension(a, 1)? == dimension(b, 0)?
+        && dimension(b, 1)?.checked_mul(matrices)? == tensor.rows();
+    fits.then_some(matrices)
+}
