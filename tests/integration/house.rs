@@ -29,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("imatrix", &["kernels", "cpu", "gguf", "tokenizer", "model", "perplexity"]),
     ("edit", &["gguf", "quantize"]),
     ("stores", &[]),
+    ("net", &["stores", "gguf"]),
     ("serve", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
     ("inspect", &["formats", "gguf", "tokenizer", "arch", "model", "quantize"]),
 ];

@@ -51,6 +51,15 @@ mod inspect;
 mod quantize_command;
 // Options of `gguf quantize` and `gguf convert`, reports.
 mod quantize_options;
+// `gguf run`, `rm`, `browse`, and models that stay on their server.
+#[cfg(feature = "net")]
+mod fetched_models;
+// `gguf pull`.
+#[cfg(feature = "net")]
+mod pull;
+// Servers on loopback, good ones and bad ones.
+#[cfg(feature = "net")]
+mod servers;
 // Names in place of paths.
 mod names;
 // `gguf edit`.
