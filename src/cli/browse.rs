@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use gguf::memory;
 use gguf::net::{Found, Offered, Offers, Settings, offers, search};
 use gguf::printable::printable;
 use gguf::stores::{Entry, Places, Store};
@@ -83,8 +84,9 @@ fn is_of(entry: &Entry, repository: &str) -> bool {
 
 fn models(args: &Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     let offers = offers(settings, &args.text)?;
+    let room = memory::available();
     if args.json {
-        let all: Json = offers.models.iter().map(|model| model_json(&offers, model)).collect();
+        let all: Json = offers.models.iter().map(|model| model_json(&offers, model, room)).collect();
         model_args::print(&format!("{all:#}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -96,7 +98,8 @@ fn models(args: &Args, settings: &Settings) -> anyhow::Result<ExitCode> {
         Column::names("name"),
         Column::right("size"),
         Column::right("bits/weight").optional(1),
-        Column::right("files").optional(2),
+        Column::right("files").optional(3),
+        Column::left("fits").optional(2),
         Column::left("here"),
     ];
     let mut table = Table::new(columns);
@@ -106,6 +109,7 @@ fn models(args: &Args, settings: &Settings) -> anyhow::Result<ExitCode> {
             units::bytes(model.bytes),
             model.bits_per_weight.map_or_else(String::new, |bits| format!("{bits:.2}")),
             model.files.to_string(),
+            room.map_or("", |room| if model.needs_bytes <= room { "yes" } else { "no" }).to_owned(),
             if model.is_here { "yes" } else { "" }.to_owned(),
         ]);
     }
@@ -127,7 +131,7 @@ fn repository_json(found: &Found, is_here: bool) -> Json {
     })
 }
 
-fn model_json(offers: &Offers, model: &Offered) -> Json {
+fn model_json(offers: &Offers, model: &Offered, room: Option<u64>) -> Json {
     json!({
         "schema_version": SCHEMA_VERSION,
         "name": model.name,
@@ -138,6 +142,7 @@ fn model_json(offers: &Offers, model: &Offered) -> Json {
         "parameters": offers.parameters,
         "architecture": offers.architecture,
         "bits_per_weight": model.bits_per_weight,
+        "fits": room.map(|room| model.needs_bytes <= room),
         "here": model.is_here,
     })
 }

@@ -15,7 +15,7 @@ use super::value::Metadata;
 use super::warning::Warning;
 use crate::bytes::Bytes;
 use crate::files::MappedFile;
-use crate::files::{FileError, FileId, Input, InputFile, ReadAt};
+use crate::files::{FileError, FileId, Input, InputFile};
 
 /// An opened model, fully checked: the data of every tensor lie inside their file, and no two overlap.
 ///
@@ -64,11 +64,8 @@ impl Reader {
     ///
     /// # Errors
     /// As [`open`](Self::open), and what `open` says.
-    pub fn open_elsewhere(
-        path: &Path,
-        open: &dyn Fn(&Path) -> Result<Box<dyn ReadAt>, FileError>,
-    ) -> Result<Self, Error> {
-        Self::open_with(path, Types::Any, &|path| open(path).map(Input::Elsewhere))
+    pub fn open_elsewhere(path: &Path, open: &Open<'_>) -> Result<Self, Error> {
+        Self::open_with(path, Types::Any, open)
     }
 
     fn open_with(path: &Path, types: Types, open: &Open<'_>) -> Result<Self, Error> {

@@ -59,6 +59,8 @@ pub struct Offered {
     pub files: usize,
     /// Bytes of all its files.
     pub bytes: u64,
+    /// Bytes of memory that it takes, roughly: its weights, a context and buffers.
+    pub needs_bytes: u64,
     /// Bits for each parameter, where the server knows how many there are.
     pub bits_per_weight: Option<f64>,
     /// Whether it is on this machine, in the cache of Hugging Face.
@@ -130,8 +132,9 @@ pub fn offers(settings: &Settings, name: &str) -> Result<Offers, Error> {
             path: model.path().to_owned(),
             files: model.files.len(),
             bytes,
+            needs_bytes: model.needs_bytes(),
             bits_per_weight,
-            is_here: model.files.iter().all(|file| is_here(file)),
+            is_here: model.files.iter().all(is_here),
         }
     };
     Ok(Offers {

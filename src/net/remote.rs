@@ -11,7 +11,7 @@ use super::names::Source;
 use super::selection;
 use super::settings::Settings;
 use super::url::{Origin, without_query};
-use crate::files::{FileError, ReadAt};
+use crate::files::{FileError, Input, ReadAt};
 use crate::gguf::{self, Reader};
 
 /// Bytes of a file that are fetched, at most.
@@ -58,15 +58,15 @@ pub fn open_remote(settings: &Settings, address: &str) -> Result<Reader, RemoteE
     };
     // The first file's refusals are told as they are, not as a file that cannot be read.
     let first = std::cell::RefCell::new(Some(RemoteFile::open(&settings.client, &path, &url).map_err(explained)?));
-    let open = |shard: &Path| -> Result<Box<dyn ReadAt>, FileError> {
+    let open = |shard: &Path| -> Result<Input, FileError> {
         if let Some(file) = first.borrow_mut().take_if(|file| file.path == shard) {
-            return Ok(Box::new(file));
+            return Ok(Input::Elsewhere(Box::new(file)));
         }
         let url = format!("{}{query}", shard.display());
         let file = RemoteFile::open(&settings.client, shard, &url);
         let file =
             file.map_err(|error| FileError::Open { path: shard.into(), source: io::Error::other(error.to_string()) })?;
-        Ok(Box::new(file))
+        Ok(Input::Elsewhere(Box::new(file)))
     };
     Ok(Reader::open_elsewhere(&path, &open)?)
 }

@@ -20,6 +20,11 @@ impl Model<'_> {
         self.files.iter().map(|file| file.bytes).fold(0, u64::saturating_add)
     }
 
+    /// Bytes of memory that it takes, roughly: its weights, a context and buffers.
+    pub(super) fn needs_bytes(&self) -> u64 {
+        self.bytes().saturating_add(self.bytes() / 8).saturating_add(256 << 20)
+    }
+
     /// The first file's path in the repository.
     pub(super) fn path(&self) -> &str {
         self.files.first().map_or("", |file| &file.path)
@@ -92,12 +97,10 @@ pub(super) fn model<'a>(
 
 /// The usual model where it fits, else the largest that does.
 fn fitting<'a>(all: &[Model<'a>], usual: Model<'a>, room: u64) -> (Model<'a>, Choice) {
-    // A context and buffers besides the weights.
-    let needs = |model: &Model<'_>| model.bytes().saturating_add(model.bytes() / 8).saturating_add(256 << 20);
-    if needs(&usual) <= room {
+    if usual.needs_bytes() <= room {
         return (usual, Choice::Usual);
     }
-    let fits = all.iter().filter(|model| needs(model) <= room).max_by_key(|model| model.bytes());
+    let fits = all.iter().filter(|model| model.needs_bytes() <= room).max_by_key(|model| model.bytes());
     match fits.or_else(|| all.iter().min_by_key(|model| model.bytes())) {
         Some(model) if fits.is_some() => (model.clone(), Choice::Fits),
         Some(model) => (model.clone(), Choice::Smallest),

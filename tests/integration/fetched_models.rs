@@ -137,7 +137,7 @@ fn unfinished_files_are_pruned() {
     refused(&gguf("pull org/Tiny-GGUF --connections 1 --retries 0", home.root(), &server.url));
     let blobs = home.path(REPOSITORY).join("blobs");
     let part = format!("{}.gguf-part", sha256(&bytes));
-    assert_eq!(files_in(&blobs), [part.clone()]);
+    assert_eq!(files_in(&blobs), std::slice::from_ref(&part));
     let dry = gguf("prune --dry-run", home.root(), &server.url);
     assert_eq!(done(&dry), format!("{}\n", blobs.join(&part).display()));
     assert_eq!(files_in(&blobs), [part]);
@@ -170,6 +170,7 @@ fn browse_shows_what_there_is_and_what_is_here() {
     let shown = |n: usize| (json[n]["name"].clone(), json[n]["bytes"].clone(), json[n]["here"].clone());
     assert_eq!(shown(0), (json!("org/Tiny-GGUF:Q4_K_M"), json!(model.len()), json!(true)));
     assert_eq!(shown(1), (json!("org/Tiny-GGUF:Q8_0"), json!(4096), json!(false)));
+    assert_eq!(json[0]["fits"], json!(true));
     let table = gguf("browse org/Tiny-GGUF", home.root(), &server.url);
     assert!(done(&table).contains("org/Tiny-GGUF:Q8_0 ") && done(&table).contains("4.00 KiB"), "{table:?}");
     let told = gguf("browse org/None", home.root(), &server.url);
