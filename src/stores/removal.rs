@@ -72,26 +72,29 @@ fn files(path: &Path) -> Removal {
 fn repository(path: &Path) -> Option<Removal> {
     let snapshots = path.ancestors().find(|folder| folder.ends_with("snapshots"))?;
     let folder = snapshots.parent()?;
-    let blobs: HashSet<PathBuf> = shards(path).iter().filter_map(|name| fs::canonicalize(name).ok()).collect();
-    let all = links(snapshots);
-    let is_gone = |link: &PathBuf| fs::canonicalize(link).is_ok_and(|blob| blobs.contains(&blob));
-    let (mut names, stays): (Vec<PathBuf>, Vec<PathBuf>) = all.into_iter().partition(is_gone);
+    // The same file of other commits is the same model; another file with the same bytes is not.
+    let in_commit =
+        |link: &Path| -> Option<PathBuf> { Some(link.strip_prefix(snapshots).ok()?.components().skip(1).collect()) };
+    let gone: HashSet<PathBuf> = shards(path).iter().filter_map(|name| in_commit(name)).collect();
+    let is_gone = |link: &PathBuf| in_commit(link).is_some_and(|name| gone.contains(&name));
+    let (mut names, stays): (Vec<PathBuf>, Vec<PathBuf>) = links(snapshots).into_iter().partition(is_gone);
     // Without a model in the repository, what goes with models goes too.
     let serves_models = |link: &PathBuf| {
         link.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && !is_model(link)
     };
-    let mut gone = blobs;
     if !stays.iter().any(|link| is_model(link)) {
-        let further: Vec<PathBuf> = stays.iter().filter(|link| serves_models(link)).cloned().collect();
-        gone.extend(further.iter().filter_map(|link| fs::canonicalize(link).ok()));
-        names.extend(further);
+        names.extend(stays.iter().filter(|link| serves_models(link)).cloned());
     }
-    let is_last = stays.iter().all(|link| names.contains(link));
+    let stays: Vec<PathBuf> = stays.into_iter().filter(|link| !names.contains(link)).collect();
+    let blob_of = |link: &PathBuf| fs::canonicalize(link).ok();
+    let needed: HashSet<PathBuf> = stays.iter().filter_map(blob_of).collect();
+    let mut blobs: Vec<PathBuf> = names.iter().filter_map(blob_of).filter(|blob| !needed.contains(blob)).collect();
+    blobs.sort();
+    blobs.dedup();
+    let is_last = stays.is_empty();
     if is_last {
         names.extend(links(&folder.join("refs")));
     }
-    let mut blobs: Vec<PathBuf> = gone.into_iter().collect();
-    blobs.sort();
     let folder = if is_last { folder } else { snapshots };
     Some(Removal { names, blobs, root: folder.to_owned(), is_ours: false })
 }

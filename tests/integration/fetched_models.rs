@@ -108,6 +108,21 @@ fn what_gguf_has_fetched_it_removes() {
 }
 
 #[test]
+fn another_name_of_the_same_bytes_stays() {
+    let home = Folder::new("rm-same");
+    let model = model_bytes("rm-same-model");
+    let server = Hub::default()
+        .with("org/Tiny-GGUF", "tiny-Q4_K_M.gguf", model.clone())
+        .with("org/Tiny-GGUF", "tiny-Q8_0.gguf", model.clone())
+        .start();
+    done(&gguf("pull org/Tiny-GGUF org/Tiny-GGUF:Q8_0", home.root(), &server.url));
+    done(&gguf("rm org/Tiny-GGUF:Q8_0", home.root(), &server.url));
+    let left = home.path(REPOSITORY).join("snapshots").join(COMMIT).join("tiny-Q4_K_M.gguf");
+    assert_eq!(fs::read(left).expect("still there"), model);
+    assert!(!home.path(REPOSITORY).join("snapshots").join(COMMIT).join("tiny-Q8_0.gguf").exists());
+}
+
+#[test]
 fn blobs_that_another_model_needs_stay() {
     let home = Folder::new("rm-ollama");
     let model = model_bytes("rm-ollama-model");
