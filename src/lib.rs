@@ -54,6 +54,8 @@ pub mod inspect;
 pub mod kernels;
 pub mod memory;
 pub mod model;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod network;
 pub mod perplexity;
 pub mod printable;

@@ -14,6 +14,8 @@ macro_rules! eprintln {
 }
 
 mod bench;
+#[cfg(feature = "net")]
+mod browse;
 mod chat;
 mod compare;
 mod completions;
@@ -33,7 +35,13 @@ mod model_args;
 mod outputs;
 mod perplexity;
 mod progress;
+#[cfg(feature = "net")]
+mod pull;
 mod quantize;
+#[cfg(feature = "net")]
+mod remove;
+#[cfg(feature = "net")]
+mod run;
 #[cfg(feature = "serve")]
 mod serve;
 mod split;
@@ -88,7 +96,7 @@ enum Command {
     Demo(demo::Args),
     #[command(about = "Convert a Hugging Face folder to a GGUF file")]
     Convert(convert::Args),
-    #[command(about = "Show what is inside GGUF files: metadata, tensors, totals")]
+    #[command(about = "Show what is inside GGUF files: metadata, tensors, totals", alias = "show")]
     Inspect(inspect::Args),
     #[command(about = "Compare two models: metadata, tensors, numbers")]
     Diff(diff::Args),
@@ -98,6 +106,18 @@ enum Command {
     Edit(edit::Args),
     #[command(about = "List the models on this machine", alias = "ls")]
     List(list::Args),
+    #[cfg(feature = "net")]
+    #[command(about = "Search Hugging Face for models, or list those of a repository", alias = "search")]
+    Browse(browse::Args),
+    #[cfg(feature = "net")]
+    #[command(about = "Fetch models from Hugging Face or Ollama's registry", aliases = ["download", "get"])]
+    Pull(pull::Args),
+    #[cfg(feature = "net")]
+    #[command(about = "Remove models by their names", alias = "remove")]
+    Rm(remove::Args),
+    #[cfg(feature = "net")]
+    #[command(about = "Remove what interrupted fetches have left")]
+    Prune(remove::PruneArgs),
     #[command(about = "Split a model into several files")]
     Split(split::SplitArgs),
     #[command(about = "Join the files of a split model to one")]
@@ -110,8 +130,11 @@ enum Command {
     Perplexity(perplexity::Args),
     #[command(about = "Measure how fast a model runs, beside what the machine can do")]
     Bench(bench::Args),
+    #[cfg(feature = "net")]
+    #[command(about = "Chat with a model, which is fetched first if it is not here")]
+    Run(run::Args),
     #[command(about = "Chat with a model, or get one answer")]
-    Chat(chat::Args),
+    Chat(chat::Command),
     #[cfg(feature = "serve")]
     #[command(about = "Serve models over HTTP: OpenAI's, llama-server's and Ollama's API")]
     Serve(serve::Args),
@@ -139,13 +162,23 @@ impl Command {
             Self::Compare(args) => compare::run(args),
             Self::Edit(args) => edit::run(args),
             Self::List(args) => list::run(args),
+            #[cfg(feature = "net")]
+            Self::Browse(args) => browse::run(args),
+            #[cfg(feature = "net")]
+            Self::Pull(args) => pull::run(args),
+            #[cfg(feature = "net")]
+            Self::Rm(args) => remove::remove(args),
+            #[cfg(feature = "net")]
+            Self::Prune(args) => remove::prune(args),
             Self::Split(args) => split::split(args),
             Self::Merge(args) => split::merge(args),
             Self::Quantize(args) => quantize::run(args),
             Self::Imatrix(args) => imatrix::run(args),
             Self::Perplexity(args) => perplexity::run(args),
             Self::Bench(args) => bench::run(args),
-            Self::Chat(args) => chat::run(args),
+            #[cfg(feature = "net")]
+            Self::Run(args) => run::run(args),
+            Self::Chat(command) => chat::run(&command.args),
             #[cfg(feature = "serve")]
             Self::Serve(args) => serve::run(args),
             Self::Embed(args) => embed::run(args),

@@ -17,8 +17,8 @@ use gguf::gguf::Reader;
 use gguf::kernels::{Isa, Pool};
 use gguf::model::{Adapter, Loading, Model};
 use gguf::network::Pooling;
-use gguf::printable::printable_path;
-use gguf::stores::{Layers, Located, Places, Store};
+use gguf::printable::{printable, printable_path};
+use gguf::stores::{Error, Layers, Located, Places, Store};
 use gguf::tokenizer::Tokenizer;
 
 /// Threads and cache.
@@ -139,9 +139,32 @@ pub(crate) const EMBEDDED: &str = "storyteller (embedded)";
 /// The model that is meant by a path or a name.
 pub(crate) fn locate(name: &Path) -> anyhow::Result<Located> {
     match name.to_str() {
-        Some(name) => Ok(Places::from_environment().resolve(name)?),
-        None => Ok(Located { name: String::new(), path: name.into(), store: Store::Path, layers: Layers::default() }),
+        Some(name) => Places::from_environment().resolve(name).map_err(|error| match &error {
+            Error::NotFound { .. } if could_be_fetched(name) => {
+                anyhow::anyhow!("{error}; gguf pull {} may fetch it", printable(name).limit(200))
+            }
+            _ => error.into(),
+        }),
+        None => Ok(Located {
+            name: String::new(),
+            path: name.into(),
+            store: Store::Path,
+            layers: Layers::default(),
+            manifest: None,
+        }),
     }
+}
+
+/// Whether a name says on which server a model lies.
+#[cfg(feature = "net")]
+fn is_address(name: &str) -> bool {
+    ["https://", "http://", "hf://"].iter().any(|scheme| name.starts_with(scheme))
+}
+
+/// Whether a name looks like one that servers know.
+pub(crate) fn could_be_fetched(name: &str) -> bool {
+    let is_file = name.to_lowercase().ends_with(".gguf") || name.contains(char::is_whitespace);
+    cfg!(feature = "net") && name.contains(['/', ':']) && !is_file
 }
 
 /// Opens the model that is meant by a path or a name.
@@ -149,8 +172,16 @@ pub(crate) fn open(name: &Path) -> anyhow::Result<Reader> {
     Ok(Reader::open(&locate(name)?.path)?)
 }
 
-/// As [`open`], to look at: also models with tensors of types that are not known.
+/// As [`open`], to look at: also models with tensors of types that are not known, and models that stay on their server.
 pub(crate) fn open_any(name: &Path) -> anyhow::Result<Reader> {
+    #[cfg(feature = "net")]
+    if let Some(address) = name.to_str().filter(|name| is_address(name)) {
+        if let Ok(located) = Places::from_environment().resolve(address) {
+            return Ok(Reader::open_any(&located.path)?);
+        }
+        let settings = gguf::net::Settings::from_environment(gguf::net::ClientOptions::default())?;
+        return Ok(gguf::net::open_remote(&settings, address)?);
+    }
     Ok(Reader::open_any(&locate(name)?.path)?)
 }
 

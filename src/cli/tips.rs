@@ -5,18 +5,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Names of commands elsewhere, and what does the same here.
 const COMMANDS: &[(&[&str], &str)] = &[
-    (&["run", "cli", "ask", "complete", "generate"], "'gguf chat MODEL' chats; with -p it answers once"),
-    (&["show", "info", "dump", "view", "meta"], "'gguf inspect MODEL' shows what is in a file"),
+    (&["cli", "ask", "complete", "generate"], "'gguf chat MODEL' chats; with -p it answers once"),
+    (&["info", "dump", "view", "meta"], "'gguf inspect MODEL' shows what is in a file"),
     (&["ppl", "eval", "evaluate"], "'gguf perplexity MODEL...' measures how well models predict a text"),
     (&["quant", "quantise", "create"], "'gguf quantize MODEL -t TYPE' makes a model smaller"),
     (&["import", "hf-to-gguf"], "'gguf convert DIR' turns a Hugging Face folder into a GGUF file"),
     (&["encode"], "'gguf tokenize MODEL TEXT' shows the tokens of a text"),
     (&["decode"], "'gguf detokenize MODEL IDS' turns tokens back to text"),
     (&["speed", "llama-bench"], "'gguf bench MODEL' measures how fast a model runs"),
-    (
-        &["pull", "download", "get"],
-        "gguf downloads nothing: 'hf download ORG/REPO FILE' does, and gguf takes the path that it prints",
-    ),
     (&["completion"], "'gguf completions SHELL' prints a completion script"),
 ];
 
@@ -44,7 +40,10 @@ const OPTIONS: &[(&[&str], &str)] = &[
     (&["-ctk", "-ctv", "--cache-type-k", "--cache-type-v"], "'--kv-type f16' sets the type of cached keys and values"),
     (&["--no-mmap"], "'--load load' copies the weights to memory"),
     (&["--nthreads", "--n-threads", "-nt"], "'--threads N' (-j N) sets the threads"),
-    (&["-hf", "--hf-repo", "-hff", "--hf-file"], "gguf downloads nothing: name the file"),
+    (
+        &["-hf", "--hf-repo", "-hff", "--hf-file"],
+        "'gguf pull ORG/REPO[:TYPE]' fetches a model, and every command takes its name then",
+    ),
     (&["--quiet", "-q"], "remarks go to standard error: '2>/dev/null' drops them"),
 ];
 

@@ -197,11 +197,28 @@ impl InputFile {
     }
 }
 
+/// A file that is read by position and lies elsewhere, such as on a server.
+pub trait ReadAt: std::fmt::Debug + Send + Sync {
+    /// What stands for a path in messages.
+    fn path(&self) -> &Path;
+
+    /// Size in bytes.
+    fn size(&self) -> u64;
+
+    /// Fills `buffer` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError>;
+}
+
 /// What a model is read from.
 #[derive(Debug)]
 pub enum Input {
     /// A file.
     File(InputFile),
+    /// A file that lies elsewhere.
+    Elsewhere(Box<dyn ReadAt>),
     /// Bytes in memory.
     Memory {
         /// What stands for a path in messages.
@@ -217,6 +234,7 @@ impl Input {
     pub fn path(&self) -> &Path {
         match self {
             Self::File(file) => file.path(),
+            Self::Elsewhere(file) => file.path(),
             Self::Memory { name, .. } => name,
         }
     }
@@ -226,6 +244,7 @@ impl Input {
     pub fn size(&self) -> u64 {
         match self {
             Self::File(file) => file.size(),
+            Self::Elsewhere(file) => file.size(),
             Self::Memory { bytes, .. } => bytes.len() as u64,
         }
     }
@@ -235,7 +254,7 @@ impl Input {
     pub const fn file_id(&self) -> Option<FileId> {
         match self {
             Self::File(file) => Some(file.id()),
-            Self::Memory { .. } => None,
+            Self::Elsewhere(_) | Self::Memory { .. } => None,
         }
     }
 
@@ -249,6 +268,7 @@ impl Input {
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError> {
         match self {
             Self::File(file) => file.read_exact_at(buffer, offset),
+            Self::Elsewhere(file) => file.read_exact_at(buffer, offset),
             Self::Memory { bytes, .. } => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
                 let part = bytes.get(start..start.saturating_add(buffer.len()));
@@ -265,7 +285,7 @@ impl Input {
     pub fn check_unchanged(&self) -> Result<(), FileError> {
         match self {
             Self::File(file) => file.check_unchanged(),
-            Self::Memory { .. } => Ok(()),
+            Self::Elsewhere(_) | Self::Memory { .. } => Ok(()),
         }
     }
 }

@@ -109,6 +109,17 @@ pub fn check_room(path: &Path, bytes: u64) -> Result<(), OutputError> {
     Err(OutputError::NoRoom { path: path.into(), bytes, free, source: io::ErrorKind::StorageFull.into() })
 }
 
+/// Reserves room on the disk for the first `bytes` bytes of a new file, where the file system can do so.
+pub(crate) fn reserve(file: &File, path: &Path, bytes: u64) -> Result<(), OutputError> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    disk::reserve(file, bytes).map_err(|source| {
+        let free = disk::free_bytes(file).unwrap_or(0);
+        OutputError::NoRoom { path: path.into(), bytes, free, source }
+    })
+}
+
 impl OutputFile {
     /// Begins the file `path`. Room on the disk is reserved for `bytes` bytes where the file system can do so.
     ///
@@ -120,12 +131,7 @@ impl OutputFile {
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
         let (file, temporary) =
             Temporary::beside(&target).map_err(|source| OutputError::Create { path: path.into(), source })?;
-        if bytes > 0 {
-            disk::reserve(&file, bytes).map_err(|source| {
-                let free = disk::free_bytes(&file).unwrap_or(0);
-                OutputError::NoRoom { path: path.into(), bytes, free, source }
-            })?;
-        }
+        reserve(&file, path, bytes)?;
         let replace = matches!(overwrite, Overwrite::Replace { .. });
         let file = BufWriter::with_capacity(256 << 10, file);
         Ok(Self { file, temporary, target, replace, written: 0, reserved: bytes })
@@ -243,7 +249,8 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// Brings the entry of `path` in its folder to the disk.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     match File::open(folder_of(path)).and_then(|folder| folder.sync_all()) {
         // Some file systems cannot sync a folder, and one may write to a folder that one may not read.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::PermissionDenied) => Ok(()),

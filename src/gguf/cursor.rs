@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::error::Problem;
 use super::limits::MAX_HEADER_BYTES;
 use crate::bytes::Bytes;
-use crate::files::{FileError, InputFile};
+use crate::files::{FileError, Input};
 
 /// Why nothing could be taken.
 pub(super) enum Stop {
@@ -23,7 +23,7 @@ impl From<Problem> for Stop {
 
 enum Source<'a> {
     Memory(Bytes),
-    File { file: &'a InputFile, read: Vec<u8> },
+    File { file: &'a Input, read: Vec<u8> },
 }
 
 /// A position in a header. The only way forward is [`take`](Self::take), which checks.
@@ -42,7 +42,7 @@ impl<'a> Cursor<'a> {
         Self { source: Source::Memory(bytes), size, position: 0, last: 0 }
     }
 
-    pub(super) const fn in_file(file: &'a InputFile) -> Self {
+    pub(super) fn in_file(file: &'a Input) -> Self {
         Self { source: Source::File { file, read: Vec::new() }, size: file.size(), position: 0, last: 0 }
     }
 

@@ -2,6 +2,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -47,7 +48,7 @@ impl Reader {
     /// # Errors
     /// When a file cannot be read, is no valid GGUF file, or is not the shard it should be.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::open_with(path, Types::Known)
+        Self::open_with(path, Types::Known, &file)
     }
 
     /// As [`open`](Self::open), but tensors of types that this crate does not know do not keep the file from being looked
@@ -56,17 +57,25 @@ impl Reader {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_any(path: &Path) -> Result<Self, Error> {
-        Self::open_with(path, Types::Any)
+        Self::open_with(path, Types::Any, &file)
     }
 
-    fn open_with(path: &Path, types: Types) -> Result<Self, Error> {
-        let first = Opened::file(path, types)?;
+    /// As [`open_any`](Self::open_any), for files that lie elsewhere: `open` gives that of a path.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and what `open` says.
+    pub fn open_elsewhere(path: &Path, open: &Open<'_>) -> Result<Self, Error> {
+        Self::open_with(path, Types::Any, open)
+    }
+
+    fn open_with(path: &Path, types: Types, open: &Open<'_>) -> Result<Self, Error> {
+        let first = Opened::input(path, types, open)?;
         match shards::set_of(path, &first.header.metadata)? {
             None => Self::assemble(vec![first]),
             Some(set) => {
                 let mut opened = Vec::new();
                 for (no, shard_path) in set.paths.iter().enumerate() {
-                    let shard = Opened::file(shard_path, types).map_err(|error| missing(error, path))?;
+                    let shard = Opened::input(shard_path, types, open).map_err(|error| missing(error, path))?;
                     set.check(no, shard_path, &shard.header.metadata)?;
                     opened.push(shard);
                 }
@@ -79,7 +88,7 @@ impl Reader {
 
     /// Opens one file by itself, which may be a shard under any name.
     pub(super) fn open_alone(path: &Path) -> Result<Self, Error> {
-        Self::assemble(vec![Opened::file(path, Types::Known)?])
+        Self::assemble(vec![Opened::input(path, Types::Known, &file)?])
     }
 
     /// Opens a model that lies in memory. `name` stands for it in messages.
@@ -293,6 +302,11 @@ impl Shard {
         let file = match &self.input {
             Input::Memory { bytes, .. } => return Ok(bytes),
             Input::File(file) => file,
+            Input::Elsewhere(file) => {
+                let (path, size) = (file.path().to_owned(), usize::try_from(file.size()).unwrap_or(usize::MAX));
+                let source = std::io::Error::new(ErrorKind::Unsupported, "it lies elsewhere");
+                return Err(FileError::Read { path, offset: 0, len: size, source }.into());
+            }
         };
         if let Some(bytes) = self.map.get() {
             return Ok(bytes);
@@ -309,18 +323,25 @@ struct Opened {
     header: Header,
 }
 
+/// Gives what is read of a path.
+type Open<'a> = dyn Fn(&Path) -> Result<Input, FileError> + 'a;
+
+fn file(path: &Path) -> Result<Input, FileError> {
+    InputFile::open(path).map(Input::File)
+}
+
 impl Opened {
-    fn file(path: &Path, types: Types) -> Result<Self, Error> {
-        let file = InputFile::open(path)?;
-        let header = header::parse(Cursor::in_file(&file), path, types)?;
-        Ok(Self { input: Input::File(file), header })
+    fn input(path: &Path, types: Types, open: &Open<'_>) -> Result<Self, Error> {
+        let input = open(path)?;
+        let header = header::parse(Cursor::in_file(&input), path, types)?;
+        Ok(Self { input, header })
     }
 }
 
 /// Says of a shard that is not there from which file its absence was noticed.
 fn missing(error: Error, opened: &Path) -> Error {
     match error {
-        Error::File(FileError::Open { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
+        Error::File(FileError::Open { path, source }) if source.kind() == ErrorKind::NotFound => {
             Error::Shard { path, problem: ShardProblem::Missing { opened: opened.into() } }
         }
         other => other,

@@ -11,7 +11,7 @@ use super::{Error, Layers, Located, Store, all_models_in, folders_in, models_in}
 const LEVELS: usize = 4;
 
 fn located(name: String, path: PathBuf, store: Store) -> Located {
-    Located { name, path, store, layers: Layers::default() }
+    Located { name, path, store, layers: Layers::default(), manifest: None }
 }
 
 /// The model of this name in LM Studio's folders: `PUBLISHER/REPOSITORY[:TYPE]`, or the repository alone.

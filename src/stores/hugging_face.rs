@@ -30,7 +30,7 @@ pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
     match path {
         Some(path) => {
             let name = tag.map_or_else(|| name.to_owned(), |tag| format!("{name}:{tag}"));
-            Ok(Some(Located { name, path, store: Store::HuggingFace, layers: Layers::default() }))
+            Ok(Some(Located { name, path, store: Store::HuggingFace, layers: Layers::default(), manifest: None }))
         }
         None if files.is_empty() && snapshot.join("config.json").exists() => Err(Error::Checkpoint { path: snapshot }),
         None if files.is_empty() => Ok(None),
@@ -70,6 +70,7 @@ pub(super) fn list(root: &Path) -> Vec<Located> {
             path,
             store: Store::HuggingFace,
             layers: Layers::default(),
+            manifest: None,
         }));
     }
     found

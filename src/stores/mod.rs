@@ -1,13 +1,17 @@
 //! Where models lie on this machine, and how a name becomes a file: a path, a folder, the cache of Hugging Face, the
-//! store of Ollama, the folders of LM Studio and llama.cpp, and folders of one's own. Stores are only read.
+//! store of Ollama, the folders of LM Studio and llama.cpp, and folders of one's own. Finding models only reads;
+//! [`Removal`] takes them away.
 //!
 //! [`Places`] says where to look, [`Places::resolve`] finds one model by name, [`Places::list`] all of them. A further
 //! store is a file here and a line in both.
 
+mod fetched;
 mod folders;
 mod hugging_face;
 mod ollama;
 mod quant_name;
+mod removal;
+mod unfinished;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -18,7 +22,14 @@ use std::time::SystemTime;
 use crate::files::FileId;
 use crate::printable::{printable, printable_path};
 
+pub use fetched::Fetched;
 pub use ollama::Layers;
+#[cfg(feature = "net")]
+pub(crate) use ollama::{HOST as OLLAMA_HOST, NAMESPACE as OLLAMA_NAMESPACE, TAG as OLLAMA_TAG};
+#[cfg(feature = "net")]
+pub(crate) use quant_name::{choose, quant_of, split_tag};
+pub use removal::Removal;
+pub use unfinished::PART_SUFFIX;
 
 /// Files that are looked at in a folder, at most: a folder may be anything.
 const MAX_ENTRIES: usize = 20_000;
@@ -36,6 +47,34 @@ pub struct Places {
     pub llama_cpp: Vec<PathBuf>,
     /// Folders of the user's own (`GGUF_MODELS`).
     pub own: Vec<PathBuf>,
+}
+
+/// Where models that are fetched are put, whether the folders exist or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roots {
+    /// The cache of Hugging Face.
+    pub hugging_face: Option<PathBuf>,
+    /// Ollama's store.
+    pub ollama: Option<PathBuf>,
+    /// What Hugging Face's programs keep beside the cache (the token).
+    pub hugging_face_home: Option<PathBuf>,
+}
+
+impl Roots {
+    /// The folders that the variables name, or those where the programs keep models by themselves.
+    #[must_use]
+    pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        let path = |name: &str| get(name).map(PathBuf::from);
+        let at_home = |name: &str| path("HOME").map(|home| home.join(name));
+        let cache = path("XDG_CACHE_HOME").or_else(|| at_home(".cache"));
+        let home = path("HF_HOME").or_else(|| cache.map(|cache| cache.join("huggingface")));
+        let hub = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
+        Self {
+            hugging_face: hub.or_else(|| home.as_ref().map(|home| home.join("hub"))),
+            ollama: path("OLLAMA_MODELS").or_else(|| at_home(".ollama/models")),
+            hugging_face_home: home,
+        }
+    }
 }
 
 /// A kind of place.
@@ -81,6 +120,8 @@ pub struct Located {
     pub store: Store,
     /// What Ollama keeps beside a model.
     pub layers: Layers,
+    /// The manifest of a model of Ollama's store.
+    pub manifest: Option<PathBuf>,
 }
 
 /// A model of a list.
@@ -168,28 +209,19 @@ impl Places {
     #[must_use]
     pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| get(name).map(PathBuf::from);
-        let home = path("HOME");
-        let at_home = |name: &str| home.as_ref().map(|home| home.join(name));
+        let at_home = |name: &str| path("HOME").map(|home| home.join(name));
         let cache = path("XDG_CACHE_HOME").or_else(|| at_home(".cache"));
         let in_cache = |name: &str| cache.as_ref().map(|cache| cache.join(name));
-        let hub = path("HF_HUB_CACHE")
-            .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
-            .or_else(|| path("HF_HOME").map(|home| home.join("hub")))
-            .or_else(|| in_cache("huggingface/hub"));
+        let Roots { hugging_face, ollama, .. } = Roots::from_variables(get);
         let llama = path("LLAMA_CACHE").or_else(|| in_cache("llama.cpp"));
-        let ollama = match path("OLLAMA_MODELS") {
-            Some(path) => vec![path],
-            None => at_home(".ollama/models")
-                .into_iter()
-                .chain([PathBuf::from("/usr/share/ollama/.ollama/models")])
-                .collect(),
-        };
+        let of_service = path("OLLAMA_MODELS").is_none().then(|| "/usr/share/ollama/.ollama/models".into());
+        let ollama = ollama.into_iter().chain(of_service).collect();
         let own = get("GGUF_MODELS").map(|value| std::env::split_paths(&value).collect()).unwrap_or_default();
         let existing =
             |paths: Vec<PathBuf>| -> Vec<PathBuf> { paths.into_iter().filter(|path| path.is_dir()).collect() };
         Self {
             // llama.cpp keeps what it downloads in the same layout.
-            hugging_face: existing(hub.into_iter().chain(llama.clone()).collect()),
+            hugging_face: existing(hugging_face.into_iter().chain(llama.clone()).collect()),
             ollama: existing(ollama),
             lm_studio: existing(
                 [at_home(".lmstudio/models"), in_cache("lm-studio/models")].into_iter().flatten().collect(),
@@ -212,10 +244,7 @@ impl Places {
         if is_path {
             return Ok(at_path(path));
         }
-        let bare = ["hf://", "https://huggingface.co/", "https://hf.co/", "huggingface.co/", "hf.co/"]
-            .iter()
-            .find_map(|prefix| name.strip_prefix(prefix))
-            .unwrap_or(name);
+        let bare = without_hub(name).unwrap_or(name);
         let mut stores = self
             .hugging_face
             .iter()
@@ -260,9 +289,16 @@ impl Places {
     }
 }
 
+/// A name without what says that it is one of Hugging Face; `None` where nothing says so.
+pub(crate) fn without_hub(name: &str) -> Option<&str> {
+    ["hf://", "https://huggingface.co/", "https://hf.co/", "huggingface.co/", "hf.co/"]
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix))
+}
+
 fn at_path(path: &Path) -> Located {
     let name = path.to_string_lossy().into_owned();
-    Located { name, path: path.to_owned(), store: Store::Path, layers: Layers::default() }
+    Located { name, path: path.to_owned(), store: Store::Path, layers: Layers::default(), manifest: None }
 }
 
 /// The one model of a folder.
@@ -320,12 +356,17 @@ fn folders_in(folder: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Whether a file is a model, by its name.
+/// Whether a file is a model, and the first file of a split one.
 fn is_model(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(is_model_name) && path.is_file()
+}
+
+/// Whether a file is a model by its name, and the first file of a split one.
+pub(crate) fn is_model_name(name: &str) -> bool {
     const OTHERS: [&str; 6] = ["mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-"];
-    let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_lowercase) else { return false };
+    let name = name.to_lowercase();
     let further_shard = shard_number(&name).is_some_and(|(_, number, _)| number != 1);
-    name.ends_with(".gguf") && !further_shard && !OTHERS.iter().any(|part| name.contains(part)) && path.is_file()
+    name.ends_with(".gguf") && !further_shard && !OTHERS.iter().any(|part| name.contains(part))
 }
 
 /// `NAME-00002-of-00003.gguf` as `NAME`, 2 and 3.
@@ -339,7 +380,7 @@ fn shard_number(name: &str) -> Option<(&str, u32, u32)> {
 }
 
 /// All files of the model whose first file is `path`.
-fn shards(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn shards(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().and_then(|name| name.to_str());
     match name.and_then(shard_number) {
         Some((prefix, _, count)) => (1..=count.min(10_000))

@@ -11,9 +11,9 @@ use crate::files::InputFile;
 
 /// Largest manifest or text layer, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
-const HOST: &str = "registry.ollama.ai";
-const NAMESPACE: &str = "library";
-const TAG: &str = "latest";
+pub(crate) const HOST: &str = "registry.ollama.ai";
+pub(crate) const NAMESPACE: &str = "library";
+pub(crate) const TAG: &str = "latest";
 
 /// What Ollama keeps beside a model's weights.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -104,7 +104,16 @@ fn located(root: &Path, manifest: &Path) -> Result<Located, Error> {
         system: text("system"),
         parameters: text("params").and_then(|text| serde_json::from_str(&text).ok()),
     };
-    Ok(Located { name: short_name(root, manifest), path, store: Store::Ollama, layers })
+    let name = short_name(root, manifest);
+    Ok(Located { name, path, store: Store::Ollama, layers, manifest: Some(manifest.to_owned()) })
+}
+
+/// The blobs that a manifest names, its configuration among them; none where it cannot be read.
+pub(super) fn blobs(root: &Path, manifest: &Path) -> Vec<PathBuf> {
+    let bytes = InputFile::open(manifest).and_then(|file| file.read_all(MAX_BYTES)).unwrap_or_default();
+    let json: Json = serde_json::from_slice(&bytes).unwrap_or_default();
+    let layers = json["layers"].as_array().into_iter().flatten().chain([&json["config"]]);
+    layers.filter_map(|layer| blob_path(root, layer["digest"].as_str()?)).collect()
 }
 
 /// The blob of a digest, `sha256:` and 64 hexadecimal digits; anything else is no digest.

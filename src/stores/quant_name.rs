@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const USUAL: [&str; 2] = ["Q4_K_M", "Q8_0"];
 
 /// Splits `org/repo:TAG`.
-pub(super) fn split_tag(name: &str) -> (&str, Option<&str>) {
+pub(crate) fn split_tag(name: &str) -> (&str, Option<&str>) {
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') && !tag.is_empty() => (repository, Some(tag)),
         _ => (name, None),
@@ -15,7 +15,7 @@ pub(super) fn split_tag(name: &str) -> (&str, Option<&str>) {
 
 /// The files that `tag` means: those with exactly this type in their names; else those whose names have the text, as
 /// llama.cpp searches. Without a tag, the usual type or else the first file.
-pub(super) fn choose(files: &[PathBuf], tag: Option<&str>) -> Option<PathBuf> {
+pub(crate) fn choose(files: &[PathBuf], tag: Option<&str>) -> Option<PathBuf> {
     let tagged = |tag: &str| {
         let exact = files.iter().find(|file| quant_of(file).is_some_and(|quant| quant.eq_ignore_ascii_case(tag)));
         let named = || files.iter().find(|file| file_name(file).eq_ignore_ascii_case(tag));
@@ -40,7 +40,7 @@ fn file_name(path: &Path) -> String {
 }
 
 /// The type in a file's name: `Q4_K_M` of `llama-Q4_K_M.gguf`, `UD-Q4_K_XL` of `x-UD-Q4_K_XL-00001-of-00002.gguf`.
-pub(super) fn quant_of(path: &Path) -> Option<String> {
+pub(crate) fn quant_of(path: &Path) -> Option<String> {
     let name = file_name(path);
     let stem = name.get(..name.len().checked_sub(".gguf".len())?)?;
     let parts: Vec<&str> = stem.split(['-', '.']).collect();

@@ -30,6 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("compare", &["kernels", "cpu", "gguf", "tokenizer", "model", "perplexity", "inspect"]),
     ("edit", &["gguf", "quantize"]),
     ("stores", &[]),
+    ("net", &["stores", "gguf"]),
     ("serve", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
     ("inspect", &["formats", "gguf", "tokenizer", "arch", "model", "quantize"]),
 ];

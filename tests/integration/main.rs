@@ -57,6 +57,15 @@ mod quantize_command;
 mod quantize_options;
 // `gguf perplexity`.
 mod perplexity_command;
+// `gguf run`, `rm`, `browse`, and models that stay on their server.
+#[cfg(feature = "net")]
+mod fetched_models;
+// `gguf pull`.
+#[cfg(feature = "net")]
+mod pull;
+// Servers on loopback, good ones and bad ones.
+#[cfg(feature = "net")]
+mod servers;
 // Names in place of paths.
 mod names;
 // `gguf edit`.

@@ -212,7 +212,7 @@ fn made_small(example: &str) -> String {
         Some("perplexity") if !example.contains("--chunks") => "--chunks 2",
         Some("compare") => "-c 64 --chunks 2",
         Some("imatrix") if example.contains("-f ") => "-c 64 --chunks 2",
-        Some("chat") => "-n 8",
+        Some("chat" | "run") => "-n 8",
         // It is ended as soon as it serves.
         Some("serve") => {
             "--port 0 > out.txt & while ! grep -q serving out.txt && kill -0 $!; do sleep 0.05; done; kill $!; wait $!"
@@ -277,6 +277,12 @@ fn split_in_three(from: &Path, to: &Path) {
 fn every_example_of_every_help_runs() {
     let folder = Folder::new("manners-examples");
     let (mut run, mut failed) = (0, Vec::new());
+    #[cfg(feature = "net")]
+    let model = fs::read(storyteller(&folder)).expect("read");
+    #[cfg(feature = "net")]
+    let (_servers, net) = super::servers::of_examples(&model, &testdata("storyteller"));
+    #[cfg(not(feature = "net"))]
+    let net = "true";
     for command in commands(folder.root()) {
         for example in examples(&command, folder.root()) {
             for entry in fs::read_dir(folder.root()).expect("a folder") {
@@ -284,10 +290,13 @@ fn every_example_of_every_help_runs() {
                 let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
             }
             lay_out(&folder);
-            let line = made_small(&example);
+            let mut line = made_small(&example);
+            if command == "rm" {
+                line = format!("gguf pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q8_0 llama3.2:1b; {line}");
+            }
             let output = shell(
                 &format!(
-                    "export HOME=$PWD/home; mkdir -p home/.local/share/bash-completion/completions home/.config/fish/completions; {line}"
+                    "{net}; export HOME=$PWD/home; mkdir -p home/.local/share/bash-completion/completions home/.config/fish/completions; {line}"
                 ),
                 folder.root(),
             );

@@ -96,9 +96,9 @@ fn convert_knows_the_cache_of_hugging_face() {
 fn commands_and_options_of_other_tools_get_a_tip() {
     let folder = Folder::new("spellings-tips");
     for (line, tip) in [
-        ("run model.gguf", "'gguf chat MODEL' chats"),
-        ("show model.gguf", "'gguf inspect MODEL' shows"),
-        ("pull org/repo", "'hf download ORG/REPO FILE'"),
+        ("ask model.gguf", "'gguf chat MODEL' chats"),
+        ("info model.gguf", "'gguf inspect MODEL' shows"),
+        ("perplexity --hf-repo org/repo", "'gguf pull ORG/REPO[:TYPE]'"),
         ("ppl", "'gguf perplexity MODEL...'"),
         ("tokenise", "'tokenize'"),
         ("perplexity -m model.gguf", "the model is the first argument"),

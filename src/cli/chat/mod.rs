@@ -3,6 +3,7 @@
 mod commands;
 mod editor;
 mod foreign;
+mod layers;
 mod sampling;
 mod screen;
 
@@ -18,6 +19,7 @@ use gguf::engine::{
 };
 use gguf::model::Model;
 use gguf::printable::printable_path;
+use gguf::stores::Places;
 use rustyline::error::ReadlineError;
 use serde_json::Value as Json;
 
@@ -42,6 +44,14 @@ Examples:
   gguf chat model.gguf --system \"Answer in one sentence.\"
   gguf chat model.gguf -p \"Why is the sky blue?\" --temperature 0
   cat letter.txt | gguf chat model.gguf -p \"Summarize:\"")]
+pub(crate) struct Command {
+    #[command(flatten)]
+    pub(crate) args: Args,
+}
+
+// What `gguf chat` and `gguf run` take. No documentation: the help of both would show it.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// GGUF file (default: the embedded model)
     #[arg(value_name = "MODEL")]
@@ -99,6 +109,21 @@ pub(crate) struct Args {
     sampling: SamplingArgs,
 }
 
+impl Args {
+    /// The model that is named.
+    #[cfg(feature = "net")]
+    pub(crate) const fn model(&self) -> Option<&PathBuf> {
+        self.model.as_ref()
+    }
+
+    /// The same with another model.
+    #[cfg(feature = "net")]
+    pub(crate) fn with_model(mut self, model: PathBuf) -> Self {
+        self.model = Some(model);
+        self
+    }
+}
+
 /// A number of tokens; `None` for no limit.
 #[derive(Clone, Copy, Debug)]
 struct Limit(Option<usize>);
@@ -123,6 +148,9 @@ fn parse_variables(text: &str) -> Result<Variables, String> {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let name = args.model.as_deref().and_then(Path::to_str);
+    let located = name.and_then(|name| Places::from_environment().resolve(name).ok());
+    let args = &args.with_layers(&located.map(|located| located.layers).unwrap_or_default());
     let piped = !std::io::stdin().is_terminal();
     let message = message(args, piped)?;
     let model = model_args::load(args.model.as_deref(), &args.run)?;

@@ -130,6 +130,15 @@ impl SamplingArgs {
         self.seed
     }
 
+    /// Takes a number where none was given; names and numbers that mean nothing here are left.
+    pub(super) fn recommend(&mut self, name: &str, value: Option<f64>) {
+        let Some((setting, value)) = Setting::named(name).zip(value) else { return };
+        let is_sound = setting.set(&mut SamplerOptions::default(), value).is_ok();
+        if is_sound && self.numbers.iter().all(|(given, _)| *given != setting.name) {
+            self.numbers.push((setting.name, value));
+        }
+    }
+
     /// What was given, what the file recommends, and the usual.
     ///
     /// # Errors

@@ -33,10 +33,11 @@ use crate::model_args;
   gguf inspect model.gguf --values token_embd       # what their numbers look like
   gguf inspect model.gguf --vocab '^▁the'           # the tokens whose texts match
   gguf inspect model.gguf --template
+  gguf inspect hf://bartowski/Llama-3.2-1B-Instruct-GGUF   # where it lies: only the header is fetched
   gguf inspect model.gguf --key general.name
   gguf inspect *.gguf --json | jq '.[] | {path, bits_per_weight}'")]
 pub(crate) struct Args {
-    /// Files, folders or names (default: the embedded model)
+    /// Files, folders, names or addresses (default: the embedded model)
     #[arg(value_name = "MODEL")]
     models: Vec<PathBuf>,
     /// Show the metadata

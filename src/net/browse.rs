@@ -1,0 +1,146 @@
+//! What Hugging Face has: repositories of GGUF files, and the models in one.
+
+use serde_json::Value as Json;
+
+use super::error::Error;
+use super::hub::{self, Repository};
+use super::hub_cache::Cache;
+use super::names::Source;
+use super::part::is_there;
+use super::selection;
+use super::settings::Settings;
+use super::url::escaped_value;
+
+/// Largest answer to a search, in bytes.
+const MOST_JSON: u64 = 16 << 20;
+
+/// A repository that a search has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// `ORG/NAME`.
+    pub name: String,
+    /// How often it was fetched in the last month.
+    pub downloads: u64,
+    /// How many people like it.
+    pub likes: u64,
+    /// Parameters of its models, where the server knows.
+    pub parameters: Option<u64>,
+    /// Their architecture, where the server knows.
+    pub architecture: Option<String>,
+    /// Whether terms must be accepted first.
+    pub is_gated: bool,
+    /// When it was changed, as the server writes it.
+    pub changed: Option<String>,
+}
+
+/// The models of a repository.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offers {
+    /// `ORG/NAME`.
+    pub repository: String,
+    /// Parameters of its models, where the server knows.
+    pub parameters: Option<u64>,
+    /// Their architecture, where the server knows.
+    pub architecture: Option<String>,
+    /// The models, in the order of the repository's listing.
+    pub models: Vec<Offered>,
+}
+
+/// A model of a repository.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offered {
+    /// The name by which it is fetched.
+    pub name: String,
+    /// The type in its file's name.
+    pub quant: Option<String>,
+    /// The (first) file's path in the repository.
+    pub path: String,
+    /// Files that it has.
+    pub files: usize,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// Bytes of memory that it takes, roughly: its weights, a context and buffers.
+    pub needs_bytes: u64,
+    /// Bits for each parameter, where the server knows how many there are.
+    pub bits_per_weight: Option<f64>,
+    /// Whether it is on this machine, in the cache of Hugging Face.
+    pub is_here: bool,
+}
+
+/// Repositories of GGUF files whose names have `text` in them (all, where it is empty), those that are fetched most
+/// often first.
+///
+/// # Errors
+/// When the server refuses, or nothing may be asked.
+pub fn search(settings: &Settings, text: &str, limit: u16) -> Result<Vec<Found>, Error> {
+    if settings.is_offline {
+        return Err(Error::Offline { name: text.to_owned() });
+    }
+    let fields = ["downloads", "likes", "gated", "lastModified", "gguf"].map(|field| format!("&expand[]={field}"));
+    let url = format!(
+        "{}/api/models?search={}&filter=gguf&sort=downloads&direction=-1&limit={limit}{}",
+        settings.endpoint,
+        escaped_value(text),
+        fields.concat()
+    );
+    let url = url.replace('[', "%5B").replace(']', "%5D");
+    let (json, _) =
+        settings.client.json(&url, MOST_JSON, "application/json").map_err(|e| hub::explain(settings, text, e))?;
+    let list = json.as_array().ok_or_else(|| Error::Answer {
+        url: super::url::without_query(&url).to_owned(),
+        problem: "the answer is no list of repositories".to_owned(),
+    })?;
+    Ok(list.iter().filter_map(found).take(limit.into()).collect())
+}
+
+fn found(json: &Json) -> Option<Found> {
+    let name = json["id"].as_str().or_else(|| json["modelId"].as_str())?;
+    Some(Found {
+        name: name.to_owned(),
+        downloads: json["downloads"].as_u64().unwrap_or(0),
+        likes: json["likes"].as_u64().unwrap_or(0),
+        parameters: json["gguf"]["total"].as_u64(),
+        architecture: json["gguf"]["architecture"].as_str().map(str::to_owned),
+        is_gated: !matches!(json["gated"], Json::Null | Json::Bool(false)),
+        changed: json["lastModified"].as_str().map(str::to_owned),
+    })
+}
+
+/// The models of a repository.
+///
+/// # Errors
+/// When there is none of this name, the server refuses, or nothing may be asked.
+pub fn offers(settings: &Settings, name: &str) -> Result<Offers, Error> {
+    if settings.is_offline {
+        return Err(Error::Offline { name: name.to_owned() });
+    }
+    let Source::Hub(hub) = Source::parse(name, &settings.endpoint)? else {
+        return Err(Error::Name { name: name.to_owned(), problem: "not the name of a repository (ORG/NAME)" });
+    };
+    let repository = Repository::ask(settings, &hub.repository, hub.revision.as_deref().unwrap_or("main"))?;
+    let cache = settings.roots.hugging_face.as_ref().map(|root| Cache::new(root, &repository.name));
+    let offered = |model: &selection::Model<'_>| {
+        let bytes = model.bytes();
+        let is_here = |file: &&hub::HubFile| {
+            cache.as_ref().is_some_and(|cache| is_there(&cache.blob(&file.checksum), file.bytes))
+        };
+        #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
+        let bits_per_weight = repository.parameters.filter(|&n| n > 0).map(|n| bytes as f64 * 8.0 / n as f64);
+        Offered {
+            name: format!("{}:{}", repository.name, model.tag()),
+            quant: model.quant.clone(),
+            path: model.path().to_owned(),
+            files: model.files.len(),
+            bytes,
+            needs_bytes: model.needs_bytes(),
+            bits_per_weight,
+            is_here: model.files.iter().all(is_here),
+        }
+    };
+    Ok(Offers {
+        models: selection::models(&repository).iter().map(offered).collect(),
+        repository: repository.name.clone(),
+        parameters: repository.parameters,
+        architecture: repository.architecture.clone(),
+    })
+}

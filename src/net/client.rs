@@ -1,0 +1,295 @@
+//! The HTTP client: one request at a time, redirections by hand, so that a token goes to the server that it is for and
+//! to no other; time-outs, proxies of the environment, answers of bounded size.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use ureq::http::HeaderMap;
+use ureq::tls::{PemItem, RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+use super::error::Error;
+use super::url::{Origin, joined, without_query};
+
+/// How often, and how.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Connections to one server at a time.
+    pub connections: usize,
+    /// Tries after one that failed, as long as no byte comes.
+    pub retries: u32,
+    /// Pause before the first of them; each further one is twice as long.
+    pub first_pause: Duration,
+    /// How long a server may say nothing.
+    pub silence: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { connections: 4, retries: 7, first_pause: Duration::from_millis(250), silence: Duration::from_secs(30) }
+    }
+}
+
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+/// The longest pause that a server can ask for.
+const LONGEST_WISH: Duration = Duration::from_secs(60);
+const MOST_REDIRECTIONS: usize = 8;
+/// Bytes of a message of the server that are read.
+const MOST_SAID: u64 = 4096;
+
+/// Bytes of a file, from the first to the one before the last.
+pub(super) type Range = std::ops::Range<u64>;
+
+/// A client, with the token of one server.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    agent: Agent,
+    token: Option<Token>,
+    options: ClientOptions,
+}
+
+#[derive(Clone)]
+struct Token {
+    origin: Origin,
+    header: String,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a token for {}", self.origin.host())
+    }
+}
+
+/// An answer whose body has not been read.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    headers: HeaderMap,
+    body: Body,
+    /// The address that has answered, as it may be shown.
+    pub(super) url: String,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body's length, where the server says it.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.header("content-length")?.parse().ok()
+    }
+
+    /// The first byte and the total of `Content-Range: bytes 0-9/100`; the total may be unknown.
+    pub(super) fn content_range(&self) -> Option<(u64, Option<u64>)> {
+        let (range, total) = self.header("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
+        Some((range.split_once('-')?.0.trim().parse().ok()?, total.trim().parse().ok()))
+    }
+
+    /// The body, as it comes.
+    pub(super) fn into_body(self) -> impl Read {
+        self.body.into_reader()
+    }
+
+    /// The whole body, of at most `limit` bytes.
+    pub(super) fn bytes(self, limit: u64) -> Result<Vec<u8>, Error> {
+        let (url, length) = (self.url.clone(), self.length());
+        let mut bytes = Vec::new();
+        let read = self.into_body().take(limit.saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(|error| Error::Broken { url: url.clone(), reason: error.to_string() })?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::TooLarge { url, limit });
+        }
+        match length {
+            Some(length) if length != bytes.len() as u64 => {
+                let reason = format!("{} of {length} bytes came", bytes.len());
+                Err(Error::Broken { url, reason })
+            }
+            _ => Ok(bytes),
+        }
+    }
+}
+
+impl Client {
+    /// A client without a token. `SSL_CERT_FILE` names a file of certificates to trust in place of Mozilla's.
+    ///
+    /// # Errors
+    /// When that file has none.
+    pub(super) fn new(options: ClientOptions) -> Result<Self, Error> {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(concat!("gguf/", env!("CARGO_PKG_VERSION")))
+            .timeout_resolve(Some(Duration::from_secs(15)))
+            .timeout_connect(Some(Duration::from_secs(15)))
+            .timeout_recv_response(Some(options.silence))
+            .timeout_per_read(Some(options.silence))
+            .timeout_per_write(Some(options.silence))
+            .tls_config(tls(std::env::var_os("SSL_CERT_FILE"))?)
+            .build();
+        Ok(Self { agent: config.new_agent(), token: None, options })
+    }
+
+    /// With a token that goes to the server of `endpoint` alone, and only where nobody can read it on the way.
+    ///
+    /// # Errors
+    /// When `endpoint` is no address, or the token has bytes that no token has.
+    pub(super) fn with_token(mut self, endpoint: &str, token: &str) -> Result<Self, Error> {
+        let origin = Origin::of(endpoint)?;
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::Setup { problem: "the token (HF_TOKEN) has characters that no token has".to_owned() });
+        }
+        self.token = origin.is_private().then(|| Token { origin, header: format!("Bearer {token}") });
+        Ok(self)
+    }
+
+    /// How often, and how.
+    pub(super) const fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
+    pub(super) const fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Asks once, and follows redirections.
+    ///
+    /// # Errors
+    /// Also for every answer but a success.
+    pub(super) fn get(&self, url: &str, range: Option<&Range>, accept: Option<&str>) -> Result<Answer, Error> {
+        let mut at = url.to_owned();
+        for _ in 0..MOST_REDIRECTIONS {
+            let answer = self.ask(&at, range, accept)?;
+            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+                return success(answer);
+            }
+            let location = answer.header("location").unwrap_or_default().to_owned();
+            at = joined(&at, &location)?;
+        }
+        Err(Error::Redirects { url: without_query(url).to_owned() })
+    }
+
+    fn ask(&self, url: &str, range: Option<&Range>, accept: Option<&str>) -> Result<Answer, Error> {
+        let origin = Origin::of(url)?;
+        let mut request = self.agent.get(url).header("accept-encoding", "identity");
+        if let Some(range) = range {
+            request = request.header("range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+        }
+        if let Some(accept) = accept {
+            request = request.header("accept", accept);
+        }
+        if let Some(token) = self.token.as_ref().filter(|token| token.origin == origin) {
+            request = request.header("authorization", &token.header);
+        }
+        let response = request.call().map_err(|error| unreachable(&origin.host(), error))?;
+        let (parts, body) = response.into_parts();
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, url: without_query(url).to_owned() })
+    }
+
+    /// A JSON answer of at most `limit` bytes, with its headers; tried again where that may help.
+    pub(super) fn json(&self, url: &str, limit: u64, accept: &str) -> Result<(Json, HeaderMap), Error> {
+        let (bytes, headers) = self.small(url, limit, Some(accept))?;
+        let json = serde_json::from_slice(&bytes).map_err(|error| Error::Answer {
+            url: without_query(url).to_owned(),
+            problem: format!("the answer is no JSON: {error}"),
+        })?;
+        Ok((json, headers))
+    }
+
+    /// The whole of an answer of at most `limit` bytes; tried again where that may help.
+    pub(super) fn small(&self, url: &str, limit: u64, accept: Option<&str>) -> Result<(Vec<u8>, HeaderMap), Error> {
+        // Who waits here waits for a first word: not for long.
+        let tries = self.options.retries.min(3);
+        let mut pauses = Pauses::new(&self.options);
+        loop {
+            let answer = self.get(url, None, accept).and_then(|answer| {
+                let headers = answer.headers.clone();
+                Ok((answer.bytes(limit)?, headers))
+            });
+            match answer {
+                Err(error) if error.is_passing() && pauses.count < tries => pauses.wait(&error),
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Pauses between tries, each twice as long as the one before.
+pub(super) struct Pauses {
+    first: Duration,
+    pub(super) count: u32,
+}
+
+impl Pauses {
+    pub(super) const fn new(options: &ClientOptions) -> Self {
+        Self { first: options.first_pause, count: 0 }
+    }
+
+    /// Waits after `error`: as long as the server asks for, where it does.
+    pub(super) fn wait(&mut self, error: &Error) {
+        std::thread::sleep(self.next(error));
+    }
+
+    pub(super) fn next(&mut self, error: &Error) -> Duration {
+        let doubled = self.first.saturating_mul(1 << self.count.min(16)).min(LONGEST_PAUSE);
+        self.count += 1;
+        error.retry_after().map_or(doubled, |wish| wish.min(LONGEST_WISH))
+    }
+}
+
+fn success(answer: Answer) -> Result<Answer, Error> {
+    if matches!(answer.status, 200..=299) {
+        return Ok(answer);
+    }
+    let text = |name: &str| answer.header(name).map(str::to_owned);
+    let (url, status, code) = (answer.url.clone(), answer.status, text("x-error-code"));
+    let retry_after = text("retry-after").and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
+    let message = text("x-error-message");
+    let mut bytes = Vec::new();
+    // What the server says is a help, not a need.
+    let _ = answer.into_body().take(MOST_SAID).read_to_end(&mut bytes);
+    let said = message.or_else(|| {
+        let json: Json = serde_json::from_slice(&bytes).ok()?;
+        json["error"].as_str().or_else(|| json["errors"][0]["message"].as_str()).map(str::to_owned)
+    });
+    Err(Error::Status { url, status, code, said: said.unwrap_or_default(), retry_after })
+}
+
+/// What the client's library says, in a sentence.
+fn unreachable(host: &str, error: ureq::Error) -> Error {
+    let lasting = match &error {
+        // A certificate that is not trusted stays so.
+        ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        ureq::Error::Timeout(_)
+        | ureq::Error::Protocol(_)
+        | ureq::Error::ConnectionFailed
+        | ureq::Error::HostNotFound => false,
+        _ => true,
+    };
+    let reason = match error {
+        ureq::Error::HostNotFound => "no server of this name is known".to_owned(),
+        ureq::Error::Timeout(_) => "no answer in time".to_owned(),
+        ureq::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    };
+    Error::Unreachable { host: host.to_owned(), reason, lasting }
+}
+
+fn tls(certificates: Option<OsString>) -> Result<TlsConfig, Error> {
+    let Some(path) = certificates.filter(|path| !path.is_empty()) else { return Ok(TlsConfig::default()) };
+    let failed = |reason: &str| Error::Setup { problem: format!("SSL_CERT_FILE ({}): {reason}", path.display()) };
+    let pem = std::fs::read(&path).map_err(|error| failed(&error.to_string()))?;
+    let roots: Vec<_> = ureq::tls::parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if roots.is_empty() {
+        return Err(failed("no certificates"));
+    }
+    Ok(TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots))).build())
+}

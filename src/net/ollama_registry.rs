@@ -1,0 +1,136 @@
+//! The protocol of Ollama's registry, and the layout of its store: a manifest lists layers by their checksums
+//! (`/v2/NAMESPACE/MODEL/manifests/TAG`, `/v2/NAMESPACE/MODEL/blobs/sha256:...`); each is a file `blobs/sha256-...`, the
+//! manifest `manifests/HOST/NAMESPACE/MODEL/TAG`, which is written last.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+
+use super::checksum::Checksum;
+use super::error::Error;
+use super::folders::make_folder;
+use super::names::RegistryName;
+use super::settings::Settings;
+use super::url::host;
+use crate::files::{OutputFile, Overwrite};
+use crate::stores::{OLLAMA_HOST, OLLAMA_NAMESPACE};
+
+const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// Largest manifest, in bytes.
+const MOST_MANIFEST: u64 = 4 << 20;
+/// Most layers of a manifest.
+const MOST_LAYERS: usize = 1000;
+/// Largest layer, in bytes.
+const MOST_BYTES: u64 = 1 << 50;
+
+/// A model of a registry.
+#[derive(Clone, Debug)]
+pub(super) struct Manifest {
+    /// Its shortest name.
+    pub(super) name: String,
+    pub(super) layers: Vec<Layer>,
+    /// Its address, without a slash at the end.
+    server: String,
+    /// `NAMESPACE/MODEL`.
+    repository: String,
+    /// Its path below `manifests`.
+    path: PathBuf,
+    root: PathBuf,
+    weights: Checksum,
+    /// As the server has sent it: its own checksum is the model's identity.
+    bytes: Vec<u8>,
+}
+
+/// A file of a model.
+#[derive(Clone, Debug)]
+pub(super) struct Layer {
+    /// What it is, for people.
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) checksum: Checksum,
+}
+
+impl Manifest {
+    /// Asks for a model.
+    pub(super) fn ask(settings: &Settings, name: &RegistryName) -> Result<Self, Error> {
+        let root = settings.roots.ollama.clone().ok_or(Error::NoFolder { variable: "OLLAMA_MODELS" })?;
+        let RegistryName { server, namespace, model, tag } = name;
+        // A mirror of Ollama's registry stands for it.
+        let folder = server.as_deref().map_or_else(|| OLLAMA_HOST.to_owned(), host);
+        let server = server.clone().unwrap_or_else(|| settings.registry.clone());
+        let short = match (folder.as_str(), namespace.as_str()) {
+            (OLLAMA_HOST, OLLAMA_NAMESPACE) => format!("{model}:{tag}"),
+            (OLLAMA_HOST, _) => format!("{namespace}/{model}:{tag}"),
+            _ => format!("{folder}/{namespace}/{model}:{tag}"),
+        };
+        let repository = format!("{namespace}/{model}");
+        let url = format!("{server}/v2/{repository}/manifests/{tag}");
+        let asked = settings.client.small(&url, MOST_MANIFEST, Some(ACCEPT));
+        let (bytes, _) = asked.map_err(|error| explain(&short, &server, error))?;
+        let nonsense = |problem: &str| Error::Answer { url: url.clone(), problem: problem.to_owned() };
+        let json: Json = serde_json::from_slice(&bytes).map_err(|_| nonsense("no manifest: the text is no JSON"))?;
+        let listed = json["layers"].as_array().filter(|layers| layers.len() <= MOST_LAYERS);
+        let listed = listed.ok_or_else(|| nonsense("no manifest: it lists no layers"))?;
+        let config = json.get("config").filter(|config| config.is_object());
+        let layers: Option<Vec<Layer>> = listed.iter().chain(config).map(layer).collect();
+        let mut layers = layers.ok_or_else(|| nonsense("a layer has no checksum or no size"))?;
+        let weights = layers.iter().find(|layer| layer.name == "model").map(|layer| layer.checksum.clone());
+        let weights = weights.ok_or_else(|| Error::NoModel { name: short.clone(), hint: " are among its layers" })?;
+        let mut seen = HashSet::new();
+        layers.retain(|layer| seen.insert(layer.checksum.digits().to_owned()));
+        let path = Path::new(&folder).join(namespace).join(model).join(tag);
+        Ok(Self { name: short, layers, server, repository, path, root, weights, bytes })
+    }
+
+    /// Where the bytes of a layer lie.
+    pub(super) fn blob(&self, checksum: &Checksum) -> PathBuf {
+        self.root.join("blobs").join(format!("sha256-{}", checksum.digits()))
+    }
+
+    /// The address of a layer.
+    pub(super) fn blob_url(&self, checksum: &Checksum) -> String {
+        format!("{}/v2/{}/blobs/sha256:{}", self.server, self.repository, checksum.digits())
+    }
+
+    /// Where the manifest lies.
+    pub(super) fn path(&self) -> PathBuf {
+        self.root.join("manifests").join(&self.path)
+    }
+
+    /// Writes the manifest. Returns the path of the model's blob.
+    pub(super) fn write(&self) -> Result<PathBuf, Error> {
+        let path = self.path();
+        make_folder(&path)?;
+        let mut output = OutputFile::create(&path, Overwrite::Replace { inputs: &[] }, 0)?;
+        output.write_all(&self.bytes).map_err(|source| Error::Disk { path: path.clone(), source })?;
+        output.commit()?;
+        Ok(self.blob(&self.weights))
+    }
+
+    /// What a refusal of the registry means.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        explain(&self.name, &self.server, error)
+    }
+}
+
+fn layer(json: &Json) -> Option<Layer> {
+    let checksum = Checksum::sha256(json["digest"].as_str()?.strip_prefix("sha256:")?)?;
+    let bytes = json["size"].as_u64().filter(|&bytes| bytes <= MOST_BYTES)?;
+    let media = json["mediaType"].as_str().unwrap_or_default();
+    let name = media.strip_prefix("application/vnd.ollama.image.").unwrap_or("configuration").to_owned();
+    Some(Layer { name, bytes, checksum })
+}
+
+fn explain(name: &str, server: &str, error: Error) -> Error {
+    let Error::Status { status, .. } = error else { return error };
+    let (name, host) = (name.to_owned(), host(server));
+    match status {
+        404 => Error::Missing { name, what: "model", host, hint: "" },
+        401 => Error::Denied { name, host, status, hint: ": the model is private, or there is none of this name" },
+        403 => Error::Denied { name, host, status, hint: "" },
+        429 => Error::Denied { name, host, status, hint: ": too many requests; later they are taken again" },
+        _ => error,
+    }
+}

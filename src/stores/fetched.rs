@@ -1,0 +1,80 @@
+//! Which models of other programs' stores this program has brought there: those it may remove by itself. A file with a
+//! path a line, the names under which the models are found.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::files::{OutputFile, Overwrite};
+
+/// Bytes of the file that are read, at most.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// The list of what has been fetched.
+#[derive(Clone, Debug, Default)]
+pub struct Fetched {
+    /// The file; without one, nothing is noted.
+    file: Option<PathBuf>,
+    paths: BTreeSet<PathBuf>,
+}
+
+impl Fetched {
+    /// The list in the user's folder for data (`XDG_DATA_HOME`, or `~/.local/share`).
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self::from_variables(&|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    /// As [`Self::from_environment`], for variables that `get` gives.
+    #[must_use]
+    pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        let path = |name: &str| get(name).map(PathBuf::from);
+        let data = path("XDG_DATA_HOME").or_else(|| path("HOME").map(|home| home.join(".local/share")));
+        let file = data.map(|data| data.join("gguf/fetched"));
+        let is_sound = |file: &PathBuf| fs::metadata(file).is_ok_and(|found| found.len() <= MOST_BYTES);
+        let text = file.as_ref().filter(|file| is_sound(file)).and_then(|file| fs::read_to_string(file).ok());
+        Self { paths: text.unwrap_or_default().lines().map(PathBuf::from).collect(), file }
+    }
+
+    /// Whether `path` was brought by this program.
+    #[must_use]
+    pub fn has(&self, path: &Path) -> bool {
+        self.paths.contains(path)
+    }
+
+    /// Notes what has been brought.
+    ///
+    /// # Errors
+    /// When the list cannot be written.
+    pub fn add(&mut self, paths: &[PathBuf]) -> io::Result<()> {
+        let before = self.paths.len();
+        // A path with a line break cannot be noted: it stays another program's.
+        self.paths.extend(paths.iter().filter(|path| !path.to_string_lossy().contains('\n')).cloned());
+        if self.paths.len() == before { Ok(()) } else { self.write() }
+    }
+
+    /// Forgets what has been removed.
+    ///
+    /// # Errors
+    /// When the list cannot be written.
+    pub fn remove(&mut self, paths: &[PathBuf]) -> io::Result<()> {
+        let before = self.paths.len();
+        self.paths.retain(|path| !paths.contains(path));
+        if self.paths.len() == before { Ok(()) } else { self.write() }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let text: String = self.paths.iter().map(|path| format!("{}\n", path.display())).collect();
+        let mut output = OutputFile::create(file, Overwrite::Replace { inputs: &[] }, 0)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        output.write_all(text.as_bytes())?;
+        output.commit().map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(())
+    }
+}

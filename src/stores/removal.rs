@@ -1,0 +1,123 @@
+//! What goes when a model goes: its names, and the bytes that nothing else names.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Fetched, Located, Store, folders_in, is_model, ollama, shards};
+
+/// What will be removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// The names under which the model is found: files, links, a manifest.
+    pub names: Vec<PathBuf>,
+    /// Bytes that nothing names then.
+    pub blobs: Vec<PathBuf>,
+    /// Whether this program has brought all of it.
+    pub is_ours: bool,
+    /// Folders that are empty then are removed up to this one.
+    root: PathBuf,
+}
+
+impl Removal {
+    /// What goes with a model that has been found.
+    #[must_use]
+    pub fn of(located: &Located, fetched: &Fetched) -> Self {
+        let mut removal = match located.store {
+            Store::HuggingFace => repository(&located.path).unwrap_or_else(|| files(&located.path)),
+            Store::Ollama => located.manifest.as_deref().map_or_else(Self::default, manifest),
+            Store::Path | Store::LmStudio | Store::LlamaCpp | Store::Own => files(&located.path),
+        };
+        let found_by = located.manifest.clone().map_or_else(|| shards(&located.path), |manifest| vec![manifest]);
+        removal.is_ours = found_by.iter().all(|name| fetched.has(name));
+        removal
+    }
+
+    /// Bytes that the disk gets back.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let is_file = |metadata: &fs::Metadata| metadata.is_file();
+        let size =
+            |path: &PathBuf| fs::symlink_metadata(path).ok().filter(is_file).map_or(0, |metadata| metadata.len());
+        self.names.iter().chain(&self.blobs).map(size).sum()
+    }
+
+    /// Removes names first, then bytes: what is interrupted leaves nothing that is found and broken.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn run(&self) -> io::Result<()> {
+        for path in self.names.iter().chain(&self.blobs) {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        for path in self.names.iter().chain(&self.blobs) {
+            // Only empty folders can be removed this way.
+            let below = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root));
+            let _ = below.map_while(|folder| fs::remove_dir(folder).ok()).count();
+        }
+        Ok(())
+    }
+}
+
+/// A model whose files are its own.
+fn files(path: &Path) -> Removal {
+    Removal { names: shards(path), root: path.to_owned(), ..Removal::default() }
+}
+
+/// A model of Hugging Face's cache, by the link in a snapshot.
+fn repository(path: &Path) -> Option<Removal> {
+    let snapshots = path.ancestors().find(|folder| folder.ends_with("snapshots"))?;
+    let folder = snapshots.parent()?;
+    // The same file of other commits is the same model; another file with the same bytes is not.
+    let in_commit =
+        |link: &Path| -> Option<PathBuf> { Some(link.strip_prefix(snapshots).ok()?.components().skip(1).collect()) };
+    let gone: HashSet<PathBuf> = shards(path).iter().filter_map(|name| in_commit(name)).collect();
+    let is_gone = |link: &PathBuf| in_commit(link).is_some_and(|name| gone.contains(&name));
+    let (mut names, stays): (Vec<PathBuf>, Vec<PathBuf>) = links(snapshots).into_iter().partition(is_gone);
+    // Without a model in the repository, what goes with models goes too.
+    let serves_models = |link: &PathBuf| {
+        link.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && !is_model(link)
+    };
+    if !stays.iter().any(|link| is_model(link)) {
+        names.extend(stays.iter().filter(|link| serves_models(link)).cloned());
+    }
+    let stays: Vec<PathBuf> = stays.into_iter().filter(|link| !names.contains(link)).collect();
+    let blob_of = |link: &PathBuf| fs::canonicalize(link).ok();
+    let needed: HashSet<PathBuf> = stays.iter().filter_map(blob_of).collect();
+    let mut blobs: Vec<PathBuf> = names.iter().filter_map(blob_of).filter(|blob| !needed.contains(blob)).collect();
+    blobs.sort();
+    blobs.dedup();
+    let is_last = stays.is_empty();
+    if is_last {
+        names.extend(links(&folder.join("refs")));
+    }
+    let folder = if is_last { folder } else { snapshots };
+    Some(Removal { names, blobs, root: folder.to_owned(), is_ours: false })
+}
+
+/// All files and links below a folder.
+fn links(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = entries.filter(|path| !path.is_dir()).collect();
+    found.sort();
+    found.extend(folders_in(folder).iter().filter(|folder| !folder.is_symlink()).flat_map(|folder| links(folder)));
+    found
+}
+
+/// A model of Ollama's store, by its manifest.
+fn manifest(manifest: &Path) -> Removal {
+    let Some(root) = manifest.ancestors().find(|folder| folder.ends_with("manifests")).and_then(Path::parent) else {
+        return Removal::default();
+    };
+    let others = links(&root.join("manifests")).into_iter().filter(|other| other != manifest);
+    let named: HashSet<PathBuf> = others.flat_map(|other| ollama::blobs(root, &other)).collect();
+    let mut blobs: Vec<PathBuf> = ollama::blobs(root, manifest);
+    blobs.retain(|blob| !named.contains(blob) && blob.is_file());
+    blobs.sort();
+    blobs.dedup();
+    Removal { names: vec![manifest.to_owned()], blobs, root: root.join("manifests"), is_ours: false }
+}
