@@ -3,9 +3,7 @@
 mod made;
 mod measure;
 mod shape;
-mod work;
 
 pub use made::MadeModel;
 pub use measure::{Kind, Measured, Options, Report, Test, measure, prompt};
 pub use shape::Shape;
-pub use work::Work;

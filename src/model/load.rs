@@ -137,8 +137,8 @@ impl Model {
 pub(crate) struct Header<'a> {
     /// Translated from the names of other programs.
     pub(crate) metadata: Metadata,
-    hparams: Hparams,
-    family: &'static dyn Architecture,
+    pub(super) hparams: Hparams,
+    pub(super) family: &'static dyn Architecture,
     /// The tensors that are run, in the order of the file: the name of the rule, and the tensor.
     pub(crate) tensors: Vec<(String, &'a TensorInfo)>,
     warnings: Vec<Warning>,
