@@ -15,6 +15,7 @@ macro_rules! eprintln {
 
 mod bench;
 mod chat;
+mod check;
 mod completions;
 mod convert;
 mod demo;
@@ -23,6 +24,7 @@ mod diff;
 mod edit;
 mod embed;
 mod faults;
+mod hash;
 mod imatrix;
 mod inspect;
 mod interrupt;
@@ -91,8 +93,12 @@ enum Command {
     Inspect(inspect::Args),
     #[command(about = "Compare two models: metadata, tensors, numbers")]
     Diff(diff::Args),
+    #[command(about = "Look for what is wrong with models: structure, tokenizer, template, numbers")]
+    Check(check::Args),
     #[command(about = "Change metadata: keys, the chat template, special tokens; names of tensors")]
     Edit(edit::Args),
+    #[command(about = "Print checksums of a model and its tensors, or compare them with a manifest")]
+    Hash(hash::Args),
     #[command(about = "List the models on this machine", alias = "ls")]
     List(list::Args),
     #[command(about = "Split a model into several files")]
@@ -133,7 +139,9 @@ impl Command {
             Self::Convert(args) => convert::run(args),
             Self::Inspect(args) => inspect::run(args),
             Self::Diff(args) => diff::run(args),
+            Self::Check(args) => check::run(args),
             Self::Edit(args) => edit::run(args),
+            Self::Hash(args) => hash::run(args),
             Self::List(args) => list::run(args),
             Self::Split(args) => split::split(args),
             Self::Merge(args) => split::merge(args),

@@ -70,7 +70,8 @@ pub(crate) fn pooling_name(pooling: Pooling) -> &'static str {
     }
 }
 
-fn parse_kv_type(text: &str) -> Result<KvType, String> {
+/// A type of cached keys and values by its name.
+pub(crate) fn parse_kv_type(text: &str) -> Result<KvType, String> {
     match text.to_ascii_lowercase().as_str() {
         "f32" => Ok(KvType::F32),
         "f16" => Ok(KvType::F16),
@@ -167,7 +168,7 @@ pub(crate) fn pre_tokenizers() -> PossibleValuesParser {
 }
 
 /// Whether a folder is a checkpoint, not one that holds GGUF files alone.
-fn is_checkpoint(path: &Path) -> bool {
+pub(crate) fn is_checkpoint(path: &Path) -> bool {
     let has = |name: &str| path.join(name).exists();
     path.is_dir() && (has("config.json") || has("tokenizer.json") || has("tokenizer.model") || has("vocab.json"))
 }

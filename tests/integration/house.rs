@@ -27,10 +27,11 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["formats", "kernels", "network", "cpu", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"],
     ),
     ("imatrix", &["kernels", "cpu", "gguf", "tokenizer", "model", "perplexity"]),
+    ("check", &["gguf", "tokenizer", "arch", "model", "engine", "convert", "quantize", "inspect"]),
     ("edit", &["gguf", "quantize"]),
     ("stores", &[]),
     ("serve", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
-    ("inspect", &["formats", "gguf", "tokenizer", "arch", "model", "quantize"]),
+    ("inspect", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize"]),
 ];
 
 /// What every module may use; these use nothing but each other.
