@@ -39,6 +39,7 @@
 pub mod arch;
 pub mod bench;
 pub mod bytes;
+pub mod check;
 pub mod compare;
 pub mod convert;
 pub mod cpu;

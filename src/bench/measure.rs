@@ -5,12 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Work;
 use crate::cpu::KvType;
 use crate::engine::{Error, Session, SessionOptions};
 use crate::kernels::{Limits, Pool};
 use crate::memory::{self, Memory};
-use crate::model::Model;
+use crate::model::{Model, Work};
 
 /// Tokens of the prompt after which the first token is awaited.
 const FIRST_PROMPT: usize = 16;
@@ -247,7 +246,7 @@ mod tests {
         // Two blocks: q, k, v, o and three matrices of the feed-forward part; a tied output. The last token alone goes
         // through all of the second.
         let (key_value, others) = (2 * 256 * 128, 256 * 256 * 2 + 3 * 256 * 512);
-        let products = [report.work.each.bytes, report.work.last.bytes];
+        let products = [&report.work.each, &report.work.last].map(|products| products.weights.values().sum::<f64>());
         assert_eq!(products, [2 * key_value + others, others + 512 * 256].map(f64::from));
         assert_eq!(report.work.cache_bytes, f64::from(2 * 2 * 128 * 2));
         assert!(measure(&model, &pool, &options, &mut |_| false).expect("stopped").is_none());

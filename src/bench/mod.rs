@@ -5,10 +5,8 @@ mod load;
 mod made;
 mod measure;
 mod shape;
-mod work;
 
 pub use load::{Answered, Error as LoadError, Figures, LoadOptions, LoadReport, Server as LoadServer, load};
 pub use made::MadeModel;
 pub use measure::{Kind, Measured, Options, Report, Test, measure, prompt};
 pub use shape::Shape;
-pub use work::Work;

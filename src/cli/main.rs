@@ -17,6 +17,7 @@ mod bench;
 #[cfg(feature = "net")]
 mod browse;
 mod chat;
+mod check;
 mod compare;
 mod completions;
 mod convert;
@@ -26,6 +27,7 @@ mod diff;
 mod edit;
 mod embed;
 mod faults;
+mod hash;
 mod imatrix;
 mod inspect;
 mod interrupt;
@@ -100,10 +102,14 @@ enum Command {
     Inspect(inspect::Args),
     #[command(about = "Compare two models: metadata, tensors, numbers")]
     Diff(diff::Args),
+    #[command(about = "Look for what is wrong with models: structure, tokenizer, template, numbers")]
+    Check(check::Args),
     #[command(about = "Find the quantization that is good enough: quality, size and speed, side by side")]
     Compare(compare::Args),
     #[command(about = "Change metadata: keys, the chat template, special tokens; names of tensors")]
     Edit(edit::Args),
+    #[command(about = "Print checksums of a model and its tensors, or compare them with a manifest")]
+    Hash(hash::Args),
     #[command(about = "List the models on this machine", alias = "ls")]
     List(list::Args),
     #[cfg(feature = "net")]
@@ -159,8 +165,10 @@ impl Command {
             Self::Convert(args) => convert::run(args),
             Self::Inspect(args) => inspect::run(args),
             Self::Diff(args) => diff::run(args),
+            Self::Check(args) => check::run(args),
             Self::Compare(args) => compare::run(args),
             Self::Edit(args) => edit::run(args),
+            Self::Hash(args) => hash::run(args),
             Self::List(args) => list::run(args),
             #[cfg(feature = "net")]
             Self::Browse(args) => browse::run(args),

@@ -91,7 +91,8 @@ pub(crate) fn pooling_name(pooling: Pooling) -> &'static str {
     }
 }
 
-fn parse_kv_type(text: &str) -> Result<KvType, String> {
+/// A type of cached keys and values by its name.
+pub(crate) fn parse_kv_type(text: &str) -> Result<KvType, String> {
     match text.to_ascii_lowercase().as_str() {
         "f32" => Ok(KvType::F32),
         "f16" => Ok(KvType::F16),

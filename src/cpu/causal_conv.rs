@@ -35,7 +35,13 @@ impl CausalConv {
     /// Elements of the state, `[taps - 1, channels]`: the latest inputs. It starts as zeros.
     #[must_use]
     pub fn state_len(&self) -> usize {
-        (self.taps - 1) * self.channels
+        Self::state_len_of(self.channels, self.taps)
+    }
+
+    /// Elements of the state of a convolution of `channels` channels that sees `taps` positions.
+    #[must_use]
+    pub fn state_len_of(channels: usize, taps: usize) -> usize {
+        taps.saturating_sub(1) * channels
     }
 
     /// `out[i][c] = bias[c] + sum over taps of weight[tap][c] * x[i - taps + 1 + tap][c]` for `x` and `out` of

@@ -53,7 +53,7 @@ impl Decoder {
                 .layer_inputs
                 .map(|inputs| LayerInputWeights::load(weights, &spec, inputs))
                 .transpose()?,
-            last_memory: layers.iter().rposition(Layer::remembers).unwrap_or(0),
+            last_memory: spec.last_memory(),
             causal: layers.iter().all(Layer::is_causal),
             layers,
             output_norm: spec.output_norm.map(|name| Norm::load(weights, name, embedding, spec.norm)).transpose()?,
@@ -101,7 +101,7 @@ impl Decoder {
     /// An empty sequence.
     #[must_use]
     pub fn sequence(&self, options: SequenceOptions) -> Sequence {
-        Sequence::new(options, self.layers.iter().map(|layer| layer.state(options)))
+        Sequence::new(&self.spec, options)
     }
 
     /// Runs the parts' tokens and returns the wanted logits, `[rows, vocab]`, part after part.

@@ -6,8 +6,7 @@ use super::ffn::Ffn;
 use super::mixer::MixerWeights;
 use super::moe::Moe;
 use super::rows::{copy_rows, for_rows, keep_rows, move_rows};
-use super::sequence::StateSpec;
-use super::{Linear, Norm, Run, SequenceOptions, Weights};
+use super::{Linear, Norm, Run, Weights};
 use crate::kernels::{Activations, Pool, Scratch, Store, vector};
 use crate::network::{Activation, Error, FeedForward, LayerSpec, ModelSpec, Tensors, Wiring};
 
@@ -93,16 +92,6 @@ impl Layer {
             layer_input: layer_input.transpose()?,
             output_scale: output_scale.map(|scale| scale[0]),
         })
-    }
-
-    /// What a sequence has to remember for this layer.
-    pub(super) fn state(&self, options: SequenceOptions) -> StateSpec {
-        self.mixer.state(options)
-    }
-
-    /// Whether a sequence has to remember anything for this layer.
-    pub(super) fn remembers(&self) -> bool {
-        self.mixer.remembers()
     }
 
     /// Whether what leaves a position depends on none after it.

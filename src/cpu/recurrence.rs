@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use super::rows::for_rows;
 use crate::kernels::recurrence::{Columns, Recurrence};
 use crate::kernels::{LANES, Pool};
-use crate::network::KeySharing;
+use crate::network::{DeltaNetMixer, KeySharing, Mamba2Mixer};
 
 /// The shape of a recurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,27 @@ pub struct RecurrenceSpec {
     pub delta: bool,
 }
 
+impl From<&DeltaNetMixer> for RecurrenceSpec {
+    fn from(mixer: &DeltaNetMixer) -> Self {
+        let DeltaNetMixer { heads, key_heads, k_dim, v_dim, sharing, .. } = *mixer;
+        Self { heads, key_heads, k_dim, v_dim, sharing, delta: true }
+    }
+}
+
+impl From<&Mamba2Mixer> for RecurrenceSpec {
+    fn from(mixer: &Mamba2Mixer) -> Self {
+        let Mamba2Mixer { heads, groups, k_dim, v_dim, .. } = *mixer;
+        Self { heads, key_heads: groups, k_dim, v_dim, sharing: KeySharing::Adjacent, delta: false }
+    }
+}
+
 impl RecurrenceSpec {
+    /// Elements of a position's queries, keys and values, which a convolution mixes with those before.
+    #[must_use]
+    pub fn mixed_len(&self) -> usize {
+        2 * self.key_heads * self.k_dim + self.heads * self.v_dim
+    }
+
     /// Elements of the state, `[heads, ceil(v_dim / 16), k_dim, 16]`; it starts as zeros.
     #[must_use]
     pub fn state_len(&self) -> usize {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{KvCache, KvSpec, KvType};
+use super::{CausalConv, KvCache, KvSpec, KvType, RecurrenceSpec};
+use crate::network::{Mixer, ModelSpec};
 
 /// The state of one sequence: a cache or a recurrent state for each layer.
 ///
@@ -54,7 +55,7 @@ impl Recurrent {
 }
 
 /// What a layer needs remembered.
-pub(super) enum StateSpec {
+enum StateSpec {
     None,
     Cache(KvSpec),
     /// Elements of both parts of a [`Memory`].
@@ -65,6 +66,33 @@ pub(super) enum StateSpec {
 }
 
 impl StateSpec {
+    /// What a layer with this mixer needs, in a model whose residual stream has `cols` elements.
+    fn of(mixer: &Mixer, cols: usize, options: SequenceOptions) -> Self {
+        let ty = options.kv_type;
+        let recurrent = |spec: RecurrenceSpec, taps: usize| Self::Recurrent {
+            conv: CausalConv::state_len_of(spec.mixed_len(), taps),
+            state: spec.state_len(),
+        };
+        match mixer {
+            Mixer::Attention(spec) if spec.shares_kv_of.is_some() => Self::None,
+            Mixer::Attention(spec) => Self::Cache(KvSpec {
+                heads: spec.kv_heads,
+                k_dim: spec.k_dim,
+                v_dim: spec.v_dim,
+                ty,
+                // The sequence is there as a whole when anything is seen of it.
+                window: spec.window.filter(|_| spec.causal),
+            }),
+            Mixer::Latent(spec) => {
+                let (rank, rope) = (spec.kv_rank, spec.rope_dim);
+                Self::Cache(KvSpec { heads: 1, k_dim: rank + rope, v_dim: rank, ty, window: None })
+            }
+            Mixer::DeltaNet(spec) => recurrent(spec.into(), spec.taps),
+            Mixer::Mamba2(spec) => recurrent(spec.into(), spec.taps),
+            Mixer::ShortConv(spec) => Self::Recurrent { conv: CausalConv::state_len_of(cols, spec.taps), state: 0 },
+        }
+    }
+
     fn start(&self) -> LayerState {
         match self {
             Self::None => LayerState::None,
@@ -75,8 +103,12 @@ impl StateSpec {
 }
 
 impl Sequence {
-    pub(super) fn new(options: SequenceOptions, layers: impl Iterator<Item = StateSpec>) -> Self {
-        Self { len: 0, context_length: options.context_length, layers: layers.map(|spec| spec.start()).collect() }
+    /// An empty sequence of a model that this describes.
+    #[must_use]
+    pub fn new(model: &ModelSpec, options: SequenceOptions) -> Self {
+        let start = |mixer| StateSpec::of(mixer, model.embedding_length, options).start();
+        let layers = model.layers.iter().map(|layer| start(&layer.mixer)).collect();
+        Self { len: 0, context_length: options.context_length, layers }
     }
 
     /// Counts `n` tokens as seen, and drops what no later one can see.
@@ -134,7 +166,18 @@ impl Sequence {
         })
     }
 
-    /// Bytes that this sequence would hold with `len` tokens.
+    /// Bytes that this sequence would hold once it has taken `len` tokens, whatever it holds now.
+    #[must_use]
+    pub fn bytes_after(&self, len: usize) -> usize {
+        let bytes = |layer: &LayerState| match layer {
+            LayerState::Cache(cache) => cache.bytes_after(len),
+            LayerState::Recurrent(recurrent) => recurrent.bytes(),
+            LayerState::None => 0,
+        };
+        self.layers.iter().map(bytes).sum()
+    }
+
+    /// Most bytes that this sequence would hold on its way to `len` tokens, taken a few hundred at a time.
     #[must_use]
     pub fn bytes_at(&self, len: usize) -> usize {
         let bytes = |layer: &LayerState| match layer {

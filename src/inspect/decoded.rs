@@ -5,7 +5,7 @@ use crate::formats;
 use crate::gguf::{self, Reader, TensorInfo};
 
 /// Elements of a piece: whole blocks of every type.
-pub(super) const PIECE: usize = 1 << 16;
+pub(crate) const PIECE: usize = 1 << 16;
 
 /// Why a tensor's numbers cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum DecodeError {
 }
 
 /// Reads one tensor.
-pub(super) struct Decoder<'a> {
+pub(crate) struct Decoder<'a> {
     reader: &'a Reader,
     tensor: &'a TensorInfo,
     bytes: Vec<u8>,
@@ -32,7 +32,7 @@ pub(super) struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     /// # Errors
     /// When the tensor's type cannot be decoded.
-    pub(super) fn new(reader: &'a Reader, tensor: &'a TensorInfo) -> Result<Self, DecodeError> {
+    pub(crate) fn new(reader: &'a Reader, tensor: &'a TensorInfo) -> Result<Self, DecodeError> {
         use TensorType as T;
         let plain = matches!(tensor.ty, T::I8 | T::I16 | T::I32 | T::I64 | T::F64);
         if formats::codec(tensor.ty).is_none() && !plain {
@@ -46,7 +46,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub(super) fn read<'b>(&mut self, first: u64, out: &'b mut [f32]) -> Result<&'b [f32], DecodeError> {
+    pub(crate) fn read<'b>(&mut self, first: u64, out: &'b mut [f32]) -> Result<&'b [f32], DecodeError> {
         let ty = self.tensor.ty;
         let left = self.tensor.elements().saturating_sub(first);
         let n = usize::try_from(left).unwrap_or(PIECE).min(PIECE);

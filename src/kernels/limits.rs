@@ -38,6 +38,12 @@ impl Limits {
     /// after the other, so that pages are of the kind that they are.
     #[must_use]
     pub fn measure(pool: &Pool, memory: &[Bytes]) -> Self {
+        Self::measure_within(pool, memory, BUDGET)
+    }
+
+    /// As [`Self::measure`], taking about this long for each of the four.
+    #[must_use]
+    pub fn measure_within(pool: &Pool, memory: &[Bytes], budget: Duration) -> Self {
         let parts: Vec<&[u8]> = memory.iter().flat_map(|bytes| bytes.chunks(PART)).collect();
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let read = || {
@@ -45,10 +51,10 @@ impl Limits {
             bytes
         };
         Self {
-            byte_products: rate(|| products(pool, &|| pool.isa().byte_products(ROUNDS))),
-            bf16_products: rate(|| products(pool, &|| pool.isa().run(Bf16Products))),
-            float_products: rate(|| products(pool, &|| pool.isa().run(FloatProducts))),
-            bytes_read: rate(read),
+            byte_products: rate(budget, || products(pool, &|| pool.isa().byte_products(ROUNDS))),
+            bf16_products: rate(budget, || products(pool, &|| pool.isa().run(Bf16Products))),
+            float_products: rate(budget, || products(pool, &|| pool.isa().run(FloatProducts))),
+            bytes_read: rate(budget, read),
         }
     }
 
@@ -82,11 +88,11 @@ fn products(pool: &Pool, task: &(dyn Fn() -> usize + Sync)) -> usize {
 }
 
 /// The best rate of several calls, each of which tells how much it has done.
-fn rate(mut call: impl FnMut() -> usize) -> f64 {
+fn rate(budget: Duration, mut call: impl FnMut() -> usize) -> f64 {
     let start = Instant::now();
     let mut best = 0.0_f64;
     let mut calls = 0;
-    while calls < 3 || start.elapsed() < BUDGET {
+    while calls < 3 || start.elapsed() < budget {
         let one = Instant::now();
         let done = call();
         best = best.max(done as f64 / one.elapsed().as_secs_f64());

@@ -5,12 +5,16 @@ mod dialects;
 mod error;
 mod layouts;
 mod load;
+mod outline;
 mod resident;
 pub mod tokenizer;
 mod warning;
+mod work;
 
 pub use adapter::Adapter;
 pub use error::{AdapterProblem, Error};
 pub(crate) use load::Header;
 pub use load::{Loading, Model};
+pub use outline::Outline;
 pub use warning::Warning;
+pub use work::{Products, Work};

@@ -1,6 +1,6 @@
 //! A whole transformer, decoder or encoder: sizes, embeddings, final norm, logits.
 
-use super::{LayerSpec, NormSpec, Pooling};
+use super::{LayerSpec, Mixer, NormSpec, Pooling};
 
 /// A whole model.
 #[derive(Clone, Debug)]
@@ -27,6 +27,16 @@ pub struct ModelSpec {
     pub layer_inputs: Option<LayerInputs>,
     /// The layers, first to last.
     pub layers: Vec<LayerSpec>,
+}
+
+impl ModelSpec {
+    /// The last layer that remembers anything of a sequence.
+    #[must_use]
+    pub fn last_memory(&self) -> usize {
+        let remembers =
+            |layer: &LayerSpec| !matches!(&layer.mixer, Mixer::Attention(mixer) if mixer.shares_kv_of.is_some());
+        self.layers.iter().rposition(remembers).unwrap_or(0)
+    }
 }
 
 /// Per-layer token embeddings (Gemma's per-layer inputs).

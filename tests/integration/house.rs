@@ -27,12 +27,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["formats", "kernels", "network", "cpu", "gguf", "safetensors", "tokenizer", "arch", "model", "engine"],
     ),
     ("imatrix", &["kernels", "cpu", "gguf", "tokenizer", "model", "perplexity"]),
+    ("check", &["gguf", "tokenizer", "arch", "model", "engine", "convert", "quantize", "inspect"]),
     ("compare", &["kernels", "cpu", "gguf", "tokenizer", "model", "perplexity", "inspect"]),
     ("edit", &["gguf", "quantize"]),
     ("stores", &[]),
     ("net", &["stores", "gguf"]),
     ("serve", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
-    ("inspect", &["formats", "gguf", "tokenizer", "arch", "model", "quantize"]),
+    ("inspect", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize"]),
 ];
 
 /// What every module may use; these use nothing but each other.

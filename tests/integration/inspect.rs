@@ -98,8 +98,8 @@ evil\\u{1b}[2J\\nerror: forged
   chat template none
   matrices      Q8_0: output
   cannot run    key llama.block_count is missing
-  more          --metadata, --tensors [REGEX], --template, --vocab [REGEX],
-                --values TENSOR, --full, --json
+  more          --fit, --metadata, --tensors [REGEX], --template, --vocab
+                [REGEX], --values TENSOR, --full, --json
 ";
     assert_eq!(text(&output.stdout), expected);
     let output = gguf(&["inspect"], folder.root());
@@ -111,6 +111,8 @@ evil\\u{1b}[2J\\nerror: forged
         "  context       1024 tokens\n",
         "  type          F16\n",
         "  runs with     gguf chat, ",
+        "  memory        ",
+        " MiB with 1024 tokens (cache 2.00 MiB): fits in ",
     ] {
         assert!(screen.contains(line), "{line}: {screen}");
     }

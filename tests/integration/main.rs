@@ -47,6 +47,12 @@ mod hostile;
 mod invariants;
 // Layers, sizes of files, unsafe code.
 mod house;
+// What a model would take, against what it takes.
+mod fit;
+// `gguf hash`.
+mod hash;
+// `gguf check`.
+mod check;
 // `gguf imatrix`.
 mod imatrix;
 // `gguf inspect`.

@@ -6,6 +6,7 @@ use gguf::gguf::Reader;
 use gguf::inspect::{Ability, Role, Summary};
 use gguf::printable::{printable, printable_path};
 
+use super::fit;
 use crate::table::{cut_at_the_end, cut_in_the_middle, wrapped};
 use crate::{terminal, units};
 
@@ -32,10 +33,14 @@ pub(super) fn write(out: &mut impl Write, reader: &Reader, more: bool) -> io::Re
         write_wrapped(out, label, &text, width, MAX_LINES)?;
     }
     write_mix(out, &summary.mix, width)?;
+    if let Some(text) = fit::line(reader) {
+        write_wrapped(out, "memory", &text, width, MAX_LINES)?;
+    }
     let (label, text) = usable(&summary);
     write_wrapped(out, label, &text, width, 3)?;
     if more {
-        let options = "--metadata, --tensors [REGEX], --template, --vocab [REGEX], --values TENSOR, --full, --json";
+        let options =
+            "--fit, --metadata, --tensors [REGEX], --template, --vocab [REGEX], --values TENSOR, --full, --json";
         write_wrapped(out, "more", options, width, 3)?;
     }
     Ok(())

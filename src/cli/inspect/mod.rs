@@ -1,6 +1,7 @@
 //! `gguf inspect`: what a model is, its metadata, tensors, tokens and numbers.
 
 mod first_screen;
+mod fit;
 pub(crate) mod json;
 pub(crate) mod text;
 mod values;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use gguf::cpu::KvType;
 use gguf::gguf::{Reader, TensorInfo, Value, keys};
 use gguf::inspect as look;
 use gguf::printable::{printable, printable_path};
@@ -28,6 +30,8 @@ use crate::model_args;
 #[command(after_help = "Examples:
   gguf inspect                                      # the embedded model
   gguf inspect model.gguf
+  gguf inspect model.gguf --fit                     # does it fit here, how fast would it be
+  gguf inspect model.gguf --fit --ctx 4096,32768 --kv-type f16,q8_0
   gguf inspect model.gguf --full                    # all metadata and tensors
   gguf inspect model.gguf --tensors attn_v          # the tensors whose names match
   gguf inspect model.gguf --values token_embd       # what their numbers look like
@@ -64,6 +68,22 @@ pub(crate) struct Args {
     /// Show the range, mean, deviation, spread and outliers of the tensors whose names match
     #[arg(long, value_name = "REGEX", conflicts_with_all = ["metadata", "tensors", "full", "key"])]
     values: Option<String>,
+    /// Show the memory that it would take here, whether there is as much, and how fast it would be
+    #[arg(long, conflicts_with_all = ["metadata", "tensors", "full", "vocab", "values", "key", "template"])]
+    fit: bool,
+    /// Contexts for --fit, in tokens (default: 4096, 32768 and the model's own)
+    #[arg(long, value_name = "N,...", value_delimiter = ',', requires = "fit", value_parser = parse_context)]
+    ctx: Vec<usize>,
+    /// Types of cached keys and values for --fit
+    #[arg(
+        long,
+        value_name = "TYPE,...",
+        value_delimiter = ',',
+        requires = "fit",
+        default_value = "f16",
+        value_parser = model_args::parse_kv_type
+    )]
+    kv_type: Vec<KvType>,
     /// Also say whether the model can be run, and what of its file would not be read
     #[arg(long, short, conflicts_with_all = ["key", "json"])]
     verbose: bool,
@@ -88,6 +108,7 @@ struct Sections {
 /// What is asked for.
 enum View {
     FirstScreen,
+    Fit(fit::Question),
     Sections(Sections),
     Template,
     Vocabulary(Regex),
@@ -116,6 +137,8 @@ impl Args {
             View::Values(vocab::pattern(given)?)
         } else if let Some(pattern) = vocabulary {
             View::Vocabulary(pattern)
+        } else if self.fit {
+            View::Fit(fit::Question { contexts: self.ctx.clone(), kv_types: self.kv_type.clone() })
         } else if self.template {
             View::Template
         } else if shows_sections {
@@ -130,6 +153,14 @@ impl Args {
         };
         Ok((models, view))
     }
+}
+
+/// Most tokens of a context: far above every model, far below any overflow.
+const MOST_CONTEXT: usize = 1 << 27;
+
+fn parse_context(text: &str) -> Result<usize, String> {
+    let within = text.trim().parse().ok().filter(|n| (1..=MOST_CONTEXT).contains(n));
+    within.ok_or_else(|| format!("a number of tokens from 1 to {MOST_CONTEXT}"))
 }
 
 /// Runs the command. A model that cannot be opened does not keep the others from being shown.
@@ -162,7 +193,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             objects.push(object(&reader, &view)?);
             continue;
         }
-        if number > 0 && matches!(view, View::FirstScreen | View::Sections(_)) {
+        if number > 0 && matches!(view, View::FirstScreen | View::Sections(_) | View::Fit(_)) {
             writeln!(out)?;
         }
         show(&mut out, &reader, &view, many)?;
@@ -181,6 +212,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn show(out: &mut impl Write, reader: &Reader, view: &View, many: bool) -> anyhow::Result<()> {
     match view {
         View::FirstScreen => Ok(first_screen::write(out, reader, !many)?),
+        View::Fit(question) => fit::write(out, reader, question),
         View::Sections(sections) => Ok(text::write_model(out, reader, sections)?),
         View::Template => write_key(out, reader, keys::TOKENIZER_CHAT_TEMPLATE),
         View::Key(key) => write_key(out, reader, key),
@@ -201,6 +233,7 @@ fn object(reader: &Reader, view: &View) -> anyhow::Result<Json> {
     let mut object = json::model(reader, if let View::Sections(sections) = view { sections } else { &none });
     match view {
         View::Vocabulary(pattern) => object["vocabulary"] = vocab::json(reader.metadata(), pattern)?,
+        View::Fit(question) => object["fit"] = fit::json(reader, question)?,
         View::Values(pattern) => {
             let tensors = matching(reader, pattern)?;
             let one =

@@ -50,7 +50,17 @@ impl KvCache {
         self.pages.iter().flatten().map(|page| page.bytes()).sum()
     }
 
-    /// Bytes of the pages that `len` positions take, as far as a later query can see them.
+    /// Bytes of the pages that are held once `len` positions have been appended and those out of sight dropped.
+    pub(in crate::cpu) fn bytes_after(&self, len: usize) -> usize {
+        (len.div_ceil(POSITIONS) - self.first_seen(len).min(len.div_ceil(POSITIONS))) * Page::new(&self.spec).bytes()
+    }
+
+    /// The first page that a query at position `len` sees.
+    fn first_seen(&self, len: usize) -> usize {
+        self.spec.window.map_or(0, |window| (len + 1).saturating_sub(window) / POSITIONS)
+    }
+
+    /// Most bytes of pages on the way to `len` positions, as far as a later query can see them.
     pub(in crate::cpu) fn bytes_at(&self, len: usize) -> usize {
         // A window may begin and end in the middle of a page.
         let seen = self.spec.window.map_or(len, |window| len.min(window + 2 * POSITIONS));
@@ -83,9 +93,7 @@ impl KvCache {
 
     /// Drops the pages that no later query sees.
     pub(in crate::cpu) fn drop_unseen(&mut self) {
-        let Some(window) = self.spec.window else { return };
-        // The next query stands at `len` and sees `window` positions.
-        let first = (self.len + 1).saturating_sub(window) / POSITIONS;
+        let first = self.first_seen(self.len);
         for page in self.pages.iter_mut().take(first).rev() {
             if page.take().is_none() {
                 break;
@@ -99,7 +107,7 @@ impl KvCache {
         if len >= self.len {
             return true;
         }
-        let first = self.spec.window.map_or(0, |window| (len + 1).saturating_sub(window) / POSITIONS);
+        let first = self.first_seen(len);
         let pages = len.div_ceil(POSITIONS);
         if self.pages[first..pages.max(first)].iter().any(Option::is_none) {
             return false;

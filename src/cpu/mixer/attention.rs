@@ -3,8 +3,8 @@
 use super::super::batch::Batch;
 use super::super::linear::Projection;
 use super::super::rows::for_rows;
-use super::super::sequence::{LayerState, StateSpec};
-use super::super::{AttentionSpec, KvSpec, Linear, Norm, SequenceOptions, Weights};
+use super::super::sequence::LayerState;
+use super::super::{AttentionSpec, Linear, Norm, Weights};
 use crate::kernels::{Activations, Scratch, Store};
 use crate::network::{AttentionMixer, Error, ModelSpec, NormSpec, Tensors};
 
@@ -58,29 +58,9 @@ impl Attention {
         })
     }
 
-    pub(super) fn state(&self, options: SequenceOptions) -> StateSpec {
-        if self.reads_another() {
-            return StateSpec::None;
-        }
-        let spec = &self.spec;
-        StateSpec::Cache(KvSpec {
-            heads: spec.kv_heads,
-            k_dim: spec.k_dim,
-            v_dim: spec.v_dim,
-            ty: options.kv_type,
-            // The sequence is there as a whole when anything is seen of it.
-            window: spec.window.filter(|_| spec.causal),
-        })
-    }
-
     /// Whether a position sees only those up to itself.
     pub(super) fn is_causal(&self) -> bool {
         self.spec.causal
-    }
-
-    /// Whether it reads the cache of another layer.
-    pub(super) fn reads_another(&self) -> bool {
-        self.key_value.is_none()
     }
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {

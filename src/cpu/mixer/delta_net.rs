@@ -3,7 +3,7 @@
 use super::super::batch::Batch;
 use super::super::recurrence::softplus;
 use super::super::rows::for_rows;
-use super::super::sequence::{LayerState, StateSpec};
+use super::super::sequence::LayerState;
 use super::super::{CausalConv, Linear, Norm, RecurrenceInput, RecurrenceSpec, Weights, recurrence};
 use crate::kernels::{Activations, Store, vector};
 use crate::network::{Activation, DeltaNetMixer, Error, ModelSpec, NormKind, NormSpec};
@@ -52,14 +52,7 @@ impl DeltaNet {
         };
         let norm = NormSpec { kind: NormKind::Rms, ..model.norm };
         Ok(Self {
-            spec: RecurrenceSpec {
-                heads,
-                key_heads: spec.key_heads,
-                k_dim: spec.k_dim,
-                v_dim: spec.v_dim,
-                sharing: spec.sharing,
-                delta: true,
-            },
+            spec: spec.into(),
             query_key_value: Linear::load(w, &name("attn_qkv"), 2 * keys + values, cols)?,
             conv: CausalConv::load(w, &name("ssm_conv1d"), 2 * keys + values, spec.taps)?,
             control,
@@ -70,10 +63,6 @@ impl DeltaNet {
             output: Linear::load(w, &name("ssm_out"), cols, values)?,
             cols,
         })
-    }
-
-    pub(super) fn state(&self) -> StateSpec {
-        StateSpec::Recurrent { conv: self.conv.state_len(), state: self.spec.state_len() }
     }
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {

@@ -4,8 +4,8 @@
 
 use super::super::batch::Batch;
 use super::super::linear::Projection;
-use super::super::sequence::{LayerState, StateSpec};
-use super::super::{AttentionSpec, KvSpec, Linear, Norm, Run, SequenceOptions, Weights};
+use super::super::sequence::LayerState;
+use super::super::{AttentionSpec, Linear, Norm, Run, Weights};
 use crate::kernels::{Activations, Matrix, Store};
 use crate::network::{Error, LatentMixer, ModelSpec};
 
@@ -55,11 +55,6 @@ impl Latent {
             spec: spec.clone(),
             cols,
         })
-    }
-
-    pub(super) fn state(&self, options: SequenceOptions) -> StateSpec {
-        let (rank, rope) = (self.spec.kv_rank, self.spec.rope_dim);
-        StateSpec::Cache(KvSpec { heads: 1, k_dim: rank + rope, v_dim: rank, ty: options.kv_type, window: None })
     }
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {

@@ -3,10 +3,10 @@
 use super::super::batch::Batch;
 use super::super::recurrence::softplus;
 use super::super::rows::for_rows;
-use super::super::sequence::{LayerState, StateSpec};
+use super::super::sequence::LayerState;
 use super::super::{CausalConv, Linear, Norm, RecurrenceInput, RecurrenceSpec, Weights, recurrence};
 use crate::kernels::{Activations, Store};
-use crate::network::{Activation, Error, KeySharing, Mamba2Mixer, ModelSpec, NormKind, NormSpec};
+use crate::network::{Activation, Error, Mamba2Mixer, ModelSpec, NormKind, NormSpec};
 
 /// A Mamba 2 mixer with its weights.
 pub(in super::super) struct Mamba2 {
@@ -38,14 +38,7 @@ impl Mamba2 {
         let all = Linear::load(w, &name("in"), inner + mixed + spec.heads, cols)?;
         let norm = NormSpec { kind: NormKind::Rms, ..model.norm };
         Ok(Self {
-            spec: RecurrenceSpec {
-                heads: spec.heads,
-                key_heads: spec.groups,
-                k_dim: spec.k_dim,
-                v_dim: spec.v_dim,
-                sharing: KeySharing::Adjacent,
-                delta: false,
-            },
+            spec: spec.into(),
             gate: all.rows_of(0..inner),
             input: all.rows_of(inner..inner + mixed),
             step: all.rows_of(inner + mixed..inner + mixed + spec.heads),
@@ -57,10 +50,6 @@ impl Mamba2 {
             output: Linear::load(w, &name("out"), cols, inner)?,
             cols,
         })
-    }
-
-    pub(super) fn state(&self) -> StateSpec {
-        StateSpec::Recurrent { conv: self.conv.state_len(), state: self.spec.state_len() }
     }
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {

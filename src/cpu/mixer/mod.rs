@@ -6,9 +6,8 @@ mod latent;
 mod mamba2;
 mod short_conv;
 
+use super::Weights;
 use super::batch::Batch;
-use super::sequence::StateSpec;
-use super::{SequenceOptions, Weights};
 use crate::kernels::Store;
 use crate::network::{Error, Mixer, ModelSpec};
 
@@ -32,24 +31,9 @@ impl MixerWeights {
         })
     }
 
-    pub(super) fn state(&self, options: SequenceOptions) -> StateSpec {
-        match self {
-            Self::Attention(mixer) => mixer.state(options),
-            Self::Latent(mixer) => mixer.state(options),
-            Self::DeltaNet(mixer) => mixer.state(),
-            Self::Mamba2(mixer) => mixer.state(),
-            Self::ShortConv(mixer) => mixer.state(),
-        }
-    }
-
     /// Whether what leaves a position depends on none after it.
     pub(super) fn is_causal(&self) -> bool {
         !matches!(self, Self::Attention(mixer) if !mixer.is_causal())
-    }
-
-    /// Whether a sequence has to remember anything.
-    pub(super) fn remembers(&self) -> bool {
-        !matches!(self, Self::Attention(mixer) if mixer.reads_another())
     }
 
     /// From the batch's rows `x`, `[rows, embedding]`, sets or adds to `out`, `[leaving rows, embedding]`, and narrows

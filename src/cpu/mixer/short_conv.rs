@@ -2,7 +2,7 @@
 
 use super::super::batch::Batch;
 use super::super::rows::for_rows;
-use super::super::sequence::{LayerState, StateSpec};
+use super::super::sequence::LayerState;
 use super::super::{CausalConv, Linear, Weights};
 use crate::kernels::{Activations, Store};
 use crate::network::{Error, ModelSpec, ShortConvMixer};
@@ -30,10 +30,6 @@ impl ShortConv {
             output: Linear::load(w, &name("out_proj"), cols, cols)?,
             cols,
         })
-    }
-
-    pub(super) fn state(&self) -> StateSpec {
-        StateSpec::Recurrent { conv: self.conv.state_len(), state: 0 }
     }
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {

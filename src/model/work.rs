@@ -2,14 +2,16 @@
 
 #![allow(clippy::cast_precision_loss, reason = "sums of work, of which three digits are shown")]
 
+use std::collections::BTreeMap;
+
+use super::Model;
 use crate::TensorType;
 use crate::arch::{Hparams, keys};
 use crate::cpu::KvType;
 use crate::kernels::Limits;
-use crate::model::Model;
 
 /// Products and bytes of a model's tokens.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Work {
     /// Products of each token of a prompt.
     pub each: Products,
@@ -21,33 +23,34 @@ pub struct Work {
     pub cache_bytes: f64,
 }
 
-/// Products by what the CPU computes them with.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Products by the weights that they are computed with.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Products {
-    /// With quantized weights.
-    pub bytes: f64,
-    /// With weights in bf16.
-    pub bf16: f64,
-    /// With other weights.
-    pub floats: f64,
+    /// With the weights of each type.
+    pub weights: BTreeMap<TensorType, f64>,
     /// Of attention, for each position that is seen.
     pub attention: f64,
 }
 
+/// A tensor of a model, as far as work depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weight<'a> {
+    pub(super) name: &'a str,
+    pub(super) ty: TensorType,
+    pub(super) rows: u64,
+    pub(super) cols: u64,
+    pub(super) bytes: u64,
+}
+
 impl Products {
     fn add(&mut self, ty: TensorType, products: f64) {
-        *match ty {
-            TensorType::BF16 => &mut self.bf16,
-            ty if ty.is_quantized() => &mut self.bytes,
-            _ => &mut self.floats,
-        } += products;
+        *self.weights.entry(ty).or_default() += products;
     }
 
     /// The least seconds for `tokens` tokens that see `positions` in all.
     fn seconds(&self, tokens: f64, positions: f64, limits: &Limits) -> f64 {
-        tokens * self.bytes / limits.byte_products
-            + tokens * self.bf16 / limits.bf16_products
-            + (tokens * self.floats + positions * self.attention) / limits.float_products
+        let weights = self.weights.iter().map(|(&ty, products)| tokens * products / limits.products(ty));
+        weights.sum::<f64>() + positions * self.attention / limits.float_products
     }
 }
 
@@ -56,25 +59,35 @@ impl Work {
     /// token uses.
     #[must_use]
     pub fn of(model: &Model, kv_type: KvType) -> Self {
-        let h = model.hparams();
-        let last_memory = model.decoder().last_memory();
-        let mut work =
-            Self { each: Products::default(), last: Products::default(), weight_bytes: 0.0, cache_bytes: 0.0 };
+        let weights = model.tensors().iter().map(|(name, matrix)| Weight {
+            name,
+            ty: matrix.ty(),
+            rows: matrix.rows() as u64,
+            cols: matrix.cols() as u64,
+            bytes: matrix.bytes().len() as u64,
+        });
+        let weights: Vec<Weight<'_>> = weights.collect();
+        Self::with(model.hparams(), model.decoder().last_memory(), &weights, kv_type)
+    }
+
+    /// The work of the tokens of a model with these weights.
+    pub(super) fn with(h: &Hparams, last_memory: usize, weights: &[Weight<'_>], kv_type: KvType) -> Self {
+        let mut work = Self::default();
         let output = ["output.weight", "token_embd.weight"]
             .into_iter()
-            .find_map(|name| model.tensors().iter().find(|(found, _)| found == name));
-        if let Some((_, matrix)) = output {
-            work.weight_bytes += matrix.bytes().len() as f64;
-            work.last.add(matrix.ty(), (matrix.rows() * matrix.cols()) as f64);
+            .find_map(|name| weights.iter().find(|weight| weight.name == name));
+        if let Some(weight) = output {
+            work.weight_bytes += weight.bytes as f64;
+            work.last.add(weight.ty, (weight.rows * weight.cols) as f64);
         }
-        for (name, matrix) in model.tensors() {
-            let Some((block, part)) = block_and_part(name) else { continue };
-            let share = if name.contains("_exps.") { expert_share(h) } else { 1.0 };
-            work.weight_bytes += share * matrix.bytes().len() as f64;
-            if matrix.rows() > 1 {
+        for weight in weights {
+            let Some((block, part)) = block_and_part(weight.name) else { continue };
+            let share = used_share(weight.name, h);
+            work.weight_bytes += share * weight.bytes as f64;
+            if weight.rows > 1 {
                 let once = block > last_memory || block == last_memory && !feeds_memory(part);
                 let products = if once { &mut work.last } else { &mut work.each };
-                products.add(matrix.ty(), share * (matrix.rows() * matrix.cols()) as f64);
+                products.add(weight.ty, share * (weight.rows * weight.cols) as f64);
             }
         }
         let number_bytes = match kv_type {
@@ -125,8 +138,11 @@ fn feeds_memory(part: &str) -> bool {
     input && !part.contains("out")
 }
 
-/// The share of experts that a token uses.
-fn expert_share(h: &Hparams) -> f64 {
+/// The share of a tensor that a token meets: of experts, those that it uses.
+pub(super) fn used_share(name: &str, h: &Hparams) -> f64 {
+    if !name.contains("_exps.") {
+        return 1.0;
+    }
     let count = |key| h.count_or(key, 0).unwrap_or(0);
     let (all, used) = (count(keys::EXPERT_COUNT), count(keys::EXPERT_USED_COUNT));
     if all == 0 { 1.0 } else { used as f64 / all as f64 }

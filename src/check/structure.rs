@@ -1,0 +1,72 @@
+//! The file itself: what the reader refuses, and what it lets pass though others may not.
+
+use super::Findings;
+use crate::files::FileError;
+use crate::gguf::{Error, Problem, Reader, Warning};
+use crate::printable::printable;
+
+/// Bytes of a tensor's name for which llama.cpp has room, its end included.
+const GGML_MAX_NAME: usize = 64;
+
+/// A file that cannot be opened as a model.
+pub(super) fn refused(error: &Error, findings: &mut Findings) {
+    let id = match error {
+        Error::File(FileError::Open { .. }) => "file.open",
+        Error::File(_) => "file.read",
+        Error::Format(format) => problem_id(&format.problem),
+        Error::Shard { .. } => "structure.shard",
+        _ => "file.read",
+    };
+    findings.error(id, error.to_string());
+}
+
+fn problem_id(problem: &Problem) -> &'static str {
+    match problem {
+        Problem::Truncated { .. } => "structure.truncated",
+        Problem::PastEnd { .. } => "structure.bounds",
+        Problem::Magic { .. } => "structure.magic",
+        Problem::BigEndian => "structure.endian",
+        Problem::VersionOne | Problem::Version(_) => "structure.version",
+        Problem::Count { .. } | Problem::TooMany { .. } => "structure.count",
+        Problem::EmptyName | Problem::NotUtf8 | Problem::ZeroInName => "structure.name",
+        Problem::Duplicate => "structure.duplicate",
+        Problem::Alignment(_) | Problem::AlignmentType(_) | Problem::Unaligned { .. } => "structure.alignment",
+        Problem::Dimensions(_) | Problem::Shape(_) | Problem::Row { .. } => "structure.shape",
+        Problem::TensorType(_) => "structure.tensor-type",
+        Problem::Overlap(_) => "structure.overlap",
+        Problem::ValueType(_) | Problem::TooDeep | Problem::Bool(_) | Problem::TooLong { .. } => "structure.value",
+        Problem::HeaderTooLarge | Problem::Memory(_) => "structure.size",
+    }
+}
+
+/// Looks at an opened file.
+pub(super) fn check(reader: &Reader, findings: &mut Findings) {
+    for warning in reader.warnings() {
+        let id = match warning {
+            Warning::NotUtf8 { .. } => "structure.utf8",
+            Warning::NoElements { .. } => "structure.empty-tensor",
+            Warning::Gaps { .. } => "structure.gap",
+            Warning::TrailingBytes { .. } => "structure.trailing",
+        };
+        findings.warning(id, warning.to_string());
+    }
+    for tensor in reader.unknown_tensors() {
+        let (name, id) = (printable(&tensor.name).limit(80), tensor.type_id);
+        findings.error("structure.tensor-type", format!("tensor {name}: type {id} is not known"));
+    }
+    let long = reader.tensors().iter().find(|tensor| tensor.name.len() >= GGML_MAX_NAME);
+    if let Some(tensor) = long {
+        let (name, bytes) = (printable(&tensor.name).limit(80), tensor.name.len());
+        let text = format!("tensor {name}: a name of {bytes} bytes, for which llama.cpp has no room ({GGML_MAX_NAME})");
+        findings.warning("structure.long-name", text);
+    }
+    // llama.cpp wants data in the order of the header, without room between.
+    let in_order =
+        |pair: &[&crate::gguf::TensorInfo]| pair[0].shard() != pair[1].shard() || pair[0].offset() <= pair[1].offset();
+    let tensors: Vec<_> = reader.tensors().iter().collect();
+    if let Some(pair) = tensors.windows(2).find(|pair| !in_order(pair)) {
+        let names = [pair[0], pair[1]].map(|tensor| printable(&tensor.name).limit(80).to_string());
+        let text = format!("tensor {}: its data lie before those of {}, which llama.cpp refuses", names[1], names[0]);
+        findings.warning("structure.order", text);
+    }
+}

@@ -1,0 +1,180 @@
+//! Whether a model fits into this machine's memory, and how fast it would run: told from its header and from a short
+//! measurement of the machine, before a weight is read. Used by `gguf inspect --fit` and the first screen.
+
+mod speed;
+
+pub use speed::Machine;
+
+use super::NotUsable;
+use crate::cpu::{KvType, SequenceOptions};
+use crate::formats;
+use crate::gguf::Reader;
+use crate::model::Outline;
+use crate::network::{FeedForward, LayerSpec, Mixer};
+
+/// Tokens of a forward pass, as sessions split prompts.
+const BATCH: usize = 512;
+/// Bytes of the program without a model: code, stacks, tables.
+const PROGRAM: u64 = 12 << 20;
+/// Bytes of tables that a token of the vocabulary takes in the tokenizer: its text, and where it is found.
+const TOKEN: u64 = 200;
+/// Bytes that a thread decodes weights into.
+const THREAD: u64 = 1 << 20;
+/// What is to be left of the available memory for everything else, as a divisor.
+const SPARE: u64 = 10;
+
+/// What a model would need here.
+pub struct Fit {
+    outline: Outline,
+}
+
+/// Bytes that a model takes with a context that is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Tensors that are run: in the mapped file, or copied.
+    pub weights: u64,
+    /// Keys, values and recurrent states of one sequence.
+    pub cache: u64,
+    /// Intermediate results of a forward pass.
+    pub buffers: u64,
+    /// The program and the tokenizer.
+    pub program: u64,
+}
+
+impl Needs {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        [self.weights, self.cache, self.buffers, self.program].into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// Whether they fit into `available` bytes.
+    #[must_use]
+    pub fn verdict(&self, available: u64) -> Verdict {
+        match self.total() {
+            total if total <= available - available / SPARE => Verdict::Fits,
+            total if total <= available => Verdict::Tight,
+            _ => Verdict::DoesNotFit,
+        }
+    }
+}
+
+/// Whether a model fits into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Fits,
+    /// It does, and less than a tenth of what is available is left.
+    Tight,
+    /// It does not: weights would be read from the disk again and again, or memory runs out.
+    DoesNotFit,
+}
+
+impl Verdict {
+    /// `fits`, `tight` or `won't fit`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fits => "fits",
+            Self::Tight => "tight",
+            Self::DoesNotFit => "won't fit",
+        }
+    }
+}
+
+impl Fit {
+    /// Reads the header of a model.
+    ///
+    /// # Errors
+    /// When the model cannot be run here.
+    pub fn of(reader: &Reader) -> Result<Self, NotUsable> {
+        if let Some(tensor) = reader.unknown_tensors().first() {
+            return Err(NotUsable::UnknownType { name: tensor.name.clone(), type_id: tensor.type_id });
+        }
+        let outline = Outline::of(reader)?;
+        if let Some(tensor) = outline.tensors().find(|tensor| formats::codec(tensor.ty).is_none()) {
+            return Err(NotUsable::Type(tensor.ty.name()));
+        }
+        Ok(Self { outline })
+    }
+
+    /// Positions that the model was trained on.
+    #[must_use]
+    pub fn context_length(&self) -> usize {
+        self.outline.hparams().context_length
+    }
+
+    /// What a session of one sequence takes with `context` tokens, on so many threads.
+    #[must_use]
+    pub fn needs(&self, context: usize, kv_type: KvType, threads: usize) -> Needs {
+        let sequence = self.outline.sequence(SequenceOptions { kv_type, context_length: context });
+        let cache = sequence.bytes_after(context);
+        // What a batch adds before it is out of sight.
+        let passing = sequence.bytes_at(context).saturating_sub(cache);
+        Needs {
+            weights: self.outline.weight_bytes(),
+            cache: cache as u64,
+            buffers: passing as u64 + self.buffers(context.min(BATCH), threads),
+            program: PROGRAM + self.outline.spec().vocab_size as u64 * TOKEN,
+        }
+    }
+
+    /// Bytes of a forward pass of so many rows: the residual stream, what a part reads and writes, the widest mixer and
+    /// the widest feed-forward part, each as floats and once more quantized, and the logits of a row.
+    fn buffers(&self, rows: usize, threads: usize) -> u64 {
+        let spec = self.outline.spec();
+        let cols = spec.embedding_length;
+        let lengths = &self.outline.hparams().feed_forward_length;
+        let widest = |of: &dyn Fn(usize, &LayerSpec) -> usize| {
+            spec.layers.iter().enumerate().map(|(i, layer)| of(i, layer)).max().unwrap_or(0)
+        };
+        let mixer = widest(&|_, layer| mixer_width(layer, cols));
+        let feed_forward = widest(&|i, layer| match &layer.feed_forward {
+            FeedForward::None => 0,
+            FeedForward::Dense(_) => 2 * lengths.get(i).copied().unwrap_or(0),
+            FeedForward::Experts(experts) => self.experts_width(experts.used, cols),
+            FeedForward::DenseAndExperts(_, experts) => {
+                2 * lengths.get(i).copied().unwrap_or(0) + self.experts_width(experts.used, cols)
+            }
+        });
+        let inputs = spec.layer_inputs.map_or(0, |inputs| inputs.length * spec.layers.len());
+        let elements = rows.saturating_mul(4 * cols + mixer + feed_forward + inputs);
+        // Floats of four bytes, and about one byte more where they are quantized for a product.
+        5 * elements as u64 + 8 * spec.vocab_size as u64 + threads as u64 * THREAD
+    }
+
+    /// Elements that the experts of a token take.
+    fn experts_width(&self, used: usize, cols: usize) -> usize {
+        let h = self.outline.hparams();
+        let length = h.count_or(crate::arch::keys::EXPERT_FEED_FORWARD_LENGTH, 0).unwrap_or(0);
+        used.saturating_mul(2 * length + cols)
+    }
+}
+
+/// Elements that a mixer takes for a position: queries, keys, values, and what it makes of them.
+fn mixer_width(layer: &LayerSpec, cols: usize) -> usize {
+    match &layer.mixer {
+        Mixer::Attention(m) => {
+            let gate = if m.output_gate { m.heads * m.v_dim } else { 0 };
+            m.heads * (m.k_dim + m.v_dim) + m.kv_heads * (m.k_dim + m.v_dim) + gate
+        }
+        Mixer::Latent(m) => m.heads * (m.kv_rank + m.rope_dim + m.kv_rank + m.plain_dim + m.v_dim),
+        Mixer::DeltaNet(m) => 2 * (2 * m.key_heads * m.k_dim + m.heads * m.v_dim) + 2 * m.heads * m.v_dim,
+        Mixer::Mamba2(m) => 2 * (2 * m.groups * m.k_dim + m.heads * m.v_dim) + 2 * m.heads * m.v_dim,
+        Mixer::ShortConv(_) => 3 * cols,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Needs, Verdict};
+
+    #[test]
+    fn verdicts_leave_a_tenth_for_others() {
+        let needs = Needs { weights: 70, cache: 10, buffers: 5, program: 5 };
+        assert_eq!(needs.total(), 90);
+        let verdicts = [1000, 100, 99, 90, 89, 0].map(|available| needs.verdict(available));
+        use Verdict::{DoesNotFit, Fits, Tight};
+        assert_eq!(verdicts, [Fits, Fits, Tight, Tight, DoesNotFit, DoesNotFit]);
+    }
+}
