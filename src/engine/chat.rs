@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::prompter::{Prompter, prompt_options};
 use super::thinking::{Part, ThinkingSplitter, ThinkingStyle};
 use super::{
-    Answer, ChatTemplate, Error, GenerationOptions, Message, Progress, Rendered, Sampler, SamplerOptions, Session,
-    SessionOptions,
+    Answer, ChatTemplate, Constraint, Error, GenerationOptions, Grammar, Message, Progress, Rendered, Sampler, SamplerOptions, Session,
+    SessionOptions, TokenTrie,
 };
 use crate::kernels::Pool;
 use crate::model::Model;
@@ -54,6 +54,8 @@ pub struct ChatOptions {
     pub when_full: WhenFull,
     /// Control tokens that messages spell out are control tokens.
     pub special: bool,
+    /// What answers have to be.
+    pub grammar: Option<Grammar>,
 }
 
 /// What a user should know, each thing once.
@@ -144,13 +146,16 @@ pub struct Chat {
     summary: Option<String>,
     told: Vec<Note>,
     pending: Vec<Note>,
+    /// The tokens for constraints, and the last one with what it was made from.
+    trie: Option<TokenTrie>,
+    constraint: Option<(Grammar, Constraint)>,
 }
 
 impl Chat {
     /// A chat without messages.
     ///
     /// # Errors
-    /// When the template is no valid Jinja.
+    /// When the template is no valid Jinja, or the grammar is not valid.
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: ChatOptions) -> Result<Self, Error> {
         let metadata = model.metadata();
         let prompter = Prompter::new(metadata, options.template.as_deref(), &options.variables)?;
@@ -164,7 +169,10 @@ impl Chat {
             summary: None,
             told: Vec::new(),
             pending: Vec::new(),
+            trie: None,
+            constraint: None,
         };
+        chat.constraint()?;
         if !chat.prompter.has_template {
             chat.note(Note::NoTemplate);
         }
@@ -293,6 +301,23 @@ impl Chat {
         Ok(answer)
     }
 
+    /// The constraint that the settings ask for.
+    fn constraint(&mut self) -> Result<Option<Constraint>, Error> {
+        let Some(grammar) = &self.options.grammar else { return Ok(None) };
+        if let Some((made_from, constraint)) = &self.constraint
+            && made_from == grammar
+        {
+            return Ok(Some(constraint.clone()));
+        }
+        let trie = match self.trie.take() {
+            Some(trie) => trie,
+            None => TokenTrie::new(self.session.model().tokenizer())?,
+        };
+        let constraint = self.trie.insert(trie).compile(grammar)?;
+        self.constraint = Some((grammar.clone(), constraint.clone()));
+        Ok(Some(constraint))
+    }
+
     fn answer(
         &mut self,
         prompt: &Prompt,
@@ -301,11 +326,14 @@ impl Chat {
         let tokenizer = self.session.model().clone();
         let tokenizer = tokenizer.tokenizer();
         let style = self.prompter.thinking;
-        let mut splitter = style.map(|style| ThinkingSplitter::new(style, style.begins_inside(&prompt.text)));
+        let inside = style.is_some_and(|style| style.begins_inside(&prompt.text));
+        let mut splitter = style.map(|style| ThinkingSplitter::new(style, inside));
+        let constraint = self.constraint()?;
         let options = GenerationOptions {
             max_tokens: self.options.max_tokens,
             stop: self.options.stop.clone(),
             shown: style.map(|style| style.control_tokens(tokenizer)).unwrap_or_default(),
+            constraint: constraint.map(|constraint| constraint.after_thinking(style, inside)),
             ..GenerationOptions::default()
         };
         let close = match style {

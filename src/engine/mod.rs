@@ -2,6 +2,7 @@
 
 mod batcher;
 mod chat;
+mod constraint;
 mod embedding;
 mod error;
 mod generation;
@@ -16,6 +17,7 @@ mod updates;
 
 pub use batcher::{Batcher, BatcherOptions, BatcherStatus, Request, SlotStatus};
 pub use chat::{Chat, ChatEvent, ChatOptions, Note, WhenFull};
+pub use constraint::{Constraint, Grammar, TokenTrie};
 pub use embedding::{Embedder, EmbeddingOptions, to_unit_length};
 pub use error::Error;
 pub use generation::{Answer, Event, Generation, GenerationOptions, Progress, Stop};

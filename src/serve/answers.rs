@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::constraint;
 use super::failure::Failure;
 use super::models::ServedModel;
 use super::settings::Settings;
@@ -81,15 +83,18 @@ pub(super) struct Answers {
 
 impl Answers {
     /// Asks the model.
-    pub(super) fn ask(model: &ServedModel, question: Question) -> Result<Self, Failure> {
+    pub(super) async fn ask(model: &Arc<ServedModel>, question: Question) -> Result<Self, Failure> {
         let style = model.prompter.thinking.filter(|_| question.thinking.is_some());
         let settings = question.settings;
+        let constraint = constraint::compile(model, settings.wanted).await?;
+        let inside = question.thinking == Some(true);
         let tokenizer = model.batcher().model().tokenizer();
         let generation = GenerationOptions {
             max_tokens: settings.max_tokens,
             ignore_end: settings.ignore_end,
             stop: settings.stop,
             shown: style.map(|style| style.control_tokens(tokenizer)).unwrap_or_default(),
+            constraint: constraint.map(|constraint| constraint.after_thinking(style, inside)),
             ..GenerationOptions::default()
         };
         let mut choices = Vec::new();
@@ -107,7 +112,7 @@ impl Answers {
                 };
                 choices.push(Choice {
                     updates: model.batcher().submit(request)?,
-                    splitter: style.map(|style| ThinkingSplitter::new(style, question.thinking == Some(true))),
+                    splitter: style.map(|style| ThinkingSplitter::new(style, inside)),
                     thinking_tokens: 0,
                     held: Vec::new(),
                     ready: VecDeque::new(),

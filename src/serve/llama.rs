@@ -147,7 +147,7 @@ async fn answer(
     shown_settings.insert("n_probs".to_owned(), logprobs.unwrap_or(0).into());
     let settings_shown = Json::Object(shown_settings);
     let with_probabilities = logprobs.is_some();
-    let answers = Answers::ask(&model, Question { prompts, choices, thinking: None, logprobs, settings })?;
+    let answers = Answers::ask(&model, Question { prompts, choices, thinking: None, logprobs, settings }).await?;
     let frame = Frame {
         model,
         settings: settings_shown,

@@ -8,6 +8,7 @@ mod anthropic;
 mod blocking;
 mod call;
 mod completions;
+mod constraint;
 mod embeddings;
 mod failure;
 mod fields;

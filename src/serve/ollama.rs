@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::answers::{Answers, Ending, News, Question, Tokens};
 use super::blocking::blocking;
 use super::call::Call;
+use super::constraint;
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
 use super::keep_alive::KeepAlive;
@@ -238,7 +239,6 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
     for (name, what) in [
         ("tools", "tools are not called yet"),
         ("images", "only text"),
-        ("format", "answers are not bound to grammars"),
     ] {
         if fields.get(name).is_some_and(|value| !is_empty(value)) {
             return Err(Failure::unsupported(name, what));
@@ -356,7 +356,8 @@ async fn answer(
     let began = Instant::now();
     let none = Map::new();
     let options = fields.object("options")?.unwrap_or(Fields(&none));
-    let settings = Settings::read(options, &model, call.salt, &["num_predict"])?;
+    let mut settings = Settings::read(options, &model, call.salt, &["num_predict"])?;
+    settings.wanted = constraint::format(fields)?;
     let top = fields.count("top_logprobs", 0, 20)?;
     let logprobs = fields.flag("logprobs")?.then_some(top.unwrap_or(0));
     let stream = fields.flag_or("stream", true)?;
@@ -364,7 +365,7 @@ async fn answer(
     let context = (kind == Kind::Generate && !raw).then(|| prompt.tokens.clone());
     let thinking = (!raw).then_some(prompt.thinks);
     let question = Question { prompts: vec![prompt.tokens], choices: 1, thinking, logprobs, settings };
-    let answers = Answers::ask(&model, question)?;
+    let answers = Answers::ask(&model, question).await?;
     let frame = Frame { model, kind, context, logprobs: logprobs.is_some(), began };
     if stream {
         return Ok(Reply::stream(Form::Lines, |sink| stream_answer(sink, frame, answers)));

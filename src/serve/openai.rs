@@ -200,7 +200,7 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
         logprobs,
         settings,
     };
-    let answers = Answers::ask(&model, question)?;
+    let answers = Answers::ask(&model, question).await?;
     if stream {
         let head = Head::new("chatcmpl", "chat.completion.chunk", &model);
         return Ok(Reply::stream(Form::Events, |sink| chat_stream(sink, head, model, answers, wants)));

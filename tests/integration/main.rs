@@ -25,6 +25,9 @@ mod faults;
 // Codecs against what llama-quantize writes.
 mod circles;
 mod codecs;
+// Answers that have to be something.
+#[cfg(feature = "constrain")]
+mod constraints;
 // Conversions of checkpoints.
 mod convert;
 // Tiny checkpoints, made here.

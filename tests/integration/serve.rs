@@ -183,9 +183,7 @@ fn what_is_wrong_is_told_with_its_field() {
     }
     for (name, value) in [
         ("tools", json!([{ "type": "function", "function": { "name": "f" } }])),
-        ("response_format", json!({ "type": "json_object" })),
         ("modalities", json!(["audio"])),
-        ("grammar", json!("root ::= \"a\"")),
     ] {
         assert_eq!(field(name, value), (400, name.to_owned(), json!("unsupported_parameter")));
     }
@@ -205,6 +203,59 @@ fn what_is_wrong_is_told_with_its_field() {
     assert_eq!(served.get("/health").json(), json!({ "status": "ok" }));
     assert_eq!(served.get("/v1/models").json()["data"][0]["meta"]["n_ctx"], 64);
     assert_eq!(served.get("/v1/models/storyteller").json()["id"], "storyteller");
+}
+
+#[cfg(feature = "constrain")]
+#[test]
+fn answers_are_what_a_request_says_they_have_to_be() {
+    let served = Served::start("");
+    let schema = json!({
+        "type": "object", "properties": { "a": { "type": "integer", "minimum": 0, "maximum": 99 }, "b": { "enum": ["x", "y"] } },
+        "required": ["a", "b"], "additionalProperties": false,
+    });
+    let holds = |text: &str| {
+        let value: Json = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let fields = value.as_object().expect("an object");
+        assert!(fields.len() == 2 && fields["a"].as_u64().is_some_and(|a| a < 100), "{text}");
+        assert!(fields["b"] == "x" || fields["b"] == "y", "{text}");
+    };
+    let body = |fields: Json| with(with(chat("Hi"), &json!({ "max_tokens": 100, "temperature": 1 })), &fields);
+    let strict = json!({ "type": "json_schema", "json_schema": { "name": "ab", "strict": true, "schema": schema } });
+    for seed in 0..5 {
+        let fields = json!({ "response_format": strict, "n": 2, "seed": seed });
+        let answer = served.ask("/v1/chat/completions", &body(fields));
+        for choice in answer["choices"].as_array().expect("choices") {
+            holds(choice["message"]["content"].as_str().expect("text"));
+            assert_eq!(choice["finish_reason"], "stop");
+        }
+    }
+    let streamed = served.post("/v1/chat/completions", &body(json!({ "json_schema": schema, "stream": true })));
+    let deltas = streamed.events().0;
+    let text: String = deltas.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
+    holds(&text);
+    let ask = json!({ "prompt": "Once", "n_predict": 100, "json_schema": schema });
+    holds(served.ask("/completion", &ask)["content"].as_str().expect("text"));
+    let ask = json!({ "prompt": "Once", "grammar": "root ::= [0-9]{3} \"!\"" });
+    let text = served.ask("/completion", &ask)["content"].as_str().expect("text").to_owned();
+    assert!(text.len() == 4 && text.ends_with('!'), "{text}");
+    let messages = json!([{ "role": "user", "content": "Hi" }]);
+    let ask = json!({ "model": "tiny", "messages": messages, "stream": false, "format": schema });
+    holds(served.ask("/api/chat", &ask)["message"]["content"].as_str().expect("text"));
+    let ask = json!({ "model": "tiny", "prompt": "Hi", "stream": false, "format": "json", "options": { "num_predict": 20 } });
+    assert!(served.ask("/api/generate", &ask)["response"].as_str().is_some_and(|text| text.starts_with('{')));
+    // What is not valid says where.
+    for (fields, param, expected) in [
+        (json!({ "grammar": "root ::= a" }), "grammar", "line 1, column 10: no rule is called a"),
+        (json!({ "json_schema": { "type": "array", "uniqueItems": true } }), "json_schema", "uniqueItems"),
+        (json!({ "response_format": { "type": "json_schema" } }), "response_format.json_schema.schema", "is needed"),
+        (json!({ "response_format": { "type": "xml" } }), "response_format.type", "must be text"),
+    ] {
+        let answer = served.post("/v1/chat/completions", &body(fields));
+        let error = &answer.json()["error"];
+        assert_eq!((answer.status, &error["param"]), (400, &json!(param)), "{error}");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(expected)), "{error}");
+    }
+    assert_eq!(served.get("/health").status, 200);
 }
 
 #[test]

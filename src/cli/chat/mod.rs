@@ -3,6 +3,7 @@
 mod commands;
 mod editor;
 mod foreign;
+mod format;
 mod sampling;
 mod screen;
 
@@ -26,6 +27,7 @@ use crate::model_args::{self, RunArgs, short_name};
 use commands::{Next, Talk};
 use editor::Messages;
 pub(crate) use foreign::foreign_option;
+use format::FormatArgs;
 pub(crate) use sampling::SamplingArgs;
 use screen::{Screen, remark, tell};
 
@@ -41,6 +43,7 @@ Examples:
   gguf chat model.gguf \"Why is the sky blue?\"
   gguf chat model.gguf --system \"Answer in one sentence.\"
   gguf chat model.gguf -p \"Why is the sky blue?\" --temperature 0
+  gguf chat model.gguf \"How many legs has a cat?\" --json-schema '{\"type\":\"integer\"}'
   cat letter.txt | gguf chat model.gguf -p \"Summarize:\"")]
 pub(crate) struct Args {
     /// GGUF file (default: the embedded model)
@@ -89,6 +92,8 @@ pub(crate) struct Args {
     /// Control tokens that messages spell out are control tokens
     #[arg(long)]
     special: bool,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     run: RunArgs,
     /// Show tokens and speed after each answer
@@ -174,6 +179,7 @@ fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<Talk> {
         stop: args.stop.clone(),
         when_full: args.when_full,
         special: args.special,
+        grammar: args.format.grammar()?,
     };
     let chat = Chat::new(model, args.run.pool()?, options)?;
     let name = short_name(args.model.as_ref());
@@ -339,6 +345,7 @@ pub(crate) fn with(path: &Path, run: &RunArgs, prompt: Option<&str>) -> anyhow::
         chat_template: None,
         chat_template_kwargs: None,
         special: false,
+        format: FormatArgs::default(),
         sampling: SamplingArgs::default(),
         run: run.clone(),
         verbose: true,
