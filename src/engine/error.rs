@@ -81,4 +81,12 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A tool whose definition is not valid.
+    #[error("tools[{tool}].{message}")]
+    Tool {
+        /// Which of them, from 0.
+        tool: usize,
+        /// What is wrong.
+        message: String,
+    },
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use super::blocking::blocking;
 use super::failure::Failure;
 use super::fields::Fields;
 use super::models::ServedModel;
-use super::blocking::blocking;
-use crate::engine::{Constraint, Grammar, TokenTrie};
+use crate::engine::{Constraint, Error, Grammar, TokenTrie, Tools};
 
 /// A rule for answers, and the field that asks for it.
 pub(super) struct Wanted {
@@ -72,19 +72,39 @@ pub(super) fn format(fields: Fields<'_>) -> Result<Option<Wanted>, Failure> {
     Ok(Some(Wanted { field: "format", grammar }))
 }
 
-/// Makes the rule ready for a model. That may take a while.
-pub(super) async fn compile(model: &Arc<ServedModel>, wanted: Option<Wanted>) -> Result<Option<Constraint>, Failure> {
-    let Some(Wanted { field, grammar }) = wanted else { return Ok(None) };
+/// Makes the rule for an answer, or for the calls of tools in it, ready for a model. That may take a while.
+pub(super) async fn compile(
+    model: &Arc<ServedModel>,
+    wanted: Option<Wanted>,
+    tools: Option<Arc<Tools>>,
+) -> Result<Option<Constraint>, Failure> {
     let model = model.clone();
-    blocking(move || {
-        let compiled = trie(&model).and_then(|trie| trie.compile(&grammar));
-        compiled.map(Some).map_err(|error| Failure::field(field, format!("cannot be kept to: {error}")))
-    })
-    .await
+    let failed = |field: &str, error: Error| Failure::field(field, format!("cannot be kept to: {error}"));
+    match (wanted, tools) {
+        (None, None) => Ok(None),
+        (Some(Wanted { field, .. }), Some(_)) => {
+            Err(Failure::unsupported(field, "with tools that may be called (tool_choice none)"))
+        }
+        (Some(Wanted { field, grammar }), None) => {
+            let work =
+                move || trie(&model).and_then(|trie| trie.compile(&grammar)).map_err(|error| failed(field, error));
+            blocking(work).await.map(Some)
+        }
+        // Without constraints, calls are whatever the model makes of them.
+        (None, Some(_)) if cfg!(not(feature = "constrain")) => Ok(None),
+        (None, Some(tools)) => {
+            let work = move || {
+                let tokenizer = model.batcher().model().tokenizer();
+                let compiled = trie(&model).and_then(|trie| trie.calls(model.prompter.tool_syntax, &tools, tokenizer));
+                compiled.map_err(|error| failed("tools", error))
+            };
+            blocking(work).await
+        }
+    }
 }
 
 /// The model's tokens, which are looked through once.
-fn trie(model: &ServedModel) -> Result<Arc<TokenTrie>, crate::engine::Error> {
+fn trie(model: &ServedModel) -> Result<Arc<TokenTrie>, Error> {
     if let Some(trie) = model.trie.get() {
         return Ok(trie.clone());
     }
@@ -115,7 +135,10 @@ mod tests {
         assert_eq!(read(&json!({ "json_schema": schema })), of_schema());
         assert_eq!(read(&json!({ "grammar": "root ::= x" })), Ok(Some(Grammar::Gbnf("root ::= x".to_owned()))));
         for (body, expected) in [
-            (json!({ "response_format": { "type": "xml" } }), "response_format.type must be text, json_object or json_schema"),
+            (
+                json!({ "response_format": { "type": "xml" } }),
+                "response_format.type must be text, json_object or json_schema",
+            ),
             (
                 json!({ "response_format": { "type": "json_schema", "json_schema": {} } }),
                 "response_format.json_schema.schema is needed",

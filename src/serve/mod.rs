@@ -28,6 +28,7 @@ mod responses;
 mod router;
 mod settings;
 mod stored;
+mod tools;
 mod vectors;
 
 use std::convert::Infallible;

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
@@ -9,7 +10,7 @@ use super::constraint::{self, Wanted};
 use super::failure::Failure;
 use super::fields::Fields;
 use super::models::ServedModel;
-use crate::engine::{SETTINGS, SamplerOptions, Setting};
+use crate::engine::{SETTINGS, SamplerOptions, Setting, Tools};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 
 /// Tokens that an answer may have, at most, as a number of a request.
@@ -29,6 +30,8 @@ pub(super) struct Settings {
     pub(super) no_cache: bool,
     /// What answers have to be.
     pub(super) wanted: Option<Wanted>,
+    /// What may be called; none unless a chat's request says so.
+    pub(super) tools: Option<Arc<Tools>>,
 }
 
 impl Settings {
@@ -52,6 +55,7 @@ impl Settings {
             salt: salted(salt, fields.text("cache_salt")?),
             no_cache: fields.get("cache_prompt") == Some(&Json::Bool(false)),
             wanted: constraint::wanted(fields)?,
+            tools: None,
         })
     }
 }

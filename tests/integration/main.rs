@@ -107,5 +107,7 @@ mod settings;
 mod storyteller;
 // Checkpoints as other versions hold them.
 mod variants;
+// Tools, and calls of them.
+mod tools;
 // The published vocabularies.
 mod vocabularies;

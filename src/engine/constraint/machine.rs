@@ -5,18 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory, regex_to_lark};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use crate::engine::Error;
+use crate::engine::schema::spaced;
 use crate::tokenizer::{TokenKind, Tokenizer};
 
 /// Bytes of a token that may be allowed, at most.
 const LONGEST_TOKEN: usize = 250;
 /// Items that one step of a grammar makes, at most: about 25 ms.
 const STEP_ITEMS: usize = 500_000;
-/// White space within JSON: a space, or a new line and its indentation. More than that is never needed, and models that are not
-/// sure would write it for ever.
-const WHITE_SPACE: &str = r"\x20|\r?\n[\x20\x09]{0,40}";
 /// Longest message of an error.
 const MESSAGE: usize = 400;
 
@@ -84,19 +82,17 @@ impl Machine {
     }
 
     pub(super) fn json_schema(&self, schema: &Json) -> Result<Compiled, Error> {
-        let mut schema = match schema {
+        let schema = match schema {
             Json::Object(map) => map.clone(),
             Json::Bool(true) => serde_json::Map::new(),
             _ => return Err(failed("a JSON schema must be an object")),
         };
-        schema.insert("x-guidance".to_owned(), json!({ "whitespace_pattern": WHITE_SPACE }));
-        self.compile(TopLevelGrammar::from_json_schema(schema.into()))
+        self.compile(TopLevelGrammar::from_json_schema(spaced(schema)))
     }
 
     fn compile(&self, grammar: TopLevelGrammar) -> Result<Compiled, Error> {
-        let parser = llguidance::panic_utils::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.factory.create_parser(grammar)
-        }));
+        let parser =
+            llguidance::panic_utils::catch_unwind(std::panic::AssertUnwindSafe(|| self.factory.create_parser(grammar)));
         let matcher = Matcher::new(parser);
         match matcher.get_error() {
             Some(error) => Err(failed(error)),
@@ -155,10 +151,7 @@ impl State {
             }
         }
         let word = words.next().unwrap_or(0);
-        rest.iter_mut()
-            .enumerate()
-            .filter(|(i, _)| word >> i & 1 == 0)
-            .for_each(|(_, logit)| *logit = f32::NAN);
+        rest.iter_mut().enumerate().filter(|(i, _)| word >> i & 1 == 0).for_each(|(_, logit)| *logit = f32::NAN);
         for (token, logit) in kept {
             logits[token as usize] = logit;
         }
@@ -173,6 +166,12 @@ impl State {
     /// Goes on by a token that is allowed.
     pub(super) fn accept(&mut self, token: u32) -> Result<(), Error> {
         self.0.consume_token(token).map_err(failed)
+    }
+
+    /// Goes on by a text, as far as it is allowed. Returns whether it was, as a whole.
+    pub(super) fn accept_text(&mut self, text: &[u8]) -> Result<bool, Error> {
+        let tokens = self.0.tok_env().map_err(failed)?.tokenize_bytes(text);
+        Ok(self.0.try_consume_tokens(&tokens).map_err(failed)? == tokens.len())
     }
 
     /// Whether the rule allows nothing more.

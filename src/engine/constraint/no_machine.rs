@@ -60,6 +60,10 @@ impl State {
         match *self {}
     }
 
+    pub(super) fn accept_text(&mut self, _: &[u8]) -> Result<bool, Error> {
+        match *self {}
+    }
+
     pub(super) fn is_over(&self) -> bool {
         match *self {}
     }

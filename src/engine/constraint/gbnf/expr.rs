@@ -24,7 +24,10 @@ pub(super) enum Kind {
     /// One of these characters.
     Chars(Chars),
     /// A token, or any other one.
-    Token { id: u32, negated: bool },
+    Token {
+        id: u32,
+        negated: bool,
+    },
     /// A rule, by its number.
     Rule(usize),
     Seq(Vec<Expr>),
@@ -92,7 +95,16 @@ impl Regular {
         let mut text = String::new();
         chars.write(&mut text);
         let (first, places) = (chars.clone(), vec![chars.clone()]);
-        Self { text, nullable: false, first, places, begins: vec![0], ends: vec![0], next: vec![Vec::new()], ..Self::empty() }
+        Self {
+            text,
+            nullable: false,
+            first,
+            places,
+            begins: vec![0],
+            ends: vec![0],
+            next: vec![Vec::new()],
+            ..Self::empty()
+        }
     }
 
     /// Whether it is one character.
@@ -262,7 +274,9 @@ impl Rules {
                 }
                 Some(sum.unwrap_or_else(Regular::empty))
             }
-            Kind::Alt(items) => Regular::either(&items.iter().map(|item| self.regular(item)).collect::<Option<Vec<_>>>()?),
+            Kind::Alt(items) => {
+                Regular::either(&items.iter().map(|item| self.regular(item)).collect::<Option<Vec<_>>>()?)
+            }
             Kind::Repeat(item, min, max) => self.regular(item)?.repeat(*min, *max),
         }
     }
@@ -272,7 +286,8 @@ impl Rules {
         match &expr.kind {
             Kind::Alt(items) => {
                 let all: Vec<Regular> = items.iter().filter_map(|item| self.solid(item)).collect();
-                let skipped = items.iter().filter(|item| matches!(&item.kind, Kind::Seq(items) if items.is_empty())).count();
+                let skipped =
+                    items.iter().filter(|item| matches!(&item.kind, Kind::Seq(items) if items.is_empty())).count();
                 (!all.is_empty() && all.len() + skipped == items.len()).then(|| Regular::either(&all))?
             }
             Kind::Repeat(item, min, max) if *max != Some(0) => {

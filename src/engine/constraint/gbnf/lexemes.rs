@@ -134,7 +134,9 @@ impl Chooser<'_> {
                 continue;
             }
             if first.text != second.text && !(first.is_single() && second.is_single()) {
-                wrong.extend([(a, first), (b, second)].iter().filter(|(_, regular)| !regular.is_single()).map(|(id, _)| *id));
+                wrong.extend(
+                    [(a, first), (b, second)].iter().filter(|(_, regular)| !regular.is_single()).map(|(id, _)| *id),
+                );
                 continue;
             }
             if let (Some(after_a), Some(after_b)) = (places.after.get(&a), places.after.get(&b)) {

@@ -129,7 +129,11 @@ mod tests {
             ("root ::= \"(\" root \")\" | [ab] [ab] \"x\" | \"ab\" \"y\"", "abxy(", 5),
             ("root ::= (key | word) root \";\" | \"\"\nkey ::= \"ab\" \"b\"?\nword ::= [ab]+", "ab;", 6),
             ("root ::= \"a\"{2,3} root? \"b\"{0,2}", "ab", 7),
-            ("root ::= ws value ws\nvalue ::= \"[\" ws (value (\",\" ws value)*)? \"]\" ws | [ab]+ ws\nws ::= | \" \" ws", "[], a", 6),
+            (
+                "root ::= ws value ws\nvalue ::= \"[\" ws (value (\",\" ws value)*)? \"]\" ws | [ab]+ ws\nws ::= | \" \" ws",
+                "[], a",
+                6,
+            ),
             ("root ::= \"\\\"\" ([^\"\\\\] | [\\\\] [ab])* \"\\\"\" root?", "\"\\ab", 5),
             ("root ::= e\ne ::= t ([-+] t)*\nt ::= [ab] | \"(\" e \")\"", "a+()", 6),
             ("root ::= a b | b a\na ::= \"a\"*\nb ::= [ab]* \"b\" | r\nr ::= \"(\" r? \")\"", "ab()", 5),
@@ -155,7 +159,10 @@ mod tests {
         let string = r"/\x{22}(?:[\x{0}-\x{21}\x{23}-\x{5b}\x{5d}-\x{10ffff}])*\x{22}/";
         assert!(lark.contains(string), "{lark}");
         // What is regular as a whole is one lexeme.
-        assert_eq!(to_lark("root ::= a \"c\"\na ::= [ab]+", &|_| None).expect("valid"), "start: r0\nr0: /(?:[a-b])+c/\n");
+        assert_eq!(
+            to_lark("root ::= a \"c\"\na ::= [ab]+", &|_| None).expect("valid"),
+            "start: r0\nr0: /(?:[a-b])+c/\n"
+        );
     }
 
     #[test]

@@ -359,7 +359,10 @@ mod tests {
             ("root = \"a\"", "line 1, column 6: expected ::=, found '='"),
             ("root ::= a\n\nb ::= \"c\"", "line 1, column 10: no rule is called a"),
             ("# é\nroot ::= \"é\" [", "line 2, column 15: the grammar ends within a text or a class"),
-            ("root ::= \"\\q\"", "line 1, column 11: unknown escape: \\x \\u \\U \\t \\r \\n \\\\ \\\" \\[ \\] \\- are known"),
+            (
+                "root ::= \"\\q\"",
+                "line 1, column 11: unknown escape: \\x \\u \\U \\t \\r \\n \\\\ \\\" \\[ \\] \\- are known",
+            ),
             ("root ::= \"\\u00\"", "line 1, column 11: 4 hexadecimal digits have to follow"),
             ("root ::= \"\\ud800\"", "line 1, column 11: not a character of Unicode"),
             ("root ::= * \"a\"", "line 1, column 10: '*' has nothing before it to repeat"),
