@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
+use super::answer_splitter::{AnswerPart, AnswerSplitter};
 use super::prompter::{Prompter, prompt_options};
-use super::thinking::{Part, ThinkingSplitter, ThinkingStyle};
+use super::thinking::{ThinkingSplitter, ThinkingStyle};
 use super::{
-    Answer, ChatTemplate, Error, GenerationOptions, Message, Progress, Rendered, Sampler, SamplerOptions, Session,
-    SessionOptions,
+    Answer, ChatTemplate, Constraint, Error, GenerationOptions, Grammar, Message, Progress, Rendered, Sampler,
+    SamplerOptions, Session, SessionOptions, TokenTrie, ToolCall, ToolSplitter, Tools,
 };
 use crate::kernels::Pool;
 use crate::model::Model;
@@ -54,6 +55,10 @@ pub struct ChatOptions {
     pub when_full: WhenFull,
     /// Control tokens that messages spell out are control tokens.
     pub special: bool,
+    /// What answers have to be. Tools are not called then.
+    pub grammar: Option<Grammar>,
+    /// What may be called.
+    pub tools: Tools,
 }
 
 /// What a user should know, each thing once.
@@ -129,6 +134,8 @@ pub enum ChatEvent<'t> {
     Text(&'t str),
     /// Text that the model thinks before it answers.
     Thinking(&'t str),
+    /// A tool that the model calls.
+    Call(&'t ToolCall),
     /// Something to know.
     Note(Note),
 }
@@ -144,13 +151,25 @@ pub struct Chat {
     summary: Option<String>,
     told: Vec<Note>,
     pending: Vec<Note>,
+    /// The tokens for constraints, and the last one with what it was made from.
+    trie: Option<TokenTrie>,
+    constraint: Option<(Obeyed, Constraint)>,
+    /// Calls of all answers.
+    calls: usize,
+}
+
+/// What a constraint was made from.
+#[derive(Clone, PartialEq)]
+enum Obeyed {
+    Grammar(Grammar),
+    Tools(Tools),
 }
 
 impl Chat {
     /// A chat without messages.
     ///
     /// # Errors
-    /// When the template is no valid Jinja.
+    /// When the template is no valid Jinja, or the grammar is not valid.
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: ChatOptions) -> Result<Self, Error> {
         let metadata = model.metadata();
         let prompter = Prompter::new(metadata, options.template.as_deref(), &options.variables)?;
@@ -164,7 +183,11 @@ impl Chat {
             summary: None,
             told: Vec::new(),
             pending: Vec::new(),
+            trie: None,
+            constraint: None,
+            calls: 0,
         };
+        chat.constraint()?;
         if !chat.prompter.has_template {
             chat.note(Note::NoTemplate);
         }
@@ -275,13 +298,48 @@ impl Chat {
     pub fn say(&mut self, message: &str, show: &mut dyn FnMut(ChatEvent<'_>) -> bool) -> Result<Answer, Error> {
         let mut messages = self.messages.clone();
         messages.push(Message::new("user", message));
+        self.go_on(messages, show)
+    }
+
+    /// The calls of the last answer whose results have not been told.
+    #[must_use]
+    pub fn open_calls(&self) -> &[(String, ToolCall)] {
+        self.messages.last().map_or(&[], |message| &message.calls)
+    }
+
+    /// Tells the results of the open calls, in their order, and lets the model go on as with [`Self::say`].
+    ///
+    /// # Errors
+    /// As [`Self::say`].
+    pub fn tell(&mut self, results: &[String], show: &mut dyn FnMut(ChatEvent<'_>) -> bool) -> Result<Answer, Error> {
+        let result = |((id, call), result): (&(String, ToolCall), &String)| Message {
+            result_of: Some((id.clone(), call.name.clone())),
+            ..Message::new("tool", result.as_str())
+        };
+        let results: Vec<Message> = self.open_calls().iter().zip(results).map(result).collect();
+        let mut messages = self.messages.clone();
+        messages.extend(results);
+        self.go_on(messages, show)
+    }
+
+    fn go_on(
+        &mut self,
+        mut messages: Vec<Message>,
+        show: &mut dyn FnMut(ChatEvent<'_>) -> bool,
+    ) -> Result<Answer, Error> {
         let prompt = self.fit(&mut messages, show)?;
         for note in self.take_notes() {
             show(ChatEvent::Note(note));
         }
-        let (answer, reasoning) = self.answer(&prompt, show)?;
+        let (answer, reasoning, calls) = self.answer(&prompt, show)?;
         let content = if self.prompter.has_template { answer.text.trim() } else { &answer.text };
-        messages.push(Message { reasoning, ..Message::new("assistant", content) });
+        let named = |call: ToolCall| {
+            self.calls += 1;
+            // Nine letters and digits: some templates want no other.
+            (format!("call{:05}", self.calls % 100_000), call)
+        };
+        let calls = calls.into_iter().map(named).collect();
+        messages.push(Message { reasoning, calls, ..Message::new("assistant", content) });
         self.messages = messages;
         let (tokens, context_length) = (self.session.tokens().len(), self.context_length());
         if tokens * 8 >= context_length * 7 && !self.told.iter().any(|note| matches!(note, Note::NearlyFull { .. })) {
@@ -293,19 +351,57 @@ impl Chat {
         Ok(answer)
     }
 
+    /// The constraint that the settings ask for.
+    fn constraint(&mut self) -> Result<Option<Constraint>, Error> {
+        let wanted = match &self.options.grammar {
+            Some(grammar) => Obeyed::Grammar(grammar.clone()),
+            None if self.options.tools.is_empty() || cfg!(not(feature = "constrain")) => return Ok(None),
+            None => Obeyed::Tools(self.options.tools.clone()),
+        };
+        if let Some((made_from, constraint)) = &self.constraint
+            && *made_from == wanted
+        {
+            return Ok(Some(constraint.clone()));
+        }
+        let model = self.session.model().clone();
+        let trie = match self.trie.take() {
+            Some(trie) => trie,
+            None => TokenTrie::new(model.tokenizer())?,
+        };
+        let trie = self.trie.insert(trie);
+        let constraint = match &wanted {
+            Obeyed::Grammar(grammar) => Some(trie.compile(grammar)?),
+            Obeyed::Tools(tools) => trie.calls(self.prompter.tool_syntax, tools, model.tokenizer())?,
+        };
+        self.constraint = constraint.clone().map(|constraint| (wanted, constraint));
+        Ok(constraint)
+    }
+
+    /// Whether the model may call tools.
+    fn has_tools(&self) -> bool {
+        self.options.grammar.is_none() && !self.options.tools.is_empty()
+    }
+
     fn answer(
         &mut self,
         prompt: &Prompt,
         show: &mut dyn FnMut(ChatEvent<'_>) -> bool,
-    ) -> Result<(Answer, Option<String>), Error> {
+    ) -> Result<(Answer, Option<String>, Vec<ToolCall>), Error> {
         let tokenizer = self.session.model().clone();
         let tokenizer = tokenizer.tokenizer();
         let style = self.prompter.thinking;
-        let mut splitter = style.map(|style| ThinkingSplitter::new(style, style.begins_inside(&prompt.text)));
+        let inside = style.is_some_and(|style| style.begins_inside(&prompt.text));
+        let tools = self
+            .has_tools()
+            .then(|| ToolSplitter::new(self.prompter.tool_syntax, Arc::new(self.options.tools.clone())));
+        let shown = AnswerSplitter::shown(style, tools.as_ref(), tokenizer);
+        let mut splitter = AnswerSplitter::new(style.map(|style| ThinkingSplitter::new(style, inside)), tools);
+        let constraint = self.constraint()?;
         let options = GenerationOptions {
             max_tokens: self.options.max_tokens,
             stop: self.options.stop.clone(),
-            shown: style.map(|style| style.control_tokens(tokenizer)).unwrap_or_default(),
+            shown,
+            constraint: constraint.map(|constraint| constraint.after_thinking(style, inside)),
             ..GenerationOptions::default()
         };
         let close = match style {
@@ -316,18 +412,14 @@ impl Chat {
         };
         let budget = self.options.think_budget.unwrap_or(usize::MAX);
         let (mut thought_tokens, mut closed) = (0, false);
-        let (mut text, mut reasoning) = (String::new(), String::new());
+        let mut said = Said::default();
         let mut answer =
             self.session.generate_with(&prompt.tokens, &mut self.sampler, options, &mut |progress, running| {
                 let piece = match progress {
                     Progress::Prompt { done, total } => return show(ChatEvent::Reading { done, total }),
                     Progress::Text(piece) => piece,
                 };
-                let Some(splitter) = &mut splitter else {
-                    text.push_str(piece);
-                    return show(ChatEvent::Text(piece));
-                };
-                let parts = splitter.push(piece);
+                let parts = splitter.push(piece, false);
                 if splitter.is_thinking() && !closed {
                     thought_tokens += 1;
                     if thought_tokens > budget {
@@ -335,14 +427,12 @@ impl Chat {
                         closed = true;
                     }
                 }
-                show_parts(&parts, &mut text, &mut reasoning, show)
+                said.show(parts, show)
             })?;
-        if let Some(splitter) = &mut splitter {
-            show_parts(&splitter.finish(), &mut text, &mut reasoning, show);
-        }
-        answer.text = text;
-        let reasoning = reasoning.trim();
-        Ok((answer, (!reasoning.is_empty()).then(|| reasoning.to_owned())))
+        said.show(splitter.push("", true), show);
+        answer.text = said.text;
+        let reasoning = said.reasoning.trim();
+        Ok((answer, (!reasoning.is_empty()).then(|| reasoning.to_owned()), said.calls))
     }
 
     /// The prompt for `messages`, of which the oldest are dropped where that is needed and wanted.
@@ -439,10 +529,15 @@ impl Chat {
     fn prompt(&mut self, messages: &[Message]) -> Result<Prompt, Error> {
         let system = self.system().map(|system| Message::new("system", system));
         let mut all: Vec<_> = system.iter().chain(messages).map(Message::to_json).collect();
+        let mut variables = self.options.variables.clone();
+        if self.has_tools() {
+            variables.insert("tools".to_owned(), self.options.tools.definitions().into());
+        }
+        self.prompter.tell_tools(&mut all, &mut variables);
         if self.prompter.fold_system(&mut all) {
             self.note(Note::SystemInFirstMessage);
         }
-        let (rendered, joined) = self.prompter.render(all, &prompt_options(self.options.variables.clone()))?;
+        let (rendered, joined) = self.prompter.render(all, &prompt_options(variables))?;
         if joined {
             self.note(Note::RolesJoined);
         }
@@ -459,21 +554,36 @@ struct Prompt {
     tokens: Vec<u32>,
 }
 
-fn show_parts(
-    parts: &[Part],
-    text: &mut String,
-    reasoning: &mut String,
-    show: &mut dyn FnMut(ChatEvent<'_>) -> bool,
-) -> bool {
-    let mut going = true;
-    for part in parts {
-        let (all, event) = if part.thinking {
-            (&mut *reasoning, ChatEvent::Thinking(&part.text))
-        } else {
-            (&mut *text, ChatEvent::Text(&part.text))
-        };
-        all.push_str(&part.text);
-        going &= show(event);
+/// What an answer has said so far.
+#[derive(Default)]
+struct Said {
+    text: String,
+    reasoning: String,
+    calls: Vec<ToolCall>,
+}
+
+impl Said {
+    /// Adds parts, and shows them.
+    fn show(&mut self, parts: Vec<AnswerPart>, show: &mut dyn FnMut(ChatEvent<'_>) -> bool) -> bool {
+        let mut going = true;
+        let is_empty = parts.is_empty();
+        for part in parts {
+            going &= match part {
+                AnswerPart::Thinking(text) => {
+                    self.reasoning.push_str(&text);
+                    show(ChatEvent::Thinking(&text))
+                }
+                AnswerPart::Text(text) => {
+                    self.text.push_str(&text);
+                    show(ChatEvent::Text(&text))
+                }
+                AnswerPart::Call(call) => {
+                    let going = show(ChatEvent::Call(&call));
+                    self.calls.push(call);
+                    going
+                }
+            };
+        }
+        if is_empty { show(ChatEvent::Text("")) } else { going }
     }
-    if parts.is_empty() { show(ChatEvent::Text("")) } else { going }
 }

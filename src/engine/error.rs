@@ -65,4 +65,28 @@ pub enum Error {
         /// What the template engine says.
         message: String,
     },
+    /// A rule for answers that is not valid, or cannot be kept to.
+    #[error("{message}")]
+    Constraint {
+        /// What is wrong.
+        message: String,
+    },
+    /// A grammar of llama.cpp's that is not valid.
+    #[error("grammar: line {line}, column {column}: {message}")]
+    Grammar {
+        /// Line, from 1.
+        line: usize,
+        /// Character of the line, from 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// A tool whose definition is not valid.
+    #[error("tools[{tool}].{message}")]
+    Tool {
+        /// Which of them, from 0.
+        tool: usize,
+        /// What is wrong.
+        message: String,
+    },
 }

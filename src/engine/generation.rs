@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Error, Sampler, Session};
+use super::constraint::Guide;
+use super::{Constraint, Error, Sampler, Session};
 use crate::model::Model;
 use crate::tokenizer::{StreamDecoder, TokenKind};
 
@@ -22,6 +23,8 @@ pub struct GenerationOptions {
     pub stop_tokens: Vec<u32>,
     /// Control tokens whose names are shown; the others are not part of the text.
     pub shown: Vec<u32>,
+    /// What the answer has to be.
+    pub constraint: Option<Constraint>,
 }
 
 /// Why an answer ended.
@@ -96,6 +99,8 @@ pub struct Generation {
     ended: Option<Stop>,
     /// The stop text that has come.
     stop_text: Option<String>,
+    /// Keeps the answer to its constraint, from its first token on.
+    guide: Option<Guide>,
 }
 
 impl Generation {
@@ -114,6 +119,7 @@ impl Generation {
             forced: VecDeque::new(),
             ended: None,
             stop_text: None,
+            guide: None,
         }
     }
 
@@ -149,7 +155,7 @@ impl Generation {
     /// What comes next by the `logits`, `[vocab]`, of the last token. After the end, the end again.
     ///
     /// # Errors
-    /// [`Error::NotANumber`] when no logit is a number.
+    /// [`Error::NotANumber`] when no logit is a number, [`Error::Constraint`] when a constraint takes more than its share of time.
     pub fn next(&mut self, logits: &mut [f32]) -> Result<Event, Error> {
         if let Some(reason) = self.ended {
             return Ok(Event::Stop { reason, text: String::new() });
@@ -157,20 +163,7 @@ impl Generation {
         if self.options.max_tokens.is_some_and(|max| self.tokens.len() >= max) {
             return Ok(self.end(Stop::Length));
         }
-        let token = match self.forced.pop_front() {
-            Some(token) => token,
-            None => {
-                let token = self.sampler.sample(logits);
-                if logits.get(token as usize).is_none_or(|logit| logit.is_nan() || *logit == f32::NEG_INFINITY) {
-                    return Err(Error::NotANumber);
-                }
-                token
-            }
-        };
-        let ends = self.model.tokenizer().ends_turn(token) && !self.options.ignore_end;
-        if ends || self.options.stop_tokens.contains(&token) {
-            return Ok(self.end(Stop::End));
-        }
+        let Some(token) = self.choose(logits)? else { return Ok(self.end(Stop::End)) };
         self.sampler.accept(token);
         self.tokens.push(token);
         let tokenizer = self.model.tokenizer();
@@ -188,6 +181,43 @@ impl Generation {
         }
         let certain = self.held.len() - held_back(&self.held, &self.options.stop);
         Ok(Event::Token { token, text: self.held.drain(..certain).collect() })
+    }
+
+    /// The next token, or `None` at the end: one that is forced, or the sampler's choice of those that the constraint allows.
+    fn choose(&mut self, logits: &mut [f32]) -> Result<Option<u32>, Error> {
+        let model = self.model.clone();
+        let tokenizer = model.tokenizer();
+        if let (None, Some(constraint)) = (&self.guide, &self.options.constraint) {
+            self.guide = Some(Guide::new(constraint, tokenizer)?);
+        }
+        let forced = self.forced.pop_front();
+        let mut token = match forced {
+            Some(token) => token,
+            None => {
+                if let Some(guide) = &mut self.guide {
+                    if guide.is_over() {
+                        return Ok(None);
+                    }
+                    guide.mask(logits)?;
+                }
+                let token = self.sampler.sample(logits);
+                if logits.get(token as usize).is_none_or(|logit| logit.is_nan() || *logit == f32::NEG_INFINITY) {
+                    return Err(Error::NotANumber);
+                }
+                token
+            }
+        };
+        let ends = tokenizer.ends_turn(token) && !self.options.ignore_end && forced.is_none();
+        if ends || self.options.stop_tokens.contains(&token) {
+            // An answer that has to come ends the thinking instead.
+            let Some(instead) = self.guide.as_ref().and_then(Guide::instead_of_end) else { return Ok(None) };
+            self.forced.extend(instead);
+            token = self.forced.pop_front().unwrap_or(token);
+        }
+        if let Some(guide) = &mut self.guide {
+            self.forced.extend(guide.accept(token, tokenizer)?);
+        }
+        Ok(Some(token))
     }
 
     /// Ends the answer, and gives the text that was held back.

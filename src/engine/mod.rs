@@ -1,7 +1,9 @@
 //! Running a model: sessions, samplers, generation, chat templates, chats.
 
+pub(crate) mod answer_splitter;
 mod batcher;
 mod chat;
+mod constraint;
 mod embedding;
 mod error;
 mod generation;
@@ -9,13 +11,16 @@ mod infill;
 mod prefix_cache;
 pub(crate) mod prompter;
 mod sampler;
+mod schema;
 mod session;
 pub(crate) mod template;
 mod thinking;
+pub(crate) mod tools;
 mod updates;
 
 pub use batcher::{Batcher, BatcherOptions, BatcherStatus, Request, SlotStatus};
 pub use chat::{Chat, ChatEvent, ChatOptions, Note, WhenFull};
+pub use constraint::{Constraint, Grammar, TokenTrie};
 pub use embedding::{Embedder, EmbeddingOptions, to_unit_length};
 pub use error::Error;
 pub use generation::{Answer, Event, Generation, GenerationOptions, Progress, Stop};
@@ -24,4 +29,5 @@ pub use sampler::{SETTINGS, Sampler, SamplerOptions, Setting, likeliest};
 pub use session::{Session, SessionOptions};
 pub use template::{ChatTemplate, Message, Rendered, TemplateOptions, builtin_template, builtin_template_names};
 pub use thinking::{Part as ThinkingPart, ThinkingSplitter, ThinkingStyle};
+pub use tools::{ToolCall, ToolChoice, ToolPart, ToolSplitter, ToolSyntax, Tools};
 pub use updates::{Logprobs, Update, Updates, Usage};

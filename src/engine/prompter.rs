@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value as Json, json};
 
 use super::template::dates::strftime;
-use super::{ChatTemplate, Error, Rendered, TemplateOptions, ThinkingStyle};
+use super::{ChatTemplate, Error, Rendered, TemplateOptions, ThinkingStyle, ToolSyntax, Tools};
 use crate::gguf::{Metadata, Value, keys};
 
 /// What makes the prompts of a model.
@@ -18,6 +18,10 @@ pub(crate) struct Prompter {
     pub(crate) thinking: Option<&'static ThinkingStyle>,
     /// The template prints system messages.
     takes_system: bool,
+    /// How the model calls tools.
+    pub(crate) tool_syntax: &'static ToolSyntax,
+    /// The template prints tools.
+    takes_tools: bool,
 }
 
 impl Prompter {
@@ -34,7 +38,25 @@ impl Prompter {
         };
         let thinking = ThinkingStyle::of_template(template.source()).filter(|_| has_template);
         let takes_system = takes_system(&template, variables);
-        Ok(Self { template, has_template, thinking, takes_system })
+        let takes_tools = template.source().contains("tools");
+        // Without words of its template's for tools, a model is told of them in ours.
+        let tool_syntax = ToolSyntax::of_template(if takes_tools { template.source() } else { "" });
+        Ok(Self { template, has_template, thinking, takes_system, tool_syntax, takes_tools })
+    }
+
+    /// Puts the tools among `variables` into the system message, and calls and results into texts, where the template knows none of
+    /// these.
+    pub(crate) fn tell_tools(&self, messages: &mut Vec<Json>, variables: &mut Map<String, Json>) {
+        if self.takes_tools {
+            return;
+        }
+        let tools = variables.remove("tools").and_then(|tools| Tools::new(tools.as_array()?).ok());
+        if let Some(tools) = tools.filter(|tools| !tools.is_empty()) {
+            tell_system(messages, &tools.described());
+        }
+        for message in messages {
+            spell_out(message);
+        }
     }
 
     /// Puts system messages before the text of the first user's message, where the template takes none. Returns whether it has.
@@ -79,6 +101,35 @@ fn takes_system(template: &ChatTemplate, variables: &Map<String, Json>) -> bool 
     render(&messages).map_or_else(|_| render(&messages[1..]).is_err(), |rendered| rendered.text.contains(NEEDLE))
 }
 
+/// Adds a text to the system message.
+fn tell_system(messages: &mut Vec<Json>, text: &str) {
+    match messages.first_mut().filter(|message| message["role"] == "system") {
+        Some(system) => {
+            let own = system["content"].as_str().unwrap_or_default();
+            system["content"] = format!("{own}\n\n{text}").trim_start().into();
+        }
+        None => messages.insert(0, json!({ "role": "system", "content": text })),
+    }
+}
+
+/// Calls and results as texts.
+fn spell_out(message: &mut Json) {
+    let content = message["content"].as_str().unwrap_or_default().to_owned();
+    if message["role"] == "tool" {
+        *message = json!({ "role": "user", "content": format!("<tool_response>\n{content}\n</tool_response>") });
+    }
+    let Some(Json::Array(calls)) = message.as_object_mut().and_then(|message| message.remove("tool_calls")) else {
+        return;
+    };
+    let call = |call: &Json| {
+        let function = &call["function"];
+        let call = json!({ "name": function["name"], "arguments": function["arguments"] });
+        format!("<tool_call>\n{call}\n</tool_call>")
+    };
+    let texts = std::iter::once(content).filter(|content| !content.is_empty()).chain(calls.iter().map(call));
+    message["content"] = texts.collect::<Vec<_>>().join("\n").into();
+}
+
 fn fold_system(messages: &mut Vec<Json>) -> bool {
     let mut system = Vec::new();
     messages.retain(|message| {
@@ -117,6 +168,27 @@ fn join_roles(messages: &[Json]) -> Vec<Json> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tools_are_told_in_words_where_the_template_has_none() {
+        let prompter = Prompter::new(&Metadata::default(), Some("{{ messages }}"), &Map::new()).expect("a template");
+        let call = json!({ "id": "1", "type": "function", "function": { "name": "f", "arguments": { "a": 1 } } });
+        let mut messages = vec![
+            json!({ "role": "user", "content": "x" }),
+            json!({ "role": "assistant", "content": "", "tool_calls": [call] }),
+            json!({ "role": "tool", "name": "f", "content": "7" }),
+        ];
+        let tools = json!([{ "type": "function", "function": { "name": "f" } }]);
+        let mut variables = Map::from_iter([("tools".to_owned(), tools)]);
+        prompter.tell_tools(&mut messages, &mut variables);
+        assert!(variables.is_empty());
+        let system = messages[0]["content"].as_str().expect("text");
+        assert!(messages[0]["role"] == "system" && system.contains("{\"name\":\"f\""), "{system}");
+        let call = "<tool_call>\n{\"name\":\"f\",\"arguments\":{\"a\":1}}\n</tool_call>";
+        assert_eq!(messages[2], json!({ "role": "assistant", "content": call }));
+        assert_eq!(messages[3], json!({ "role": "user", "content": "<tool_response>\n7\n</tool_response>" }));
+        assert_eq!(prompter.tool_syntax.name, "hermes");
+    }
 
     #[test]
     fn system_messages_go_before_the_first_where_the_template_takes_none() {

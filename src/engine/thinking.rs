@@ -11,6 +11,8 @@ pub struct ThinkingStyle {
     pub close: &'static str,
     /// Marks that are part of neither: beginnings of answers, names of channels.
     hidden: &'static [&'static str],
+    /// Begins the answer after it; empty where nothing does.
+    pub(super) answer: &'static str,
 }
 
 /// The known ways, the more special first.
@@ -26,17 +28,19 @@ const STYLES: &[ThinkingStyle] = &[
             "<|channel|>",
             "<|message|>",
         ],
+        answer: "<|start|>assistant<|channel|>final<|message|>",
     },
-    ThinkingStyle { open: "<|channel>thought\n", close: "<channel|>", hidden: &[] },
+    ThinkingStyle { open: "<|channel>thought\n", close: "<channel|>", hidden: &[], answer: "" },
     ThinkingStyle {
         open: "<|START_THINKING|>",
         close: "<|END_THINKING|>",
         hidden: &["<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"],
+        answer: "<|START_RESPONSE|>",
     },
-    ThinkingStyle { open: "[THINK]", close: "[/THINK]", hidden: &[] },
-    ThinkingStyle { open: "<seed:think>", close: "</seed:think>", hidden: &[] },
-    ThinkingStyle { open: "<mm:think>", close: "</mm:think>", hidden: &[] },
-    ThinkingStyle { open: "<think>", close: "</think>", hidden: &[] },
+    ThinkingStyle { open: "[THINK]", close: "[/THINK]", hidden: &[], answer: "" },
+    ThinkingStyle { open: "<seed:think>", close: "</seed:think>", hidden: &[], answer: "" },
+    ThinkingStyle { open: "<mm:think>", close: "</mm:think>", hidden: &[], answer: "" },
+    ThinkingStyle { open: "<think>", close: "</think>", hidden: &[], answer: "" },
 ];
 
 impl ThinkingStyle {

@@ -2,12 +2,17 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::constraint;
 use super::failure::Failure;
 use super::models::ServedModel;
 use super::settings::Settings;
-use crate::engine::{GenerationOptions, Logprobs, Request, Stop, ThinkingSplitter, Update, Updates, Usage};
+use crate::engine::answer_splitter::{AnswerPart, AnswerSplitter};
+use crate::engine::{
+    GenerationOptions, Logprobs, Request, Stop, ThinkingSplitter, ToolCall, ToolSplitter, Update, Updates, Usage,
+};
 
 /// What is asked of a model.
 pub(super) struct Question {
@@ -30,6 +35,8 @@ pub(super) enum News {
     Reading { done: usize, cached: usize, total: usize },
     /// Text, of its thinking and of its answer, and the tokens that it came from.
     Text { thinking: String, text: String, tokens: Tokens },
+    /// It calls a tool.
+    Call(ToolCall),
     /// It has ended.
     End(Ending),
 }
@@ -42,6 +49,8 @@ pub(super) struct Ending {
     pub(super) usage: Usage,
     /// Tokens of thinking.
     pub(super) thinking_tokens: usize,
+    /// Calls of tools.
+    pub(super) calls: usize,
 }
 
 impl Ending {
@@ -49,6 +58,7 @@ impl Ending {
     pub(super) fn finish_reason(&self) -> &'static str {
         match self.reason {
             Stop::Length | Stop::Context => "length",
+            _ if self.calls > 0 => "tool_calls",
             _ => "stop",
         }
     }
@@ -58,13 +68,14 @@ impl Ending {
 pub(super) struct Whole {
     pub(super) thinking: String,
     pub(super) text: String,
+    pub(super) calls: Vec<ToolCall>,
     pub(super) tokens: Tokens,
     pub(super) ending: Ending,
 }
 
 struct Choice {
     updates: Updates,
-    splitter: Option<ThinkingSplitter>,
+    splitter: AnswerSplitter,
     thinking_tokens: usize,
     /// Tokens whose text is held back.
     held: Tokens,
@@ -81,15 +92,19 @@ pub(super) struct Answers {
 
 impl Answers {
     /// Asks the model.
-    pub(super) fn ask(model: &ServedModel, question: Question) -> Result<Self, Failure> {
+    pub(super) async fn ask(model: &Arc<ServedModel>, question: Question) -> Result<Self, Failure> {
         let style = model.prompter.thinking.filter(|_| question.thinking.is_some());
         let settings = question.settings;
+        let constraint = constraint::compile(model, settings.wanted, settings.tools.clone()).await?;
+        let tools = || settings.tools.clone().map(|tools| ToolSplitter::new(model.prompter.tool_syntax, tools));
+        let inside = question.thinking == Some(true);
         let tokenizer = model.batcher().model().tokenizer();
         let generation = GenerationOptions {
             max_tokens: settings.max_tokens,
             ignore_end: settings.ignore_end,
             stop: settings.stop,
-            shown: style.map(|style| style.control_tokens(tokenizer)).unwrap_or_default(),
+            shown: AnswerSplitter::shown(style, tools().as_ref(), tokenizer),
+            constraint: constraint.map(|constraint| constraint.after_thinking(style, inside)),
             ..GenerationOptions::default()
         };
         let mut choices = Vec::new();
@@ -107,7 +122,7 @@ impl Answers {
                 };
                 choices.push(Choice {
                     updates: model.batcher().submit(request)?,
-                    splitter: style.map(|style| ThinkingSplitter::new(style, question.thinking == Some(true))),
+                    splitter: AnswerSplitter::new(style.map(|style| ThinkingSplitter::new(style, inside)), tools()),
                     thinking_tokens: 0,
                     held: Vec::new(),
                     ready: VecDeque::new(),
@@ -143,23 +158,25 @@ impl Answers {
 
     /// Waits for all of it.
     pub(super) async fn whole(mut self) -> Result<Vec<Whole>, Failure> {
-        let mut parts: Vec<(String, String, Tokens)> = self.choices.iter().map(|_| Default::default()).collect();
+        let mut parts: Vec<(String, String, Vec<ToolCall>, Tokens)> =
+            self.choices.iter().map(|_| Default::default()).collect();
         let mut endings: Vec<Option<Ending>> = vec![None; parts.len()];
         while let Some(news) = self.next().await {
             match news? {
                 (i, News::Text { thinking, text, tokens }) => {
                     parts[i].0.push_str(&thinking);
                     parts[i].1.push_str(&text);
-                    parts[i].2.extend(tokens);
+                    parts[i].3.extend(tokens);
                 }
+                (i, News::Call(call)) => parts[i].2.push(call),
                 (i, News::End(ending)) => endings[i] = Some(ending),
                 (_, News::Reading { .. }) => {}
             }
         }
-        let whole = |((thinking, text, tokens), ending): ((String, String, Tokens), Option<Ending>)| {
-            ending.map(|ending| Whole { thinking, text, tokens, ending })
-        };
-        parts.into_iter().zip(endings).map(whole).collect::<Option<_>>().ok_or_else(stopped)
+        let whole = parts.into_iter().zip(endings).map(|((thinking, text, calls, tokens), ending)| {
+            ending.map(|ending| Whole { thinking, text, calls, tokens, ending })
+        });
+        whole.collect::<Option<_>>().ok_or_else(stopped)
     }
 }
 
@@ -197,15 +214,15 @@ impl Choice {
             Update::Token { token, text, logprobs } => {
                 self.held.push((token, logprobs));
                 self.add(&text, false);
-                if self.splitter.as_ref().is_some_and(ThinkingSplitter::is_thinking) {
+                if self.splitter.is_thinking() {
                     self.thinking_tokens += 1;
                 }
             }
             Update::End { reason, text, stop_text, usage } => {
                 self.add(&text, true);
                 self.ended = true;
-                let thinking_tokens = self.thinking_tokens;
-                self.ready.push_back(News::End(Ending { reason, stop_text, usage, thinking_tokens }));
+                let (thinking_tokens, calls) = (self.thinking_tokens, self.splitter.calls());
+                self.ready.push_back(News::End(Ending { reason, stop_text, usage, thinking_tokens, calls }));
             }
             Update::Failed(_) => {}
         }
@@ -213,19 +230,25 @@ impl Choice {
 
     /// Adds text; tokens wait for the text that they become.
     fn add(&mut self, piece: &str, is_last: bool) {
-        let (mut thinking, mut text) = (String::new(), String::new());
-        match &mut self.splitter {
-            None => text.push_str(piece),
-            Some(splitter) => {
-                let mut parts = splitter.push(piece);
-                if is_last {
-                    parts.extend(splitter.finish());
+        let (mut thinking, mut text, mut calls) = (String::new(), String::new(), Vec::new());
+        for part in self.splitter.push(piece, is_last) {
+            match part {
+                AnswerPart::Thinking(part) => thinking.push_str(&part),
+                // What comes after a call comes after it.
+                AnswerPart::Text(part) if calls.is_empty() => text.push_str(&part),
+                AnswerPart::Text(part) => {
+                    self.tell(std::mem::take(&mut thinking), std::mem::take(&mut text), false);
+                    self.ready.extend(calls.drain(..).map(News::Call));
+                    text = part;
                 }
-                for part in parts {
-                    (if part.thinking { &mut thinking } else { &mut text }).push_str(&part.text);
-                }
+                AnswerPart::Call(call) => calls.push(call),
             }
         }
+        self.tell(thinking, text, is_last);
+        self.ready.extend(calls.into_iter().map(News::Call));
+    }
+
+    fn tell(&mut self, thinking: String, text: String, is_last: bool) {
         if !thinking.is_empty() || !text.is_empty() || is_last && !self.held.is_empty() {
             let tokens = std::mem::take(&mut self.held);
             self.ready.push_back(News::Text { thinking, text, tokens });

@@ -14,7 +14,8 @@ use super::models::ServedModel;
 use super::prompt::{self, Prompt};
 use super::reply::{Form, Reply, Sink};
 use super::settings::{Settings, new_id};
-use crate::engine::Stop;
+use super::tools;
+use crate::engine::{Stop, ToolCall};
 
 /// A stream says that it lives when nothing has come for so long.
 const PING: Duration = Duration::from_secs(15);
@@ -29,7 +30,7 @@ pub(super) async fn messages(call: Call) -> Result<Reply, Failure> {
     let prompt = prompt(&model, fields).await?;
     let thinking = Some(prompt.thinks);
     let question = Question { prompts: vec![prompt.tokens], choices: 1, thinking, logprobs: None, settings };
-    let answers = Answers::ask(&model, question)?;
+    let answers = Answers::ask(&model, question).await?;
     let id = new_id("msg_");
     if stream {
         return Ok(Reply::stream(Form::Events, |sink| Stream::new(sink).run(id, model, answers)));
@@ -60,15 +61,14 @@ fn settings(call: &Call, fields: Fields<'_>, model: &ServedModel) -> Result<Sett
     if !stop.is_empty() {
         map.insert("stop".to_owned(), stop.into());
     }
-    Settings::read(Fields(&map), model, call.salt, &["max_tokens"])
+    let tools = tools::read_anthropic(fields)?;
+    Ok(Settings { tools, ..Settings::read(Fields(&map), model, call.salt, &["max_tokens"])? })
 }
 
 async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Prompt, Failure> {
-    if fields.list("tools")?.is_some_and(|tools| !tools.is_empty()) {
-        return Err(Failure::unsupported("tools", "tools are not called yet"));
-    }
     let messages = conversation(fields)?;
     let mut variables = fields.object("chat_template_kwargs")?.map(|map| map.0.clone()).unwrap_or_default();
+    tools::tell(tools::read_anthropic(fields)?.as_deref(), &mut variables);
     // Who does not ask for thinking expects none.
     let thinks = match fields.object("thinking")? {
         None => false,
@@ -204,9 +204,10 @@ fn blocks(whole: &Whole) -> Vec<Json> {
     if !thinking.is_empty() {
         blocks.push(json!({ "type": "thinking", "thinking": thinking, "signature": "" }));
     }
-    if !whole.text.is_empty() || blocks.is_empty() {
+    if !whole.text.is_empty() || blocks.is_empty() && whole.calls.is_empty() {
         blocks.push(json!({ "type": "text", "text": whole.text }));
     }
+    blocks.extend(whole.calls.iter().map(|call| tools::anthropic(call, true)));
     blocks
 }
 
@@ -214,6 +215,7 @@ fn stop_reason(ending: &Ending) -> &'static str {
     match ending.reason {
         Stop::Text => "stop_sequence",
         Stop::Length | Stop::Context => "max_tokens",
+        _ if ending.calls > 0 => "tool_use",
         _ => "end_turn",
     }
 }
@@ -274,6 +276,7 @@ impl Stream {
                     self.send(&json!({ "type": "ping" })).await;
                 }
                 Some(Ok((_, News::Reading { .. }))) => {}
+                Some(Ok((_, News::Call(call)))) => self.call(&call).await,
                 Some(Ok((_, News::Text { thinking, text, .. }))) => {
                     self.add(Block::Thinking, &thinking).await;
                     self.add(Block::Text, &text).await;
@@ -293,6 +296,16 @@ impl Stream {
             Block::Text => json!({ "type": "text_delta", "text": text }),
         };
         self.delta(&delta).await;
+    }
+
+    /// A block of its own for a call.
+    async fn call(&mut self, call: &ToolCall) {
+        self.close().await;
+        let block = tools::anthropic(call, false);
+        self.send(&json!({ "type": "content_block_start", "index": self.blocks, "content_block": block })).await;
+        self.blocks += 1;
+        self.delta(&json!({ "type": "input_json_delta", "partial_json": call.arguments })).await;
+        self.send(&json!({ "type": "content_block_stop", "index": self.blocks - 1 })).await;
     }
 
     async fn delta(&self, delta: &Json) {

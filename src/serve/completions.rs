@@ -123,7 +123,7 @@ pub(super) async fn completions(call: Call) -> Result<Reply, Failure> {
     // One for each prompt; choices of the same prompt follow each other.
     let echoes: Vec<String> =
         prompts.iter().map(|prompt| if echo { tokenizer.decode(prompt, false) } else { String::new() }).collect();
-    let answers = Answers::ask(&model, Question { prompts, choices, thinking: None, logprobs, settings })?;
+    let answers = Answers::ask(&model, Question { prompts, choices, thinking: None, logprobs, settings }).await?;
     let head = Head::new("cmpl", "text_completion", &model);
     if streamed {
         return Ok(Reply::stream(Form::Events, move |sink| {

@@ -147,7 +147,7 @@ async fn answer(
     shown_settings.insert("n_probs".to_owned(), logprobs.unwrap_or(0).into());
     let settings_shown = Json::Object(shown_settings);
     let with_probabilities = logprobs.is_some();
-    let answers = Answers::ask(&model, Question { prompts, choices, thinking: None, logprobs, settings })?;
+    let answers = Answers::ask(&model, Question { prompts, choices, thinking: None, logprobs, settings }).await?;
     let frame = Frame {
         model,
         settings: settings_shown,
@@ -197,7 +197,7 @@ async fn stream_completion(sink: Sink, frame: Frame, mut answers: Answers) {
                 (piece["prompt_progress"], piece["timings"]) = progress(done, cached, total, time);
                 sink.send(&piece).await;
             }
-            Ok((_, News::Reading { .. })) => {}
+            Ok((_, News::Reading { .. } | News::Call(_))) => {}
             Ok((i, News::Text { text, tokens, .. })) => sink.send(&frame.piece(i, &text, &tokens)).await,
             Ok((i, News::End(ending))) => sink.send(&frame.whole(i, &ended(ending))).await,
         }
@@ -206,7 +206,7 @@ async fn stream_completion(sink: Sink, frame: Frame, mut answers: Answers) {
 
 /// The end of a stream repeats no text.
 fn ended(ending: Ending) -> Whole {
-    Whole { thinking: String::new(), text: String::new(), tokens: Vec::new(), ending }
+    Whole { thinking: String::new(), text: String::new(), calls: Vec::new(), tokens: Vec::new(), ending }
 }
 
 /// `POST /tokenize`.

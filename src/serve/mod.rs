@@ -8,6 +8,7 @@ mod anthropic;
 mod blocking;
 mod call;
 mod completions;
+mod constraint;
 mod embeddings;
 mod failure;
 mod fields;
@@ -27,6 +28,7 @@ mod responses;
 mod router;
 mod settings;
 mod stored;
+mod tools;
 mod vectors;
 
 use std::convert::Infallible;

@@ -1,14 +1,14 @@
 //! A model that a server answers with.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Map;
 
 use super::vectors::Vectors;
 use crate::engine::prompter::Prompter;
-use crate::engine::{Batcher, EmbeddingOptions, Error, SamplerOptions};
+use crate::engine::{Batcher, EmbeddingOptions, Error, SamplerOptions, TokenTrie};
 use crate::gguf::{Metadata, Value};
 
 use crate::quantize::file_type_name;
@@ -40,6 +40,8 @@ pub struct ServedModel {
     pub(super) vectors: Arc<Vectors>,
     pub(super) prompter: Prompter,
     pub(super) usual: Usual,
+    /// Its tokens for constraints, from the first one on.
+    pub(super) trie: OnceLock<Arc<TokenTrie>>,
 }
 
 impl ServedModel {
@@ -57,7 +59,7 @@ impl ServedModel {
         let metadata = batcher.model().metadata();
         let prompter = Prompter::new(metadata, template, &Map::new())?;
         let vectors = Arc::new(Vectors::new(&batcher, usual.embedding));
-        Ok(Self { id, path, batcher, vectors, prompter, usual })
+        Ok(Self { id, path, batcher, vectors, prompter, usual, trie: OnceLock::new() })
     }
 
     /// The name by which clients know it.

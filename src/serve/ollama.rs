@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::answers::{Answers, Ending, News, Question, Tokens};
 use super::blocking::blocking;
 use super::call::Call;
+use super::constraint;
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
 use super::keep_alive::KeepAlive;
@@ -17,6 +18,7 @@ use super::openai::logprob_list;
 use super::prompt::{self, Prompt};
 use super::reply::{Form, Reply, Sink};
 use super::settings::Settings;
+use super::tools;
 use crate::engine::template::dates::strftime;
 use crate::gguf::{Metadata, Value, keys};
 use crate::tokenizer::EncodeOptions;
@@ -98,6 +100,7 @@ fn capabilities(offer: &Offer) -> Json {
     }
     let mut all = vec!["completion"];
     all.extend(offer.facts.thinks.then_some("thinking"));
+    all.push("tools");
     all.into()
 }
 
@@ -235,11 +238,7 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
         Json::String(text) => text.is_empty(),
         _ => false,
     };
-    for (name, what) in [
-        ("tools", "tools are not called yet"),
-        ("images", "only text"),
-        ("format", "answers are not bound to grammars"),
-    ] {
+    for (name, what) in [("images", "only text")] {
         if fields.get(name).is_some_and(|value| !is_empty(value)) {
             return Err(Failure::unsupported(name, what));
         }
@@ -249,6 +248,7 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
 
 async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, messages: Vec<Json>) -> Result<Prompt, Failure> {
     let mut variables = Map::new();
+    tools::tell(tools::read(fields)?.as_deref(), &mut variables);
     let think = fields.get("think");
     if let Some(think) = think {
         let on = think.as_bool().or_else(|| think.as_str().map(|_| true));
@@ -332,7 +332,9 @@ impl Frame {
     fn end(&self, mut json: Json, ending: &Ending, answer: &[u32]) -> Json {
         let usage = ending.usage;
         json["done"] = true.into();
-        json["done_reason"] = ending.finish_reason().into();
+        // Ollama has no word of its own for calls.
+        let reason = ending.finish_reason();
+        json["done_reason"] = if reason == "tool_calls" { "stop" } else { reason }.into();
         if let Some(prompt) = &self.context {
             json["context"] = prompt.iter().chain(answer).copied().collect::<Vec<u32>>().into();
         }
@@ -356,7 +358,9 @@ async fn answer(
     let began = Instant::now();
     let none = Map::new();
     let options = fields.object("options")?.unwrap_or(Fields(&none));
-    let settings = Settings::read(options, &model, call.salt, &["num_predict"])?;
+    let mut settings = Settings::read(options, &model, call.salt, &["num_predict"])?;
+    settings.wanted = constraint::format(fields)?;
+    settings.tools = if kind == Kind::Chat { tools::read(fields)? } else { None };
     let top = fields.count("top_logprobs", 0, 20)?;
     let logprobs = fields.flag("logprobs")?.then_some(top.unwrap_or(0));
     let stream = fields.flag_or("stream", true)?;
@@ -364,14 +368,17 @@ async fn answer(
     let context = (kind == Kind::Generate && !raw).then(|| prompt.tokens.clone());
     let thinking = (!raw).then_some(prompt.thinks);
     let question = Question { prompts: vec![prompt.tokens], choices: 1, thinking, logprobs, settings };
-    let answers = Answers::ask(&model, question)?;
+    let answers = Answers::ask(&model, question).await?;
     let frame = Frame { model, kind, context, logprobs: logprobs.is_some(), began };
     if stream {
         return Ok(Reply::stream(Form::Lines, |sink| stream_answer(sink, frame, answers)));
     }
     let Some(whole) = answers.whole().await?.pop() else { return Err(crate::engine::Error::Stopped.into()) };
     let tokens: Vec<u32> = whole.tokens.iter().map(|(token, _)| *token).collect();
-    let json = frame.piece(&whole.text, whole.thinking.trim_end(), &whole.tokens);
+    let mut json = frame.piece(&whole.text, whole.thinking.trim_end(), &whole.tokens);
+    if !whole.calls.is_empty() {
+        json["message"]["tool_calls"] = whole.calls.iter().map(tools::ollama).collect();
+    }
     Ok(Reply::Json(frame.end(json, &whole.ending, &tokens)))
 }
 
@@ -384,6 +391,11 @@ async fn stream_answer(sink: Sink, frame: Frame, mut answers: Answers) {
             Ok((_, News::Text { thinking, text, tokens })) => {
                 answer.extend(tokens.iter().map(|(token, _)| *token));
                 sink.send(&frame.piece(&text, &thinking, &tokens)).await;
+            }
+            Ok((_, News::Call(call))) => {
+                let mut json = frame.piece("", "", &Tokens::new());
+                json["message"]["tool_calls"] = json!([tools::ollama(&call)]);
+                sink.send(&json).await;
             }
             Ok((_, News::End(ending))) => {
                 let last = piece(&frame.model.id, frame.kind, "", "");

@@ -15,6 +15,7 @@ use super::offers::Offer;
 use super::prompt::{self, Prompt};
 use super::reply::{Form, Reply, Sink};
 use super::settings::{MOST_CHOICES, Settings, new_id};
+use super::tools;
 use crate::engine::{Logprobs, Usage};
 use crate::tokenizer::Tokenizer;
 
@@ -113,22 +114,13 @@ pub(super) fn logprob_list(tokenizer: &Tokenizer, tokens: &Tokens) -> Vec<Json> 
 
 /// Fields that ask for what this server does not do.
 fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
-    for (name, what) in [
-        ("tools", "tools are not called yet"),
-        ("functions", "tools are not called yet"),
-        ("audio", "only text"),
-        ("web_search_options", "there is no search"),
-    ] {
+    for (name, what) in
+        [("functions", "tools take their place"), ("audio", "only text"), ("web_search_options", "there is no search")]
+    {
         let is_empty = |value: &Json| value.as_array().is_some_and(Vec::is_empty);
         if fields.get(name).is_some_and(|value| !is_empty(value)) {
             return Err(Failure::unsupported(name, what));
         }
-    }
-    if let Some(choice) = fields.get("tool_choice")
-        && choice != "none"
-        && choice != "auto"
-    {
-        return Err(Failure::unsupported("tool_choice", "tools are not called yet"));
     }
     let modalities = fields.texts("modalities")?;
     if modalities.iter().any(|modality| modality != "text") {
@@ -163,7 +155,8 @@ fn variables(fields: Fields<'_>) -> Result<Map<String, Json>, Failure> {
 /// Renders the messages of a request. That may take a while.
 pub(super) async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Prompt, Failure> {
     let messages = fields.list("messages")?.ok_or_else(|| Failure::field("messages", "is needed"))?.clone();
-    let variables = variables(fields)?;
+    let mut variables = variables(fields)?;
+    tools::tell(tools::read(fields)?.as_deref(), &mut variables);
     let model = model.clone();
     let work = move || prompt::prompt(&model.prompter, model.batcher().model().tokenizer(), &messages, variables);
     blocking(work).await
@@ -190,7 +183,8 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     };
     let stream = fields.flag("stream")?;
     let wants = Wants::read(fields, logprobs)?;
-    let settings = Settings::read(fields, &model, call.salt, LIMITS)?;
+    let mut settings = Settings::read(fields, &model, call.salt, LIMITS)?;
+    settings.tools = tools::read(fields)?;
     let split = fields.text("reasoning_format")? != Some("none");
     let prompt = prompt(&model, fields).await?;
     let question = Question {
@@ -200,7 +194,7 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
         logprobs,
         settings,
     };
-    let answers = Answers::ask(&model, question)?;
+    let answers = Answers::ask(&model, question).await?;
     if stream {
         let head = Head::new("chatcmpl", "chat.completion.chunk", &model);
         return Ok(Reply::stream(Form::Events, |sink| chat_stream(sink, head, model, answers, wants)));
@@ -213,6 +207,12 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
         if !whole.thinking.is_empty() {
             message["reasoning_content"] = whole.thinking.trim_end().into();
             message["reasoning"] = message["reasoning_content"].clone();
+        }
+        if !whole.calls.is_empty() {
+            message["tool_calls"] = whole.calls.iter().map(tools::openai).collect();
+            if whole.text.is_empty() {
+                message["content"] = Json::Null;
+            }
         }
         let logprobs = logprobs.map(|_| json!({ "content": logprob_list(tokenizer, &whole.tokens) }));
         json!({ "index": i, "message": message, "logprobs": logprobs, "finish_reason": whole.ending.finish_reason() })
@@ -277,6 +277,7 @@ pub(super) async fn stream(
     end: impl Fn(usize, &Ending) -> Json,
 ) {
     let mut endings: Vec<Option<Ending>> = vec![None; answers.len()];
+    let mut calls = vec![0; answers.len()];
     loop {
         let Ok(news) = tokio::time::timeout(PING, answers.next()).await else {
             sink.ping().await;
@@ -296,6 +297,11 @@ pub(super) async fn stream(
             Some(Ok((_, News::Reading { .. }))) => {}
             Some(Ok((i, News::Text { thinking, text, tokens }))) => {
                 sink.send(&head.with(&[chunk(i, thinking, text, tokens)])).await;
+            }
+            Some(Ok((i, News::Call(call)))) => {
+                let delta = tools::delta(calls[i], &call);
+                calls[i] += 1;
+                sink.send(&head.with(&[json!({ "index": i, "delta": delta, "finish_reason": null })])).await;
             }
             Some(Ok((i, News::End(ending)))) => {
                 let mut last = head.with(&[end(i, &ending)]);

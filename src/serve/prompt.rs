@@ -21,10 +21,11 @@ pub(super) fn prompt(
     prompter: &Prompter,
     tokenizer: &Tokenizer,
     messages: &[Json],
-    variables: Map<String, Json>,
+    mut variables: Map<String, Json>,
 ) -> Result<Prompt, Failure> {
     let mut messages = checked(messages)?;
     let begun = begun(&mut messages)?;
+    prompter.tell_tools(&mut messages, &mut variables);
     prompter.fold_system(&mut messages);
     let mut options = prompt_options(variables);
     if options.variables.remove("add_generation_prompt") == Some(Json::Bool(false)) {
@@ -47,7 +48,37 @@ fn checked(messages: &[Json]) -> Result<Vec<Json>, Failure> {
     if messages.is_empty() {
         return Err(Failure::field("messages", "must not be empty"));
     }
-    (0..).zip(messages).map(|(i, message)| check(i, message)).collect()
+    let mut messages: Vec<Json> =
+        (0..).zip(messages).map(|(i, message)| check(i, message)).collect::<Result<_, _>>()?;
+    name_results(&mut messages);
+    Ok(messages)
+}
+
+/// Templates want to know which tool a result is of: the call says it, by its id or by its place.
+fn name_results(messages: &mut [Json]) {
+    let mut open: Vec<(Json, Json)> = Vec::new();
+    for message in messages {
+        for call in message.get_mut("tool_calls").and_then(Json::as_array_mut).into_iter().flatten() {
+            if call.get("type").is_none() {
+                call["type"] = "function".into();
+            }
+            open.push((call["id"].clone(), call["function"]["name"].clone()));
+        }
+        if message["role"] != "tool" {
+            continue;
+        }
+        if let Some(name) = message.as_object_mut().and_then(|message| message.remove("tool_name")) {
+            message["name"] = name;
+        }
+        let id = message.get("tool_call_id").unwrap_or(&Json::Null);
+        let found = open.iter().position(|(call, _)| !id.is_null() && call == id).or((!open.is_empty()).then_some(0));
+        if let Some(found) = found {
+            let (_, name) = open.remove(found);
+            if message.get("name").is_none() {
+                message["name"] = name;
+            }
+        }
+    }
 }
 
 fn check(i: usize, message: &Json) -> Result<Json, Failure> {
@@ -136,6 +167,14 @@ mod tests {
         assert_eq!(found[1]["content"], "a\nb");
         assert_eq!(found[2]["reasoning_content"], "r");
         assert_eq!(found[2]["tool_calls"][0]["function"]["arguments"], json!({ "a": 1 }));
+        let call = |id: &str, name: &str| json!({ "id": id, "function": { "name": name, "arguments": "{}" } });
+        let messages = [
+            json!({ "role": "assistant", "tool_calls": [call("1", "f"), call("2", "g")] }),
+            json!({ "role": "tool", "tool_call_id": "2", "content": "x" }),
+            json!({ "role": "tool", "content": "y" }),
+        ];
+        let found = checked(&messages).expect("valid");
+        assert_eq!((&found[1]["name"], &found[2]["name"]), (&json!("g"), &json!("f")));
         for (message, expected) in [
             (json!(3), "messages[0] must be an object"),
             (json!({ "content": "x" }), "messages[0].role must be a string"),

@@ -17,6 +17,8 @@ use super::reply::{Form, Reply, Sink};
 use super::response_items::messages;
 use super::settings::{Settings, new_id};
 use super::stored::{Responses, Stored};
+use super::tools;
+use crate::engine::ToolCall;
 use crate::tokenizer::Tokenizer;
 
 /// A stream says that it lives when nothing has come for so long.
@@ -32,11 +34,12 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     let is_stored = fields.flag_or("store", true)?;
     let conversation = conversation(&call, fields)?;
     let logprobs = logprobs(fields)?;
-    let settings = Settings::read(Fields(&settings_of(fields)), &model, call.salt, &["max_output_tokens"])?;
+    let mut settings = Settings::read(Fields(&settings_of(fields)), &model, call.salt, &["max_output_tokens"])?;
+    settings.tools = tools::read(fields)?;
     let prompt = prompt(&model, fields, &conversation).await?;
     let thinking = Some(prompt.thinks);
     let question = Question { prompts: vec![prompt.tokens], choices: 1, thinking, logprobs, settings };
-    let answers = Answers::ask(&model, question)?;
+    let answers = Answers::ask(&model, question).await?;
     let keeper = Keeper {
         responses: is_stored.then(|| call.responses.clone()),
         salt: call.salt,
@@ -52,6 +55,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     let mut events = Vec::new();
     response.add(Kind::Reasoning, whole.thinking.trim_end(), &Vec::new(), tokenizer, &mut events);
     response.add(Kind::Message, &whole.text, &whole.tokens, tokenizer, &mut events);
+    whole.calls.iter().for_each(|call| response.call(call, &mut events));
     response.end(&whole.ending, &mut events);
     keeper.keep(&response);
     Ok(Reply::Json(response.head))
@@ -121,9 +125,6 @@ fn not_found(id: &str) -> Failure {
 }
 
 fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
-    if fields.list("tools")?.is_some_and(|tools| !tools.is_empty()) {
-        return Err(Failure::unsupported("tools", "tools are not called yet"));
-    }
     if fields.flag("background")? {
         return Err(Failure::unsupported("background", "responses end with their connection"));
     }
@@ -157,6 +158,7 @@ fn settings_of(fields: Fields<'_>) -> Map<String, Json> {
 
 async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, conversation: &[Json]) -> Result<Prompt, Failure> {
     let mut variables = fields.object("chat_template_kwargs")?.map(|map| map.0.clone()).unwrap_or_default();
+    tools::tell(tools::read(fields)?.as_deref(), &mut variables);
     let effort = fields.object("reasoning")?.map(|reasoning| reasoning.text("effort")).transpose()?.flatten();
     if let Some(effort) = effort {
         variables.entry("reasoning_effort").or_insert(effort.into());
@@ -237,6 +239,7 @@ async fn run(sink: Sink, mut response: Response, model: Arc<ServedModel>, mut an
             None => return,
             Some(Err(failure)) => response.fail(&failure, &mut events),
             Some(Ok((_, News::Reading { .. }))) => {}
+            Some(Ok((_, News::Call(call)))) => response.call(&call, &mut events),
             Some(Ok((_, News::Text { thinking, text, tokens }))) => {
                 response.add(Kind::Reasoning, &thinking, &Vec::new(), tokenizer, &mut events);
                 response.add(Kind::Message, &text, &tokens, tokenizer, &mut events);
@@ -364,6 +367,26 @@ impl Response {
         self.push(events, "response.output_item.done", json!({ "output_index": index, "item": json }));
         if let Some(output) = self.head["output"].as_array_mut() {
             output.push(json);
+        }
+    }
+
+    /// Adds a call, which is complete.
+    fn call(&mut self, call: &ToolCall, events: &mut Vec<Json>) {
+        self.close("completed", events);
+        let (index, id, arguments) = (self.count(), new_id("fc_"), call.arguments.as_str());
+        let mut item = json!({
+            "id": id, "type": "function_call", "call_id": tools::new_id(), "name": call.name, "arguments": "",
+            "status": "in_progress",
+        });
+        self.push(events, "response.output_item.added", json!({ "output_index": index, "item": item }));
+        let place = |name: &str| json!({ "item_id": id, "output_index": index, name: arguments });
+        self.push(events, "response.function_call_arguments.delta", place("delta"));
+        self.push(events, "response.function_call_arguments.done", place("arguments"));
+        item["arguments"] = arguments.into();
+        item["status"] = "completed".into();
+        self.push(events, "response.output_item.done", json!({ "output_index": index, "item": item }));
+        if let Some(output) = self.head["output"].as_array_mut() {
+            output.push(item);
         }
     }
 

@@ -2,13 +2,15 @@
 
 use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use super::constraint::{self, Wanted};
 use super::failure::Failure;
 use super::fields::Fields;
 use super::models::ServedModel;
-use crate::engine::{SETTINGS, SamplerOptions, Setting};
+use crate::engine::{SETTINGS, SamplerOptions, Setting, Tools};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 
 /// Tokens that an answer may have, at most, as a number of a request.
@@ -26,12 +28,15 @@ pub(super) struct Settings {
     pub(super) ignore_end: bool,
     pub(super) salt: u64,
     pub(super) no_cache: bool,
+    /// What answers have to be.
+    pub(super) wanted: Option<Wanted>,
+    /// What may be called; none unless a chat's request says so.
+    pub(super) tools: Option<Arc<Tools>>,
 }
 
 impl Settings {
     /// Reads them. `salt` is that of the key; `limits` are the names of the most tokens, the stronger first.
     pub(super) fn read(fields: Fields<'_>, model: &ServedModel, salt: u64, limits: &[&str]) -> Result<Self, Failure> {
-        refuse_grammars(fields)?;
         let stop = fields.texts("stop")?;
         if stop.len() > MOST_STOPS {
             return Err(Failure::field("stop", format!("must not have more than {MOST_STOPS} texts")));
@@ -49,6 +54,8 @@ impl Settings {
             ignore_end: fields.flag("ignore_eos")?,
             salt: salted(salt, fields.text("cache_salt")?),
             no_cache: fields.get("cache_prompt") == Some(&Json::Bool(false)),
+            wanted: constraint::wanted(fields)?,
+            tools: None,
         })
     }
 }
@@ -59,29 +66,6 @@ fn salted(salt: u64, own: Option<&str>) -> u64 {
     let mut hasher = DefaultHasher::new();
     (salt, own).hash(&mut hasher);
     hasher.finish()
-}
-
-/// Answers are not bound to a grammar yet: better to say so than to give any.
-fn refuse_grammars(fields: Fields<'_>) -> Result<(), Failure> {
-    let is_set = |name: &str| match fields.get(name) {
-        None => false,
-        Some(Json::String(text)) => !text.is_empty(),
-        Some(Json::Object(map)) => !map.is_empty(),
-        Some(_) => true,
-    };
-    for name in ["grammar", "json_schema"] {
-        if is_set(name) {
-            return Err(Failure::unsupported(name, "answers are not bound to grammars"));
-        }
-    }
-    let Some(format) = fields.object("response_format")? else { return Ok(()) };
-    match format.text("type")? {
-        Some("text") => Ok(()),
-        Some(kind @ ("json_object" | "json_schema")) => {
-            Err(Failure::unsupported("response_format", &format!("type {kind}; answers are not bound to grammars")))
-        }
-        _ => Err(Failure::field("response_format.type", "must be \"text\"")),
-    }
 }
 
 /// The samplers' settings of a request over those of the model.

@@ -29,6 +29,9 @@ mod faults;
 // Codecs against what llama-quantize writes.
 mod circles;
 mod codecs;
+// Answers that have to be something.
+#[cfg(feature = "constrain")]
+mod constraints;
 // Conversions of checkpoints.
 mod convert;
 // Tiny checkpoints, made here.
@@ -125,5 +128,7 @@ mod settings;
 mod storyteller;
 // Checkpoints as other versions hold them.
 mod variants;
+// Tools, and calls of them.
+mod tools;
 // The published vocabularies.
 mod vocabularies;

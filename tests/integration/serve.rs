@@ -181,12 +181,7 @@ fn what_is_wrong_is_told_with_its_field() {
     ] {
         assert_eq!(field(name, value.clone()), (400, name.to_owned(), json!(null)), "{name}: {value}");
     }
-    for (name, value) in [
-        ("tools", json!([{ "type": "function", "function": { "name": "f" } }])),
-        ("response_format", json!({ "type": "json_object" })),
-        ("modalities", json!(["audio"])),
-        ("grammar", json!("root ::= \"a\"")),
-    ] {
+    for (name, value) in [("functions", json!([{ "name": "f" }])), ("modalities", json!(["audio"]))] {
         assert_eq!(field(name, value), (400, name.to_owned(), json!("unsupported_parameter")));
     }
     assert_eq!(field("model", json!("gpt-4")), (404, "model".to_owned(), json!("model_not_found")));
@@ -205,6 +200,144 @@ fn what_is_wrong_is_told_with_its_field() {
     assert_eq!(served.get("/health").json(), json!({ "status": "ok" }));
     assert_eq!(served.get("/v1/models").json()["data"][0]["meta"]["n_ctx"], 64);
     assert_eq!(served.get("/v1/models/storyteller").json()["id"], "storyteller");
+}
+
+#[cfg(feature = "constrain")]
+#[test]
+fn answers_are_what_a_request_says_they_have_to_be() {
+    let served = Served::start("");
+    let schema = json!({
+        "type": "object", "properties": { "a": { "type": "integer", "minimum": 0, "maximum": 99 }, "b": { "enum": ["x", "y"] } },
+        "required": ["a", "b"], "additionalProperties": false,
+    });
+    let holds = |text: &str| {
+        let value: Json = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let fields = value.as_object().expect("an object");
+        assert!(fields.len() == 2 && fields["a"].as_u64().is_some_and(|a| a < 100), "{text}");
+        assert!(fields["b"] == "x" || fields["b"] == "y", "{text}");
+    };
+    let body = |fields: Json| with(with(chat("Hi"), &json!({ "max_tokens": 100, "temperature": 1 })), &fields);
+    let strict = json!({ "type": "json_schema", "json_schema": { "name": "ab", "strict": true, "schema": schema } });
+    for seed in 0..5 {
+        let fields = json!({ "response_format": strict, "n": 2, "seed": seed });
+        let answer = served.ask("/v1/chat/completions", &body(fields));
+        for choice in answer["choices"].as_array().expect("choices") {
+            holds(choice["message"]["content"].as_str().expect("text"));
+            assert_eq!(choice["finish_reason"], "stop");
+        }
+    }
+    let streamed = served.post("/v1/chat/completions", &body(json!({ "json_schema": schema, "stream": true })));
+    let deltas = streamed.events().0;
+    let text: String = deltas.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
+    holds(&text);
+    let ask = json!({ "prompt": "Once", "n_predict": 100, "json_schema": schema });
+    holds(served.ask("/completion", &ask)["content"].as_str().expect("text"));
+    let ask = json!({ "prompt": "Once", "grammar": "root ::= [0-9]{3} \"!\"" });
+    let text = served.ask("/completion", &ask)["content"].as_str().expect("text").to_owned();
+    assert!(text.len() == 4 && text.ends_with('!'), "{text}");
+    let messages = json!([{ "role": "user", "content": "Hi" }]);
+    let ask = json!({ "model": "storyteller", "messages": messages, "stream": false, "format": schema });
+    holds(served.ask("/api/chat", &ask)["message"]["content"].as_str().expect("text"));
+    let ask = json!({ "model": "storyteller", "prompt": "Hi", "stream": false, "format": "json", "options": { "num_predict": 20 } });
+    assert!(served.ask("/api/generate", &ask)["response"].as_str().is_some_and(|text| text.starts_with('{')));
+    // What is not valid says where.
+    for (fields, param, expected) in [
+        (json!({ "grammar": "root ::= a" }), "grammar", "line 1, column 10: no rule is called a"),
+        (json!({ "json_schema": { "type": "array", "uniqueItems": true } }), "json_schema", "uniqueItems"),
+        (json!({ "response_format": { "type": "json_schema" } }), "response_format.json_schema.schema", "is needed"),
+        (json!({ "response_format": { "type": "xml" } }), "response_format.type", "must be text"),
+    ] {
+        let answer = served.post("/v1/chat/completions", &body(fields));
+        let error = &answer.json()["error"];
+        assert_eq!((answer.status, &error["param"]), (400, &json!(param)), "{error}");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(expected)), "{error}");
+    }
+    assert_eq!(served.get("/health").status, 200);
+}
+
+#[cfg(feature = "constrain")]
+#[test]
+fn tools_are_called_in_the_dialects_own_forms() {
+    let served = Served::start("");
+    let tools = super::shared::json(&super::shared::testdata("tools/definitions.json"));
+    let named = json!({ "type": "function", "function": { "name": "time" } });
+    let body =
+        |fields: Json| with(with(chat("What time is it?"), &json!({ "max_tokens": 60, "tools": tools })), &fields);
+    let answer =
+        served.ask("/v1/chat/completions", &body(json!({ "tool_choice": named, "parallel_tool_calls": false })));
+    let choice = &answer["choices"][0];
+    assert_eq!(
+        (&choice["finish_reason"], &choice["message"]["content"]),
+        (&json!("tool_calls"), &json!(null)),
+        "{answer}"
+    );
+    let call = choice["message"]["tool_calls"][0].clone();
+    assert_eq!((&call["type"], &call["function"]["name"]), (&json!("function"), &json!("time")));
+    let arguments: Json = serde_json::from_str(call["function"]["arguments"].as_str().expect("text")).expect("JSON");
+    assert!(arguments.is_object() && call["id"].as_str().is_some_and(|id| id.len() == 9), "{call}");
+    // The same in a stream.
+    let fields = json!({ "tool_choice": named, "parallel_tool_calls": false, "stream": true });
+    let streamed = served.post("/v1/chat/completions", &body(fields));
+    let (events, done) = streamed.events();
+    let deltas: Vec<&Json> = events.iter().filter_map(|event| event["choices"][0]["delta"].get("tool_calls")).collect();
+    assert!(done && deltas.len() == 1, "{}", streamed.body);
+    assert_eq!((&deltas[0][0]["index"], &deltas[0][0]["function"]["name"]), (&json!(0), &json!("time")));
+    assert_eq!(
+        events.iter().filter_map(|event| event["choices"][0]["finish_reason"].as_str()).next(),
+        Some("tool_calls")
+    );
+    // Its result is told, and nothing has to be called.
+    let messages = json!([
+        { "role": "user", "content": "What time is it?" },
+        { "role": "assistant", "content": null, "tool_calls": [call] },
+        { "role": "tool", "tool_call_id": call["id"], "content": "noon" },
+    ]);
+    let answer = served.ask("/v1/chat/completions", &body(json!({ "messages": messages })));
+    assert!(content(&answer).len() > 10 && answer["choices"][0]["finish_reason"] != "tool_calls", "{answer}");
+    assert!(
+        served.ask("/apply-template", &body(json!({ "messages": messages })))["prompt"]
+            .as_str()
+            .is_some_and(|prompt| { prompt.contains("<tools>") && prompt.contains("<tool_response>\nnoon") })
+    );
+    // Ollama's form: arguments are objects.
+    let messages = json!([{ "role": "user", "content": "Hi" }]);
+    let ask = json!({ "model": "storyteller", "messages": messages, "stream": false, "tools": tools, "tool_choice": named, "options": { "num_predict": 60 } });
+    let answer = served.ask("/api/chat", &ask);
+    let call = &answer["message"]["tool_calls"][0]["function"];
+    assert!(call["name"] == "time" && call["arguments"].is_object(), "{answer}");
+    // Items of responses, and blocks of Anthropic's.
+    let flat: Vec<Json> = tools.as_array().expect("an array").iter().map(|tool| tool["function"].clone()).collect();
+    let choice = json!({ "type": "function", "name": "time" });
+    let ask = json!({ "input": "Hi", "tools": flat, "tool_choice": choice, "parallel_tool_calls": false, "max_output_tokens": 60 });
+    let answer = served.ask("/v1/responses", &ask);
+    let item = answer["output"].as_array().and_then(|items| items.last()).expect("an item");
+    assert_eq!(
+        (&item["type"], &item["name"], &item["status"]),
+        (&json!("function_call"), &json!("time"), &json!("completed"))
+    );
+    let choice = json!({ "type": "tool", "name": "time", "disable_parallel_tool_use": true });
+    let flat: Vec<Json> = flat
+        .iter()
+        .map(
+            |tool| json!({ "name": tool["name"], "input_schema": { "type": "object", "additionalProperties": false } }),
+        )
+        .collect();
+    let ask = json!({ "messages": messages, "tools": flat, "tool_choice": choice, "max_tokens": 60 });
+    let answer = served.ask("/v1/messages", &ask);
+    assert_eq!(
+        (&answer["content"][0]["type"], &answer["stop_reason"]),
+        (&json!("tool_use"), &json!("tool_use")),
+        "{answer}"
+    );
+    assert!(answer["content"][0]["input"].is_object());
+    for (fields, param) in [
+        (json!({ "tools": [{ "type": "function", "function": {} }] }), "tools"),
+        (json!({ "tool_choice": { "type": "function", "function": { "name": "nothing" } } }), "tool_choice"),
+        (json!({ "response_format": { "type": "json_object" } }), "response_format"),
+    ] {
+        let answer = served.post("/v1/chat/completions", &body(fields));
+        assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!(param)), "{}", answer.body);
+    }
 }
 
 #[test]

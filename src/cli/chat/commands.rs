@@ -5,12 +5,13 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use gguf::engine::{Chat, Message, SETTINGS, Setting, WhenFull};
+use gguf::engine::{Chat, Message, SETTINGS, Setting, ToolCall, WhenFull};
 use gguf::printable::printable_path;
 use serde_json::{Value as Json, json};
 
 use super::sampling;
 use super::screen::tell;
+use super::tools::Toolbox;
 use crate::units;
 
 /// What comes after a line.
@@ -32,6 +33,8 @@ pub(super) struct Talk {
     pub(super) attached: Vec<String>,
     /// The model's name.
     pub(super) name: String,
+    /// What the model may call.
+    pub(super) toolbox: Toolbox,
 }
 
 /// A command.
@@ -63,6 +66,7 @@ pub(super) const COMMANDS: &[Command] = &[
     row("set", &[], "[NAME VALUE]", "show or change a setting: a sampler's, seed, max-tokens, when-full, verbose", set),
     row("think", &["set-think"], "[on|off|low|medium|high]", "whether, or how hard, the model thinks first", think),
     row("attach", &["read"], "FILE", "put a file's text before the next message", attach),
+    row("tools", &[], "", "the tools that the model may call", tools),
     row("tokens", &["stats", "context"], "", "tokens and memory of the conversation", tokens),
     row("show", &["history"], "", "the conversation so far", show),
     row("template", &[], "", "the chat template", template),
@@ -263,6 +267,11 @@ fn attach(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
     confirm(&format!("{lines} lines go before the next message"))
 }
 
+fn tools(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
+    let list = talk.toolbox.list();
+    confirm(&if list.is_empty() { "no tools (--tools FILE)".to_owned() } else { list.join("\n") })
+}
+
 fn tokens(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
     let tokens = talk.chat.tokens()?;
     let bytes = talk.chat.session().cache_bytes();
@@ -298,6 +307,14 @@ fn save(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
         let mut json = json!({ "role": message.role, "content": message.content });
         if let Some(reasoning) = &message.reasoning {
             json["reasoning_content"] = reasoning.as_str().into();
+        }
+        if !message.calls.is_empty() {
+            let call = |(id, call): &(String, ToolCall)| json!({ "id": id, "type": "function", "function": { "name": call.name, "arguments": call.arguments } });
+            json["tool_calls"] = message.calls.iter().map(call).collect();
+        }
+        if let Some((id, name)) = &message.result_of {
+            json["tool_call_id"] = id.as_str().into();
+            json["name"] = name.as_str().into();
         }
         json
     };
@@ -338,7 +355,14 @@ fn load(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
         let text = |key: &str| item.get(key).and_then(Json::as_str).map(str::to_owned);
         let (role, content) =
             text("role").zip(text("content")).with_context(|| format!("{name}: message {i}: no role and content"))?;
-        messages.push(Message { role, content, reasoning: text("reasoning_content") });
+        let call = |call: &Json| {
+            let text = |place: &str| call.pointer(place).and_then(Json::as_str).map(str::to_owned);
+            let (name, arguments) = text("/function/name").zip(text("/function/arguments"))?;
+            Some((text("/id").unwrap_or_default(), ToolCall { name, arguments }))
+        };
+        let calls = item.get("tool_calls").and_then(Json::as_array).into_iter().flatten().filter_map(call).collect();
+        let result_of = text("tool_call_id").zip(text("name"));
+        messages.push(Message { role, content, reasoning: text("reasoning_content"), calls, result_of });
     }
     let mut system = json.get("system").and_then(Json::as_str).map(str::to_owned);
     if messages.first().is_some_and(|message| message.role == "system") {

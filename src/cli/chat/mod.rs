@@ -3,9 +3,11 @@
 mod commands;
 mod editor;
 mod foreign;
+mod format;
 mod layers;
 mod sampling;
 mod screen;
+mod tools;
 
 use std::io::{IsTerminal, Read as _};
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ use gguf::engine::{
     builtin_template_names,
 };
 use gguf::model::Model;
-use gguf::printable::printable_path;
+use gguf::printable::{printable, printable_path};
 use gguf::stores::Places;
 use rustyline::error::ReadlineError;
 use serde_json::Value as Json;
@@ -28,21 +30,24 @@ use crate::model_args::{self, RunArgs, short_name};
 use commands::{Next, Talk};
 use editor::Messages;
 pub(crate) use foreign::foreign_option;
+use format::FormatArgs;
 pub(crate) use sampling::SamplingArgs;
 use screen::{Screen, remark, tell};
+use tools::Toolbox;
 
 /// Chats with a model in the terminal. /help lists what can be typed besides messages.
 ///
 /// With a message, or with text on standard input, answers once and ends: standard output holds the answer alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Commands in a conversation:
-  /help /retry /undo /clear /system /set /think /attach /tokens /show /template /save /load /exit
+  /help /retry /undo /clear /system /set /think /attach /tools /tokens /show /template /save /load /exit
 
 Examples:
   gguf chat                                          # the embedded model
   gguf chat model.gguf \"Why is the sky blue?\"
   gguf chat model.gguf --system \"Answer in one sentence.\"
   gguf chat model.gguf -p \"Why is the sky blue?\" --temperature 0
+  gguf chat model.gguf \"How many legs has a cat?\" --json-schema '{\"type\":\"integer\"}'
   cat letter.txt | gguf chat model.gguf -p \"Summarize:\"")]
 pub(crate) struct Command {
     #[command(flatten)]
@@ -99,6 +104,11 @@ pub(crate) struct Args {
     /// Control tokens that messages spell out are control tokens
     #[arg(long)]
     special: bool,
+    #[command(flatten)]
+    format: FormatArgs,
+    /// Tools that the model may call: JSON definitions, each with a "command"; every call is shown, and run when you say so
+    #[arg(long, value_name = "FILE|DIR")]
+    tools: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
     /// Show tokens and speed after each answer
@@ -191,6 +201,7 @@ fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<Talk> {
         let thinking = commands::thinking_variables(args.think, None);
         variables.extend(thinking.into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
+    let toolbox = args.tools.as_deref().map(Toolbox::load).transpose()?.unwrap_or_default();
     let options = ChatOptions {
         session,
         sampler: args.sampling.options(model.metadata()).with_context(|| short_name(args.model.as_ref()))?,
@@ -202,10 +213,12 @@ fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<Talk> {
         stop: args.stop.clone(),
         when_full: args.when_full,
         special: args.special,
+        grammar: args.format.grammar()?,
+        tools: toolbox.tools.clone(),
     };
     let chat = Chat::new(model, args.run.pool()?, options)?;
     let name = short_name(args.model.as_ref());
-    Ok(Talk { chat, verbose: args.verbose, attached: Vec::new(), name })
+    Ok(Talk { chat, verbose: args.verbose, attached: Vec::new(), name, toolbox })
 }
 
 /// The source of a built-in template, or of one in a file.
@@ -225,7 +238,16 @@ pub(crate) fn template(name: &Path) -> anyhow::Result<String> {
 fn once(talk: &mut Talk, message: &str) -> anyhow::Result<ExitCode> {
     let catching = Catching::new();
     let mut screen = Screen::new();
-    let answer = say(talk, message, &mut screen, &|| catching.interrupted(), false);
+    let mut answer = say(talk, message, &mut screen, &|| catching.interrupted(), false);
+    let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    while can_ask && answer.is_ok() && !talk.chat.open_calls().is_empty() && !catching.interrupted() {
+        let results = results(talk, &mut |question| {
+            eprint!("{question}");
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).map(|_| line).ok()
+        });
+        answer = go_on(talk, &mut screen, &|| catching.interrupted(), false, |chat, show| chat.tell(&results, show));
+    }
     let answer = match answer {
         Err(error) if matches!(error.downcast_ref(), Some(Error::ContextFull { .. })) => {
             bail!("{error} (--context N sets a larger one)")
@@ -262,7 +284,11 @@ fn interactive(talk: &mut Talk) -> anyhow::Result<ExitCode> {
             message = format!("{}\n\n{message}", attached.trim_end());
         }
         let mut screen = Screen::new();
-        let answer = say(talk, &message, &mut screen, &|| messages.interrupted(), true);
+        let mut answer = say(talk, &message, &mut screen, &|| messages.interrupted(), true);
+        while answer.is_ok() && !talk.chat.open_calls().is_empty() && !messages.interrupted() {
+            let results = results(talk, &mut |question| messages.read(question).ok());
+            answer = go_on(talk, &mut screen, &|| messages.interrupted(), true, |chat, show| chat.tell(&results, show));
+        }
         match answer {
             Ok(answer) => {
                 talk.attached.clear();
@@ -282,6 +308,25 @@ fn prompt(talk: &Talk) -> String {
     if tokens * 2 < most { "> ".to_owned() } else { format!("{}% full > ", tokens * 100 / most) }
 }
 
+/// The results of the open calls: each is run when the user says so to `ask`.
+fn results(talk: &Talk, ask: &mut dyn FnMut(&str) -> Option<String>) -> Vec<String> {
+    let mut results = Vec::new();
+    for (_, call) in talk.chat.open_calls() {
+        let Some(command) = talk.toolbox.command(call) else {
+            results.push(talk.toolbox.run(call));
+            continue;
+        };
+        let shown: Vec<String> = command.iter().map(|part| printable(part).to_string()).collect();
+        tell(&format!("{} wants to run: {}", printable(&call.name), shown.join(" ")));
+        let allowed = ask("run it? [y/N] ").is_some_and(|answer| matches!(answer.trim(), "y" | "Y" | "yes"));
+        results.push(if allowed { talk.toolbox.run(call) } else { "the user does not allow this call".to_owned() });
+    }
+    results
+}
+
+/// What makes a chat answer.
+type Speaking<'s> = &'s mut dyn FnMut(ChatEvent<'_>) -> bool;
+
 /// Says a message and shows what comes. Thinking is shown in conversations alone.
 fn say(
     talk: &mut Talk,
@@ -290,8 +335,18 @@ fn say(
     interrupted: &dyn Fn() -> bool,
     thinking: bool,
 ) -> anyhow::Result<Answer> {
+    go_on(talk, screen, interrupted, thinking, |chat, show| chat.say(message, show))
+}
+
+fn go_on(
+    talk: &mut Talk,
+    screen: &mut Screen,
+    interrupted: &dyn Fn() -> bool,
+    thinking: bool,
+    speak: impl FnOnce(&mut Chat, Speaking<'_>) -> Result<Answer, Error>,
+) -> anyhow::Result<Answer> {
     let mut written = Ok(());
-    let answer = talk.chat.say(message, &mut |event| {
+    let answer = speak(&mut talk.chat, &mut |event| {
         let result = match event {
             ChatEvent::Reading { done, total } => {
                 screen.reading(done, total);
@@ -300,6 +355,9 @@ fn say(
             ChatEvent::Text(text) => screen.answer(text),
             ChatEvent::Thinking(text) if thinking => screen.thought(text),
             ChatEvent::Thinking(_) => Ok(()),
+            ChatEvent::Call(call) => {
+                screen.remark(&format!("calls {} {}", printable(&call.name), printable(&call.arguments)))
+            }
             ChatEvent::Note(note) => screen.remark(&note.to_string()),
         };
         if written.is_ok() {
@@ -367,6 +425,8 @@ pub(crate) fn with(path: &Path, run: &RunArgs, prompt: Option<&str>) -> anyhow::
         chat_template: None,
         chat_template_kwargs: None,
         special: false,
+        format: FormatArgs::default(),
+        tools: None,
         sampling: SamplingArgs::default(),
         run: run.clone(),
         verbose: true,

@@ -26,7 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value as Json, json};
 
-use super::Error;
+use super::{Error, ToolCall};
 use crate::gguf::{Metadata, keys};
 use crate::tokenizer::Tokenizer;
 pub use builtin::{builtin_template, builtin_template_names};
@@ -41,18 +41,35 @@ pub struct Message {
     pub content: String,
     /// What an assistant thought before it.
     pub reasoning: Option<String>,
+    /// The tools that an assistant calls, each with the name by which its result is known.
+    pub calls: Vec<(String, ToolCall)>,
+    /// The call whose result a tool's message is, and the tool.
+    pub result_of: Option<(String, String)>,
 }
 
 impl Message {
     /// A message.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into(), reasoning: None }
+        Self { role: role.into(), content: content.into(), reasoning: None, calls: Vec::new(), result_of: None }
     }
 
     pub(super) fn to_json(&self) -> Json {
         let mut message = json!({ "role": self.role, "content": self.content });
         if let Some(reasoning) = &self.reasoning {
             message["reasoning_content"] = reasoning.as_str().into();
+        }
+        if !self.calls.is_empty() {
+            let call = |(id, call): &(String, ToolCall)| {
+                // Templates want objects; what is none stays the text that it is.
+                let arguments: Json =
+                    serde_json::from_str(&call.arguments).unwrap_or_else(|_| call.arguments.as_str().into());
+                json!({ "id": id, "type": "function", "function": { "name": call.name, "arguments": arguments } })
+            };
+            message["tool_calls"] = self.calls.iter().map(call).collect();
+        }
+        if let Some((id, name)) = &self.result_of {
+            message["tool_call_id"] = id.as_str().into();
+            message["name"] = name.as_str().into();
         }
         message
     }

@@ -1,0 +1,181 @@
+//! The crate `llguidance`: which tokens a rule allows next. Nothing else in the house knows it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory, regex_to_lark};
+use serde_json::Value as Json;
+
+use crate::engine::Error;
+use crate::engine::schema::spaced;
+use crate::tokenizer::{TokenKind, Tokenizer};
+
+/// Bytes of a token that may be allowed, at most.
+const LONGEST_TOKEN: usize = 250;
+/// Items that one step of a grammar makes, at most: about 25 ms.
+const STEP_ITEMS: usize = 500_000;
+/// Longest message of an error.
+const MESSAGE: usize = 400;
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    // The first lines say what is wrong; what follows are dumps of the parser.
+    let text = error.to_string();
+    let text = text.split("\n<state>").next().unwrap_or_default().split("\n<backtrace>").next().unwrap_or_default();
+    let mut message: String = text.trim().chars().take(MESSAGE).collect();
+    if message.len() < text.trim().len() {
+        message.push_str("...");
+    }
+    Error::Constraint { message }
+}
+
+/// What all constraints of a model share.
+pub(super) struct Machine {
+    factory: ParserFactory,
+    /// Tokens by their texts, for grammars that name them.
+    names: Box<dyn Fn(&str) -> Option<u32> + Send + Sync>,
+}
+
+impl Machine {
+    pub(super) fn new(tokenizer: &Tokenizer) -> Result<Self, Error> {
+        let count = u32::try_from(tokenizer.vocab_size()).map_err(failed)?;
+        let words: Vec<Vec<u8>> = (0..count).map(|token| word(tokenizer, token)).collect();
+        let ends: Vec<u32> = (0..count).filter(|&token| tokenizer.ends_turn(token)).collect();
+        let trie = TokTrie::from(&TokRxInfo::new(count, ends.first().copied().unwrap_or(u32::MAX)), &words);
+        let trie = if ends.is_empty() { trie } else { trie.with_eos_tokens(&ends) };
+        let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let mut factory = ParserFactory::new_simple(&env).map_err(failed)?;
+        factory.quiet();
+        let limits = factory.limits_mut();
+        limits.verbose_errors = false;
+        limits.step_max_items = STEP_ITEMS;
+        let mut specials: Vec<(Vec<u8>, u32)> = (0..count)
+            .filter(|&token| matches!(tokenizer.kind(token), TokenKind::Control | TokenKind::UserDefined))
+            .map(|token| (tokenizer.piece(token).to_vec(), token))
+            .collect();
+        specials.sort_unstable();
+        let names = move |name: &str| {
+            let found = specials.binary_search_by(|(text, _)| text.as_slice().cmp(name.as_bytes())).ok()?;
+            Some(specials[found].1)
+        };
+        Ok(Self { factory, names: Box::new(names) })
+    }
+
+    /// The token that a grammar calls by its text.
+    pub(super) fn token(&self, name: &str) -> Option<u32> {
+        (self.names)(name).or_else(|| self.factory.tok_env().tok_trie().token_id(name.as_bytes()))
+    }
+
+    pub(super) fn lark(&self, text: &str) -> Result<Compiled, Error> {
+        self.compile(TopLevelGrammar::from_lark(text.to_owned()))
+    }
+
+    pub(super) fn regex(&self, text: &str) -> Result<Compiled, Error> {
+        // The whole answer is matched, with or without anchors.
+        let text = text.strip_prefix('^').unwrap_or(text);
+        let escapes = text.strip_suffix('$').map(|rest| rest.len() - rest.trim_end_matches('\\').len());
+        let text = if escapes.is_some_and(|n| n % 2 == 0) { &text[..text.len() - 1] } else { text };
+        if text.is_empty() {
+            return Err(failed("an empty expression"));
+        }
+        self.compile(TopLevelGrammar::from_lark(format!("start: /{}/", regex_to_lark(text, ""))))
+    }
+
+    pub(super) fn json_schema(&self, schema: &Json) -> Result<Compiled, Error> {
+        let schema = match schema {
+            Json::Object(map) => map.clone(),
+            Json::Bool(true) => serde_json::Map::new(),
+            _ => return Err(failed("a JSON schema must be an object")),
+        };
+        self.compile(TopLevelGrammar::from_json_schema(spaced(schema)))
+    }
+
+    fn compile(&self, grammar: TopLevelGrammar) -> Result<Compiled, Error> {
+        let parser =
+            llguidance::panic_utils::catch_unwind(std::panic::AssertUnwindSafe(|| self.factory.create_parser(grammar)));
+        let matcher = Matcher::new(parser);
+        match matcher.get_error() {
+            Some(error) => Err(failed(error)),
+            None => Ok(Compiled(Arc::new(Mutex::new(matcher)))),
+        }
+    }
+}
+
+/// The bytes of a token, after a byte that is in no text where it is a control token. Nothing for one that no text has.
+fn word(tokenizer: &Tokenizer, token: u32) -> Vec<u8> {
+    const MARKER: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
+    let piece = tokenizer.piece(token);
+    match tokenizer.kind(token) {
+        _ if piece.len() > LONGEST_TOKEN || piece.first() == Some(&MARKER) => Vec::new(),
+        TokenKind::Control | TokenKind::Unknown => [&[MARKER], piece].concat(),
+        TokenKind::Unused => Vec::new(),
+        TokenKind::Normal | TokenKind::UserDefined | TokenKind::Byte => piece.to_vec(),
+    }
+}
+
+/// A rule, ready to be obeyed.
+#[derive(Clone)]
+pub(super) struct Compiled(Arc<Mutex<Matcher>>);
+
+impl Compiled {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The beginning of an answer.
+    pub(super) fn start(&self) -> State {
+        State(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+/// How far an answer has come.
+pub(super) struct State(Matcher);
+
+impl State {
+    /// Takes all tokens away that may not come next, but those of `also`: their logits are no numbers any more.
+    pub(super) fn mask(&mut self, logits: &mut [f32], also: &[u32]) -> Result<(), Error> {
+        let allowed = self.0.compute_mask_or_eos().map_err(failed)?;
+        let kept: Vec<(u32, f32)> =
+            also.iter().filter_map(|&token| Some((token, *logits.get(token as usize)?))).collect();
+        let (whole, rest) = logits.as_chunks_mut::<32>();
+        let mut words = allowed.as_slice().iter().copied();
+        for chunk in whole {
+            match words.next().unwrap_or(0) {
+                u32::MAX => {}
+                0 => chunk.fill(f32::NAN),
+                word => chunk
+                    .iter_mut()
+                    .enumerate()
+                    .filter(|(i, _)| word >> i & 1 == 0)
+                    .for_each(|(_, logit)| *logit = f32::NAN),
+            }
+        }
+        let word = words.next().unwrap_or(0);
+        rest.iter_mut().enumerate().filter(|(i, _)| word >> i & 1 == 0).for_each(|(_, logit)| *logit = f32::NAN);
+        for (token, logit) in kept {
+            logits[token as usize] = logit;
+        }
+        Ok(())
+    }
+
+    /// Whether the rule allows `token` next.
+    pub(super) fn allows(&mut self, token: u32) -> Result<bool, Error> {
+        Ok(!self.0.is_stopped() && self.0.validate_tokens(&[token]).map_err(failed)? == 1)
+    }
+
+    /// Goes on by a token that is allowed.
+    pub(super) fn accept(&mut self, token: u32) -> Result<(), Error> {
+        self.0.consume_token(token).map_err(failed)
+    }
+
+    /// Goes on by a text, as far as it is allowed. Returns whether it was, as a whole.
+    pub(super) fn accept_text(&mut self, text: &[u8]) -> Result<bool, Error> {
+        let tokens = self.0.tok_env().map_err(failed)?.tokenize_bytes(text);
+        Ok(self.0.try_consume_tokens(&tokens).map_err(failed)? == tokens.len())
+    }
+
+    /// Whether the rule allows nothing more.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.is_stopped()
+    }
+}

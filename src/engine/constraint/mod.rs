@@ -1,0 +1,243 @@
+//! Answers that obey a rule: JSON, a JSON schema, a grammar or a regular expression. Before a token is chosen, those that the rule
+//! does not allow are taken away; the end of the answer is allowed where the rule may end.
+//!
+//! `llguidance` computes which tokens a rule allows (`machine.rs`). Grammars in llama.cpp's notation are read by `gbnf`, and
+//! `guide.rs` says when a rule begins to hold: a model may think before it answers.
+
+mod gbnf;
+mod guide;
+#[cfg(feature = "constrain")]
+mod machine;
+#[cfg(not(feature = "constrain"))]
+#[path = "no_machine.rs"]
+mod machine;
+
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use super::tools::Opening;
+use super::{Error, ThinkingStyle, ToolChoice, ToolSyntax, Tools};
+use crate::tokenizer::Tokenizer;
+pub(super) use guide::Guide;
+use machine::{Compiled, Machine};
+
+/// Bytes of a grammar or a schema, at most.
+const MOST_BYTES: usize = 256 << 10;
+
+/// What an answer has to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Grammar {
+    /// Any JSON object.
+    JsonObject,
+    /// JSON that is valid by this schema. References lead to places in the schema itself alone.
+    JsonSchema(Json),
+    /// What the rule `root` of a grammar of llama.cpp's describes.
+    Gbnf(String),
+    /// What the rule `start` of a Lark grammar describes.
+    Lark(String),
+    /// Text that a regular expression matches as a whole.
+    Regex(String),
+}
+
+impl Grammar {
+    /// Bytes of its text.
+    fn size(&self) -> usize {
+        match self {
+            Self::JsonObject => 0,
+            Self::JsonSchema(schema) => schema.to_string().len(),
+            Self::Gbnf(text) | Self::Lark(text) | Self::Regex(text) => text.len(),
+        }
+    }
+}
+
+/// The tokens of a vocabulary by their bytes: made once a model, shared by all its constraints.
+pub struct TokenTrie(Machine);
+
+impl TokenTrie {
+    /// The tokens of `tokenizer`. Those with more than 250 bytes are never allowed.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`] where the program is built without constraints.
+    pub fn new(tokenizer: &Tokenizer) -> Result<Self, Error> {
+        Machine::new(tokenizer).map(Self)
+    }
+
+    /// A constraint for one answer or many.
+    ///
+    /// # Errors
+    /// [`Error::Grammar`] where a grammar of llama.cpp's is not valid, [`Error::Constraint`] where another grammar, a schema or an
+    /// expression is not, says what cannot be kept to, or is too large.
+    pub fn compile(&self, grammar: &Grammar) -> Result<Constraint, Error> {
+        if grammar.size() > MOST_BYTES {
+            return Err(Error::Constraint { message: format!("more than {MOST_BYTES} bytes") });
+        }
+        let compiled = match grammar {
+            Grammar::Gbnf(text) => self.0.lark(&gbnf::to_lark(text, &|name| self.0.token(name))?)?,
+            Grammar::Lark(text) => self.0.lark(text)?,
+            Grammar::Regex(text) => self.0.regex(text)?,
+            Grammar::JsonObject => self.0.json_schema(&serde_json::json!({ "type": "object" }))?,
+            Grammar::JsonSchema(schema) => self.0.json_schema(schema)?,
+        };
+        Ok(Constraint { rule: Rule::Whole(compiled), thinking: None })
+    }
+
+    /// Keeps the arguments of calls to the schemas of their tools, and calls one where that is required. `None` where nothing is
+    /// kept to: the syntax has no grammar.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`] where the tools take too much to be kept to.
+    pub fn calls(
+        &self,
+        syntax: &'static ToolSyntax,
+        tools: &Tools,
+        tokenizer: &Tokenizer,
+    ) -> Result<Option<Constraint>, Error> {
+        let must = matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_));
+        let compile = |tools: &Tools| -> Result<Option<Constraint>, Error> {
+            let Some(opening) = syntax.opening(tools, tokenizer) else { return Ok(None) };
+            if opening.rest.len() > MOST_BYTES {
+                return Err(Error::Constraint { message: format!("tools of more than {MOST_BYTES} bytes") });
+            }
+            let rest = self.0.lark(&opening.rest)?;
+            let whole = if must && !syntax.before_thinking {
+                let rest = opening.rest.replacen("start:", "rest:", 1);
+                Some(self.0.lark(&format!("start: {} rest\n{rest}", opening.lark))?)
+            } else {
+                None
+            };
+            let Opening { mark, at_start, .. } = opening;
+            let calls =
+                Calls { mark, at_start, rest, whole, must, parallel: tools.parallel, channels: syntax.before_thinking };
+            Ok(Some(Constraint { rule: Rule::Calls(Arc::new(calls)), thinking: None }))
+        };
+        // A schema with what cannot be kept to is still a schema of an object.
+        compile(tools).or_else(|_| compile(&tools.loosened()))
+    }
+}
+
+/// What an answer obeys.
+#[derive(Clone)]
+enum Rule {
+    /// The whole answer is this.
+    Whole(Compiled),
+    /// Calls in it are.
+    Calls(Arc<Calls>),
+}
+
+/// How calls begin, and go on.
+struct Calls {
+    mark: &'static str,
+    /// The mark counts at the beginning of an answer alone.
+    at_start: bool,
+    /// What follows the mark.
+    rest: Compiled,
+    /// A call with its mark, where one has to come.
+    whole: Option<Compiled>,
+    /// One has to come.
+    must: bool,
+    /// Several may.
+    parallel: bool,
+    /// They are channels, as thinking is.
+    channels: bool,
+}
+
+/// A rule that answers obey. Clones share what was computed for it.
+#[derive(Clone)]
+pub struct Constraint {
+    rule: Rule,
+    /// How the model marks what it thinks before, and whether its answer begins inside of that.
+    thinking: Option<(&'static ThinkingStyle, bool)>,
+}
+
+impl Constraint {
+    /// The rule holds from the end of the thinking on, which an answer may begin with; `inside` where the prompt has begun it.
+    #[must_use]
+    pub fn after_thinking(self, style: Option<&'static ThinkingStyle>, inside: bool) -> Self {
+        Self { thinking: style.map(|style| (style, inside)), ..self }
+    }
+}
+
+impl std::fmt::Debug for Constraint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Constraint").field("thinking", &self.thinking).finish_non_exhaustive()
+    }
+}
+
+/// Constraints are equal when they share what was computed.
+impl PartialEq for Constraint {
+    fn eq(&self, other: &Self) -> bool {
+        let same = match (&self.rule, &other.rule) {
+            (Rule::Whole(one), Rule::Whole(other)) => one.is_same(other),
+            (Rule::Calls(one), Rule::Calls(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        same && self.thinking == other.thinking
+    }
+}
+
+impl Eq for Constraint {}
+
+#[cfg(all(test, feature = "constrain"))]
+mod tests {
+    use std::time::Instant;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::gguf::Reader;
+
+    /// How long masks take in a vocabulary of 128,256 tokens: `GGUF_SHARED=... cargo test --release --lib masks_in -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "prints figures; needs GGUF_SHARED"]
+    fn masks_in_a_large_vocabulary() {
+        let path = std::env::var("GGUF_SHARED").expect("GGUF_SHARED") + "/vocab/ggml-vocab-llama-bpe.gguf";
+        let reader = Reader::open(path.as_ref()).expect("a vocabulary");
+        let tokenizer = Tokenizer::from_gguf(&reader).expect("a tokenizer");
+        let began = Instant::now();
+        let trie = TokenTrie::new(&tokenizer).expect("a trie");
+        println!("trie of {} tokens: {:?}", tokenizer.vocab_size(), began.elapsed());
+        let person = json!({
+            "type": "object", "required": ["name", "age", "tags"], "additionalProperties": false, "properties": {
+                "name": { "type": "string" }, "age": { "type": "integer", "minimum": 0, "maximum": 150 },
+                "tags": { "type": "array", "items": { "enum": ["a", "b", "c"] } },
+                "address": { "type": "object", "properties": { "street": { "type": "string" }, "zip": { "type": "string", "pattern": "^[0-9]{5}$" } } },
+            },
+        });
+        let text = "{\"name\": \"Ada Lovelace, countess of somewhere\", \"age\": 36, \"tags\": [\"a\", \"b\"], \
+                    \"address\": {\"street\": \"12 St James's Square\", \"zip\": \"12345\"}}";
+        let gbnf = std::fs::read_to_string(std::env::var("GGUF_GRAMMAR").unwrap_or_default());
+        let mut grammars = vec![
+            ("schema", Grammar::JsonSchema(person)),
+            ("json", Grammar::JsonObject),
+            ("regex", Grammar::Regex("[^\\n]{1,200}".to_owned())),
+        ];
+        grammars.extend(gbnf.map(|text| ("gbnf", Grammar::Gbnf(text))));
+        let tokens = tokenizer.encode(text, Default::default()).expect("encodes");
+        for (name, grammar) in grammars {
+            let began = Instant::now();
+            let constraint = trie.compile(&grammar).expect("valid");
+            let compiled = began.elapsed();
+            let Rule::Whole(compiled_rule) = &constraint.rule else { unreachable!("a whole answer") };
+            for round in 0..2 {
+                let mut state = compiled_rule.start();
+                let mut times = Vec::new();
+                for &token in &tokens {
+                    let mut logits = vec![0.0; tokenizer.vocab_size()];
+                    let began = Instant::now();
+                    state.mask(&mut logits, &[]).expect("within limits");
+                    assert!(!logits[token as usize].is_nan(), "{name}: {token} of {text}");
+                    state.accept(token).expect("allowed");
+                    times.push(began.elapsed());
+                }
+                times.sort_unstable();
+                let mean = times.iter().sum::<std::time::Duration>() / u32::try_from(times.len()).expect("few");
+                println!(
+                    "{name} round {round}: compiled in {compiled:?}; mask and accept: mean {mean:?}, median {:?}, most {:?}",
+                    times[times.len() / 2],
+                    times[times.len() - 1]
+                );
+            }
+        }
+    }
+}

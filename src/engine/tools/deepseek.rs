@@ -1,0 +1,133 @@
+//! DeepSeek: V3 and R1 (a block of Markdown), V3.1 (bare JSON), V3.2 (parameters in tags).
+
+use serde_json::{Map, Value as Json};
+
+use super::reader::{Read, Reader, Stop};
+use super::{Marks, ToolCall, ToolSyntax, Tools, arguments_text, call, json_of, text};
+
+const BEGIN: &str = "<｜tool▁calls▁begin｜>";
+const END: &str = "<｜tool▁calls▁end｜>";
+const CALL: &str = "<｜tool▁call▁begin｜>";
+const CALL_END: &str = "<｜tool▁call▁end｜>";
+const SEP: &str = "<｜tool▁sep｜>";
+const MARKS: &[&str] = &[BEGIN, END, CALL, CALL_END, SEP];
+
+pub(super) const V3: ToolSyntax = ToolSyntax {
+    name: "deepseek-v3",
+    is_of: |source| source.contains("tool▁call▁begin"),
+    opens: &[(BEGIN, false), (CALL, false)],
+    marks: MARKS,
+    before_thinking: false,
+    read,
+    grammar: Some(v3_grammar),
+};
+
+pub(super) const V31: ToolSyntax = ToolSyntax {
+    name: "deepseek-v3.1",
+    is_of: |source| source.contains("tool▁call▁begin") && !source.contains("```"),
+    opens: &[(BEGIN, false), (CALL, false)],
+    marks: MARKS,
+    before_thinking: false,
+    read,
+    grammar: Some(v31_grammar),
+};
+
+pub(super) const DSML: ToolSyntax = ToolSyntax {
+    name: "deepseek-v3.2",
+    is_of: |source| source.contains("DSML"),
+    opens: &[("<｜DSML｜function_calls>", false), ("<｜DSML｜tool_calls>", false)],
+    marks: &[],
+    before_thinking: false,
+    read: read_dsml,
+    grammar: None,
+};
+
+/// One call, or all that follow each other.
+fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
+    let all = reader.optional(BEGIN)?;
+    let mut calls = Vec::new();
+    loop {
+        reader.space();
+        if all && !calls.is_empty() && (reader.is_at_end() || reader.optional(END)?) {
+            return Ok(calls);
+        }
+        reader.mark(CALL)?;
+        let first = reader.until(SEP)?.trim();
+        reader.space();
+        let (name, arguments) = if reader.peek()? == '{' {
+            (first.to_owned(), reader.json()?)
+        } else {
+            // V3: the separator stands between the kind and the name.
+            let name = reader.until("\n")?.trim().to_owned();
+            reader.space();
+            reader.mark("```json")?;
+            let arguments = reader.json()?;
+            reader.space();
+            reader.mark("```")?;
+            (name, arguments)
+        };
+        if !arguments.is_object() {
+            return Err(Stop::Not);
+        }
+        reader.close(CALL_END)?;
+        calls.push(ToolCall { name, arguments: arguments_text(&arguments) });
+        if !all {
+            return Ok(calls);
+        }
+    }
+}
+
+fn calls(tools: &Tools, marks: &Marks<'_>, one: impl Fn(&str, &Json) -> String) -> String {
+    let all = tools.callable().map(|(name, schema)| one(name, schema)).collect::<Vec<_>>().join(" | ");
+    let more = if tools.parallel { "(/\\n?/ call)*" } else { "" };
+    format!(
+        "start: /\\n?/ call {more} /\\n?/ {}\ncall: {} body {}\nbody: {all}\n",
+        marks.lark(END),
+        marks.lark(CALL),
+        marks.lark(CALL_END)
+    )
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
+fn v31_grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+    Some(calls(tools, marks, |name, schema| format!("{} {} {}", text(name), marks.lark(SEP), json_of(schema))))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
+fn v3_grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+    Some(calls(tools, marks, |name, schema| {
+        let before = text(&format!("{name}\n```json\n"));
+        format!("\"function\" {} {before} {} \"\\n```\"", marks.lark(SEP), json_of(schema))
+    }))
+}
+
+/// `<｜DSML｜invoke name="f">`, then `<｜DSML｜parameter name="p" string="true">` for texts, `"false"` for JSON.
+fn read_dsml(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
+    reader.until("_calls>")?;
+    let mut calls = Vec::new();
+    loop {
+        reader.space();
+        if reader.is_at_end()
+            || reader.optional("</｜DSML｜function_calls>")?
+            || reader.optional("</｜DSML｜tool_calls>")?
+        {
+            return if calls.is_empty() { Err(Stop::Not) } else { Ok(calls) };
+        }
+        reader.mark("<｜DSML｜invoke name=\"")?;
+        let name = reader.until("\">")?;
+        let mut arguments = Map::new();
+        loop {
+            reader.space();
+            if reader.optional("</｜DSML｜invoke>")? {
+                break;
+            }
+            reader.mark("<｜DSML｜parameter name=\"")?;
+            let parameter = reader.until("\" string=\"")?;
+            let is_text = reader.until("\">")? == "true";
+            let value = reader.until("</｜DSML｜parameter>")?;
+            let value = if is_text { value.into() } else { serde_json::from_str(value).map_err(|_| Stop::Not)? };
+            arguments.insert(parameter.to_owned(), value);
+        }
+        calls.push(call(name, arguments));
+    }
+}

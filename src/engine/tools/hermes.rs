@@ -1,0 +1,27 @@
+//! Hermes, Qwen 2.5 and 3, Granite 4 and many others: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`.
+
+use super::reader::{Read, Reader, Stop};
+use super::{Marks, ToolCall, ToolSyntax, Tools, call_of, json_of, named_objects};
+
+pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
+    name: "hermes",
+    is_of: |source| source.contains("<tool_call>"),
+    opens: &[("<tool_call>", false)],
+    marks: &["</tool_call>"],
+    before_thinking: false,
+    read,
+    grammar: Some(grammar),
+};
+
+fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
+    reader.mark("<tool_call>")?;
+    let call = call_of(&reader.json()?).ok_or(Stop::Not)?;
+    reader.close("</tool_call>")?;
+    Ok(vec![call])
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+    let object = json_of(&named_objects(tools, "name", "arguments"));
+    Some(format!("start: /\\n?/ call /\\n?/ {}\ncall: {object}\n", marks.lark("</tool_call>")))
+}

@@ -1,0 +1,153 @@
+//! LFM 2: calls as Python writes them, `<|tool_call_start|>[f(city="Paris", days=2)]<|tool_call_end|>`, or a list of JSON objects.
+
+use serde_json::{Map, Value as Json};
+
+use super::reader::{Read, Reader, Stop};
+use super::{ToolCall, ToolSyntax, Tools, call, granite};
+
+pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
+    name: "lfm2",
+    is_of: |source| source.contains("<|tool_call_start|>") || source.contains("<|tool_list_start|>"),
+    opens: &[("<|tool_call_start|>", false)],
+    marks: &["<|tool_call_end|>"],
+    before_thinking: false,
+    read,
+    grammar: None,
+};
+
+fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
+    reader.mark("<|tool_call_start|>")?;
+    reader.space();
+    let calls = if reader.peek()? == '{' {
+        granite::list(reader)?
+    } else {
+        reader.mark("[")?;
+        reader.space();
+        if reader.peek()? == '{' { json_list(reader)? } else { python_list(reader)? }
+    };
+    reader.close("<|tool_call_end|>")?;
+    Ok(calls)
+}
+
+/// JSON objects after an opening bracket.
+fn json_list(reader: &mut Reader<'_>) -> Read<Vec<ToolCall>> {
+    let mut calls = Vec::new();
+    loop {
+        calls.push(super::call_of(&reader.json()?).ok_or(Stop::Not)?);
+        reader.space();
+        if !reader.optional(",")? {
+            reader.mark("]")?;
+            return Ok(calls);
+        }
+    }
+}
+
+fn python_list(reader: &mut Reader<'_>) -> Read<Vec<ToolCall>> {
+    let mut calls = Vec::new();
+    loop {
+        reader.space();
+        let name = reader.name()?;
+        reader.mark("(")?;
+        let mut arguments = Map::new();
+        loop {
+            reader.space();
+            if reader.optional(")")? {
+                break;
+            }
+            let key = reader.name()?;
+            reader.space();
+            reader.mark("=")?;
+            arguments.insert(key.to_owned(), value(reader, 0)?);
+            reader.space();
+            if !reader.optional(",")? {
+                reader.mark(")")?;
+                break;
+            }
+        }
+        calls.push(call(name, arguments));
+        reader.space();
+        if !reader.optional(",")? {
+            reader.mark("]")?;
+            return Ok(calls);
+        }
+    }
+}
+
+/// A literal of Python.
+fn value(reader: &mut Reader<'_>, depth: usize) -> Read<Json> {
+    if depth > 50 {
+        return Err(Stop::Not);
+    }
+    reader.space();
+    match reader.peek()? {
+        quote @ ('"' | '\'') => quoted(reader, quote).map(Json::from),
+        '[' | '(' => {
+            let close = if reader.optional("[")? { "]" } else { reader.mark("(").map(|()| ")")? };
+            let mut items = Vec::new();
+            loop {
+                reader.space();
+                if reader.optional(close)? {
+                    return Ok(items.into());
+                }
+                items.push(value(reader, depth + 1)?);
+                reader.space();
+                if !reader.optional(",")? {
+                    reader.mark(close)?;
+                    return Ok(items.into());
+                }
+            }
+        }
+        '{' => {
+            reader.mark("{")?;
+            let mut map = Map::new();
+            loop {
+                reader.space();
+                if reader.optional("}")? {
+                    return Ok(map.into());
+                }
+                let quote = reader.peek()?;
+                let key = if matches!(quote, '"' | '\'') { quoted(reader, quote)? } else { reader.name()?.to_owned() };
+                reader.space();
+                reader.mark(":")?;
+                map.insert(key, value(reader, depth + 1)?);
+                reader.space();
+                if !reader.optional(",")? {
+                    reader.mark("}")?;
+                    return Ok(map.into());
+                }
+            }
+        }
+        _ => {
+            let word = reader.number_or_word()?;
+            match word {
+                "True" | "true" => Ok(true.into()),
+                "False" | "false" => Ok(false.into()),
+                "None" | "null" => Ok(Json::Null),
+                number => serde_json::from_str(number).map_err(|_| Stop::Not),
+            }
+        }
+    }
+}
+
+/// A text in quotes, with Python's escapes.
+fn quoted(reader: &mut Reader<'_>, quote: char) -> Read<String> {
+    let mark = quote.to_string();
+    reader.mark(&mark)?;
+    let mut text = String::new();
+    loop {
+        match reader.take()? {
+            c if c == quote => return Ok(text),
+            '\\' => match reader.take()? {
+                'n' => text.push('\n'),
+                't' => text.push('\t'),
+                'r' => text.push('\r'),
+                'u' => {
+                    let digits: String = (0..4).map(|_| reader.take()).collect::<Read<_>>()?;
+                    text.push(u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32).ok_or(Stop::Not)?);
+                }
+                c => text.push(c),
+            },
+            c => text.push(c),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Tools: what a model may call, and calls in what it says.
+//!
+//! Every family writes calls in its own way. A way is a file with a reader (and, where arguments can be kept to their schemas, a
+//! grammar), and a row in [`SYNTAXES`], which a template finds by its own marks.
+
+mod command_r;
+mod deepseek;
+mod functionary;
+mod gemma4;
+mod glm;
+mod granite;
+mod harmony;
+mod hermes;
+mod kimi;
+mod lfm2;
+mod llama3;
+mod minimax;
+mod mistral;
+mod qwen_coder;
+mod reader;
+mod splitter;
+#[cfg(test)]
+mod tests;
+mod tool_calls;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::Error;
+use super::schema::spaced;
+use crate::tokenizer::{TokenKind, Tokenizer};
+use reader::{Read, Reader};
+pub use splitter::{ToolPart, ToolSplitter};
+
+/// Whether tools may or must be called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// None is called.
+    None,
+    /// As the model likes.
+    #[default]
+    Auto,
+    /// At least one.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// The tool's name.
+    pub name: String,
+    /// Its arguments: the text of a JSON object, or what the model wrote in its place.
+    pub arguments: String,
+}
+
+/// What may be called.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tools {
+    /// Definitions in OpenAI's form: `{"type": "function", "function": {"name", "description", "parameters"}}`.
+    definitions: Vec<Json>,
+    /// Whether tools may or must be called.
+    pub choice: ToolChoice,
+    /// Several calls in one answer.
+    pub parallel: bool,
+}
+
+impl Tools {
+    /// Tools by their definitions, in OpenAI's form or bare (`{"name", "parameters"}`).
+    ///
+    /// # Errors
+    /// [`Error::Tool`] for one without a name, or with parameters that are no schema.
+    pub fn new(definitions: &[Json]) -> Result<Self, Error> {
+        let definitions = (0..).zip(definitions).map(|(i, tool)| checked(i, tool)).collect::<Result<_, _>>()?;
+        Ok(Self { definitions, choice: ToolChoice::Auto, parallel: true })
+    }
+
+    /// Whether there are none, or none may be called.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.definitions.is_empty() || self.choice == ToolChoice::None
+    }
+
+    /// The definitions, as templates get them.
+    #[must_use]
+    pub fn definitions(&self) -> &[Json] {
+        &self.definitions
+    }
+
+    /// The tools that may be called, with the schemas of their arguments.
+    fn callable(&self) -> impl Iterator<Item = (&str, &Json)> {
+        let named = match &self.choice {
+            ToolChoice::Named(name) => Some(name.as_str()),
+            _ => None,
+        };
+        self.definitions.iter().filter_map(move |tool| {
+            let function = &tool["function"];
+            let name = function["name"].as_str()?;
+            named.is_none_or(|named| named == name).then_some((name, &function["parameters"]))
+        })
+    }
+
+    /// The same tools, with any object for arguments.
+    pub(crate) fn loosened(&self) -> Self {
+        let mut tools = self.clone();
+        for tool in &mut tools.definitions {
+            tool["function"]["parameters"] = json!({ "type": "object" });
+        }
+        tools
+    }
+
+    /// What tells a model of them whose template does not, and how it calls them.
+    pub(crate) fn described(&self) -> String {
+        let tools: Vec<String> = self.definitions.iter().map(|tool| tool["function"].to_string()).collect();
+        format!(
+            "You may call these tools:\n<tools>\n{}\n</tools>\nTo call one, answer with its name and its arguments:\n\
+             <tool_call>\n{{\"name\": <name>, \"arguments\": <object>}}\n</tool_call>\n\
+             Its result comes within <tool_response></tool_response>.",
+            tools.join("\n")
+        )
+    }
+
+    /// Whether there is a tool of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.definitions.iter().any(|tool| tool["function"]["name"] == name)
+    }
+
+    /// The value of a parameter that was written as bare text: a text where its schema wants one, or where it is no JSON.
+    fn value(&self, tool: &str, parameter: &str, text: &str) -> Json {
+        let definition = self.definitions.iter().find(|definition| definition["function"]["name"] == tool);
+        let kind = definition.map(|definition| &definition["function"]["parameters"]["properties"][parameter]["type"]);
+        let wants_text = match kind {
+            Some(Json::String(kind)) => kind == "string",
+            Some(Json::Array(kinds)) => kinds.iter().any(|kind| kind == "string"),
+            _ => false,
+        };
+        if wants_text { text.into() } else { serde_json::from_str(text).unwrap_or_else(|_| text.into()) }
+    }
+}
+
+fn checked(i: usize, tool: &Json) -> Result<Json, Error> {
+    let wrong = |message: &str| Error::Tool { tool: i, message: message.to_owned() };
+    if tool.get("type").is_some_and(|kind| kind != "function") {
+        return Err(wrong("type: must be function"));
+    }
+    let function = tool.get("function").unwrap_or(tool);
+    let Json::Object(function) = function else { return Err(wrong("function: must be an object")) };
+    let name = function.get("name").and_then(Json::as_str).unwrap_or_default();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > 128 || !name.chars().all(is_word) {
+        return Err(wrong("name: must be letters, digits, _, - and ."));
+    }
+    let mut function = function.clone();
+    function.retain(|key, value| key != "type" && !value.is_null());
+    match function.get("parameters") {
+        Some(Json::Object(_)) => {}
+        None => {
+            function.insert(
+                "parameters".to_owned(),
+                json!({ "type": "object", "properties": {}, "additionalProperties": false }),
+            );
+        }
+        Some(_) => return Err(wrong("parameters: must be a JSON schema")),
+    }
+    Ok(json!({ "type": "function", "function": function }))
+}
+
+/// The rest of a call after its opening mark, in Lark.
+type Grammar = fn(&Tools, &Marks<'_>) -> Option<String>;
+
+/// How a family writes calls.
+pub struct ToolSyntax {
+    /// What it is called.
+    pub name: &'static str,
+    /// Whether a template writes calls so.
+    is_of: fn(&str) -> bool,
+    /// Marks with which calls begin; `true` for those that count at the beginning of an answer alone.
+    opens: &'static [(&'static str, bool)],
+    /// Further marks, which may be control tokens.
+    marks: &'static [&'static str],
+    /// Calls are looked for before thinking is told from answers: their marks are channels, too.
+    pub(crate) before_thinking: bool,
+    /// Reads what begins with one of the marks.
+    read: fn(&mut Reader<'_>, &Tools) -> Read<Vec<ToolCall>>,
+    /// What may follow the first of the marks.
+    grammar: Option<Grammar>,
+}
+
+/// All of them, the more special first. The last is that of templates that know no tools.
+const SYNTAXES: &[ToolSyntax] = &[
+    harmony::SYNTAX,
+    gemma4::SYNTAX,
+    kimi::SYNTAX,
+    deepseek::DSML,
+    deepseek::V31,
+    deepseek::V3,
+    mistral::NEW,
+    mistral::OLD,
+    command_r::SYNTAX,
+    lfm2::SYNTAX,
+    minimax::SYNTAX,
+    minimax::PLAIN,
+    glm::SYNTAX,
+    qwen_coder::SEED,
+    qwen_coder::SYNTAX,
+    granite::SYNTAX,
+    tool_calls::SYNTAX,
+    functionary::V32,
+    functionary::V31,
+    llama3::SYNTAX,
+    hermes::SYNTAX,
+];
+
+impl ToolSyntax {
+    /// The way of a template.
+    #[must_use]
+    pub fn of_template(source: &str) -> &'static Self {
+        SYNTAXES.iter().find(|syntax| (syntax.is_of)(source)).unwrap_or(&hermes::SYNTAX)
+    }
+
+    /// The control tokens of `tokenizer` that are parts of its marks: a generation has to show them.
+    #[must_use]
+    pub fn control_tokens(&self, tokenizer: &Tokenizer) -> Vec<u32> {
+        let marks = || self.opens.iter().map(|(mark, _)| mark).chain(self.marks);
+        let vocab = tokenizer.vocab();
+        let is_part = |text: &[u8]| {
+            std::str::from_utf8(text).is_ok_and(|text| text.len() > 2 && marks().any(|mark| mark.contains(text)))
+        };
+        (0..)
+            .zip(vocab.tokens.iter().zip(&vocab.kinds))
+            .filter(|(_, (text, kind))| **kind == TokenKind::Control && is_part(text))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// How calls begin, and what may follow that in Lark; nothing where calls of this syntax are not bound.
+    pub(crate) fn opening(&self, tools: &Tools, tokenizer: &Tokenizer) -> Option<Opening> {
+        let (mark, at_start) = *self.opens.first()?;
+        let marks = Marks(tokenizer);
+        let rest = (self.grammar?)(tools, &marks)?;
+        Some(Opening { mark, at_start, lark: marks.lark(mark), rest })
+    }
+}
+
+/// The beginning of a call.
+pub(crate) struct Opening {
+    pub(crate) mark: &'static str,
+    /// It counts at the beginning of an answer alone.
+    pub(crate) at_start: bool,
+    /// The mark in Lark.
+    pub(crate) lark: String,
+    /// What follows it: a grammar in Lark.
+    pub(crate) rest: String,
+}
+
+/// Marks of a vocabulary, as grammars name them.
+pub(crate) struct Marks<'t>(&'t Tokenizer);
+
+impl Marks<'_> {
+    /// A mark in Lark: its control tokens by their numbers, the rest as text.
+    pub(crate) fn lark(&self, mark: &str) -> String {
+        let options = crate::tokenizer::EncodeOptions { add_special: false, parse_special: true };
+        let Ok(tokens) = self.0.encode(mark, options) else { return text(mark) };
+        if !tokens.iter().any(|&token| self.0.kind(token) == TokenKind::Control) {
+            return text(mark);
+        }
+        let (mut parts, mut plain) = (Vec::new(), Vec::new());
+        for token in tokens {
+            if self.0.kind(token) == TokenKind::Control {
+                if !plain.is_empty() {
+                    parts.push(text(&String::from_utf8_lossy(&std::mem::take(&mut plain))));
+                }
+                parts.push(format!("<[{token}]>"));
+            } else {
+                plain.extend_from_slice(self.0.piece(token));
+            }
+        }
+        if !plain.is_empty() {
+            parts.push(text(&String::from_utf8_lossy(&plain)));
+        }
+        parts.join(" ")
+    }
+}
+
+/// A text in Lark.
+fn text(text: &str) -> String {
+    Json::from(text).to_string()
+}
+
+/// JSON by a schema, in Lark.
+fn json_of(schema: &Json) -> String {
+    let mut schema = schema.as_object().cloned().unwrap_or_default();
+    schema.entry("type").or_insert_with(|| "object".into());
+    format!("%json {}", spaced(schema))
+}
+
+/// A schema of an object with a name and arguments, for each tool that may be called.
+fn named_objects(tools: &Tools, name: &str, arguments: &str) -> Json {
+    let one = |(tool, schema): (&str, &Json)| {
+        let mut properties = Map::new();
+        properties.insert(name.to_owned(), json!({ "const": tool }));
+        properties.insert(arguments.to_owned(), schema.clone());
+        json!({ "type": "object", "properties": properties, "required": [name, arguments], "additionalProperties": false })
+    };
+    let all: Vec<Json> = tools.callable().map(one).collect();
+    json!({ "anyOf": all })
+}
+
+/// A call that is an object of this form.
+fn call_of(object: &Json) -> Option<ToolCall> {
+    let object = object.get("function").filter(|function| function.is_object()).unwrap_or(object);
+    let name = ["name", "tool_name", "function"].iter().find_map(|key| object.get(key)?.as_str())?;
+    let arguments = ["arguments", "parameters", "args"].iter().find_map(|key| object.get(key));
+    Some(ToolCall { name: name.to_owned(), arguments: arguments_text(arguments.unwrap_or(&Json::Object(Map::new()))) })
+}
+
+/// The text of arguments, which some models write as a text of JSON.
+fn arguments_text(arguments: &Json) -> String {
+    match arguments {
+        Json::String(text) if serde_json::from_str::<Map<String, Json>>(text).is_ok() => text.clone(),
+        Json::Null => "{}".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn call(name: &str, arguments: Map<String, Json>) -> ToolCall {
+    ToolCall { name: name.to_owned(), arguments: Json::Object(arguments).to_string() }
+}

@@ -1,0 +1,150 @@
+//! Reading calls from text that is still coming.
+
+use serde_json::Value as Json;
+
+/// Why nothing was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The text may go on so that it can be read.
+    More,
+    /// It is something else.
+    Not,
+}
+
+pub(super) type Read<T> = Result<T, Stop>;
+
+/// A place in a text.
+pub(super) struct Reader<'t> {
+    text: &'t str,
+    at: usize,
+    /// No more text comes.
+    ended: bool,
+}
+
+impl<'t> Reader<'t> {
+    pub(super) fn new(text: &'t str, ended: bool) -> Self {
+        Self { text, at: 0, ended }
+    }
+
+    /// Bytes that have been read.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    fn rest(&self) -> &'t str {
+        &self.text[self.at..]
+    }
+
+    /// What it means that the text is not long enough.
+    fn short<T>(&self) -> Read<T> {
+        Err(if self.ended { Stop::Not } else { Stop::More })
+    }
+
+    /// Reads this text.
+    pub(super) fn mark(&mut self, mark: &str) -> Read<()> {
+        let rest = self.rest();
+        if rest.starts_with(mark) {
+            self.at += mark.len();
+            Ok(())
+        } else if mark.starts_with(rest) {
+            self.short()
+        } else {
+            Err(Stop::Not)
+        }
+    }
+
+    /// Reads this text, if it is there.
+    pub(super) fn optional(&mut self, mark: &str) -> Read<bool> {
+        match self.mark(mark) {
+            Ok(()) => Ok(true),
+            Err(Stop::More) => Err(Stop::More),
+            Err(Stop::Not) => Ok(false),
+        }
+    }
+
+    /// Reads the mark that closes a call, which the end of the answer stands for as well.
+    pub(super) fn close(&mut self, mark: &str) -> Read<()> {
+        self.space();
+        if self.ended && mark.starts_with(self.rest()) {
+            self.at = self.text.len();
+            return Ok(());
+        }
+        self.mark(mark)
+    }
+
+    /// Reads white space.
+    pub(super) fn space(&mut self) {
+        self.at += self.rest().len() - self.rest().trim_start().len();
+    }
+
+    /// Reads up to `mark`, and it.
+    pub(super) fn until(&mut self, mark: &str) -> Read<&'t str> {
+        match self.rest().find(mark) {
+            Some(len) => {
+                let text = &self.rest()[..len];
+                self.at += len + mark.len();
+                Ok(text)
+            }
+            None => self.short(),
+        }
+    }
+
+    /// Reads a name: letters, digits, `_`, `-`, `.`.
+    pub(super) fn name(&mut self) -> Read<&'t str> {
+        let rest = self.rest();
+        let is_other = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        match rest.find(is_other) {
+            Some(0) => Err(Stop::Not),
+            Some(len) => {
+                self.at += len;
+                Ok(&rest[..len])
+            }
+            None => self.short(),
+        }
+    }
+
+    /// Reads a JSON value.
+    pub(super) fn json(&mut self) -> Read<Json> {
+        self.space();
+        let mut values = serde_json::Deserializer::from_str(self.rest()).into_iter::<Json>();
+        match values.next() {
+            Some(Ok(value)) => {
+                self.at += values.byte_offset();
+                Ok(value)
+            }
+            Some(Err(error)) if error.is_eof() => self.short(),
+            Some(Err(_)) => Err(Stop::Not),
+            None => self.short(),
+        }
+    }
+
+    /// Reads a character.
+    pub(super) fn take(&mut self) -> Read<char> {
+        let c = self.peek()?;
+        self.at += c.len_utf8();
+        Ok(c)
+    }
+
+    /// Reads a number, or a word such as `true`.
+    pub(super) fn number_or_word(&mut self) -> Read<&'t str> {
+        let rest = self.rest();
+        match rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))) {
+            Some(0) => Err(Stop::Not),
+            Some(len) => {
+                self.at += len;
+                Ok(&rest[..len])
+            }
+            None => self.short(),
+        }
+    }
+
+    /// The next character.
+    pub(super) fn peek(&self) -> Read<char> {
+        self.rest().chars().next().map_or_else(|| self.short(), Ok)
+    }
+
+    /// Whether nothing more comes.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.ended && self.rest().trim().is_empty()
+    }
+}

@@ -1,0 +1,132 @@
+//! Tells calls from text as an answer comes. From the moment on where a mark may begin, text is held back.
+
+use std::sync::Arc;
+
+use super::reader::{Reader, Stop};
+use super::{ToolCall, ToolSyntax, Tools};
+
+/// A part of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolPart {
+    /// Text.
+    Text(String),
+    /// A call.
+    Call(ToolCall),
+}
+
+/// Splits one answer.
+pub struct ToolSplitter {
+    syntax: &'static ToolSyntax,
+    tools: Arc<Tools>,
+    held: String,
+    /// What is held back begins with a mark, which this white space came before.
+    in_call: bool,
+    space: String,
+    /// Text has come that is no white space.
+    said: bool,
+    calls: usize,
+}
+
+impl ToolSplitter {
+    /// A splitter at the beginning of an answer.
+    #[must_use]
+    pub fn new(syntax: &'static ToolSyntax, tools: Arc<Tools>) -> Self {
+        Self { syntax, tools, held: String::new(), in_call: false, space: String::new(), said: false, calls: 0 }
+    }
+
+    /// How calls are written.
+    #[must_use]
+    pub fn syntax(&self) -> &'static ToolSyntax {
+        self.syntax
+    }
+
+    /// Calls so far.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls
+    }
+
+    /// The parts that `text` completes.
+    pub fn push(&mut self, text: &str) -> Vec<ToolPart> {
+        self.held.push_str(text);
+        // Every call ends with one of these; nothing is read again for less.
+        if self.in_call && !text.contains(['}', ']', '>', ')', '`']) {
+            return Vec::new();
+        }
+        self.split(false)
+    }
+
+    /// The rest at the end of the answer.
+    pub fn finish(&mut self) -> Vec<ToolPart> {
+        let mut parts = self.split(true);
+        let rest = std::mem::take(&mut self.held);
+        // White space between and after calls is none of the answer.
+        if !rest.trim().is_empty() || self.calls == 0 && !rest.is_empty() {
+            parts.push(ToolPart::Text(rest));
+        }
+        parts
+    }
+
+    fn split(&mut self, ended: bool) -> Vec<ToolPart> {
+        let mut parts = Vec::new();
+        loop {
+            if !self.in_call {
+                let (at, whole) = self.next_mark();
+                // White space before a call belongs to it.
+                let text = self.held[..at].trim_end().len();
+                let text = if whole || at == self.held.len() || !ended { text } else { at };
+                if text > 0 {
+                    self.said = true;
+                    parts.push(ToolPart::Text(self.held.drain(..text).collect()));
+                }
+                if !whole {
+                    return parts;
+                }
+                self.space = self.held.drain(..at - text).collect();
+                self.in_call = true;
+            }
+            let mut reader = Reader::new(&self.held, ended);
+            match (self.syntax.read)(&mut reader, &self.tools) {
+                Ok(calls) => {
+                    let used = reader.at();
+                    self.calls += calls.len();
+                    parts.extend(calls.into_iter().map(ToolPart::Call));
+                    self.held.drain(..used);
+                    self.in_call = false;
+                }
+                Err(Stop::More) => return parts,
+                Err(Stop::Not) => {
+                    // Not a call: its first character is text.
+                    let len = self.held.chars().next().map_or(0, char::len_utf8);
+                    let mut text = std::mem::take(&mut self.space);
+                    text.extend(self.held.drain(..len));
+                    parts.push(ToolPart::Text(text));
+                    self.said = true;
+                    self.in_call = false;
+                }
+            }
+        }
+    }
+
+    /// Where the next mark is or may begin, and whether it is whole; the end of what is held back where there is none.
+    fn next_mark(&self) -> (usize, bool) {
+        for (at, _) in self.held.char_indices() {
+            let rest = &self.held[at..];
+            let first = !self.said && self.calls == 0 && self.held[..at].trim().is_empty();
+            let mut begins = false;
+            for (mark, at_start) in self.syntax.opens {
+                if *at_start && !first {
+                    continue;
+                }
+                if rest.starts_with(mark) {
+                    return (at, true);
+                }
+                begins |= mark.starts_with(rest);
+            }
+            if begins {
+                return (at, false);
+            }
+        }
+        (self.held.len(), false)
+    }
+}
