@@ -104,7 +104,8 @@ fn special(tokenizer: &Tokenizer, findings: &mut Findings) {
             .first()
             .and_then(|&other| vocab.tokens.get(other as usize))
             .is_some_and(|other| other == text.as_bytes());
-        if !text.trim().is_empty() && !(found.len() == 1 && same_text) {
+        let leads_back = found.len() == 1 && same_text;
+        if !leads_back && !text.trim().is_empty() {
             lost.push(id);
         }
     }

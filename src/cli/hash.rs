@@ -1,7 +1,7 @@
 //! `gguf hash`: checksums of a model and its tensors, and whether they are those of a manifest.
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if found.agrees() { ExitCode::SUCCESS } else { DIFFERENT.into() })
 }
 
-fn manifest(path: &PathBuf, reader: &Reader, name: &str) -> anyhow::Result<Manifest> {
+fn manifest(path: &Path, reader: &Reader, name: &str) -> anyhow::Result<Manifest> {
     let names: Vec<&str> = reader.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
     Manifest::parse(&model_args::read_text(path)?, name, &names).with_context(|| printable_path(path).to_string())
 }

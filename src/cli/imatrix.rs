@@ -10,7 +10,6 @@ use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 use gguf::gguf::{Reader, TensorInfo, TensorSpec};
 use gguf::imatrix::{Collector, FileForm, ImportanceMatrix, Options, by_layer, statistics};
-use gguf::model::Model;
 use gguf::printable::{printable, printable_path};
 use gguf::quantize;
 use serde_json::json;

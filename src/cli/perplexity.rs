@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use gguf::gguf::{Reader, Value, keys};
-use gguf::model::Model;
 use gguf::perplexity::{Options, Outcome, TokenScore, perplexity};
 use gguf::printable::printable_path;
 use gguf::tokenizer::Tokenizer;

@@ -25,7 +25,7 @@ impl Outline {
     pub fn of(reader: &Reader) -> Result<Self, arch::Error> {
         let header = Header::read(reader)?;
         let tensors: Vec<_> = header.tensors.into_iter().map(|(name, info)| (name, info.clone())).collect();
-        let spec = header.family.decoder(&header.hparams, &Named(&tensors))?;
+        let spec = header.family.spec(&header.hparams, &Named(&tensors))?;
         Ok(Self { hparams: header.hparams, spec, tensors })
     }
 

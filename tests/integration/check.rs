@@ -116,7 +116,8 @@ fn faults_of_the_model_are_told_by_their_ids() {
     let sound = f16();
     assert_eq!(of_reader(&sound), Vec::new());
     let with = |keys: &dyn Fn(&mut Metadata)| of_reader(&changed(&sound, keys, |_, _| {}));
-    let cases: [(&str, &str, &dyn Fn(&mut Metadata)); 8] = [
+    type Change<'a> = &'a dyn Fn(&mut Metadata);
+    let cases: [(&str, &str, Change<'_>); 8] = [
         ("model.missing-key", "key llama.block_count is missing", &|m| drop(m.remove("llama.block_count"))),
         ("model.missing-tensor", "tensor blk.4.attn_norm.weight is missing", &|m| m.set("llama.block_count", 7_u32)),
         ("model.shape", "shape [768, 256], expected [32, 256]", &|m| m.set("llama.feed_forward_length", 32_u32)),

@@ -29,11 +29,14 @@ fn failed(error: impl std::fmt::Display) -> Error {
     Error::Constraint { message }
 }
 
+/// The token of a text.
+type TokenOf = Box<dyn Fn(&str) -> Option<u32> + Send + Sync>;
+
 /// What all constraints of a model share.
 pub(super) struct Machine {
     factory: ParserFactory,
     /// Tokens by their texts, for grammars that name them.
-    names: Box<dyn Fn(&str) -> Option<u32> + Send + Sync>,
+    names: TokenOf,
 }
 
 impl Machine {

@@ -1,7 +1,11 @@
 //! How fast a model would run: for some tenths of a second, products with one token and layers with a short prompt are
 //! computed in the model's own shapes and types, with weights that are made up, and times are carried over to the whole.
 
-#![allow(clippy::cast_precision_loss, reason = "rates, of which three digits are shown")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "rates, of which three digits are shown, and counts far below 2^52"
+)]
 
 use std::time::{Duration, Instant};
 
