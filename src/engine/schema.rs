@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 /// White space within JSON: a space, or a new line and its indentation. More than that is never needed, and models that are not
 /// sure would write it for ever.
-const WHITE_SPACE: &str = r"\x20|\r?\n[\x20\x09]{0,40}";
+const WHITE_SPACE: &str = r"\x20|\r?\n[\x20\x09]{0,20}";
 
 /// A schema with the white space that its texts may have.
 pub(super) fn spaced(mut schema: Map<String, Json>) -> Json {

@@ -262,7 +262,7 @@ fn tools_are_called_in_the_dialects_own_forms() {
     let tools = super::shared::json(&super::shared::testdata("tools/definitions.json"));
     let named = json!({ "type": "function", "function": { "name": "time" } });
     let body =
-        |fields: Json| with(with(chat("What time is it?"), &json!({ "max_tokens": 60, "tools": tools })), &fields);
+        |fields: Json| with(with(chat("What time is it?"), &json!({ "max_tokens": 400, "tools": tools })), &fields);
     let answer =
         served.ask("/v1/chat/completions", &body(json!({ "tool_choice": named, "parallel_tool_calls": false })));
     let choice = &answer["choices"][0];
@@ -301,14 +301,14 @@ fn tools_are_called_in_the_dialects_own_forms() {
     );
     // Ollama's form: arguments are objects.
     let messages = json!([{ "role": "user", "content": "Hi" }]);
-    let ask = json!({ "model": "storyteller", "messages": messages, "stream": false, "tools": tools, "tool_choice": named, "options": { "num_predict": 60 } });
+    let ask = json!({ "model": "storyteller", "messages": messages, "stream": false, "tools": tools, "tool_choice": named, "options": { "num_predict": 400 } });
     let answer = served.ask("/api/chat", &ask);
     let call = &answer["message"]["tool_calls"][0]["function"];
     assert!(call["name"] == "time" && call["arguments"].is_object(), "{answer}");
     // Items of responses, and blocks of Anthropic's.
     let flat: Vec<Json> = tools.as_array().expect("an array").iter().map(|tool| tool["function"].clone()).collect();
     let choice = json!({ "type": "function", "name": "time" });
-    let ask = json!({ "input": "Hi", "tools": flat, "tool_choice": choice, "parallel_tool_calls": false, "max_output_tokens": 60 });
+    let ask = json!({ "input": "Hi", "tools": flat, "tool_choice": choice, "parallel_tool_calls": false, "max_output_tokens": 400 });
     let answer = served.ask("/v1/responses", &ask);
     let item = answer["output"].as_array().and_then(|items| items.last()).expect("an item");
     assert_eq!(
@@ -322,7 +322,7 @@ fn tools_are_called_in_the_dialects_own_forms() {
             |tool| json!({ "name": tool["name"], "input_schema": { "type": "object", "additionalProperties": false } }),
         )
         .collect();
-    let ask = json!({ "messages": messages, "tools": flat, "tool_choice": choice, "max_tokens": 60 });
+    let ask = json!({ "messages": messages, "tools": flat, "tool_choice": choice, "max_tokens": 400 });
     let answer = served.ask("/v1/messages", &ask);
     assert_eq!(
         (&answer["content"][0]["type"], &answer["stop_reason"]),
