@@ -27,7 +27,7 @@ use crate::units;
   gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M        # quantized on the way, no file between
   gguf convert ./Llama-3.2-1B-Instruct --dry-run        # check and show the plan, write nothing
   gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M --tensor-type attn_v=q8_0 --stats
-  gguf convert ./my-adapter --base llama.gguf -o adapter.gguf   # LoRA, for --lora")]
+  gguf convert ./my-adapter --base model.gguf -o adapter.gguf   # LoRA, for --lora")]
 pub(crate) struct Args {
     /// Folder of the checkpoint
     #[arg(value_name = "DIR", required_unless_present = "list_types")]

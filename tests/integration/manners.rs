@@ -247,6 +247,7 @@ fn lay_out(folder: &Folder) {
         let end = (0..=wanted).rev().find(|&end| held_out.is_char_boundary(end)).unwrap_or(0);
         fs::write(folder.path(name), &held_out[..end]).expect("written");
     }
+    super::adapters::write_small(&testdata("storyteller"), &folder.path("my-adapter"));
     fs::write(folder.path("chat.jinja"), "{{ messages[0].content }}").expect("written");
     fs::write(folder.path("ids.txt"), "1 403 1501").expect("written");
     fs::write(folder.path("keys.txt"), "secret\n").expect("written");
