@@ -25,6 +25,9 @@ mod faults;
 // Codecs against what llama-quantize writes.
 mod circles;
 mod codecs;
+// A browser, driven from here.
+#[cfg(feature = "serve")]
+mod browser;
 // Conversions of checkpoints.
 mod convert;
 // Tiny checkpoints, made here.
@@ -59,6 +62,9 @@ mod edit;
 mod diff;
 // Outputs that cannot be written.
 mod outputs;
+// The page of `gguf serve`.
+#[cfg(feature = "serve")]
+mod page;
 // What is told before a run.
 mod preflight;
 // Files of the reference programs, written again.
