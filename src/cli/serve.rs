@@ -122,7 +122,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => gguf::memory::available().unwrap_or(u64::MAX),
     };
     let (any_model, keep_alive) = (args.any_model, args.keep_alive);
-    let options = ServerOptions { access, any_model, memory, keep_alive, page: !args.no_page, ..ServerOptions::default() };
+    let options =
+        ServerOptions { access, any_model, memory, keep_alive, page: !args.no_page, ..ServerOptions::default() };
     let server = Server::bind(address, offers, options, log(args.verbose))
         .with_context(|| format!("cannot listen at {address}"))?;
     let catching = Catching::new();
