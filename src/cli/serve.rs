@@ -20,7 +20,8 @@ use crate::interrupt::Catching;
 use crate::model_args::{self, PoolingArg, RunArgs};
 use crate::units;
 
-/// Serves models over HTTP, as OpenAI, Anthropic, llama-server and Ollama do: any client of theirs works.
+/// Serves models over HTTP, as OpenAI, Anthropic, llama-server and Ollama do: any client of theirs works. Browsers get a page to chat
+/// with.
 ///
 /// Many requests are computed at once, and each gets the text that it would get alone. Routes, fields and limits are listed in
 /// docs/serving.md. Ctrl-C lets the requests under way end, for half a minute; a second one ends at once.
@@ -62,6 +63,9 @@ pub(crate) struct Args {
     /// Answer for models of unknown names with the first one, where this is an error otherwise
     #[arg(long)]
     any_model: bool,
+    /// No page for browsers at /
+    #[arg(long, alias = "no-webui")]
+    no_page: bool,
     /// Most tokens of a request, prompt and answer (default: what the model was trained on, as far as memory holds it)
     #[arg(long, short, value_name = "N", aliases = ["context", "ctx-size"], value_parser = clap::value_parser!(u32).range(1..))]
     ctx: Option<u32>,
@@ -118,11 +122,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => gguf::memory::available().unwrap_or(u64::MAX),
     };
     let (any_model, keep_alive) = (args.any_model, args.keep_alive);
-    let options = ServerOptions { access, any_model, memory, keep_alive, ..ServerOptions::default() };
+    let options =
+        ServerOptions { access, any_model, memory, keep_alive, page: !args.no_page, ..ServerOptions::default() };
     let server = Server::bind(address, offers, options, log(args.verbose))
         .with_context(|| format!("cannot listen at {address}"))?;
     let catching = Catching::new();
-    model_args::print(&welcome(server.address(), &served, &first, needs_key))?;
+    model_args::print(&welcome(server.address(), &served, &first, args.no_page, needs_key))?;
     let stopping = std::sync::Once::new();
     server.run(&|| {
         let stop = catching.interrupted();
@@ -311,8 +316,8 @@ fn describe(offer: &Offer) -> String {
     )
 }
 
-/// What is served, and a command that tries it.
-fn welcome(address: SocketAddr, models: &[String], first: &str, needs_key: bool) -> String {
+/// What is served, and two ways to try it.
+fn welcome(address: SocketAddr, models: &[String], first: &str, no_page: bool, needs_key: bool) -> String {
     // What is listened at everywhere is reached here as well.
     let here = match address.ip() {
         ip if !ip.is_unspecified() => SocketAddr::new(ip, address.port()),
@@ -322,8 +327,9 @@ fn welcome(address: SocketAddr, models: &[String], first: &str, needs_key: bool)
     let body = serde_json::json!({ "model": first, "messages": [{ "role": "user", "content": "Hello" }] });
     let key = if needs_key { " -H 'Authorization: Bearer KEY'" } else { "" };
     let body = body.to_string().replace('\'', "'\\''");
+    let page = if no_page { String::new() } else { format!("  to chat in a browser: http://{here}\n") };
     format!(
-        "serving at http://{address}\n{}\n  curl http://{here}/v1/chat/completions{key} -d '{body}'\n",
+        "serving at http://{address}\n{}\n{page}  curl http://{here}/v1/chat/completions{key} -d '{body}'\n",
         models.join("\n")
     )
 }

@@ -1,6 +1,6 @@
 //! An HTTP server for models: the dialects of OpenAI, Anthropic, llama-server and Ollama on one port, over one engine.
 //!
-//! A file for each dialect; `router` has the table of routes. Requests become [`Request`](crate::engine::Request)s of an
+//! A file for each dialect, and `page` for browsers; `router` has the table of routes. Requests become [`Request`](crate::engine::Request)s of an
 //! [`engine::Batcher`](crate::engine::Batcher), whose updates become the pieces of an answer. `guard` says who may ask.
 
 mod answers;
@@ -21,6 +21,7 @@ mod offers;
 mod ollama;
 mod openai;
 mod openapi;
+mod page;
 mod prompt;
 mod reply;
 mod response_items;
@@ -54,6 +55,7 @@ pub use keep_alive::KeepAlive;
 pub use models::{ServedModel, Usual};
 use offers::Models;
 pub use offers::{Load, Offer};
+use page::File;
 use reply::{Body, failed};
 use router::Routes;
 use stored::Responses;
@@ -86,6 +88,8 @@ pub struct ServerOptions {
     pub memory: u64,
     /// How long a model that was loaded on demand stays after its last request.
     pub keep_alive: KeepAlive,
+    /// Shows browsers a page at `/`.
+    pub page: bool,
 }
 
 impl Default for ServerOptions {
@@ -97,6 +101,7 @@ impl Default for ServerOptions {
             connections: 1024,
             memory: u64::MAX,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
+            page: true,
         }
     }
 }
@@ -255,13 +260,18 @@ async fn serve(state: &Arc<State>, request: Request<Incoming>) -> Response<Body>
 
 async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, (Failure, Dialect)> {
     let path = request.uri().path().to_owned();
+    let page = File::wanted(request.method(), &path, request.headers()).filter(|_| state.options.page);
     let found = state.routes.find(request.method(), &path);
     let is_preflight = request.method() == Method::OPTIONS && request.headers().contains_key(header::ORIGIN);
-    let is_open = is_preflight || found.as_ref().is_ok_and(|(route, _)| route.is_open);
+    // The page itself needs no key: it asks for one when the API does.
+    let is_open = is_preflight || page.is_some() || found.as_ref().is_ok_and(|(route, _)| route.is_open);
     let guessed = Routes::dialect(&path);
     let salt = state.options.access.check(request.headers(), state.address, is_open).map_err(|e| (e, guessed))?;
     if is_preflight {
         return Ok(preflight());
+    }
+    if let Some(file) = page {
+        return Ok(file.response(request.headers()));
     }
     let (route, rest) = found.map_err(|failure| (failure, guessed))?;
     let tell = |failure| (failure, route.dialect);
@@ -306,6 +316,6 @@ fn allow_origin(state: &State, origin: Option<&HeaderValue>, headers: &mut Heade
         && origin.to_str().is_ok_and(|origin| state.options.access.may_read(origin))
     {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
 }

@@ -29,6 +29,9 @@ mod faults;
 // Codecs against what llama-quantize writes.
 mod circles;
 mod codecs;
+// A browser, driven from here.
+#[cfg(feature = "serve")]
+mod browser;
 // Answers that have to be something.
 #[cfg(feature = "constrain")]
 mod constraints;
@@ -83,6 +86,9 @@ mod edit;
 mod diff;
 // Outputs that cannot be written.
 mod outputs;
+// The page of `gguf serve`.
+#[cfg(feature = "serve")]
+mod page;
 // What is told before a run.
 mod preflight;
 // Files of the reference programs, written again.

@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn streams_are_put_together_from_chunks() {
         let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
-            9\r\ndata: {\"a\r\n14\r\n\":1}\n\n: ping\n\ndata: {\r\n4\r\n}\n\n\n\r\n0\r\n\r\n";
+            9\r\ndata: {\"a\r\n15\r\n\":1}\n\n: ping\n\ndata: {\r\n4\r\n}\n\n\n\r\n0\r\n\r\n";
         let mut seen = Vec::new();
         let result = serving(answer).stream("/v1/x", &serde_json::json!({}), &mut |event| seen.push(event.clone()));
         assert!(result.is_ok(), "{result:?}");

@@ -52,7 +52,7 @@ impl Needs {
     #[must_use]
     pub fn verdict(&self, available: u64) -> Verdict {
         match self.total() {
-            total if total <= available - available / SPARE => Verdict::Fits,
+            total if total <= available - available.div_ceil(SPARE) => Verdict::Fits,
             total if total <= available => Verdict::Tight,
             _ => Verdict::DoesNotFit,
         }
