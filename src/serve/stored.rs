@@ -119,6 +119,7 @@ mod tests {
         assert!(!responses.remove(2, "c") && responses.remove(1, "c") && !responses.remove(1, "c"));
         insert("g");
         assert!(responses.find(1, "d").is_some());
-        assert_eq!(responses.lock().order.len(), responses.lock().all.len());
+        let kept = responses.lock();
+        assert_eq!(kept.order.len(), kept.all.len());
     }
 }
