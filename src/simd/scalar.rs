@@ -1,4 +1,7 @@
 //! The reference for every instruction set, and what runs where there is none: plain Rust on arrays.
+//!
+//! On x86-64, where this is little more than the reference, methods are calls: inlined into every kernel they take a
+//! quarter of the build.
 
 #![allow(unsafe_code, reason = "loads and stores go through raw pointers, as in every instruction set")]
 
@@ -17,7 +20,8 @@ pub(crate) struct Scalar;
 /// One lane-wise method of [`Scalar`].
 macro_rules! lane_wise {
     ($($name:ident($($argument:ident),+) = $result:expr;)*) => {$(
-        #[inline(always)]
+        #[cfg_attr(target_arch = "x86_64", inline(never))]
+        #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
         fn $name(self, $($argument: Self::Float),+) -> Self::Float {
             std::array::from_fn(|lane| { $(let $argument = $argument[lane];)+ $result })
         }
@@ -45,70 +49,83 @@ impl Lanes for Scalar {
         add_exponent(x, n) = f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23));
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn lt(self, a: Self::Float, b: Self::Float) -> Self::Mask {
         std::array::from_fn(|lane| a[lane] < b[lane])
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn both(self, a: Self::Mask, b: Self::Mask) -> Self::Mask {
         std::array::from_fn(|lane| a[lane] && b[lane])
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn select(self, mask: Self::Mask, yes: Self::Float, no: Self::Float) -> Self::Float {
         std::array::from_fn(|lane| if mask[lane] { yes[lane] } else { no[lane] })
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn mask_bits(self, mask: Self::Mask) -> u16 {
         mask.iter().enumerate().fold(0, |bits, (lane, &set)| bits | u16::from(set) << lane)
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn transpose(self, rows: [Self::Float; LANES]) -> [Self::Float; LANES] {
         std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn put_bytes(self, x: Self::Float, bytes: &mut [u8; LANES]) {
         *bytes = x.map(|lane| (lane + ROUND).to_bits() as u8);
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn to_halves(self, x: Self::Float) -> [u16; LANES] {
         x.map(|lane| f16::from_f32(lane).to_bits())
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn splat(self, x: f32) -> Self::Float {
         [x; LANES]
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     unsafe fn load(self, from: *const f32) -> Self::Float {
         // SAFETY: the caller vouches for 16 floats.
         unsafe { from.cast::<[f32; LANES]>().read_unaligned() }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     unsafe fn load_half(self, from: *const u16) -> Self::Float {
         // SAFETY: the caller vouches for 16 numbers of two bytes.
         unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(|bits| f16::from_bits(bits).to_f32())
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     unsafe fn store(self, to: *mut f32, x: Self::Float) {
         // SAFETY: the caller vouches for 16 floats.
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(x) }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn max_lane(self, x: Self::Float) -> f32 {
         x.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn int_to_float(self, x: Self::Int) -> Self::Float {
         x.map(|x| x as f32)
     }
@@ -127,7 +144,8 @@ impl Lanes for Scalar {
 /// `f` of every lane, or pair of lanes.
 macro_rules! lane_wise_integers {
     ($($name:ident($($argument:ident),+) = $result:expr;)*) => {$(
-        #[inline(always)]
+        #[cfg_attr(target_arch = "x86_64", inline(never))]
+        #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
         fn $name(self, $($argument: Self::Int),+) -> Self::Int {
             std::array::from_fn(|lane| { $(let $argument = $argument[lane];)+ $result })
         }
@@ -162,80 +180,94 @@ impl Integers for Scalar {
         low_words(a, b) = a & 0xffff | b << 16;
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn splat_int(self, x: i32) -> Self::Int {
         [x; LANES]
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     unsafe fn load_int(self, from: *const i32) -> Self::Int {
         // SAFETY: the caller vouches for 64 bytes.
         unsafe { from.cast::<[i32; LANES]>().read_unaligned() }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     unsafe fn store_int(self, to: *mut i32, x: Self::Int) {
         // SAFETY: the caller vouches for 64 bytes.
         unsafe { to.cast::<[i32; LANES]>().write_unaligned(x) }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     unsafe fn join(self, low: *const u8, high: *const u8) -> Self::Int {
         // SAFETY: the caller vouches for 32 bytes each.
         let halves = unsafe { [low.cast::<[u8; 32]>().read(), high.cast::<[u8; 32]>().read()] };
         from_bytes(|i| halves[i / 32][i % 32])
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     unsafe fn join_four(self, places: [*const u8; 4]) -> Self::Int {
         // SAFETY: the caller vouches for 16 bytes each.
         let quarters = places.map(|place| unsafe { place.cast::<[u8; 16]>().read() });
         from_bytes(|i| quarters[i / 16][i % 16])
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     unsafe fn nibbles(self, low: *const u8, high: *const u8) -> Self::Int {
         // SAFETY: the caller vouches for 16 bytes each.
         let halves = unsafe { [low.cast::<[u8; 16]>().read(), high.cast::<[u8; 16]>().read()] };
         from_bytes(|i| halves[i / 32][i % 16] >> (i / 16 % 2 * 4) & 15)
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn and_bytes(self, x: Self::Int, mask: u8) -> Self::Int {
         x.map(|x| x & i32::from_ne_bytes([mask; 4]))
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn xor_bytes(self, x: Self::Int, mask: u8) -> Self::Int {
         x.map(|x| x ^ i32::from_ne_bytes([mask; 4]))
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn shl_int<const N: u32>(self, x: Self::Int) -> Self::Int {
         x.map(|x| x << N)
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn shl_halves<const LOW: u32, const HIGH: u32>(self, x: Self::Int) -> Self::Int {
         std::array::from_fn(|lane| x[lane] << if lane < 8 { LOW } else { HIGH })
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn shr_halves<const LOW: u32, const HIGH: u32>(self, x: Self::Int) -> Self::Int {
         std::array::from_fn(|lane| (x[lane] as u32 >> if lane < 8 { LOW } else { HIGH }) as i32)
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn bytes_of_bits(self, bits: [u32; 2], value: u8) -> Self::Int {
         from_bytes(|i| if bits[i / 32] >> (i % 32) & 1 == 1 { value } else { 0 })
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn lookup(self, table: &[u8; 16], codes: Self::Int) -> Self::Int {
         codes.map(|lane| i32::from_ne_bytes(bytes(lane).map(|code| table[usize::from(code & 15)])))
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn dot_bytes<const EIGHT_BITS: bool>(self, sum: Self::Int, codes: Self::Int, x: Self::Int) -> Self::Int {
         std::array::from_fn(|lane| {
             let products = bytes(codes[lane]).into_iter().zip(bytes(x[lane]));
@@ -243,7 +275,8 @@ impl Integers for Scalar {
         })
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn dot_pairs(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int {
         std::array::from_fn(|lane| {
             let ([a, b], [c, d]) = (words(a[lane]), words(b[lane]));
@@ -251,7 +284,8 @@ impl Integers for Scalar {
         })
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn dot_scaled(
         self,
         sum: Self::Int,
@@ -270,7 +304,8 @@ impl Integers for Scalar {
         })
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn dot_scaled_by_eight(
         self,
         sum: Self::Int,
@@ -286,7 +321,8 @@ impl Integers for Scalar {
         self.dot_scaled(sum, codes, x, &words, spread)
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> Self::Int {
         std::array::from_fn(|lane| i32::from(a[lane]) * i32::from(b[lane]))
     }
