@@ -64,6 +64,7 @@ mod inspect;
 mod quantize_command;
 // Options of `gguf quantize` and `gguf convert`, reports.
 mod quantize_options;
+mod recipes;
 // `gguf perplexity`.
 mod perplexity_command;
 // `gguf run`, `rm`, `browse`, and models that stay on their server.
