@@ -18,6 +18,7 @@ mod slab;
 mod source;
 mod stats;
 mod stream;
+mod target;
 mod verify;
 
 pub use error::Error;
@@ -33,3 +34,4 @@ pub use recipe::Recipe;
 pub use run::{Outcome, run, run_in_memory};
 pub use source::{GgufSource, Source};
 pub use stats::{ModelError, TensorError, TotalError};
+pub use target::{ChosenTensor, Target, TargetPlan, plan_for};

@@ -4,6 +4,7 @@ pub(crate) mod args;
 pub(crate) mod carry_out;
 mod error_report;
 pub(crate) mod plan_report;
+mod target;
 pub(crate) mod types;
 
 use std::num::NonZeroUsize;
@@ -18,6 +19,7 @@ use gguf::quantize::{self, FileType, GgufSource, Plan};
 use crate::model_args;
 use crate::table::{Column, Table};
 use args::{TypeArgs, WriteArgs};
+use target::TargetArgs;
 
 /// Quantizes a model: writes it once more, with weights of fewer bits.
 ///
@@ -35,6 +37,7 @@ use args::{TypeArgs, WriteArgs};
   gguf quantize llama-F16.gguf -t Q3_K_M --imatrix news.imatrix.gguf
   gguf quantize llama-F16.gguf --recipe XL              # a shipped mix, or a file of yours (--list-recipes)
   gguf quantize llama-F16.gguf --like llama-Q4_K_M.gguf # each tensor in the type that it has there
+  gguf quantize llama-F16.gguf --target-size 600MB --imatrix news.imatrix.gguf --plan llama-600MB.recipe
   gguf quantize llama-F16-00001-of-00003.gguf -t Q8_0 --keep-split
   gguf quantize --list-types"
 )]
@@ -63,6 +66,8 @@ pub(crate) struct Args {
     list_types: bool,
     #[command(flatten)]
     types: TypeArgs,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Quantize what is quantized already; that loses more than quantizing from F16 or F32
     #[arg(long, help_heading = "Types")]
     allow_requantize: bool,
@@ -80,15 +85,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let named = Positional::parse(args)?;
     let reader = model_args::open(model)?;
     let source = GgufSource::new(&reader);
-    let mut options = args.types.options(named.file_type)?;
+    args.target.check()?;
+    let target = args.target.target();
+    // With a target, only what the file says of its mix.
+    let file_type = named.file_type.or(target.map(|_| FileType::Q4_K_M));
+    let mut options = args.types.options(file_type)?;
     options.allow_requantize = args.allow_requantize;
     options.keep_split = args.keep_split;
-    let plan = Plan::new(&source, &options)?;
+    let mut write = args.write.clone();
+    write.set_threads(named.threads);
+    let plan = match target {
+        None => Plan::new(&source, &options)?,
+        Some(target) => {
+            let chosen = args.target.choose(&source, &options, target, named.file_type.is_some(), &write)?;
+            options = chosen.options;
+            chosen.plan
+        }
+    };
     args.types.tell_unused(&source, &options, &plan)?;
     let default = || quantize::output_name(&named_model(reader.path(), &reader), &args::mix_name(&options));
     let output = named.output.unwrap_or_else(|| args.write.output(default));
-    let mut write = args.write.clone();
-    write.set_threads(named.threads);
     carry_out::carry_out(&source, &plan, &write, &output, "quantizing", reader.file_bytes())
 }
 
@@ -114,7 +130,9 @@ impl Positional {
         if threads.is_some() {
             rest.pop();
         }
-        if args.types.tell_types() && rest.last().is_none_or(|last| types::find(last).is_none()) {
+        if (args.types.tell_types() || args.target.target().is_some())
+            && rest.last().is_none_or(|last| types::find(last).is_none())
+        {
             anyhow::ensure!(rest.len() < 2, "{}: one too many", printable(rest[0]));
             return Ok(Self { output: output(args, rest.pop())?, file_type: None, threads });
         }
