@@ -12,7 +12,7 @@ use gguf::quantize::{FileType, Plan};
 use gguf::stores::{self, Places};
 
 use crate::model_args;
-use crate::quantize::args::{TypeArgs, WriteArgs};
+use crate::quantize::args::{TypeArgs, WriteArgs, list_recipes, mix_name};
 use crate::quantize::carry_out::carry_out;
 use crate::quantize::types::{self, TypeParser, possible_value};
 use crate::units;
@@ -26,11 +26,12 @@ use crate::units;
   gguf convert ./Llama-3.2-1B-Instruct -t f16 -o llama.gguf
   gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M        # quantized on the way, no file between
   gguf convert ./Llama-3.2-1B-Instruct --dry-run        # check and show the plan, write nothing
+  gguf convert ./Llama-3.2-1B-Instruct --recipe XL      # a mix of more types (--list-recipes)
   gguf convert ./Llama-3.2-1B-Instruct -t Q4_K_M --tensor-type attn_v=q8_0 --stats
   gguf convert ./my-adapter --base model.gguf -o adapter.gguf   # LoRA, for --lora")]
 pub(crate) struct Args {
     /// Folder of the checkpoint
-    #[arg(value_name = "DIR", required_unless_present = "list_types")]
+    #[arg(value_name = "DIR", required_unless_present_any = ["list_types", "list_recipes"])]
     folder: Option<PathBuf>,
     /// f32, f16, bf16, auto (that of the checkpoint), or a quantization (Q8_0, Q4_K_M ...)
     #[arg(
@@ -93,8 +94,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.list_types {
         return crate::quantize::list_types();
     }
+    if args.types.list_recipes {
+        list_recipes()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let folder = &checkpoint(args.folder.as_deref().context("no folder")?);
     let (plain, quantized) = match args.output_type {
+        Type::Plain(OutputType::Auto) if args.types.tell_types() => (OutputType::Exact, None),
         Type::Plain(ty) => (ty, None),
         // What is quantized are the checkpoint's own numbers: the bytes are those of two steps with a file that holds them.
         Type::Quantized(ty) => (OutputType::Exact, Some(ty)),
@@ -107,19 +113,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let (name, pre) = (args.name.clone(), args.pre.clone());
     let options = Options { output_type: plain, name, no_mtp: args.no_mtp, pre };
-    if let (None, Some(option)) = (quantized, args.types.for_quantizing()) {
+    let mixed = args.types.tell_types();
+    anyhow::ensure!(
+        !mixed || matches!(plain, OutputType::Exact),
+        "--like and --recipe say the types: -t can only be a quantized type, for what they leave open"
+    );
+    if let (None, false, Some(option)) = (quantized, mixed, args.types.for_quantizing()) {
         bail!("{option} needs a quantized type (-t Q4_K_M, say)");
     }
     let conversion = Conversion::new(Folder::open(folder)?, &options)?;
-    let plan = match quantized {
-        None => conversion.plan(args.types.override_kv())?,
-        Some(ty) => {
-            let options = args.types.options(ty)?;
-            Plan::new(&conversion, &options)?
-        }
+    let (plan, mix) = if quantized.is_none() && !mixed {
+        (conversion.plan(args.types.override_kv())?, None)
+    } else {
+        let options = args.types.options(quantized)?;
+        let plan = Plan::new(&conversion, &options)?;
+        args.types.tell_unused(&conversion, &options, &plan)?;
+        (plan, Some(mix_name(&options)))
     };
     tell(&conversion);
-    let output = args.write.output(|| default_output(folder, &plan));
+    let output = args.write.output(|| default_output(folder, &plan, mix.as_deref()));
     carry_out(&conversion, &plan, &args.write, &output, "converting", conversion.checkpoint_bytes())
 }
 
@@ -213,10 +225,10 @@ fn folder_name(full: &Path) -> Option<String> {
 }
 
 /// `NAME-F16.gguf` in the working directory.
-fn default_output(folder: &Path, plan: &Plan) -> PathBuf {
+fn default_output(folder: &Path, plan: &Plan, mix: Option<&str>) -> PathBuf {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = folder_name(&full).unwrap_or_else(|| "model".into());
     let id = plan.metadata.get("general.file_type").and_then(gguf::gguf::Value::as_u64);
     let ty = id.and_then(|id| FileType::from_id(id.try_into().ok()?));
-    PathBuf::from(format!("{name}-{}.gguf", ty.map_or("F16", FileType::name)))
+    PathBuf::from(format!("{name}-{}.gguf", mix.unwrap_or(ty.map_or("F16", FileType::name))))
 }

@@ -162,6 +162,28 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A recipe that does not do.
+    #[error("{}:{line}:{column}: {}", printable_path(path), printable(problem))]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Character of the line, from 1.
+        column: usize,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// No choice of types is small enough.
+    #[error("{}: cannot become as small as {limit} bytes: the least is {least} bytes", printable_path(path))]
+    TargetTooSmall {
+        /// The input.
+        path: PathBuf,
+        /// Bytes of the smallest choice, counted as the target is.
+        least: u64,
+        /// Bytes that there may be.
+        limit: u64,
+    },
     /// A wish of `--override-kv` that cannot be.
     #[error("override {}: {problem}", printable(text))]
     Override {

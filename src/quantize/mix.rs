@@ -116,6 +116,11 @@ impl Mix {
         self.facts.has_output
     }
 
+    /// Layers of the model.
+    pub(super) fn layers(&self) -> usize {
+        self.facts.blocks
+    }
+
     fn is_falcon(&self) -> bool {
         self.facts.architecture == "falcon"
     }

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::FileType;
 
-/// The name of `model` quantized to `file_type`, without folder: `llama-F16.gguf` becomes `llama-Q4_K_M.gguf`. Type and
-/// shard in the name of the model give way.
+/// The name of `model` quantized to what is called `mix`, without folder: `llama-F16.gguf` becomes `llama-Q4_K_M.gguf`.
+/// Type and shard in the name of the model give way.
 #[must_use]
-pub fn output_name(model: &Path, file_type: FileType) -> PathBuf {
+pub fn output_name(model: &Path, mix: &str) -> PathBuf {
     let name = model.file_name().unwrap_or_default().to_string_lossy();
     let stem = without_shard(name.strip_suffix(".gguf").unwrap_or(&name));
-    PathBuf::from(format!("{}-{file_type}.gguf", without_type(stem)))
+    PathBuf::from(format!("{}-{mix}.gguf", without_type(stem)))
 }
 
 /// The name of `model` without folder and number of a shard: `llama-F16-00001-of-00003.gguf` becomes `llama-F16.gguf`.
@@ -45,11 +45,11 @@ fn without_type(stem: &str) -> &str {
 mod tests {
     use std::path::Path;
 
-    use super::{FileType, output_name};
+    use super::output_name;
 
     #[test]
     fn types_and_shards_give_way() {
-        let name = |model: &str| output_name(Path::new(model), FileType::Q4_K_M).to_string_lossy().into_owned();
+        let name = |model: &str| output_name(Path::new(model), "Q4_K_M").to_string_lossy().into_owned();
         assert_eq!(name("/models/llama-F16.gguf"), "llama-Q4_K_M.gguf");
         assert_eq!(name("llama.bf16.gguf"), "llama-Q4_K_M.gguf");
         assert_eq!(name("llama_q5_k_s.gguf"), "llama-Q4_K_M.gguf");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::{Error, FileType, Importance};
+use super::{Error, FileType, Importance, Like, Recipe};
 use crate::TensorType;
 use crate::files::InputFile;
 use crate::gguf::Value;
@@ -25,6 +25,10 @@ pub struct Options {
     pub token_embedding_type: Option<TensorType>,
     /// Types of the tensors whose names a pattern matches; the first that does counts.
     pub tensor_types: Vec<TensorPattern>,
+    /// A model whose types are taken, tensor by tensor; the mix is for what it lacks.
+    pub like: Option<Arc<Like>>,
+    /// Types of some tensors; the mix is for the others.
+    pub recipe: Option<Arc<Recipe>>,
     /// Quantized tensors may be quantized again.
     pub allow_requantize: bool,
     /// Another type must not be taken for rows that do not fill blocks.
@@ -52,6 +56,8 @@ impl Options {
             output_tensor_type: None,
             token_embedding_type: None,
             tensor_types: Vec::new(),
+            like: None,
+            recipe: None,
             allow_requantize: false,
             no_fallback: false,
             override_kv: Vec::new(),

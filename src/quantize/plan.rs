@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::blocks::Blocks;
 use super::importance::is_required;
 use super::mix::{Category, Mix, ModelFacts, fallback};
+use super::recipe::Asked;
 use super::{Error, FileType, Options, Source};
 use crate::TensorType;
 use crate::formats;
@@ -23,6 +24,10 @@ pub enum Reason {
     Rule(&'static str),
     /// An option says so.
     Override,
+    /// The model that this one shall be like has it so.
+    Like,
+    /// The line of a recipe.
+    Recipe(usize),
     /// Its rows do not fill blocks of the type named.
     Fallback(TensorType),
     /// It is copied.
@@ -38,6 +43,8 @@ impl Reason {
             Self::Default => "default",
             Self::Rule(_) => "rule",
             Self::Override => "override",
+            Self::Like => "like",
+            Self::Recipe(_) => "recipe",
             Self::Fallback(_) => "fallback",
             Self::Copied => "copied",
         }
@@ -51,6 +58,8 @@ impl Reason {
             Self::Default => "default".into(),
             Self::Rule(rule) => format!("mix: {rule}"),
             Self::Override => "override".into(),
+            Self::Like => "as in the other model".into(),
+            Self::Recipe(line) => format!("recipe: line {line}"),
             Self::Fallback(ty) => format!("fallback: rows do not fill {ty}"),
             Self::Copied => "copied".into(),
         }
@@ -359,8 +368,14 @@ fn choose(
 ) -> Result<(TensorType, Reason), Error> {
     let cols = spec.shape.first().copied().unwrap_or(1);
     let name = spec.name.as_str();
-    if !is_quantized(spec) || name == "output.weight" && options.leave_output_tensor {
+    let like = options.like.as_ref().and_then(|like| like.ty(name));
+    if name == "output.weight" && options.leave_output_tensor {
         return Ok((spec.ty, Reason::NotQuantized));
+    }
+    if !is_quantized(spec) {
+        // Whatever the rules say: a model may be like one that does not follow them.
+        let like = like.filter(|&ty| ty != spec.ty && fallback(ty, cols).is_none());
+        return Ok(like.map_or((spec.ty, Reason::NotQuantized), |ty| (ty, Reason::Like)));
     }
     let category = Category::of(name);
     let pattern = options.tensor_types.iter().find(|p| p.matches(name));
@@ -371,20 +386,29 @@ fn choose(
         _ => {}
     }
     let default = options.file_type.default_type();
-    if !default.is_quantized() {
+    let is_plain = !default.is_quantized();
+    if is_plain && like.is_none() && options.recipe.is_none() {
         return Ok((default, Reason::Default));
     }
     let (ty, reason) = if let Some(pattern) = pattern {
         (pattern.ty(), Reason::Override)
-    } else if options.pure {
-        (default, Reason::Default)
+    } else if let Some(ty) = like {
+        (ty, Reason::Like)
     } else {
-        let tied_output = category == Category::Embedding && !mix.has_output();
-        match (mix.next(name, &spec.shape), options.output_tensor_type) {
-            (_, Some(ty)) if tied_output => (ty, Reason::Override),
-            ((ty, Some(rule)), _) => (ty, Reason::Rule(rule)),
-            ((ty, None), _) => (ty, Reason::Default),
-        }
+        let (base, reason) = if is_plain || options.pure {
+            (default, Reason::Default)
+        } else {
+            let tied_output = category == Category::Embedding && !mix.has_output();
+            match (mix.next(name, &spec.shape), options.output_tensor_type) {
+                (_, Some(ty)) if tied_output => (ty, Reason::Override),
+                ((ty, Some(rule)), _) => (ty, Reason::Rule(rule)),
+                ((ty, None), _) => (ty, Reason::Default),
+            }
+        };
+        let asked = Asked { name, layers: mix.layers(), has_output: mix.has_output() };
+        let recipe = options.recipe.as_ref().filter(|_| reason != Reason::Override);
+        let told = recipe.and_then(|recipe| recipe.choose(asked, base, spec.ty));
+        told.map_or((base, reason), |(ty, line)| (ty, Reason::Recipe(line)))
     };
     match fallback(ty, cols) {
         None => Ok((ty, reason)),

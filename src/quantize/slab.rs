@@ -62,7 +62,7 @@ fn index(n: u64) -> usize {
 }
 
 /// Elements that are read and encoded together, or a multiple of them: whole rows where columns have importance.
-fn granule(source: &dyn Source, planned: &PlannedTensor) -> u64 {
+pub(super) fn granule(source: &dyn Source, planned: &PlannedTensor) -> u64 {
     let (own, cols) = (source.granule(planned.source).max(1), planned.cols().max(1));
     if planned.importance.is_none() {
         return own;
@@ -74,9 +74,8 @@ fn granule(source: &dyn Source, planned: &PlannedTensor) -> u64 {
     own / a * cols
 }
 
-/// Encodes whole rows, from element `first` of the tensor on.
-fn encode(planned: &PlannedTensor, first: u64, numbers: &[f32], out: &mut [u8]) {
-    let ty = planned.spec.ty;
+/// Encodes whole rows of a tensor in `ty`, from its element `first` on.
+pub(super) fn encode_as(ty: TensorType, planned: &PlannedTensor, first: u64, numbers: &[f32], out: &mut [u8]) {
     let Some(importance) = &planned.importance else { return formats::encode(ty, numbers, None, out) };
     let (cols, rows_per_matrix) = (planned.cols(), planned.spec.shape.get(1).copied().unwrap_or(1).max(1));
     let (mut numbers, mut out, mut row) = (numbers, out, first / cols.max(1));
@@ -179,7 +178,7 @@ impl Worker {
                 let numbers = room(&mut self.numbers, index(elements));
                 formats::decode(from, read, numbers);
                 check_finite(job.source, planned, first, numbers)?;
-                encode(planned, first, numbers, out);
+                encode_as(to, planned, first, numbers, out);
                 self.check_encoded(job.source, planned, first, elements, out)?;
                 let numbers = &self.numbers[..index(elements)];
                 if let Some(errors) = &mut errors {

@@ -67,6 +67,10 @@ mod inspect;
 mod quantize_command;
 // Options of `gguf quantize` and `gguf convert`, reports.
 mod quantize_options;
+// Types as in another model, and by recipes.
+mod recipes;
+// Types for a size.
+mod target_sizes;
 // `gguf perplexity`.
 mod perplexity_command;
 // `gguf run`, `rm`, `browse`, and models that stay on their server.

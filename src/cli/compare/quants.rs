@@ -87,7 +87,7 @@ impl<'a> Made<'a> {
             let (importance, allow_requantize) = (importance.clone(), self.args.allow_requantize);
             let plan = Plan::new(&source, &Options { importance, allow_requantize, ..Options::new(ty) })?;
             plan.check_importance(&source).with_context(|| format!("{ty}: name an importance matrix (--imatrix)"))?;
-            let output = self.folder()?.join(quantize::output_name(&named(base.path()), ty));
+            let output = self.folder()?.join(quantize::output_name(&named(base.path()), ty.name()));
             outputs::check(&output, plan.shards, false)?;
             if let Some(line) = plan_report::fallbacks(&plan) {
                 eprintln!("warning: {ty}: {line}");

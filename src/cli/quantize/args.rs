@@ -4,10 +4,17 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use gguf::TensorType;
 use gguf::gguf::Value;
 use gguf::imatrix::ImportanceMatrix;
-use gguf::quantize::{FileType, Importance, Options, RunOptions, TensorPattern, parse_override};
+use gguf::printable::{printable, printable_path};
+use gguf::quantize::{
+    FileType, Importance, Like, Options, Plan, Recipe, RunOptions, Source, TensorPattern, parse_override,
+};
+
+use crate::model_args;
+use crate::table::{Column, Table};
 
 fn tensor_type(text: &str) -> Result<TensorType, String> {
     TensorType::from_name(text).ok_or_else(|| "a tensor type such as Q6_K, Q8_0 or F16".into())
@@ -35,6 +42,16 @@ pub(crate) struct TypeArgs {
     /// File of such patterns, separated by spaces or lines; they come after those of --tensor-type
     #[arg(long, value_name = "FILE")]
     tensor_type_file: Vec<PathBuf>,
+    /// Give each tensor the type that it has in this model (file, any shard, folder or name); --type, or else that
+    /// model's own mix, is for what it lacks
+    #[arg(long, value_name = "OTHER", conflicts_with_all = ["pure", "recipe"])]
+    like: Option<PathBuf>,
+    /// Give types by a recipe: a file, or the name of a shipped one (--list-recipes); --type replaces its base
+    #[arg(long, value_name = "FILE|NAME", conflicts_with = "pure")]
+    recipe: Option<PathBuf>,
+    /// Show the shipped recipes
+    #[arg(long)]
+    pub(crate) list_recipes: bool,
     /// Fail where rows do not fill blocks, in place of taking another type
     #[arg(long)]
     no_fallback: bool,
@@ -56,11 +73,26 @@ pub(crate) struct TypeArgs {
 }
 
 impl TypeArgs {
-    /// The library's options.
+    /// Whether types are taken from a model or a recipe, so that no mix need be named.
+    pub(crate) fn tell_types(&self) -> bool {
+        self.like.is_some() || self.recipe.is_some()
+    }
+
+    /// The library's options. `file_type` may be `None` where [`tell_types`](Self::tell_types) says so.
     ///
     /// # Errors
-    /// When a file of patterns or the importance matrix is not valid.
-    pub(crate) fn options(&self, file_type: FileType) -> anyhow::Result<Options> {
+    /// When a file of patterns, a recipe, the other model or the importance matrix is not valid, or no mix is known.
+    pub(crate) fn options(&self, file_type: Option<FileType>) -> anyhow::Result<Options> {
+        let recipe = self.recipe.as_deref().map(open_recipe).transpose()?.map(Arc::new);
+        let like = self.like.as_deref().map(|path| anyhow::Ok(Arc::new(Like::new(&model_args::open(path)?))));
+        let like = like.transpose()?;
+        let own = recipe.as_ref().map(|recipe| recipe.base()).or_else(|| like.as_ref()?.file_type());
+        let file_type = file_type.or(own).with_context(|| match &self.like {
+            Some(path) => {
+                format!("{}: does not say which mix it has: -t TYPE names one for what it lacks", printable_path(path))
+            }
+            None => "no type: -t Q4_K_M is the usual choice (--list-types shows all)".into(),
+        })?;
         let mut tensor_types = self.tensor_type.clone();
         for path in &self.tensor_type_file {
             tensor_types.extend(TensorPattern::parse_file(path)?);
@@ -73,16 +105,44 @@ impl TypeArgs {
         });
         Ok(Options {
             importance: importance.transpose()?,
-            pure: self.pure,
+            pure: self.pure || recipe.as_ref().is_some_and(|recipe| recipe.is_pure()),
             leave_output_tensor: self.leave_output_tensor,
             output_tensor_type: self.output_tensor_type,
             token_embedding_type: self.token_embedding_type,
             tensor_types,
+            like,
+            recipe,
             no_fallback: self.no_fallback,
             override_kv: self.override_kv.clone(),
             prune_blocks: self.prune_layers.clone(),
             ..Options::new(file_type)
         })
+    }
+
+    /// Says what of the other model or the recipe is not used, and what they say nothing of.
+    ///
+    /// # Errors
+    /// When the other model has none of the tensors.
+    pub(crate) fn tell_unused(&self, source: &dyn Source, options: &Options, plan: &Plan) -> anyhow::Result<()> {
+        if let (Some(like), Some(path)) = (&options.like, &self.like) {
+            let other = printable_path(path);
+            let lacks = |name: &&str| like.ty(name).is_none();
+            let lacking: Vec<&str> =
+                plan.tensors.iter().map(|tensor| tensor.spec.name.as_str()).filter(lacks).collect();
+            anyhow::ensure!(lacking.len() < plan.tensors.len(), "{other}: has none of the model's tensors");
+            if !lacking.is_empty() {
+                let shown: Vec<String> = lacking.iter().take(8).map(|name| printable(name).to_string()).collect();
+                let more = if lacking.len() > 8 { " ..." } else { "" };
+                let (count, shown, mix) = (lacking.len(), shown.join(", "), options.file_type);
+                eprintln!("{other} lacks {count} tensors, which get their types by the mix {mix}: {shown}{more}");
+            }
+        }
+        if let Some(recipe) = &options.recipe {
+            for line in recipe.unused(source) {
+                eprintln!("recipe {}: the model has none of the tensors of line {line}", printable(recipe.name()));
+            }
+        }
+        Ok(())
     }
 
     /// The first option that means something for quantizing alone.
@@ -105,6 +165,37 @@ impl TypeArgs {
     pub(crate) fn override_kv(&self) -> &[(String, Value)] {
         &self.override_kv
     }
+}
+
+/// The recipe in a file, or the shipped one with this name.
+fn open_recipe(path: &Path) -> anyhow::Result<Recipe> {
+    let shipped = || Recipe::named(path.to_str()?);
+    if !path.exists() {
+        return shipped().with_context(|| {
+            let names: Vec<String> = Recipe::shipped().iter().map(|recipe| recipe.name().to_owned()).collect();
+            format!("{}: no such file, and no shipped recipe ({})", printable_path(path), names.join(", "))
+        });
+    }
+    Ok(Recipe::open(path)?)
+}
+
+/// What an output is called after: the recipe, or the mix.
+pub(crate) fn mix_name(options: &Options) -> String {
+    match &options.recipe {
+        Some(recipe) if recipe.base() == options.file_type => recipe.name().to_owned(),
+        Some(recipe) => format!("{}-{}", options.file_type, recipe.name()),
+        None => options.file_type.name().to_owned(),
+    }
+}
+
+/// Shows the shipped recipes.
+pub(crate) fn list_recipes() -> anyhow::Result<()> {
+    let mut table = Table::new([Column::left("recipe"), Column::left("base"), Column::texts("what it is")]);
+    for recipe in Recipe::shipped() {
+        table.row([recipe.name().to_owned(), recipe.base().to_string(), recipe.about().to_owned()]);
+    }
+    table.write(&mut std::io::stdout().lock())?;
+    Ok(())
 }
 
 /// What is written, and what is told.

@@ -4,6 +4,7 @@ pub(crate) mod args;
 pub(crate) mod carry_out;
 mod error_report;
 pub(crate) mod plan_report;
+mod target;
 pub(crate) mod types;
 
 use std::num::NonZeroUsize;
@@ -18,6 +19,7 @@ use gguf::quantize::{self, FileType, GgufSource, Plan};
 use crate::model_args;
 use crate::table::{Column, Table};
 use args::{TypeArgs, WriteArgs};
+use target::TargetArgs;
 
 /// Quantizes a model: writes it once more, with weights of fewer bits.
 ///
@@ -33,12 +35,15 @@ use args::{TypeArgs, WriteArgs};
   gguf quantize llama-F16.gguf -t Q4_K_M --stats        # what it costs, tensor by tensor
   gguf quantize llama-F16.gguf -t Q4_K_M --tensor-type 'blk\\.[0-3]\\.ffn_down=q6_k'
   gguf quantize llama-F16.gguf -t Q3_K_M --imatrix news.imatrix.gguf
+  gguf quantize llama-F16.gguf --recipe XL              # a shipped mix, or a file of yours (--list-recipes)
+  gguf quantize llama-F16.gguf --like llama-Q4_K_M.gguf # each tensor in the type that it has there
+  gguf quantize llama-F16.gguf --target-size 600MB --imatrix news.imatrix.gguf --plan llama-600MB.recipe
   gguf quantize llama-F16-00001-of-00003.gguf -t Q8_0 --keep-split
   gguf quantize --list-types"
 )]
 pub(crate) struct Args {
     /// File (any shard of a split model), folder or name
-    #[arg(value_name = "MODEL", required_unless_present = "list_types")]
+    #[arg(value_name = "MODEL", required_unless_present_any = ["list_types", "list_recipes"])]
     model: Option<PathBuf>,
     /// Output, type and threads in the order of llama-quantize, in place of -o, -t and -j
     #[arg(value_name = "OUTPUT TYPE", num_args = 0..=3, hide = true)]
@@ -61,6 +66,8 @@ pub(crate) struct Args {
     list_types: bool,
     #[command(flatten)]
     types: TypeArgs,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Quantize what is quantized already; that loses more than quantizing from F16 or F32
     #[arg(long, help_heading = "Types")]
     allow_requantize: bool,
@@ -70,26 +77,41 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.list_types {
         return list_types();
     }
+    if args.types.list_recipes {
+        args::list_recipes()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let model = args.model.as_deref().context("no model")?;
     let named = Positional::parse(args)?;
-    let file_type = named.file_type;
     let reader = model_args::open(model)?;
     let source = GgufSource::new(&reader);
+    args.target.check()?;
+    let target = args.target.target();
+    // With a target, only what the file says of its mix.
+    let file_type = named.file_type.or(target.map(|_| FileType::Q4_K_M));
     let mut options = args.types.options(file_type)?;
     options.allow_requantize = args.allow_requantize;
     options.keep_split = args.keep_split;
-    let plan = Plan::new(&source, &options)?;
-    let default = || quantize::output_name(&named_model(reader.path(), &reader), file_type);
-    let output = named.output.unwrap_or_else(|| args.write.output(default));
     let mut write = args.write.clone();
     write.set_threads(named.threads);
+    let plan = match target {
+        None => Plan::new(&source, &options)?,
+        Some(target) => {
+            let chosen = args.target.choose(&source, &options, target, named.file_type.is_some(), &write)?;
+            options = chosen.options;
+            chosen.plan
+        }
+    };
+    args.types.tell_unused(&source, &options, &plan)?;
+    let default = || quantize::output_name(&named_model(reader.path(), &reader), &args::mix_name(&options));
+    let output = named.output.unwrap_or_else(|| args.write.output(default));
     carry_out::carry_out(&source, &plan, &write, &output, "quantizing", reader.file_bytes())
 }
 
 /// What can also be given without options: `MODEL [OUTPUT] TYPE [THREADS]`, as llama-quantize takes it.
 struct Positional {
     output: Option<PathBuf>,
-    file_type: FileType,
+    file_type: Option<FileType>,
     threads: Option<NonZeroUsize>,
 }
 
@@ -98,7 +120,7 @@ impl Positional {
         let mut rest: Vec<&str> = args.rest.iter().map(String::as_str).collect();
         if let Some(file_type) = args.file_type {
             anyhow::ensure!(rest.len() < 2, "{}: one too many (-t gives the type)", printable(rest[1]));
-            return Ok(Self { output: output(args, rest.pop())?, file_type, threads: None });
+            return Ok(Self { output: output(args, rest.pop())?, file_type: Some(file_type), threads: None });
         }
         // A number at the end is the threads when a type stands before it.
         let threads = match rest[..] {
@@ -108,11 +130,17 @@ impl Positional {
         if threads.is_some() {
             rest.pop();
         }
+        if (args.types.tell_types() || args.target.target().is_some())
+            && rest.last().is_none_or(|last| types::find(last).is_none())
+        {
+            anyhow::ensure!(rest.len() < 2, "{}: one too many", printable(rest[0]));
+            return Ok(Self { output: output(args, rest.pop())?, file_type: None, threads });
+        }
         let Some(last) = rest.pop() else { bail!("no type: -t Q4_K_M is the usual choice (--list-types shows all)") };
         let file_type = types::find(last)
             .with_context(|| format!("{}: no such type (--list-types shows them)", printable(last)))?;
         anyhow::ensure!(rest.len() < 2, "{}: one too many", printable(rest[0]));
-        Ok(Self { output: output(args, rest.pop())?, file_type, threads })
+        Ok(Self { output: output(args, rest.pop())?, file_type: Some(file_type), threads })
     }
 }
 

@@ -79,7 +79,7 @@ pub(crate) fn tip(text: &str) -> String {
         return format!("{name} is a type of llama.cpp that gguf cannot write yet");
     }
     if given.ends_with("XL") || given.starts_with("UD") {
-        return "mixes called UD or XL are their makers' own: '--tensor-type REGEX=TYPE' makes one".into();
+        return "mixes called UD or XL are their makers' own: '--recipe XL' is in their manner, '--like' takes one's types".into();
     }
     let bits = given.chars().find_map(|c| c.to_digit(10)).and_then(|bits| {
         let names = [(2, "Q2_K"), (3, "Q3_K_M"), (4, "Q4_K_M"), (5, "Q5_K_M"), (6, "Q6_K"), (8, "Q8_0"), (1, "F16")];
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(tip("4bit"), "Q4_K_M is the usual type of 4 bits");
         assert_eq!(tip("int8"), "Q8_0 is the usual type of 8 bits");
         assert_eq!(tip("fp16"), "F16 is half precision");
-        assert!(tip("UD-Q4_K_XL").contains("--tensor-type"));
+        assert!(tip("UD-Q4_K_XL").contains("--recipe XL"));
         assert_eq!(tip("small"), "Q4_K_M is the usual choice");
     }
 }

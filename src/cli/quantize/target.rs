@@ -1,0 +1,151 @@
+//! `gguf quantize --target-size` and `--target-bpw`: types for a size.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use gguf::printable::printable;
+use gguf::quantize::{Options, RunOptions, Source, Target, TargetPlan, plan_for};
+
+use super::args::WriteArgs;
+use crate::table::{Column, Table};
+use crate::{outputs, progress};
+
+/// A size to keep to.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Types for a size")]
+pub(crate) struct TargetArgs {
+    /// Choose the types so that the files have at most this size and lose the least: 4.2GB (thousands), 4.2GiB (of 1024)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with_all = ["like", "recipe", "pure", "target_bpw"])]
+    target_size: Option<u64>,
+    /// Choose the types so that a weight has at most so many bits on average
+    #[arg(long, value_name = "BITS", value_parser = parse_bits, conflicts_with_all = ["like", "recipe", "pure"])]
+    target_bpw: Option<f64>,
+    /// Write the choice to this file, which --recipe reads
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+}
+
+/// `4.2GB`, `300MiB`, `2G`, or a number of bytes.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let problem = || "a size such as 4.2GB, 4.2GiB or 500M".to_owned();
+    let end = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: f64 = text[..end].parse().map_err(|_| problem())?;
+    let unit = text[end..].trim().to_ascii_lowercase();
+    let (letter, step) = match unit.strip_suffix("ib") {
+        Some(letter) => (letter, 1024.0_f64),
+        None => (unit.strip_suffix('b').unwrap_or(&unit), 1000.0),
+    };
+    let power = match letter {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return Err(problem()),
+    };
+    let bytes = number * step.powi(power);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a size")]
+    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(problem()) }
+}
+
+fn parse_bits(text: &str) -> Result<f64, String> {
+    let bits = text.parse().ok().filter(|bits: &f64| (0.1..=32.0).contains(bits));
+    bits.ok_or_else(|| "bits of a weight, such as 4.5".into())
+}
+
+impl TargetArgs {
+    /// The size that is asked for.
+    pub(crate) fn target(&self) -> Option<Target> {
+        self.target_size.map(Target::FileBytes).or(self.target_bpw.map(Target::BitsPerWeight))
+    }
+
+    /// Checks that nothing is asked for that means something beside a size alone.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.plan.is_none() || self.target().is_some(), "--plan needs --target-size or --target-bpw");
+        Ok(())
+    }
+
+    /// Chooses the types, shows what they cost where nothing is written, and writes them to the file of `--plan`.
+    pub(super) fn choose(
+        &self,
+        source: &dyn Source,
+        options: &Options,
+        target: Target,
+        is_mix_given: bool,
+        write: &WriteArgs,
+    ) -> anyhow::Result<TargetPlan> {
+        let RunOptions { force, threads, .. } = write.run_options();
+        if let Some(path) = &self.plan {
+            outputs::check(path, 1, force)?;
+        }
+        if options.importance.is_none() {
+            eprintln!("without --imatrix all columns count alike, and most types below three bits are left out");
+        }
+        let bar = progress::steps(0, "measuring");
+        let chosen = plan_for(source, options, target, is_mix_given, threads, &|done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+            true
+        });
+        bar.finish_and_clear();
+        let chosen = chosen?;
+        if let Some(path) = &self.plan {
+            let mut output = outputs::create(path, force, chosen.recipe.len() as u64)?;
+            output.write_all(chosen.recipe.as_bytes())?;
+            output.commit()?;
+        }
+        if write.dry_run && !write.json {
+            show(&mut io::stdout().lock(), &chosen)?;
+        }
+        Ok(chosen)
+    }
+}
+
+/// Shows what the choice costs each tensor.
+fn show(out: &mut impl Write, chosen: &TargetPlan) -> io::Result<()> {
+    let mut table = Table::new([
+        Column::names("tensor"),
+        Column::left("type"),
+        Column::right("bytes").optional(1),
+        Column::right("error"),
+        Column::right("of the loss"),
+    ]);
+    let all = chosen.loss();
+    for tensor in &chosen.tensors {
+        let share = if all > 0.0 { tensor.loss / all } else { 0.0 };
+        table.row([
+            printable(&tensor.name).to_string(),
+            tensor.ty.to_string(),
+            tensor.bytes.to_string(),
+            format!("{:.3e}", tensor.error),
+            format!("{:.2}%", share * 100.0),
+        ]);
+    }
+    table.write(out)?;
+    writeln!(out, "\nLoss {all:.4e}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse_bits, parse_size};
+
+    #[test]
+    fn sizes_have_units_of_thousands_or_of_1024() {
+        for (text, bytes) in [
+            ("4.2GB", 4_200_000_000),
+            ("4.2g", 4_200_000_000),
+            ("1.5GiB", 1_610_612_736),
+            ("300 MiB", 314_572_800),
+            ("500M", 500_000_000),
+            ("123456", 123_456),
+            ("7kb", 7_000),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "GB", "0", "4.2.1G", "-1G", "4PB", "1e9", "4 G B"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_bits("4.5"), Ok(4.5));
+        assert!(["0", "33", "x", "nan"].iter().all(|bad| parse_bits(bad).is_err()));
+    }
+}

@@ -1,0 +1,131 @@
+//! One choice for each of many things, so that they cost no more than there is and lose the least together.
+//!
+//! The best choices for a price of a byte lie on the lower hull of a thing's costs and losses. From the cheapest on, the
+//! steps along all hulls are taken in the order of what they gain for a byte; then what is left is spent on whatever
+//! single change gains most.
+
+/// What may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Choice {
+    pub(super) cost: u64,
+    pub(super) loss: f64,
+}
+
+/// A step along the hull of a thing.
+struct Step {
+    thing: usize,
+    to: usize,
+    cost: u64,
+    gain: f64,
+}
+
+/// The number of the choice for each thing. Where not even the cheapest ones fit `room`, these.
+pub(super) fn allocate(things: &[Vec<Choice>], room: u64) -> Vec<usize> {
+    let hulls: Vec<Vec<usize>> = things.iter().map(|choices| hull(choices)).collect();
+    let mut chosen: Vec<usize> = hulls.iter().map(|hull| hull[0]).collect();
+    let cheapest: u64 = chosen.iter().zip(things).map(|(&at, choices)| choices[at].cost).sum();
+    let mut left = room.saturating_sub(cheapest);
+    let mut steps = Vec::new();
+    for (thing, hull) in hulls.iter().enumerate() {
+        for pair in hull.windows(2) {
+            let (from, to) = (things[thing][pair[0]], things[thing][pair[1]]);
+            steps.push(Step { thing, to: pair[1], cost: to.cost - from.cost, gain: from.loss - to.loss });
+        }
+    }
+    // Steps of one thing stay in their order: along a hull each gains less for a byte than the one before.
+    steps.sort_by(|a, b| (b.gain * a.cost as f64).total_cmp(&(a.gain * b.cost as f64)));
+    for step in &steps {
+        if step.cost > left {
+            break;
+        }
+        chosen[step.thing] = step.to;
+        left -= step.cost;
+    }
+    while let Some((thing, to, cost)) = best_change(things, &chosen, left) {
+        chosen[thing] = to;
+        left = left + cost.0 - cost.1;
+    }
+    chosen
+}
+
+/// The single change that gains most of those that fit: the thing, its new choice, the costs before and after.
+fn best_change(things: &[Vec<Choice>], chosen: &[usize], left: u64) -> Option<(usize, usize, (u64, u64))> {
+    let mut best = None;
+    let mut most = 0.0;
+    for (thing, choices) in things.iter().enumerate() {
+        let now = choices[chosen[thing]];
+        for (to, choice) in choices.iter().enumerate() {
+            let gain = now.loss - choice.loss;
+            if choice.cost <= now.cost + left && gain > most {
+                (best, most) = (Some((thing, to, (now.cost, choice.cost))), gain);
+            }
+        }
+    }
+    best
+}
+
+/// The choices on the lower hull, from the cheapest on: each loses less than the one before, and gains less for a byte.
+fn hull(choices: &[Choice]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..choices.len()).collect();
+    order.sort_by(|&a, &b| {
+        (choices[a].cost, choices[a].loss).partial_cmp(&(choices[b].cost, choices[b].loss)).unwrap_or(a.cmp(&b))
+    });
+    let mut hull: Vec<usize> = Vec::new();
+    for at in order {
+        let new = choices[at];
+        if hull.last().is_some_and(|&last| new.loss >= choices[last].loss) {
+            continue;
+        }
+        while let [.., before, last] = hull[..] {
+            let (before, last) = (choices[before], choices[last]);
+            let (first, second) = (before.loss - last.loss, before.loss - new.loss);
+            if first * (new.cost - before.cost) as f64 > second * (last.cost - before.cost) as f64 {
+                break;
+            }
+            hull.pop();
+        }
+        hull.push(at);
+    }
+    hull
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Choice, allocate, hull};
+
+    fn choices(all: &[(u64, f64)]) -> Vec<Choice> {
+        all.iter().map(|&(cost, loss)| Choice { cost, loss }).collect()
+    }
+
+    #[test]
+    fn what_loses_more_at_a_higher_cost_is_not_on_the_hull() {
+        assert_eq!(hull(&choices(&[(4, 1.0), (1, 8.0), (3, 5.0), (2, 9.0), (8, 0.5), (2, 4.0)])), [1, 5, 0, 4]);
+        assert_eq!(hull(&choices(&[(3, 1.0), (3, 1.0)])), [0]);
+    }
+
+    /// The least loss of all choices that fit.
+    fn best(things: &[Vec<Choice>], room: u64) -> f64 {
+        let Some((first, rest)) = things.split_first() else { return 0.0 };
+        let fitting = first.iter().filter(|choice| choice.cost <= room);
+        fitting.map(|choice| choice.loss + best(rest, room - choice.cost)).fold(f64::INFINITY, f64::min)
+    }
+
+    #[test]
+    fn nearly_the_best_choice_is_found_in_every_room() {
+        let things: Vec<Vec<Choice>> = (0..6u32)
+            .map(|thing| {
+                let scale = f64::from(thing * 7 % 5 + 1);
+                choices(&[(2, scale), (3, scale / 2.5), (5, scale / 7.0), (6, scale / 6.0), (9, scale / 60.0)])
+            })
+            .collect();
+        for room in 12..60 {
+            let chosen = allocate(&things, room);
+            let sum =
+                |value: fn(&Choice) -> f64| -> f64 { chosen.iter().zip(&things).map(|(&at, of)| value(&of[at])).sum() };
+            assert!(sum(|choice| choice.cost as f64) <= room as f64, "{room}");
+            let (found, best) = (sum(|choice| choice.loss), best(&things, room));
+            assert!(found <= best * 1.35 + 1e-9, "{room}: {found}, the best is {best}");
+        }
+        assert_eq!(allocate(&things, 0), [0; 6], "the cheapest where nothing fits");
+    }
+}

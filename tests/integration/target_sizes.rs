@@ -1,0 +1,60 @@
+//! `gguf quantize --target-size` and `--target-bpw`.
+
+use std::fs;
+
+use gguf::gguf::Reader;
+
+use super::folder::Folder;
+use super::quantize_command::{gguf, storyteller, text};
+use super::shared::testdata;
+
+#[test]
+fn the_file_keeps_to_the_size_and_its_plan_makes_it_again() {
+    let folder = Folder::new("target-size");
+    storyteller(&folder);
+    let matrix = "storyteller.imatrix.gguf";
+    fs::copy(testdata("imatrix").join(matrix), folder.path(matrix)).expect("copied");
+    let target = 4_000_000;
+    let choose = |threads: &str, out: &str, plan: &str| {
+        let args = ["quantize", "storyteller-F16.gguf", "--target-size", "4MB", "--imatrix", matrix, "-j", threads];
+        let output = gguf(&[&args[..], &["-o", out, "--plan", plan]].concat(), folder.root());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        fs::read(folder.path(out)).expect("there")
+    };
+    let one = choose("1", "one.gguf", "one.recipe");
+    assert!(one.len() <= target && one.len() > target / 100 * 95, "{} bytes", one.len());
+    assert!(one == choose("3", "three.gguf", "three.recipe"), "threads");
+    let plan = fs::read_to_string(folder.path("one.recipe")).expect("there");
+    assert_eq!(plan, fs::read_to_string(folder.path("three.recipe")).expect("there"));
+    assert!(plan.contains("token_embd.weight") && plan.contains(" bytes, error "), "{plan}");
+    let again = ["quantize", "storyteller-F16.gguf", "--recipe", "one.recipe", "--imatrix", matrix, "-o", "again.gguf"];
+    assert!(gguf(&again, folder.root()).status.success());
+    assert!(one == fs::read(folder.path("again.gguf")).expect("there"), "the recipe");
+    let types = |name: &str| -> Vec<_> {
+        let reader = Reader::open(&folder.path(name)).expect("opens");
+        reader.tensors().iter().map(|tensor| tensor.ty).collect()
+    };
+    let mut different = types("one.gguf");
+    different.sort();
+    different.dedup();
+    assert!(different.len() > 3, "{different:?}");
+}
+
+#[test]
+fn sizes_that_cannot_be_are_told() {
+    let folder = Folder::new("target-wrong");
+    storyteller(&folder);
+    for (args, problem) in [
+        (&["--target-size", "100KB"][..], "cannot become as small as 100000 bytes: the least is "),
+        (&["--target-size", "4XB"], "a size such as 4.2GB"),
+        (&["--target-bpw", "0"], "bits of a weight"),
+        (&["--target-bpw", "4", "--target-size", "4MB"], "cannot be used with"),
+        (&["--target-bpw", "4", "--recipe", "XL"], "cannot be used with"),
+        (&["-t", "Q4_K_M", "--plan", "x.recipe"], "--plan needs --target-size or --target-bpw"),
+        (&["--target-size", "20MB", "--plan", "storyteller-F16.gguf"], "exists"),
+    ] {
+        let output = gguf(&[&["quantize", "storyteller-F16.gguf", "-n"], args].concat(), folder.root());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains(problem), "{}", text(&output.stderr));
+    }
+}
