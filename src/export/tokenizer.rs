@@ -44,7 +44,10 @@ pub(super) fn tokenizer_config(source: &Source<'_>) -> Json {
         ("unk_token", special.unknown),
         ("pad_token", special.padding),
     ] {
-        let text = id.and_then(|id| vocab.tokens.get(id as usize)).map(|text| String::from_utf8_lossy(text));
+        // Named here, a piece of text would be special; `config.json` has its id.
+        let is_added = |id: &u32| !matches!(kind(vocab, *id as usize), TokenKind::Normal | TokenKind::Byte);
+        let text = id.filter(is_added).and_then(|id| vocab.tokens.get(id as usize));
+        let text = text.map(|text| String::from_utf8_lossy(text));
         config[name] = text.map_or(Json::Null, |text| text.into_owned().into());
     }
     if vocab.model == Model::Spm {

@@ -16,9 +16,6 @@ use super::goldens::checkpoint;
 use super::quantize_command::{gguf, storyteller, text};
 use super::shared::{json, testdata};
 
-/// Goldens that are refused, and what the refusal names.
-const REFUSED: &[(&str, &str)] = &[];
-
 /// Settings of a checkpoint that its tensors or its class tell and that must be there for transformers, if they are there
 /// in the original.
 const ALSO: &[&str] = &[
@@ -96,15 +93,14 @@ fn goldens_come_back() {
             }
         }
     }
+    // What is refused is an architecture without a row, by its name.
     for (name, message) in &refused {
-        let expected = REFUSED.iter().find(|(known, _)| known == name);
-        let architecture = format!("{name}: cannot be exported");
         assert!(
-            expected.map_or(message.contains("cannot be exported yet"), |(_, part)| message.contains(part)),
-            "{architecture}: {message}"
+            message.contains("models of the architecture ") && message.contains("cannot be exported yet"),
+            "{name}: {message}"
         );
     }
-    assert!(exported > 30, "{exported} of {}: {refused:#?}", names.len());
+    assert!(exported >= 42, "{exported} of {}: {refused:#?}", names.len());
 }
 
 #[test]
