@@ -135,7 +135,7 @@ fn bytes(vocab: &Vocab, texts: &[String]) -> Result<Parts, TokenizerProblem> {
         normalizer: Json::Null,
         pre_tokenizer: json!({ "type": "Sequence", "pretokenizers": cuts }),
         decoder: byte_level,
-        model: model(ids(vocab, texts), merges, json!({ "ignore_merges": flags.whole_words })),
+        model: model(ids(vocab, texts), merges, &json!({ "ignore_merges": flags.whole_words })),
     })
 }
 
@@ -173,11 +173,11 @@ fn characters(vocab: &Vocab, texts: &[String]) -> Parts {
         normalizer: json!({ "type": "Sequence", "normalizers": normalizers }),
         pre_tokenizer: Json::Null,
         decoder: json!({ "type": "Sequence", "decoders": decoders }),
-        model: model(ids(vocab, texts), merges, more),
+        model: model(ids(vocab, texts), merges, &more),
     }
 }
 
-fn model(vocab: Map<String, Json>, merges: Vec<Json>, more: Json) -> Json {
+fn model(vocab: Map<String, Json>, merges: Vec<Json>, more: &Json) -> Json {
     let mut model = json!({
         "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
         "fuse_unk": false, "byte_fallback": false,
