@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value as Json, json};
 use super::class::{CLASSES, Class, Origin, When};
 use super::error::{Error, TensorProblem};
 use super::rope;
-use super::source::Source;
+use super::source::{Source, float};
 use crate::arch::{BLOCK_NAMES, Hparams, class_settings, keys, settings_of_keys};
 use crate::gguf::Value;
 use crate::network::{AttentionMixer, Mixer};
@@ -172,11 +172,6 @@ fn rotary_base(h: &Hparams) -> Json {
         Some(Value::F32(base)) => float(*base),
         _ => 10_000.0.into(),
     }
-}
-
-/// The shortest decimal that is this number in single precision: `1e-5`, not `9.99999974737875e-06`.
-pub(super) fn float(number: f32) -> Json {
-    number.to_string().parse::<f64>().unwrap_or(f64::from(number)).into()
 }
 
 /// The share of a head, as few digits as give the length again.

@@ -313,7 +313,7 @@ fn generation_config(source: &Source<'_>) -> Json {
         ("repetition_penalty", "penalty_repeat"),
     ] {
         let value = match source.header.metadata.get(&format!("general.sampling.{key}")) {
-            Some(Value::F32(number)) => config::float(*number),
+            Some(Value::F32(number)) => source::float(*number),
             Some(value) => value.as_i64().into(),
             None => continue,
         };

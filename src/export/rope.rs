@@ -2,9 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::config::float;
 use super::error::{Error, TensorProblem};
-use super::source::Source;
+use super::source::{Source, float};
 use crate::arch::{Config, keys, rope_factors};
 use crate::gguf::Value;
 

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use serde_json::Value as Json;
+
 use super::error::{Error, TensorProblem};
 use crate::formats;
 use crate::gguf::{Reader, TensorInfo, Value, keys};
@@ -114,4 +116,9 @@ impl Tensors for Known<'_> {
         }
         Ok(values(self.reader, tensor))
     }
+}
+
+/// The shortest decimal that is this number in single precision: `1e-5`, not `9.99999974737875e-06`.
+pub(super) fn float(number: f32) -> Json {
+    number.to_string().parse::<f64>().unwrap_or(f64::from(number)).into()
 }
