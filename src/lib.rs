@@ -47,6 +47,7 @@ pub mod edit;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod engine;
+pub mod export;
 pub mod files;
 pub mod formats;
 pub mod gguf;

@@ -191,6 +191,12 @@ impl ClassDefaults {
     }
 }
 
+/// What transformers calls the configuration of `class` (`model_type`), and the settings that it gives.
+pub(crate) fn class_settings(class: &str) -> Option<(&'static str, &'static Settings)> {
+    let defaults = ClassDefaults::of(None, class)?;
+    Some((defaults.model_type, defaults.entry.get("settings")?.as_object()?))
+}
+
 /// Counts of settings.
 trait Counts {
     fn count(&self, name: &str) -> Option<u64>;

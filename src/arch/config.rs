@@ -24,7 +24,7 @@ pub(super) const GELU_TANH: &str = "gelu_pytorch_tanh";
 const HEAD_NAMES: Names<'static> = &["num_attention_heads", "n_head", "n_heads"];
 
 /// Counts and the names of the settings that they come from.
-const COUNTS: [(&str, Names<'static>); 5] = [
+static COUNTS: [(&str, Names<'static>); 5] = [
     (keys::CONTEXT_LENGTH, &["max_position_embeddings", "n_ctx", "n_positions", "max_length", "model_max_length"]),
     (keys::EMBEDDING_LENGTH, &["hidden_size", "n_embd", "dim"]),
     (keys::FEED_FORWARD_LENGTH, &["dense_intermediate_size", "intermediate_size", "n_inner", "hidden_dim"]),
@@ -33,13 +33,13 @@ const COUNTS: [(&str, Names<'static>); 5] = [
 ];
 
 /// Floats and the names of the settings that they come from.
-const FLOATS: [(&str, Names<'static>); 2] = [
+static FLOATS: [(&str, Names<'static>); 2] = [
     (keys::LAYER_NORM_RMS_EPSILON, &["rms_norm_eps", "norm_eps"]),
     (keys::LAYER_NORM_EPSILON, &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"]),
 ];
 
 /// Counts of experts and the names of the settings that they come from.
-const EXPERTS: [(&str, Names<'static>); 4] = [
+static EXPERTS: [(&str, Names<'static>); 4] = [
     (keys::EXPERT_COUNT, &["num_local_experts", "num_experts", "n_routed_experts"]),
     (keys::EXPERT_USED_COUNT, &["num_experts_per_tok", "num_experts_per_token", "top_k_experts"]),
     (keys::EXPERT_GROUP_COUNT, &["n_group"]),
@@ -47,8 +47,16 @@ const EXPERTS: [(&str, Names<'static>); 4] = [
 ];
 
 /// The hidden length of an expert and the names of the settings that it comes from.
-const EXPERT_LENGTH: (&str, Names<'static>) =
+static EXPERT_LENGTH: (&str, Names<'static>) =
     (keys::EXPERT_FEED_FORWARD_LENGTH, &["moe_intermediate_size", "expert_intermediate_size"]);
+
+/// Names of the setting that counts the blocks.
+pub(crate) const BLOCK_NAMES: Names<'static> = &["num_hidden_layers", "n_layers", "n_layer", "num_layers"];
+
+/// The keys that one setting each becomes in every family, with the names that frameworks have for it.
+pub(crate) fn settings_of_keys() -> impl Iterator<Item = &'static (&'static str, Names<'static>)> {
+    COUNTS.iter().chain(&FLOATS).chain(&EXPERTS).chain([&EXPERT_LENGTH])
+}
 
 /// Where a model of several parts has the settings of its text part.
 const TEXT_PARTS: [&str; 3] = ["text_config", "llm_config", "language_config"];
@@ -300,11 +308,10 @@ impl Config {
     /// # Errors
     /// When it is missing or unreasonable.
     pub fn block_count(&self) -> Result<usize, Error> {
-        let names = ["num_hidden_layers", "n_layers", "n_layer", "num_layers"];
-        let count = self.required_count(&names)?;
+        let count = self.required_count(BLOCK_NAMES)?;
         match count {
             1..=4096 => Ok(count),
-            _ => Err(bad(names[0], &Json::from(count), "1 to 4096")),
+            _ => Err(bad(BLOCK_NAMES[0], &Json::from(count), "1 to 4096")),
         }
     }
 
@@ -799,9 +806,8 @@ impl Keys {
 #[must_use]
 pub fn by_setting(error: Error) -> Error {
     let Error::MissingKey { key } = &error else { return error };
-    let tables = COUNTS.iter().chain(&FLOATS).chain(&EXPERTS).chain([&EXPERT_LENGTH]);
     let key = key.split_once('.').map_or("", |(_, key)| key);
-    match tables.into_iter().find(|(known, _)| *known == key) {
+    match settings_of_keys().find(|(known, _)| *known == key) {
         Some((_, names)) => Error::MissingSetting { name: names.join(" or ") },
         None => error,
     }

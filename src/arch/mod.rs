@@ -65,6 +65,8 @@ mod tensor_rule;
 mod token_key;
 mod usual;
 
+pub(crate) use class_defaults::class_settings;
+pub(crate) use config::{BLOCK_NAMES, settings_of_keys};
 pub use config::{Config, Keys, by_setting, rope_factors};
 pub use error::Error;
 pub use family::Family;

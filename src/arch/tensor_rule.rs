@@ -123,6 +123,17 @@ pub enum Step {
     Reshape,
 }
 
+impl Step {
+    /// Takes back what the step does to numbers; steps that only move them change none.
+    pub fn undo_arithmetic(&self, numbers: &mut [f32]) {
+        match self {
+            Self::Add(offset) => numbers.iter_mut().for_each(|x| *x -= offset),
+            Self::NegExp => numbers.iter_mut().for_each(|x| *x = (-*x).ln()),
+            _ => {}
+        }
+    }
+}
+
 impl TensorRule {
     /// A model without it is fine.
     pub fn optional(&mut self) -> &mut Self {

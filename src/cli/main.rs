@@ -26,6 +26,7 @@ mod detokenize;
 mod diff;
 mod edit;
 mod embed;
+mod export;
 mod faults;
 mod hash;
 mod imatrix;
@@ -128,6 +129,8 @@ enum Command {
     Split(split::SplitArgs),
     #[command(about = "Join the files of a split model to one")]
     Merge(split::MergeArgs),
+    #[command(about = "Export a GGUF file as a Hugging Face folder, for vLLM and the like")]
+    Export(export::Args),
     #[command(about = "Make a model smaller: weights of fewer bits")]
     Quantize(quantize::Args),
     #[command(about = "Find out which weights matter: an importance matrix for quantize")]
@@ -180,6 +183,7 @@ impl Command {
             Self::Prune(args) => remove::prune(args),
             Self::Split(args) => split::split(args),
             Self::Merge(args) => split::merge(args),
+            Self::Export(args) => export::run(args),
             Self::Quantize(args) => quantize::run(args),
             Self::Imatrix(args) => imatrix::run(args),
             Self::Perplexity(args) => perplexity::run(args),

@@ -57,7 +57,7 @@ struct WriteArgs {
 }
 
 /// `2G`, `500M`, or a number of bytes.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, factor) = match text.trim_end_matches(['b', 'B']).char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 1_000),
         Some((at, 'm' | 'M')) => (&text[..at], 1_000_000),

@@ -5,17 +5,17 @@ use crate::arch::Step;
 
 /// The steps that move elements, last first, with what each of them acts on.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     stages: Vec<Stage>,
     /// Rows and columns of the tensor that it comes from.
-    pub(super) source_rows: u64,
-    pub(super) source_cols: u64,
+    pub(crate) source_rows: u64,
+    pub(crate) source_cols: u64,
     /// Whether that tensor may have more rows.
-    pub(super) at_least: bool,
+    pub(crate) at_least: bool,
     /// Whether it has the shape of the output.
-    pub(super) same_shape: bool,
+    pub(crate) same_shape: bool,
     /// Whether only the number of its elements counts.
-    pub(super) reshaped: bool,
+    pub(crate) reshaped: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ enum Stage {
 
 impl Layout {
     /// Of an output part of `rows` rows of `cols`, that make up matrices of `matrix` rows.
-    pub(super) fn new(steps: &[Step], rows: u64, cols: u64, matrix: u64) -> Self {
+    pub(crate) fn new(steps: &[Step], rows: u64, cols: u64, matrix: u64) -> Self {
         let mut layout = Self { source_rows: rows, source_cols: cols, same_shape: true, ..Self::default() };
         let mut matrix = matrix.max(1);
         for step in steps.iter().rev() {
@@ -63,22 +63,22 @@ impl Layout {
     }
 
     /// Whether an output row is a row of the source, with its columns in the same order.
-    pub(super) fn keeps_rows_whole(&self) -> bool {
+    pub(crate) fn keeps_rows_whole(&self) -> bool {
         self.stages.iter().all(|stage| matches!(stage, Stage::Rows(..)))
     }
 
     /// Whether anything moves at all.
-    pub(super) fn moves(&self) -> bool {
+    pub(crate) fn moves(&self) -> bool {
         !self.stages.is_empty()
     }
 
     /// Whether columns become rows.
-    pub(super) fn transposes(&self) -> bool {
+    pub(crate) fn transposes(&self) -> bool {
         self.stages.iter().any(|stage| matches!(stage, Stage::Transpose(..)))
     }
 
     /// Row and column in the source of an element of the output.
-    pub(super) fn source(&self, mut row: u64, mut col: u64) -> (u64, u64) {
+    pub(crate) fn source(&self, mut row: u64, mut col: u64) -> (u64, u64) {
         for stage in &self.stages {
             match stage {
                 Stage::Rows(step, total) => row = source(step, row, *total),

@@ -11,7 +11,7 @@ mod chat_templates;
 mod error;
 mod folder;
 mod general;
-mod layout;
+pub(crate) mod layout;
 mod metaspace;
 mod mistral;
 mod model_card;
@@ -44,6 +44,7 @@ use crate::arch::{self, Config, Hparams, Keys};
 use crate::files::FileId;
 use crate::gguf::{Metadata, TensorSpec, Value, keys};
 use crate::model::tokenizer::from_metadata;
+use crate::network::ModelSpec;
 use crate::quantize::{self, FileType, Outcome, Plan, Progress, RunOptions, Source};
 use crate::safetensors::{Checkpoint, Dtype};
 use crate::tokenizer::Tokenizer;
@@ -128,6 +129,7 @@ pub struct Conversion {
     unnamed_ends: Vec<String>,
     tokens_left_out: Vec<String>,
     text_part: bool,
+    spec: ModelSpec,
 }
 
 impl Conversion {
@@ -211,7 +213,7 @@ impl Conversion {
         // What can be converted can be run.
         let known: Vec<(&str, &[f32])> =
             made.making.iter().filter_map(|making| Some((making.spec.name.as_str(), making.values()?))).collect();
-        family.spec(&hparams, &Planned { specs: &specs, known: &known }).map_err(failed)?;
+        let spec = family.spec(&hparams, &Planned { specs: &specs, known: &known }).map_err(failed)?;
         from_metadata(&metadata).map_err(|source| Error::Vocabulary { path: folder.path(""), source })?;
         let path = folder.path("");
         let class = config.class().to_owned();
@@ -231,7 +233,13 @@ impl Conversion {
             unnamed_ends: written.unnamed_ends,
             tokens_left_out: written.left_out.into_iter().map(|(_, text)| text).collect(),
             text_part: config.has_other_parts(),
+            spec,
         })
+    }
+
+    /// The network that the file will describe.
+    pub(crate) fn spec(&self) -> &ModelSpec {
+        &self.spec
     }
 
     /// Whether the checkpoint is of a model of images or sound, of which the text part is converted.

@@ -9,9 +9,10 @@ mod output;
 pub use input::{FileError, FileId, Input, InputFile, ReadAt, note_opened, opened};
 pub(crate) use map::MappedFile;
 pub use map::mapped_file_at;
+pub(crate) use output::reserve;
+#[cfg(feature = "net")]
+pub(crate) use output::sync_folder;
 pub(crate) use output::{CompleteFile, check_target};
 pub use output::{
-    OutputError, OutputFile, Overwrite, check_room, free_room, remove_temporaries, try_remove_temporaries,
+    OutputError, OutputFile, OutputFolder, Overwrite, check_room, free_room, remove_temporaries, try_remove_temporaries,
 };
-#[cfg(feature = "net")]
-pub(crate) use output::{reserve, sync_folder};

@@ -33,6 +33,18 @@ pub enum OutputError {
         /// The output.
         path: PathBuf,
     },
+    /// The output shall be a folder and is something else.
+    #[error("{}: not a folder", printable_path(path))]
+    NotFolder {
+        /// The output.
+        path: PathBuf,
+    },
+    /// The output's folder holds something already.
+    #[error("{}: the folder is not empty (--force replaces the files of these names in it)", printable_path(path))]
+    NotEmpty {
+        /// The output.
+        path: PathBuf,
+    },
     /// No file can be made in the output's folder.
     #[error("{}: cannot create: {source}", printable_path(path))]
     Create {
@@ -201,6 +213,80 @@ impl CompleteFile {
     }
 }
 
+/// A folder under construction: beside the one that it becomes, or in it where that is there already. Dropped before
+/// [`commit`](Self::commit), it vanishes.
+#[derive(Debug)]
+pub struct OutputFolder {
+    temporary: Temporary,
+    target: PathBuf,
+    /// Whether the target was there.
+    is_inside: bool,
+    inputs: Option<Vec<FileId>>,
+}
+
+impl OutputFolder {
+    /// Begins the folder `path`.
+    ///
+    /// # Errors
+    /// When it is a file, holds something and may not be written to, or cannot be made.
+    pub fn create(path: &Path, overwrite: Overwrite<'_>) -> Result<Self, OutputError> {
+        let failed = |source| OutputError::Create { path: path.into(), source };
+        let inputs = match overwrite {
+            Overwrite::Refuse => None,
+            Overwrite::Replace { inputs } => Some(inputs.to_vec()),
+        };
+        let is_inside = match fs::read_dir(path) {
+            Ok(mut entries) => {
+                if inputs.is_none() && entries.next().is_some() {
+                    return Err(OutputError::NotEmpty { path: path.into() });
+                }
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                return Err(OutputError::NotFolder { path: path.into() });
+            }
+            Err(source) => return Err(failed(source)),
+        };
+        // Without the slash at its end.
+        let target: PathBuf = path.components().collect();
+        // A folder that is there may be the root of a disk, or somebody's working directory.
+        let like = if is_inside { target.join("folder") } else { target.clone() };
+        let ((), temporary) = Temporary::make(&like, |path| fs::create_dir(path)).map_err(failed)?;
+        Ok(Self { temporary, target, is_inside, inputs })
+    }
+
+    /// Where its files are made.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.temporary.path
+    }
+
+    /// Brings the folder to its place: as a whole where nothing stood there, else file by file. What the files hold must be
+    /// on the disk.
+    ///
+    /// # Errors
+    /// When something stands there that may not be replaced, or a file cannot be moved.
+    pub fn commit(self) -> Result<(), OutputError> {
+        let Self { temporary, target, is_inside, inputs } = self;
+        let cannot_write = |source| OutputError::Write { path: target.clone(), source };
+        if !is_inside {
+            temporary.rename(&target, true).map_err(cannot_write)?;
+            return sync_folder(&target).map_err(cannot_write);
+        }
+        let overwrite = inputs.as_ref().map_or(Overwrite::Refuse, |inputs| Overwrite::Replace { inputs });
+        let entries = fs::read_dir(&temporary.path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let names: Vec<OsString> = entries.map_err(cannot_write)?.iter().map(fs::DirEntry::file_name).collect();
+        for name in &names {
+            check_target(&target.join(name), overwrite)?;
+        }
+        for name in &names {
+            fs::rename(temporary.path.join(name), target.join(name)).map_err(cannot_write)?;
+        }
+        sync_folder(&target.join("folder")).map_err(cannot_write)
+    }
+}
+
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
@@ -278,10 +364,13 @@ pub fn try_remove_temporaries() {
 }
 
 fn remove_all(list: &mut Vec<PathBuf>) {
-    for path in list.drain(..) {
-        // Nothing can be done about an error here.
-        let _ = fs::remove_file(path);
-    }
+    list.drain(..).for_each(|path| remove(&path));
+}
+
+/// Removes a file, or a folder with all that is in it.
+fn remove(path: &Path) {
+    // Nothing can be done about an error here.
+    let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
 }
 
 /// A temporary file's name. The file is removed with it.
@@ -291,8 +380,13 @@ struct Temporary {
 }
 
 impl Temporary {
-    /// Makes `.NAME.tmp-PID` beside `target`, or with a further number where that exists.
+    /// Makes the file `.NAME.tmp-PID` beside `target`, or with a further number where that exists.
     fn beside(target: &Path) -> io::Result<(File, Self)> {
+        Self::make(target, |path| OpenOptions::new().write(true).create_new(true).open(path))
+    }
+
+    /// As [`Self::beside`], of what `create` makes.
+    fn make<T>(target: &Path, create: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, Self)> {
         let name = target.file_name().ok_or(ErrorKind::InvalidInput)?;
         // A long name must leave room for what is added.
         let name = if name.len() > 200 { "output".as_ref() } else { name };
@@ -305,10 +399,10 @@ impl Temporary {
                 temporary.push(format!("-{attempt}"));
             }
             let path = folder_of(target).join(temporary);
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => {
+            match create(&path) {
+                Ok(made) => {
                     list.push(path.clone());
-                    return Ok((file, Self { path }));
+                    return Ok((made, Self { path }));
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -344,8 +438,7 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         let mut list = temporaries();
         if let Some(index) = list.iter().position(|path| *path == self.path) {
-            // Nothing can be done about an error here.
-            let _ = fs::remove_file(list.swap_remove(index));
+            remove(&list.swap_remove(index));
         }
     }
 }

@@ -162,8 +162,8 @@ impl Model {
 pub(crate) struct Header<'a> {
     /// Translated from the names of other programs.
     pub(crate) metadata: Metadata,
-    pub(super) hparams: Hparams,
-    pub(super) family: &'static Family,
+    pub(crate) hparams: Hparams,
+    pub(crate) family: &'static Family,
     /// The tensors that are run, in the order of the file: the name of the rule, and the tensor.
     pub(crate) tensors: Vec<(String, &'a TensorInfo)>,
     warnings: Vec<Warning>,

@@ -3,7 +3,7 @@
 use super::{Activation, Experts};
 
 /// What follows the mixer at each position.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum FeedForward {
     /// Nothing.
     None,

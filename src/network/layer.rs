@@ -3,7 +3,7 @@
 use super::{FeedForward, Mixer};
 
 /// One block: a mixer along the sequence, then a feed-forward part at every position.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LayerSpec {
     /// What mixes positions.
     pub mixer: Mixer,

@@ -3,7 +3,7 @@
 use super::{LengthScale, NormKind, RopeSpec};
 
 /// What mixes positions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Mixer {
     /// Softmax attention over keys and values.
     Attention(AttentionMixer),
@@ -18,7 +18,7 @@ pub enum Mixer {
 }
 
 /// Softmax attention.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AttentionMixer {
     /// Query heads.
     pub heads: usize,
@@ -57,7 +57,7 @@ pub struct AttentionMixer {
 }
 
 /// Multi-head latent attention, in the absorbed form: one key head of `kv_rank + rope` elements a position.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LatentMixer {
     /// Query heads.
     pub heads: usize,

@@ -3,7 +3,7 @@
 use super::{LayerSpec, Mixer, NormSpec, Pooling};
 
 /// A whole model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
     /// Length of the residual stream.
     pub embedding_length: usize,

@@ -3,7 +3,7 @@
 use super::Activation;
 
 /// A mixture of experts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Experts {
     /// Number of experts.
     pub count: usize,

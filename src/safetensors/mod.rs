@@ -12,10 +12,12 @@ mod error;
 mod header;
 mod index;
 mod json;
+mod write;
 
 pub use checkpoint::{Checkpoint, TensorInfo};
 pub use dtype::Dtype;
 pub use error::{Error, FormatError, IndexProblem, Place, Problem};
+pub use write::header_bytes;
 
 /// Dimensions of a tensor.
 const MAX_DIMS: usize = 8;

@@ -323,6 +323,12 @@ pub fn pre_tokenizer_flags(name: &str) -> Option<PreTokenizerFlags> {
     Some(pre_tokenizer::named(name)?.flags)
 }
 
+/// The regular expressions of a pre-tokenizer, each of which cuts the pieces that the one before has left.
+#[must_use]
+pub fn pre_tokenizer_patterns(name: &str) -> Option<&'static [&'static str]> {
+    Some(pre_tokenizer::named(name)?.patterns)
+}
+
 fn nearest_pre(name: &str) -> &'static str {
     let shared = |other: &str| other.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
     pre_tokenizer::names().max_by_key(|other| shared(other)).unwrap_or("default")

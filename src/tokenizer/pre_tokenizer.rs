@@ -14,7 +14,7 @@ pub(super) struct PreTokenizer {
     /// Names in files; the first is the one this crate writes.
     pub(super) names: &'static [&'static str],
     /// Each cuts the pieces that the one before has left.
-    patterns: &'static [&'static str],
+    pub(super) patterns: &'static [&'static str],
     /// Other cuts that models with this name describe: their vocabularies hold no token that could tell them apart.
     spellings: &'static [&'static [&'static str]],
     pub(super) flags: Flags,

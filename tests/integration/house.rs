@@ -31,6 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("compare", &["kernels", "cpu", "gguf", "tokenizer", "model", "perplexity", "inspect"]),
     ("edit", &["gguf", "quantize"]),
     ("stores", &[]),
+    ("export", &["formats", "network", "gguf", "safetensors", "tokenizer", "arch", "model", "quantize", "convert"]),
     ("net", &["stores", "gguf"]),
     ("serve", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
     ("inspect", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize"]),

@@ -86,6 +86,8 @@ mod servers;
 mod names;
 // `gguf edit`.
 mod edit;
+// `gguf export`.
+mod export;
 // `gguf diff`.
 mod diff;
 // Outputs that cannot be written.

@@ -1,0 +1,328 @@
+//! From a GGUF file to a Hugging Face folder: the way back of [`crate::convert`], for servers that read such folders.
+//!
+//! [`Export::new`] finds the class, the settings, the tokenizer and the tensors. [`Export::write`] makes the folder with
+//! all but the numbers, converts it back and compares that with the file (`verify.rs`); only then are weights read and
+//! written. So there is no wrong export: what does not come back is refused by the name of the key, tensor or token.
+
+mod class;
+mod config;
+mod error;
+mod rope;
+mod source;
+mod tensors;
+mod tokenizer;
+mod verify;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
+use std::path::Path;
+
+use serde_json::{Map, Value as Json, json};
+
+pub use error::{Error, TensorProblem, TokenizerProblem};
+
+use crate::files::{self, OutputFolder, Overwrite};
+use crate::gguf::{Reader, Value};
+use crate::safetensors::{Dtype, header_bytes};
+use crate::tensor_type::TensorType;
+use source::Source;
+use tensors::Tensor;
+
+/// The type that weights are exported as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightType {
+    /// Half precision.
+    F16,
+    /// bfloat16.
+    BF16,
+    /// Single precision.
+    F32,
+}
+
+impl WeightType {
+    const fn tensor_type(self) -> TensorType {
+        match self {
+            Self::F16 => TensorType::F16,
+            Self::BF16 => TensorType::BF16,
+            Self::F32 => TensorType::F32,
+        }
+    }
+
+    const fn dtype(self) -> Dtype {
+        match self {
+            Self::F16 => Dtype::F16,
+            Self::BF16 => Dtype::BF16,
+            Self::F32 => Dtype::F32,
+        }
+    }
+}
+
+/// Bytes of tensors that a file of a checkpoint holds at most, as transformers splits them.
+pub const USUAL_FILE_BYTES: u64 = 5_000_000_000;
+
+/// Wishes for an export.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Type of the weights; none for that of the file's matrices, half precision where they are quantized.
+    pub weight_type: Option<WeightType>,
+    /// Bytes of tensors of a file, unless a single tensor has more.
+    pub max_file_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { weight_type: None, max_file_bytes: USUAL_FILE_BYTES }
+    }
+}
+
+/// A model that is ready to be written as a Hugging Face folder.
+pub struct Export<'a> {
+    source: Source<'a>,
+    class: &'static str,
+    weight_type: WeightType,
+    /// The files that hold no weights: names and contents.
+    files: Vec<(&'static str, Vec<u8>)>,
+    tensors: Vec<Tensor<'a>>,
+    /// Names of the files with weights, each with the tensors that it holds.
+    shards: Vec<(String, Range<usize>)>,
+}
+
+impl<'a> Export<'a> {
+    /// Finds everything that the folder of an opened model holds. Weights are not read.
+    ///
+    /// # Errors
+    /// When the model cannot be run, its architecture cannot be exported, or something in it has no place in a checkpoint.
+    pub fn new(reader: &'a Reader, options: &Options) -> Result<Self, Error> {
+        let source = Source::new(reader)?;
+        let class = config::class(&source)?;
+        let weight_type = options.weight_type.unwrap_or_else(|| usual_type(&source));
+        let config = config::config(&source, class, weight_type.tensor_type())?;
+        let tensors = tensors::plan(&source)?;
+        let shards = shards(&tensors, weight_type, options.max_file_bytes);
+        let tokenizer =
+            tokenizer::tokenizer_json(&source).map_err(|problem| Error::Tokenizer { path: source.path(), problem })?;
+        let mut files = vec![
+            ("config.json", pretty(&config.into())),
+            ("generation_config.json", pretty(&generation_config(&source))),
+            ("tokenizer.json", tokenizer.to_string().into_bytes()),
+            ("tokenizer_config.json", pretty(&tokenizer::tokenizer_config(&source))),
+        ];
+        if shards.len() > 1 {
+            files.push(("model.safetensors.index.json", pretty(&index(&tensors, &shards, weight_type))));
+        }
+        Ok(Self { source, class: class.name, weight_type, files, tensors, shards })
+    }
+
+    /// Name of the class in transformers.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        self.class
+    }
+
+    /// Type of the weights.
+    #[must_use]
+    pub fn weight_type(&self) -> WeightType {
+        self.weight_type
+    }
+
+    /// Number of the checkpoint's tensors.
+    #[must_use]
+    pub fn tensor_count(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Number of the files with weights.
+    #[must_use]
+    pub fn file_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Bytes of all tensors.
+    #[must_use]
+    pub fn tensor_bytes(&self) -> u64 {
+        bytes(&self.tensors, self.weight_type)
+    }
+
+    /// Writes the folder. `progress` is told of the bytes of weights that are written, and stops the work by returning
+    /// false; then, and after an error, nothing is left.
+    ///
+    /// # Errors
+    /// When the folder may not be written to or has no room, what it holds would not convert back to the file, or a file
+    /// cannot be read or written.
+    pub fn write(&self, folder: &Path, overwrite: Overwrite<'_>, progress: &dyn Fn(u64) -> bool) -> Result<(), Error> {
+        self.check_folder(folder, overwrite)?;
+        let output = OutputFolder::create(folder, overwrite)?;
+        files::check_room(&output.path().join("config.json"), self.tensor_bytes())?;
+        for (name, contents) in &self.files {
+            let path = output.path().join(name);
+            let written = File::create(&path).and_then(|mut file| {
+                file.write_all(contents)?;
+                file.sync_all()
+            });
+            written.map_err(|source| Error::Write { path, source })?;
+        }
+        for (name, range) in &self.shards {
+            self.begin(&output.path().join(name), &self.tensors[range.clone()])?;
+        }
+        verify::check(&self.source, self.class, output.path())?;
+        let mut done = 0;
+        for (name, range) in &self.shards {
+            let mut report = |bytes: usize| {
+                done += bytes as u64;
+                progress(done)
+            };
+            self.fill(&output.path().join(name), &self.tensors[range.clone()], &mut report)?;
+        }
+        Ok(output.commit()?)
+    }
+
+    /// Refuses a folder with files that may not be replaced, or that readers would take for a part of the checkpoint and
+    /// that are not replaced.
+    fn check_folder(&self, folder: &Path, overwrite: Overwrite<'_>) -> Result<(), Error> {
+        const OTHERS: [&str; 7] = [
+            "tokenizer.model",
+            "tekken.json",
+            "added_tokens.json",
+            "special_tokens_map.json",
+            "chat_template.jinja",
+            "chat_template.json",
+            "params.json",
+        ];
+        let own = |name: &str| {
+            self.files.iter().any(|(own, _)| *own == name) || self.shards.iter().any(|(own, _)| own == name)
+        };
+        if let Overwrite::Refuse = overwrite {
+            // Whatever is in it, the folder is refused.
+            return Ok(());
+        }
+        let weights = |name: &str| name.contains(".safetensors") || name.ends_with(".bin");
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if own(&name) {
+                files::check_target(&folder.join(&name), overwrite)?;
+            } else if weights(&name) || OTHERS.contains(&name.as_str()) {
+                return Err(Error::OtherCheckpoint { path: folder.to_owned(), name });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a file with its header, and room for its tensors.
+    fn begin(&self, path: &Path, tensors: &[Tensor<'_>]) -> Result<(), Error> {
+        let failed = |source| Error::Write { path: path.to_owned(), source };
+        let mut file = File::create(path).map_err(failed)?;
+        let header = self.header(tensors);
+        let size = header.len() as u64 + bytes(tensors, self.weight_type);
+        files::reserve(&file, path, size)?;
+        file.set_len(size).and_then(|()| file.write_all(&header)).map_err(failed)
+    }
+
+    fn header(&self, tensors: &[Tensor<'_>]) -> Vec<u8> {
+        header_bytes(tensors.iter().map(|tensor| (tensor.name.as_str(), &tensor.shape[..])), self.weight_type.dtype())
+    }
+
+    /// Writes the numbers of a file's tensors.
+    fn fill(&self, path: &Path, tensors: &[Tensor<'_>], report: &mut dyn FnMut(usize) -> bool) -> Result<(), Error> {
+        let failed = |source| Error::Write { path: path.to_owned(), source };
+        let mut file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+        file.seek(SeekFrom::Start(self.header(tensors).len() as u64)).map_err(failed)?;
+        for tensor in tensors {
+            tensor.make(&self.source, self.weight_type.tensor_type(), &mut |bytes| {
+                file.write_all(bytes).map_err(failed)?;
+                if report(bytes.len()) { Ok(()) } else { Err(Error::Stopped) }
+            })?;
+        }
+        file.sync_all().map_err(failed)
+    }
+}
+
+fn bytes(tensors: &[Tensor<'_>], ty: WeightType) -> u64 {
+    tensors.iter().map(|tensor| tensor.elements() * ty.dtype().bytes()).sum()
+}
+
+/// The type of most numbers in the file's matrices, where that is a plain one.
+fn usual_type(source: &Source<'_>) -> WeightType {
+    let of = |ty| {
+        let matrices = source.header.tensors.iter().filter(|(_, tensor)| tensor.ty == ty && tensor.shape.len() > 1);
+        matrices.map(|(_, tensor)| tensor.elements()).sum::<u64>()
+    };
+    let all: u64 = source.header.tensors.iter().map(|(_, tensor)| tensor.elements()).sum();
+    let most = |ty| of(ty) > all / 2;
+    if most(TensorType::F32) {
+        WeightType::F32
+    } else if most(TensorType::BF16) {
+        WeightType::BF16
+    } else {
+        WeightType::F16
+    }
+}
+
+/// The tensors of each file: as many as fit, in their order.
+fn shards(tensors: &[Tensor<'_>], ty: WeightType, most: u64) -> Vec<(String, Range<usize>)> {
+    let mut starts = vec![0];
+    let mut held = 0;
+    for (i, tensor) in tensors.iter().enumerate() {
+        let size = tensor.elements() * ty.dtype().bytes();
+        if held > 0 && held + size > most {
+            starts.push(i);
+            held = 0;
+        }
+        held += size;
+    }
+    let ends = starts.iter().skip(1).copied().chain([tensors.len()]);
+    let count = starts.len();
+    let name = |i: usize| match count {
+        1 => "model.safetensors".to_owned(),
+        _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
+    };
+    starts.iter().zip(ends).enumerate().map(|(i, (&start, end))| (name(i), start..end)).collect()
+}
+
+/// Which file holds which tensor.
+fn index(tensors: &[Tensor<'_>], shards: &[(String, Range<usize>)], ty: WeightType) -> Json {
+    let of_file = |(file, range): &(String, Range<usize>)| {
+        let file = file.clone();
+        tensors[range.clone()]
+            .iter()
+            .map(move |tensor| (tensor.name.clone(), Json::from(file.clone())))
+            .collect::<Vec<_>>()
+    };
+    let map: Map<String, Json> = shards.iter().flat_map(of_file).collect();
+    json!({ "metadata": { "total_size": bytes(tensors, ty) }, "weight_map": map })
+}
+
+/// The settings of generation that the file recommends, and the tokens that end one.
+fn generation_config(source: &Source<'_>) -> Json {
+    let special = source.special();
+    let ends: Vec<u32> =
+        (0..).take(source.tokenizer.vocab_size()).filter(|&id| source.tokenizer.ends_turn(id)).collect();
+    let mut config =
+        json!({ "bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.padding });
+    if ends.len() > 1 {
+        // The one that texts end with comes first.
+        let first = special.eos.filter(|id| ends.contains(id));
+        let others = ends.into_iter().filter(|id| Some(*id) != first);
+        config["eos_token_id"] = first.into_iter().chain(others).collect();
+    }
+    for (name, key) in [
+        ("temperature", "temp"),
+        ("top_k", "top_k"),
+        ("top_p", "top_p"),
+        ("min_p", "min_p"),
+        ("repetition_penalty", "penalty_repeat"),
+    ] {
+        let value = match source.header.metadata.get(&format!("general.sampling.{key}")) {
+            Some(Value::F32(number)) => source::float(*number),
+            Some(value) => value.as_i64().into(),
+            None => continue,
+        };
+        config[name] = value;
+        config["do_sample"] = true.into();
+    }
+    config
+}
+
+fn pretty(json: &Json) -> Vec<u8> {
+    format!("{json:#}\n").into_bytes()
+}

@@ -1,0 +1,81 @@
+//! The scaling of the rotary embedding as `config.json` has it (`rope_scaling`).
+
+use serde_json::{Value as Json, json};
+
+use super::error::{Error, TensorProblem};
+use super::source::{Source, float};
+use crate::arch::{Config, keys, rope_factors};
+use crate::gguf::Value;
+
+/// Llama 3's factors, which a file keeps in place of the settings that give them.
+const FACTORS: &str = "rope_freqs.weight";
+const LONG: &str = "rope_factors_long.weight";
+const SHORT: &str = "rope_factors_short.weight";
+
+/// The setting, where the embedding is scaled.
+pub(super) fn scaling(source: &Source<'_>) -> Result<Option<Json>, Error> {
+    let h = &source.header.hparams;
+    if source.has(LONG) || source.has(SHORT) {
+        let list = |name| Ok::<_, Error>(source.values(name)?.into_iter().map(float).collect::<Vec<_>>());
+        // Transformers 4 refuses any other name beside these.
+        return Ok(Some(json!({ "type": "longrope", "long_factor": list(LONG)?, "short_factor": list(SHORT)? })));
+    }
+    if source.has(FACTORS) {
+        return llama3(source).map(Some);
+    }
+    let number = |key: &str| match h.get(key) {
+        Some(Value::F32(number)) => Some(float(*number)),
+        Some(value) => value.as_u64().map(Json::from),
+        None => None,
+    };
+    let kind = h.get(keys::ROPE_SCALING_TYPE).and_then(Value::as_str).unwrap_or("none");
+    if kind == "none" {
+        return Ok(None);
+    }
+    let mut scaling = json!({ "rope_type": kind });
+    for (name, key) in [
+        ("factor", keys::ROPE_SCALING_FACTOR),
+        ("original_max_position_embeddings", keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH),
+        ("extrapolation_factor", keys::ROPE_SCALING_YARN_EXT_FACTOR),
+        ("attention_factor", keys::ROPE_SCALING_YARN_ATTN_FACTOR),
+        ("beta_fast", keys::ROPE_SCALING_YARN_BETA_FAST),
+        ("beta_slow", keys::ROPE_SCALING_YARN_BETA_SLOW),
+    ] {
+        if let Some(value) = number(key) {
+            scaling[name] = value;
+        }
+    }
+    Ok(Some(scaling))
+}
+
+/// The settings that give the file's factors: those of published models are tried, 1 and 4 as limits and a power of two as
+/// the length that the model was first trained on. The largest factor is the factor itself, unless no pair turns so
+/// slowly.
+fn llama3(source: &Source<'_>) -> Result<Json, Error> {
+    let h = &source.header.hparams;
+    let wanted = source.values(FACTORS)?;
+    let largest = wanted.iter().copied().fold(1.0, f32::max);
+    let base = match h.get(keys::ROPE_FREQ_BASE) {
+        Some(Value::F32(base)) => float(*base),
+        _ => 10_000.0.into(),
+    };
+    for factor in [float(largest), 8.into(), 32.into(), 16.into(), 4.into(), 64.into()] {
+        for length in (6..=20).map(|power| 1u32 << power) {
+            let scaling = json!({
+                "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": length,
+            });
+            let mut rope = scaling.clone();
+            rope["rope_theta"] = base.clone();
+            let config = json!({ "architectures": ["LlamaForCausalLM"], "rope_parameters": rope });
+            let made = Config::new(config).ok().and_then(|config| rope_factors(&config, h, FACTORS));
+            // Files of other programs have them rounded otherwise.
+            let near = |made: &[f32]| made.iter().zip(&wanted).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs());
+            if made.is_some_and(|made| made.len() == wanted.len() && near(&made)) {
+                return Ok(scaling);
+            }
+        }
+    }
+    let (path, name) = (source.path(), FACTORS.to_owned());
+    Err(Error::Tensor { path, name, problem: TensorProblem::Factors })
+}
