@@ -65,7 +65,7 @@ fn assert_same_model(found: &Reader, expected: &Reader, name: &str) {
 fn assert_same_setting(found: &Json, expected: &Json, setting: &str, name: &str) {
     let (a, b) = (&found[setting], &expected[setting]);
     if !b.is_null() {
-        assert!(a == b || a.is_null() && *b == Json::from(false), "{name}: {setting}: {a} for {b}");
+        assert!(a == b || a.is_null() && *b == false, "{name}: {setting}: {a} for {b}");
     }
 }
 
