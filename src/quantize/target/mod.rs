@@ -256,7 +256,7 @@ fn leave_out_extremes(open: &mut [Open], room: u64) {
     const MOST_BELOW: f64 = 0.6;
     let most = |open: &Open| open.candidates.iter().map(|c| c.cost).max().unwrap_or(0);
     let all: u64 = open.iter().map(most).sum();
-    let share = room as f64 / all.max(1) as f64;
+    let share = (room as f64 / all.max(1) as f64).min(1.0);
     let is_kept = |open: &Open, candidate: &Candidate| candidate.cost as f64 >= most(open) as f64 * share * MOST_BELOW;
     let least =
         |open: &Open| open.candidates.iter().filter(|c| is_kept(open, c)).map(|c| c.cost).min().unwrap_or(u64::MAX);
