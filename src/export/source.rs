@@ -118,7 +118,7 @@ impl Tensors for Known<'_> {
     }
 }
 
-/// The shortest decimal that is this number in single precision: `1e-5`, not `9.99999974737875e-06`.
+/// The shortest decimal that is this number in single precision: 0.00001, not 9.99999974737875e-06.
 pub(super) fn float(number: f32) -> Json {
     number.to_string().parse::<f64>().unwrap_or(f64::from(number)).into()
 }
