@@ -14,9 +14,9 @@ fn the_file_keeps_to_the_size_and_its_plan_makes_it_again() {
     storyteller(&folder);
     let matrix = "storyteller.imatrix.gguf";
     fs::copy(testdata("imatrix").join(matrix), folder.path(matrix)).expect("copied");
-    let target = 4_000_000;
+    let target = 2_400_000;
     let choose = |threads: &str, out: &str, plan: &str| {
-        let args = ["quantize", "storyteller-F16.gguf", "--target-size", "4MB", "--imatrix", matrix, "-j", threads];
+        let args = ["quantize", "storyteller-F16.gguf", "--target-size", "2.4MB", "--imatrix", matrix, "-j", threads];
         let output = gguf(&[&args[..], &["-o", out, "--plan", plan]].concat(), folder.root());
         assert!(output.status.success(), "{}", text(&output.stderr));
         fs::read(folder.path(out)).expect("there")
