@@ -39,6 +39,7 @@ impl AnswerSplitter {
     }
 
     /// Calls so far.
+    #[cfg(feature = "serve")]
     pub(crate) fn calls(&self) -> usize {
         self.tools.as_ref().map_or(0, ToolSplitter::calls)
     }
