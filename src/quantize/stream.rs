@@ -2,147 +2,91 @@
 //! yet taken up is bounded.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use rayon::ThreadPoolBuilder;
 
 /// How much is worked on at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Width {
     /// Threads that produce.
     pub(super) threads: usize,
-    /// Items that may be claimed and not yet taken up.
+    /// Items that may be begun and not yet taken up.
     pub(super) window: usize,
 }
 
-/// Makes the items `0..count` on threads of their own and gives them to `consume`, which runs on this thread, in order.
-/// Every thread has a state, made by `state`.
+/// Makes the items `0..count` on a pool of threads and gives them to `consume`, which runs on this thread, in order.
+/// Items that are made at the same time have a state each, made by `state`.
 ///
 /// # Errors
 /// The first error in the order of items, or that of `consume`. Then no further item is begun.
-pub(super) fn ordered<S, T: Send, E: Send>(
+///
+/// # Panics
+/// Where `produce` or `consume` does, and where no thread can be started.
+pub(super) fn ordered<S: Send, T: Send, E: Send>(
     count: usize,
     width: Width,
     state: impl Fn() -> S + Sync,
     produce: impl Fn(&mut S, usize) -> Result<T, E> + Sync,
     mut consume: impl FnMut(usize, T) -> Result<(), E>,
 ) -> Result<(), E> {
-    let line = Line {
-        count,
-        window: width.window.max(1),
-        queue: Mutex::new(Queue { ready: VecDeque::new(), first: 0, next: 0, stopped: false }),
-        ready: Condvar::new(),
-        room: Condvar::new(),
+    let threads = width.threads.clamp(1, count.max(1));
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads of the system");
+    let (window, stopped) = (width.window.max(1), AtomicBool::new(false));
+    let states: Mutex<Vec<S>> = Mutex::default();
+    let states = || states.lock().unwrap_or_else(PoisonError::into_inner);
+    let make = |item| {
+        let spare = states().pop();
+        let mut of_item = spare.unwrap_or_else(&state);
+        let made = produce(&mut of_item, item);
+        states().push(of_item);
+        made
     };
-    let line = &line;
-    std::thread::scope(|scope| {
-        for _ in 0..width.threads.clamp(1, count.max(1)) {
-            scope.spawn(|| {
-                let _watch = Watch(line);
-                let mut state = state();
-                while let Some(item) = line.claim() {
-                    line.deliver(item, produce(&mut state, item));
+    // `in_place`: the body runs on this thread. `fifo`: what is written next is made next.
+    pool.in_place_scope_fifo(|scope| {
+        let stop = StopOnDrop(&stopped);
+        let (sender, results) = mpsc::channel();
+        let begin = |item| {
+            let (sender, make, stopped) = (sender.clone(), &make, &stopped);
+            scope.spawn_fifo(move |_| {
+                if !stopped.load(Ordering::Relaxed) {
+                    // Nobody listens any more where another item has failed.
+                    let _ = sender.send((item, catch_unwind(AssertUnwindSafe(|| make(item)))));
                 }
             });
+        };
+        (0..window.min(count)).for_each(begin);
+        let mut early: VecDeque<Option<thread::Result<Result<T, E>>>> = VecDeque::new();
+        for next in 0..count {
+            while !matches!(early.front(), Some(Some(_))) {
+                let (item, result) = results.recv().expect("this thread holds a sender");
+                if early.len() <= item - next {
+                    early.resize_with(item - next + 1, || None);
+                }
+                early[item - next] = Some(result);
+            }
+            let result = early.pop_front().flatten().expect("just seen");
+            let item = result.unwrap_or_else(|panic| resume_unwind(panic))?;
+            if next + window < count {
+                begin(next + window);
+            }
+            consume(next, item)?;
         }
-        // Also when `consume` panics, the threads must end.
-        let _watch = Stop(line);
-        while let Some((item, result)) = line.take() {
-            consume(item, result?)?;
-        }
+        drop(stop);
         Ok(())
     })
 }
 
-struct Line<T, E> {
-    count: usize,
-    window: usize,
-    queue: Mutex<Queue<T, E>>,
-    /// The first item of the queue is ready.
-    ready: Condvar,
-    /// There is room for a further item.
-    room: Condvar,
-}
+/// No further item is begun, also after a panic.
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-struct Queue<T, E> {
-    /// Results of the items from `first` on, where they are there.
-    ready: VecDeque<Option<Result<T, E>>>,
-    first: usize,
-    next: usize,
-    stopped: bool,
-}
-
-impl<T, E> Line<T, E> {
-    fn lock(&self) -> MutexGuard<'_, Queue<T, E>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next item to work on; none when there is nothing more to do.
-    fn claim(&self) -> Option<usize> {
-        let mut queue = self.lock();
-        while !queue.stopped && queue.next < self.count && queue.next >= queue.first + self.window {
-            queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        if queue.stopped || queue.next >= self.count {
-            return None;
-        }
-        queue.next += 1;
-        queue.ready.push_back(None);
-        Some(queue.next - 1)
-    }
-
-    fn deliver(&self, item: usize, result: Result<T, E>) {
-        let mut queue = self.lock();
-        if result.is_err() {
-            // What comes before it is under way; nothing after it is needed.
-            queue.next = self.count;
-        }
-        let place = item - queue.first;
-        queue.ready[place] = Some(result);
-        if place == 0 {
-            self.ready.notify_one();
-        }
-    }
-
-    /// The next result in order; none after the last.
-    fn take(&self) -> Option<(usize, Result<T, E>)> {
-        let mut queue = self.lock();
-        loop {
-            if queue.stopped || queue.first == self.count {
-                return None;
-            }
-            if let Some(result) = queue.ready.front_mut().and_then(Option::take) {
-                queue.ready.pop_front();
-                queue.first += 1;
-                self.room.notify_one();
-                return Some((queue.first - 1, result));
-            }
-            queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn stop(&self) {
-        self.lock().stopped = true;
-        self.ready.notify_all();
-        self.room.notify_all();
-    }
-}
-
-/// Ends everything when its thread panics.
-struct Watch<'a, T, E>(&'a Line<T, E>);
-
-impl<T, E> Drop for Watch<'_, T, E> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.stop();
-        }
-    }
-}
-
-/// Ends everything.
-struct Stop<'a, T, E>(&'a Line<T, E>);
-
-impl<T, E> Drop for Stop<'_, T, E> {
-    fn drop(&mut self) {
-        self.0.stop();
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
