@@ -274,19 +274,35 @@ pub(super) fn windows(h: &Hparams, period: Option<usize>) -> Result<Vec<Option<u
 /// # Errors
 /// When a key is unfit.
 pub(super) fn windows_or(h: &Hparams, default: usize, period: Option<usize>) -> Result<Vec<Option<usize>>, Error> {
+    windows_by_place(h, default, period, |layer| layer + 1)
+}
+
+/// As [`windows`], where the first layer of each period has no window, not the last.
+///
+/// # Errors
+/// When a key is unfit.
+pub(super) fn windows_after_the_first(h: &Hparams, period: usize) -> Result<Vec<Option<usize>>, Error> {
+    windows_by_place(h, 0, Some(period), |layer| layer)
+}
+
+/// Layers whose `place` is a multiple of the period have no window.
+fn windows_by_place(
+    h: &Hparams,
+    default: usize,
+    period: Option<usize>,
+    place: impl Fn(usize) -> usize,
+) -> Result<Vec<Option<usize>>, Error> {
     let window = Some(h.count_or(keys::SLIDING_WINDOW, default)?).filter(|&n| n > 0);
+    let every_but = |period: Option<usize>| -> Vec<bool> {
+        (0..h.block_count).map(|i| period.is_none_or(|period| !place(i).is_multiple_of(period))).collect()
+    };
     let slides = match h.get(keys::SLIDING_WINDOW_PATTERN) {
         Some(Value::Array(_)) => h.bools_per_block(keys::SLIDING_WINDOW_PATTERN)?.unwrap_or_default(),
         // A number is the period: with 0 all layers slide.
-        Some(_) => every_but(h, Some(h.count(keys::SLIDING_WINDOW_PATTERN)?).filter(|&period| period > 0)),
-        None => every_but(h, period),
+        Some(_) => every_but(Some(h.count(keys::SLIDING_WINDOW_PATTERN)?).filter(|&period| period > 0)),
+        None => every_but(period),
     };
     Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
-}
-
-/// True for all layers but every `period`-th.
-fn every_but(h: &Hparams, period: Option<usize>) -> Vec<bool> {
-    (1..=h.block_count).map(|i| period.is_none_or(|period| !i.is_multiple_of(period))).collect()
 }
 
 fn rotary_length(h: &Hparams) -> Result<usize, Error> {
@@ -325,6 +341,14 @@ pub(super) fn long_rope(h: &Hparams, weights: &dyn Tensors, style: RopeStyle) ->
 /// When it is no number.
 pub(super) fn factor(h: &Hparams, key: &str) -> Result<Option<f32>, Error> {
     factor_or(h, key, 0.0)
+}
+
+/// The factor of the architecture's `key`, which the file must have; 1 where it is 0, which files have for none.
+///
+/// # Errors
+/// When it is missing, or no number.
+pub(super) fn required_factor(h: &Hparams, key: &str) -> Result<f32, Error> {
+    Ok(Some(h.f32(key)?).filter(|&factor| factor != 0.0).unwrap_or(1.0))
 }
 
 /// As [`factor`], or `default` where the key is missing.

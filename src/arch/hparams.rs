@@ -93,7 +93,9 @@ impl Hparams {
             None => self.positive(keys::VOCAB_SIZE)?,
         };
         self.feed_forward_length = self.per_block_or(keys::FEED_FORWARD_LENGTH, Some(0))?;
-        self.head_count = self.per_block_or(keys::HEAD_COUNT, None)?;
+        // Files of models that are all recurrence may leave it out.
+        let no_heads = self.has(keys::SSM_INNER_SIZE).then_some(0);
+        self.head_count = self.per_block_or(keys::HEAD_COUNT, no_heads)?;
         self.head_count_kv = if self.has(keys::HEAD_COUNT_KV) {
             self.per_block_or(keys::HEAD_COUNT_KV, None)?
         } else {

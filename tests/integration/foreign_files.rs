@@ -81,13 +81,18 @@ impl File {
 }
 
 /// Keys without which this loader does another thing than llama.cpp, and why.
-const EXCEPTIONS: [(&str, &str); 3] = [
+const EXCEPTIONS: [(&str, &str); 6] = [
     // Without it, llama.cpp turns all layers by 10,000, and passes over `rope.freq_base_swa`: refused, as they differ.
     ("olmo3", "olmo2.rope.freq_base"),
     // llama.cpp knows the window of the model with 64 layers alone.
     ("exaone4", "exaone4.attention.sliding_window"),
     // YaRN's edges lie between pairs here, as in transformers; llama.cpp rounds them, which shows in so short a context.
     ("gptoss", "gpt-oss.rope.scaling.original_context_length"),
+    // llama.cpp passes over it also where it is there; with it, transformers is followed.
+    ("mellum", "mellum.rope.freq_base_swa"),
+    // llama.cpp never reads it for this architecture, and takes zero: refused, as the model's own is not known.
+    ("qwen2vl", "qwen2vl.attention.layer_norm_rms_epsilon"),
+    ("qwen25vl", "qwen2vl.attention.layer_norm_rms_epsilon"),
 ];
 
 /// The tiny checkpoints with their weights, for `tests/judges/left_out_keys.py`.

@@ -70,6 +70,7 @@ fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
 #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
 fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     one_rope_base(h)?;
+    h.positive(keys::SLIDING_WINDOW)?;
     let windows = windows(h, Some(PERIOD))?;
     let parts = dense_then_experts(h, Activation::Silu, Gating::Sigmoid, false)?;
     let part = |i: usize| parts[i].clone();

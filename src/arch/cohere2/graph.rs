@@ -1,6 +1,6 @@
 //! The graph: layer norm, both parts in parallel, rotary embedding of neighbours where attention slides, SiLU.
 
-use crate::arch::graph::{attention, gated, in_parallel, layer, model, one_rope_base, rope, windows};
+use crate::arch::graph::{attention, gated, in_parallel, layer, model, one_rope_base, required_factor, rope, windows};
 use crate::arch::{Error, Hparams, keys};
 use crate::network::{Activation, Mixer, ModelSpec, NormKind, RopeStyle, Tensors};
 
@@ -19,10 +19,6 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         block
     });
     let mut model = model(h, NormKind::Layer, layers.collect())?;
-    // A factor of 0 is none.
-    model.logit_scale = match h.f32(keys::LOGIT_SCALE)? {
-        0.0 => 1.0,
-        scale => scale,
-    };
+    model.logit_scale = required_factor(h, keys::LOGIT_SCALE)?;
     Ok(model)
 }

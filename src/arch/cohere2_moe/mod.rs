@@ -2,7 +2,7 @@
 //! output and that of the part that all tokens share are averaged.
 
 use super::family::Family;
-use super::graph::{factor, in_parallel, one_rope_base, routed, windows};
+use super::graph::{in_parallel, one_rope_base, required_factor, routed, windows_after_the_first};
 use super::{Config, Error, Hparams, Keys, Rules, TensorRule, keys, usual};
 use crate::network::{Activation, Experts, FeedForward, Gating, ModelSpec, NormKind, RopeStyle, Tensors};
 
@@ -66,13 +66,15 @@ fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     let (d, count) = (h.embedding_length, h.positive(keys::EXPERT_COUNT)?);
     let length = h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?;
     let mut rules = Rules::new(h);
+    let shared = h.count_or(keys::EXPERT_SHARED_COUNT, 0)?;
+    let shared_length = h.count_or(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH, length.saturating_mul(shared))?;
     for i in 0..h.block_count {
         let mut block = rules.block(i);
         block.weight("attn_norm", &[d], "input_layernorm");
         block.attention(h, i, false);
         block.routed_experts(d, length, count, "mlp");
-        if h.count_or(keys::EXPERT_SHARED_COUNT, 0)? > 0 {
-            block.shared_expert(d, h.positive(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH)?, "mlp.shared_experts");
+        if shared > 0 {
+            block.shared_expert(d, shared_length, "mlp.shared_experts");
         }
     }
     Ok(rules.finish())
@@ -81,7 +83,7 @@ fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
 fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     one_rope_base(h)?;
     h.positive(keys::SLIDING_WINDOW)?;
-    let windows = windows(h, Some(PERIOD))?;
+    let windows = windows_after_the_first(h, PERIOD)?;
     let shared = h.count_or(keys::EXPERT_SHARED_COUNT, 0)? > 0;
     let experts = routed(h, Activation::Silu, Gating::Sigmoid, false)?;
     let experts = Experts { output_scale: if shared { 0.5 } else { 1.0 }, ..experts };
@@ -93,6 +95,6 @@ fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
         }
     })?;
     model.layers.iter_mut().for_each(in_parallel);
-    model.logit_scale = factor(h, keys::LOGIT_SCALE)?.unwrap_or(1.0);
+    model.logit_scale = required_factor(h, keys::LOGIT_SCALE)?;
     Ok(model)
 }

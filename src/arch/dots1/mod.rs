@@ -40,6 +40,7 @@ fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
 }
 
 fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+    h.positive(keys::EXPERT_GATING_FUNC)?;
     let parts = dense_then_experts(h, Activation::Silu, Gating::Softmax, false)?;
     usual::spec_of(h, weights, NormKind::Rms, RopeStyle::Halves, |i| parts[i].clone(), |_, _| {})
 }

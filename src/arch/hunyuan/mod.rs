@@ -46,8 +46,8 @@ pub(super) static HUNYUAN_MOE: Family = Family {
 
 fn moe_rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     let (d, count) = (h.embedding_length, h.positive(keys::EXPERT_COUNT)?);
-    let (length, shared) =
-        (h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?, h.positive(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH)?);
+    let length = h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?;
+    let shared = h.shared_expert_length()?;
     if h.count_or(keys::EXPERT_SHARED_COUNT, 1)? != 1 {
         return Err(h.bad_key(keys::EXPERT_SHARED_COUNT, "1"));
     }

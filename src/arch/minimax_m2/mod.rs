@@ -38,6 +38,7 @@ fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
 }
 
 fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+    h.positive(keys::EXPERT_GATING_FUNC)?;
     let experts = experts(h, Activation::Silu, Gating::Softmax, true)?;
     usual::spec_of(h, weights, NormKind::Rms, RopeStyle::Halves, |_| experts.clone(), |_, _| {})
 }
