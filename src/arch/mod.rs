@@ -162,6 +162,15 @@ pub fn by_class(class: &str) -> Result<&'static Family, Error> {
     })
 }
 
+/// The family that converts checkpoints with these settings.
+///
+/// # Errors
+/// As [`by_class`].
+pub fn by_config(config: &Config) -> Result<&'static Family, Error> {
+    let found = FAMILIES.iter().copied().find(|family| family.converts(config));
+    found.map_or_else(|| by_class(config.class()), Ok)
+}
+
 /// The class that has an output matrix besides, where `class` is the bare model of one that is known.
 fn with_output(class: &str) -> Option<String> {
     let known = |class: &String| FAMILIES.iter().any(|family| family.classes().contains(&class.as_str()));

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::folder::Folder;
 use super::goldens::checkpoint;
-use super::shared::{json as read_json, testdata};
+use super::shared::{json as read_json, sha256, testdata};
 
 /// Settings that may have any value: of training, of generation, of names, and spellings that a later one replaces.
 const IDLE: &[&str] = &[
@@ -20,16 +20,20 @@ const IDLE: &[&str] = &[
     "chunk_size",
     "classifier_dropout",
     "dtype",
+    "emb_pdrop",
     "embd_pdrop",
     "embedding_dropout",
     "eos_token_id",
     "hidden_dropout",
     "image_token_id",
     "initializer_range",
+    "input_jitter_noise",
     "is_decoder",
     "mamba_chunk_size",
+    "mamba_ssm_cache_dtype",
     "max_window_layers",
     "model_type",
+    "mtp_layers_block_type",
     "mtp_num_hidden_layers",
     "num_logits_to_keep",
     "num_nextn_predict_layers",
@@ -43,17 +47,23 @@ const IDLE: &[&str] = &[
     "residual_dropout",
     "router_aux_loss_coef",
     "router_jitter_noise",
+    "slow_but_exact",
     "summary_activation",
     "summary_first_dropout",
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
     "time_step_floor",
+    "time_step_init_scheme",
     "time_step_max",
     "time_step_min",
     "time_step_rank",
+    "time_step_scale",
     "transformers_version",
+    "use_associative_scan",
     "use_cache",
+    "use_mamba_kernels",
+    "use_mambapy",
     "video_token_id",
     "vision_config",
     "vision_end_token_id",
@@ -68,11 +78,18 @@ const SHOWN_BY_TENSORS: &[&str] = &[
     "attention_out_bias",
     "bias",
     "conv_bias",
+    "expansion_ratio",
+    "expert_layer_offset",
+    "expert_layer_period",
+    "lm_head_bias",
     "mamba_conv_bias",
     "mamba_d_head",
     "mamba_proj_bias",
+    "mamba_rms_norm",
     "mlp_bias",
+    "no_bias",
     "num_ln_in_parallel_attn",
+    "projectors_bias",
     "qk_head_dim",
     "qk_layernorm",
     "qkv_bias",
@@ -196,6 +213,16 @@ pub(crate) fn outcome(folder: &Path, settings: &Json) -> Result<String, String> 
         let mut factors = vec![0; tensor.shape.iter().product::<u64>().try_into().map(|n: usize| 4 * n).expect("few")];
         conversion.read(i, 0, &mut factors).expect("readable");
         text += &format!("{factors:?}");
+    }
+    // Some settings change nothing but the weights.
+    let multiplies = text.contains("falcon-h1.");
+    for (i, tensor) in
+        conversion.tensors().iter().enumerate().filter(|(_, tensor)| multiplies && tensor.shape.len() > 1)
+    {
+        let elements: u64 = tensor.shape.iter().product();
+        let mut data = vec![0; tensor.ty.bytes_for(elements).and_then(|n| n.try_into().ok()).expect("few")];
+        conversion.read(i, 0, &mut data).expect("readable");
+        text += &sha256(&data);
     }
     Ok(text)
 }
@@ -382,8 +409,10 @@ fn what_is_read_is_written_down() {
         })
         .collect();
     rows.sort();
-    let found: Vec<&str> =
-        written.lines().filter(|line| line.contains("`hidden_size`") || line.contains("`n_embd`")).collect();
+    let found: Vec<&str> = written
+        .lines()
+        .filter(|line| ["`hidden_size`", "`n_embd`", "`d_model`"].iter().any(|name| line.contains(name)))
+        .collect();
     assert!(found == rows, "docs/settings.md should say:\n{}", rows.join("\n"));
 }
 
