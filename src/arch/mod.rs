@@ -39,6 +39,7 @@ mod jais2;
 pub mod keys;
 mod lfm2;
 mod llama;
+mod mamba;
 mod mamba2;
 mod mellum;
 mod minicpm3;
@@ -134,6 +135,7 @@ pub static FAMILIES: &[&Family] = &[
     &minicpm3::MINICPM3,
     &cohere2_moe::COHERE2_MOE,
     &mamba2::MAMBA2,
+    &mamba::MAMBA,
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,
