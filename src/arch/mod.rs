@@ -46,6 +46,7 @@ mod minicpm3;
 mod minimax_m2;
 mod mistral3;
 mod nemotron;
+mod nemotron_h;
 mod nomic_bert;
 mod olmo;
 mod olmo2;
@@ -136,6 +137,8 @@ pub static FAMILIES: &[&Family] = &[
     &cohere2_moe::COHERE2_MOE,
     &mamba2::MAMBA2,
     &mamba::MAMBA,
+    &nemotron_h::NEMOTRON_H,
+    &nemotron_h::NEMOTRON_H_MOE,
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,
