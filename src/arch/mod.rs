@@ -21,6 +21,7 @@ mod error;
 mod exaone4;
 mod exaone_moe;
 mod falcon;
+mod falcon_h1;
 mod family;
 mod gemma;
 mod gemma4;
@@ -139,6 +140,7 @@ pub static FAMILIES: &[&Family] = &[
     &mamba::MAMBA,
     &nemotron_h::NEMOTRON_H,
     &nemotron_h::NEMOTRON_H_MOE,
+    &falcon_h1::FALCON_H1,
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,

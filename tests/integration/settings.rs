@@ -115,6 +115,8 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("exaonemoe", "sliding_window_pattern"),
     ("falcon", "multi_query"),
     ("falcon", "parallel_attn"),
+    ("falconh1", "mamba_expand"),
+    ("falconh1", "mamba_norm_before_gate"),
     ("glm4moelite", "first_k_dense_replace"),
     ("gptneox", "rotary_emb_base"),
     ("gptneox", "rotary_pct"),
