@@ -37,6 +37,7 @@ mod graph;
 mod hparams;
 mod hunyuan;
 mod jais2;
+mod jamba;
 pub mod keys;
 mod lfm2;
 mod llama;
@@ -141,6 +142,7 @@ pub static FAMILIES: &[&Family] = &[
     &nemotron_h::NEMOTRON_H,
     &nemotron_h::NEMOTRON_H_MOE,
     &falcon_h1::FALCON_H1,
+    &jamba::JAMBA,
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,
