@@ -7,6 +7,7 @@
 mod afmoe;
 mod arcee;
 mod bert;
+mod bloom;
 mod chatglm;
 mod class_defaults;
 mod cohere2;
@@ -143,6 +144,7 @@ pub static FAMILIES: &[&Family] = &[
     &nemotron_h::NEMOTRON_H_MOE,
     &falcon_h1::FALCON_H1,
     &jamba::JAMBA,
+    &bloom::BLOOM,
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,
