@@ -48,6 +48,7 @@ mod mellum;
 mod minicpm3;
 mod minimax_m2;
 mod mistral3;
+mod mpt;
 mod nemotron;
 mod nemotron_h;
 mod nomic_bert;
@@ -145,6 +146,7 @@ pub static FAMILIES: &[&Family] = &[
     &falcon_h1::FALCON_H1,
     &jamba::JAMBA,
     &bloom::BLOOM,
+    &mpt::MPT,
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,
