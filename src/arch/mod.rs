@@ -57,6 +57,7 @@ mod olmo2;
 mod olmoe;
 mod phi2;
 mod phi3;
+mod phimoe;
 mod qwen;
 mod qwen_moe;
 mod qwen_next;
@@ -147,6 +148,7 @@ pub static FAMILIES: &[&Family] = &[
     &jamba::JAMBA,
     &bloom::BLOOM,
     &mpt::MPT,
+    &phimoe::PHIMOE,
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,

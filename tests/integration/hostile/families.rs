@@ -39,6 +39,7 @@ const UNREAD: &[(&str, &str)] = &[
     ("nemotronhmoe", "rope.dimension_count"),
     ("nemotronhmoe", "rope.scaling.finetuned"),
     ("phi3", "rope.scaling.original_context_length"),
+    ("phimoe", "rope.scaling.original_context_length"),
     ("solaropen", "expert_group_used_count"),
     ("qwen35", "rope.dimension_sections"),
     ("qwen35moe", "rope.dimension_sections"),
