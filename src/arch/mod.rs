@@ -40,6 +40,7 @@ mod hunyuan;
 mod jais2;
 mod jamba;
 pub mod keys;
+mod kimi_linear;
 mod lfm2;
 mod llama;
 mod mamba;
@@ -149,6 +150,7 @@ pub static FAMILIES: &[&Family] = &[
     &bloom::BLOOM,
     &mpt::MPT,
     &phimoe::PHIMOE,
+    &kimi_linear::KIMI_LINEAR,
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,

@@ -127,6 +127,8 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("granitehybrid", "max_position_embeddings"),
     ("granitehybridmoe", "max_position_embeddings"),
     ("hunyuanmoe", "eod_token_id"),
+    ("kimilinear", "first_k_dense_replace"),
+    ("kimilinear", "use_grouped_topk"),
     ("lfm2", "block_ffn_dim_multiplier"),
     ("lfm2", "block_multiple_of"),
     ("lfm2", "full_attn_idxs"),

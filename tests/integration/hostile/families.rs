@@ -32,6 +32,7 @@ const UNREAD: &[(&str, &str)] = &[
     ("granitehybrid", "rope.freq_base"),
     ("granitehybridmoe", "rope.dimension_count"),
     ("granitehybridmoe", "rope.freq_base"),
+    ("kimilinear", "expert_group_used_count"),
     ("nemotronh", "rope.dimension_count"),
     ("nemotronh", "rope.scaling.finetuned"),
     ("nemotronhmoe", "expert_group_used_count"),
