@@ -182,6 +182,11 @@ impl Config {
         self.settings.get(name).filter(|value| !value.is_null())
     }
 
+    /// Whether `config.json` has the setting `name` itself.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.peek(name).is_some() && !self.assumed.contains(name)
+    }
+
     /// Whether the setting `name` has been read.
     pub(super) fn has_read(&self, name: &str) -> bool {
         self.read.borrow().contains(name)
@@ -261,6 +266,21 @@ impl Config {
     pub fn number(&self, names: Names<'_>) -> Result<Option<f64>, Error> {
         let Some((name, value)) = self.find_named(names) else { return Ok(None) };
         value.as_f64().map(Some).ok_or_else(|| bad(name, value, "a number"))
+    }
+
+    /// A number, or one of a list of numbers; 1 where there is none.
+    ///
+    /// # Errors
+    /// When it is no number, or not so small that single precision holds it.
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "rounded to single precision, in which the reference multiplies"
+    )]
+    pub fn multiplier(&self, name: &str, item: usize) -> Result<f32, Error> {
+        let Some(value) = self.get(name) else { return Ok(1.0) };
+        let number = if value.is_array() { value.get(item) } else { Some(value) };
+        let number = number.and_then(Json::as_f64).map(|number| number as f32).filter(|number| number.is_finite());
+        number.ok_or_else(|| bad(name, value, "a number, or a list of as many as there are parts"))
     }
 
     /// A boolean, or false.

@@ -12,6 +12,7 @@ type PredictingBlocks = fn(&Config, &dyn Fn(&str) -> bool) -> Result<usize, Erro
 pub struct Family {
     pub(super) name: &'static str,
     pub(super) classes: &'static [&'static str],
+    pub(super) when: fn(&Config) -> bool,
     pub(super) keys: fn(&Config, &mut Keys) -> Result<(), Error>,
     pub(super) settings: &'static [Setting],
     pub(super) mlx_adds_to_norms: bool,
@@ -32,6 +33,7 @@ impl Family {
         Self {
             name,
             classes,
+            when: |_| true,
             keys: |config, keys| keys.shared(config),
             settings: &[],
             mlx_adds_to_norms: false,
@@ -52,6 +54,12 @@ impl Family {
     #[must_use]
     pub const fn classes(&self) -> &'static [&'static str] {
         self.classes
+    }
+
+    /// Whether it converts a checkpoint with these settings.
+    #[must_use]
+    pub fn converts(&self, config: &Config) -> bool {
+        self.classes.contains(&config.class()) && (self.when)(config)
     }
 
     /// Adds the family's metadata keys for a checkpoint, in their order.

@@ -21,10 +21,18 @@ pub(super) fn model(h: &Hparams, norm: NormKind, layers: Vec<LayerSpec>) -> Resu
         NormKind::Rms => keys::LAYER_NORM_RMS_EPSILON,
         NormKind::Layer => keys::LAYER_NORM_EPSILON,
     };
+    model_of(h, NormSpec { kind: norm, epsilon: h.f32(epsilon)?, plain: false }, layers)
+}
+
+/// As [`model`], with these norms.
+///
+/// # Errors
+/// When a key is unfit.
+pub(super) fn model_of(h: &Hparams, norm: NormSpec, layers: Vec<LayerSpec>) -> Result<ModelSpec, Error> {
     Ok(ModelSpec {
         embedding_length: h.embedding_length,
         vocab_size: h.vocab_size,
-        norm: NormSpec { kind: norm, epsilon: h.f32(epsilon)?, plain: false },
+        norm,
         embedding_scale: 1.0,
         logit_scale: 1.0,
         logit_softcap: None,
@@ -118,7 +126,8 @@ pub(super) fn routed(h: &Hparams, activation: Activation, gating: Gating, normal
     };
     let normalize = h.bool_or(keys::EXPERT_WEIGHTS_NORM, normalize)?;
     let groups = groups(h, count, used, gating)?;
-    Ok(Experts { count, used, activation, gating, normalize, weight_scale, groups, output_scale: 1.0 })
+    let gate = Gate::Separate;
+    Ok(Experts { count, used, activation, gate, gating, normalize, weight_scale, groups, output_scale: 1.0 })
 }
 
 /// The choice by groups that the keys describe. A group is as good as its best expert where a softmax weighs them, as
@@ -149,6 +158,7 @@ pub(super) fn attention(h: &Hparams, index: usize, rope: Option<RopeSpec>) -> At
         v_dim: h.value_length,
         scale: 1.0 / (h.key_length as f32).sqrt(),
         softcap: None,
+        max_alibi: None,
         causal: true,
         window: None,
         clamp: None,

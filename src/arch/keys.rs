@@ -31,6 +31,7 @@ pub const SLIDING_WINDOW: &str = "attention.sliding_window";
 pub const SLIDING_WINDOW_PATTERN: &str = "attention.sliding_window_pattern";
 pub const SHARED_KV_LAYERS: &str = "attention.shared_kv_layers";
 pub const RECURRENT_LAYERS: &str = "attention.recurrent_layers";
+pub const MAX_ALIBI_BIAS: &str = "attention.max_alibi_bias";
 pub const CLAMP_KQV: &str = "attention.clamp_kqv";
 pub const ATTENTION_SCALE: &str = "attention.scale";
 pub const TEMPERATURE_SCALE: &str = "attention.temperature_scale";
@@ -63,6 +64,7 @@ pub const EXPERT_FEED_FORWARD_LENGTH: &str = "expert_feed_forward_length";
 pub const EXPERT_SHARED_FEED_FORWARD_LENGTH: &str = "expert_shared_feed_forward_length";
 pub const EXPERT_WEIGHTS_SCALE: &str = "expert_weights_scale";
 pub const EXPERT_WEIGHTS_NORM: &str = "expert_weights_norm";
+pub const ROUTER_JITTER_NOISE: &str = "router_jitter_noise";
 pub const EXPERT_GATING_FUNC: &str = "expert_gating_func";
 pub const LEADING_DENSE_BLOCK_COUNT: &str = "leading_dense_block_count";
 pub const MOE_EVERY_N_LAYERS: &str = "moe_every_n_layers";
@@ -82,7 +84,10 @@ pub const SSM_CONV_KERNEL: &str = "ssm.conv_kernel";
 pub const SSM_INNER_SIZE: &str = "ssm.inner_size";
 pub const SSM_STATE_SIZE: &str = "ssm.state_size";
 pub const SSM_TIME_STEP_RANK: &str = "ssm.time_step_rank";
+pub const SSM_DT_B_C_RMS: &str = "ssm.dt_b_c_rms";
+pub const SSM_DT_B_C_RMS_EPSILON: &str = "ssm.dt_b_c_rms_epsilon";
 pub const SSM_GROUP_COUNT: &str = "ssm.group_count";
+pub const KDA_HEAD_DIM: &str = "kda.head_dim";
 pub const SHORTCONV_L_CACHE: &str = "shortconv.l_cache";
 
 pub const ATTENTION_CAUSAL: &str = "attention.causal";
@@ -128,7 +133,7 @@ pub const COMPUTED: &[(&str, Neutral)] = &[
     (ATTENTION_CAUSAL, Neutral::True),
     (CLAMP_KQV, Neutral::Zero),
     ("attention.indexer.top_k", Neutral::Zero),
-    ("attention.max_alibi_bias", Neutral::Zero),
+    (MAX_ALIBI_BIAS, Neutral::Zero),
     ("attention.output_scale", Neutral::ZeroOrOne),
     ("attention.rope_pattern", Neutral::Never),
     (ATTENTION_SCALE, Neutral::Zero),
@@ -151,7 +156,9 @@ pub const COMPUTED: &[(&str, Neutral)] = &[
     (RESIDUAL_SCALE, Neutral::ZeroOrOne),
     ("rope.scaling.alpha", Neutral::Zero),
     (ROPE_SCALING_YARN_LOG_MULTIPLIER, Neutral::Zero),
+    (ROUTER_JITTER_NOISE, Neutral::Never),
     ("router_logit_softcapping", Neutral::Zero),
+    (SSM_DT_B_C_RMS, Neutral::Zero),
     ("swiglu_clamp_exp", Neutral::Zero),
     ("swiglu_clamp_shexp", Neutral::Zero),
     ("swin_norm", Neutral::Zero),

@@ -7,6 +7,7 @@
 mod afmoe;
 mod arcee;
 mod bert;
+mod bloom;
 mod chatglm;
 mod class_defaults;
 mod cohere2;
@@ -21,6 +22,7 @@ mod error;
 mod exaone4;
 mod exaone_moe;
 mod falcon;
+mod falcon_h1;
 mod family;
 mod gemma;
 mod gemma4;
@@ -36,21 +38,27 @@ mod graph;
 mod hparams;
 mod hunyuan;
 mod jais2;
+mod jamba;
 pub mod keys;
+mod kimi_linear;
 mod lfm2;
 mod llama;
+mod mamba;
 mod mamba2;
 mod mellum;
 mod minicpm3;
 mod minimax_m2;
 mod mistral3;
+mod mpt;
 mod nemotron;
+mod nemotron_h;
 mod nomic_bert;
 mod olmo;
 mod olmo2;
 mod olmoe;
 mod phi2;
 mod phi3;
+mod phimoe;
 mod qwen;
 mod qwen_moe;
 mod qwen_next;
@@ -134,6 +142,15 @@ pub static FAMILIES: &[&Family] = &[
     &minicpm3::MINICPM3,
     &cohere2_moe::COHERE2_MOE,
     &mamba2::MAMBA2,
+    &mamba::MAMBA,
+    &nemotron_h::NEMOTRON_H,
+    &nemotron_h::NEMOTRON_H_MOE,
+    &falcon_h1::FALCON_H1,
+    &jamba::JAMBA,
+    &bloom::BLOOM,
+    &mpt::MPT,
+    &phimoe::PHIMOE,
+    &kimi_linear::KIMI_LINEAR,
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,
@@ -160,6 +177,15 @@ pub fn by_class(class: &str) -> Result<&'static Family, Error> {
         let known: Vec<&'static str> = FAMILIES.iter().flat_map(|family| family.classes()).copied().collect();
         Error::UnknownClass { name: class.to_owned(), nearest: nearest(class, &known), known: known.join(", ") }
     })
+}
+
+/// The family that converts checkpoints with these settings.
+///
+/// # Errors
+/// As [`by_class`].
+pub fn by_config(config: &Config) -> Result<&'static Family, Error> {
+    let found = FAMILIES.iter().copied().find(|family| family.converts(config));
+    found.map_or_else(|| by_class(config.class()), Ok)
 }
 
 /// The class that has an output matrix besides, where `class` is the bare model of one that is known.

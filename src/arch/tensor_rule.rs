@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Error, Hparams, keys};
+use super::{Config, Error, Hparams, keys};
 
 /// A tensor that a model of the family has.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,6 +117,23 @@ pub enum Step {
     Add(f32),
     /// `-exp(x)` of every element (state-space decay).
     NegExp,
+    /// Every element of these rows, or of all, times the number of `config.json` that is called so, or that stands at a place of
+    /// the list of that name; 1 where there is none.
+    Multiplier {
+        /// Rows; all where it is `None`.
+        rows: Option<Range<usize>>,
+        /// Name of the setting.
+        setting: &'static str,
+        /// Place in the list, where the setting is one.
+        item: usize,
+    },
+    /// As [`Self::Multiplier`], by this number.
+    Scale {
+        /// Rows; all where it is `None`.
+        rows: Option<Range<usize>>,
+        /// The number.
+        by: f32,
+    },
     /// Swaps the last two dimensions.
     Transpose,
     /// The same elements in another shape.
@@ -124,6 +141,25 @@ pub enum Step {
 }
 
 impl Step {
+    /// Every element times the number of `config.json` that is called so.
+    #[must_use]
+    pub const fn multiplier(setting: &'static str) -> Self {
+        Self::Multiplier { rows: None, setting, item: 0 }
+    }
+
+    /// The step with the number of the settings that it names.
+    ///
+    /// # Errors
+    /// When there is something else than a number.
+    pub fn resolved(&self, config: &Config) -> Result<Self, Error> {
+        match self {
+            Self::Multiplier { rows, setting, item } => {
+                Ok(Self::Scale { rows: rows.clone(), by: config.multiplier(setting, *item)? })
+            }
+            step => Ok(step.clone()),
+        }
+    }
+
     /// Takes back what the step does to numbers; steps that only move them change none.
     pub fn undo_arithmetic(&self, numbers: &mut [f32]) {
         match self {
@@ -387,6 +423,24 @@ impl BlockRules<'_> {
         self.linear("ffn_gate_shexp", [embedding, hidden], &format!("{source}.gate_proj"), &[]);
         self.linear("ffn_up_shexp", [embedding, hidden], &format!("{source}.up_proj"), &[]);
         self.linear("ffn_down_shexp", [hidden, embedding], &format!("{source}.down_proj"), &[]);
+    }
+
+    /// As [`Self::experts`], any of which a checkpoint may lack.
+    pub fn optional_experts(&mut self, embedding: usize, hidden: usize, count: usize, source: &str, names: [&str; 3]) {
+        self.experts(embedding, hidden, count, source, names);
+        self.rules.rules.iter_mut().rev().take(names.len()).for_each(|rule| rule.required = false);
+    }
+
+    /// Up and down of `count` experts without gates, each a tensor of its own in the checkpoint, or all stacked in one.
+    pub fn plain_experts(&mut self, embedding: usize, hidden: usize, count: usize, source: &str) {
+        for (name, part, [cols, rows]) in
+            [("ffn_down_exps", "down_proj", [hidden, embedding]), ("ffn_up_exps", "up_proj", [embedding, hidden])]
+        {
+            let before = format!("{}{source}.", self.source);
+            let stacked = format!("{before}{part}");
+            let names = Names::Numbered { before, count, after: format!(".{part}.weight") };
+            self.rules.add_named(format!("{}{name}.weight", self.prefix), &[cols, rows, count], names).or(stacked);
+        }
     }
 
     /// What joins a block that predicts further tokens to the model: for each tensor its full name in the checkpoint.

@@ -37,7 +37,7 @@ impl MadeModel {
     /// When the shape's settings do not make a model.
     pub fn new(shape: &Shape) -> Result<Self, arch::Error> {
         let config = Config::new(shape.config())?;
-        let family = arch::by_class(config.class())?;
+        let family = arch::by_config(&config)?;
         let mut metadata = Metadata::new();
         metadata.set(keys::GENERAL_ARCHITECTURE, family.name());
         metadata.set(keys::GENERAL_TYPE, "model");

@@ -310,7 +310,9 @@ impl Places {
         let (&cols, &matrix) = (rule.shape.first()?, rule.shape.get(1)?);
         let rows = rule.shape.iter().skip(1).product::<usize>() / count;
         let layout = Layout::new(steps, rows as u64, cols as u64, matrix as u64);
-        let plain = steps.iter().all(|step| !matches!(step, Step::Add(_) | Step::NegExp | Step::Reshape));
+        let plain = steps
+            .iter()
+            .all(|step| !matches!(step, Step::Add(_) | Step::NegExp | Step::Reshape | Step::Multiplier { .. }));
         if !plain || layout.transposes() {
             return None;
         }

@@ -35,7 +35,7 @@ impl Layout {
         let mut matrix = matrix.max(1);
         for step in steps.iter().rev() {
             match step {
-                Step::Add(_) | Step::NegExp => {}
+                Step::Add(_) | Step::NegExp | Step::Multiplier { .. } | Step::Scale { .. } => {}
                 Step::Reshape => layout.reshaped = true,
                 Step::Transpose => {
                     let (rows, cols) = (layout.source_rows, layout.source_cols);

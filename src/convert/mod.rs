@@ -105,7 +105,7 @@ pub fn tokenizer(folder: &Folder, pre: Option<&str>) -> Result<Tokenizer, Error>
     let json = folder.config()?;
     let config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
     // The tokenizer of a model that cannot be converted may well be a usual one.
-    let family = arch::by_class(config.class()).ok();
+    let family = arch::by_config(&config).ok();
     let changes = family.map(|family| family.token_keys(&config)).unwrap_or_default();
     let mut metadata = Metadata::new();
     tokenizer::write(folder, &config, &changes, pre, &mut metadata)?.write_flags("", &mut metadata);
@@ -147,7 +147,7 @@ impl Conversion {
     /// The conversion of a checkpoint with these settings.
     fn of(folder: Folder, options: &Options, config: &mut Config) -> Result<Self, Error> {
         let failed = |source| Error::Architecture { path: folder.path(""), source: arch::by_setting(source) };
-        let family = arch::by_class(config.class()).map_err(failed)?;
+        let family = arch::by_config(config).map_err(failed)?;
         let checkpoint = folder.checkpoint()?;
         // Before a text is made for each token.
         let rows = checkpoint.tensors().iter().filter_map(|tensor| tensor.shape.first()).max().copied().unwrap_or(0);

@@ -123,7 +123,9 @@ pub(super) fn plan(
                             stored
                         };
                         let parts: Vec<Stored> = found.into_iter().map(take).collect();
-                        made = Some((place, Making::new(path, rule, parts, steps, target)?));
+                        let steps: Result<Vec<Step>, _> = steps.iter().map(|step| step.resolved(config)).collect();
+                        let steps = steps.map_err(|source| Error::Architecture { path: path.to_owned(), source })?;
+                        made = Some((place, Making::new(path, rule, parts, &steps, target)?));
                     }
                     Err(name) => lacking = lacking.or(Some(name)),
                 },
@@ -215,8 +217,17 @@ pub(super) fn exact_type(checkpoint: &Checkpoint) -> FileType {
 
 /// The type of a tensor in the file: what is small, or a norm, or routes, stays in single precision.
 fn output_type(name: &str, shape: &[usize], file_type: FileType) -> TensorType {
-    const PLAIN: [&str; 6] =
-        ["ffn_gate_inp", "ffn_gate_inp_shexp", "ssm_conv1d", "shortconv.conv", "position_embd", "token_types"];
+    const PLAIN: [&str; 9] = [
+        "ffn_gate_inp",
+        "ffn_gate_inp_shexp",
+        "ssm_conv1d",
+        "ssm_conv1d_q",
+        "ssm_conv1d_k",
+        "ssm_conv1d_v",
+        "shortconv.conv",
+        "position_embd",
+        "token_types",
+    ];
     let stem = name.strip_suffix(".weight");
     let last =
         stem.map(|stem| stem.strip_prefix("blk.").and_then(|s| s.split_once('.')).map_or(stem, |(_, part)| part));
@@ -252,7 +263,11 @@ impl Making {
                 Some(_) => {}
             }
         }
-        let changes = |step: &&Step| matches!(step, Step::Add(_)) && !target.norms_added || **step == Step::NegExp;
+        let changes = |step: &&Step| match step {
+            Step::Add(_) => !target.norms_added,
+            Step::NegExp | Step::Scale { .. } => true,
+            _ => false,
+        };
         let arithmetic = steps.iter().filter(changes).cloned().collect();
         let from = From::Parts { parts, part_rows: rows / count, layout, arithmetic };
         Ok(Self { spec: spec(&rule.name, &rule.shape, ty), rows, half_sums: target.half_sums, from })
@@ -358,6 +373,11 @@ impl Making {
             match step {
                 Step::Add(offset) => numbers.iter_mut().for_each(|x| *x += offset),
                 Step::NegExp => numbers.iter_mut().for_each(|x| *x = -x.exp()),
+                Step::Scale { rows, by } => {
+                    let of_rows = |row: usize| rows.as_ref().is_none_or(|rows| rows.contains(&(index(first) + row)));
+                    let rows = numbers.chunks_exact_mut(cols.max(1)).enumerate().filter(|(row, _)| of_rows(*row));
+                    rows.for_each(|(_, row)| row.iter_mut().for_each(|x| *x *= by));
+                }
                 _ => continue,
             }
             if self.half_sums && from == TensorType::F16 {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::KvCache;
 use super::kv::TileBuffer;
-use crate::kernels::attention::{AttendTile, PackQueries, Softmax, TILE};
+use crate::kernels::attention::{AttendTile, Bias, PackQueries, Softmax, TILE};
 use crate::kernels::{LANES, Pool};
 
 /// Positions of a chunk.
@@ -32,6 +32,8 @@ pub struct AttentionSpec<'a> {
     pub scale: f32,
     /// Scores are squashed: `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
+    /// For each head, what its scores lose a position between query and key (ALiBi).
+    pub slopes: Option<&'a [f32]>,
     /// Whether a query sees only the positions up to its own; else it sees all that are cached.
     pub causal: bool,
     /// Only this many latest positions are seen, the query's own included; where attention is not causal, half as many
@@ -109,11 +111,17 @@ struct Scratch {
     queries: Vec<f32>,
     tile: TileBuffer,
     visible: Vec<(usize, usize)>,
+    biases: Vec<Bias>,
 }
 
 impl Scratch {
     fn new(pool: &Pool, rows: &Rows<'_>) -> Self {
-        Self { queries: rows.packed_queries(pool), tile: TileBuffer::default(), visible: Vec::new() }
+        Self {
+            queries: rows.packed_queries(pool),
+            tile: TileBuffer::default(),
+            visible: Vec::new(),
+            biases: Vec::new(),
+        }
     }
 }
 
@@ -205,11 +213,16 @@ impl<'a> Rows<'a> {
         for tile in first / TILE..end.div_ceil(TILE) {
             let start = tile * TILE;
             scratch.visible.clear();
+            scratch.biases.clear();
             for position in self.positions.clone() {
                 let seen = self.seen(position);
                 let from = seen.start.saturating_sub(start).min(TILE);
                 let to = seen.end.saturating_sub(start).min(TILE);
                 scratch.visible.extend(std::iter::repeat_n((from, to.max(from)), self.group()));
+                if let Some(slopes) = self.spec.slopes {
+                    let slopes = &slopes[self.kv_head * self.group()..(self.kv_head + 1) * self.group()];
+                    scratch.biases.extend(slopes.iter().map(|slope| Bias::new(*slope, start, position)));
+                }
             }
             let next = self.cache.numbers(tile + 1, self.kv_head);
             let (keys, values) = self.cache.tile(pool.isa(), tile, self.kv_head, &mut scratch.tile);
@@ -220,6 +233,7 @@ impl<'a> Rows<'a> {
                 values,
                 next,
                 visible: &scratch.visible,
+                biases: &scratch.biases,
                 softcap: self.spec.softcap.map(|cap| cap * std::f32::consts::LOG2_E),
                 state,
             });
@@ -264,6 +278,7 @@ mod tests {
         v_dim: 20,
         scale: 0.3,
         softcap: None,
+        slopes: None,
         causal: true,
         window: None,
         sinks: None,
@@ -323,7 +338,8 @@ mod tests {
                         let k = &self.keys[at(j, spec.k_dim)..][..spec.k_dim];
                         let s: f64 = q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
                         let s = s * f64::from(spec.scale);
-                        spec.softcap.map_or(s, |cap| f64::from(cap) * (s / f64::from(cap)).tanh()).exp()
+                        let s = spec.softcap.map_or(s, |cap| f64::from(cap) * (s / f64::from(cap)).tanh());
+                        (s - spec.slopes.map_or(0.0, |slopes| f64::from(slopes[head]) * i.abs_diff(j) as f64)).exp()
                     };
                     let sink = spec.sinks.map_or(0.0, |sinks| f64::from(sinks[head]).exp());
                     let sum: f64 = seen.iter().map(|&j| score(j)).sum::<f64>() + sink;
@@ -347,6 +363,7 @@ mod tests {
             AttentionSpec { window: Some(20), ..SPEC },
             AttentionSpec { softcap: Some(0.7), ..SPEC },
             AttentionSpec { sinks: Some(&sinks), window: Some(70), ..SPEC },
+            AttentionSpec { slopes: Some(&[0.3, 0.02, 1.0, 0.1]), ..SPEC },
             AttentionSpec { causal: false, ..SPEC },
             AttentionSpec { causal: false, window: Some(21), ..SPEC },
             AttentionSpec { causal: false, sinks: Some(&sinks), window: Some(130), ..SPEC },
@@ -371,6 +388,9 @@ mod tests {
                 assert!(out == expected, "{isa}, {threads} threads, steps of {step}");
             }
         }
+        let spec = AttentionSpec { slopes: Some(&[0.3, 0.02, 1.0, 0.1]), ..SPEC };
+        let expected = case.run(&Pool::with_isa(1, Isa::Scalar), &spec, KvType::F16, 1200);
+        assert!(case.run(&Pool::new(2), &spec, KvType::F16, 7) == expected, "biases, steps of 7");
         let expected = case.run(&Pool::new(1), &AttentionSpec { window: Some(100), ..SPEC }, KvType::Q8_0, 1200);
         let out = case.run(&Pool::new(2), &AttentionSpec { window: Some(100), ..SPEC }, KvType::Q8_0, 1);
         assert!(out == expected, "a window, one by one");

@@ -49,7 +49,7 @@ impl Batch<'_, '_> {
             rest = others;
             // Parts may have lost all their rows.
             let Some(&first_position) = self.rope.positions().get(rows.start) else { continue };
-            if let LayerState::Cache(cache) = &part.sequence.layers[layer] {
+            if let Some(cache) = &part.sequence.layers[layer].cache {
                 parts.push(AttentionPart { queries: &query[rows.start * q..rows.end * q], cache, first_position, out });
             }
         }

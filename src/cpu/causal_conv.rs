@@ -26,6 +26,18 @@ impl CausalConv {
         Ok(Self::new(&by_channel, bias, channels))
     }
 
+    /// As [`Self::load`], over the channels of several convolutions without biases, `channels` each.
+    ///
+    /// # Errors
+    /// When a weight is missing or has another shape.
+    pub fn load_joined(weights: &Weights, names: &[String], channels: usize, taps: usize) -> Result<Self, Error> {
+        let mut by_channel = Vec::with_capacity(names.len() * channels * taps);
+        for name in names {
+            by_channel.extend(weights.required_vector(&format!("{name}.weight"), channels * taps)?);
+        }
+        Ok(Self::new(&by_channel, None, names.len() * channels))
+    }
+
     fn new(by_channel: &[f32], bias: Option<Vec<f32>>, channels: usize) -> Self {
         let taps = by_channel.len() / channels;
         let weight = (0..taps).flat_map(|tap| by_channel[tap..].iter().step_by(taps).copied()).collect();

@@ -102,12 +102,13 @@ impl Layer {
     /// Takes the residual stream `x`, `[rows, embedding]`, through the layer, as far as rows leave it.
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>) {
         let run = batch.run;
-        let mut input = normed(run.pool, self.mixer_in.as_ref(), x, self.cols);
+        let none = self.mixer.is_none();
+        let mut input = if none { Scratch::new(0) } else { normed(run.pool, self.mixer_in.as_ref(), x, self.cols) };
         if let Some(leaving) = batch.leaving {
             keep_rows(x, self.cols, leaving);
         }
         let mixed_into_stream =
-            self.wiring == Wiring::Sequential && self.mixer_out.is_none() && self.residual_scale == 1.0;
+            none || self.wiring == Wiring::Sequential && self.mixer_out.is_none() && self.residual_scale == 1.0;
         let mut mixed = Scratch::new(0);
         if mixed_into_stream {
             self.mixer.apply(batch, self.index, &input, Store::Add, x);

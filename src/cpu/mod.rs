@@ -19,6 +19,7 @@ mod recurrence;
 mod rope;
 mod rows;
 mod run;
+mod selective_scan;
 mod sequence;
 mod weights;
 

@@ -24,7 +24,7 @@ pub(super) struct Moe {
 }
 
 struct Expert {
-    gate: Linear,
+    gate: Option<Linear>,
     up: Linear,
     down: Linear,
     /// Factor of the output.
@@ -50,9 +50,9 @@ struct Routing {
 impl Moe {
     pub(super) fn load(w: &Weights, layer: &str, embedding: usize, spec: &Experts) -> Result<Self, Error> {
         let n = spec.count;
-        let experts = experts(w, layer, embedding, n)?;
+        let experts = experts(w, layer, embedding, spec)?;
         let shared = if w.has(&format!("{layer}ffn_down_shexp.weight")) {
-            let dense = Dense { activation: spec.activation, gate: Gate::Separate };
+            let dense = Dense { activation: spec.activation, gate: spec.gate };
             Some(Shared {
                 ffn: Ffn::load(w, &format!("{layer}ffn_"), "_shexp", embedding, dense)?,
                 gate: Linear::load_optional(w, &format!("{layer}ffn_gate_inp_shexp"), 1, embedding)?,
@@ -116,22 +116,32 @@ impl Moe {
         });
     }
 
-    /// `act(gate(x)) * up(x)` of each pair: `[pairs, hidden]`.
+    /// `act(gate(x)) * up(x)` of each pair, or `act(up(x))` without gates: `[pairs, hidden]`.
     fn hidden(&self, run: Run<'_>, x: &Activations<'_>, routing: &Routing) -> Scratch {
         let cols = self.experts[0].up.rows();
         let mut hidden = Scratch::new(routing.tokens.len() * cols);
         let mut rest = &mut *hidden;
-        let mut products = Vec::new();
+        let (mut gated, mut plain) = (Vec::new(), Vec::new());
         for (e, expert) in self.experts.iter().enumerate() {
             let tokens = &routing.tokens[routing.starts[e]..routing.starts[e + 1]];
             let (own, others) = rest.split_at_mut(tokens.len() * cols);
             rest = others;
-            if !tokens.is_empty() {
-                let product = expert.gate.gated(&expert.up, self.spec.activation, own);
-                products.push(GatedProjection { tokens: Some(tokens), ..product });
+            if tokens.is_empty() {
+                continue;
+            }
+            if let Some(gate) = &expert.gate {
+                let product = gate.gated(&expert.up, self.spec.activation, own);
+                gated.push(GatedProjection { tokens: Some(tokens), ..product });
+            } else {
+                plain.push(Projection { tokens: Some(tokens), ..expert.up.projection(Store::Set, own) });
             }
         }
-        run.project_gated(x, &mut products);
+        if self.spec.gate == Gate::None {
+            run.project(x, &mut plain);
+            for_rows(run.pool, &mut hidden, cols, |_, row| self.spec.activation.apply(row));
+        } else {
+            run.project_gated(x, &mut gated);
+        }
         hidden
     }
 
@@ -168,6 +178,11 @@ impl Moe {
             Gating::Softmax => vector::softmax(logits),
             Gating::Sigmoid => logits.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
             Gating::SoftmaxOfChosen => {}
+            Gating::SparseMixer { jitter } => {
+                let mixed = sparse_mixer(logits, spec.used, jitter);
+                picks.extend(mixed.into_iter().map(|(e, weight)| (e, weight * spec.weight_scale)));
+                return;
+            }
         }
         let mut scores = logits.to_vec();
         if let Some(bias) = &self.choice_bias {
@@ -196,9 +211,26 @@ impl Moe {
     }
 }
 
+/// The best expert, then the best of those that are left, and so on. Each is weighed by a softmax over those that were left
+/// whose logits are close to its own.
+fn sparse_mixer(logits: &[f32], used: usize, jitter: f32) -> Vec<(usize, f32)> {
+    let mut left: Vec<usize> = (0..logits.len()).collect();
+    let mut chosen = Vec::with_capacity(used);
+    while chosen.len() < used && !left.is_empty() {
+        let at = (1..left.len()).fold(0, |a, b| if logits[left[b]] > logits[left[a]] { b } else { a });
+        let best = logits[left[at]];
+        let is_far = |e: usize| (best - logits[e]) / logits[e].abs().max(best) > 2.0 * jitter;
+        let sum: f32 = left.iter().filter(|&&e| !is_far(e)).map(|&e| (logits[e] - best).exp()).sum();
+        chosen.push((left[at], 1.0 / sum));
+        left.remove(at);
+    }
+    chosen
+}
+
 /// The experts of a layer: all of them in a tensor for each part (or for gate and up together), or, in files of early
 /// 2024, a tensor for each part of each expert.
-fn experts(w: &Weights, layer: &str, embedding: usize, n: usize) -> Result<Vec<Expert>, Error> {
+fn experts(w: &Weights, layer: &str, embedding: usize, spec: &Experts) -> Result<Vec<Expert>, Error> {
+    let n = spec.count;
     let name = |part: &str| format!("{layer}ffn_{part}_exps");
     if w.has(&format!("{layer}ffn_down.0.weight")) {
         let expert = |e: usize| {
@@ -206,7 +238,7 @@ fn experts(w: &Weights, layer: &str, embedding: usize, n: usize) -> Result<Vec<E
             let weight = format!("{down}.weight");
             let hidden = w.get(&weight).ok_or(Error::MissingTensor { name: weight })?.cols();
             Ok(Expert {
-                gate: Linear::load(w, &format!("{layer}ffn_gate.{e}"), hidden, embedding)?,
+                gate: Some(Linear::load(w, &format!("{layer}ffn_gate.{e}"), hidden, embedding)?),
                 up: Linear::load(w, &format!("{layer}ffn_up.{e}"), hidden, embedding)?,
                 down: Linear::load(w, &down, embedding, hidden)?,
                 scale: 1.0,
@@ -219,14 +251,17 @@ fn experts(w: &Weights, layer: &str, embedding: usize, n: usize) -> Result<Vec<E
     let down = Linear::load(w, &name("down"), n * embedding, hidden)?;
     let (gate, up, stride, up_at) = if w.has(&format!("{}.weight", name("gate_up"))) {
         let both = Linear::load(w, &name("gate_up"), n * 2 * hidden, embedding)?;
-        (both.clone(), both, 2 * hidden, hidden)
+        (Some(both.clone()), both, 2 * hidden, hidden)
     } else {
-        let gate = Linear::load(w, &name("gate"), n * hidden, embedding)?;
+        let gate = match spec.gate {
+            Gate::None => None,
+            _ => Some(Linear::load(w, &name("gate"), n * hidden, embedding)?),
+        };
         (gate, Linear::load(w, &name("up"), n * hidden, embedding)?, hidden, 0)
     };
     let scales = w.vector(&format!("{}.scale", name("down")), n)?;
     let experts = (0..n).map(|e| Expert {
-        gate: gate.stacked(e, stride).rows_of(0..hidden),
+        gate: gate.as_ref().map(|gate| gate.stacked(e, stride).rows_of(0..hidden)),
         up: up.stacked(e, stride).rows_of(up_at..up_at + hidden),
         down: down.stacked(e, embedding),
         scale: scales.as_ref().map_or(1.0, |s| s[e]),

@@ -24,7 +24,11 @@ impl Norm {
         if spec.plain {
             return Ok(Self::plain(len, spec));
         }
-        let weight = weights.required_vector(&format!("{name}.weight"), len)?;
+        // A few families have the weight under the bare name.
+        let weight = match weights.vector(name, len)? {
+            Some(weight) => weight,
+            None => weights.required_vector(&format!("{name}.weight"), len)?,
+        };
         let bias = weights.vector(&format!("{name}.bias"), len)?;
         Ok(Self { spec, weight: Some(weight), bias, len })
     }

@@ -1,4 +1,5 @@
-//! Mixers' gated linear recurrences: the delta rule (gated delta nets) and plain decay (Mamba 2).
+//! Mixers' gated linear recurrences: the delta rule (gated delta nets, Kimi's with a decay for each element of a key) and plain
+//! decay (Mamba 2).
 //!
 //! Positions follow one another and heads are independent: a head's numbers depend neither on how a sequence is
 //! split into calls nor on threads.
@@ -7,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::rows::for_rows;
 use crate::kernels::recurrence::{Columns, Recurrence};
-use crate::kernels::{LANES, Pool};
-use crate::network::{DeltaNetMixer, KeySharing, Mamba2Mixer};
+use crate::kernels::{LANES, Pool, vector};
+use crate::network::{DeltaNetMixer, KeySharing, KimiDeltaMixer, Mamba2Mixer};
 
 /// The shape of a recurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,19 +26,29 @@ pub struct RecurrenceSpec {
     pub sharing: KeySharing,
     /// Whether a value is first corrected by what the state holds for its key (the delta rule).
     pub delta: bool,
+    /// Whether each element of a key has a decay of its own.
+    pub by_element: bool,
 }
 
 impl From<&DeltaNetMixer> for RecurrenceSpec {
     fn from(mixer: &DeltaNetMixer) -> Self {
         let DeltaNetMixer { heads, key_heads, k_dim, v_dim, sharing, .. } = *mixer;
-        Self { heads, key_heads, k_dim, v_dim, sharing, delta: true }
+        Self { heads, key_heads, k_dim, v_dim, sharing, delta: true, by_element: false }
     }
 }
 
 impl From<&Mamba2Mixer> for RecurrenceSpec {
     fn from(mixer: &Mamba2Mixer) -> Self {
         let Mamba2Mixer { heads, groups, k_dim, v_dim, .. } = *mixer;
-        Self { heads, key_heads: groups, k_dim, v_dim, sharing: KeySharing::Adjacent, delta: false }
+        Self { heads, key_heads: groups, k_dim, v_dim, sharing: KeySharing::Adjacent, delta: false, by_element: false }
+    }
+}
+
+impl From<&KimiDeltaMixer> for RecurrenceSpec {
+    fn from(mixer: &KimiDeltaMixer) -> Self {
+        let KimiDeltaMixer { heads, dim, .. } = *mixer;
+        let sharing = KeySharing::Adjacent;
+        Self { heads, key_heads: heads, k_dim: dim, v_dim: dim, sharing, delta: true, by_element: true }
     }
 }
 
@@ -80,7 +91,7 @@ pub struct RecurrenceInput<'a> {
     pub key_at: usize,
     /// Where a row's values begin: `[heads, v_dim]`.
     pub value_at: usize,
-    /// Factor of the state, `[n, heads]`.
+    /// Factor of the state, `[n, heads]`, or `[n, heads, k_dim]` where each element of a key has its own.
     pub decay: &'a [f32],
     /// Factor of what is added to it, `[n, heads]`.
     pub gain: &'a [f32],
@@ -99,7 +110,8 @@ pub fn recurrence(pool: &Pool, spec: &RecurrenceSpec, state: &mut [f32], input: 
     let n = out.len() / (heads * spec.v_dim);
     assert_eq!(state.len(), spec.state_len(), "a state of another shape");
     assert_eq!(input.mixed.len(), n * input.stride, "inputs of {n} positions");
-    assert!(input.decay.len() == n * heads && input.gain.len() == n * heads, "factors of {n} positions");
+    let decays = if spec.by_element { spec.k_dim } else { 1 };
+    assert!(input.decay.len() == n * heads * decays && input.gain.len() == n * heads, "factors of {n} positions");
     if n == 0 {
         return;
     }
@@ -138,7 +150,7 @@ fn one_vector<'a>(
     out: &'a mut [[f32; LANES]],
 ) -> Recurrence<'a> {
     let columns = |first: usize, len: usize| Columns { rows: &input.mixed[first..], stride: input.stride, len };
-    let factor = |rows: &'a [f32]| Columns { rows: &rows[head..], stride: spec.heads, len: 1 };
+    let factor = |rows: &'a [f32], len: usize| Columns { rows: &rows[head * len..], stride: spec.heads * len, len };
     let key_head = spec.key_head(head) * spec.k_dim;
     let first = vector * LANES;
     Recurrence {
@@ -146,10 +158,25 @@ fn one_vector<'a>(
         query: columns(input.query_at + key_head, spec.k_dim),
         key: columns(input.key_at + key_head, spec.k_dim),
         value: columns(input.value_at + head * spec.v_dim + first, LANES.min(spec.v_dim - first)),
-        decay: factor(input.decay),
-        gain: factor(input.gain),
+        decay: factor(input.decay, if spec.by_element { spec.k_dim } else { 1 }),
+        gain: factor(input.gain, 1),
         delta: spec.delta,
         out,
+    }
+}
+
+/// Added to the square of a query's or key's length before the root.
+const EPSILON: f32 = 1e-6;
+
+/// Brings queries and keys, `[2, key_heads, k_dim]`, to length one, and queries to `1 / sqrt(k_dim)`.
+#[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
+pub(super) fn unit_heads(row: &mut [f32], k_dim: usize, key_heads: usize) {
+    let len = k_dim as f32;
+    for (head, x) in row.chunks_exact_mut(k_dim).enumerate() {
+        // `x / sqrt(sum(x^2) + epsilon)`, as the root mean square.
+        vector::rms_norm(x, None, EPSILON / len);
+        let factor = if head < key_heads { 1.0 / len } else { 1.0 / len.sqrt() };
+        x.iter_mut().for_each(|v| *v *= factor);
     }
 }
 
@@ -164,8 +191,15 @@ mod tests {
     use crate::kernels::Isa;
 
     const N: usize = 37;
-    const SPEC: RecurrenceSpec =
-        RecurrenceSpec { heads: 4, key_heads: 2, k_dim: 6, v_dim: 20, sharing: KeySharing::Adjacent, delta: true };
+    const SPEC: RecurrenceSpec = RecurrenceSpec {
+        heads: 4,
+        key_heads: 2,
+        k_dim: 6,
+        v_dim: 20,
+        sharing: KeySharing::Adjacent,
+        delta: true,
+        by_element: false,
+    };
     /// Queries, keys, values, and one column that belongs to nobody.
     const STRIDE: usize = 12 + 12 + 80 + 1;
 
@@ -180,19 +214,20 @@ mod tests {
             let wave = |n: usize, step: f32| (0..n).map(move |i| (i as f32 * step).sin());
             Self {
                 mixed: wave(N * STRIDE, 1.7).map(|x| x * 0.4).collect(),
-                decay: wave(N * SPEC.heads, 0.9).map(|x| 0.8 + 0.2 * x).collect(),
+                decay: wave(N * SPEC.heads * SPEC.k_dim, 0.9).map(|x| 0.8 + 0.2 * x).collect(),
                 gain: wave(N * SPEC.heads, 2.3).map(|x| 0.5 + 0.5 * x).collect(),
             }
         }
 
-        fn input(&self, first: usize, n: usize) -> RecurrenceInput<'_> {
+        fn input(&self, spec: &RecurrenceSpec, first: usize, n: usize) -> RecurrenceInput<'_> {
+            let decays = spec.heads * if spec.by_element { spec.k_dim } else { 1 };
             RecurrenceInput {
                 mixed: &self.mixed[first * STRIDE..(first + n) * STRIDE],
                 stride: STRIDE,
                 query_at: 0,
                 key_at: 12,
                 value_at: 24,
-                decay: &self.decay[first * SPEC.heads..(first + n) * SPEC.heads],
+                decay: &self.decay[first * decays..(first + n) * decays],
                 gain: &self.gain[first * SPEC.heads..(first + n) * SPEC.heads],
             }
         }
@@ -202,7 +237,7 @@ mod tests {
             let mut out = vec![0.0; N * spec.heads * spec.v_dim];
             for (i, out) in out.chunks_mut(step * spec.heads * spec.v_dim).enumerate() {
                 let n = out.len() / (spec.heads * spec.v_dim);
-                recurrence(pool, spec, &mut state, &self.input(i * step, n), out);
+                recurrence(pool, spec, &mut state, &self.input(spec, i * step, n), out);
             }
             out
         }
@@ -219,10 +254,13 @@ mod tests {
                     };
                     let (query, key) = (at(key_head * 6, 6), at(12 + key_head * 6, 6));
                     let value = at(24 + head * spec.v_dim, spec.v_dim);
-                    let decay = f64::from(self.decay[i * spec.heads + head]);
+                    let decay = |k: usize| {
+                        let at = i * spec.heads + head;
+                        f64::from(self.decay[if spec.by_element { at * spec.k_dim + k } else { at }])
+                    };
                     let gain = f64::from(self.gain[i * spec.heads + head]);
                     for v in 0..spec.v_dim {
-                        state.iter_mut().for_each(|row| row[v] *= decay);
+                        state.iter_mut().enumerate().for_each(|(k, row)| row[v] *= decay(k));
                         let held: f64 = state.iter().zip(&key).map(|(row, k)| row[v] * k).sum();
                         let news = gain * (value[v] - if spec.delta { held } else { 0.0 });
                         state.iter_mut().zip(&key).for_each(|(row, k)| row[v] += k * news);
@@ -239,8 +277,8 @@ mod tests {
     fn results_are_those_of_the_definition() {
         let (case, pool) = (Case::new(), Pool::new(2));
         for sharing in [KeySharing::Adjacent, KeySharing::Tiled] {
-            for delta in [false, true] {
-                let spec = RecurrenceSpec { sharing, delta, ..SPEC };
+            for (delta, by_element) in [(false, false), (true, false), (true, true)] {
+                let spec = RecurrenceSpec { sharing, delta, by_element, ..SPEC };
                 let out = case.run(&pool, &spec, N);
                 let exact = case.naive(&spec);
                 let error = out.iter().zip(&exact).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::selective_scan::scan_state_len;
 use super::{CausalConv, KvCache, KvSpec, KvType, RecurrenceSpec};
 use crate::network::{Mixer, ModelSpec};
 
@@ -15,15 +16,13 @@ pub struct Sequence {
     pub(super) layers: Vec<LayerState>,
 }
 
-/// What one layer remembers.
-#[derive(Clone)]
-pub(super) enum LayerState {
-    /// Nothing of its own.
-    None,
+/// What one layer remembers: either, both or nothing.
+#[derive(Clone, Default)]
+pub(super) struct LayerState {
     /// Keys and values.
-    Cache(KvCache),
+    pub(super) cache: Option<KvCache>,
     /// What a recurrence carries on.
-    Recurrent(Recurrent),
+    pub(super) recurrent: Option<Recurrent>,
 }
 
 /// The state of a recurrence, shared by clones until one of them goes on.
@@ -54,28 +53,19 @@ impl Recurrent {
     }
 }
 
-/// What a layer needs remembered.
-enum StateSpec {
-    None,
-    Cache(KvSpec),
-    /// Elements of both parts of a [`Memory`].
-    Recurrent {
-        conv: usize,
-        state: usize,
-    },
-}
-
-impl StateSpec {
-    /// What a layer with this mixer needs, in a model whose residual stream has `cols` elements.
-    fn of(mixer: &Mixer, cols: usize, options: SequenceOptions) -> Self {
-        let ty = options.kv_type;
-        let recurrent = |spec: RecurrenceSpec, taps: usize| Self::Recurrent {
-            conv: CausalConv::state_len_of(spec.mixed_len(), taps),
-            state: spec.state_len(),
+impl LayerState {
+    /// What a layer with this mixer starts with, in a model whose residual stream has `cols` elements.
+    fn start(mixer: &Mixer, cols: usize, options: SequenceOptions) -> Self {
+        let cached = |spec: KvSpec| Self { cache: Some(KvCache::new(spec)), recurrent: None };
+        let carried = |conv: usize, state: usize| Self { cache: None, recurrent: Some(Recurrent::new(conv, state)) };
+        let recurrent = |spec: RecurrenceSpec, taps: usize| {
+            carried(CausalConv::state_len_of(spec.mixed_len(), taps), spec.state_len())
         };
+        let ty = options.kv_type;
         match mixer {
-            Mixer::Attention(spec) if spec.shares_kv_of.is_some() => Self::None,
-            Mixer::Attention(spec) => Self::Cache(KvSpec {
+            Mixer::None => Self::default(),
+            Mixer::Attention(spec) if spec.shares_kv_of.is_some() => Self::default(),
+            Mixer::Attention(spec) => cached(KvSpec {
                 heads: spec.kv_heads,
                 k_dim: spec.k_dim,
                 v_dim: spec.v_dim,
@@ -85,20 +75,23 @@ impl StateSpec {
             }),
             Mixer::Latent(spec) => {
                 let (rank, rope) = (spec.kv_rank, spec.rope_dim);
-                Self::Cache(KvSpec { heads: 1, k_dim: rank + rope, v_dim: rank, ty, window: None })
+                cached(KvSpec { heads: 1, k_dim: rank + rope, v_dim: rank, ty, window: None })
             }
             Mixer::DeltaNet(spec) => recurrent(spec.into(), spec.taps),
+            Mixer::KimiDelta(spec) => recurrent(spec.into(), spec.taps),
+            Mixer::Mamba1(spec) => carried(CausalConv::state_len_of(spec.channels, spec.taps), scan_state_len(spec)),
             Mixer::Mamba2(spec) => recurrent(spec.into(), spec.taps),
-            Mixer::ShortConv(spec) => Self::Recurrent { conv: CausalConv::state_len_of(cols, spec.taps), state: 0 },
+            Mixer::ShortConv(spec) => carried(CausalConv::state_len_of(cols, spec.taps), 0),
+            Mixer::AttentionAndMamba2(attention, mamba) => Self {
+                recurrent: Self::start(&Mixer::Mamba2(*mamba), cols, options).recurrent,
+                ..Self::start(&Mixer::Attention(attention.clone()), cols, options)
+            },
         }
     }
 
-    fn start(&self) -> LayerState {
-        match self {
-            Self::None => LayerState::None,
-            Self::Cache(spec) => LayerState::Cache(KvCache::new(spec.clone())),
-            Self::Recurrent { conv, state } => LayerState::Recurrent(Recurrent::new(*conv, *state)),
-        }
+    /// Bytes of its recurrence, which stay the same however many tokens it has seen.
+    fn recurrent_bytes(&self) -> usize {
+        self.recurrent.as_ref().map_or(0, Recurrent::bytes)
     }
 }
 
@@ -106,7 +99,7 @@ impl Sequence {
     /// An empty sequence of a model that this describes.
     #[must_use]
     pub fn new(model: &ModelSpec, options: SequenceOptions) -> Self {
-        let start = |mixer| StateSpec::of(mixer, model.embedding_length, options).start();
+        let start = |mixer| LayerState::start(mixer, model.embedding_length, options);
         let layers = model.layers.iter().map(|layer| start(&layer.mixer)).collect();
         Self { len: 0, context_length: options.context_length, layers }
     }
@@ -114,10 +107,8 @@ impl Sequence {
     /// Counts `n` tokens as seen, and drops what no later one can see.
     pub(super) fn advance(&mut self, n: usize) {
         self.len += n;
-        for layer in &mut self.layers {
-            if let LayerState::Cache(cache) = layer {
-                cache.drop_unseen();
-            }
+        for cache in self.layers.iter_mut().filter_map(|layer| layer.cache.as_mut()) {
+            cache.drop_unseen();
         }
     }
 
@@ -140,14 +131,13 @@ impl Sequence {
             return true;
         }
         let mut layers = self.layers.clone();
-        let fits = layers.iter_mut().all(|layer| match layer {
-            LayerState::None => true,
-            LayerState::Cache(cache) => cache.truncate(len),
-            LayerState::Recurrent(recurrent) => {
+        let fits = layers.iter_mut().all(|layer| {
+            let recurs = layer.recurrent.as_mut().is_some_and(|recurrent| {
                 // The only earlier state that is known is the first.
                 *recurrent = Recurrent::new(recurrent.0.conv.len(), recurrent.0.state.len());
-                len == 0
-            }
+                true
+            });
+            (!recurs || len == 0) && layer.cache.as_mut().is_none_or(|cache| cache.truncate(len))
         });
         if fits {
             self.layers = layers;
@@ -159,43 +149,34 @@ impl Sequence {
     /// Whether [`Self::truncate`] can go back to every position: no layer has a window or a recurrent state.
     #[must_use]
     pub fn goes_back(&self) -> bool {
-        self.layers.iter().all(|layer| match layer {
-            LayerState::None => true,
-            LayerState::Cache(cache) => cache.spec().window.is_none(),
-            LayerState::Recurrent(_) => false,
+        self.layers.iter().all(|layer| {
+            layer.recurrent.is_none() && layer.cache.as_ref().is_none_or(|cache| cache.spec().window.is_none())
         })
     }
 
     /// Bytes that this sequence would hold once it has taken `len` tokens, whatever it holds now.
     #[must_use]
     pub fn bytes_after(&self, len: usize) -> usize {
-        let bytes = |layer: &LayerState| match layer {
-            LayerState::Cache(cache) => cache.bytes_after(len),
-            LayerState::Recurrent(recurrent) => recurrent.bytes(),
-            LayerState::None => 0,
-        };
-        self.layers.iter().map(bytes).sum()
+        let cached = |layer: &LayerState| layer.cache.as_ref().map_or(0, |cache| cache.bytes_after(len));
+        self.layers.iter().map(|layer| cached(layer) + layer.recurrent_bytes()).sum()
     }
 
     /// Most bytes that this sequence would hold on its way to `len` tokens, taken a few hundred at a time.
     #[must_use]
     pub fn bytes_at(&self, len: usize) -> usize {
-        let bytes = |layer: &LayerState| match layer {
-            LayerState::Cache(cache) => cache.bytes_at(len),
-            LayerState::Recurrent(recurrent) => recurrent.bytes(),
-            LayerState::None => 0,
-        };
-        self.layers.iter().map(bytes).sum()
+        let cached = |layer: &LayerState| layer.cache.as_ref().map_or(0, |cache| cache.bytes_at(len));
+        self.layers.iter().map(|layer| cached(layer) + layer.recurrent_bytes()).sum()
     }
 
     /// Calls `visit` with the address and the bytes of each piece of memory that this sequence holds. Clones share pieces,
     /// which then have the same address.
     pub fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
         for layer in &self.layers {
-            match layer {
-                LayerState::None => {}
-                LayerState::Cache(cache) => cache.visit_memory(visit),
-                LayerState::Recurrent(recurrent) => visit(Arc::as_ptr(&recurrent.0).addr(), recurrent.bytes()),
+            if let Some(cache) = &layer.cache {
+                cache.visit_memory(visit);
+            }
+            if let Some(recurrent) = &layer.recurrent {
+                visit(Arc::as_ptr(&recurrent.0).addr(), recurrent.bytes());
             }
         }
     }
@@ -203,12 +184,8 @@ impl Sequence {
     /// Bytes that this sequence holds, shared layers included.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let bytes = |layer: &LayerState| match layer {
-            LayerState::None => 0,
-            LayerState::Cache(cache) => cache.bytes(),
-            LayerState::Recurrent(recurrent) => recurrent.bytes(),
-        };
-        self.layers.iter().map(bytes).sum()
+        let cached = |layer: &LayerState| layer.cache.as_ref().map_or(0, |cache| cache.bytes());
+        self.layers.iter().map(|layer| cached(layer) + layer.recurrent_bytes()).sum()
     }
 }
 

@@ -204,6 +204,23 @@ fn side_by_side<L: Lanes>(l: L, rows: &[&[f32]], first: usize) -> [L::Float; LAN
     l.transpose(vectors)
 }
 
+/// What a row's scores fall by with the distance of a key that stands before its query.
+#[derive(Clone, Copy)]
+pub(crate) struct Bias {
+    /// A position, in the scores' units of `ln 2`.
+    slope: f32,
+    /// The tile's first position, relative to the query's.
+    first: f32,
+}
+
+impl Bias {
+    /// Of a query at `position`, for the tile that begins with the position `tile`.
+    pub(crate) fn new(slope: f32, tile: usize, position: usize) -> Self {
+        // Whole numbers far below 2^24 in either direction, or so far away that they do not count.
+        Self { slope: slope * std::f32::consts::LOG2_E, first: (tile as i64 - position as i64) as f32 }
+    }
+}
+
 /// A tile of up to 64 keys and values for some rows.
 pub(crate) struct AttendTile<'a> {
     /// Scaled queries, in blocks of sixteen rows: `[blocks, k_dim, 16]`.
@@ -217,6 +234,8 @@ pub(crate) struct AttendTile<'a> {
     pub(crate) next: Option<(Numbers<'a>, Numbers<'a>)>,
     /// The positions of the tile that each row sees, from and to.
     pub(crate) visible: &'a [(usize, usize)],
+    /// Of each row; none where scores have none.
+    pub(crate) biases: &'a [Bias],
     /// Scores are squashed to this range (in their units of `ln 2`).
     pub(crate) softcap: Option<f32>,
     pub(crate) state: &'a mut Softmax,
@@ -300,6 +319,13 @@ impl AttendTile<'_> {
                     let x = l.mul(l.array(v), l.splat(inverse));
                     *v = l.to_array(l.mul(l.splat(cap), tanh_half_ln2(l, x)));
                 }
+            }
+        }
+        let places: [f32; LANES] = std::array::from_fn(|lane| lane as f32);
+        for (row, bias) in scores.iter_mut().zip(self.biases.iter().skip(block * LANES).take(visible.len())) {
+            for (vector, v) in row.iter_mut().enumerate().skip(seen.start).take(seen.len()) {
+                let first = l.splat(bias.first + (vector * LANES) as f32);
+                *v = l.to_array(l.mul_add(l.add(l.array(&places), first), l.splat(bias.slope), l.array(v)));
             }
         }
         if visible.iter().any(|&(from, to)| from > seen.start * LANES || to < seen.end * LANES) {

@@ -1,6 +1,6 @@
 //! Feed-forward parts: what follows the mixer at each position.
 
-use super::{Activation, Experts};
+use super::{Activation, Experts, Gate};
 
 /// What follows the mixer at each position.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,15 +22,4 @@ pub struct Dense {
     pub activation: Activation,
     /// How the gate is stored.
     pub gate: Gate,
-}
-
-/// Where a feed-forward part's gate is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
-    /// There is none: `down(act(up(x)))`.
-    None,
-    /// A tensor of its own: `down(act(gate(x)) * up(x))`.
-    Separate,
-    /// The first half of the up tensor's rows.
-    InUp,
 }

@@ -5,16 +5,24 @@ use super::{LengthScale, NormKind, RopeSpec};
 /// What mixes positions.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mixer {
+    /// Nothing: each position for itself.
+    None,
     /// Softmax attention over keys and values.
     Attention(AttentionMixer),
     /// Multi-head latent attention over one compressed key-value vector a position.
     Latent(LatentMixer),
     /// A gated delta net.
     DeltaNet(DeltaNetMixer),
+    /// Kimi's delta attention: a delta net whose state decays by element of a key.
+    KimiDelta(KimiDeltaMixer),
+    /// A Mamba 1 recurrence.
+    Mamba1(Mamba1Mixer),
     /// A Mamba 2 recurrence.
     Mamba2(Mamba2Mixer),
     /// A gated short convolution.
     ShortConv(ShortConvMixer),
+    /// Attention and Mamba 2 side by side: both see the same, and their outputs are added.
+    AttentionAndMamba2(AttentionMixer, Mamba2Mixer),
 }
 
 /// Softmax attention.
@@ -32,6 +40,8 @@ pub struct AttentionMixer {
     pub scale: f32,
     /// Scores are squashed to this range.
     pub softcap: Option<f32>,
+    /// Scores fall with the distance of their positions (ALiBi), at most so steeply: see [`alibi_slopes`].
+    pub max_alibi: Option<f32>,
     /// Whether a position sees only those up to itself; else it sees the whole sequence, which is then evaluated in one
     /// pass.
     pub causal: bool,
@@ -71,8 +81,8 @@ pub struct LatentMixer {
     pub v_dim: usize,
     /// Factor of the scores.
     pub scale: f32,
-    /// Rotary embedding of the rotated part.
-    pub rope: RopeSpec,
+    /// Rotary embedding of the rotated part; `None` where it is not rotated after all.
+    pub rope: Option<RopeSpec>,
 }
 
 /// A gated delta net.
@@ -90,6 +100,33 @@ pub struct DeltaNetMixer {
     pub taps: usize,
     /// How value heads share keys.
     pub sharing: KeySharing,
+}
+
+/// Kimi's delta attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KimiDeltaMixer {
+    /// Heads of queries, keys and values.
+    pub heads: usize,
+    /// Length of each of them.
+    pub dim: usize,
+    /// Positions that the convolutions before it see.
+    pub taps: usize,
+}
+
+/// A Mamba 1 recurrence: every channel has a state, a step width and rates of decay of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mamba1Mixer {
+    /// Channels.
+    pub channels: usize,
+    /// Length of keys and queries (`B` and `C`), which all channels share: the state's size a channel.
+    pub state: usize,
+    /// Rank of the step widths.
+    pub rank: usize,
+    /// Positions that the convolution before it sees.
+    pub taps: usize,
+    /// Epsilon of the RMS norms of step widths, keys and queries where these have no weights. Those with weights have the
+    /// epsilon of all norms, and there are no others.
+    pub plain_norms: Option<f32>,
 }
 
 /// A Mamba 2 recurrence.
@@ -121,4 +158,29 @@ pub enum KeySharing {
     Adjacent,
     /// Value heads go through all key heads in turn: `0 1 0 1`.
     Tiled,
+}
+
+/// How much the scores of each head fall a position (attention with linear biases). With `n` heads, a power of two, head `i`
+/// has `2^(-max i / n)` for `i` from 1; heads beyond the largest power of two have the slopes between these.
+#[must_use]
+#[allow(clippy::cast_precision_loss, reason = "heads are far fewer than 2^24")]
+pub fn alibi_slopes(max: f32, heads: usize) -> Vec<f32> {
+    let whole = heads.checked_ilog2().map_or(1, |log| 1 << log);
+    let exponent = |head: usize| match head.checked_sub(whole) {
+        None => (head + 1) as f32 / whole as f32,
+        Some(more) => (2 * more + 1) as f32 / (2 * whole) as f32,
+    };
+    (0..heads).map(|head| (-max * exponent(head)).exp2()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::alibi_slopes;
+
+    #[test]
+    fn slopes_are_powers_and_those_between() {
+        assert_eq!(alibi_slopes(8.0, 4), [0.25, 0.0625, 1.0 / 64.0, 1.0 / 256.0]);
+        assert_eq!(alibi_slopes(8.0, 3), [0.0625, 1.0 / 256.0, 0.25]);
+        assert_eq!(alibi_slopes(4.0, 6)[4..], [2f32.powf(-0.5), 2f32.powf(-1.5)]);
+    }
 }

@@ -7,6 +7,7 @@
 mod activation;
 mod error;
 mod ffn;
+mod gate;
 mod layer;
 mod mixer;
 mod model;
@@ -18,9 +19,13 @@ mod tensors;
 
 pub use activation::Activation;
 pub use error::Error;
-pub use ffn::{Dense, FeedForward, Gate};
+pub use ffn::{Dense, FeedForward};
+pub use gate::Gate;
 pub use layer::{LayerNorms, LayerSpec, Wiring};
-pub use mixer::{AttentionMixer, DeltaNetMixer, KeySharing, LatentMixer, Mamba2Mixer, Mixer, ShortConvMixer};
+pub use mixer::{
+    AttentionMixer, DeltaNetMixer, KeySharing, KimiDeltaMixer, LatentMixer, Mamba1Mixer, Mamba2Mixer, Mixer,
+    ShortConvMixer, alibi_slopes,
+};
 pub use model::{LayerInputs, ModelSpec};
 pub use moe::{Experts, Gating, Groups};
 pub use norm::{NormKind, NormSpec};

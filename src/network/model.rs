@@ -33,8 +33,11 @@ impl ModelSpec {
     /// The last layer that remembers anything of a sequence.
     #[must_use]
     pub fn last_memory(&self) -> usize {
-        let remembers =
-            |layer: &LayerSpec| !matches!(&layer.mixer, Mixer::Attention(mixer) if mixer.shares_kv_of.is_some());
+        let remembers = |layer: &LayerSpec| match &layer.mixer {
+            Mixer::None => false,
+            Mixer::Attention(mixer) => mixer.shares_kv_of.is_none(),
+            _ => true,
+        };
         self.layers.iter().rposition(remembers).unwrap_or(0)
     }
 }

@@ -1,6 +1,6 @@
 //! Mixtures of experts.
 
-use super::Activation;
+use super::{Activation, Gate};
 
 /// A mixture of experts.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,8 @@ pub struct Experts {
     pub used: usize,
     /// Their activation.
     pub activation: Activation,
+    /// Whether experts and the shared part have a gate.
+    pub gate: Gate,
     /// How router logits become weights.
     pub gating: Gating,
     /// Whether the chosen weights are made to sum to one.
@@ -24,7 +26,7 @@ pub struct Experts {
 }
 
 /// How router logits become weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Gating {
     /// Softmax over all experts, then the choice.
     Softmax,
@@ -32,6 +34,12 @@ pub enum Gating {
     Sigmoid,
     /// The choice, then softmax over the chosen.
     SoftmaxOfChosen,
+    /// One after the other: the best of those that are left, weighed by a softmax over those of them whose logits are close
+    /// to its own, nearer than `2 * jitter` of their size (sparse mixer).
+    SparseMixer {
+        /// Noise of the logits that the model was trained with.
+        jitter: f32,
+    },
 }
 
 /// Choice by groups: only experts of the best groups take part.

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::folder::Folder;
 use super::goldens::checkpoint;
-use super::shared::{json as read_json, testdata};
+use super::shared::{json as read_json, sha256, testdata};
 
 /// Settings that may have any value: of training, of generation, of names, and spellings that a later one replaces.
 const IDLE: &[&str] = &[
@@ -20,16 +20,20 @@ const IDLE: &[&str] = &[
     "chunk_size",
     "classifier_dropout",
     "dtype",
+    "emb_pdrop",
     "embd_pdrop",
     "embedding_dropout",
     "eos_token_id",
     "hidden_dropout",
     "image_token_id",
     "initializer_range",
+    "input_jitter_noise",
     "is_decoder",
     "mamba_chunk_size",
+    "mamba_ssm_cache_dtype",
     "max_window_layers",
     "model_type",
+    "mtp_layers_block_type",
     "mtp_num_hidden_layers",
     "num_logits_to_keep",
     "num_nextn_predict_layers",
@@ -43,17 +47,23 @@ const IDLE: &[&str] = &[
     "residual_dropout",
     "router_aux_loss_coef",
     "router_jitter_noise",
+    "slow_but_exact",
     "summary_activation",
     "summary_first_dropout",
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
     "time_step_floor",
+    "time_step_init_scheme",
     "time_step_max",
     "time_step_min",
     "time_step_rank",
+    "time_step_scale",
     "transformers_version",
+    "use_associative_scan",
     "use_cache",
+    "use_mamba_kernels",
+    "use_mambapy",
     "video_token_id",
     "vision_config",
     "vision_end_token_id",
@@ -68,11 +78,18 @@ const SHOWN_BY_TENSORS: &[&str] = &[
     "attention_out_bias",
     "bias",
     "conv_bias",
+    "expansion_ratio",
+    "expert_layer_offset",
+    "expert_layer_period",
+    "lm_head_bias",
     "mamba_conv_bias",
     "mamba_d_head",
     "mamba_proj_bias",
+    "mamba_rms_norm",
     "mlp_bias",
+    "no_bias",
     "num_ln_in_parallel_attn",
+    "projectors_bias",
     "qk_head_dim",
     "qk_layernorm",
     "qkv_bias",
@@ -98,6 +115,8 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("exaonemoe", "sliding_window_pattern"),
     ("falcon", "multi_query"),
     ("falcon", "parallel_attn"),
+    ("falconh1", "mamba_expand"),
+    ("falconh1", "mamba_norm_before_gate"),
     ("glm4moelite", "first_k_dense_replace"),
     ("gptneox", "rotary_emb_base"),
     ("gptneox", "rotary_pct"),
@@ -108,6 +127,8 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("granitehybrid", "max_position_embeddings"),
     ("granitehybridmoe", "max_position_embeddings"),
     ("hunyuanmoe", "eod_token_id"),
+    ("kimilinear", "first_k_dense_replace"),
+    ("kimilinear", "use_grouped_topk"),
     ("lfm2", "block_ffn_dim_multiplier"),
     ("lfm2", "block_multiple_of"),
     ("lfm2", "full_attn_idxs"),
@@ -116,6 +137,34 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("minicpm3", "head_dim"),
     ("ministral3", "rope_parameters/max_position_embeddings"),
     ("ministral3", "rope_parameters/type"),
+    ("mpt", "attn_config/_name_or_path"),
+    ("mpt", "attn_config/architectures"),
+    ("mpt", "attn_config/attn_impl"),
+    ("mpt", "attn_config/attn_pdrop"),
+    ("mpt", "attn_config/attn_uses_sequence_id"),
+    ("mpt", "attn_config/chunk_size_feed_forward"),
+    ("mpt", "attn_config/dtype"),
+    ("mpt", "attn_config/id2label"),
+    ("mpt", "attn_config/id2label/0"),
+    ("mpt", "attn_config/id2label/1"),
+    ("mpt", "attn_config/is_encoder_decoder"),
+    ("mpt", "attn_config/label2id"),
+    ("mpt", "attn_config/label2id/LABEL_0"),
+    ("mpt", "attn_config/label2id/LABEL_1"),
+    ("mpt", "attn_config/model_type"),
+    ("mpt", "attn_config/output_attentions"),
+    ("mpt", "attn_config/output_hidden_states"),
+    ("mpt", "attn_config/problem_type"),
+    ("mpt", "attn_config/return_dict"),
+    ("mpt", "embedding_fraction"),
+    ("mpt", "init_device"),
+    ("mpt", "learned_pos_emb"),
+    ("nemotronh", "expand"),
+    ("nemotronh", "max_position_embeddings"),
+    ("nemotronhmoe", "expand"),
+    ("nemotronhmoe", "intermediate_size"),
+    ("nemotronhmoe", "max_position_embeddings"),
+    ("nemotronhmoe", "moe_shared_expert_overlap"),
     ("qwen2", "layer_types"),
     ("qwen2", "sliding_window"),
     ("qwen2", "use_sliding_window"),
@@ -196,6 +245,16 @@ pub(crate) fn outcome(folder: &Path, settings: &Json) -> Result<String, String> 
         let mut factors = vec![0; tensor.shape.iter().product::<u64>().try_into().map(|n: usize| 4 * n).expect("few")];
         conversion.read(i, 0, &mut factors).expect("readable");
         text += &format!("{factors:?}");
+    }
+    // Some settings change nothing but the weights.
+    let multiplies = text.contains("falcon-h1.");
+    for (i, tensor) in
+        conversion.tensors().iter().enumerate().filter(|(_, tensor)| multiplies && tensor.shape.len() > 1)
+    {
+        let elements: u64 = tensor.shape.iter().product();
+        let mut data = vec![0; tensor.ty.bytes_for(elements).and_then(|n| n.try_into().ok()).expect("few")];
+        conversion.read(i, 0, &mut data).expect("readable");
+        text += &sha256(&data);
     }
     Ok(text)
 }
@@ -382,8 +441,10 @@ fn what_is_read_is_written_down() {
         })
         .collect();
     rows.sort();
-    let found: Vec<&str> =
-        written.lines().filter(|line| line.contains("`hidden_size`") || line.contains("`n_embd`")).collect();
+    let found: Vec<&str> = written
+        .lines()
+        .filter(|line| ["`hidden_size`", "`n_embd`", "`d_model`"].iter().any(|name| line.contains(name)))
+        .collect();
     assert!(found == rows, "docs/settings.md should say:\n{}", rows.join("\n"));
 }
 

@@ -28,7 +28,7 @@ pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Erro
         groups.best = 2;
     }
     let layers = (0..h.block_count).map(|i| {
-        let mixer = latent.mixer(h.head_count[i], scale, &rope);
+        let mixer = latent.mixer(h.head_count[i], scale, Some(&rope));
         layer(mixer, if i < dense { gated(Activation::Silu) } else { routed.clone() })
     });
     model(h, NormKind::Rms, layers.collect())

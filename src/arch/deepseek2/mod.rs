@@ -69,7 +69,7 @@ impl Latent {
     }
 
     /// The attention of `heads` heads.
-    pub(super) fn mixer(&self, heads: usize, scale: f32, rope: &RopeSpec) -> Mixer {
+    pub(super) fn mixer(&self, heads: usize, scale: f32, rope: Option<&RopeSpec>) -> Mixer {
         Mixer::Latent(LatentMixer {
             heads,
             kv_rank: self.rank,
@@ -77,7 +77,7 @@ impl Latent {
             rope_dim: self.rope,
             v_dim: self.value,
             scale,
-            rope: rope.clone(),
+            rope: rope.cloned(),
         })
     }
 }

@@ -68,7 +68,7 @@ fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let latent = Latent::new(h)?;
     let rope = long_rope(h, weights, RopeStyle::Halves)?;
     let layers = (0..h.block_count).map(|i| {
-        let mixer = latent.mixer(h.head_count[i], latent.scale(), &rope);
+        let mixer = latent.mixer(h.head_count[i], latent.scale(), Some(&rope));
         let layer = layer(mixer, gated(Activation::Silu));
         LayerSpec { residual_scale: DEPTH_SCALE / (h.block_count as f32).sqrt(), ..layer }
     });

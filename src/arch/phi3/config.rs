@@ -3,7 +3,7 @@
 use crate::arch::{Config, Error, Keys, keys as key};
 
 #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^52")]
-pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+pub(in crate::arch) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     let context = config.required_count(&["max_position_embeddings"])?;
     let original = original_length(config)?;
     keys.these(config, &[key::CONTEXT_LENGTH])?;

@@ -4,6 +4,8 @@ mod config;
 mod graph;
 mod tensors;
 
+pub(super) use config::keys;
+
 use super::family::Family;
 
 /// The family.

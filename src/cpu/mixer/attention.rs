@@ -3,10 +3,9 @@
 use super::super::batch::Batch;
 use super::super::linear::Projection;
 use super::super::rows::for_rows;
-use super::super::sequence::LayerState;
 use super::super::{AttentionSpec, Linear, Norm, Weights};
 use crate::kernels::{Activations, Scratch, Store};
-use crate::network::{AttentionMixer, Error, ModelSpec, NormSpec, Tensors};
+use crate::network::{AttentionMixer, Error, ModelSpec, NormSpec, Tensors, alibi_slopes};
 
 /// An attention mixer with its weights.
 pub(in super::super) struct Attention {
@@ -21,6 +20,8 @@ pub(in super::super) struct Attention {
     key_norm: Option<Norm>,
     value_norm: Option<Norm>,
     sinks: Option<Vec<f32>>,
+    /// How much scores fall a position, of each head.
+    slopes: Option<Vec<f32>>,
     cols: usize,
 }
 
@@ -53,6 +54,7 @@ impl Attention {
             key_norm: norm("k_norm", spec.kv_heads)?,
             value_norm: spec.value_norm.then(|| Norm::plain(spec.v_dim, model.norm)),
             sinks: w.vector(&name("sinks.weight"), spec.heads)?,
+            slopes: spec.max_alibi.map(|max| alibi_slopes(max, spec.heads)),
             spec: spec.clone(),
             cols,
         })
@@ -146,7 +148,7 @@ impl Attention {
         let (k, v) = (self.spec.kv_heads * self.spec.k_dim, self.spec.kv_heads * self.spec.v_dim);
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part]..batch.starts[part + 1];
-            if let LayerState::Cache(cache) = batch.state(part, layer) {
+            if let Some(cache) = &mut batch.state(part, layer).cache {
                 cache.append(&key[rows.start * k..rows.end * k], &value[rows.start * v..rows.end * v]);
             }
         }
@@ -163,6 +165,7 @@ impl Attention {
             softcap: mixer.softcap,
             causal: mixer.causal,
             window: mixer.window,
+            slopes: self.slopes.as_deref(),
             sinks: self.sinks.as_deref(),
         };
         batch.attend(&spec, layer, query, mixed);

@@ -1,15 +1,11 @@
 //! A gated delta net: a linear attention whose state forgets, and corrects what it holds for a key.
 
 use super::super::batch::Batch;
-use super::super::recurrence::softplus;
+use super::super::recurrence::{softplus, unit_heads};
 use super::super::rows::for_rows;
-use super::super::sequence::LayerState;
 use super::super::{CausalConv, Linear, Norm, RecurrenceInput, RecurrenceSpec, Weights, recurrence};
-use crate::kernels::{Activations, Store, vector};
+use crate::kernels::{Activations, Store};
 use crate::network::{Activation, DeltaNetMixer, Error, ModelSpec, NormKind, NormSpec};
-
-/// Added to the square of a query's or key's length before the root.
-const EPSILON: f32 = 1e-6;
 
 /// A gated delta net with its weights.
 pub(in super::super) struct DeltaNet {
@@ -97,12 +93,12 @@ impl DeltaNet {
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part]..batch.starts[part + 1];
             let of = |cols: usize| rows.start * cols..rows.end * cols;
-            let LayerState::Recurrent(state) = batch.state(part, layer) else { continue };
+            let Some(state) = &mut batch.state(part, layer).recurrent else { continue };
             let state = state.writable();
             self.conv.apply(pool, &mut state.conv, &input[of(stride)], &mut mixed[of(stride)]);
             for_rows(pool, &mut mixed[of(stride)], stride, |_, row| {
                 Activation::Silu.apply(row);
-                self.normalize(&mut row[..2 * keys]);
+                unit_heads(&mut row[..2 * keys], spec.k_dim, spec.key_heads);
             });
             let input = RecurrenceInput {
                 mixed: &mixed[of(stride)],
@@ -131,18 +127,6 @@ impl DeltaNet {
         for (both, (strength, step)) in joint.chunks_exact(2 * group).zip(targets) {
             strength.copy_from_slice(&both[..group]);
             step.copy_from_slice(&both[group..]);
-        }
-    }
-
-    /// Brings queries and keys, `[2, key_heads, k_dim]`, to length one, and queries to `1 / sqrt(k_dim)`.
-    #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
-    fn normalize(&self, row: &mut [f32]) {
-        let len = self.spec.k_dim as f32;
-        for (head, x) in row.chunks_exact_mut(self.spec.k_dim).enumerate() {
-            // `x / sqrt(sum(x^2) + epsilon)`, as the root mean square.
-            vector::rms_norm(x, None, EPSILON / len);
-            let factor = if head < self.spec.key_heads { 1.0 / len } else { 1.0 / len.sqrt() };
-            x.iter_mut().for_each(|v| *v *= factor);
         }
     }
 }

@@ -4,7 +4,6 @@
 
 use super::super::batch::Batch;
 use super::super::linear::Projection;
-use super::super::sequence::LayerState;
 use super::super::{AttentionSpec, Linear, Norm, Run, Weights};
 use crate::kernels::{Activations, Matrix, Store};
 use crate::network::{Error, LatentMixer, ModelSpec};
@@ -66,11 +65,13 @@ impl Latent {
         self.key_value.apply(run, &x, Store::Set, &mut latent);
         let (mut compressed, mut rotated) = split_columns(&latent, rank, rope);
         self.key_value_norm.apply(pool, &mut compressed);
-        batch.rope.apply(pool, &spec.rope, 1, &mut rotated);
+        if let Some(rope) = &spec.rope {
+            batch.rope.apply(pool, rope, 1, &mut rotated);
+        }
         let key = join_columns(&compressed, rank, &rotated, rope);
         for part in 0..batch.parts.len() {
             let (first, end) = (batch.starts[part], batch.starts[part + 1]);
-            if let LayerState::Cache(cache) = batch.state(part, layer) {
+            if let Some(cache) = &mut batch.state(part, layer).cache {
                 cache.append(&key[first * (rank + rope)..end * (rank + rope)], &compressed[first * rank..end * rank]);
             }
         }
@@ -82,7 +83,9 @@ impl Latent {
         // Rows of these are (row, head).
         let query = self.query(run, &x, batch.leaving, rows);
         let (plain_query, mut rotated) = split_columns(&query, plain, rope);
-        batch.rope.apply(pool, &spec.rope, spec.heads, &mut rotated);
+        if let Some(rope) = &spec.rope {
+            batch.rope.apply(pool, rope, spec.heads, &mut rotated);
+        }
         let absorbed = per_head(run, &self.keys, &plain_query);
         let query = join_columns(&absorbed, rank, &rotated, rope);
         let mut mixed = vec![0.0; rows * spec.heads * rank];
@@ -119,6 +122,7 @@ impl Latent {
             v_dim: mixer.kv_rank,
             scale: mixer.scale,
             softcap: None,
+            slopes: None,
             causal: true,
             window: None,
             sinks: None,

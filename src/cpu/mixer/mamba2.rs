@@ -3,7 +3,6 @@
 use super::super::batch::Batch;
 use super::super::recurrence::softplus;
 use super::super::rows::for_rows;
-use super::super::sequence::LayerState;
 use super::super::{CausalConv, Linear, Norm, RecurrenceInput, RecurrenceSpec, Weights, recurrence};
 use crate::kernels::{Activations, Store};
 use crate::network::{Activation, Error, Mamba2Mixer, ModelSpec, NormKind, NormSpec};
@@ -53,6 +52,12 @@ impl Mamba2 {
     }
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
+        self.mix(batch, layer, x, store, out);
+        batch.narrow();
+    }
+
+    /// As [`Self::apply`], and leaves the batch as it is.
+    pub(super) fn mix(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
         let (pool, spec, rows) = (batch.run.pool, &self.spec, batch.rows());
         let (heads, inner, stride) = (spec.heads, spec.heads * spec.v_dim, self.input.rows());
         let (mut gate, mut input) = (vec![0.0; rows * inner], vec![0.0; rows * stride]);
@@ -74,7 +79,7 @@ impl Mamba2 {
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part]..batch.starts[part + 1];
             let of = |cols: usize| rows.start * cols..rows.end * cols;
-            let LayerState::Recurrent(state) = batch.state(part, layer) else { continue };
+            let Some(state) = &mut batch.state(part, layer).recurrent else { continue };
             let state = state.writable();
             self.conv.apply(pool, &mut state.conv, &input[of(stride)], &mut mixed[of(stride)]);
             for_rows(pool, &mut mixed[of(stride)], stride, |_, row| Activation::Silu.apply(row));
@@ -101,6 +106,5 @@ impl Mamba2 {
             }
         });
         self.output.apply_some(batch.run, &Activations::new(&gate, inner), batch.leaving, store, out);
-        batch.narrow();
     }
 }

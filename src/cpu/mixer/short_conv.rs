@@ -2,7 +2,6 @@
 
 use super::super::batch::Batch;
 use super::super::rows::for_rows;
-use super::super::sequence::LayerState;
 use super::super::{CausalConv, Linear, Weights};
 use crate::kernels::{Activations, Store};
 use crate::network::{Error, ModelSpec, ShortConvMixer};
@@ -45,7 +44,7 @@ impl ShortConv {
         let mut mixed = before;
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part] * cols..batch.starts[part + 1] * cols;
-            if let LayerState::Recurrent(state) = batch.state(part, layer) {
+            if let Some(state) = &mut batch.state(part, layer).recurrent {
                 self.conv.apply(pool, &mut state.writable().conv, &input[rows.clone()], &mut mixed[rows]);
             }
         }

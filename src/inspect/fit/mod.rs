@@ -128,7 +128,7 @@ impl Fit {
         let widest = |of: &dyn Fn(usize, &LayerSpec) -> usize| {
             spec.layers.iter().enumerate().map(|(i, layer)| of(i, layer)).max().unwrap_or(0)
         };
-        let mixer = widest(&|_, layer| mixer_width(layer, cols));
+        let mixer = widest(&|_, layer| mixer_width(&layer.mixer, cols));
         let feed_forward = widest(&|i, layer| match &layer.feed_forward {
             FeedForward::None => 0,
             FeedForward::Dense(_) => 2 * lengths.get(i).copied().unwrap_or(0),
@@ -152,8 +152,9 @@ impl Fit {
 }
 
 /// Elements that a mixer takes for a position: queries, keys, values, and what it makes of them.
-fn mixer_width(layer: &LayerSpec, cols: usize) -> usize {
-    match &layer.mixer {
+fn mixer_width(mixer: &Mixer, cols: usize) -> usize {
+    match mixer {
+        Mixer::None => 0,
         Mixer::Attention(m) => {
             let gate = if m.output_gate { m.heads * m.v_dim } else { 0 };
             m.heads * (m.k_dim + m.v_dim) + m.kv_heads * (m.k_dim + m.v_dim) + gate
@@ -161,7 +162,12 @@ fn mixer_width(layer: &LayerSpec, cols: usize) -> usize {
         Mixer::Latent(m) => m.heads * (m.kv_rank + m.rope_dim + m.kv_rank + m.plain_dim + m.v_dim),
         Mixer::DeltaNet(m) => 2 * (2 * m.key_heads * m.k_dim + m.heads * m.v_dim) + 2 * m.heads * m.v_dim,
         Mixer::Mamba2(m) => 2 * (2 * m.groups * m.k_dim + m.heads * m.v_dim) + 2 * m.heads * m.v_dim,
+        Mixer::KimiDelta(m) => 9 * m.heads * m.dim,
+        Mixer::Mamba1(m) => 6 * m.channels + m.rank + 2 * m.state,
         Mixer::ShortConv(_) => 3 * cols,
+        Mixer::AttentionAndMamba2(attention, mamba) => {
+            mixer_width(&Mixer::Attention(attention.clone()), cols).max(mixer_width(&Mixer::Mamba2(*mamba), cols))
+        }
     }
 }
 
