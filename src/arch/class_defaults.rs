@@ -34,8 +34,8 @@ const SYNONYMS: &[&[&str]] = &[
 ];
 
 /// Configuration classes without a count of key-value heads of this name.
-const NO_KV_HEADS: [&str; 8] =
-    ["bert", "distilbert", "falcon", "gpt2", "gpt_neox", "nomic_bert", "roberta", "xlm-roberta"];
+const NO_KV_HEADS: [&str; 9] =
+    ["bert", "distilbert", "falcon", "gpt2", "gpt_neox", "modernbert", "nomic_bert", "roberta", "xlm-roberta"];
 
 /// The defaults of one configuration class.
 #[derive(Clone, Copy)]

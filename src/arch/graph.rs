@@ -4,8 +4,9 @@ use super::config::{GELU, GELU_TANH};
 use super::{Error, Hparams, keys};
 use crate::gguf::Value;
 use crate::network::{
-    Activation, AttentionMixer, Dense, Experts, FeedForward, Gate, Gating, Groups, LayerNorms, LayerSpec, Mixer,
-    ModelSpec, NormKind, NormSpec, Pooling, RopeSpec, RopeStyle, Tensors, Wiring, Yarn, YarnEdges, frequencies,
+    Activation, AttentionMixer, Classifier, Dense, Experts, FeedForward, Gate, Gating, Groups, HeadFunction,
+    LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, NormSpec, Pooling, RopeSpec, RopeStyle, Tensors, Wiring, Yarn,
+    YarnEdges, frequencies,
 };
 
 /// The rotary base of files that do not say it.
@@ -31,6 +32,7 @@ pub(super) fn model(h: &Hparams, norm: NormKind, layers: Vec<LayerSpec>) -> Resu
         output_norm: Some("output_norm"),
         logits: true,
         pooling: pooling(h)?,
+        classifier: None,
         layer_inputs: None,
         layers,
     })
@@ -47,6 +49,40 @@ fn pooling(h: &Hparams) -> Result<Option<Pooling>, Error> {
     let known = [Pooling::None, Pooling::Mean, Pooling::Cls, Pooling::Last, Pooling::Rank];
     let found = known.get(h.count(keys::POOLING_TYPE)?);
     found.copied().map(Some).ok_or_else(|| h.bad_key(keys::POOLING_TYPE, "0 to 4"))
+}
+
+/// The head that scores texts, where the file has one, with the function behind its first map. `usual` is how hidden
+/// states are pooled where the file does not say it.
+///
+/// # Errors
+/// When a key is unfit.
+pub(super) fn classifier(
+    h: &Hparams,
+    weights: &dyn Tensors,
+    usual: Pooling,
+    function: HeadFunction,
+) -> Result<Option<Classifier>, Error> {
+    let pooling = match h.count_or(keys::CLASSIFIER_POOLING_TYPE, 0)? {
+        0 => usual,
+        1 => Pooling::Mean,
+        2 => Pooling::Cls,
+        _ => return Err(h.bad_key(keys::CLASSIFIER_POOLING_TYPE, "1 (mean) or 2 (the first token)")),
+    };
+    let scores = scores(h)?;
+    let there = weights.has("cls.output.weight");
+    Ok(there.then_some(Classifier { pooling, scores, function, softmax: false }))
+}
+
+/// Number of scores that a file's classification head gives: one for each of its labels.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn scores(h: &Hparams) -> Result<usize, Error> {
+    match h.get(keys::CLASSIFIER_OUTPUT_LABELS) {
+        None => Ok(1),
+        Some(Value::Array(labels)) if labels.len() > 0 => Ok(labels.len()),
+        Some(_) => Err(h.bad_key(keys::CLASSIFIER_OUTPUT_LABELS, "at least one label")),
+    }
 }
 
 /// A layer with a norm before each part, one after the other.
@@ -280,6 +316,22 @@ pub(super) fn windows_or(h: &Hparams, default: usize, period: Option<usize>) -> 
         // A number is the period: with 0 all layers slide.
         Some(_) => every_but(h, Some(h.count(keys::SLIDING_WINDOW_PATTERN)?).filter(|&period| period > 0)),
         None => every_but(h, period),
+    };
+    Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
+}
+
+/// As [`windows`], where the first layer of every `period` sees everything, and not the last.
+///
+/// # Errors
+/// When a key is unfit.
+pub(super) fn windows_dense_first(h: &Hparams, period: usize) -> Result<Vec<Option<usize>>, Error> {
+    let window = Some(h.count_or(keys::SLIDING_WINDOW, 0)?).filter(|&n| n > 0);
+    let slides = match h.get(keys::SLIDING_WINDOW_PATTERN) {
+        Some(Value::Array(_)) => h.bools_per_block(keys::SLIDING_WINDOW_PATTERN)?.unwrap_or_default(),
+        _ => {
+            let period = h.count_or(keys::SLIDING_WINDOW_PATTERN, period)?;
+            (0..h.block_count).map(|i| period == 0 || !i.is_multiple_of(period)).collect()
+        }
     };
     Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
 }

@@ -87,7 +87,12 @@ pub const SHORTCONV_L_CACHE: &str = "shortconv.l_cache";
 
 pub const ATTENTION_CAUSAL: &str = "attention.causal";
 pub const POOLING_TYPE: &str = "pooling_type";
+pub const DENSE_2_FEAT_IN: &str = "dense_2_feat_in";
+pub const DENSE_2_FEAT_OUT: &str = "dense_2_feat_out";
+pub const DENSE_3_FEAT_IN: &str = "dense_3_feat_in";
+pub const DENSE_3_FEAT_OUT: &str = "dense_3_feat_out";
 pub const CLASSIFIER_POOLING_TYPE: &str = "classifier.pooling_type";
+pub const CLASSIFIER_OUTPUT_LABELS: &str = "classifier.output_labels";
 
 /// Values under which a key changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

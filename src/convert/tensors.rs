@@ -8,7 +8,7 @@ use half::f16;
 use super::Error;
 use super::layout::Layout;
 use super::mistral;
-use super::names::{bare_prefix, text_name};
+use super::names::{bare_prefix, is_pooler, text_name};
 use super::part::{self, Part, index};
 use super::stored::{Found, Scheme, Stored, Tensors};
 use crate::TensorType;
@@ -145,6 +145,8 @@ pub(super) fn plan(
     let mut left: Vec<&String> = by_name.keys().filter(|name| !used.contains(name.as_str())).collect();
     // An output matrix that repeats the embedding may be left out, and tied models often carry it.
     left.retain(|name| *name != OUTPUT);
+    skipped += left.iter().filter(|name| is_pooler(name)).count();
+    left.retain(|name| !is_pooler(name));
     left.sort();
     if let Some(name) = missing.first() {
         // Experts whose siblings are missing have a place.

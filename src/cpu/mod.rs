@@ -6,6 +6,7 @@ mod adapters;
 mod attention;
 mod batch;
 mod causal_conv;
+mod classifier;
 mod decoder;
 mod dense_and_experts;
 mod ffn;
