@@ -88,6 +88,10 @@ impl ClassDefaults {
                 fill(settings, "num_kv_heads", |of| of.count("num_attention_heads"));
                 fill(settings, "ffn_hidden_size", |of| of.count("hidden_size")?.checked_mul(4));
             }
+            "gemma3n_text" => {
+                let early = settings.count("num_hidden_layers").filter(|&layers| layers > 10).map_or(0, |_| 10);
+                fill_layers(settings, "activation_sparsity_pattern", |i| if i < early { 0.95 } else { 0.0 }.into());
+            }
             "glm4_moe_lite" => fill(settings, "first_k_dense_replace", |_| Some(1)),
             "gpt2" => fill(settings, "n_inner", |of| of.count("n_embd")?.checked_mul(4)),
             "smollm3" => {
@@ -120,6 +124,7 @@ impl ClassDefaults {
             "exaone_moe" | "exaone4" | "olmo3" => (period("sliding_window_pattern", 4), "sliding_attention"),
             "gemma2" | "gpt_oss" => (Some(2), "sliding_attention"),
             "gemma3_text" => (period("sliding_window_pattern", 6), "sliding_attention"),
+            "gemma3n_text" => (Some(5), "sliding_attention"),
             "gemma4_text" => (Some(6), "sliding_attention"),
             "qwen3_next" | "qwen3_5_text" | "qwen3_5_moe_text" => {
                 (period("full_attention_interval", 4), "linear_attention")

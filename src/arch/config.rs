@@ -260,6 +260,17 @@ impl Config {
         count.map(Some).ok_or_else(|| bad(name, value, "a count"))
     }
 
+    /// A count for each block, when one of these settings is a list.
+    ///
+    /// # Errors
+    /// When it is no list of counts, one for each block.
+    fn count_of_each(&self, names: Names<'_>) -> Result<Option<Vec<i32>>, Error> {
+        let Some((name, value @ Json::Array(list))) = self.find_named(names) else { return Ok(None) };
+        let counts = list.iter().map(|n| n.as_u64().and_then(|n| i32::try_from(n).ok())).collect::<Option<Vec<i32>>>();
+        let counts = counts.filter(|counts| Ok(counts.len()) == self.block_count().map_err(drop));
+        counts.map(Some).ok_or_else(|| bad(name, value, "a count for each block"))
+    }
+
     /// A count that must be there.
     ///
     /// # Errors
@@ -603,6 +614,13 @@ impl Keys {
         self.set(key, Value::String(value.to_owned()));
     }
 
+    /// A float for each block.
+    #[allow(clippy::cast_possible_truncation, reason = "the file holds single precision")]
+    pub fn floats(&mut self, key: &str, values: impl IntoIterator<Item = f64>) {
+        let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
+        self.set(key, Value::Array(Array::from(&values[..])));
+    }
+
     /// A list of strings.
     pub fn texts<S: AsRef<str>>(&mut self, key: &str, values: &[S]) {
         self.set(key, Value::Array(Array::strings(values.iter().map(|text| text.as_ref().as_bytes()))));
@@ -642,7 +660,10 @@ impl Keys {
     pub fn shared(&mut self, config: &Config) -> Result<(), Error> {
         self.count(keys::BLOCK_COUNT, config.block_count()? + config.predicting.unwrap_or(0));
         for (key, names) in COUNTS {
-            if let Some(count) = config.count(names)? {
+            let each = if key == keys::FEED_FORWARD_LENGTH { config.count_of_each(names)? } else { None };
+            if let Some(lengths) = each {
+                self.integers(key, lengths);
+            } else if let Some(count) = config.count(names)? {
                 self.count(key, count);
             }
         }

@@ -34,6 +34,7 @@ pub(super) fn model(h: &Hparams, norm: NormKind, layers: Vec<LayerSpec>) -> Resu
         pooling: pooling(h)?,
         classifier: None,
         layer_inputs: None,
+        altup: None,
         layers,
     })
 }
@@ -87,7 +88,14 @@ pub(super) fn scores(h: &Hparams) -> Result<usize, Error> {
 
 /// A layer with a norm before each part, one after the other.
 pub(super) fn layer(mixer: Mixer, feed_forward: FeedForward) -> LayerSpec {
-    LayerSpec { mixer, feed_forward, wiring: Wiring::Sequential, norms: LayerNorms::PRE, residual_scale: 1.0 }
+    LayerSpec {
+        mixer,
+        feed_forward,
+        wiring: Wiring::Sequential,
+        norms: LayerNorms::PRE,
+        residual_scale: 1.0,
+        gate_cut: None,
+    }
 }
 
 /// Puts both parts of a layer side by side, behind one norm.
@@ -334,6 +342,25 @@ pub(super) fn windows_dense_first(h: &Hparams, period: usize) -> Result<Vec<Opti
         }
     };
     Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
+}
+
+/// For each layer the earlier one whose keys and values it reads: of the last `attention.shared_kv_layers` that is the
+/// last one before them of the same kind.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn shared_caches(h: &Hparams, slides: &[bool]) -> Result<Vec<Option<usize>>, Error> {
+    let shared = h.count_or(keys::SHARED_KV_LAYERS, 0)?;
+    let own = h.block_count.checked_sub(shared).filter(|&own| own > 0);
+    let own = own.ok_or_else(|| h.bad_key(keys::SHARED_KV_LAYERS, "less than block_count"))?;
+    let mut shares = vec![None; own];
+    for block in own..h.block_count {
+        let last = (0..own).rev().find(|&other| slides[other] == slides[block]);
+        let last = last.filter(|&last| h.head_count_kv[last] == h.head_count_kv[block]);
+        let last = last.ok_or_else(|| h.bad_key(keys::SHARED_KV_LAYERS, "blocks after one of each kind"))?;
+        shares.push(Some(last));
+    }
+    Ok(shares)
 }
 
 /// True for all layers but every `period`-th.

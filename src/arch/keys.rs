@@ -78,6 +78,12 @@ pub const RESIDUAL_SCALE: &str = "residual_scale";
 pub const EMBEDDING_SCALE: &str = "embedding_scale";
 pub const EMBEDDING_LENGTH_PER_LAYER_INPUT: &str = "embedding_length_per_layer_input";
 
+pub const ALTUP_ACTIVE_IDX: &str = "altup.active_idx";
+pub const ALTUP_NUM_INPUTS: &str = "altup.num_inputs";
+pub const ACTIVATION_SPARSITY_SCALE: &str = "activation_sparsity_scale";
+/// Not of llama.cpp, which knows one rank; written where it is another.
+pub const LAUREL_RANK: &str = "laurel_rank";
+
 pub const SSM_CONV_KERNEL: &str = "ssm.conv_kernel";
 pub const SSM_INNER_SIZE: &str = "ssm.inner_size";
 pub const SSM_STATE_SIZE: &str = "ssm.state_size";

@@ -24,6 +24,7 @@ mod exaone_moe;
 mod falcon;
 mod family;
 mod gemma;
+mod gemma3n;
 mod gemma4;
 mod glm4;
 mod glm4_moe;
@@ -142,6 +143,7 @@ pub static FAMILIES: &[&Family] = &[
     &modern_bert::MODERN_BERT,
     &eurobert::EUROBERT,
     &gemma::GEMMA_EMBEDDING,
+    &gemma3n::GEMMA3N,
 ];
 
 /// The family of a file's `general.architecture`.

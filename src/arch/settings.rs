@@ -152,6 +152,7 @@ const IDLE: &[&str] = &[
     "_sliding_window_pattern",
     "add_bos_token",
     "add_classification_head",
+    "altup_coef_clip",
     "architectures",
     "attn_implementation",
     "attention_softmax_in_fp32",

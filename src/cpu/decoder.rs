@@ -1,5 +1,6 @@
 //! A transformer put together from a [`ModelSpec`] and its tensors, and its forward pass.
 
+use super::altup::Streams;
 use super::batch::Batch;
 use super::classifier::Head;
 use super::layer::Layer;
@@ -18,6 +19,7 @@ pub struct Decoder {
     token_types: Vec<Vec<f32>>,
     embedding_norm: Option<Norm>,
     layer_inputs: Option<LayerInputWeights>,
+    streams: Option<Streams>,
     layers: Vec<Layer>,
     /// See [`Self::last_memory`].
     last_memory: usize,
@@ -57,6 +59,7 @@ impl Decoder {
                 .layer_inputs
                 .map(|inputs| LayerInputWeights::load(weights, &spec, inputs))
                 .transpose()?,
+            streams: spec.altup.map(|altup| Streams::load(weights, &spec, altup)).transpose()?,
             last_memory: spec.last_memory(),
             causal: layers.iter().all(Layer::is_causal),
             layers,
@@ -173,6 +176,9 @@ impl Decoder {
         if let Some(inputs) = &self.layer_inputs {
             batch.layer_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
         }
+        if let Some(streams) = &self.streams {
+            x = streams.spread(run, &x);
+        }
         for (i, layer) in self.layers.iter().enumerate() {
             if run.stop.is_some_and(|stop| stop()) {
                 return Vec::new();
@@ -186,7 +192,10 @@ impl Decoder {
         for part in batch.parts.iter_mut() {
             part.sequence.advance(part.tokens.len());
         }
-        x
+        match &self.streams {
+            Some(streams) if !x.is_empty() => streams.gather(run, &x),
+            _ => x,
+        }
     }
 
     fn embed(&self, pool: &Pool, parts: &[Part<'_>], positions: &[usize]) -> Vec<f32> {

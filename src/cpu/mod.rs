@@ -3,6 +3,7 @@
 //! A logit has the same bits however sequences are split into calls, batches and threads.
 
 mod adapters;
+mod altup;
 mod attention;
 mod batch;
 mod causal_conv;
@@ -11,6 +12,7 @@ mod decoder;
 mod dense_and_experts;
 mod ffn;
 mod kv;
+mod laurel;
 mod layer;
 mod linear;
 mod mixer;

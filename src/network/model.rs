@@ -1,6 +1,6 @@
 //! A whole transformer, decoder or encoder: sizes, embeddings, final norm, logits.
 
-use super::{Classifier, LayerSpec, Mixer, NormSpec, Pooling};
+use super::{AltUp, Classifier, LayerSpec, Mixer, NormSpec, Pooling};
 
 /// A whole model.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct ModelSpec {
     pub classifier: Option<Classifier>,
     /// A second embedding for every layer, where the family has one.
     pub layer_inputs: Option<LayerInputs>,
+    /// Several residual streams, where the family has them.
+    pub altup: Option<AltUp>,
     /// The layers, first to last.
     pub layers: Vec<LayerSpec>,
 }
