@@ -34,8 +34,19 @@ const SYNONYMS: &[&[&str]] = &[
 ];
 
 /// Configuration classes without a count of key-value heads of this name.
-const NO_KV_HEADS: [&str; 10] =
-    ["bert", "bloom", "distilbert", "falcon", "gpt2", "gpt_neox", "mpt", "nomic_bert", "roberta", "xlm-roberta"];
+const NO_KV_HEADS: [&str; 11] = [
+    "bert",
+    "bloom",
+    "distilbert",
+    "falcon",
+    "gpt2",
+    "gpt_neox",
+    "modernbert",
+    "mpt",
+    "nomic_bert",
+    "roberta",
+    "xlm-roberta",
+];
 
 /// The defaults of one configuration class.
 #[derive(Clone, Copy)]
@@ -88,6 +99,10 @@ impl ClassDefaults {
                 fill(settings, "num_kv_heads", |of| of.count("num_attention_heads"));
                 fill(settings, "ffn_hidden_size", |of| of.count("hidden_size")?.checked_mul(4));
             }
+            "gemma3n_text" => {
+                let early = settings.count("num_hidden_layers").filter(|&layers| layers > 10).map_or(0, |_| 10);
+                fill_layers(settings, "activation_sparsity_pattern", |i| if i < early { 0.95 } else { 0.0 }.into());
+            }
             "glm4_moe_lite" => fill(settings, "first_k_dense_replace", |_| Some(1)),
             "gpt2" => fill(settings, "n_inner", |of| of.count("n_embd")?.checked_mul(4)),
             "smollm3" => {
@@ -120,6 +135,7 @@ impl ClassDefaults {
             "exaone_moe" | "exaone4" | "olmo3" => (period("sliding_window_pattern", 4), "sliding_attention"),
             "gemma2" | "gpt_oss" => (Some(2), "sliding_attention"),
             "gemma3_text" => (period("sliding_window_pattern", 6), "sliding_attention"),
+            "gemma3n_text" => (Some(5), "sliding_attention"),
             "gemma4_text" => (Some(6), "sliding_attention"),
             "qwen3_next" | "qwen3_5_text" | "qwen3_5_moe_text" => {
                 (period("full_attention_interval", 4), "linear_attention")

@@ -1,13 +1,13 @@
 //! A checkpoint's `config.json`, as transformers 4 and 5 write it, and the metadata keys that it becomes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
 use super::class_defaults::ClassDefaults;
 use super::{Error, keys};
-use crate::gguf::{Array, Metadata, Value};
+use crate::gguf::{Array, Metadata, Value, keys as gguf_keys};
 use crate::network::{Activation, Pooling};
 
 /// Names that frameworks have for one setting are tried in turn.
@@ -61,6 +61,15 @@ pub(crate) fn settings_of_keys() -> impl Iterator<Item = &'static (&'static str,
 /// Where a model of several parts has the settings of its text part.
 const TEXT_PARTS: [&str; 3] = ["text_config", "llm_config", "language_config"];
 
+/// A linear map behind the pooling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DenseModule {
+    /// Features that it takes.
+    pub input: usize,
+    /// Features that it gives.
+    pub output: usize,
+}
+
 /// The settings of a model: `text_config` laid over the root, and what its class gives for all that neither says.
 /// Which of them have been read is kept account of.
 #[derive(Clone, Debug)]
@@ -74,6 +83,8 @@ pub struct Config {
     /// Blocks behind these that predict further tokens and go into the file; none where they are left out by wish.
     predicting: Option<usize>,
     pooling: Option<Pooling>,
+    dense: Vec<DenseModule>,
+    read_dense: Cell<bool>,
     read: RefCell<BTreeSet<String>>,
     read_rotary: RefCell<BTreeSet<String>>,
     /// The first setting that was of another kind than it was read as, and that kind.
@@ -89,7 +100,8 @@ impl Config {
         let Json::Object(mut settings) = json else { return Err(Error::NoClass) };
         let class = settings.get("architectures").and_then(|classes| classes.get(0)).and_then(Json::as_str);
         let class = class.ok_or(Error::NoClass)?.to_owned();
-        let class = super::with_output(&class).unwrap_or(class);
+        let bidirectional = settings.get("use_bidirectional_attention") == Some(&Json::Bool(true));
+        let class = super::with_output(&class, bidirectional).unwrap_or(class);
         for nested in TEXT_PARTS {
             if let Some(Json::Object(mut text)) = settings.get(nested).cloned() {
                 // Where both say it, and differ, the tensors decide.
@@ -113,6 +125,8 @@ impl Config {
             class,
             predicting: Some(0),
             pooling: None,
+            dense: Vec::new(),
+            read_dense: Cell::new(false),
             read: RefCell::default(),
             read_rotary: RefCell::default(),
             misread: RefCell::default(),
@@ -251,6 +265,17 @@ impl Config {
         count.map(Some).ok_or_else(|| bad(name, value, "a count"))
     }
 
+    /// A count for each block, when one of these settings is a list.
+    ///
+    /// # Errors
+    /// When it is no list of counts, one for each block.
+    fn count_of_each(&self, names: Names<'_>) -> Result<Option<Vec<i32>>, Error> {
+        let Some((name, value @ Json::Array(list))) = self.find_named(names) else { return Ok(None) };
+        let counts = list.iter().map(|n| n.as_u64().and_then(|n| i32::try_from(n).ok())).collect::<Option<Vec<i32>>>();
+        let counts = counts.filter(|counts| Ok(counts.len()) == self.block_count().map_err(drop));
+        counts.map(Some).ok_or_else(|| bad(name, value, "a count for each block"))
+    }
+
     /// A count that must be there.
     ///
     /// # Errors
@@ -350,6 +375,30 @@ impl Config {
     /// Says how the checkpoint's folder makes embeddings of hidden states.
     pub fn set_pooling(&mut self, pooling: Option<Pooling>) {
         self.pooling = pooling;
+    }
+
+    /// Says which linear maps the checkpoint's folder has behind the pooling.
+    pub fn set_dense(&mut self, dense: Vec<DenseModule>) {
+        self.dense = dense;
+    }
+
+    /// What [`Self::set_dense`] said.
+    #[must_use]
+    pub fn dense(&self) -> &[DenseModule] {
+        self.read_dense.set(true);
+        &self.dense
+    }
+
+    /// Whether [`Self::dense`] has been asked for.
+    #[must_use]
+    pub fn has_read_dense(&self) -> bool {
+        self.read_dense.get()
+    }
+
+    /// What [`Self::set_pooling`] said.
+    #[must_use]
+    pub fn pooling(&self) -> Option<Pooling> {
+        self.pooling
     }
 
     /// Length of a head: `head_dim`, or an equal share of the embedding.
@@ -585,6 +634,24 @@ impl Keys {
         self.set(key, Value::String(value.to_owned()));
     }
 
+    /// A float for each block.
+    #[allow(clippy::cast_possible_truncation, reason = "the file holds single precision")]
+    pub fn floats(&mut self, key: &str, values: impl IntoIterator<Item = f64>) {
+        let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
+        self.set(key, Value::Array(Array::from(&values[..])));
+    }
+
+    /// A list of strings.
+    pub fn texts<S: AsRef<str>>(&mut self, key: &str, values: &[S]) {
+        self.set(key, Value::Array(Array::strings(values.iter().map(|text| text.as_ref().as_bytes()))));
+    }
+
+    /// The chat template of this `name`, where the reference says it ahead of the tokenizer's keys.
+    pub fn chat_template(&mut self, name: &str, template: &str) {
+        self.metadata.set(format!("{}.{name}", gguf_keys::TOKENIZER_CHAT_TEMPLATE), template);
+        self.metadata.set(gguf_keys::TOKENIZER_CHAT_TEMPLATES, Value::Array(Array::strings([name])));
+    }
+
     /// A boolean for each block.
     pub fn flags(&mut self, key: &str, values: impl IntoIterator<Item = bool>) {
         self.set(key, Value::Array(Array::bools(values)));
@@ -613,7 +680,10 @@ impl Keys {
     pub fn shared(&mut self, config: &Config) -> Result<(), Error> {
         self.count(keys::BLOCK_COUNT, config.block_count()? + config.predicting.unwrap_or(0));
         for (key, names) in COUNTS {
-            if let Some(count) = config.count(names)? {
+            let each = if key == keys::FEED_FORWARD_LENGTH { config.count_of_each(names)? } else { None };
+            if let Some(lengths) = each {
+                self.integers(key, lengths);
+            } else if let Some(count) = config.count(names)? {
                 self.count(key, count);
             }
         }
@@ -709,8 +779,40 @@ impl Keys {
             None => {}
             Some("cls") => self.count(keys::CLASSIFIER_POOLING_TYPE, number(Pooling::Cls)),
             Some("mean") => self.count(keys::CLASSIFIER_POOLING_TYPE, number(Pooling::Mean)),
+            // EuroBERT's own, of a head that bare models have not; no file can say it.
+            Some("late") if !config.class().ends_with("ForSequenceClassification") => {}
             Some(_) => return Err(config.bad(name, "cls or mean")),
         }
+        Ok(())
+    }
+
+    /// The labels that a classifier scores, where the class has one: those of the settings, or as many as it has by
+    /// default.
+    ///
+    /// # Errors
+    /// When they are no texts.
+    pub fn labels(&mut self, config: &Config) -> Result<(), Error> {
+        if !config.class().ends_with("ForSequenceClassification") {
+            return Ok(());
+        }
+        let named = match config.get("id2label") {
+            None => None,
+            Some(Json::Object(labels)) => {
+                let read = |(id, label): (&String, &Json)| Some((id.parse::<u64>().ok()?, label.as_str()?.to_owned()));
+                let labels: Option<Vec<_>> = labels.iter().map(read).collect();
+                Some(labels.ok_or_else(|| config.bad("id2label", "texts by their numbers"))?)
+            }
+            Some(_) => return Err(config.bad("id2label", "texts by their numbers")),
+        };
+        let mut labels = match named.filter(|labels| !labels.is_empty()) {
+            Some(labels) => labels,
+            None => {
+                (0..config.count(&["num_labels"])?.unwrap_or(2) as u64).map(|i| (i, format!("LABEL_{i}"))).collect()
+            }
+        };
+        labels.sort();
+        let texts: Vec<String> = labels.into_iter().map(|(_, label)| label).collect();
+        self.texts(keys::CLASSIFIER_OUTPUT_LABELS, &texts);
         Ok(())
     }
 

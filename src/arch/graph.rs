@@ -4,8 +4,9 @@ use super::config::{GELU, GELU_TANH};
 use super::{Error, Hparams, keys};
 use crate::gguf::Value;
 use crate::network::{
-    Activation, AttentionMixer, Dense, Experts, FeedForward, Gate, Gating, Groups, LayerNorms, LayerSpec, Mixer,
-    ModelSpec, NormKind, NormSpec, Pooling, RopeSpec, RopeStyle, Tensors, Wiring, Yarn, YarnEdges, frequencies,
+    Activation, AttentionMixer, Classifier, Dense, Experts, FeedForward, Gate, Gating, Groups, HeadFunction,
+    LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, NormSpec, Pooling, RopeSpec, RopeStyle, Tensors, Wiring, Yarn,
+    YarnEdges, frequencies,
 };
 
 /// The rotary base of files that do not say it.
@@ -39,7 +40,9 @@ pub(super) fn model_of(h: &Hparams, norm: NormSpec, layers: Vec<LayerSpec>) -> R
         output_norm: Some("output_norm"),
         logits: true,
         pooling: pooling(h)?,
+        classifier: None,
         layer_inputs: None,
+        altup: None,
         layers,
     })
 }
@@ -57,9 +60,50 @@ fn pooling(h: &Hparams) -> Result<Option<Pooling>, Error> {
     found.copied().map(Some).ok_or_else(|| h.bad_key(keys::POOLING_TYPE, "0 to 4"))
 }
 
+/// The head that scores texts, where the file has one, with the function behind its first map. `usual` is how hidden
+/// states are pooled where the file does not say it.
+///
+/// # Errors
+/// When a key is unfit.
+pub(super) fn classifier(
+    h: &Hparams,
+    weights: &dyn Tensors,
+    usual: Pooling,
+    function: HeadFunction,
+) -> Result<Option<Classifier>, Error> {
+    let pooling = match h.count_or(keys::CLASSIFIER_POOLING_TYPE, 0)? {
+        0 => usual,
+        1 => Pooling::Mean,
+        2 => Pooling::Cls,
+        _ => return Err(h.bad_key(keys::CLASSIFIER_POOLING_TYPE, "1 (mean) or 2 (the first token)")),
+    };
+    let scores = scores(h)?;
+    let there = weights.has("cls.output.weight");
+    Ok(there.then_some(Classifier { pooling, scores, function, softmax: false }))
+}
+
+/// Number of scores that a file's classification head gives: one for each of its labels.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn scores(h: &Hparams) -> Result<usize, Error> {
+    match h.get(keys::CLASSIFIER_OUTPUT_LABELS) {
+        None => Ok(1),
+        Some(Value::Array(labels)) if labels.len() > 0 => Ok(labels.len()),
+        Some(_) => Err(h.bad_key(keys::CLASSIFIER_OUTPUT_LABELS, "at least one label")),
+    }
+}
+
 /// A layer with a norm before each part, one after the other.
 pub(super) fn layer(mixer: Mixer, feed_forward: FeedForward) -> LayerSpec {
-    LayerSpec { mixer, feed_forward, wiring: Wiring::Sequential, norms: LayerNorms::PRE, residual_scale: 1.0 }
+    LayerSpec {
+        mixer,
+        feed_forward,
+        wiring: Wiring::Sequential,
+        norms: LayerNorms::PRE,
+        residual_scale: 1.0,
+        gate_cut: None,
+    }
 }
 
 /// Puts both parts of a layer side by side, behind one norm.
@@ -313,6 +357,25 @@ fn windows_by_place(
         None => every_but(period),
     };
     Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
+}
+
+/// For each layer the earlier one whose keys and values it reads: of the last `attention.shared_kv_layers` that is the
+/// last one before them of the same kind.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn shared_caches(h: &Hparams, slides: &[bool]) -> Result<Vec<Option<usize>>, Error> {
+    let shared = h.count_or(keys::SHARED_KV_LAYERS, 0)?;
+    let own = h.block_count.checked_sub(shared).filter(|&own| own > 0);
+    let own = own.ok_or_else(|| h.bad_key(keys::SHARED_KV_LAYERS, "less than block_count"))?;
+    let mut shares = vec![None; own];
+    for block in own..h.block_count {
+        let last = (0..own).rev().find(|&other| slides[other] == slides[block]);
+        let last = last.filter(|&last| h.head_count_kv[last] == h.head_count_kv[block]);
+        let last = last.ok_or_else(|| h.bad_key(keys::SHARED_KV_LAYERS, "blocks after one of each kind"))?;
+        shares.push(Some(last));
+    }
+    Ok(shares)
 }
 
 fn rotary_length(h: &Hparams) -> Result<usize, Error> {

@@ -80,6 +80,12 @@ pub const RESIDUAL_SCALE: &str = "residual_scale";
 pub const EMBEDDING_SCALE: &str = "embedding_scale";
 pub const EMBEDDING_LENGTH_PER_LAYER_INPUT: &str = "embedding_length_per_layer_input";
 
+pub const ALTUP_ACTIVE_IDX: &str = "altup.active_idx";
+pub const ALTUP_NUM_INPUTS: &str = "altup.num_inputs";
+pub const ACTIVATION_SPARSITY_SCALE: &str = "activation_sparsity_scale";
+/// Not of llama.cpp, which knows one rank; written where it is another.
+pub const LAUREL_RANK: &str = "laurel_rank";
+
 pub const SSM_CONV_KERNEL: &str = "ssm.conv_kernel";
 pub const SSM_INNER_SIZE: &str = "ssm.inner_size";
 pub const SSM_STATE_SIZE: &str = "ssm.state_size";
@@ -92,7 +98,12 @@ pub const SHORTCONV_L_CACHE: &str = "shortconv.l_cache";
 
 pub const ATTENTION_CAUSAL: &str = "attention.causal";
 pub const POOLING_TYPE: &str = "pooling_type";
+pub const DENSE_2_FEAT_IN: &str = "dense_2_feat_in";
+pub const DENSE_2_FEAT_OUT: &str = "dense_2_feat_out";
+pub const DENSE_3_FEAT_IN: &str = "dense_3_feat_in";
+pub const DENSE_3_FEAT_OUT: &str = "dense_3_feat_out";
 pub const CLASSIFIER_POOLING_TYPE: &str = "classifier.pooling_type";
+pub const CLASSIFIER_OUTPUT_LABELS: &str = "classifier.output_labels";
 
 /// Values under which a key changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,12 +19,14 @@ mod dots1;
 mod ernie4_5;
 mod ernie4_5_moe;
 mod error;
+mod eurobert;
 mod exaone4;
 mod exaone_moe;
 mod falcon;
 mod falcon_h1;
 mod family;
 mod gemma;
+mod gemma3n;
 mod gemma4;
 mod glm4;
 mod glm4_moe;
@@ -50,6 +52,7 @@ mod minicpm3;
 mod minimax_m2;
 mod mistral3;
 mod mpt;
+mod modern_bert;
 mod nemotron;
 mod nemotron_h;
 mod nomic_bert;
@@ -75,7 +78,7 @@ mod usual;
 
 pub(crate) use class_defaults::class_settings;
 pub(crate) use config::{BLOCK_NAMES, settings_of_keys};
-pub use config::{Config, Keys, by_setting, rope_factors};
+pub use config::{Config, DenseModule, Keys, by_setting, rope_factors};
 pub use error::Error;
 pub use family::Family;
 pub use hparams::Hparams;
@@ -154,6 +157,10 @@ pub static FAMILIES: &[&Family] = &[
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,
+    &modern_bert::MODERN_BERT,
+    &eurobert::EUROBERT,
+    &gemma::GEMMA_EMBEDDING,
+    &gemma3n::GEMMA3N,
 ];
 
 /// The family of a file's `general.architecture`.
@@ -188,12 +195,13 @@ pub fn by_config(config: &Config) -> Result<&'static Family, Error> {
     found.map_or_else(|| by_class(config.class()), Ok)
 }
 
-/// The class that has an output matrix besides, where `class` is the bare model of one that is known.
-fn with_output(class: &str) -> Option<String> {
+/// The class that has an output matrix besides, where `class` is the bare model of one that is known. A class that is known
+/// itself stays where attention is `bidirectional`, as in embedding models made of decoders.
+fn with_output(class: &str, bidirectional: bool) -> Option<String> {
     let known = |class: &String| FAMILIES.iter().any(|family| family.classes().contains(&class.as_str()));
     let stem = class.strip_suffix("TextModel").or_else(|| class.strip_suffix("Model"))?;
     let known_stem = [format!("{stem}ForCausalLM"), format!("{stem}LMHeadModel")].into_iter().find(known);
-    known_stem.filter(|_| !known(&class.to_owned()))
+    known_stem.filter(|_| !bidirectional || !known(&class.to_owned()))
 }
 
 /// The one of `known` with the fewest edits from `name`.

@@ -138,6 +138,8 @@ pub enum Step {
     Transpose,
     /// The same elements in another shape.
     Reshape,
+    /// Rows that are missing at the end are zeros.
+    PadRows,
 }
 
 impl Step {

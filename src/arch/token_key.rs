@@ -8,6 +8,9 @@ pub enum TokenKey {
     Text(&'static str, &'static str),
     /// The special token of this kind has this id; written after all others.
     Id(&'static str, u32),
+    /// Whether texts get the token of this kind (`bos`, `eos`, `sep`), where the tokenizer does not say it; the key stands
+    /// ahead of the tokenizer's others.
+    First(&'static str, bool),
     /// Whether texts get a space in front; written last.
     SpacePrefix(bool),
     /// A byte-pair encoding of characters keeps its merges, as files with the tokenizer `gemma4` do.

@@ -43,6 +43,7 @@ mod pull;
 mod quantize;
 #[cfg(feature = "net")]
 mod remove;
+mod rerank;
 #[cfg(feature = "net")]
 mod run;
 #[cfg(feature = "serve")]
@@ -149,6 +150,8 @@ enum Command {
     Serve(serve::Args),
     #[command(about = "Turn texts into vectors, to compare them by meaning")]
     Embed(embed::Args),
+    #[command(about = "Order documents by how well they answer a query")]
+    Rerank(rerank::Args),
     #[command(about = "Show the likeliest next tokens, or write logits for programs")]
     Logits(logits::Args),
     #[command(about = "Show how a text becomes tokens")]
@@ -194,6 +197,7 @@ impl Command {
             #[cfg(feature = "serve")]
             Self::Serve(args) => serve::run(args),
             Self::Embed(args) => embed::run(args),
+            Self::Rerank(args) => rerank::run(args),
             Self::Logits(args) => logits::run(args),
             Self::Tokenize(args) => tokenize::run(args),
             Self::Detokenize(args) => detokenize::run(args),

@@ -163,6 +163,17 @@ impl Folder {
         }
     }
 
+    /// The tensors of a part that has a folder of its own.
+    ///
+    /// # Errors
+    /// When a file is missing or not valid.
+    pub(super) fn checkpoint_of(&self, part: &str) -> Result<Checkpoint, Error> {
+        match self {
+            Self::Directory { .. } => Ok(Checkpoint::open(&self.path(part))?),
+            Self::Memory { .. } => Err(Error::NoFolder { path: self.path(part) }),
+        }
+    }
+
     /// Identities of the files on disk that have been read.
     pub(super) fn opened(&self) -> Vec<FileId> {
         match self {

@@ -14,6 +14,8 @@ pub(crate) struct Layout {
     pub(crate) at_least: bool,
     /// Whether it has the shape of the output.
     pub(crate) same_shape: bool,
+    /// Whether it may have fewer rows, and those that are missing are zeros.
+    pub(crate) padded: bool,
     /// Whether only the number of its elements counts.
     pub(crate) reshaped: bool,
 }
@@ -37,6 +39,7 @@ impl Layout {
             match step {
                 Step::Add(_) | Step::NegExp | Step::Multiplier { .. } | Step::Scale { .. } => {}
                 Step::Reshape => layout.reshaped = true,
+                Step::PadRows => layout.padded = true,
                 Step::Transpose => {
                     let (rows, cols) = (layout.source_rows, layout.source_cols);
                     layout.stages.push(Stage::Transpose(matrix, cols));

@@ -148,7 +148,11 @@ impl Conversion {
     fn of(folder: Folder, options: &Options, config: &mut Config) -> Result<Self, Error> {
         let failed = |source| Error::Architecture { path: folder.path(""), source: arch::by_setting(source) };
         let family = arch::by_config(config).map_err(failed)?;
-        let checkpoint = folder.checkpoint()?;
+        let dense = pooling::dense(&folder)?;
+        let mut checkpoint = folder.checkpoint()?;
+        for (path, _) in &dense {
+            checkpoint = checkpoint.join(&format!("{path}."), folder.checkpoint_of(path)?);
+        }
         // Before a text is made for each token.
         let rows = checkpoint.tensors().iter().filter_map(|tensor| tensor.shape.first()).max().copied().unwrap_or(0);
         if config.count(&[VOCAB_SIZE]).map_err(failed)?.is_some_and(|tokens| tokens as u64 > rows) {
@@ -159,7 +163,8 @@ impl Conversion {
         let all = || checkpoint.tensors().iter().filter_map(|tensor| names::text_name(&tensor.name)).collect();
         let has = |name: &str| names.get_or_init(all).contains(name);
         let predicting = family.predicting_blocks(config, &has).map_err(failed)?;
-        config.set_pooling(pooling::read(&folder)?);
+        config.set_pooling(pooling::pooling(&folder, config.class())?);
+        config.set_dense(dense.iter().map(|(_, module)| *module).collect());
         config.set_predicting_blocks((!options.no_mtp).then_some(predicting));
         let file_type = match options.output_type {
             OutputType::F32 => FileType::F32,
@@ -188,6 +193,11 @@ impl Conversion {
             .collect();
         let hparams = Hparams::from_metadata(&described).map_err(failed)?;
         let rules = family.tensors(&hparams).map_err(failed)?;
+        if let Some((path, _)) = dense.first().filter(|_| !config.has_read_dense()) {
+            let expected = "none: this family's files have no place for it";
+            let (name, found) = ("modules.json".to_owned(), path.clone());
+            return Err(failed(arch::Error::BadSetting { name, found, expected }));
+        }
         let not_read = arch::check_settings(config, family.settings(), &rules).map_err(failed)?;
         let norms_added = family.mlx_adds_to_norms() && checkpoint.format() == Some(MLX);
         let half_sums = options.output_type != OutputType::Auto && file_type == FileType::F16;

@@ -19,7 +19,7 @@ const TEXT_PREFIXES: [(&str, &str); 10] = [
 
 /// Parts of names of tensors that belong to images, sound or training, not to text; or to heads that predict masked
 /// tokens and next sentences.
-const NOT_TEXT: [&str; 16] = [
+const NOT_TEXT: [&str; 15] = [
     "visual.",
     "vision",
     "audio",
@@ -32,11 +32,15 @@ const NOT_TEXT: [&str; 16] = [
     "cls.predictions.",
     "cls.seq_relationship.",
     "embeddings.position_ids",
-    "pooler.dense.",
     "vocab_layer_norm.",
     "vocab_projector.",
     "vocab_transform.",
 ];
+
+/// Whether a tensor, as rules call it, is of BERT's pooler: a part of a classification head, and of nothing else.
+pub(super) fn is_pooler(name: &str) -> bool {
+    name.starts_with("pooler.dense.")
+}
 
 /// The name of a checkpoint's tensor as rules call it; none for what is no part of the text model.
 pub(super) fn text_name(name: &str) -> Option<String> {
@@ -57,7 +61,7 @@ pub(super) struct BarePrefix(&'static str);
 /// Prefixes under which a model with an output matrix has the bare model.
 const MODEL_PREFIXES: [&str; 2] = ["model.", "gpt_neox."];
 /// Names that stand beside the bare model.
-const BESIDE: [&str; 3] = ["lm_head.", "embed_out.", "mtp."];
+const BESIDE: [&str; 5] = ["lm_head.", "embed_out.", "mtp.", "2_Dense.", "3_Dense."];
 
 impl BarePrefix {
     /// The name in a model with an output matrix.

@@ -8,7 +8,7 @@ use half::f16;
 use super::Error;
 use super::layout::Layout;
 use super::mistral;
-use super::names::{bare_prefix, text_name};
+use super::names::{bare_prefix, is_pooler, text_name};
 use super::part::{self, Part, index};
 use super::stored::{Found, Scheme, Stored, Tensors};
 use crate::TensorType;
@@ -147,6 +147,8 @@ pub(super) fn plan(
     let mut left: Vec<&String> = by_name.keys().filter(|name| !used.contains(name.as_str())).collect();
     // An output matrix that repeats the embedding may be left out, and tied models often carry it.
     left.retain(|name| *name != OUTPUT);
+    skipped += left.iter().filter(|name| is_pooler(name)).count();
+    left.retain(|name| !is_pooler(name));
     left.sort();
     if let Some(name) = missing.first() {
         // Experts whose siblings are missing have a place.
@@ -217,7 +219,9 @@ pub(super) fn exact_type(checkpoint: &Checkpoint) -> FileType {
 
 /// The type of a tensor in the file: what is small, or a norm, or routes, stays in single precision.
 fn output_type(name: &str, shape: &[usize], file_type: FileType) -> TensorType {
-    const PLAIN: [&str; 9] = [
+    const PLAIN: [&str; 11] = [
+        "altup_correct_coef",
+        "altup_predict_coef",
         "ffn_gate_inp",
         "ffn_gate_inp_shexp",
         "ssm_conv1d",
@@ -362,11 +366,21 @@ impl Making {
         } else {
             (cols, first, out.len() / self.spec.ty.row_bytes(cols))
         };
+        let held = if part.layout.padded {
+            part.stored.shape().first().map_or(0, |rows| rows.saturating_sub(first))
+        } else {
+            u64::MAX
+        };
+        let held = rows.min(usize::try_from(held).unwrap_or(usize::MAX));
         if from == self.spec.ty && arithmetic.is_empty() {
-            return part.read(first, cols, out);
+            let (own, missing) = out.split_at_mut(held * from.row_bytes(cols));
+            missing.fill(0);
+            return if held > 0 { part.read(first, cols, own) } else { Ok(()) };
         }
         let mut bytes = vec![0; rows * from.row_bytes(cols)];
-        part.read(first, cols, &mut bytes)?;
+        if held > 0 {
+            part.read(first, cols, &mut bytes[..held * from.row_bytes(cols)])?;
+        }
         let mut numbers = vec![0.0; rows * cols];
         formats::decode(from, &bytes, &mut numbers);
         for step in arithmetic {
@@ -395,14 +409,17 @@ fn check_shape(path: &Path, rule: &TensorRule, part: &Stored, layout: &Layout, s
     let mut expected: Vec<u64> = rule.shape.iter().rev().map(|&n| n as u64).skip(usize::from(stacked)).collect();
     let fits = if layout.reshaped {
         shape.iter().product::<u64>() == layout.source_rows * layout.source_cols
-    } else if layout.same_shape {
+    } else if layout.same_shape && !layout.padded {
         let plain = |shape: &[u64]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
         plain(&shape) == plain(&expected)
     } else {
         expected = vec![layout.source_rows, layout.source_cols];
         let cols = if rule.shape.len() == 1 { 1 } else { shape.last().copied().unwrap_or(1) };
         let rows = shape.iter().product::<u64>() / cols.max(1);
-        cols == layout.source_cols && (rows == layout.source_rows || layout.at_least && rows > layout.source_rows)
+        cols == layout.source_cols
+            && (rows == layout.source_rows
+                || layout.at_least && rows > layout.source_rows
+                || layout.padded && rows < layout.source_rows)
     };
     if fits {
         return Ok(());

@@ -91,6 +91,11 @@ pub(super) fn write(
         TokenKey::Types(types) => Some(*types),
         _ => None,
     });
+    for change in changes {
+        if let TokenKey::First(kind, add) = change {
+            metadata.set(format!("tokenizer.ggml.add_{kind}_token"), *add);
+        }
+    }
     vocabulary.write(metadata);
     let unnamed_ends = special_tokens::write(folder, &settings, json.as_ref(), &vocabulary, changes, metadata)?;
     if let Some(id) = vocabulary.unknown.and_then(|id| u32::try_from(id).ok())

@@ -1,27 +1,33 @@
 //! A transformer put together from a [`ModelSpec`] and its tensors, and its forward pass.
 
+use super::altup::Streams;
 use super::batch::Batch;
+use super::classifier::Head;
 use super::layer::Layer;
 use super::rope::RopeTables;
 use super::rows::for_rows;
 use super::{Linear, Norm, Part, Run, Sequence, SequenceOptions, Weights};
 use crate::kernels::{Activations, Matrix, Pool, Store, vector};
-use crate::network::{Error, LayerInputs, ModelSpec, NormSpec, Pooling, Tensors};
+use crate::network::{Classifier, Error, LayerInputs, ModelSpec, NormSpec, Pooling, Tensors};
 
 /// A model that can be run.
 pub struct Decoder {
     spec: ModelSpec,
     token_embedding: Matrix,
     position_embedding: Option<Matrix>,
-    /// The embedding of the first type of tokens, which all texts are of.
-    token_type: Option<Vec<f32>>,
+    /// The embeddings of the first two types of tokens: all are of the first but those of the second of two texts.
+    token_types: Vec<Vec<f32>>,
     embedding_norm: Option<Norm>,
     layer_inputs: Option<LayerInputWeights>,
+    streams: Option<Streams>,
     layers: Vec<Layer>,
     /// See [`Self::last_memory`].
     last_memory: usize,
     output_norm: Option<Norm>,
     output: Option<Linear>,
+    classifier: Option<Head>,
+    /// Linear maps of pooled hidden states, one after the other.
+    dense: Vec<Linear>,
     causal: bool,
 }
 
@@ -47,17 +53,20 @@ impl Decoder {
         Ok(Self {
             token_embedding,
             position_embedding: weights.get("position_embd.weight").cloned(),
-            token_type: first_row(weights, "token_types.weight", embedding)?,
+            token_types: first_rows(weights, "token_types.weight", embedding)?,
             embedding_norm: embedding_norm(weights, &spec)?,
             layer_inputs: spec
                 .layer_inputs
                 .map(|inputs| LayerInputWeights::load(weights, &spec, inputs))
                 .transpose()?,
+            streams: spec.altup.map(|altup| Streams::load(weights, &spec, altup)).transpose()?,
             last_memory: spec.last_memory(),
             causal: layers.iter().all(Layer::is_causal),
             layers,
             output_norm: spec.output_norm.map(|name| Norm::load(weights, name, embedding, spec.norm)).transpose()?,
             output,
+            dense: dense(weights, embedding)?,
+            classifier: spec.classifier.map(|head| Head::load(weights, &spec, head)).transpose()?,
             spec,
         })
     }
@@ -96,6 +105,29 @@ impl Decoder {
     #[must_use]
     pub fn pooling(&self) -> Option<Pooling> {
         self.spec.pooling
+    }
+
+    /// The embedding that a pooled row of [`Self::normed`] becomes, as long as that: the same, but for models with linear
+    /// maps behind the pooling.
+    #[must_use]
+    pub fn embedding(&self, run: Run<'_>, pooled: Vec<f32>) -> Vec<f32> {
+        self.dense.iter().fold(pooled, |row, map| {
+            let mut out = vec![0.0; map.rows()];
+            map.apply(run, &Activations::new(&row, row.len()), Store::Set, &mut out);
+            out
+        })
+    }
+
+    /// The head that scores texts, where the model has one.
+    #[must_use]
+    pub fn classifier(&self) -> Option<&Classifier> {
+        self.classifier.as_ref().map(Head::spec)
+    }
+
+    /// The scores, `[rows, scores]`, of pooled rows of [`Self::normed`]; none where there is no [`Self::classifier`].
+    #[must_use]
+    pub fn scores(&self, run: Run<'_>, pooled: &[f32]) -> Vec<f32> {
+        self.classifier.as_ref().map_or_else(Vec::new, |head| head.apply(run, pooled))
     }
 
     /// An empty sequence.
@@ -144,6 +176,9 @@ impl Decoder {
         if let Some(inputs) = &self.layer_inputs {
             batch.layer_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
         }
+        if let Some(streams) = &self.streams {
+            x = streams.spread(run, &x);
+        }
         for (i, layer) in self.layers.iter().enumerate() {
             if run.stop.is_some_and(|stop| stop()) {
                 return Vec::new();
@@ -157,12 +192,17 @@ impl Decoder {
         for part in batch.parts.iter_mut() {
             part.sequence.advance(part.tokens.len());
         }
-        x
+        match &self.streams {
+            Some(streams) if !x.is_empty() => streams.gather(run, &x),
+            _ => x,
+        }
     }
 
     fn embed(&self, pool: &Pool, parts: &[Part<'_>], positions: &[usize]) -> Vec<f32> {
         let cols = self.spec.embedding_length;
         let tokens: Vec<u32> = parts.iter().flat_map(|part| part.tokens.iter().copied()).collect();
+        let seconds: Vec<usize> =
+            parts.iter().flat_map(|part| std::iter::repeat_n(part.sequence.second_text, part.tokens.len())).collect();
         let mut x = vec![0.0; tokens.len() * cols];
         let scale = self.spec.embedding_scale;
         for_rows(pool, &mut x, cols, |i, row| {
@@ -175,7 +215,8 @@ impl Decoder {
                 table.decode_row(positions[i], &mut position);
                 vector::add(row, &position);
             }
-            if let Some(embedding) = &self.token_type {
+            let of_second = self.token_types.get(1).filter(|_| positions[i] >= seconds[i]);
+            if let Some(embedding) = of_second.or(self.token_types.first()) {
                 vector::add(row, embedding);
             }
             if let Some(norm) = &self.embedding_norm {
@@ -228,16 +269,25 @@ impl Decoder {
     }
 }
 
-/// The first row of the tensor `name`, when it is there.
-fn first_row(weights: &Weights, name: &str, cols: usize) -> Result<Option<Vec<f32>>, Error> {
-    let Some(matrix) = weights.get(name).filter(|matrix| matrix.rows() > 0) else { return Ok(None) };
-    if matrix.cols() != cols {
+/// The first two rows of the tensor `name`, as far as they are there.
+fn first_rows(weights: &Weights, name: &str, cols: usize) -> Result<Vec<Vec<f32>>, Error> {
+    let Some(matrix) = weights.get(name) else { return Ok(Vec::new()) };
+    if matrix.rows() > 0 && matrix.cols() != cols {
         let (found, expected) = ([matrix.rows(), matrix.cols()], [matrix.rows(), cols]);
         return Err(Error::BadShape { name: name.to_owned(), found, expected });
     }
-    let mut row = vec![0.0; cols];
-    matrix.decode_row(0, &mut row);
-    Ok(Some(row))
+    let row = |index| {
+        let mut row = vec![0.0; cols];
+        matrix.decode_row(index, &mut row);
+        row
+    };
+    Ok((0..matrix.rows().min(2)).map(row).collect())
+}
+
+/// The two linear maps behind the pooling, where they are there.
+fn dense(weights: &Weights, cols: usize) -> Result<Vec<Linear>, Error> {
+    let Some(wide) = weights.get("dense_2.weight").map(Matrix::rows) else { return Ok(Vec::new()) };
+    Ok(vec![Linear::load(weights, "dense_2", wide, cols)?, Linear::load(weights, "dense_3", cols, wide)?])
 }
 
 /// The norm of the embeddings, when its tensor is there and no other norm goes by its name.

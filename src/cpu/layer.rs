@@ -1,8 +1,10 @@
 //! One layer of a decoder: mixer, feed-forward part, and the residual stream around them.
 
+use super::altup::AltUpLayer;
 use super::batch::Batch;
 use super::dense_and_experts::DenseAndExperts;
 use super::ffn::Ffn;
+use super::laurel::Laurel;
 use super::mixer::MixerWeights;
 use super::moe::Moe;
 use super::rows::{copy_rows, for_rows, keep_rows, move_rows};
@@ -20,6 +22,7 @@ pub(super) struct Layer {
     mixer: MixerWeights,
     mixer_out: Option<Norm>,
     mixer_sum: Option<Norm>,
+    laurel: Option<Laurel>,
     feed_forward_in: Option<Norm>,
     /// Whether the feed-forward part sees what the mixer sees, norm included.
     shared_in: bool,
@@ -27,6 +30,7 @@ pub(super) struct Layer {
     feed_forward_out: Option<Norm>,
     feed_forward_sum: Option<Norm>,
     layer_input: Option<LayerInput>,
+    altup: Option<AltUpLayer>,
     /// Factor of the layer's output.
     output_scale: Option<f32>,
 }
@@ -57,7 +61,8 @@ impl Layer {
         let feed_forward = match &spec.feed_forward {
             FeedForward::None => FeedForwardWeights::None,
             FeedForward::Dense(dense) => {
-                FeedForwardWeights::Dense(Box::new(Ffn::load(w, &format!("{prefix}ffn_"), "", cols, *dense)?))
+                let ffn = Ffn::load(w, &format!("{prefix}ffn_"), "", cols, *dense)?;
+                FeedForwardWeights::Dense(Box::new(ffn.cut(spec.gate_cut)))
             }
             FeedForward::Experts(experts) => {
                 FeedForwardWeights::Experts(Box::new(Moe::load(w, &prefix, cols, experts)?))
@@ -84,12 +89,14 @@ impl Layer {
             mixer: MixerWeights::load(w, &prefix, model, &spec.mixer)?,
             mixer_out: norm(spec.norms.mixer_out)?,
             mixer_sum: norm(spec.norms.mixer_sum)?,
+            laurel: Laurel::load(w, &prefix, model)?,
             feed_forward_in: if shared_in { None } else { norm(spec.norms.feed_forward_in)? },
             shared_in,
             feed_forward,
             feed_forward_out: norm(spec.norms.feed_forward_out)?,
             feed_forward_sum: norm(spec.norms.feed_forward_sum)?,
             layer_input: layer_input.transpose()?,
+            altup: model.altup.map(|altup| AltUpLayer::load(w, &prefix, model, altup)).transpose()?,
             output_scale: output_scale.map(|scale| scale[0]),
         })
     }
@@ -99,8 +106,39 @@ impl Layer {
         self.mixer.is_causal()
     }
 
-    /// Takes the residual stream `x`, `[rows, embedding]`, through the layer, as far as rows leave it.
+    /// Takes the residual stream `x`, `[rows, embedding]`, through the layer, as far as rows leave it; of a model with
+    /// several streams all of them, `[rows, streams, embedding]`.
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>) {
+        let Some(altup) = &self.altup else {
+            self.parts(batch, x);
+            if let Some(own) = self.layer_input.as_ref().filter(|_| !x.is_empty()) {
+                let input = own.compute(batch, self.index, x);
+                vector::add(x, &input);
+            }
+            if let Some(scale) = self.output_scale {
+                x.iter_mut().for_each(|v| *v *= scale);
+            }
+            return;
+        };
+        let run = batch.run;
+        altup.predict(run, x);
+        let mut active = altup.active(run.pool, x).to_vec();
+        if let Some(leaving) = batch.leaving {
+            keep_rows(x, x.len() / active.len() * self.cols, leaving);
+        }
+        self.parts(batch, &mut active);
+        if x.is_empty() {
+            return;
+        }
+        altup.correct(run, x, &active);
+        if let Some(own) = &self.layer_input {
+            let input = own.compute(batch, self.index, &altup.scaled(run.pool, x));
+            altup.add_to_others(run.pool, x, &input);
+        }
+    }
+
+    /// Takes one residual stream through mixer and feed-forward part.
+    fn parts(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>) {
         let run = batch.run;
         let none = self.mixer.is_none();
         let mut input = if none { Scratch::new(0) } else { normed(run.pool, self.mixer_in.as_ref(), x, self.cols) };
@@ -119,7 +157,7 @@ impl Layer {
         if x.is_empty() {
             return;
         }
-        if let Some(leaving) = batch.leaving.filter(|_| self.shared_in) {
+        if let Some(leaving) = batch.leaving.filter(|_| self.shared_in || self.laurel.is_some()) {
             move_rows(&mut input, self.cols, leaving);
             input.truncate(leaving.len() * self.cols);
         }
@@ -129,18 +167,15 @@ impl Layer {
         if let Some(norm) = &self.mixer_sum {
             norm.apply(run.pool, x);
         }
+        if let Some(laurel) = &self.laurel {
+            laurel.join(run, &input, x);
+        }
         self.feed_forward(run, &input, x);
         if self.wiring == Wiring::Parallel {
             self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
         }
         if let Some(norm) = &self.feed_forward_sum {
             norm.apply(run.pool, x);
-        }
-        if let Some(own) = &self.layer_input {
-            own.apply(batch, self.index, x);
-        }
-        if let Some(scale) = self.output_scale {
-            x.iter_mut().for_each(|v| *v *= scale);
         }
     }
 
@@ -191,7 +226,8 @@ impl Layer {
 }
 
 impl LayerInput {
-    fn apply(&self, batch: &Batch<'_, '_>, layer: usize, x: &mut [f32]) {
+    /// What it adds to the residual stream `x`.
+    fn compute(&self, batch: &Batch<'_, '_>, layer: usize, x: &[f32]) -> Scratch {
         let cols = self.projection.rows();
         let rows = x.len() / cols;
         let mut gate = Scratch::new(rows * self.length);
@@ -204,7 +240,7 @@ impl LayerInput {
         let mut out = Scratch::new(x.len());
         self.projection.apply(batch.run, &Activations::new(&gate, self.length), Store::Set, &mut out);
         self.norm.apply(batch.run.pool, &mut out);
-        vector::add(x, &out);
+        out
     }
 }
 

@@ -3,13 +3,16 @@
 //! A logit has the same bits however sequences are split into calls, batches and threads.
 
 mod adapters;
+mod altup;
 mod attention;
 mod batch;
 mod causal_conv;
+mod classifier;
 mod decoder;
 mod dense_and_experts;
 mod ffn;
 mod kv;
+mod laurel;
 mod layer;
 mod linear;
 mod mixer;

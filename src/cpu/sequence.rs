@@ -13,6 +13,8 @@ use crate::network::{Mixer, ModelSpec};
 pub struct Sequence {
     pub(super) len: usize,
     pub(super) context_length: usize,
+    /// The first position of the second of two texts.
+    pub(super) second_text: usize,
     pub(super) layers: Vec<LayerState>,
 }
 
@@ -101,7 +103,13 @@ impl Sequence {
     pub fn new(model: &ModelSpec, options: SequenceOptions) -> Self {
         let start = |mixer| LayerState::start(mixer, model.embedding_length, options);
         let layers = model.layers.iter().map(|layer| start(&layer.mixer)).collect();
-        Self { len: 0, context_length: options.context_length, layers }
+        Self { len: 0, context_length: options.context_length, second_text: usize::MAX, layers }
+    }
+
+    /// Says that from `position` on the sequence is the second of two texts, for models that tell them apart by types of
+    /// tokens.
+    pub fn set_second_text(&mut self, position: usize) {
+        self.second_text = position;
     }
 
     /// Counts `n` tokens as seen, and drops what no later one can see.

@@ -12,6 +12,9 @@ use crate::network::Pooling;
 /// Tokens of a forward pass: as many texts as fit, or a piece of a long one.
 const BATCH: usize = 512;
 
+/// A text's tokens, and where the second one begins, if it is two.
+pub(super) type Text<'t> = (&'t [u32], usize);
+
 /// Settings of an [`Embedder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EmbeddingOptions {
@@ -43,13 +46,13 @@ impl Embedder {
     /// An embedder with `model`.
     ///
     /// # Errors
-    /// [`Error::NoRankHead`] for models whose pooling is a classifier's scores.
+    /// [`Error::Ranks`] for models whose pooling is a classifier's scores.
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: EmbeddingOptions) -> Result<Self, Error> {
         let decoder = model.decoder();
         let usual = if decoder.is_causal() { Pooling::Last } else { Pooling::Mean };
         let pooling = options.pooling.or(decoder.pooling()).unwrap_or(usual);
         if pooling == Pooling::Rank {
-            return Err(Error::NoRankHead);
+            return Err(Error::Ranks);
         }
         let EmbeddingOptions { normalize, kv_type, .. } = options;
         Ok(Self { model, pool, pooling, normalize, kv_type })
@@ -101,28 +104,12 @@ impl Embedder {
         texts: &[T],
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<f32>>, Error> {
-        let run = Run { stop: Some(stop), ..self.model.run(&self.pool) };
-        texts.iter().try_for_each(|text| self.check(text.as_ref()))?;
-        let mut vectors = Vec::with_capacity(texts.len());
-        let mut rest = texts;
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fits = rest.iter().take_while(|text| {
-                tokens += text.as_ref().len();
-                tokens <= BATCH
-            });
-            let count = fits.count().max(1);
-            let (now, later) = rest.split_at(count);
-            rest = later;
-            if count == 1 && self.model.decoder().is_causal() {
-                vectors.push(self.by_pieces(run, now[0].as_ref())?);
-            } else {
-                vectors.extend(self.together(run, now)?);
-            }
-        }
+        let texts: Vec<Text<'_>> = texts.iter().map(|text| (text.as_ref(), usize::MAX)).collect();
+        let run = self.model.run(&self.pool);
+        let mut vectors = self.pooled(&texts, stop)?;
         for vector in &mut vectors {
-            if vector.iter().any(|x| !x.is_finite()) {
-                return Err(Error::NotANumber);
+            if self.pooling != Pooling::None {
+                *vector = self.model.decoder().embedding(run, std::mem::take(vector));
             }
             if self.normalize {
                 vector.chunks_exact_mut(self.length()).for_each(to_unit_length);
@@ -131,17 +118,43 @@ impl Embedder {
         Ok(vectors)
     }
 
+    /// As [`Self::embed_until`], of texts of which each may be two: the pooled hidden states as they are.
+    pub(super) fn pooled(&self, texts: &[Text<'_>], stop: &(dyn Fn() -> bool + Sync)) -> Result<Vec<Vec<f32>>, Error> {
+        let run = Run { stop: Some(stop), ..self.model.run(&self.pool) };
+        texts.iter().try_for_each(|(text, _)| self.check(text))?;
+        let mut vectors = Vec::with_capacity(texts.len());
+        let mut rest = texts;
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fits = rest.iter().take_while(|(text, _)| {
+                tokens += text.len();
+                tokens <= BATCH
+            });
+            let count = fits.count().max(1);
+            let (now, later) = rest.split_at(count);
+            rest = later;
+            if count == 1 && self.model.decoder().is_causal() {
+                vectors.push(self.by_pieces(run, now[0])?);
+            } else {
+                vectors.extend(self.together(run, now)?);
+            }
+        }
+        if vectors.iter().flatten().any(|x| !x.is_finite()) {
+            return Err(Error::NotANumber);
+        }
+        Ok(vectors)
+    }
+
     /// The vectors of texts that are evaluated in one pass.
-    fn together<T: AsRef<[u32]>>(&self, run: Run<'_>, texts: &[T]) -> Result<Vec<Vec<f32>>, Error> {
-        let mut sequences: Vec<Sequence> = texts.iter().map(|text| self.sequence(text.as_ref().len())).collect();
+    fn together(&self, run: Run<'_>, texts: &[Text<'_>]) -> Result<Vec<Vec<f32>>, Error> {
+        let mut sequences: Vec<Sequence> = texts.iter().map(|text| self.sequence(*text)).collect();
         let parts = sequences.iter_mut().zip(texts);
         let rows = self.rows();
-        let mut parts: Vec<_> =
-            parts.map(|(sequence, text)| Part { sequence, tokens: text.as_ref(), logits: rows }).collect();
+        let mut parts: Vec<_> = parts.map(|(sequence, (tokens, _))| Part { sequence, tokens, logits: rows }).collect();
         let states = self.states(run, &mut parts)?;
         let mut rest = &states[..];
-        let vectors = texts.iter().map(|text| {
-            let rows = if rows == Rows::Last { 1 } else { text.as_ref().len() };
+        let vectors = texts.iter().map(|(text, _)| {
+            let rows = if rows == Rows::Last { 1 } else { text.len() };
             let (own, others) = rest.split_at(rows * self.length());
             rest = others;
             let mut pooled = Pooled::new(self.pooling, self.length());
@@ -158,10 +171,10 @@ impl Embedder {
     }
 
     /// The vector of a text whose tokens see none after them: piece by piece, however long it is.
-    fn by_pieces(&self, run: Run<'_>, tokens: &[u32]) -> Result<Vec<f32>, Error> {
-        let mut sequence = self.sequence(tokens.len());
+    fn by_pieces(&self, run: Run<'_>, text: Text<'_>) -> Result<Vec<f32>, Error> {
+        let mut sequence = self.sequence(text);
         let mut pooled = Pooled::new(self.pooling, self.length());
-        for piece in tokens.chunks(BATCH) {
+        for piece in text.0.chunks(BATCH) {
             let mut parts = [Part { sequence: &mut sequence, tokens: piece, logits: self.rows() }];
             pooled.add(&self.states(run, &mut parts)?);
         }
@@ -172,9 +185,12 @@ impl Embedder {
         if self.pooling == Pooling::Last { Rows::Last } else { Rows::From(0) }
     }
 
-    /// A sequence for as many tokens.
-    fn sequence(&self, context_length: usize) -> Sequence {
-        self.model.decoder().sequence(SequenceOptions { kv_type: self.kv_type, context_length })
+    /// A sequence for a text.
+    fn sequence(&self, (tokens, second): Text<'_>) -> Sequence {
+        let options = SequenceOptions { kv_type: self.kv_type, context_length: tokens.len() };
+        let mut sequence = self.model.decoder().sequence(options);
+        sequence.set_second_text(second);
+        sequence
     }
 }
 

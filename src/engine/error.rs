@@ -11,7 +11,12 @@ pub enum Error {
     #[error("the model makes embeddings: it predicts no tokens")]
     NoLogits,
     /// A model whose pooling is a classifier's scores, asked for an embedding.
-    #[error("the model gives scores (pooling_type rank), and these are not computed")]
+    #[error(
+        "the model scores documents (pooling_type rank): it makes no embeddings unless another pooling is asked for"
+    )]
+    Ranks,
+    /// A model without a classification head, asked for scores.
+    #[error("the model has no classification head (cls.output.weight), so that it scores no documents")]
     NoRankHead,
     /// More tokens than the context holds.
     #[error("{needed} tokens do not fit the context of {context_length}")]

@@ -15,6 +15,9 @@ pub struct LayerSpec {
     pub norms: LayerNorms,
     /// Factor of each part's output before it is added to the residual stream.
     pub residual_scale: f32,
+    /// The gates of a dense feed-forward part count by how much they are above their mean plus so many of their
+    /// standard deviations, and not at all below.
+    pub gate_cut: Option<f32>,
 }
 
 /// How a layer's two parts are connected.

@@ -2,9 +2,12 @@
 //!
 //! Nothing here computes or holds weights. Sizes that tensors show (bias or none, tied output or not, query norms) are
 //! not repeated here: the executor looks whether the tensor is there. So it is with what is added to the embeddings
-//! (`position_embd`, `token_types`) and with their norm (`token_embd_norm`).
+//! (`position_embd`, `token_types`) and with their norm (`token_embd_norm`), and with a low-rank map beside the mixer
+//! (`laurel_l`), and with linear maps behind the pooling (`dense_2`, `dense_3`).
 
 mod activation;
+mod altup;
+mod classifier;
 mod error;
 mod ffn;
 mod gate;
@@ -18,6 +21,8 @@ mod rope;
 mod tensors;
 
 pub use activation::Activation;
+pub use altup::AltUp;
+pub use classifier::{Classifier, HeadFunction};
 pub use error::Error;
 pub use ffn::{Dense, FeedForward};
 pub use gate::Gate;

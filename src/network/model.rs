@@ -1,6 +1,6 @@
 //! A whole transformer, decoder or encoder: sizes, embeddings, final norm, logits.
 
-use super::{LayerSpec, Mixer, NormSpec, Pooling};
+use super::{AltUp, Classifier, LayerSpec, Mixer, NormSpec, Pooling};
 
 /// A whole model.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +23,12 @@ pub struct ModelSpec {
     pub logits: bool,
     /// How the hidden states of a text become its embedding, where the file says it.
     pub pooling: Option<Pooling>,
+    /// The head that scores texts, where the file has one.
+    pub classifier: Option<Classifier>,
     /// A second embedding for every layer, where the family has one.
     pub layer_inputs: Option<LayerInputs>,
+    /// Several residual streams, where the family has them.
+    pub altup: Option<AltUp>,
     /// The layers, first to last.
     pub layers: Vec<LayerSpec>,
 }

@@ -88,6 +88,20 @@ impl Checkpoint {
         Self::assemble(vec![Input::Memory { name: name.into(), bytes }])
     }
 
+    /// With the tensors of `other`, which have `prefix` before their names; its files come behind these.
+    #[must_use]
+    pub fn join(mut self, prefix: &str, other: Self) -> Self {
+        let first = self.files.len();
+        self.tensors.extend(other.tensors.into_iter().map(|tensor| TensorInfo {
+            name: format!("{prefix}{}", tensor.name),
+            file: tensor.file.saturating_add(first),
+            ..tensor
+        }));
+        self.files.extend(other.files);
+        self.tensors.sort_by(|a, b| (&a.name, a.file).cmp(&(&b.name, b.file)));
+        self
+    }
+
     fn open_index(folder: &Path, path: &Path) -> Result<Self, Error> {
         let fail = |problem| Error::Index { path: path.into(), problem };
         let file = InputFile::open(path)?;

@@ -24,6 +24,7 @@ mod openapi;
 mod page;
 mod prompt;
 mod reply;
+mod rerank;
 mod response_items;
 mod responses;
 mod router;

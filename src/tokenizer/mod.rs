@@ -165,6 +165,14 @@ impl Tokenizer {
     /// # Errors
     /// When the vocabulary has no way to say one of their bytes.
     pub fn encode_pair(&self, first: &str, second: &str, options: EncodeOptions) -> Result<Vec<u32>, Error> {
+        self.encode_two(first, second, options).map(|(tokens, _)| tokens)
+    }
+
+    /// As [`Self::encode_pair`], and where the second text begins.
+    ///
+    /// # Errors
+    /// As [`Self::encode_pair`].
+    pub fn encode_two(&self, first: &str, second: &str, options: EncodeOptions) -> Result<(Vec<u32>, usize), Error> {
         let mut tokens = Vec::with_capacity((first.len() + second.len()) / 3 + 4);
         self.begin(options, &mut tokens);
         self.encode_parts(first, options, &[], &mut tokens)?;
@@ -173,12 +181,13 @@ impl Tokenizer {
             tokens.extend(self.end_of_text());
             tokens.extend(separator.filter(|_| self.vocab.add_separator));
         }
+        let start = tokens.len();
         self.encode_parts(second, options, &[], &mut tokens)?;
         if options.add_special {
             let word_piece = separator.filter(|_| self.vocab.model == Model::WordPiece);
             tokens.extend(self.end_of_text().or(word_piece));
         }
-        Ok(tokens)
+        Ok((tokens, start))
     }
 
     fn begin(&self, options: EncodeOptions, tokens: &mut Vec<u32>) {

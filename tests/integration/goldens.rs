@@ -34,7 +34,7 @@ pub(crate) fn checkpoint_of(folder: &Folder, from: &Path, name: &str) -> PathBuf
 }
 
 /// Copies a folder with all that is in it.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a golden") {
         let from = entry.expect("an entry").path();
@@ -48,7 +48,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A safetensors file of F16 tensors of these shapes.
-fn safetensors(shapes: &Map<String, Json>, offset_norms: bool) -> Vec<u8> {
+pub(crate) fn safetensors(shapes: &Map<String, Json>, offset_norms: bool) -> Vec<u8> {
     let mut header = Map::new();
     let mut data: Vec<u8> = Vec::new();
     for (name, shape) in shapes {

@@ -20,6 +20,8 @@ mod chats;
 mod checkpoints;
 // Encoders: bytes, hidden states, embeddings.
 mod encoders;
+// Rerankers: tokens, scores, `gguf rerank`, `/v1/rerank`.
+mod rerankers;
 // Whole quantized files.
 mod quantized;
 // The program's own handlers of signals and of memory that ends, in this process too.

@@ -284,6 +284,8 @@ fn every_example_of_every_help_runs() {
     let (_servers, net) = super::servers::of_examples(&model, &testdata("storyteller"));
     #[cfg(not(feature = "net"))]
     let net = "true";
+    let made = Folder::new("manners-reranker");
+    drop(super::rerankers::converted(&made, "bert"));
     for command in commands(folder.root()) {
         for example in examples(&command, folder.root()) {
             for entry in fs::read_dir(folder.root()).expect("a folder") {
@@ -291,6 +293,8 @@ fn every_example_of_every_help_runs() {
                 let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
             }
             lay_out(&folder);
+            fs::copy(made.path("bert.gguf"), folder.path("reranker.gguf")).expect("copied");
+            fs::write(folder.path("documents.txt"), "Cats eat mice.\nStocks fell on Monday.\n").expect("written");
             let mut line = made_small(&example);
             if command == "rm" {
                 line = format!("gguf pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q8_0 llama3.2:1b; {line}");

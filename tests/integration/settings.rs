@@ -14,6 +14,7 @@ use super::shared::{json as read_json, sha256, testdata};
 /// Settings that may have any value: of training, of generation, of names, and spellings that a later one replaces.
 const IDLE: &[&str] = &[
     "_sliding_window_pattern",
+    "altup_coef_clip",
     "attention_dropout",
     "attn_pdrop",
     "bos_token_id",

@@ -31,5 +31,6 @@ pub(super) fn keys_after_padding(config: &Config, keys: &mut Keys) -> Result<(),
 /// What encoders have besides: attention to all of a text, and how its embedding is made.
 pub(in crate::arch) fn encoder(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.flag(key::ATTENTION_CAUSAL, false);
-    keys.pooling(config)
+    keys.pooling(config)?;
+    keys.labels(config)
 }

@@ -1,4 +1,4 @@
-//! BERT and its kin (RoBERTa, DistilBERT): encoders whose tokens all see each other, with learned positions
+//! BERT and its kin (RoBERTa, XLM-RoBERTa, DistilBERT): encoders whose tokens all see each other, with learned positions
 //! and a norm of the residual stream after each part.
 
 mod config;
@@ -28,15 +28,25 @@ pub(super) static BERT: Family = Family {
     keys: config::keys,
     settings: SETTINGS,
     token_keys: token_types,
-    ..Family::new("bert", &["BertModel", "BertForMaskedLM", "DistilBertModel"], |h| tensors::rules(h, 0), graph::spec)
+    ..Family::new(
+        "bert",
+        &["BertModel", "BertForMaskedLM", "BertForSequenceClassification", "DistilBertModel"],
+        |h| tensors::rules(h, 0, tensors::BERT_HEAD),
+        graph::spec,
+    )
 };
 
-/// RoBERTa, whose first positions stand for padding and for nothing.
+/// RoBERTa and XLM-RoBERTa, whose first positions stand for padding and for nothing.
 pub(super) static ROBERTA: Family = Family {
     keys: config::keys_after_padding,
     settings: SETTINGS,
     token_keys: token_types,
-    ..Family::new("bert", &["RobertaModel"], |h| tensors::rules(h, tensors::unused_positions(h)), graph::spec)
+    ..Family::new(
+        "bert",
+        &["RobertaModel", "XLMRobertaModel", "RobertaForSequenceClassification", "XLMRobertaForSequenceClassification"],
+        |h| tensors::rules(h, tensors::unused_positions(h), tensors::ROBERTA_HEAD),
+        graph::spec,
+    )
 };
 
 /// How many types of tokens there are.

@@ -1,10 +1,19 @@
 //! Tensors: separate projections with biases, in the names of BERT's and of DistilBERT's checkpoints.
 
-use crate::arch::{Error, Hparams, Rules, Step, TensorRule};
+use crate::arch::graph::scores;
+use crate::arch::{Error, Hparams, Rules, Step, TensorRule, keys as arch_keys};
 use crate::gguf::{Value, keys};
 
+/// The two maps of a classification head in a checkpoint.
+pub(super) type HeadNames = [&'static str; 2];
+
+/// BERT's: what it calls the pooler belongs to the head.
+pub(super) const BERT_HEAD: HeadNames = ["pooler.dense", "classifier"];
+/// RoBERTa's.
+pub(super) const ROBERTA_HEAD: HeadNames = ["classifier.dense", "classifier.out_proj"];
+
 /// The table, of checkpoints whose first `unused` positions go into no file.
-pub(super) fn rules(h: &Hparams, unused: usize) -> Result<Vec<TensorRule>, Error> {
+pub(super) fn rules(h: &Hparams, unused: usize, head: HeadNames) -> Result<Vec<TensorRule>, Error> {
     let d = h.embedding_length;
     let mut rules = Rules::with_blocks("encoder.layer.");
     embeddings(&mut rules, h);
@@ -31,6 +40,15 @@ pub(super) fn rules(h: &Hparams, unused: usize) -> Result<Vec<TensorRule>, Error
             block.weight(name, shape, bert).or(other("weight"));
             let bias = block.tensor(&format!("{name}.bias"), &shape[shape.len() - 1..], &format!("{bert}.bias"));
             bias.or(other("bias")).optional();
+        }
+    }
+    for (name, rows, source) in [("cls", d, head[0]), ("cls.output", scores(h)?, head[1])] {
+        for (part, shape) in [("weight", &[d, rows][..]), ("bias", &[rows])] {
+            let rule = rules.add(format!("{name}.{part}"), shape, format!("{source}.{part}")).optional();
+            // A bare model's pooler goes into no file: only those with a head have labels of its scores.
+            if !h.has(arch_keys::CLASSIFIER_OUTPUT_LABELS) {
+                rule.sources.clear();
+            }
         }
     }
     Ok(rules.finish())

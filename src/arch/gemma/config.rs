@@ -34,10 +34,40 @@ pub(super) fn keys2(config: &Config, keys: &mut Keys) -> Result<(), Error> {
 }
 
 pub(super) fn keys3(config: &Config, keys: &mut Keys) -> Result<(), Error> {
-    keys.shared(config)?;
     if config.flag("use_bidirectional_attention") {
-        return Err(config.bad("use_bidirectional_attention", "false: this is an embedding model"));
+        return Err(config.bad("use_bidirectional_attention", "false, or the class Gemma3TextModel"));
     }
+    keys_of_3(config, keys, 62)
+}
+
+/// Those of an embedding model, whose tokens all see each other.
+pub(super) fn embedding_keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+    if !config.flag("use_bidirectional_attention") {
+        return Err(config.bad("use_bidirectional_attention", "true"));
+    }
+    keys_of_3(config, keys, 0)?;
+    dense(config, keys)?;
+    keys.pooling(config)
+}
+
+/// The two linear maps behind the pooling, where the checkpoint has them.
+fn dense(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+    let length = config.required_count(&["hidden_size"])?;
+    match *config.dense() {
+        [] => Ok(()),
+        [second, third] if second.input == length && third.output == length && second.output == third.input => {
+            keys.count(key::DENSE_2_FEAT_IN, second.input);
+            keys.count(key::DENSE_2_FEAT_OUT, second.output);
+            keys.count(key::DENSE_3_FEAT_IN, third.input);
+            keys.count(key::DENSE_3_FEAT_OUT, third.output);
+            Ok(())
+        }
+        _ => Err(config.bad("hidden_size", "what the linear maps of modules.json take and give")),
+    }
+}
+
+fn keys_of_3(config: &Config, keys: &mut Keys, blocks_of_27b: usize) -> Result<(), Error> {
+    keys.shared(config)?;
     if let Some(cap) = config.number(&["attn_logit_softcapping"])? {
         keys.float(key::ATTN_LOGIT_SOFTCAPPING, cap);
     }
@@ -46,7 +76,7 @@ pub(super) fn keys3(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     }
     keys.sliding_window(config)?;
     keys.unusual_pattern(config, PERIOD3)?;
-    unusual_scale(config, keys, 62)
+    unusual_scale(config, keys, blocks_of_27b)
 }
 
 /// The factor of the scores, where it is not the one that follows from the other keys.

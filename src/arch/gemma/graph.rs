@@ -41,6 +41,22 @@ pub(super) fn gemma3(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Er
     spec(h, LayerNorms::SANDWICH, &global, &local, &windows_or(h, 0, Some(PERIOD3))?, &defaults)
 }
 
+/// Gemma 3 as an encoder: attention to both sides, and no output matrix.
+pub(super) fn embedding(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+    let global = rope(h, weights, RopeStyle::Halves)?;
+    let local = sliding_rope(h, RopeStyle::Halves, SlidingBase::TenThousand)?;
+    let defaults = Defaults { attn_softcap: 0.0, final_softcap: 0.0, layers_of_27b: 0 };
+    let windows = windows_or(h, 0, Some(PERIOD3))?;
+    let mut model = spec(h, LayerNorms::SANDWICH, &global, &local, &windows, &defaults)?;
+    let causal = h.bool_or(keys::ATTENTION_CAUSAL, false)?;
+    for layer in &mut model.layers {
+        if let Mixer::Attention(mixer) = &mut layer.mixer {
+            mixer.causal = causal;
+        }
+    }
+    Ok(ModelSpec { logits: false, ..model })
+}
+
 /// The factor of the scores: the largest model's heads are shorter than their share of the embedding, by which its
 /// scores are scaled, and files do not say it.
 #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]

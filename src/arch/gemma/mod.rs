@@ -1,5 +1,5 @@
 //! Gemma 1, 2 and 3: norms stored as an offset from one, embeddings scaled, GELU gates; 2 and 3 also norm after each
-//! part and let most blocks see a window alone.
+//! part and let most blocks see a window alone. EmbeddingGemma is Gemma 3 with attention to both sides.
 
 mod config;
 mod graph;
@@ -43,4 +43,12 @@ pub(super) static GEMMA3: Family = Family {
         |h| Ok(tensors::rules(h, tensors::Norms::AroundAndHeads)),
         graph::gemma3,
     )
+};
+
+/// `EmbeddingGemma`.
+pub(super) static GEMMA_EMBEDDING: Family = Family {
+    keys: config::embedding_keys,
+    token_keys: |_| vec![TokenKey::SpacePrefix(false)],
+    settings: SETTINGS,
+    ..Family::new("gemma-embedding", &["Gemma3TextModel"], tensors::embedding_rules, graph::embedding)
 };

@@ -1,6 +1,6 @@
 //! Tensors: separate projections, tied embedding, norms as an offset from one.
 
-use crate::arch::{Hparams, Rules, Step, TensorRule};
+use crate::arch::{Error, Hparams, Rules, Step, TensorRule, keys};
 
 /// Which norms a generation has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,4 +39,25 @@ pub(super) fn rules(h: &Hparams, norms: Norms) -> Vec<TensorRule> {
         block.gated_ffn(d, h.feed_forward_length[i], "mlp");
     }
     rules.finish()
+}
+
+/// Those of an embedding model, with the linear maps behind the pooling where the keys have their lengths.
+pub(super) fn embedding_rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
+    let (mut all, d) = (rules(h, Norms::AroundAndHeads), h.embedding_length);
+    let (wide, back) = (h.count_or(keys::DENSE_2_FEAT_OUT, 0)?, h.count_or(keys::DENSE_3_FEAT_IN, 0)?);
+    if wide != back {
+        return Err(h.bad_key(keys::DENSE_3_FEAT_IN, "dense_2_feat_out"));
+    }
+    for key in [keys::DENSE_2_FEAT_IN, keys::DENSE_3_FEAT_OUT] {
+        if h.count_or(key, d)? != d {
+            return Err(h.bad_key(key, "embedding_length"));
+        }
+    }
+    if wide > 0 {
+        let mut dense = Rules::with_blocks("");
+        dense.add("dense_2.weight", &[d, wide], "2_Dense.linear.weight");
+        dense.add("dense_3.weight", &[wide, d], "3_Dense.linear.weight");
+        all.extend(dense.finish());
+    }
+    Ok(all)
 }

@@ -6,6 +6,7 @@ mod graph;
 mod tensors;
 
 use super::family::Family;
+use super::graph::shared_caches;
 use super::{Error, Hparams, TokenKey, keys};
 
 /// The family.
@@ -52,16 +53,7 @@ impl Blocks {
             }
         }
         let head = slides.iter().map(|&slides| if slides { sliding } else { full }).collect();
-        let shared = h.count_or(keys::SHARED_KV_LAYERS, 0)?;
-        let own = h.block_count.checked_sub(shared).filter(|&own| own > 0);
-        let own = own.ok_or_else(|| h.bad_key(keys::SHARED_KV_LAYERS, "less than block_count"))?;
-        let mut shares = vec![None; own];
-        for block in own..h.block_count {
-            let last = (0..own).rev().find(|&other| slides[other] == slides[block]);
-            let last = last.filter(|&last| h.head_count_kv[last] == h.head_count_kv[block]);
-            let last = last.ok_or_else(|| h.bad_key(keys::SHARED_KV_LAYERS, "blocks after one of each kind"))?;
-            shares.push(Some(last));
-        }
+        let shares = shared_caches(h, &slides)?;
         Ok(Self { slides, head, shares, experts: h.count_or(keys::EXPERT_COUNT, 0)? })
     }
 }

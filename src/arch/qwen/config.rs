@@ -1,6 +1,13 @@
 //! `config.json` to keys.
 
-use crate::arch::{Config, Error, Keys};
+use crate::arch::{Config, Error, Keys, keys as key};
+use crate::network::Pooling;
+
+/// What the published rerankers are asked, in place of a chat template; their answer is the token "yes" or "no".
+const RERANK: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the \
+    Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n<Instruct>: Given a \
+    web search query, retrieve relevant passages that answer the query\n<Query>: {query}\n<Document>: {document}<|im_end|>\n\
+    <|im_start|>assistant\n<think>\n\n</think>\n\n";
 
 pub(in crate::arch) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     // A window of some layers has no key, and no released model: only those that set it without effect are taken.
@@ -13,5 +20,10 @@ pub(in crate::arch) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Erro
         }
     }
     keys.shared(config)?;
-    keys.pooling(config)
+    keys.pooling(config)?;
+    if config.pooling() == Some(Pooling::Rank) {
+        keys.texts(key::CLASSIFIER_OUTPUT_LABELS, &["yes", "no"]);
+        keys.chat_template("rerank", RERANK);
+    }
+    Ok(())
 }

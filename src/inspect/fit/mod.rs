@@ -138,7 +138,8 @@ impl Fit {
             }
         });
         let inputs = spec.layer_inputs.map_or(0, |inputs| inputs.length * spec.layers.len());
-        let elements = rows.saturating_mul(4 * cols + mixer + feed_forward + inputs);
+        let streams = spec.altup.map_or(1, |altup| altup.streams);
+        let elements = rows.saturating_mul((3 + streams) * cols + mixer + feed_forward + inputs);
         // Floats of four bytes, and about one byte more where they are quantized for a product.
         5 * elements as u64 + 8 * spec.vocab_size as u64 + threads as u64 * THREAD
     }

@@ -179,6 +179,8 @@ fn one_layer(fit: &Fit, pool: &Pool, bytes: &Bytes, layer: usize) -> Option<f64>
         logits: false,
         output_norm: None,
         layer_inputs: None,
+        altup: None,
+        classifier: None,
         layers: vec![spec.layers.get(layer)?.clone()],
         ..spec.clone()
     };
