@@ -88,6 +88,10 @@ impl ClassDefaults {
                 fill(settings, "num_kv_heads", |of| of.count("num_attention_heads"));
                 fill(settings, "ffn_hidden_size", |of| of.count("hidden_size")?.checked_mul(4));
             }
+            "hy_v3" | "mimo_v2_flash" => {
+                let kind = |i: u64| if i == 0 { "dense" } else { "sparse" };
+                fill_layers(settings, "mlp_layer_types", |i| kind(i).into());
+            }
             "glm4_moe_lite" => fill(settings, "first_k_dense_replace", |_| Some(1)),
             "gpt2" => fill(settings, "n_inner", |of| of.count("n_embd")?.checked_mul(4)),
             "smollm3" => {
@@ -126,6 +130,15 @@ impl ClassDefaults {
             }
             "granitemoehybrid" => (Some(u64::MAX), "linear_attention"),
             "mellum" => (Some(1), "sliding_attention"),
+            "laguna" => (Some(1), "full_attention"),
+            "granite_swa" | "granitemoe_swa" | "mimo_v2_flash" => {
+                let period = if self.model_type == "mimo_v2_flash" { 6 } else { 4 };
+                let first =
+                    |i: u64| if period == 6 { i == 0 || (i + 1).is_multiple_of(6) } else { i.is_multiple_of(4) };
+                let kind = |i: u64| if first(i) { "full_attention" } else { "sliding_attention" };
+                fill_layers(settings, "layer_types", |i| kind(i).into());
+                return;
+            }
             "dots1" => {
                 let first = settings.count("max_window_layers").filter(|_| settings.get("sliding_window").is_some());
                 let slides = |i: u64| first.is_some_and(|first| i >= first);
@@ -176,7 +189,10 @@ impl ClassDefaults {
         rope.entry("rope_type").or_insert_with(|| "default".into());
         self.original_length(rope, settings);
         if let Some(sliding) = defaults.get("sliding_attention") {
-            rope.entry("sliding_attention").or_insert_with(|| sliding.clone());
+            let own = rope.entry("sliding_attention").or_insert_with(|| sliding.clone());
+            if let (Json::Object(own), Some(sliding)) = (own, sliding.as_object()) {
+                add(own, sliding);
+            }
         }
     }
 

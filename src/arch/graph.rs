@@ -5,7 +5,8 @@ use super::{Error, Hparams, keys};
 use crate::gguf::Value;
 use crate::network::{
     Activation, AttentionMixer, Dense, Experts, FeedForward, Gate, Gating, Groups, LayerNorms, LayerSpec, Mixer,
-    ModelSpec, NormKind, NormSpec, Pooling, RopeSpec, RopeStyle, Tensors, Wiring, Yarn, YarnEdges, frequencies,
+    ModelSpec, NormKind, NormSpec, OutputGate, Pooling, RopeSpec, RopeStyle, Tensors, Wiring, Yarn, YarnEdges,
+    frequencies,
 };
 
 /// The rotary base of files that do not say it.
@@ -98,6 +99,35 @@ pub(super) fn dense_then_experts(
     Ok((0..h.block_count).map(|i| if i < dense { gated(activation) } else { routed.clone() }).collect())
 }
 
+/// `experts` in the layers that have tensors of a router, and a gated dense part in all others.
+///
+/// # Errors
+/// When a layer has the tensors of neither.
+pub(super) fn dense_or_experts(
+    h: &Hparams,
+    weights: &dyn Tensors,
+    activation: Activation,
+    experts: &FeedForward,
+) -> Result<Vec<FeedForward>, Error> {
+    let of_layer = |i: usize| {
+        let has = |part: &str| weights.has(&format!("blk.{i}.ffn_{part}.weight"));
+        let all = |parts: &[&str]| parts.iter().all(|part| has(part));
+        if has("gate_inp") {
+            let forms: [&[&str]; 3] =
+                [&["gate_exps", "up_exps", "down_exps"], &["gate_up_exps", "down_exps"], &["gate.0", "up.0", "down.0"]];
+            if forms.iter().any(|parts| all(parts)) {
+                return Ok(experts.clone());
+            }
+            return Err(Error::MissingTensor { name: format!("blk.{i}.ffn_down_exps.weight") });
+        }
+        match ["gate", "up", "down"].into_iter().find(|part| !has(part)) {
+            Some(part) => Err(Error::MissingTensor { name: format!("blk.{i}.ffn_{part}.weight") }),
+            None => Ok(gated(activation)),
+        }
+    };
+    (0..h.block_count).map(of_layer).collect()
+}
+
 /// As [`experts`], for a feed-forward part that is not of experts alone.
 ///
 /// # Errors
@@ -118,7 +148,17 @@ pub(super) fn routed(h: &Hparams, activation: Activation, gating: Gating, normal
     };
     let normalize = h.bool_or(keys::EXPERT_WEIGHTS_NORM, normalize)?;
     let groups = groups(h, count, used, gating)?;
-    Ok(Experts { count, used, activation, gating, normalize, weight_scale, groups, output_scale: 1.0 })
+    Ok(Experts {
+        count,
+        used,
+        activation,
+        gating,
+        normalize,
+        weight_scale,
+        groups,
+        weighted_input: false,
+        output_scale: 1.0,
+    })
 }
 
 /// The choice by groups that the keys describe. A group is as good as its best expert where a softmax weighs them, as
@@ -151,12 +191,16 @@ pub(super) fn attention(h: &Hparams, index: usize, rope: Option<RopeSpec>) -> At
         softcap: None,
         causal: true,
         window: None,
+        chunk: None,
         clamp: None,
         rope,
         qk_norm: NormKind::Rms,
+        plain_qk_norm: false,
         norm_after_rope: false,
         value_norm: false,
         output_gate: false,
+        gate: OutputGate::Sigmoid,
+        value_scale: 1.0,
         length_scale: None,
         shares_kv_of: None,
     }

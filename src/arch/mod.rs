@@ -5,6 +5,7 @@
 //! and how they are computed with (`graph.rs`).
 
 mod afmoe;
+mod apertus;
 mod arcee;
 mod bert;
 mod chatglm;
@@ -13,6 +14,7 @@ mod cohere2;
 mod cohere2_moe;
 mod command_r;
 mod config;
+mod dbrx;
 mod deepseek2;
 mod dots1;
 mod ernie4_5;
@@ -32,18 +34,24 @@ mod gptneox;
 mod granite;
 mod granite_hybrid;
 mod granite_moe;
+mod granite_swa;
 mod graph;
 mod hparams;
 mod hunyuan;
+mod hy_v3;
 mod jais2;
 pub mod keys;
+mod laguna;
 mod lfm2;
 mod llama;
+mod llama4;
 mod mamba2;
 mod mellum;
+mod mimo2;
 mod minicpm3;
 mod minimax_m2;
 mod mistral3;
+mod mistral4;
 mod nemotron;
 mod nomic_bert;
 mod olmo;
@@ -134,6 +142,14 @@ pub static FAMILIES: &[&Family] = &[
     &minicpm3::MINICPM3,
     &cohere2_moe::COHERE2_MOE,
     &mamba2::MAMBA2,
+    &apertus::APERTUS,
+    &dbrx::DBRX,
+    &llama4::LLAMA4,
+    &mistral4::MISTRAL4,
+    &granite_swa::GRANITE_SWA,
+    &mimo2::MIMO2,
+    &laguna::LAGUNA,
+    &hy_v3::HY_V3,
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,
@@ -160,6 +176,16 @@ pub fn by_class(class: &str) -> Result<&'static Family, Error> {
         let known: Vec<&'static str> = FAMILIES.iter().flat_map(|family| family.classes()).copied().collect();
         Error::UnknownClass { name: class.to_owned(), nearest: nearest(class, &known), known: known.join(", ") }
     })
+}
+
+/// Classes of several models, whose text part says by its `model_type` which one it is.
+const BY_MODEL_TYPE: [(&str, &str, &str); 1] =
+    [("Mistral3ForConditionalGeneration", "mistral4", "Mistral4ForCausalLM")];
+
+/// The class of the text part, where `class` is that of several models.
+fn of_model_type(class: &str, model_type: &str) -> Option<&'static str> {
+    let found = BY_MODEL_TYPE.iter().find(|(several, known, _)| *several == class && *known == model_type);
+    found.map(|(.., own)| *own)
 }
 
 /// The class that has an output matrix besides, where `class` is the bare model of one that is known.

@@ -20,7 +20,9 @@ pub use activation::Activation;
 pub use error::Error;
 pub use ffn::{Dense, FeedForward, Gate};
 pub use layer::{LayerNorms, LayerSpec, Wiring};
-pub use mixer::{AttentionMixer, DeltaNetMixer, KeySharing, LatentMixer, Mamba2Mixer, Mixer, ShortConvMixer};
+pub use mixer::{
+    AttentionMixer, DeltaNetMixer, KeySharing, LatentMixer, Mamba2Mixer, Mixer, OutputGate, ShortConvMixer,
+};
 pub use model::{LayerInputs, ModelSpec};
 pub use moe::{Experts, Gating, Groups};
 pub use norm::{NormKind, NormSpec};

@@ -19,6 +19,7 @@ const SPEC: AttentionSpec<'static> = AttentionSpec {
     softcap: None,
     causal: true,
     window: None,
+    chunk: None,
     sinks: None,
 };
 /// Tokens of a prompt's batch.

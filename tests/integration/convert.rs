@@ -12,7 +12,12 @@ use super::goldens::{checkpoint, golden};
 use super::shared::{json, sha256, testdata};
 
 /// Keys that this program writes and the reference drops, though they change the numbers (docs/settings.md).
-const MORE_KEYS: &[(&str, &str)] = &[("gemma4", "gemma4.final_logit_softcapping")];
+const MORE_KEYS: &[(&str, &str)] = &[
+    ("gemma4", "gemma4.final_logit_softcapping"),
+    // Queries grow with the position; llama.cpp reads both.
+    ("mistral4", "mistral4.attention.temperature_length"),
+    ("mistral4", "mistral4.attention.temperature_scale"),
+];
 
 /// Keys of another value than the reference's.
 const OTHER_VALUES: &[(&str, &str)] = &[

@@ -80,7 +80,10 @@ impl Latent {
             return;
         }
         // Rows of these are (row, head).
-        let query = self.query(run, &x, batch.leaving, rows);
+        let mut query = self.query(run, &x, batch.leaving, rows);
+        if let Some(scale) = &spec.length_scale {
+            batch.stretch(scale, &mut query);
+        }
         let (plain_query, mut rotated) = split_columns(&query, plain, rope);
         batch.rope.apply(pool, &spec.rope, spec.heads, &mut rotated);
         let absorbed = per_head(run, &self.keys, &plain_query);
@@ -121,6 +124,7 @@ impl Latent {
             softcap: None,
             causal: true,
             window: None,
+            chunk: None,
             sinks: None,
         };
         batch.attend(&spec, layer, query, mixed);
