@@ -254,7 +254,7 @@ fn others(value: &Json) -> Vec<Json> {
         Json::Null => vec![json!(3), json!(true), json!("other")],
         Json::Bool(value) => vec![json!(!value)],
         Json::Number(n) if n.is_f64() => vec![json!(n.as_f64().expect("a float") * 2.0 + 1.0), json!("other")],
-        Json::Number(n) => vec![json!(n.as_u64().expect("a count") + 1), json!("other")],
+        Json::Number(n) => vec![json!(n.as_i64().expect("an integer") + 1), json!("other")],
         Json::String(_) => vec![json!("other"), json!(3)],
         Json::Array(items) => vec![json!(items.iter().skip(1).collect::<Vec<_>>()), json!("other")],
         Json::Object(_) => vec![json!("other")],
