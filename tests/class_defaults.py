@@ -26,6 +26,7 @@ assert transformers.__version__ == "5.24.0", transformers.__version__
 # The configuration class, by its model_type, of the text part of each model class that can be converted.
 CLASSES = {
     "AfmoeForCausalLM": "afmoe",
+    "ApertusForCausalLM": "apertus",
     "ArceeForCausalLM": "arcee",
     "BambaForCausalLM": "bamba",
     "BertModel": "bert",
@@ -55,6 +56,7 @@ CLASSES = {
     "Cohere2ForCausalLM": "cohere2",
     "Cohere2MoeForCausalLM": "cohere2_moe",
     "CohereForCausalLM": "cohere",
+    "DbrxForCausalLM": "dbrx",
     "DeepseekV2ForCausalLM": "deepseek_v2",
     "DeepseekV3ForCausalLM": "deepseek_v3",
     "Dots1ForCausalLM": "dots1",
@@ -85,22 +87,30 @@ CLASSES = {
     "GraniteMoeForCausalLM": "granitemoe",
     "GraniteMoeHybridForCausalLM": "granitemoehybrid",
     "GraniteMoeSharedForCausalLM": "granitemoeshared",
+    "GraniteMoeSWAForCausalLM": "granitemoe_swa",
+    "GraniteSWAForCausalLM": "granite_swa",
     "HunYuanDenseV1ForCausalLM": "hunyuan_v1_dense",
     "HunYuanMoEV1ForCausalLM": "hunyuan_v1_moe",
+    "HYV3ForCausalLM": "hy_v3",
     "Jais2ForCausalLM": "jais2",
+    "LagunaForCausalLM": "laguna",
     "Lfm2ForCausalLM": "lfm2",
     "LFM2ForCausalLM": "lfm2",
     "Lfm2MoeForCausalLM": "lfm2_moe",
     "Lfm2VlForConditionalGeneration": "lfm2",
+    "Llama4ForCausalLM": "llama4_text",
+    "Llama4ForConditionalGeneration": "llama4_text",
     "LlamaForCausalLM": "llama",
     "LLaMAForCausalLM": "llama",
     "LlavaStableLMEpochForCausalLM": "stablelm",
     "Mamba2ForCausalLM": "mamba2",
     "MellumForCausalLM": "mellum",
+    "MiMoV2FlashForCausalLM": "mimo_v2_flash",
     "MiniCPM3ForCausalLM": "minicpm3",
     "MiniMaxM2ForCausalLM": "minimax_m2",
     "Ministral3ForCausalLM": "ministral3",
     "Mistral3ForConditionalGeneration": "mistral",
+    "Mistral4ForCausalLM": "mistral4",
     "MistralForCausalLM": "mistral",
     "MixtralForCausalLM": "mixtral",
     "NemotronForCausalLM": "nemotron",
@@ -165,6 +175,13 @@ def defaults(model_type):
         name = of.attribute_map.get(field.name, field.name)
         if field.name not in base and name != "rope_parameters" and not is_idle(name) and field.default not in (None, dataclasses.MISSING):
             settings[name] = plain(field.default)
+    # Objects within are read as settings with dots in their names.
+    for part, inner in of.sub_configs.items():
+        names = {field.name for field in dataclasses.fields(inner)} - base - {"hidden_size"}
+        for name in sorted(names):
+            value = getattr(inner(), name)
+            if part.endswith(("attn_config", "ffn_config")) and value is not None and not is_idle(name):
+                settings[f"{part}.{name}"] = plain(value)
     entry = {"settings": settings}
     if "rope_parameters" in {field.name for field in dataclasses.fields(of)}:
         # What it is where nothing is said, and what is added to what is said.

@@ -103,6 +103,10 @@ impl ClassDefaults {
                 let early = settings.count("num_hidden_layers").filter(|&layers| layers > 10).map_or(0, |_| 10);
                 fill_layers(settings, "activation_sparsity_pattern", |i| if i < early { 0.95 } else { 0.0 }.into());
             }
+            "hy_v3" | "mimo_v2_flash" => {
+                let kind = |i: u64| if i == 0 { "dense" } else { "sparse" };
+                fill_layers(settings, "mlp_layer_types", |i| kind(i).into());
+            }
             "glm4_moe_lite" => fill(settings, "first_k_dense_replace", |_| Some(1)),
             "gpt2" => fill(settings, "n_inner", |of| of.count("n_embd")?.checked_mul(4)),
             "smollm3" => {
@@ -142,6 +146,15 @@ impl ClassDefaults {
             }
             "granitemoehybrid" => (Some(u64::MAX), "linear_attention"),
             "mellum" => (Some(1), "sliding_attention"),
+            "laguna" => (Some(1), "full_attention"),
+            "granite_swa" | "granitemoe_swa" | "mimo_v2_flash" => {
+                let period = if self.model_type == "mimo_v2_flash" { 6 } else { 4 };
+                let first =
+                    |i: u64| if period == 6 { i == 0 || (i + 1).is_multiple_of(6) } else { i.is_multiple_of(4) };
+                let kind = |i: u64| if first(i) { "full_attention" } else { "sliding_attention" };
+                fill_layers(settings, "layer_types", |i| kind(i).into());
+                return;
+            }
             "dots1" => {
                 let first = settings.count("max_window_layers").filter(|_| settings.get("sliding_window").is_some());
                 let slides = |i: u64| first.is_some_and(|first| i >= first);
@@ -192,7 +205,10 @@ impl ClassDefaults {
         rope.entry("rope_type").or_insert_with(|| "default".into());
         self.original_length(rope, settings);
         if let Some(sliding) = defaults.get("sliding_attention") {
-            rope.entry("sliding_attention").or_insert_with(|| sliding.clone());
+            let own = rope.entry("sliding_attention").or_insert_with(|| sliding.clone());
+            if let (Json::Object(own), Some(sliding)) = (own, sliding.as_object()) {
+                add(own, sliding);
+            }
         }
     }
 

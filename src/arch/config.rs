@@ -14,6 +14,9 @@ use crate::network::{Activation, Pooling};
 type Names<'a> = &'a [&'a str];
 
 const LAYER_TYPES: &str = "layer_types";
+const SLIDING: &str = "sliding_attention";
+/// The share of a head that is rotated.
+const SHARE: &str = "partial_rotary_factor";
 const TIED: &str = "tie_word_embeddings";
 
 /// GELU with the error function, as [`keys::HIDDEN_ACTIVATION`] calls it.
@@ -69,6 +72,8 @@ pub struct DenseModule {
     /// Features that it gives.
     pub output: usize,
 }
+/// Objects within the settings, whose own are settings by the name of both: `attn_config.clip_qkv`.
+const OBJECTS: [&str; 2] = ["attn_config", "ffn_config"];
 
 /// The settings of a model: `text_config` laid over the root, and what its class gives for all that neither says.
 /// Which of them have been read is kept account of.
@@ -111,6 +116,14 @@ impl Config {
                 settings.extend(text);
             }
         }
+        for object in OBJECTS {
+            if let Some(Json::Object(inner)) = settings.get(object).cloned() {
+                settings.remove(object);
+                settings.extend(inner.into_iter().map(|(name, value)| (format!("{object}.{name}"), value)));
+            }
+        }
+        let text = settings.get("model_type").and_then(Json::as_str);
+        let class = text.and_then(|text| super::of_model_type(&class, text)).map_or(class.clone(), str::to_owned);
         let given = settings.clone();
         let defaults = ClassDefaults::of(settings.get("model_type").and_then(Json::as_str), &class);
         if let Some(defaults) = defaults {
@@ -162,7 +175,10 @@ impl Config {
         };
         let local = first(&["local_rope_theta", "swa_rope_theta", "rope_local_base_freq"]);
         mirror("sliding_attention", local.map(|theta| serde_json::json!({ "rope_theta": theta })));
-        mirror("rope_theta", first(&["global_rope_theta", "rope_theta", "rotary_emb_base"]).cloned());
+        mirror(
+            "rope_theta",
+            first(&["global_rope_theta", "rope_theta", "rotary_emb_base", "attn_config.rope_theta"]).cloned(),
+        );
         mirror("partial_rotary_factor", first(&["partial_rotary_factor", "rotary_pct", "rope_pct"]).cloned());
         mirror("original_max_position_embeddings", self.peek("original_max_position_embeddings").cloned());
         let ty = rope.get("type").cloned();
@@ -418,16 +434,32 @@ impl Config {
     ///
     /// # Errors
     /// When that share is not within the head, or what the head's length follows from is missing.
+    pub fn rotary_length(&self, default: f64) -> Result<usize, Error> {
+        self.share_of_head(self.rope_number(SHARE).unwrap_or(default))
+    }
+
+    /// As [`Self::rotary_length`], where attention slides, if rotary settings of its own are there.
+    ///
+    /// # Errors
+    /// As [`Self::rotary_length`], and when the share is no number.
+    pub fn sliding_rotary_length(&self, default: f64) -> Result<Option<usize>, Error> {
+        if !self.has_sliding_rope() {
+            return Ok(None);
+        }
+        let share = self.sliding_rotary(SHARE).map_or(Some(default), Json::as_f64);
+        let share = share.ok_or_else(|| self.bad(SHARE, "a number, where attention slides"))?;
+        self.share_of_head(share).map(Some)
+    }
+
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a part of a length below 2^32"
     )]
-    pub fn rotary_length(&self, default: f64) -> Result<usize, Error> {
-        let share = self.rope_number("partial_rotary_factor").unwrap_or(default);
+    fn share_of_head(&self, share: f64) -> Result<usize, Error> {
         if !(0.0..=1.0).contains(&share) {
-            return Err(self.bad("partial_rotary_factor", "0 to 1"));
+            return Err(self.bad(SHARE, "0 to 1"));
         }
         Ok((share * self.head_length()? as f64) as usize)
     }
@@ -534,7 +566,25 @@ impl Config {
 
     /// The rotary settings of sliding attention, where they differ.
     pub(super) fn sliding_rope(&self) -> Option<&Map<String, Json>> {
-        self.rope.get("sliding_attention").and_then(Json::as_object)
+        self.rope.get(SLIDING).and_then(Json::as_object)
+    }
+
+    /// Whether sliding attention has rotary settings of its own.
+    #[must_use]
+    pub fn has_sliding_rope(&self) -> bool {
+        self.sliding_rope().is_some()
+    }
+
+    /// A rotary setting of sliding attention.
+    #[must_use]
+    pub fn sliding_rotary(&self, name: &str) -> Option<&Json> {
+        self.read_rotary.borrow_mut().insert(format!("{SLIDING}.{name}"));
+        self.sliding_rope()?.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Whether the rotary setting `name` of sliding attention has been read.
+    pub(super) fn has_read_sliding(&self, name: &str) -> bool {
+        self.read_rotary.borrow().contains(&format!("{SLIDING}.{name}"))
     }
 
     /// A number of the rotary settings.

@@ -16,6 +16,7 @@ pub struct Family {
     pub(super) keys: fn(&Config, &mut Keys) -> Result<(), Error>,
     pub(super) settings: &'static [Setting],
     pub(super) mlx_adds_to_norms: bool,
+    pub(super) layer_numbers: &'static [(&'static str, &'static str)],
     pub(super) predicting_blocks: PredictingBlocks,
     pub(super) token_keys: fn(&Config) -> Vec<TokenKey>,
     pub(super) tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
@@ -37,6 +38,7 @@ impl Family {
             keys: |config, keys| keys.shared(config),
             settings: &[],
             mlx_adds_to_norms: false,
+            layer_numbers: &[],
             predicting_blocks: |_, _| Ok(0),
             token_keys: |_| Vec::new(),
             tensors,
@@ -80,6 +82,13 @@ impl Family {
     #[must_use]
     pub const fn mlx_adds_to_norms(&self) -> bool {
         self.mlx_adds_to_norms
+    }
+
+    /// Keys, by their full names, that have a number for each layer, which a checkpoint has as a tensor of one element:
+    /// its name within the layer.
+    #[must_use]
+    pub const fn layer_numbers(&self) -> &'static [(&'static str, &'static str)] {
+        self.layer_numbers
     }
 
     /// How many layers of a checkpoint behind the model's own predict further tokens (MTP) and go into the file, where its

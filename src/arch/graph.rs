@@ -5,8 +5,8 @@ use super::{Error, Hparams, keys};
 use crate::gguf::Value;
 use crate::network::{
     Activation, AttentionMixer, Classifier, Dense, Experts, FeedForward, Gate, Gating, Groups, HeadFunction,
-    LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, NormSpec, Pooling, RopeSpec, RopeStyle, Tensors, Wiring, Yarn,
-    YarnEdges, frequencies,
+    LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, NormSpec, OutputGate, Pooling, RopeSpec, RopeStyle, Tensors,
+    Wiring, Yarn, YarnEdges, frequencies,
 };
 
 /// The rotary base of files that do not say it.
@@ -150,6 +150,35 @@ pub(super) fn dense_then_experts(
     Ok((0..h.block_count).map(|i| if i < dense { gated(activation) } else { routed.clone() }).collect())
 }
 
+/// `experts` in the layers that have tensors of a router, and a gated dense part in all others.
+///
+/// # Errors
+/// When a layer has the tensors of neither.
+pub(super) fn dense_or_experts(
+    h: &Hparams,
+    weights: &dyn Tensors,
+    activation: Activation,
+    experts: &FeedForward,
+) -> Result<Vec<FeedForward>, Error> {
+    let of_layer = |i: usize| {
+        let has = |part: &str| weights.has(&format!("blk.{i}.ffn_{part}.weight"));
+        let all = |parts: &[&str]| parts.iter().all(|part| has(part));
+        if has("gate_inp") {
+            let forms: [&[&str]; 3] =
+                [&["gate_exps", "up_exps", "down_exps"], &["gate_up_exps", "down_exps"], &["gate.0", "up.0", "down.0"]];
+            if forms.iter().any(|parts| all(parts)) {
+                return Ok(experts.clone());
+            }
+            return Err(Error::MissingTensor { name: format!("blk.{i}.ffn_down_exps.weight") });
+        }
+        match ["gate", "up", "down"].into_iter().find(|part| !has(part)) {
+            Some(part) => Err(Error::MissingTensor { name: format!("blk.{i}.ffn_{part}.weight") }),
+            None => Ok(gated(activation)),
+        }
+    };
+    (0..h.block_count).map(of_layer).collect()
+}
+
 /// As [`experts`], for a feed-forward part that is not of experts alone.
 ///
 /// # Errors
@@ -170,8 +199,18 @@ pub(super) fn routed(h: &Hparams, activation: Activation, gating: Gating, normal
     };
     let normalize = h.bool_or(keys::EXPERT_WEIGHTS_NORM, normalize)?;
     let groups = groups(h, count, used, gating)?;
-    let gate = Gate::Separate;
-    Ok(Experts { count, used, activation, gate, gating, normalize, weight_scale, groups, output_scale: 1.0 })
+    Ok(Experts {
+        count,
+        used,
+        activation,
+        gate: Gate::Separate,
+        gating,
+        normalize,
+        weight_scale,
+        groups,
+        weighted_input: false,
+        output_scale: 1.0,
+    })
 }
 
 /// The choice by groups that the keys describe. A group is as good as its best expert where a softmax weighs them, as
@@ -205,12 +244,16 @@ pub(super) fn attention(h: &Hparams, index: usize, rope: Option<RopeSpec>) -> At
         max_alibi: None,
         causal: true,
         window: None,
+        chunk: None,
         clamp: None,
         rope,
         qk_norm: NormKind::Rms,
+        plain_qk_norm: false,
         norm_after_rope: false,
         value_norm: false,
         output_gate: false,
+        gate: OutputGate::Sigmoid,
+        value_scale: 1.0,
         length_scale: None,
         shares_kv_of: None,
     }

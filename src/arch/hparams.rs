@@ -296,6 +296,22 @@ impl Hparams {
         }
     }
 
+    /// A number for each block, at a key without the architecture's prefix: one for all, or an array of one each.
+    ///
+    /// # Errors
+    /// When the key is missing, or holds no finite numbers or too few.
+    pub fn layer_numbers(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let value = self.metadata.get(name).ok_or_else(|| Error::MissingKey { key: name.to_owned() })?;
+        #[allow(clippy::cast_possible_truncation, reason = "rounded to the precision of the engine")]
+        let number = |value: &Value| value.as_f64().map(|v| v as f32).filter(|v| v.is_finite());
+        let numbers: Option<Vec<f32>> = match value {
+            Value::Array(array) => array.iter().take(self.block_count).map(|value| number(&value)).collect(),
+            value => number(value).map(|number| vec![number; self.block_count]),
+        };
+        let numbers = numbers.filter(|numbers| numbers.len() == self.block_count);
+        numbers.ok_or_else(|| bad(name.to_owned(), value, "a finite float for each layer"))
+    }
+
     /// A boolean for each block, when the key is there.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ pub const RECURRENT_LAYERS: &str = "attention.recurrent_layers";
 pub const MAX_ALIBI_BIAS: &str = "attention.max_alibi_bias";
 pub const CLAMP_KQV: &str = "attention.clamp_kqv";
 pub const ATTENTION_SCALE: &str = "attention.scale";
+pub const ROPE_PATTERN: &str = "attention.rope_pattern";
+pub const VALUE_SCALE: &str = "attention.value_scale";
 pub const TEMPERATURE_SCALE: &str = "attention.temperature_scale";
 pub const TEMPERATURE_LENGTH: &str = "attention.temperature_length";
 pub const FULL_ATTENTION_INTERVAL: &str = "full_attention_interval";
@@ -146,12 +148,12 @@ pub const COMPUTED: &[(&str, Neutral)] = &[
     ("attention.indexer.top_k", Neutral::Zero),
     (MAX_ALIBI_BIAS, Neutral::Zero),
     ("attention.output_scale", Neutral::ZeroOrOne),
-    ("attention.rope_pattern", Neutral::Never),
+    (ROPE_PATTERN, Neutral::Never),
     (ATTENTION_SCALE, Neutral::Zero),
     (SHARED_KV_LAYERS, Neutral::Zero),
     (SLIDING_WINDOW, Neutral::Zero),
     (TEMPERATURE_SCALE, Neutral::Zero),
-    ("attention.value_scale", Neutral::ZeroOrOne),
+    (VALUE_SCALE, Neutral::ZeroOrOne),
     (ATTN_LOGIT_SOFTCAPPING, Neutral::Zero),
     (EMBEDDING_SCALE, Neutral::ZeroOrOne),
     (EXPERT_GROUP_COUNT, Neutral::ZeroOrOne),

@@ -5,6 +5,7 @@
 //! and how they are computed with (`graph.rs`).
 
 mod afmoe;
+mod apertus;
 mod arcee;
 mod bert;
 mod bloom;
@@ -14,6 +15,7 @@ mod cohere2;
 mod cohere2_moe;
 mod command_r;
 mod config;
+mod dbrx;
 mod deepseek2;
 mod dots1;
 mod ernie4_5;
@@ -36,23 +38,29 @@ mod gptneox;
 mod granite;
 mod granite_hybrid;
 mod granite_moe;
+mod granite_swa;
 mod graph;
 mod hparams;
 mod hunyuan;
+mod hy_v3;
 mod jais2;
 mod jamba;
 pub mod keys;
 mod kimi_linear;
+mod laguna;
 mod lfm2;
 mod llama;
+mod llama4;
 mod mamba;
 mod mamba2;
 mod mellum;
+mod mimo2;
 mod minicpm3;
 mod minimax_m2;
 mod mistral3;
-mod mpt;
+mod mistral4;
 mod modern_bert;
+mod mpt;
 mod nemotron;
 mod nemotron_h;
 mod nomic_bert;
@@ -154,6 +162,14 @@ pub static FAMILIES: &[&Family] = &[
     &mpt::MPT,
     &phimoe::PHIMOE,
     &kimi_linear::KIMI_LINEAR,
+    &apertus::APERTUS,
+    &dbrx::DBRX,
+    &llama4::LLAMA4,
+    &mistral4::MISTRAL4,
+    &granite_swa::GRANITE_SWA,
+    &mimo2::MIMO2,
+    &laguna::LAGUNA,
+    &hy_v3::HY_V3,
     &bert::BERT,
     &bert::ROBERTA,
     &nomic_bert::NOMIC_BERT,
@@ -193,6 +209,16 @@ pub fn by_class(class: &str) -> Result<&'static Family, Error> {
 pub fn by_config(config: &Config) -> Result<&'static Family, Error> {
     let found = FAMILIES.iter().copied().find(|family| family.converts(config));
     found.map_or_else(|| by_class(config.class()), Ok)
+}
+
+/// Classes of several models, whose text part says by its `model_type` which one it is.
+const BY_MODEL_TYPE: [(&str, &str, &str); 1] =
+    [("Mistral3ForConditionalGeneration", "mistral4", "Mistral4ForCausalLM")];
+
+/// The class of the text part, where `class` is that of several models.
+fn of_model_type(class: &str, model_type: &str) -> Option<&'static str> {
+    let found = BY_MODEL_TYPE.iter().find(|(several, known, _)| *several == class && *known == model_type);
+    found.map(|(.., own)| *own)
 }
 
 /// The class that has an output matrix besides, where `class` is the bare model of one that is known. A class that is known

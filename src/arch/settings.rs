@@ -106,6 +106,8 @@ const IDLE_ROTARY: &[&str] = &[
 
 /// Settings that the names and shapes of tensors answer for: a checkpoint that has others is refused by tensor.
 const SHOWN_BY_TENSORS: &[&str] = &[
+    "add_full_attention_sink_bias",
+    "add_swa_attention_sink_bias",
     "attention_bias",
     "attention_head_dim",
     "attention_k_eq_v",
@@ -186,8 +188,10 @@ const IDLE: &[&str] = &[
     "ep_size",
     "expand",
     "experts_per_token",
+    "enable_moe_fp32_combine",
     "eoi_token_index",
     "first_k_dense_replace",
+    "for_llm_compressor",
     "full_attn_idxs",
     "fuse_cross_entropy",
     "gradient_checkpointing",
@@ -217,6 +221,8 @@ const IDLE: &[&str] = &[
     "moe_shared_expert_overlap",
     "mtp_hybrid_override_pattern",
     "mtp_layers_block_type",
+    "moe_jitter_eps",
+    "moe_loss_weight",
     "mtp_num_hidden_layers",
     "mtp_use_dedicated_embeddings",
     "mtp_layer_types",
@@ -263,6 +269,7 @@ const IDLE: &[&str] = &[
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
+    "swa_rope_theta",
     "task_specific_params",
     "text_config",
     "theta",
@@ -314,8 +321,10 @@ pub fn check(config: &Config, own: &[Setting], rules: &[TensorRule]) -> Result<V
     }
     rotary(config, own, rules)?;
     config.check_kinds()?;
-    let known = |name: &str| {
-        answered(name)
+    let known = |full: &str| {
+        // Of an object within, for which the same holds.
+        let name = full.rsplit_once('.').map_or(full, |(_, name)| name);
+        answered(full)
             || COMPUTING.iter().any(|(known, _)| *known == name)
             || SHOWN_BY_TENSORS.contains(&name)
             || IDLE.contains(&name)
@@ -373,6 +382,7 @@ fn rotary(config: &Config, own: &[Setting], rules: &[TensorRule]) -> Result<(), 
         match name.as_str() {
             ROPE_TYPE | "type" => expect(config, name, Some(value), r#"["default"]"#)?,
             "rope_theta" if value.is_number() => {}
+            _ if config.has_read_sliding(name) => {}
             _ => expect(config, name, Some(value), accepted(name))?,
         }
     }

@@ -16,6 +16,8 @@ pub struct TensorRule {
     /// Whether it stands in the file where the last of its neighbours of this kind does, as tensors do that the reference
     /// makes together.
     pub together: bool,
+    /// Whether it is written in the type of most matrices, though tensors of its name are in single precision elsewhere.
+    pub in_file_type: bool,
     /// Where conversion takes it from: the first of these that the checkpoint has.
     pub sources: Vec<Source>,
 }
@@ -179,6 +181,12 @@ impl TensorRule {
         self
     }
 
+    /// It is written in the type of most matrices, whatever its name.
+    pub fn in_file_type(&mut self) -> &mut Self {
+        self.in_file_type = true;
+        self
+    }
+
     /// Adds a step to its making.
     pub fn step(&mut self, step: Step) -> &mut Self {
         if let Some(Source::Checkpoint { steps, .. }) = self.sources.last_mut() {
@@ -245,6 +253,7 @@ impl Rules {
             shape: shape.to_vec(),
             required: true,
             together: false,
+            in_file_type: false,
             sources,
         });
         let last = self.rules.len() - 1;
@@ -259,6 +268,7 @@ impl Rules {
             shape: vec![pairs],
             required: false,
             together: false,
+            in_file_type: false,
             sources,
         });
     }
@@ -383,6 +393,29 @@ impl BlockRules<'_> {
             let beside = source.strip_suffix("experts").unwrap_or(source);
             rule.or(format!("{prefix}{beside}switch_mlp.{part}.weight"));
         }
+    }
+
+    /// Gate and up of `count` experts in one tensor, `gate_up` in the checkpoint, and `down`; both rules are returned.
+    pub fn joint_experts(
+        &mut self,
+        embedding: usize,
+        hidden: usize,
+        count: usize,
+        gate_up: &str,
+        down: &str,
+    ) -> [&mut TensorRule; 2] {
+        self.tensor("ffn_gate_up_exps.weight", &[embedding, 2 * hidden, count], gate_up);
+        self.tensor("ffn_down_exps.weight", &[hidden, embedding, count], down);
+        let first = self.rules.rules.len() - 2;
+        let (both, down) = self.rules.rules[first..].split_at_mut(1);
+        [&mut both[0], &mut down[0]]
+    }
+
+    /// Adds rules of tensors that a model may lack.
+    pub fn optionally(&mut self, add: impl FnOnce(&mut Self)) {
+        let first = self.rules.rules.len();
+        add(self);
+        self.rules.rules[first..].iter_mut().for_each(|rule| rule.required = false);
     }
 
     /// The router `source.gate` and the experts `source.experts`.

@@ -19,4 +19,6 @@ pub enum TokenKey {
     Types(usize),
     /// The control token with this text is shown where it is generated.
     Shown(&'static str),
+    /// The token with this text is a control token, whatever the tokenizer's settings say.
+    Control(&'static str),
 }

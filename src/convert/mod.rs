@@ -11,6 +11,7 @@ mod chat_templates;
 mod error;
 mod folder;
 mod general;
+mod layer_numbers;
 pub(crate) mod layout;
 mod metaspace;
 mod mistral;
@@ -133,7 +134,7 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    /// Checks the checkpoint in `folder` and plans its conversion. No weight is read.
+    /// Checks the checkpoint in `folder` and plans its conversion. No weight is read, but for the few that become keys.
     ///
     /// # Errors
     /// When a file is missing or not valid, the model's class is not known, or its tensors are not the ones that its
@@ -180,7 +181,8 @@ impl Conversion {
         own.set(keys::GENERAL_ARCHITECTURE, family.name());
         let mut own = Keys::new(family.name(), own, file_type.id());
         family.keys(config, &mut own).map_err(failed)?;
-        let ahead = own.ahead().clone();
+        let mut ahead = own.ahead().clone();
+        layer_numbers::read(&folder.path(""), family, config, &checkpoint, &mut ahead)?;
         let own = own.finish();
         let mut tokens = Metadata::new();
         let changes = family.token_keys(config);

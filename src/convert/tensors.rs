@@ -6,6 +6,7 @@ use std::path::Path;
 use half::f16;
 
 use super::Error;
+use super::layer_numbers;
 use super::layout::Layout;
 use super::mistral;
 use super::names::{bare_prefix, is_pooler, text_name};
@@ -82,6 +83,7 @@ pub(super) fn plan(
     let scheme = Scheme::of(path, config)?;
     let mut by_name = Tensors::new();
     let mut ordered: Vec<&TensorInfo> = checkpoint.tensors().iter().collect();
+    ordered.retain(|tensor| !layer_numbers::is_one(hparams, &tensor.name));
     ordered.sort_by_key(|tensor| checkpoint.file_number(tensor));
     let (mut skipped, mut predicting) = (0, 0);
     let turned = |rule: &TensorRule| rule.sources.iter().any(Source::interleaves);
@@ -254,7 +256,8 @@ impl Making {
             None => Layout::new(steps, cols, 1, cols),
             Some(&matrix) => Layout::new(steps, rows / count, cols, matrix as u64),
         };
-        let mut ty = output_type(&rule.name, &rule.shape, target.file_type);
+        let named = output_type(&rule.name, &rule.shape, target.file_type);
+        let mut ty = if rule.in_file_type { target.file_type.default_type() } else { named };
         for part in &parts {
             check_shape(path, rule, part, &layout, parts.len() > 1)?;
             match part.ty() {

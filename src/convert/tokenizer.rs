@@ -87,6 +87,11 @@ pub(super) fn write(
             metadata.set(keys::TOKENIZER_ADD_SPACE_PREFIX, prefix);
         }
     }
+    for change in changes {
+        if let TokenKey::Control(text) = change {
+            vocabulary.tokens.set_kind(text, TokenKind::Control);
+        }
+    }
     vocabulary.types = changes.iter().find_map(|change| match change {
         TokenKey::Types(types) => Some(*types),
         _ => None,

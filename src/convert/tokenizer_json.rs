@@ -194,7 +194,7 @@ fn characters(
         }
         for change in changes {
             if let TokenKey::Shown(text) = change {
-                tokens.show(text);
+                tokens.set_kind(text, TokenKind::UserDefined);
             }
         }
         let scores = vec![UNSCORED; tokens.texts.len()];

@@ -34,11 +34,11 @@ impl Tokens {
         self.kinds[id] = kind;
     }
 
-    /// Makes the control token `text` one that is shown.
-    pub(super) fn show(&mut self, text: &str) {
+    /// Makes the token `text` one of this kind.
+    pub(super) fn set_kind(&mut self, text: &str, to: TokenKind) {
         for (_, kind) in self.texts.iter().zip(&mut self.kinds).filter(|(token, _)| token.as_slice() == text.as_bytes())
         {
-            *kind = TokenKind::UserDefined;
+            *kind = to;
         }
     }
 

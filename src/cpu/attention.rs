@@ -39,6 +39,8 @@ pub struct AttentionSpec<'a> {
     /// Only this many latest positions are seen, the query's own included; where attention is not causal, half as many
     /// before it and half as many after it.
     pub window: Option<usize>,
+    /// Positions are in chunks of so many, and a query sees those of its own chunk alone.
+    pub chunk: Option<usize>,
     /// A score for each head that takes its share of the softmax and has no value.
     pub sinks: Option<&'a [f32]>,
 }
@@ -173,7 +175,10 @@ impl<'a> Rows<'a> {
     fn seen(&self, position: usize) -> Range<usize> {
         let before = |window: usize| (position + 1).saturating_sub(window);
         match (self.spec.causal, self.spec.window) {
-            (true, window) => window.map_or(0, before)..position + 1,
+            (true, window) => {
+                let chunk = self.spec.chunk.map_or(0, |chunk| position / chunk * chunk);
+                window.map_or(0, before).max(chunk)..position + 1
+            }
             (false, None) => 0..self.cache.len(),
             (false, Some(window)) => before(window / 2 + 1)..(position + window / 2 + 1).min(self.cache.len()),
         }
@@ -281,6 +286,7 @@ mod tests {
         slopes: None,
         causal: true,
         window: None,
+        chunk: None,
         sinks: None,
     };
 
@@ -304,7 +310,7 @@ mod tests {
 
         /// The outputs when positions come in these steps.
         fn run(&self, pool: &Pool, spec: &AttentionSpec<'_>, ty: KvType, step: usize) -> Vec<f32> {
-            let window = spec.window.filter(|_| spec.causal);
+            let window = spec.window.or(spec.chunk).filter(|_| spec.causal);
             let (heads, k_dim, v_dim) = (spec.kv_heads, spec.k_dim, spec.v_dim);
             let mut cache = KvCache::new(KvSpec { heads, k_dim, v_dim, ty, window });
             let mut out = vec![0.0; self.n * spec.heads * v_dim];
@@ -329,7 +335,10 @@ mod tests {
                 for head in 0..spec.heads {
                     let q = &self.queries[(i * spec.heads + head) * spec.k_dim..][..spec.k_dim];
                     let seen = |j: &usize| match (spec.causal, spec.window) {
-                        (true, window) => *j <= i && window.is_none_or(|w| i - j < w),
+                        (true, window) => {
+                            let chunk = spec.chunk.is_none_or(|len| i / len == j / len);
+                            *j <= i && window.is_none_or(|w| i - j < w) && chunk
+                        }
                         (false, window) => window.is_none_or(|w| i.abs_diff(*j) <= w / 2),
                     };
                     let seen: Vec<usize> = (0..self.n).filter(seen).collect();
@@ -364,6 +373,7 @@ mod tests {
             AttentionSpec { softcap: Some(0.7), ..SPEC },
             AttentionSpec { sinks: Some(&sinks), window: Some(70), ..SPEC },
             AttentionSpec { slopes: Some(&[0.3, 0.02, 1.0, 0.1]), ..SPEC },
+            AttentionSpec { chunk: Some(40), ..SPEC },
             AttentionSpec { causal: false, ..SPEC },
             AttentionSpec { causal: false, window: Some(21), ..SPEC },
             AttentionSpec { causal: false, sinks: Some(&sinks), window: Some(130), ..SPEC },
@@ -394,5 +404,9 @@ mod tests {
         let expected = case.run(&Pool::new(1), &AttentionSpec { window: Some(100), ..SPEC }, KvType::Q8_0, 1200);
         let out = case.run(&Pool::new(2), &AttentionSpec { window: Some(100), ..SPEC }, KvType::Q8_0, 1);
         assert!(out == expected, "a window, one by one");
+        let chunks = AttentionSpec { chunk: Some(300), ..SPEC };
+        let expected = case.run(&Pool::new(1), &chunks, KvType::F16, 1200);
+        let out = case.run(&Pool::new(2), &chunks, KvType::F16, 7);
+        assert!(out == expected, "chunks, in steps");
     }
 }

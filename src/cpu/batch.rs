@@ -4,6 +4,7 @@ use super::rope::RopeTables;
 use super::rows::keep_rows;
 use super::sequence::LayerState;
 use super::{AttentionPart, AttentionSpec, Part, Run, attention};
+use crate::network::LengthScale;
 
 /// What a forward pass hands from layer to layer.
 pub(super) struct Batch<'a, 'p> {
@@ -54,6 +55,16 @@ impl Batch<'_, '_> {
             }
         }
         attention(self.run.pool, spec, &mut parts);
+    }
+
+    /// Grows queries, `[rows, heads, k_dim]`, with their position.
+    pub(super) fn stretch(&self, scale: &LengthScale, query: &mut [f32]) {
+        let positions = self.rope.positions();
+        let cols = query.len() / positions.len().max(1);
+        for (row, &position) in query.chunks_exact_mut(cols.max(1)).zip(positions) {
+            let factor = scale.factor(position);
+            row.iter_mut().for_each(|v| *v *= factor);
+        }
     }
 
     /// The state of layer `layer` in part `part`.

@@ -43,8 +43,10 @@ struct Routing {
     tokens: Vec<u32>,
     /// First pair of each expert, and the end.
     starts: Vec<usize>,
-    /// For each token its pairs in the order of choice, with their weights: `[tokens, used]`.
+    /// For each token its pairs in the order of choice, with the factors of their outputs: `[tokens, used]`.
     chosen: Vec<(usize, f32)>,
+    /// Factor of each pair's input, where weights are such.
+    input_weights: Vec<f32>,
 }
 
 impl Moe {
@@ -52,7 +54,11 @@ impl Moe {
         let n = spec.count;
         let experts = experts(w, layer, embedding, spec)?;
         let shared = if w.has(&format!("{layer}ffn_down_shexp.weight")) {
-            let dense = Dense { activation: spec.activation, gate: spec.gate };
+            let gate = match spec.gate {
+                Gate::Separate if !w.has(&format!("{layer}ffn_gate_shexp.weight")) => Gate::InUp,
+                gate => gate,
+            };
+            let dense = Dense { activation: spec.activation, gate };
             Some(Shared {
                 ffn: Ffn::load(w, &format!("{layer}ffn_"), "_shexp", embedding, dense)?,
                 gate: Linear::load_optional(w, &format!("{layer}ffn_gate_inp_shexp"), 1, embedding)?,
@@ -63,7 +69,7 @@ impl Moe {
         Ok(Self {
             spec: spec.clone(),
             router: Linear::load(w, &format!("{layer}ffn_gate_inp"), n, embedding)?,
-            choice_bias: w.vector(&format!("{layer}exp_probs_b.bias"), n)?,
+            choice_bias: choice_bias(w, layer, n)?,
             experts,
             shared,
         })
@@ -90,12 +96,19 @@ impl Moe {
 
     /// As [`Self::apply`], for given router logits `[tokens, experts]` and without the shared part.
     pub(super) fn apply_routed(&self, run: Run<'_>, x: &Activations<'_>, logits: &mut [f32], out: &mut [f32]) {
-        let routing = self.route(logits);
-        let hidden = self.hidden(run, x, &routing);
+        let mut routing = self.route(logits);
+        let pairs: Vec<u32> = (0..).take(routing.tokens.len()).collect();
+        let hidden = if self.spec.weighted_input {
+            let weighted = Self::weighted_inputs(x, &routing);
+            // Each pair has an input of its own.
+            routing.tokens.clone_from(&pairs);
+            self.hidden(run, &Activations::new(&weighted, x.cols()), &routing)
+        } else {
+            self.hidden(run, x, &routing)
+        };
         let embedding = self.experts[0].down.rows();
         let mut results = Scratch::new(routing.tokens.len() * embedding);
         let inputs = Activations::new(&hidden, self.experts[0].up.rows());
-        let pairs: Vec<u32> = (0..).take(routing.tokens.len()).collect();
         let mut products = Vec::new();
         let mut rest = &mut *results;
         for (e, expert) in self.experts.iter().enumerate() {
@@ -114,6 +127,17 @@ impl Moe {
                 vector::add_scaled(row, &results[pair * embedding..(pair + 1) * embedding], weight);
             }
         });
+    }
+
+    /// The input of each pair, `[pairs, embedding]`, multiplied by the weight of its expert.
+    fn weighted_inputs(x: &Activations<'_>, routing: &Routing) -> Vec<f32> {
+        let cols = x.cols();
+        let mut inputs = vec![0.0; routing.tokens.len() * cols];
+        let pairs = routing.tokens.iter().zip(&routing.input_weights);
+        for (row, (&token, &weight)) in inputs.chunks_exact_mut(cols).zip(pairs) {
+            vector::add_scaled(row, x.row(token as usize), weight);
+        }
+        inputs
     }
 
     /// `act(gate(x)) * up(x)` of each pair, or `act(up(x))` without gates: `[pairs, hidden]`.
@@ -162,13 +186,20 @@ impl Moe {
         let mut next = starts.clone();
         let mut by_expert = vec![0; picks.len()];
         let mut chosen = Vec::with_capacity(picks.len());
+        let mut input_weights = vec![0.0; if self.spec.weighted_input { picks.len() } else { 0 }];
         for (i, &(expert, weight)) in picks.iter().enumerate() {
             let pair = next[expert];
             next[expert] += 1;
             by_expert[pair] = u32::try_from(i / used).unwrap_or(u32::MAX);
-            chosen.push((pair, weight * self.experts[expert].scale));
+            let scale = self.experts[expert].scale;
+            if self.spec.weighted_input {
+                input_weights[pair] = weight;
+                chosen.push((pair, scale));
+            } else {
+                chosen.push((pair, weight * scale));
+            }
         }
-        Routing { tokens: by_expert, starts, chosen }
+        Routing { tokens: by_expert, starts, chosen, input_weights }
     }
 
     /// Appends one token's experts and weights, best first; `logits` become probabilities.
@@ -225,6 +256,15 @@ fn sparse_mixer(logits: &[f32], used: usize, jitter: f32) -> Vec<(usize, f32)> {
         left.remove(at);
     }
     chosen
+}
+
+/// What is added to experts' scores for the choice alone; some files lack the end of its name.
+fn choice_bias(w: &Weights, layer: &str, n: usize) -> Result<Option<Vec<f32>>, Error> {
+    let name = format!("{layer}exp_probs_b");
+    match w.vector(&format!("{name}.bias"), n)? {
+        None => w.vector(&name, n),
+        bias => Ok(bias),
+    }
 }
 
 /// The experts of a layer: all of them in a tensor for each part (or for gate and up together), or, in files of early

@@ -73,7 +73,8 @@ impl LayerState {
                 v_dim: spec.v_dim,
                 ty,
                 // The sequence is there as a whole when anything is seen of it.
-                window: spec.window.filter(|_| spec.causal),
+                // A chunk's first position is the earliest that any position of it sees.
+                window: spec.window.or(spec.chunk).filter(|_| spec.causal),
             }),
             Mixer::Latent(spec) => {
                 let (rank, rope) = (spec.kv_rank, spec.rope_dim);

@@ -75,6 +75,13 @@ fn evaluate<L: Lanes>(l: L, activation: Activation, g: L::Float, up: Option<L::F
             let r = l.max(g, zero);
             l.mul(r, r)
         }
+        Activation::Xielu { positive, negative, beta, eps } => {
+            // `e^x - 1` near 0 has too few digits as a difference: there is no such function in lanes.
+            l.array(&l.to_array(g).map(|x| {
+                let curve = if x > 0.0 { positive * x * x } else { negative * (x.min(eps).exp_m1() - x) };
+                curve + beta * x
+            }))
+        }
         Activation::SwigluOai { alpha, limit } => {
             let g = l.min(g, l.splat(limit));
             let own = l.mul(g, sigmoid(l, l.mul(g, l.splat(alpha))));
@@ -132,6 +139,22 @@ mod tests {
         Activation::GeluErf.apply(&mut y);
         for (y, truth) in y.iter().zip([-0.158_655_25, 0.0, 0.841_344_8, 2.995_950_2]) {
             assert!((y - truth).abs() < 1e-6, "{y} {truth}");
+        }
+    }
+
+    #[test]
+    fn xielu_is_a_parabola_above_zero() {
+        let activation = Activation::Xielu { positive: 0.75, negative: 1.25, beta: 0.5, eps: -1e-6 };
+        let exact = |x: f64| {
+            let curve = if x > 0.0 { 0.75 * x * x } else { 1.25 * (x.min(-1e-6).exp_m1() - x) };
+            curve + 0.5 * x
+        };
+        let xs = [-30.0f32, -2.0, -0.5, -1e-3, 0.0, 1e-3, 0.7, 3.0];
+        let mut y = xs;
+        activation.apply(&mut y);
+        for (x, y) in xs.iter().zip(y) {
+            let truth = exact(f64::from(*x));
+            assert!((f64::from(y) - truth).abs() <= 1e-6 * truth.abs() + 1e-9, "xielu({x}) = {y}, not {truth}");
         }
     }
 

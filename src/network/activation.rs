@@ -14,6 +14,17 @@ pub enum Activation {
     Relu,
     /// `max(x, 0)^2`.
     ReluSquared,
+    /// Apertus' xIELU: `a x^2 + beta x` of what is above 0, and `b (e^min(x, eps) - 1 - x) + beta x` of the rest.
+    Xielu {
+        /// `a`.
+        positive: f32,
+        /// `b`.
+        negative: f32,
+        /// Slope at 0.
+        beta: f32,
+        /// Bound of the exponent.
+        eps: f32,
+    },
     /// gpt-oss: `g sigmoid(alpha g) (u + 1)` for `g = min(x, limit)`, `u` clamped to `limit`.
     SwigluOai {
         /// Slope of the sigmoid.

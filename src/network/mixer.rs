@@ -48,22 +48,39 @@ pub struct AttentionMixer {
     /// Only this many latest positions are seen, the current one included. Where attention is not causal, half as many
     /// are seen before the current one and half as many after it.
     pub window: Option<usize>,
+    /// Positions are in chunks of so many, and only those of the position's own chunk are seen.
+    pub chunk: Option<usize>,
     /// Queries, keys and values are clamped to this range before anything else is done with them.
     pub clamp: Option<f32>,
     /// Rotary position embedding; `None` where the layer has none.
     pub rope: Option<RopeSpec>,
     /// Kind of the query and key norms, where their tensors are there.
     pub qk_norm: NormKind,
+    /// Whether these norms are there without tensors, and have no weights.
+    pub plain_qk_norm: bool,
     /// Whether those norms come after the rotary embedding.
     pub norm_after_rope: bool,
     /// Whether values are RMS-normed, without weight.
     pub value_norm: bool,
     /// Whether the query projection carries, after each head, a gate for that head's output (through a sigmoid).
     pub output_gate: bool,
+    /// Function of the gates of the attention's result, where there are any.
+    pub gate: OutputGate,
+    /// Factor of the attention's result.
+    pub value_scale: f32,
     /// Growth of the queries with the position.
     pub length_scale: Option<LengthScale>,
     /// The earlier layer whose keys and values this one reads.
     pub shares_kv_of: Option<usize>,
+}
+
+/// What an element of the attention's result is multiplied by, for the `x` of its gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputGate {
+    /// `1 / (1 + e^-x)`.
+    Sigmoid,
+    /// `ln(1 + e^x)`.
+    Softplus,
 }
 
 /// Multi-head latent attention, in the absorbed form: one key head of `kv_rank + rope` elements a position.
@@ -83,6 +100,8 @@ pub struct LatentMixer {
     pub scale: f32,
     /// Rotary embedding of the rotated part; `None` where it is not rotated after all.
     pub rope: Option<RopeSpec>,
+    /// Growth of the queries with the position.
+    pub length_scale: Option<LengthScale>,
 }
 
 /// A gated delta net.

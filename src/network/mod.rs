@@ -29,7 +29,7 @@ pub use gate::Gate;
 pub use layer::{LayerNorms, LayerSpec, Wiring};
 pub use mixer::{
     AttentionMixer, DeltaNetMixer, KeySharing, KimiDeltaMixer, LatentMixer, Mamba1Mixer, Mamba2Mixer, Mixer,
-    ShortConvMixer, alibi_slopes,
+    OutputGate, ShortConvMixer, alibi_slopes,
 };
 pub use model::{LayerInputs, ModelSpec};
 pub use moe::{Experts, Gating, Groups};

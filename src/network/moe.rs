@@ -19,6 +19,8 @@ pub struct Experts {
     pub normalize: bool,
     /// Factor of the weights.
     pub weight_scale: f32,
+    /// Whether an expert's input is multiplied by its weight, not its output.
+    pub weighted_input: bool,
     /// Factor of the output, the shared part included.
     pub output_scale: f32,
     /// Experts are first chosen by group.

@@ -112,13 +112,15 @@ impl RopeSpec {
     }
 }
 
-/// Growth of the queries with their position: `1 + beta ln(1 + floor(position / length))`.
+/// Growth of the queries with their position: `1 + beta ln(1 + floor((position + offset) / length))`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LengthScale {
     /// Slope.
     pub beta: f32,
     /// Positions of a step.
     pub length: usize,
+    /// Positions by which steps come early.
+    pub offset: usize,
 }
 
 impl LengthScale {
@@ -126,13 +128,23 @@ impl LengthScale {
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "positions are far below 2^24 steps")]
     pub fn factor(&self, position: usize) -> f32 {
-        1.0 + self.beta * (1.0 + (position / self.length) as f32).ln()
+        1.0 + self.beta * (1.0 + ((position + self.offset) / self.length) as f32).ln()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queries_grow_in_steps() {
+        let mistral = LengthScale { beta: 0.1, length: 64, offset: 0 };
+        let llama = LengthScale { beta: 0.1, length: 64, offset: 1 };
+        let step = |n: f32| 1.0 + 0.1 * n.ln();
+        let at = |scale: LengthScale, positions: [usize; 4]| positions.map(|position| scale.factor(position));
+        assert_eq!(at(mistral, [0, 63, 64, 128]), [1.0, 1.0, step(2.0), step(3.0)]);
+        assert_eq!(at(llama, [62, 63, 126, 127]), [1.0, step(2.0), step(2.0), step(3.0)]);
+    }
 
     #[test]
     fn yarn_keeps_fast_pairs_and_divides_slow_ones() {

@@ -17,8 +17,10 @@ const SPEC: AttentionSpec<'static> = AttentionSpec {
     v_dim: 64,
     scale: 0.125,
     softcap: None,
+    slopes: None,
     causal: true,
     window: None,
+    chunk: None,
     sinks: None,
 };
 /// Tokens of a prompt's batch.

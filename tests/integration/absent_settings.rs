@@ -17,6 +17,10 @@ const PARTS: &str = "text_config";
 /// Two settings of which transformers takes its own default of the one, though the other is given and says more.
 const REFUSED: (&str, &str) = ("phi3long", "original_max_position_embeddings");
 
+/// The class takes another rotary base than the one that published checkpoints have within `attn_config`, as the reference
+/// converter does not: these convert as the whole.
+const BASE_WITHIN: [(&str, &str); 2] = [("dbrx", "rope_parameters"), ("dbrx", "rope_parameters/rope_theta")];
+
 /// Takes a setting out, by its path.
 fn without(settings: &Json, place: &str) -> Json {
     let mut changed = settings.clone();
@@ -65,7 +69,9 @@ fn each_setting_that_is_left_out_is_what_its_class_gives() {
         for (place, values) in expected["other"].as_object().expect("an object") {
             let mut written = settings.clone();
             written.as_object_mut().expect("settings").extend(values.as_object().expect("settings").clone());
-            check(place, &outcome(&from, &written));
+            let whole = BASE_WITHIN.contains(&(&*name, &**place));
+            let expected = if whole { plain.clone() } else { outcome(&from, &written) };
+            check(place, &expected);
         }
     }
     assert!(faults.is_empty(), "{} of {count} differ:\n{}", faults.len(), faults.join("\n"));

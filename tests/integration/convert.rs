@@ -17,6 +17,9 @@ const MORE_KEYS: &[(&str, &str)] = &[
     ("gemma4", "gemma4.final_logit_softcapping"),
     // llama.cpp knows the rank 64 alone.
     ("gemma3n", "gemma3n.laurel_rank"),
+    // Queries grow with the position; llama.cpp reads both.
+    ("mistral4", "mistral4.attention.temperature_length"),
+    ("mistral4", "mistral4.attention.temperature_scale"),
 ];
 
 /// Keys of another value than the reference's.

@@ -51,18 +51,53 @@ fn assert_same_logits(folder: &Folder, name: &str, case: &str, change: impl Fn(&
 
 /// Fails unless the changed checkpoint computes what the golden calls `logits`, within `tolerance`.
 fn assert_logits(folder: &Folder, name: &str, (logits, tolerance): (&str, f32), case: &str, change: impl Fn(&Path)) {
+    let (tokens, expected) = expected_of(name, logits);
+    let found = changed_logits(folder, name, &tokens, case, change);
+    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= tolerance && found.len() == expected.len(), "{case}: {worst} from the expected logits");
+}
+
+/// The logits of `tokens`, `[tokens, vocab]`, that the changed checkpoint computes.
+fn changed_logits(folder: &Folder, name: &str, tokens: &[u32], case: &str, change: impl Fn(&Path)) -> Vec<f32> {
     let from = checkpoint(folder, name);
     change(&from);
     let to = folder.path(&format!("{case}.gguf"));
     let conversion = conversion(&from).unwrap_or_else(|e| panic!("{case}: {e}"));
     conversion.write(&conversion.plan(&[]).expect("a plan"), &to, &RunOptions::default(), &|_| true).expect("written");
     let model = Model::load(&to).unwrap_or_else(|e| panic!("{case}: {e}"));
-    let (tokens, expected) = expected_of(name, logits);
     let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F32, context_length: tokens.len() });
-    let part = Part { sequence: &mut sequence, tokens: &tokens, logits: Rows::From(0) };
-    let found = model.decoder().forward(Run::new(&Pool::new(1)), &mut [part]);
-    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(worst <= tolerance && found.len() == expected.len(), "{case}: {worst} from the expected logits");
+    let part = Part { sequence: &mut sequence, tokens, logits: Rows::From(0) };
+    model.decoder().forward(Run::new(&Pool::new(1)), &mut [part])
+}
+
+/// Settings whose effect the goldens do not show. The numbers are those of tokens 5, 77 and 200 at positions 7, 15 and 23, by
+/// a program of NumPy's in double precision, whose logits of the goldens themselves are within 6e-6 of transformers'.
+#[test]
+fn settings_that_goldens_leave_idle_are_computed_with() {
+    let folder = Folder::new("variants-idle");
+    let check = |name: &str, expected: [f32; 9], change: &dyn Fn(&mut Map<String, Json>)| {
+        let (tokens, _) = expected_of(name, "logits");
+        let logits = changed_logits(&folder, name, &tokens, name, |from| {
+            let mut settings = settings(from);
+            change(&mut settings);
+            write_json(&from.join("config.json"), &Json::Object(settings));
+        });
+        let vocab = logits.len() / tokens.len();
+        let found =
+            [7, 15, 23].into_iter().flat_map(|position| [5, 77, 200].map(|token| logits[position * vocab + token]));
+        let worst = found.zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 2e-3, "{name}: {worst}");
+    };
+    // Queries grow past the context that the model was first trained on.
+    let expected = [0.64132, 0.9108, -0.23054, 0.60713, -0.20406, 0.43501, 1.6939, -0.20949, 1.45713];
+    check("mistral4", expected, &|settings| {
+        settings["text_config"]["rope_parameters"]["original_max_position_embeddings"] = json!(8);
+    });
+    // A layer has no positions, the others have another base than the one that all layers have elsewhere.
+    let expected = [-0.99074, 1.19857, 1.29192, -2.81969, -1.78372, -0.51536, 2.39477, -0.06277, -4.42644];
+    check("graniteswa", expected, &|settings| {
+        settings.insert("layer_rope_theta".into(), json!([0.0, 5000.0, 5000.0, 5000.0]));
+    });
 }
 
 /// Settings as transformers 4 writes them: the rotary ones at the top, no kinds of layers.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::arch::{Config, Error, Keys, keys as key};
 
-pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
+pub(in crate::arch) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     config.expect("rope_interleave", &json!(true), "true")?;
     let heads = config.required_count(&["num_attention_heads"])?;
     config.expect("num_key_value_heads", &json!(heads), "num_attention_heads")?;
@@ -50,7 +50,7 @@ pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
 
 /// Whether the checkpoint's class weighs experts by sigmoids.
 fn has_sigmoids(config: &Config) -> bool {
-    config.class() != "DeepseekV2ForCausalLM"
+    !matches!(config.class(), "DeepseekV2ForCausalLM" | "Mistral4ForCausalLM")
 }
 
 /// Refuses ways to choose experts that the other settings, which alone are in files, do not say.

@@ -5,7 +5,7 @@ use crate::arch::graph::{experts, factor, gated, layer, model, rope, rope_scalin
 use crate::arch::{Error, Hparams, keys};
 use crate::network::{Activation, Experts, FeedForward, Gating, ModelSpec, NormKind, RopeStyle, Tensors};
 
-pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+pub(in crate::arch) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let latent = Latent::new(h)?;
     let mut rope = rope(h, weights, RopeStyle::Pairs)?;
     let mut scale = latent.scale();

@@ -5,8 +5,11 @@ mod config;
 mod graph;
 mod tensors;
 
+pub(super) use config::keys;
+pub(super) use graph::spec;
+
 use super::family::Family;
-use super::{Error, Hparams, glm4_moe, keys};
+use super::{Error, Hparams, glm4_moe, keys as key};
 use crate::network::{LatentMixer, Mixer, RopeSpec};
 
 /// GLM 4.7 Flash.
@@ -14,14 +17,9 @@ const GLM_LITE: &str = "Glm4MoeLiteForCausalLM";
 
 /// The family.
 pub(super) static DEEPSEEK2: Family = Family {
-    keys: config::keys,
+    keys,
     token_keys: |config| if config.class() == GLM_LITE { glm4_moe::token_keys() } else { Vec::new() },
-    ..Family::new(
-        "deepseek2",
-        &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", GLM_LITE],
-        tensors::rules,
-        graph::spec,
-    )
+    ..Family::new("deepseek2", &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", GLM_LITE], tensors::rules, spec)
 };
 
 /// Lengths of the latent attention.
@@ -42,21 +40,21 @@ pub(super) struct Latent {
 
 impl Latent {
     pub(super) fn new(h: &Hparams) -> Result<Self, Error> {
-        let query_rank = h.count_or(keys::Q_LORA_RANK, 0)?;
+        let query_rank = h.count_or(key::Q_LORA_RANK, 0)?;
         // Files of both forms have `key_length`: since April 2025 the length of what is cached, earlier that of a head.
-        let one_tensor = !h.has(keys::KEY_LENGTH_MLA) && !h.has(keys::VALUE_LENGTH_MLA);
+        let one_tensor = !h.has(key::KEY_LENGTH_MLA) && !h.has(key::VALUE_LENGTH_MLA);
         let (key, value) = if one_tensor {
             (h.key_length, h.value_length)
         } else {
-            (h.positive(keys::KEY_LENGTH_MLA)?, h.positive(keys::VALUE_LENGTH_MLA)?)
+            (h.positive(key::KEY_LENGTH_MLA)?, h.positive(key::VALUE_LENGTH_MLA)?)
         };
-        let rope = h.positive(keys::ROPE_DIMENSION_COUNT)?;
+        let rope = h.positive(key::ROPE_DIMENSION_COUNT)?;
         let plain = key.checked_sub(rope).filter(|&n| n > 0);
         Ok(Self {
             query_rank: (query_rank > 0).then_some(query_rank),
-            rank: h.positive(keys::KV_LORA_RANK)?,
+            rank: h.positive(key::KV_LORA_RANK)?,
             rope,
-            plain: plain.ok_or_else(|| h.bad_key(keys::KEY_LENGTH_MLA, "more than rope.dimension_count"))?,
+            plain: plain.ok_or_else(|| h.bad_key(key::KEY_LENGTH_MLA, "more than rope.dimension_count"))?,
             value,
             one_tensor,
         })
@@ -78,6 +76,7 @@ impl Latent {
             v_dim: self.value,
             scale,
             rope: rope.cloned(),
+            length_scale: None,
         })
     }
 }

@@ -6,7 +6,7 @@ use crate::network::{LengthScale, ModelSpec, RopeStyle, Tensors};
 
 pub(super) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let length_scale = match factor(h, keys::TEMPERATURE_SCALE)? {
-        Some(beta) => Some(LengthScale { beta, length: original_context_length(h)? }),
+        Some(beta) => Some(LengthScale { beta, length: original_context_length(h)?, offset: 0 }),
         None => None,
     };
     // YaRN's magnitude, over the one that the whole head has been trained with.

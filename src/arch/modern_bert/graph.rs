@@ -2,7 +2,9 @@
 
 use super::PERIOD;
 use crate::arch::config::{GELU, GELU_TANH};
-use crate::arch::graph::{SlidingBase, attention, classifier, layer, model, rope, sliding_rope, windows_after_the_first};
+use crate::arch::graph::{
+    SlidingBase, attention, classifier, layer, model, rope, sliding_rope, windows_after_the_first,
+};
 use crate::arch::{Error, Hparams, keys};
 use crate::network::{
     Activation, Dense, FeedForward, Gate, HeadFunction, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, Pooling,

@@ -94,7 +94,12 @@ pub(super) fn number_type(dtype: Dtype) -> Option<TensorType> {
 }
 
 /// `count` numbers of a tensor, from element `first` on.
-fn numbers(checkpoint: &Checkpoint, tensor: &TensorInfo, first: u64, count: usize) -> Result<Vec<f32>, Error> {
+pub(super) fn numbers(
+    checkpoint: &Checkpoint,
+    tensor: &TensorInfo,
+    first: u64,
+    count: usize,
+) -> Result<Vec<f32>, Error> {
     let ty = number_type(tensor.dtype).unwrap_or(TensorType::F32);
     let mut bytes = vec![0; ty.row_bytes(count)];
     checkpoint.read_at(tensor, first * tensor.dtype.bytes(), &mut bytes)?;

@@ -2,10 +2,11 @@
 
 use super::super::batch::Batch;
 use super::super::linear::Projection;
+use super::super::recurrence::softplus;
 use super::super::rows::for_rows;
 use super::super::{AttentionSpec, Linear, Norm, Weights};
 use crate::kernels::{Activations, Scratch, Store};
-use crate::network::{AttentionMixer, Error, ModelSpec, NormSpec, Tensors, alibi_slopes};
+use crate::network::{AttentionMixer, Error, ModelSpec, NormSpec, OutputGate, Tensors, alibi_slopes};
 
 /// An attention mixer with its weights.
 pub(in super::super) struct Attention {
@@ -44,12 +45,22 @@ impl Attention {
             (Linear::load(w, &name("q"), query_rows, cols)?, Some((key, value)))
         };
         let norm_spec = NormSpec { kind: spec.qk_norm, ..model.norm };
-        let norm = |part: &str, heads: usize| Norm::load_heads(w, &name(part), spec.k_dim, heads, norm_spec);
+        let norm = |part: &str, heads: usize| {
+            if spec.plain_qk_norm {
+                return Ok(Some(Norm::plain(spec.k_dim, norm_spec)));
+            }
+            Norm::load_heads(w, &name(part), spec.k_dim, heads, norm_spec)
+        };
+        // One for each head, or for each element.
+        let gates = match w.get(&name("gate.weight")) {
+            Some(matrix) if matrix.rows() == spec.heads => spec.heads,
+            _ => spec.heads * spec.v_dim,
+        };
         Ok(Self {
             query,
             key_value,
             output: Linear::load(w, &name("output"), cols, spec.heads * spec.v_dim)?,
-            gate: Linear::load_optional(w, &name("gate"), spec.heads * spec.v_dim, cols)?,
+            gate: Linear::load_optional(w, &name("gate"), gates, cols)?,
             query_norm: norm("q_norm", spec.heads)?,
             key_norm: norm("k_norm", spec.kv_heads)?,
             value_norm: spec.value_norm.then(|| Norm::plain(spec.v_dim, model.norm)),
@@ -102,15 +113,12 @@ impl Attention {
             gate = split_gate(&mut query, spec.k_dim);
         }
         self.place(batch, self.query_norm.as_ref(), spec.heads, &mut query);
-        self.stretch(batch, &mut query);
+        if let Some(scale) = &spec.length_scale {
+            batch.stretch(scale, &mut query);
+        }
         let mut mixed = Scratch::new(rows * spec.heads * spec.v_dim);
         self.attend(batch, spec.shares_kv_of.unwrap_or(layer), &query, &mut mixed);
-        if !gate.is_empty() {
-            let cols = spec.heads * spec.v_dim;
-            for_rows(batch.run.pool, &mut mixed, cols, |i, row| {
-                row.iter_mut().zip(&gate[i * cols..]).for_each(|(v, g)| *v /= 1.0 + (-g).exp());
-            });
-        }
+        self.scale(batch, &gate, &mut mixed);
         self.output.apply(batch.run, &Activations::new(&mixed, spec.heads * spec.v_dim), store, out);
     }
 
@@ -134,13 +142,27 @@ impl Attention {
         }
     }
 
-    /// Grows the queries with their position, where the family does.
-    fn stretch(&self, batch: &Batch<'_, '_>, query: &mut [f32]) {
-        let Some(scale) = &self.spec.length_scale else { return };
-        let cols = self.spec.heads * self.spec.k_dim;
-        for (row, &position) in query.chunks_exact_mut(cols).zip(batch.rope.positions()) {
-            let factor = scale.factor(position);
-            row.iter_mut().for_each(|v| *v *= factor);
+    /// Multiplies the attention's result, `[rows, heads, v_dim]`, by its gates, `[rows, heads]` or as many as it has
+    /// elements, and by its factor.
+    fn scale(&self, batch: &Batch<'_, '_>, gate: &[f32], mixed: &mut [f32]) {
+        let (spec, cols) = (&self.spec, self.spec.heads * self.spec.v_dim);
+        if !gate.is_empty() {
+            // Elements that a gate is for.
+            let each = mixed.len() / gate.len();
+            for_rows(batch.run.pool, mixed, cols, |i, row| {
+                for (values, g) in row.chunks_exact_mut(each).zip(&gate[i * cols / each..]) {
+                    match spec.gate {
+                        OutputGate::Sigmoid => values.iter_mut().for_each(|v| *v /= 1.0 + (-g).exp()),
+                        OutputGate::Softplus => {
+                            let factor = softplus(*g);
+                            values.iter_mut().for_each(|v| *v *= factor);
+                        }
+                    }
+                }
+            });
+        }
+        if spec.value_scale != 1.0 {
+            mixed.iter_mut().for_each(|v| *v *= spec.value_scale);
         }
     }
 
@@ -166,6 +188,7 @@ impl Attention {
             causal: mixer.causal,
             window: mixer.window,
             slopes: self.slopes.as_deref(),
+            chunk: mixer.chunk,
             sinks: self.sinks.as_deref(),
         };
         batch.attend(&spec, layer, query, mixed);

@@ -81,7 +81,10 @@ impl Latent {
             return;
         }
         // Rows of these are (row, head).
-        let query = self.query(run, &x, batch.leaving, rows);
+        let mut query = self.query(run, &x, batch.leaving, rows);
+        if let Some(scale) = &spec.length_scale {
+            batch.stretch(scale, &mut query);
+        }
         let (plain_query, mut rotated) = split_columns(&query, plain, rope);
         if let Some(rope) = &spec.rope {
             batch.rope.apply(pool, rope, spec.heads, &mut rotated);
@@ -125,6 +128,7 @@ impl Latent {
             slopes: None,
             causal: true,
             window: None,
+            chunk: None,
             sinks: None,
         };
         batch.attend(&spec, layer, query, mixed);
