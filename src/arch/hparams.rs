@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Error, keys};
-use crate::gguf::{Array, Metadata, Value};
+use crate::gguf::{self, Array, Metadata, Value};
 
 /// Upper bound of any single dimension or count: far above every model, far below any overflow.
 const MAX_DIMENSION: u64 = 1 << 27;
@@ -52,7 +52,7 @@ impl Hparams {
             Some(other) => return Err(bad("general.architecture".into(), other, "a string")),
             None => return Err(Error::NoArchitecture),
         };
-        if metadata.get("general.type").and_then(Value::as_str) == Some("adapter") {
+        if metadata.get(gguf::keys::GENERAL_TYPE).and_then(Value::as_str) == Some(gguf::keys::ADAPTER) {
             return Err(Error::Adapter { architecture });
         }
         // Else an unknown one would be said to lack keys that it may never have.

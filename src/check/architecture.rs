@@ -7,20 +7,22 @@ use crate::inspect::{NotUsable, Summary, usable};
 use crate::model::{self, Model};
 use crate::printable::printable;
 
-/// Looks at an opened file.
-pub(super) fn check(reader: &Reader, findings: &mut Findings) {
+/// Looks at an opened file, and returns its model where it can be run.
+pub(super) fn check(reader: &Reader, findings: &mut Findings) -> Option<Model> {
     let kind = reader.metadata().get(keys::GENERAL_TYPE).and_then(Value::as_str);
     if reader.tensors().is_empty() && reader.unknown_tensors().is_empty() {
-        return if reader.metadata().get(keys::TOKENIZER_TOKENS).is_none() {
+        if reader.metadata().get(keys::TOKENIZER_TOKENS).is_none() {
             findings.error("model.empty", "the file has neither tensors nor tokens");
-        };
+        }
+        return None;
     }
+    let mut model = None;
     match usable(reader) {
-        Ok(_) => run(reader, findings),
+        Ok(_) => model = run(reader, findings),
         Err(NotUsable::Kind(_)) => {
             let kind = kind.unwrap_or_default();
             findings.add(super::Severity::Note, "model.kind", format!("no model: general.type is {}", printable(kind)));
-            return;
+            return None;
         }
         // Told where the structure and the tokenizer are looked at.
         Err(NotUsable::UnknownType { .. } | NotUsable::NoTokenizer | NotUsable::PreTokenizer(_)) => {}
@@ -35,6 +37,7 @@ pub(super) fn check(reader: &Reader, findings: &mut Findings) {
     if let (Some(id), None) = (summary.file_type, summary.file_type_name()) {
         findings.warning("model.file-type", format!("general.file_type is {id}, which is not known"));
     }
+    model
 }
 
 fn architecture_id(error: &arch::Error) -> &'static str {
@@ -48,11 +51,14 @@ fn architecture_id(error: &arch::Error) -> &'static str {
 }
 
 /// What only shows when the network is put together.
-fn run(reader: &Reader, findings: &mut Findings) {
+fn run(reader: &Reader, findings: &mut Findings) -> Option<Model> {
     match Model::from_reader(reader) {
         // Told where the tokenizer is looked at.
-        Err(model::Error::Tokenizer { .. }) => {}
-        Err(error) => findings.error("model.load", error.to_string()),
+        Err(model::Error::Tokenizer { .. }) => None,
+        Err(error) => {
+            findings.error("model.load", error.to_string());
+            None
+        }
         Ok(model) => {
             for warning in model.warnings() {
                 let id = match warning {
@@ -67,6 +73,7 @@ fn run(reader: &Reader, findings: &mut Findings) {
                 let text = format!("key {}: nothing here is computed with it; llama.cpp may", printable(key));
                 findings.warning("model.unread-key", text);
             }
+            Some(model)
         }
     }
 }

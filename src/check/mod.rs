@@ -11,6 +11,7 @@ mod tokenizer;
 use std::path::Path;
 
 use crate::gguf::Reader;
+use crate::model::Model;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,9 +98,14 @@ pub fn check_reader(reader: &Reader, options: Options, progress: &(dyn Fn(u64) +
 
 fn opened(reader: &Reader, options: Options, progress: &(dyn Fn(u64) + Sync), findings: &mut Findings) {
     structure::check(reader, findings);
-    architecture::check(reader, findings);
-    let tokenizer = tokenizer::check(reader, findings);
-    template::check(reader.metadata(), tokenizer.as_ref(), findings);
+    let model = architecture::check(reader, findings);
+    // Where the model cannot be run, its tokenizer may still be sound.
+    let own = if model.is_some() { None } else { tokenizer::made(reader, findings) };
+    let tokenizer = model.as_ref().map(Model::tokenizer).or(own.as_ref());
+    if let Some(tokenizer) = tokenizer {
+        tokenizer::check(tokenizer, findings);
+    }
+    template::check(reader.metadata(), tokenizer, findings);
     if options.data {
         data::check(reader, progress, findings);
     }

@@ -19,8 +19,8 @@ const TEXTS: [&str; 6] = [
 /// Special tokens that are named one by one.
 const MOST_NAMED: usize = 3;
 
-/// Looks at the tokenizer of an opened file, and returns it where it can be used.
-pub(super) fn check(reader: &Reader, findings: &mut Findings) -> Option<Tokenizer> {
+/// The tokenizer of an opened file, where it can be used.
+pub(super) fn made(reader: &Reader, findings: &mut Findings) -> Option<Tokenizer> {
     let metadata = reader.metadata();
     if metadata.get(keys::TOKENIZER_MODEL).is_none() && metadata.get(keys::TOKENIZER_TOKENS).is_none() {
         // Files of other kinds (adapters, matrices) need none.
@@ -29,8 +29,8 @@ pub(super) fn check(reader: &Reader, findings: &mut Findings) -> Option<Tokenize
         }
         return None;
     }
-    let tokenizer = match Tokenizer::from_gguf(reader) {
-        Ok(tokenizer) => tokenizer,
+    match Tokenizer::from_gguf(reader) {
+        Ok(tokenizer) => Some(tokenizer),
         Err(error) => {
             let id = match error {
                 Error::UnknownPre { .. } => "tokenizer.pre-unknown",
@@ -40,13 +40,16 @@ pub(super) fn check(reader: &Reader, findings: &mut Findings) -> Option<Tokenize
                 _ => "tokenizer.invalid",
             };
             findings.error(id, error.to_string());
-            return None;
+            None
         }
-    };
-    duplicates(&tokenizer, findings);
-    special(&tokenizer, findings);
-    round_trips(&tokenizer, findings);
-    Some(tokenizer)
+    }
+}
+
+/// Looks at a tokenizer.
+pub(super) fn check(tokenizer: &Tokenizer, findings: &mut Findings) {
+    duplicates(tokenizer, findings);
+    special(tokenizer, findings);
+    round_trips(tokenizer, findings);
 }
 
 fn shown(tokenizer: &Tokenizer, token: u32) -> String {

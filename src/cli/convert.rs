@@ -228,7 +228,6 @@ fn folder_name(full: &Path) -> Option<String> {
 fn default_output(folder: &Path, plan: &Plan, mix: Option<&str>) -> PathBuf {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = folder_name(&full).unwrap_or_else(|| "model".into());
-    let id = plan.metadata.get("general.file_type").and_then(gguf::gguf::Value::as_u64);
-    let ty = id.and_then(|id| FileType::from_id(id.try_into().ok()?));
+    let ty = FileType::of(&plan.metadata);
     PathBuf::from(format!("{name}-{}.gguf", mix.unwrap_or(ty.map_or("F16", FileType::name))))
 }

@@ -83,9 +83,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let vectors = embedder.embed(&tokens).with_context(|| name.clone())?;
     if let Some(raw) = &args.raw {
         let bytes = npy(&vectors.concat(), embedder.length());
-        let mut file = outputs::create(raw, args.force, bytes.len() as u64)?;
-        file.write_all(&bytes)?;
-        file.commit()?;
+        outputs::write(raw, args.force, &bytes)?;
         let rows = vectors.iter().map(Vec::len).sum::<usize>() / embedder.length();
         eprintln!("{}: {rows} x {}", printable_path(raw), embedder.length());
         if !args.json && !args.similarity {

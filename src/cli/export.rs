@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gguf::export::{Export, Options, USUAL_FILE_BYTES, WeightType};
+use gguf::export::{Export, Options, WeightType};
 use gguf::files::{self, Overwrite};
 use gguf::printable::printable_path;
 
-use crate::{model_args, progress, split, units};
+use crate::{model_args, progress, units};
 
 /// Exports a GGUF file as a Hugging Face folder, which transformers, vLLM and SGLang load.
 ///
@@ -32,9 +32,9 @@ pub(crate) struct Args {
     /// f16, bf16 or f32 (default: that of the file's weights; f16 where they are quantized)
     #[arg(long = "type", short = 't', alias = "outtype", value_name = "TYPE", ignore_case = true)]
     weight_type: Option<TypeArg>,
-    /// Largest file with weights
-    #[arg(long, value_name = "SIZE", default_value = "5G", value_parser = split::parse_size)]
-    max_size: u64,
+    /// Largest file with weights (default: 5G)
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
+    max_size: Option<u64>,
     /// Replace files of the same names in DIR
     #[arg(long, short)]
     force: bool,
@@ -66,9 +66,9 @@ impl From<TypeArg> for WeightType {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    debug_assert_eq!(split::parse_size("5G"), Ok(USUAL_FILE_BYTES));
     let reader = model_args::open(&args.model)?;
-    let options = Options { weight_type: args.weight_type.map(WeightType::from), max_file_bytes: args.max_size };
+    let mut options = Options { weight_type: args.weight_type.map(WeightType::from), ..Options::default() };
+    options.max_file_bytes = args.max_size.unwrap_or(options.max_file_bytes);
     let export = Export::new(&reader, &options)?;
     if !args.dry_run {
         let inputs = files::opened();

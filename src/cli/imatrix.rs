@@ -232,10 +232,7 @@ fn form(args: &Args) -> FileForm {
 
 fn write(args: &Args, matrix: &ImportanceMatrix, force: bool) -> anyhow::Result<()> {
     let bytes = matrix.to_bytes(form(args))?;
-    let mut output = outputs::create(&args.output, force, bytes.len() as u64)?;
-    output.write_all(&bytes).with_context(|| printable_path(&args.output).to_string())?;
-    output.commit()?;
-    Ok(())
+    outputs::write(&args.output, force, &bytes)
 }
 
 fn tell_written(args: &Args, matrix: &ImportanceMatrix) {

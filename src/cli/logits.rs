@@ -165,8 +165,5 @@ fn write(path: &Path, force: bool, tokens: &[u32], logits: &[f32]) -> anyhow::Re
         ("logits", TensorView::new(Dtype::F32, shape, &rows)?),
     ];
     let bytes = safetensors::serialize(tensors, None)?;
-    let mut file = outputs::create(path, force, bytes.len() as u64)?;
-    std::io::Write::write_all(&mut file, &bytes)?;
-    file.commit()?;
-    Ok(())
+    outputs::write(path, force, &bytes)
 }

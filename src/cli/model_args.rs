@@ -188,10 +188,14 @@ pub(crate) fn open_any(name: &Path) -> anyhow::Result<Reader> {
 
 /// The model that is meant by a path or a name, or the embedded one.
 pub(crate) fn load(path: Option<&Path>, run: &RunArgs) -> anyhow::Result<Arc<Model>> {
-    let reader = path.map_or_else(embedded, open)?;
-    let model = run.model(&reader)?;
+    load_from(&path.map_or_else(embedded, open)?, run)
+}
+
+/// The model of an opened file; warnings about it are told.
+pub(crate) fn load_from(reader: &Reader, run: &RunArgs) -> anyhow::Result<Arc<Model>> {
+    let model = run.model(reader)?;
     for warning in model.warnings() {
-        eprintln!("warning: {}: {warning}", gguf::printable::printable_path(reader.path()));
+        eprintln!("warning: {}: {warning}", printable_path(reader.path()));
     }
     Ok(Arc::new(model))
 }

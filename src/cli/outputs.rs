@@ -30,6 +30,16 @@ pub(crate) fn create(path: &Path, force: bool, bytes: u64) -> anyhow::Result<Out
     Ok(with_inputs(force, |overwrite| OutputFile::create(path, overwrite, bytes))?)
 }
 
+/// Writes a file of these bytes.
+///
+/// # Errors
+/// As [`check`], and when the file cannot be made or written.
+pub(crate) fn write(path: &Path, force: bool, bytes: &[u8]) -> anyhow::Result<()> {
+    check(path, 1, force)?;
+    with_inputs(force, |overwrite| files::write_whole(path, overwrite, bytes))?;
+    Ok(())
+}
+
 fn with_inputs<T>(force: bool, act: impl FnOnce(Overwrite<'_>) -> Result<T, OutputError>) -> Result<T, OutputError> {
     let inputs = files::opened();
     act(if force { Overwrite::Replace { inputs: &inputs } } else { Overwrite::Refuse })

@@ -1,14 +1,11 @@
 //! `gguf perplexity`: how well models predict a text.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use gguf::gguf::{Reader, Value, keys};
 use gguf::perplexity::{Options, Outcome, TokenScore, perplexity};
-use gguf::printable::printable_path;
 use gguf::tokenizer::Tokenizer;
 use serde_json::json;
 
@@ -200,10 +197,7 @@ fn write_tokens(path: &Path, force: bool, tokenizer: &Tokenizer, scores: &[Token
         let text = serde_json::Value::from(String::from_utf8_lossy(tokenizer.piece(score.token)));
         lines.push_str(&format!("{}\t{}\t{:.6}\t{text}\n", score.place, score.token, score.nll));
     }
-    let mut output = outputs::create(path, force, lines.len() as u64)?;
-    output.write_all(lines.as_bytes()).with_context(|| printable_path(path).to_string())?;
-    output.commit()?;
-    Ok(())
+    outputs::write(path, force, lines.as_bytes())
 }
 
 #[allow(clippy::cast_precision_loss, reason = "rates for people")]

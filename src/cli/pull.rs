@@ -1,6 +1,7 @@
 //! `gguf pull`: models from Hugging Face and from Ollama's registry.
 
-use std::io::IsTerminal as _;
+use std::fs;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +11,7 @@ use anyhow::bail;
 use gguf::memory;
 use gguf::net::{Choice, ClientOptions, Error, Phase, Plan, Progress, PullOptions, Settings, Wanted};
 use gguf::printable::printable;
-use gguf::stores::{Fetched, Places};
+use gguf::stores::{self, Fetched, Places, Store};
 use indicatif::ProgressBar;
 use serde_json::{Value as Json, json};
 
@@ -92,11 +93,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut objects = Vec::new();
     for name in &args.names {
         if settings.is_offline() {
-            let located = Places::from_environment().resolve(name);
-            let Ok(located) = located else { bail!(Error::Offline { name: name.clone() }) };
-            objects.push(json!({ "schema_version": SCHEMA_VERSION, "name": located.name, "path": located.path.to_string_lossy() }));
-            if !args.json {
-                print_path(&located.path)?;
+            let here = Here::find(name, args)?;
+            objects.push(here.object(args.dry_run));
+            match (args.json, args.dry_run) {
+                (true, _) => {}
+                (false, true) => here.show()?,
+                (false, false) => print_path(&here.path)?,
             }
             continue;
         }
@@ -119,6 +121,75 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         model_args::print(&format!("{:#}\n", Json::from(objects)))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A model or a checkpoint that is on this machine, where no server is asked.
+struct Here {
+    name: String,
+    store: Store,
+    path: PathBuf,
+    /// Names and bytes.
+    files: Vec<(String, u64)>,
+}
+
+impl Here {
+    fn find(name: &str, args: &Args) -> anyhow::Result<Self> {
+        if let Some(revision) = &args.revision {
+            bail!("--revision {}: which commit it is, a server says; none is asked offline", printable(revision));
+        }
+        let found = Places::from_environment().resolve(name);
+        let (name, store, path, files) = match (found, args.checkpoint) {
+            (Ok(located), false) => {
+                let files = located.files();
+                (located.name, located.store, located.path, files)
+            }
+            (Err(stores::Error::Checkpoint { path }), true) => {
+                let entries = fs::read_dir(&path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+                (name.to_owned(), Store::HuggingFace, path, entries)
+            }
+            _ => bail!(Error::Offline { name: name.to_owned() }),
+        };
+        let file = |path: &PathBuf| {
+            let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+            Some((path.file_name()?.to_string_lossy().into_owned(), metadata.len()))
+        };
+        let mut files: Vec<_> = files.iter().filter_map(file).collect();
+        files.sort();
+        Ok(Self { name, store, path, files })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    fn show(&self) -> anyhow::Result<()> {
+        let text: String = self.files.iter().map(|(name, bytes)| file_line(name, *bytes, true)).collect();
+        model_args::print(&text)?;
+        eprintln!("{}: nothing to fetch, {} are here", printable(&self.name), units::bytes(self.bytes()));
+        Ok(())
+    }
+
+    fn object(&self, dry_run: bool) -> Json {
+        json!({
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "store": self.store.name(),
+            "path": if dry_run { None } else { Some(self.path.to_string_lossy()) },
+            "bytes": self.bytes(),
+            "bytes_to_fetch": 0,
+            "types": [],
+            "files": self.files.iter().map(|(name, bytes)| file_json(name, *bytes, true)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn file_line(name: &str, bytes: u64, is_here: bool) -> String {
+    let here = if is_here { "  (here already)" } else { "" };
+    format!("{:>10}  {}{here}\n", units::bytes(bytes), printable(name))
+}
+
+fn file_json(name: &str, bytes: u64, is_here: bool) -> Json {
+    json!({ "name": name, "bytes": bytes, "was_here": is_here })
 }
 
 fn print_path(path: &Path) -> anyhow::Result<()> {
@@ -187,11 +258,7 @@ fn tell_choice(plan: &Plan) {
 /// What would be fetched.
 fn show(plan: &Plan) -> anyhow::Result<()> {
     tell_choice(plan);
-    let mut text = String::new();
-    for file in &plan.files {
-        let here = if file.is_here { "  (here already)" } else { "" };
-        text.push_str(&format!("{:>10}  {}{here}\n", units::bytes(file.bytes), printable(&file.name)));
-    }
+    let text: String = plan.files.iter().map(|file| file_line(&file.name, file.bytes, file.is_here)).collect();
     model_args::print(&text)?;
     eprintln!(
         "{}: {} to fetch of {}",
@@ -203,8 +270,7 @@ fn show(plan: &Plan) -> anyhow::Result<()> {
 }
 
 fn object(plan: &Plan, path: Option<&Path>) -> Json {
-    let file =
-        |file: &gguf::net::PlannedFile| json!({ "name": file.name, "bytes": file.bytes, "was_here": file.is_here });
+    let files = plan.files.iter().map(|file| file_json(&file.name, file.bytes, file.is_here));
     json!({
         "schema_version": SCHEMA_VERSION,
         "name": plan.name,
@@ -213,7 +279,7 @@ fn object(plan: &Plan, path: Option<&Path>) -> Json {
         "bytes": plan.bytes(),
         "bytes_to_fetch": plan.bytes_to_fetch(),
         "types": plan.types,
-        "files": plan.files.iter().map(file).collect::<Vec<_>>(),
+        "files": files.collect::<Vec<_>>(),
     })
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct SplitArgs {
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Most bytes of tensors in a file: 500M, 2G (thousands of thousands, as llama-gguf-split counts)
-    #[arg(long, alias = "split-max-size", value_name = "SIZE", value_parser = parse_size, required_unless_present = "max_tensors")]
+    #[arg(long, alias = "split-max-size", value_name = "SIZE", value_parser = units::parse_bytes, required_unless_present = "max_tensors")]
     max_size: Option<u64>,
     /// Most tensors in a file
     #[arg(long, alias = "split-max-tensors", value_name = "N", conflicts_with = "max_size", value_parser = clap::value_parser!(u64).range(1..))]
@@ -54,18 +54,6 @@ struct WriteArgs {
     /// Show the files and their sizes, and write nothing
     #[arg(long, short = 'n')]
     dry_run: bool,
-}
-
-/// `2G`, `500M`, or a number of bytes.
-pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.trim_end_matches(['b', 'B']).char_indices().next_back() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1_000),
-        Some((at, 'm' | 'M')) => (&text[..at], 1_000_000),
-        Some((at, 'g' | 'G')) => (&text[..at], 1_000_000_000),
-        _ => (text, 1),
-    };
-    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).filter(|&size| size > 0);
-    size.ok_or_else(|| "a size such as 500M or 2G".into())
 }
 
 pub(crate) fn split(args: &SplitArgs) -> anyhow::Result<ExitCode> {
@@ -128,20 +116,4 @@ fn carry_out(
     }
     model_args::print(&text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_size;
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(
-            ["7", "2G", "500M", "3k", "1GB"].map(parse_size),
-            [7, 2_000_000_000, 500_000_000, 3000, 1_000_000_000].map(Ok)
-        );
-        for bad in ["", "G", "0", "-1", "1.5G", "99999999999G"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
 }

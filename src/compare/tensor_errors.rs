@@ -1,7 +1,7 @@
 //! How far each tensor of a model is from that of its base.
 
 use super::Error;
-use crate::gguf::{Reader, TensorInfo};
+use crate::gguf::{Reader, TensorInfo, layer_of, part_of};
 use crate::inspect::{DataDifference, tensor_difference};
 use crate::kernels::Pool;
 
@@ -53,12 +53,8 @@ fn error(tensor: &TensorInfo, difference: &DataDifference) -> TensorError {
 
 /// Layer and part of a tensor's name.
 fn place(name: &str) -> (Option<usize>, String) {
-    let inside = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-    let (layer, part) = match inside {
-        Some((layer, part)) => (layer.parse().ok(), part),
-        None => (None, name),
-    };
-    (layer, part.strip_suffix(".weight").unwrap_or(part).to_owned())
+    let part = part_of(name);
+    (layer_of(name), part.strip_suffix(".weight").unwrap_or(part).to_owned())
 }
 
 #[cfg(test)]

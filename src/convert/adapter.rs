@@ -6,18 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use half::{bf16, f16};
 use serde_json::Value as Json;
 
 use super::error::{AdapterProblem, Error};
 use super::folder::Folder;
 use super::layout::Layout;
 use super::names::text_name;
+use super::stored::number_type;
 use crate::TensorType;
 use crate::arch::{self, Hparams, Names, Source, Step, TensorRule};
 use crate::files::{FileId, Overwrite};
+use crate::formats;
 use crate::gguf::{Metadata, Reader, TensorSpec, Value, Writer, keys};
-use crate::safetensors::{Checkpoint, Dtype, TensorInfo};
+use crate::safetensors::{Checkpoint, TensorInfo};
 
 /// The settings of an adapter.
 const CONFIG: &str = "adapter_config.json";
@@ -90,8 +91,8 @@ impl AdapterConversion {
         }
         let mut metadata = Metadata::new();
         metadata.set(keys::GENERAL_ARCHITECTURE, family.name());
-        metadata.set(keys::GENERAL_TYPE, "adapter");
-        metadata.set(keys::ADAPTER_TYPE, "lora");
+        metadata.set(keys::GENERAL_TYPE, keys::ADAPTER);
+        metadata.set(keys::ADAPTER_TYPE, keys::LORA);
         metadata.set(keys::GENERAL_NAME, opened.name());
         #[allow(clippy::cast_possible_truncation, reason = "the key is an f32")]
         metadata.set(keys::ADAPTER_LORA_ALPHA, Value::F32(settings.file_alpha() as f32));
@@ -234,15 +235,13 @@ fn changes(checkpoint: &Checkpoint, settings: &Settings, path: &Path) -> Result<
 fn floats(checkpoint: &Checkpoint, tensor: &TensorInfo, path: &Path) -> Result<Vec<f32>, Error> {
     let mut bytes = vec![0; usize::try_from(tensor.bytes()).unwrap_or(usize::MAX)];
     checkpoint.read_at(tensor, 0, &mut bytes)?;
-    match tensor.dtype {
-        Dtype::F32 => Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-        Dtype::F16 => Ok(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()),
-        Dtype::BF16 => Ok(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()),
-        dtype => {
-            let problem = AdapterProblem::BadType { name: tensor.name.clone(), dtype };
-            Err(Error::Adapter { path: path.to_owned(), problem })
-        }
-    }
+    let Some(ty) = number_type(tensor.dtype) else {
+        let problem = AdapterProblem::BadType { name: tensor.name.clone(), dtype: tensor.dtype };
+        return Err(Error::Adapter { path: path.to_owned(), problem });
+    };
+    let mut values = vec![0.0; bytes.len() / ty.block_bytes()];
+    formats::decode(ty, &bytes, &mut values);
+    Ok(values)
 }
 
 /// A factor of a tensor's change: the end of its name, shape in GGUF order, numbers.
@@ -292,7 +291,7 @@ fn made(
         let stack = matches!(names, Names::Numbered { .. }).then_some(all as u64);
         let shape = |first: usize, second: usize| [first as u64, second as u64].into_iter().chain(stack).collect();
         let (cols, rows) = (places.cols.len(), places.rows.len());
-        return Ok(Some([("lora_a", shape(cols, change.rank), a), ("lora_b", shape(change.rank, rows), b)]));
+        return Ok(Some([(keys::LORA_A, shape(cols, change.rank), a), (keys::LORA_B, shape(change.rank, rows), b)]));
     }
     Ok(None)
 }
@@ -335,11 +334,9 @@ impl Places {
 }
 
 fn bytes(ty: TensorType, values: &[f32]) -> Vec<u8> {
-    match ty {
-        TensorType::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
-        TensorType::BF16 => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
-        _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-    }
+    let mut bytes = vec![0; ty.row_bytes(values.len())];
+    formats::encode(ty, values, None, &mut bytes);
+    bytes
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::stored::{Found, Scheme, Stored, Tensors};
 use crate::TensorType;
 use crate::arch::{Config, Hparams, Names, Source, Step, TensorRule, rope_factors};
 use crate::formats;
-use crate::gguf::TensorSpec;
+use crate::gguf::{TensorSpec, part_of};
 use crate::quantize::FileType;
 use crate::safetensors::{self, Checkpoint, Dtype, TensorInfo};
 
@@ -234,10 +234,7 @@ fn output_type(name: &str, shape: &[usize], file_type: FileType) -> TensorType {
         "position_embd",
         "token_types",
     ];
-    let stem = name.strip_suffix(".weight");
-    let last =
-        stem.map(|stem| stem.strip_prefix("blk.").and_then(|s| s.split_once('.')).map_or(stem, |(_, part)| part));
-    let plain = last.is_none_or(|part| PLAIN.contains(&part));
+    let plain = part_of(name).strip_suffix(".weight").is_none_or(|part| PLAIN.contains(&part));
     if shape.len() <= 1 || name.ends_with("_norm.weight") || plain {
         return TensorType::F32;
     }

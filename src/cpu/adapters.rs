@@ -46,13 +46,6 @@ impl Adapters {
         self.changes.entry(name.to_owned()).or_default().push(LowRank { a, b, matrices, scale });
     }
 
-    /// The same changes, each `factor` times as strong.
-    #[must_use]
-    pub fn scaled(mut self, factor: f32) -> Self {
-        self.changes.values_mut().flatten().for_each(|change| change.scale *= factor);
-        self
-    }
-
     /// Adds the changes of `other`.
     pub fn extend(&mut self, other: Self) {
         for (name, changes) in other.changes {

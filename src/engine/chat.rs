@@ -151,18 +151,10 @@ pub struct Chat {
     summary: Option<String>,
     told: Vec<Note>,
     pending: Vec<Note>,
-    /// The tokens for constraints, and the last one with what it was made from.
+    /// The tokens for constraints, from the first one on.
     trie: Option<TokenTrie>,
-    constraint: Option<(Obeyed, Constraint)>,
     /// Calls of all answers.
     calls: usize,
-}
-
-/// What a constraint was made from.
-#[derive(Clone, PartialEq)]
-enum Obeyed {
-    Grammar(Grammar),
-    Tools(Tools),
 }
 
 impl Chat {
@@ -184,7 +176,6 @@ impl Chat {
             told: Vec::new(),
             pending: Vec::new(),
             trie: None,
-            constraint: None,
             calls: 0,
         };
         chat.constraint()?;
@@ -353,28 +344,20 @@ impl Chat {
 
     /// The constraint that the settings ask for.
     fn constraint(&mut self) -> Result<Option<Constraint>, Error> {
-        let wanted = match &self.options.grammar {
-            Some(grammar) => Obeyed::Grammar(grammar.clone()),
-            None if self.options.tools.is_empty() || cfg!(not(feature = "constrain")) => return Ok(None),
-            None => Obeyed::Tools(self.options.tools.clone()),
-        };
-        if let Some((made_from, constraint)) = &self.constraint
-            && *made_from == wanted
-        {
-            return Ok(Some(constraint.clone()));
+        let (grammar, tools) = (self.options.grammar.as_ref(), &self.options.tools);
+        if grammar.is_none() && (tools.is_empty() || cfg!(not(feature = "constrain"))) {
+            return Ok(None);
         }
-        let model = self.session.model().clone();
+        let tokenizer = self.session.model().tokenizer();
         let trie = match self.trie.take() {
             Some(trie) => trie,
-            None => TokenTrie::new(model.tokenizer())?,
+            None => TokenTrie::new(tokenizer)?,
         };
         let trie = self.trie.insert(trie);
-        let constraint = match &wanted {
-            Obeyed::Grammar(grammar) => Some(trie.compile(grammar)?),
-            Obeyed::Tools(tools) => trie.calls(self.prompter.tool_syntax, tools, model.tokenizer())?,
-        };
-        self.constraint = constraint.clone().map(|constraint| (wanted, constraint));
-        Ok(constraint)
+        match grammar {
+            Some(grammar) => trie.compile(grammar).map(Some),
+            None => trie.calls(self.prompter.tool_syntax, tools, tokenizer),
+        }
     }
 
     /// Whether the model may call tools.

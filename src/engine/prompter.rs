@@ -21,7 +21,7 @@ pub(crate) struct Prompter {
     /// How the model calls tools.
     pub(crate) tool_syntax: &'static ToolSyntax,
     /// The template prints tools.
-    takes_tools: bool,
+    pub(crate) takes_tools: bool,
 }
 
 impl Prompter {
@@ -38,7 +38,7 @@ impl Prompter {
         };
         let thinking = ThinkingStyle::of_template(template.source()).filter(|_| has_template);
         let takes_system = takes_system(&template, variables);
-        let takes_tools = template.source().contains("tools");
+        let takes_tools = names_tools(template.source());
         // Without words of its template's for tools, a model is told of them in ours.
         let tool_syntax = ToolSyntax::of_template(if takes_tools { template.source() } else { "" });
         Ok(Self { template, has_template, thinking, takes_system, tool_syntax, takes_tools })
@@ -89,6 +89,11 @@ pub(crate) fn prompt_options(mut variables: Map<String, Json>) -> TemplateOption
         variables.entry(name).or_insert_with(|| strftime(format, now).into());
     }
     TemplateOptions { add_generation_prompt: true, variables, now: None }
+}
+
+/// Whether a template has words of its own for tools.
+pub(crate) fn names_tools(source: &str) -> bool {
+    source.contains("tools")
 }
 
 /// Whether a template prints a system message.

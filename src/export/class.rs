@@ -31,10 +31,8 @@ pub(super) enum When {
 /// What a setting follows from.
 #[derive(Clone, Copy)]
 pub(super) enum Origin {
-    /// A count that a key holds, where the file has the key.
-    Count(&'static str),
-    /// A number that a key holds, where the file has the key.
-    Number(&'static str),
+    /// What a key holds, where the file has the key.
+    Key(&'static str),
     /// A boolean that a key holds, or this.
     Flag(&'static str, bool),
     /// Whether each layer has all of these tensors.
@@ -59,13 +57,11 @@ pub(super) enum Origin {
     ScoreCap,
     /// The cap of the logits, `null` where there is none.
     LogitCap,
-    /// The length that a model with two sets of rotary factors was first trained on.
-    OriginalLength,
 }
 
 use Origin::{
-    Count, Flag, Gelu, Has, Json, LayerTypes, LogitCap, Number, OriginalLength, RotaryBase, RotaryShare, ScoreCap,
-    ScoreScalar, SlidingBase, Window,
+    Flag, Gelu, Has, Json, Key, LayerTypes, LogitCap, RotaryBase, RotaryShare, ScoreCap, ScoreScalar, SlidingBase,
+    Window,
 };
 
 const QKV: &[&str] = &["attn_q.bias", "attn_k.bias", "attn_v.bias"];
@@ -82,12 +78,12 @@ const LAYERS: (&str, Origin) = ("layer_types", LayerTypes);
 const NORMED: (&str, Origin) = ("norm_topk_prob", Flag(keys::EXPERT_WEIGHTS_NORM, true));
 const NOT_NORMED: (&str, Origin) = ("norm_topk_prob", Flag(keys::EXPERT_WEIGHTS_NORM, false));
 /// Transformers 4's name; 5 has another.
-const EXPERTS: (&str, Origin) = ("num_experts", Count(keys::EXPERT_COUNT));
+const EXPERTS: (&str, Origin) = ("num_experts", Key(keys::EXPERT_COUNT));
 const FACTORS: [(&str, Origin); 4] = [
-    ("attention_multiplier", Number(keys::ATTENTION_SCALE)),
-    ("embedding_multiplier", Number(keys::EMBEDDING_SCALE)),
-    ("residual_multiplier", Number(keys::RESIDUAL_SCALE)),
-    ("logits_scaling", Number(keys::LOGIT_SCALE)),
+    ("attention_multiplier", Key(keys::ATTENTION_SCALE)),
+    ("embedding_multiplier", Key(keys::EMBEDDING_SCALE)),
+    ("residual_multiplier", Key(keys::RESIDUAL_SCALE)),
+    ("logits_scaling", Key(keys::LOGIT_SCALE)),
 ];
 
 const fn class(architecture: &'static str, name: &'static str, settings: &'static [(&'static str, Origin)]) -> Class {
@@ -107,7 +103,7 @@ pub(super) static CLASSES: &[Class] = &[
         &[
             EXPERTS,
             NOT_NORMED,
-            ("shared_expert_intermediate_size", Count(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH)),
+            ("shared_expert_intermediate_size", Key(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH)),
             ("mlp_only_layers", Json("[]")),
         ],
     ),
@@ -138,7 +134,11 @@ pub(super) static CLASSES: &[Class] = &[
             ("final_logit_softcapping", LogitCap),
         ],
     ),
-    class("phi3", "Phi3ForCausalLM", &[WINDOW, SHARE, ("original_max_position_embeddings", OriginalLength)]),
+    class(
+        "phi3",
+        "Phi3ForCausalLM",
+        &[WINDOW, SHARE, ("original_max_position_embeddings", Key(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH))],
+    ),
     class("glm4", "Glm4ForCausalLM", &[INPUT_BIAS, SHARE]),
     Class { when: When::Windows, ..class("olmo2", "Olmo3ForCausalLM", &[ATTENTION_BIAS, WINDOW, LAYERS]) },
     class("olmo2", "Olmo2ForCausalLM", &[ATTENTION_BIAS]),
@@ -150,7 +150,7 @@ pub(super) static CLASSES: &[Class] = &[
             "GraniteMoeSharedForCausalLM",
             &[
                 ATTENTION_BIAS,
-                ("shared_intermediate_size", Count(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH)),
+                ("shared_intermediate_size", Key(keys::EXPERT_SHARED_FEED_FORWARD_LENGTH)),
                 FACTORS[0],
                 FACTORS[1],
                 FACTORS[2],
@@ -161,7 +161,7 @@ pub(super) static CLASSES: &[Class] = &[
     class("granitemoe", "GraniteMoeForCausalLM", &[ATTENTION_BIAS, FACTORS[0], FACTORS[1], FACTORS[2], FACTORS[3]]),
     class("smollm3", "SmolLM3ForCausalLM", &[ATTENTION_BIAS, MLP_BIAS]),
     class("starcoder2", "Starcoder2ForCausalLM", &[("use_bias", Has(QKVO)), ("hidden_act", Gelu), WINDOW]),
-    class("gpt2", "GPT2LMHeadModel", &[("n_inner", Count(keys::FEED_FORWARD_LENGTH)), ("activation_function", Gelu)]),
+    class("gpt2", "GPT2LMHeadModel", &[("n_inner", Key(keys::FEED_FORWARD_LENGTH)), ("activation_function", Gelu)]),
     class(
         "gptneox",
         "GPTNeoXForCausalLM",
@@ -187,25 +187,21 @@ pub(super) static CLASSES: &[Class] = &[
     class("arcee", "ArceeForCausalLM", &[ATTENTION_BIAS, ("mlp_bias", Has(PLAIN))]),
     class("nemotron", "NemotronForCausalLM", &[ATTENTION_BIAS, ("mlp_bias", Has(PLAIN)), SHARE]),
     class("olmoe", "OlmoeForCausalLM", &[ATTENTION_BIAS, NOT_NORMED]),
-    class("olmo", "OlmoForCausalLM", &[ATTENTION_BIAS, ("clip_qkv", Number(keys::CLAMP_KQV))]),
+    class("olmo", "OlmoForCausalLM", &[ATTENTION_BIAS, ("clip_qkv", Key(keys::CLAMP_KQV))]),
     class(
         "seed_oss",
         "SeedOssForCausalLM",
         &[INPUT_BIAS, ("attention_out_bias", Has(&["attn_output.bias"])), MLP_BIAS],
     ),
     class("ernie4_5", "Ernie4_5ForCausalLM", &[("use_bias", Has(QKVO))]),
-    class(
-        "cohere2",
-        "Cohere2ForCausalLM",
-        &[ATTENTION_BIAS, WINDOW, LAYERS, ("logit_scale", Number(keys::LOGIT_SCALE))],
-    ),
+    class("cohere2", "Cohere2ForCausalLM", &[ATTENTION_BIAS, WINDOW, LAYERS, ("logit_scale", Key(keys::LOGIT_SCALE))]),
     class(
         "command-r",
         "CohereForCausalLM",
         &[
             ATTENTION_BIAS,
             ("use_qk_norm", Has(&["attn_q_norm.weight", "attn_k_norm.weight"])),
-            ("logit_scale", Number(keys::LOGIT_SCALE)),
+            ("logit_scale", Key(keys::LOGIT_SCALE)),
         ],
     ),
     class("exaone4", "Exaone4ForCausalLM", &[WINDOW, LAYERS, ("sliding_window_pattern", Json("null"))]),

@@ -9,7 +9,7 @@ use super::class::{CLASSES, Class, Origin, When};
 use super::error::{Error, TensorProblem};
 use super::rope;
 use super::source::{Source, float};
-use crate::arch::{BLOCK_NAMES, Hparams, class_settings, keys, settings_of_keys};
+use crate::arch::{BLOCK_NAMES, class_settings, keys, settings_of_keys};
 use crate::gguf::Value;
 use crate::network::{AttentionMixer, Mixer};
 use crate::tensor_type::TensorType;
@@ -66,7 +66,7 @@ pub(super) fn config(source: &Source<'_>, class: &Class, ty: TensorType) -> Resu
     config.insert("vocab_size".into(), h.vocab_size.into());
     config.insert("tie_word_embeddings".into(), (!source.has("output.weight")).into());
     if mixers(source).any(|mixer| mixer.rope.is_some()) {
-        config.insert("rope_theta".into(), rotary_base(h));
+        config.insert("rope_theta".into(), source.rotary_base());
         if let Some(scaling) = rope::scaling(source)? {
             config.insert("rope_scaling".into(), scaling);
         }
@@ -95,7 +95,7 @@ fn setting(source: &Source<'_>, class: &Class, from: Origin) -> Result<Option<Js
     let key = |key: &str| h.get(key).map(|value| one(source, class, key, value)).transpose();
     let first = || mixers(source).next();
     Ok(match from {
-        Origin::Count(name) | Origin::Number(name) => key(name)?,
+        Origin::Key(name) => key(name)?,
         Origin::Flag(name, default) => Some(h.get(name).and_then(Value::as_bool).unwrap_or(default).into()),
         Origin::Has(names) => Some(everywhere(source, names)?.into()),
         Origin::Json(text) => serde_json::from_str(text).ok(),
@@ -112,12 +112,11 @@ fn setting(source: &Source<'_>, class: &Class, from: Origin) -> Result<Option<Js
             let rotated = mixers(source).find_map(|mixer| Some(2 * mixer.rope.as_ref()?.frequencies.len()));
             rotated.map(|rotated| share(rotated, h.key_length))
         }
-        Origin::RotaryBase => Some(rotary_base(h)),
+        Origin::RotaryBase => Some(source.rotary_base()),
         Origin::SlidingBase => Some(key(keys::ROPE_FREQ_BASE_SWA)?.unwrap_or_else(|| 10_000.into())),
         Origin::ScoreScalar => first().map(|mixer| inverse_square(mixer.scale)),
         Origin::ScoreCap => Some(first().and_then(|mixer| mixer.softcap).map_or(Json::Null, float)),
         Origin::LogitCap => Some(source.spec.logit_softcap.map_or(Json::Null, float)),
-        Origin::OriginalLength => key(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH)?,
     })
 }
 
@@ -164,13 +163,6 @@ fn everywhere(source: &Source<'_>, names: &[&str]) -> Result<bool, Error> {
             Err(Error::Tensor { path: source.path(), name, problem })
         }
         (first, _) => Ok(first.is_some()),
-    }
-}
-
-fn rotary_base(h: &Hparams) -> Json {
-    match h.get(keys::ROPE_FREQ_BASE) {
-        Some(Value::F32(base)) => float(*base),
-        _ => 10_000.0.into(),
     }
 }
 

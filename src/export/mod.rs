@@ -59,7 +59,7 @@ impl WeightType {
 }
 
 /// Bytes of tensors that a file of a checkpoint holds at most, as transformers splits them.
-pub const USUAL_FILE_BYTES: u64 = 5_000_000_000;
+const USUAL_FILE_BYTES: u64 = 5_000_000_000;
 
 /// Wishes for an export.
 #[derive(Clone, Copy, Debug)]
@@ -295,14 +295,13 @@ fn index(tensors: &[Tensor<'_>], shards: &[(String, Range<usize>)], ty: WeightTy
 /// The settings of generation that the file recommends, and the tokens that end one.
 fn generation_config(source: &Source<'_>) -> Json {
     let special = source.special();
-    let ends: Vec<u32> =
-        (0..).take(source.tokenizer.vocab_size()).filter(|&id| source.tokenizer.ends_turn(id)).collect();
+    let ends = source.tokenizer.end_tokens();
     let mut config =
         json!({ "bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.padding });
     if ends.len() > 1 {
         // The one that texts end with comes first.
         let first = special.eos.filter(|id| ends.contains(id));
-        let others = ends.into_iter().filter(|id| Some(*id) != first);
+        let others = ends.iter().copied().filter(|id| Some(*id) != first);
         config["eos_token_id"] = first.into_iter().chain(others).collect();
     }
     for (name, key) in [

@@ -55,10 +55,7 @@ fn llama3(source: &Source<'_>) -> Result<Json, Error> {
     let h = &source.header.hparams;
     let wanted = source.values(FACTORS)?;
     let largest = wanted.iter().copied().fold(1.0, f32::max);
-    let base = match h.get(keys::ROPE_FREQ_BASE) {
-        Some(Value::F32(base)) => float(*base),
-        _ => 10_000.0.into(),
-    };
+    let base = source.rotary_base();
     for factor in [float(largest), 8.into(), 32.into(), 16.into(), 4.into(), 64.into()] {
         for length in (6..=20).map(|power| 1u32 << power) {
             let scaling = json!({

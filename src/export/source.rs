@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value as Json;
 
 use super::error::{Error, TensorProblem};
+use crate::arch;
 use crate::formats;
 use crate::gguf::{Reader, TensorInfo, Value, keys};
 use crate::model::Header;
@@ -75,6 +76,14 @@ impl<'a> Source<'a> {
             bos: named(special.bos, keys::TOKENIZER_BOS_ID),
             eos: named(special.eos, keys::TOKENIZER_EOS_ID),
             ..special.clone()
+        }
+    }
+
+    /// The base of the rotary embedding, `rope_theta`.
+    pub(super) fn rotary_base(&self) -> Json {
+        match self.header.hparams.get(arch::keys::ROPE_FREQ_BASE) {
+            Some(Value::F32(base)) => float(*base),
+            _ => 10_000.0.into(),
         }
     }
 

@@ -197,6 +197,14 @@ impl InputFile {
     }
 }
 
+/// Reads a regular file whole.
+///
+/// # Errors
+/// When it cannot be opened or read, is no regular file, or is larger than `limit` bytes.
+pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    InputFile::open(path)?.read_all(limit)
+}
+
 /// A file that is read by position and lies elsewhere, such as on a server.
 pub trait ReadAt: std::fmt::Debug + Send + Sync {
     /// What stands for a path in messages.

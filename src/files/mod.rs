@@ -6,7 +6,7 @@ mod input;
 mod map;
 mod output;
 
-pub use input::{FileError, FileId, Input, InputFile, ReadAt, note_opened, opened};
+pub use input::{FileError, FileId, Input, InputFile, ReadAt, note_opened, opened, read_whole};
 pub(crate) use map::MappedFile;
 pub use map::mapped_file_at;
 pub(crate) use output::reserve;
@@ -14,5 +14,6 @@ pub(crate) use output::reserve;
 pub(crate) use output::sync_folder;
 pub(crate) use output::{CompleteFile, check_target};
 pub use output::{
-    OutputError, OutputFile, OutputFolder, Overwrite, check_room, free_room, remove_temporaries, try_remove_temporaries,
+    OutputError, OutputFile, OutputFolder, Overwrite, check_room, free_room, remove_temporaries,
+    try_remove_temporaries, write_whole,
 };

@@ -177,6 +177,16 @@ impl OutputFile {
     }
 }
 
+/// Writes a file of these bytes. Returns its size in bytes.
+///
+/// # Errors
+/// When it exists and may not be replaced, is no regular file, or cannot be made or written.
+pub fn write_whole(path: &Path, overwrite: Overwrite<'_>, bytes: &[u8]) -> Result<u64, OutputError> {
+    let mut output = OutputFile::create(path, overwrite, bytes.len() as u64)?;
+    output.write_all(bytes).map_err(|source| OutputError::Write { path: path.into(), source })?;
+    output.commit()
+}
+
 /// A file whose bytes are all on the disk, not yet at its place. Dropped, it vanishes.
 #[derive(Debug)]
 pub(crate) struct CompleteFile {

@@ -12,6 +12,15 @@ macro_rules! keys {
     };
 }
 
+/// What [`GENERAL_TYPE`] says of an adapter.
+pub const ADAPTER: &str = "adapter";
+/// What [`ADAPTER_TYPE`] says of a low-rank adapter.
+pub const LORA: &str = "lora";
+/// What the name of the first factor of a change ends with, after that of the tensor and a point.
+pub const LORA_A: &str = "lora_a";
+/// As [`LORA_A`], of the second factor.
+pub const LORA_B: &str = "lora_b";
+
 keys! {
     /// Architecture: names the other keys and the graph.
     GENERAL_ARCHITECTURE = "general.architecture";
@@ -28,7 +37,7 @@ keys! {
     /// Alignment of tensor data in bytes.
     GENERAL_ALIGNMENT = "general.alignment";
 
-    /// Of an adapter: its kind (`lora`).
+    /// Of an adapter: its kind ([`LORA`]).
     ADAPTER_TYPE = "adapter.type";
     /// Of an adapter: the scale of its changes times their ranks.
     ADAPTER_LORA_ALPHA = "adapter.lora.alpha";

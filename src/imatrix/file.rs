@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Entry, Error, ImportanceMatrix};
 use crate::TensorType;
 use crate::bytes::Bytes;
-use crate::files::InputFile;
+use crate::files::read_whole;
 use crate::gguf::{Array, Metadata, Reader, TensorSpec, Value, Writer, keys};
 
 const DATASETS: &str = "imatrix.datasets";
@@ -36,7 +36,7 @@ impl ImportanceMatrix {
     /// # Errors
     /// When it cannot be read, or is no importance matrix.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let bytes = InputFile::open(path)?.read_all(MAX_BYTES)?;
+        let bytes = read_whole(path, MAX_BYTES)?;
         Self::from_bytes(path, bytes)
     }
 

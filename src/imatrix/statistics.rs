@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Entry, ImportanceMatrix};
+use crate::gguf::{layer_of, part_of};
 
 /// A column whose mean squared input is at most this is not active.
 const INACTIVE: f64 = 1e-5;
@@ -102,11 +103,6 @@ pub fn by_layer(tensors: &[TensorStatistics]) -> Vec<LayerStatistics> {
     layers.into_values().map(mean).collect()
 }
 
-/// The layer in a name, `blk.12.attn_q.weight`.
-fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
-}
-
 #[allow(clippy::cast_precision_loss, reason = "columns are far below 2^52")]
 fn of_tensor(matrix: &ImportanceMatrix, name: &str, entry: &Entry) -> Option<TensorStatistics> {
     let seen = entry.parts().filter(|(_, count)| *count > 0);
@@ -123,10 +119,8 @@ fn of_tensor(matrix: &ImportanceMatrix, name: &str, entry: &Entry) -> Option<Ten
     let share = |counts: &dyn Fn(f64) -> bool| means.iter().filter(|&&x| counts(x)).count() as f64 / n;
     let shares = means.iter().map(|x| x / total).filter(|share| total > 0.0 && *share > 0.0);
     let layer = layer_of(name);
-    let before = layer.and_then(|layer| layer.checked_sub(1)).and_then(|before| {
-        let rest = name.splitn(3, '.').nth(2)?;
-        matrix.entries.get(&format!("blk.{before}.{rest}"))
-    });
+    let before = layer.and_then(|layer| layer.checked_sub(1));
+    let before = before.and_then(|before| matrix.entries.get(&format!("blk.{before}.{}", part_of(name))));
     Some(TensorStatistics {
         name: name.to_owned(),
         layer,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Ability, TemplateFeatures, usable};
 use crate::TensorType;
-use crate::gguf::{Metadata, Reader, TensorInfo, Value, keys};
+use crate::gguf::{Metadata, Reader, TensorInfo, Value, keys, part_of};
 use crate::quantize::{TypeTotal, file_type_name};
 
 /// A model at a glance. What a file does not say is `None`; nothing here is an error.
@@ -200,9 +200,7 @@ fn active_parameters(reader: &Reader, experts: Option<(u64, u64)>) -> u64 {
 
 /// `blk.3.ffn_down.weight` as `ffn_down`.
 fn role_of(name: &str) -> &str {
-    let name = name.strip_suffix(".weight").unwrap_or(name);
-    let layer = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-    layer.filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit())).map_or(name, |(_, role)| role)
+    part_of(name.strip_suffix(".weight").unwrap_or(name))
 }
 
 fn mix(reader: &Reader) -> Vec<Role> {

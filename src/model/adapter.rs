@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::{AdapterProblem, Error};
-use super::load::Model;
+use super::load::{Applied, Model, matrix};
 use crate::cpu::Adapters;
-use crate::gguf::{Metadata, Reader, TensorInfo, Value, keys};
+use crate::gguf::{Metadata, Reader, Value, keys};
 use crate::kernels::Matrix;
-
-/// The kind of file that an adapter is, by `general.type`.
-pub(crate) const TYPE: &str = "adapter";
 
 /// Tensors that no product of a matrix and rows is made with: changes of these are refused.
 const NO_PRODUCTS: [&str; 8] = [
@@ -65,12 +62,15 @@ impl Adapter {
         let (architecture, alpha) = header(reader.metadata()).map_err(failed)?;
         let mut factors: BTreeMap<String, Factors> = BTreeMap::new();
         for tensor in reader.tensors() {
-            let (name, is_a) = match (tensor.name.strip_suffix(".lora_a"), tensor.name.strip_suffix(".lora_b")) {
-                (Some(name), _) => (name, true),
-                (_, Some(name)) => (name, false),
+            let (name, is_a) = match tensor.name.rsplit_once('.') {
+                Some((name, keys::LORA_A)) => (name, true),
+                Some((name, keys::LORA_B)) => (name, false),
                 _ => return Err(failed(AdapterProblem::NoFactor { name: tensor.name.clone() })),
             };
-            let factor = Factor { matrix: matrix(reader, tensor)?, shape: tensor.shape.clone() };
+            let matrix = matrix(tensor, reader.data(tensor)?);
+            let matrix =
+                matrix.map_err(|source| Error::Tensor { path: path.clone(), name: tensor.name.clone(), source })?;
+            let factor = Factor { matrix, shape: tensor.shape.clone() };
             let factors = factors.entry(name.to_owned()).or_default();
             *(if is_a { &mut factors.a } else { &mut factors.b }) = Some(factor);
         }
@@ -91,8 +91,8 @@ impl Adapter {
         let mut adapters = Adapters::default();
         for (name, factors) in &self.factors {
             let missing = |missing| AdapterProblem::OneFactor { name: name.clone(), missing };
-            let a = factors.a.as_ref().ok_or_else(|| missing("lora_a"))?;
-            let b = factors.b.as_ref().ok_or_else(|| missing("lora_b"))?;
+            let a = factors.a.as_ref().ok_or_else(|| missing(keys::LORA_A))?;
+            let b = factors.b.as_ref().ok_or_else(|| missing(keys::LORA_B))?;
             let tensor = *tensors.get(name.as_str()).ok_or_else(|| AdapterProblem::NoTensor { name: name.clone() })?;
             if !is_product(name) {
                 return Err(AdapterProblem::NoProduct { name: name.clone() });
@@ -124,20 +124,21 @@ impl Model {
         let changes = changes.map_err(|problem| Error::Adapter { path: adapter.path.clone(), problem })?;
         let mut all = self.adapters().clone();
         all.extend(changes);
-        Ok(self.with(all))
+        let applied = Applied { path: adapter.path.clone(), scale };
+        Ok(self.with(all, self.applied().iter().cloned().chain([applied]).collect()))
     }
 
     /// This model as its file has it.
     #[must_use]
     pub fn without_adapters(&self) -> Self {
-        self.with(Adapters::default())
+        self.with(Adapters::default(), Vec::new())
     }
 }
 
 /// The architecture and alpha of an adapter.
 fn header(metadata: &Metadata) -> Result<(String, f32), AdapterProblem> {
     let text = |key: &'static str| metadata.get(key).and_then(Value::as_str);
-    for (key, expected) in [(keys::GENERAL_TYPE, TYPE), (keys::ADAPTER_TYPE, "lora")] {
+    for (key, expected) in [(keys::GENERAL_TYPE, keys::ADAPTER), (keys::ADAPTER_TYPE, keys::LORA)] {
         let found = text(key);
         if found != Some(expected) {
             let found = found.map_or_else(|| "missing".to_owned(), |found| format!("{found:?}"));
@@ -159,12 +160,6 @@ fn header(metadata: &Metadata) -> Result<(String, f32), AdapterProblem> {
         }
     };
     Ok((architecture.to_owned(), alpha))
-}
-
-fn matrix(reader: &Reader, tensor: &TensorInfo) -> Result<Matrix, Error> {
-    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    Matrix::new(tensor.ty, size(tensor.rows()), size(tensor.cols()), reader.data(tensor)?)
-        .map_err(|source| Error::Tensor { path: reader.path().to_owned(), name: tensor.name.clone(), source })
 }
 
 /// Whether rows meet the tensor `name` in a product that adapters change.

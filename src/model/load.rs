@@ -1,7 +1,7 @@
 //! A file's tensors, checked against its architecture's table and put together to a network.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::dialects::{self, Translated};
@@ -9,7 +9,7 @@ use super::{Error, Warning, layouts, resident, tokenizer};
 use crate::arch::{self, Family, Hparams, TensorRule};
 use crate::bytes::Bytes;
 use crate::cpu::{Adapters, Decoder, Run, Weights};
-use crate::gguf::{Metadata, Reader, TensorInfo};
+use crate::gguf::{Metadata, Reader, TensorInfo, layer_of};
 use crate::kernels::{Matrix, Pool};
 use crate::tokenizer::Tokenizer;
 
@@ -28,6 +28,17 @@ pub enum Loading {
 pub struct Model {
     loaded: Arc<Loaded>,
     adapters: Arc<Adapters>,
+    /// The files that these are of.
+    applied: Arc<[Applied]>,
+}
+
+/// An adapter that changes a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// Its file.
+    pub path: PathBuf,
+    /// How strong its changes are: 1 is as the file says.
+    pub scale: f32,
 }
 
 /// What a file holds.
@@ -84,12 +95,18 @@ impl Model {
         let weight_bytes = reader.tensors().iter().map(TensorInfo::bytes).sum();
         let parameters = reader.parameters();
         let loaded = Loaded { decoder, tokenizer, hparams, unread, warnings, tensors, weight_bytes, parameters };
-        Ok(Self { loaded: Arc::new(loaded), adapters: Arc::default() })
+        Ok(Self { loaded: Arc::new(loaded), adapters: Arc::default(), applied: Arc::default() })
     }
 
-    /// This model with `adapters` in place of those that it has.
-    pub(super) fn with(&self, adapters: Adapters) -> Self {
-        Self { loaded: self.loaded.clone(), adapters: Arc::new(adapters) }
+    /// This model with `adapters`, which are those of the files `applied`, in place of those that it has.
+    pub(super) fn with(&self, adapters: Adapters, applied: Vec<Applied>) -> Self {
+        Self { loaded: self.loaded.clone(), adapters: Arc::new(adapters), applied: applied.into() }
+    }
+
+    /// The adapters that change it, in the order in which they were added.
+    #[must_use]
+    pub fn applied(&self) -> &[Applied] {
+        &self.applied
     }
 
     /// The changes of the model's matrices.
@@ -226,8 +243,7 @@ fn matrices(
 
 /// Whether a tensor is of a block that predicts further tokens.
 fn is_prediction(name: &str, h: &Hparams) -> bool {
-    let block = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
-    block.is_some_and(|block| (h.block_count..h.block_count + h.next_n).contains(&block))
+    layer_of(name).is_some_and(|block| (h.block_count..h.block_count + h.next_n).contains(&block))
 }
 
 fn check_shape(rule: &TensorRule, info: &TensorInfo) -> Result<(), arch::Error> {
@@ -244,7 +260,7 @@ fn check_shape(rule: &TensorRule, info: &TensorInfo) -> Result<(), arch::Error> 
 }
 
 /// A tensor of any number of dimensions as a matrix of its rows.
-fn matrix(info: &TensorInfo, bytes: Bytes) -> Result<Matrix, crate::kernels::Error> {
+pub(super) fn matrix(info: &TensorInfo, bytes: Bytes) -> Result<Matrix, crate::kernels::Error> {
     let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     Matrix::new(info.ty, size(info.rows()), size(info.cols()), bytes)
 }

@@ -14,7 +14,7 @@ mod work;
 pub use adapter::Adapter;
 pub use error::{AdapterProblem, Error};
 pub(crate) use load::Header;
-pub use load::{Loading, Model};
+pub use load::{Applied, Loading, Model};
 pub use outline::Outline;
 pub use warning::Warning;
 pub use work::{Products, Work};

@@ -1,11 +1,13 @@
 //! A model as its header describes it: the network, and which tensors it is made of. No weight is read, so that a file
 //! of any size is told at once, and one whose weights are elsewhere, too.
 
-use super::work::{Weight, used_share};
+use std::collections::HashMap;
+
+use super::work::{OUTPUTS, Weight, used_share};
 use super::{Header, Work};
 use crate::arch::{self, Hparams};
 use crate::cpu::{KvType, Sequence, SequenceOptions};
-use crate::gguf::{Reader, TensorInfo};
+use crate::gguf::{Reader, TensorInfo, layer_and_part, layer_of};
 use crate::network::{self, ModelSpec, Tensors};
 
 /// What a model is made of.
@@ -25,7 +27,10 @@ impl Outline {
     pub fn of(reader: &Reader) -> Result<Self, arch::Error> {
         let header = Header::read(reader)?;
         let tensors: Vec<_> = header.tensors.into_iter().map(|(name, info)| (name, info.clone())).collect();
-        let spec = header.family.spec(&header.hparams, &Named(&tensors))?;
+        let spec = {
+            let named = Named(tensors.iter().map(|(name, info)| (name.as_str(), info)).collect());
+            header.family.spec(&header.hparams, &named)?
+        };
         Ok(Self { hparams: header.hparams, spec, tensors })
     }
 
@@ -46,11 +51,21 @@ impl Outline {
         self.tensors.iter().map(|(_, info)| info)
     }
 
+    /// The matrix that makes logits.
+    #[must_use]
+    pub fn output(&self) -> Option<&TensorInfo> {
+        OUTPUTS.into_iter().find_map(|name| self.tensors.iter().find(|(found, _)| found == name)).map(|(_, info)| info)
+    }
+
+    /// The tensors of all layers, in the order of the file.
+    pub fn all_layer_tensors(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.tensors.iter().filter(|(name, _)| layer_of(name).is_some()).map(|(_, info)| info)
+    }
+
     /// The tensors of one layer, in the order of the file.
     pub fn layer_tensors(&self, layer: usize) -> impl Iterator<Item = (&str, &TensorInfo)> {
-        let prefix = format!("blk.{layer}.");
-        let named = self.tensors.iter().map(|(name, info)| (name.as_str(), info));
-        named.filter_map(move |(name, info)| Some((name.strip_prefix(&prefix)?, info)))
+        let named = self.tensors.iter().filter_map(|(name, info)| Some((layer_and_part(name)?, info)));
+        named.filter(move |((found, _), _)| *found == layer).map(|((_, part), info)| (part, info))
     }
 
     /// Bytes of all tensors that are run.
@@ -87,15 +102,15 @@ impl Outline {
 }
 
 /// Tensors by name, whose values are not known: the shape of a network does not depend on them.
-struct Named<'a>(&'a [(String, TensorInfo)]);
+struct Named<'a>(HashMap<&'a str, &'a TensorInfo>);
 
 impl Tensors for Named<'_> {
     fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(found, _)| found == name)
+        self.0.contains_key(name)
     }
 
     fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, network::Error> {
-        let Some((_, info)) = self.0.iter().find(|(found, _)| found == name) else { return Ok(None) };
+        let Some(info) = self.0.get(name) else { return Ok(None) };
         if info.elements() != len as u64 {
             let found = [info.rows(), info.cols()].map(|n| usize::try_from(n).unwrap_or(usize::MAX));
             return Err(network::Error::BadShape { name: name.to_owned(), found, expected: [1, len] });

@@ -8,6 +8,7 @@ use super::Model;
 use crate::TensorType;
 use crate::arch::{Hparams, keys};
 use crate::cpu::KvType;
+use crate::gguf::layer_and_part;
 use crate::kernels::Limits;
 
 /// Products and bytes of a model's tokens.
@@ -73,15 +74,13 @@ impl Work {
     /// The work of the tokens of a model with these weights.
     pub(super) fn with(h: &Hparams, last_memory: usize, weights: &[Weight<'_>], kv_type: KvType) -> Self {
         let mut work = Self::default();
-        let output = ["output.weight", "token_embd.weight"]
-            .into_iter()
-            .find_map(|name| weights.iter().find(|weight| weight.name == name));
+        let output = OUTPUTS.into_iter().find_map(|name| weights.iter().find(|weight| weight.name == name));
         if let Some(weight) = output {
             work.weight_bytes += weight.bytes as f64;
             work.last.add(weight.ty, (weight.rows * weight.cols) as f64);
         }
         for weight in weights {
-            let Some((block, part)) = block_and_part(weight.name) else { continue };
+            let Some((block, part)) = layer_and_part(weight.name) else { continue };
             let share = used_share(weight.name, h);
             work.weight_bytes += share * weight.bytes as f64;
             if weight.rows > 1 {
@@ -126,17 +125,14 @@ fn positions_seen(tokens: usize, depth: usize) -> f64 {
     n * depth as f64 + n * (n + 1.0) / 2.0
 }
 
-/// The block's number and the rest of a name like `blk.3.ffn_up.weight`.
-fn block_and_part(name: &str) -> Option<(usize, &str)> {
-    let (block, part) = name.strip_prefix("blk.")?.split_once('.')?;
-    Some((block.parse().ok()?, part))
-}
-
 /// Whether what a sequence remembers depends on this tensor of the last block that remembers anything.
 fn feeds_memory(part: &str) -> bool {
     let input = ["attn_k", "attn_v", "attn_qkv", "ssm_", "shortconv."].iter().any(|prefix| part.starts_with(prefix));
     input && !part.contains("out")
 }
+
+/// Names of the matrix that makes logits, the better first: some models use that of the tokens.
+pub(super) const OUTPUTS: [&str; 2] = ["output.weight", "token_embd.weight"];
 
 /// The share of a tensor that a token meets: of experts, those that it uses.
 pub(super) fn used_share(name: &str, h: &Hparams) -> f64 {

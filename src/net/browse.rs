@@ -76,14 +76,7 @@ pub fn search(settings: &Settings, text: &str, limit: u16) -> Result<Vec<Found>,
     if settings.is_offline {
         return Err(Error::Offline { name: text.to_owned() });
     }
-    let fields = ["downloads", "likes", "gated", "lastModified", "gguf"].map(|field| format!("&expand[]={field}"));
-    let url = format!(
-        "{}/api/models?search={}&filter=gguf&sort=downloads&direction=-1&limit={limit}{}",
-        settings.endpoint,
-        escaped_value(text),
-        fields.concat()
-    );
-    let url = url.replace('[', "%5B").replace(']', "%5D");
+    let url = search_url(&settings.endpoint, text, limit);
     let (json, _) =
         settings.client.json(&url, MOST_JSON, "application/json").map_err(|e| hub::explain(settings, text, e))?;
     let list = json.as_array().ok_or_else(|| Error::Answer {
@@ -91,6 +84,14 @@ pub fn search(settings: &Settings, text: &str, limit: u16) -> Result<Vec<Found>,
         problem: "the answer is no list of repositories".to_owned(),
     })?;
     Ok(list.iter().filter_map(found).take(limit.into()).collect())
+}
+
+fn search_url(endpoint: &str, text: &str, limit: u16) -> String {
+    let text = escaped_value(text);
+    // `expand[]`: the brackets of the endpoint, which an address of IPv6 has, are none of these.
+    let fields = ["downloads", "likes", "gated", "lastModified", "gguf"].map(|field| format!("&expand%5B%5D={field}"));
+    let fields = fields.concat();
+    format!("{endpoint}/api/models?search={text}&filter=gguf&sort=downloads&direction=-1&limit={limit}{fields}")
 }
 
 fn found(json: &Json) -> Option<Found> {
@@ -143,4 +144,21 @@ pub fn offers(settings: &Settings, name: &str) -> Result<Offers, Error> {
         parameters: repository.parameters,
         architecture: repository.architecture.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::url::Origin;
+    use super::search_url;
+
+    #[test]
+    fn searches_are_asked_of_the_endpoint() {
+        for endpoint in ["https://huggingface.co", "http://[::1]:8080", "http://[fe80::1]"] {
+            let url = search_url(endpoint, "a [b]", 3);
+            assert_eq!(Origin::of(&url).expect("an address"), Origin::of(endpoint).expect("an address"));
+            let query = url.strip_prefix(endpoint).expect("the endpoint comes first");
+            assert!(query.starts_with("/api/models?search=a%20%5Bb%5D&") && !query.contains(['[', ']']), "{url}");
+            assert!(query.ends_with("&limit=3&expand%5B%5D=downloads&expand%5B%5D=likes&expand%5B%5D=gated&expand%5B%5D=lastModified&expand%5B%5D=gguf"), "{url}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use ureq::{Agent, Body};
 
 use super::error::Error;
 use super::url::{Origin, joined, without_query};
+use crate::files::read_whole;
+use crate::printable::printable_path;
 
 /// How often, and how.
 #[derive(Clone, Debug)]
@@ -40,6 +43,10 @@ const LONGEST_WISH: Duration = Duration::from_secs(60);
 const MOST_REDIRECTIONS: usize = 8;
 /// Bytes of a message of the server that are read.
 const MOST_SAID: u64 = 4096;
+/// Bytes of a file of certificates that are read.
+const MOST_CERTIFICATES: u64 = 64 << 20;
+/// Tries after one that failed where somebody waits for a first word.
+pub(super) const QUICK_RETRIES: u32 = 3;
 
 /// Bytes of a file, from the first to the one before the last.
 pub(super) type Range = std::ops::Range<u64>;
@@ -201,16 +208,21 @@ impl Client {
 
     /// The whole of an answer of at most `limit` bytes; tried again where that may help.
     pub(super) fn small(&self, url: &str, limit: u64, accept: Option<&str>) -> Result<(Vec<u8>, HeaderMap), Error> {
-        // Who waits here waits for a first word: not for long.
-        let tries = self.options.retries.min(3);
+        self.retried(QUICK_RETRIES, || {
+            let answer = self.get(url, None, accept)?;
+            let headers = answer.headers.clone();
+            Ok((answer.bytes(limit)?, headers))
+        })
+    }
+
+    /// Does again what has failed, at most `retries` times or as often as the options say, where that may help.
+    pub(super) fn retried<T>(&self, retries: u32, mut act: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         let mut pauses = Pauses::new(&self.options);
         loop {
-            let answer = self.get(url, None, accept).and_then(|answer| {
-                let headers = answer.headers.clone();
-                Ok((answer.bytes(limit)?, headers))
-            });
-            match answer {
-                Err(error) if error.is_passing() && pauses.count < tries => pauses.wait(&error),
+            match act() {
+                Err(error) if error.is_passing() && pauses.count < self.options.retries.min(retries) => {
+                    std::thread::sleep(pauses.next(&error));
+                }
                 other => return other,
             }
         }
@@ -228,11 +240,7 @@ impl Pauses {
         Self { first: options.first_pause, count: 0 }
     }
 
-    /// Waits after `error`: as long as the server asks for, where it does.
-    pub(super) fn wait(&mut self, error: &Error) {
-        std::thread::sleep(self.next(error));
-    }
-
+    /// The pause after `error`: as long as the server asks for, where it does.
     pub(super) fn next(&mut self, error: &Error) -> Duration {
         let doubled = self.first.saturating_mul(1 << self.count.min(16)).min(LONGEST_PAUSE);
         self.count += 1;
@@ -280,8 +288,9 @@ fn unreachable(host: &str, error: ureq::Error) -> Error {
 
 fn tls(certificates: Option<OsString>) -> Result<TlsConfig, Error> {
     let Some(path) = certificates.filter(|path| !path.is_empty()) else { return Ok(TlsConfig::default()) };
-    let failed = |reason: &str| Error::Setup { problem: format!("SSL_CERT_FILE ({}): {reason}", path.display()) };
-    let pem = std::fs::read(&path).map_err(|error| failed(&error.to_string()))?;
+    let path = PathBuf::from(path);
+    let pem = read_whole(&path, MOST_CERTIFICATES);
+    let pem = pem.map_err(|error| Error::Setup { problem: format!("SSL_CERT_FILE: {error}") })?;
     let roots: Vec<_> = ureq::tls::parse_pem(&pem)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),
@@ -289,7 +298,8 @@ fn tls(certificates: Option<OsString>) -> Result<TlsConfig, Error> {
         })
         .collect();
     if roots.is_empty() {
-        return Err(failed("no certificates"));
+        let problem = format!("SSL_CERT_FILE: {}: no certificates", printable_path(&path));
+        return Err(Error::Setup { problem });
     }
     Ok(TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots))).build())
 }

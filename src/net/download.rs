@@ -339,9 +339,9 @@ impl<'a> Writer<'a> {
 /// Fetches a file from its first byte to its last over one connection, from a server that does nothing else.
 fn fetch_whole(client: &Client, job: &Job<'_>, part: &Part, meter: &Meter<'_>) -> Result<(), Error> {
     let before = meter.done.load(Ordering::Relaxed);
-    let mut pauses = Pauses::new(client.options());
     let all = 0..usize::try_from(job.bytes.div_ceil(PIECE_BYTES)).unwrap_or(usize::MAX);
-    loop {
+    client.retried(u32::MAX, || {
+        meter.done.store(before, Ordering::Relaxed);
         let shared = Shared {
             client,
             job,
@@ -354,12 +354,6 @@ fn fetch_whole(client: &Client, job: &Job<'_>, part: &Part, meter: &Meter<'_>) -
             ended: AtomicBool::new(false),
             whole_only: AtomicBool::new(false),
         };
-        match shared.fetch_run(&all) {
-            Err(error) if error.is_passing() && pauses.count < client.options().retries => {
-                meter.done.store(before, Ordering::Relaxed);
-                pauses.wait(&error);
-            }
-            other => return other,
-        }
-    }
+        shared.fetch_run(&all)
+    })
 }

@@ -2,14 +2,14 @@
 //! a blob, `refs/main` with the commit. `hf`, transformers and llama.cpp read and write the same.
 
 use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::checksum::Checksum;
 use super::error::Error;
 use super::folders::make_folder;
-use crate::files::{OutputFile, Overwrite};
+use crate::files::{Overwrite, read_whole, write_whole};
 
 /// The folder of a repository.
 #[derive(Clone, Debug)]
@@ -59,13 +59,11 @@ impl Cache {
     /// Notes what commit a branch is at.
     pub(super) fn write_reference(&self, reference: &str, commit: &str) -> Result<(), Error> {
         let path = self.folder.join("refs").join(reference);
-        if fs::read_to_string(&path).is_ok_and(|found| found == commit) {
+        if read_whole(&path, commit.len() as u64).is_ok_and(|found| found == commit.as_bytes()) {
             return Ok(());
         }
         make_folder(&path)?;
-        let mut output = OutputFile::create(&path, Overwrite::Replace { inputs: &[] }, 0)?;
-        output.write_all(commit.as_bytes()).map_err(|source| Error::Disk { path: path.clone(), source })?;
-        output.commit()?;
+        write_whole(&path, Overwrite::Replace { inputs: &[] }, commit.as_bytes())?;
         Ok(())
     }
 }

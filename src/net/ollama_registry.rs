@@ -1,10 +1,8 @@
-//! The protocol of Ollama's registry, and the layout of its store: a manifest lists layers by their checksums
-//! (`/v2/NAMESPACE/MODEL/manifests/TAG`, `/v2/NAMESPACE/MODEL/blobs/sha256:...`); each is a file `blobs/sha256-...`, the
-//! manifest `manifests/HOST/NAMESPACE/MODEL/TAG`, which is written last.
+//! The protocol of Ollama's registry: a manifest lists layers by their checksums (`/v2/NAMESPACE/MODEL/manifests/TAG`,
+//! `/v2/NAMESPACE/MODEL/blobs/sha256:...`). Where they lie in Ollama's store is known by `stores`; the manifest is written last.
 
 use std::collections::HashSet;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value as Json;
 
@@ -14,8 +12,8 @@ use super::folders::make_folder;
 use super::names::RegistryName;
 use super::settings::Settings;
 use super::url::host;
-use crate::files::{OutputFile, Overwrite};
-use crate::stores::{OLLAMA_HOST, OLLAMA_NAMESPACE};
+use crate::files::{Overwrite, write_whole};
+use crate::stores::{OLLAMA_HOST, ollama_blob, ollama_layer_kind, ollama_manifest, ollama_name};
 
 const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// Largest manifest, in bytes.
@@ -35,7 +33,7 @@ pub(super) struct Manifest {
     server: String,
     /// `NAMESPACE/MODEL`.
     repository: String,
-    /// Its path below `manifests`.
+    /// Where it lies in the store.
     path: PathBuf,
     root: PathBuf,
     weights: Checksum,
@@ -60,11 +58,8 @@ impl Manifest {
         // A mirror of Ollama's registry stands for it.
         let folder = server.as_deref().map_or_else(|| OLLAMA_HOST.to_owned(), host);
         let server = server.clone().unwrap_or_else(|| settings.registry.clone());
-        let short = match (folder.as_str(), namespace.as_str()) {
-            (OLLAMA_HOST, OLLAMA_NAMESPACE) => format!("{model}:{tag}"),
-            (OLLAMA_HOST, _) => format!("{namespace}/{model}:{tag}"),
-            _ => format!("{folder}/{namespace}/{model}:{tag}"),
-        };
+        let parts = [folder.as_str(), namespace, model, tag];
+        let short = ollama_name(parts);
         let repository = format!("{namespace}/{model}");
         let url = format!("{server}/v2/{repository}/manifests/{tag}");
         let asked = settings.client.small(&url, MOST_MANIFEST, Some(ACCEPT));
@@ -80,13 +75,13 @@ impl Manifest {
         let weights = weights.ok_or_else(|| Error::NoModel { name: short.clone(), hint: " are among its layers" })?;
         let mut seen = HashSet::new();
         layers.retain(|layer| seen.insert(layer.checksum.digits().to_owned()));
-        let path = Path::new(&folder).join(namespace).join(model).join(tag);
+        let path = ollama_manifest(&root, parts);
         Ok(Self { name: short, layers, server, repository, path, root, weights, bytes })
     }
 
     /// Where the bytes of a layer lie.
     pub(super) fn blob(&self, checksum: &Checksum) -> PathBuf {
-        self.root.join("blobs").join(format!("sha256-{}", checksum.digits()))
+        ollama_blob(&self.root, checksum.digits())
     }
 
     /// The address of a layer.
@@ -96,16 +91,14 @@ impl Manifest {
 
     /// Where the manifest lies.
     pub(super) fn path(&self) -> PathBuf {
-        self.root.join("manifests").join(&self.path)
+        self.path.clone()
     }
 
     /// Writes the manifest. Returns the path of the model's blob.
     pub(super) fn write(&self) -> Result<PathBuf, Error> {
         let path = self.path();
         make_folder(&path)?;
-        let mut output = OutputFile::create(&path, Overwrite::Replace { inputs: &[] }, 0)?;
-        output.write_all(&self.bytes).map_err(|source| Error::Disk { path: path.clone(), source })?;
-        output.commit()?;
+        write_whole(&path, Overwrite::Replace { inputs: &[] }, &self.bytes)?;
         Ok(self.blob(&self.weights))
     }
 
@@ -118,8 +111,7 @@ impl Manifest {
 fn layer(json: &Json) -> Option<Layer> {
     let checksum = Checksum::sha256(json["digest"].as_str()?.strip_prefix("sha256:")?)?;
     let bytes = json["size"].as_u64().filter(|&bytes| bytes <= MOST_BYTES)?;
-    let media = json["mediaType"].as_str().unwrap_or_default();
-    let name = media.strip_prefix("application/vnd.ollama.image.").unwrap_or("configuration").to_owned();
+    let name = ollama_layer_kind(json).unwrap_or("configuration").to_owned();
     Some(Layer { name, bytes, checksum })
 }
 

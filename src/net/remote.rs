@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::client::{Answer, Client, Pauses};
+use super::client::{Answer, Client, QUICK_RETRIES};
 use super::error::Error;
 use super::hub::{self, Repository};
 use super::names::Source;
@@ -87,7 +87,7 @@ impl RemoteFile {
     fn open(client: &Client, path: &Path, url: &str) -> Result<Self, Error> {
         let shown = without_query(url);
         let nonsense = |problem: &str| Error::Answer { url: shown.to_owned(), problem: problem.to_owned() };
-        let (head, size) = retried(client, || {
+        let (head, size) = client.retried(QUICK_RETRIES, || {
             let answer = client.get(url, Some(&(0..FIRST_BYTES)), None)?;
             let size = if answer.status == 206 {
                 answer.content_range().filter(|(start, _)| *start == 0).and_then(|(_, total)| total)
@@ -110,7 +110,7 @@ impl RemoteFile {
             return Err(Error::TooLarge { url: shown.to_owned(), limit: MOST_BYTES });
         }
         let range = offset..offset.saturating_add(bytes);
-        let fresh = retried(&self.client, || {
+        let fresh = self.client.retried(QUICK_RETRIES, || {
             let answer = self.client.get(&self.url, Some(&range), None)?;
             if answer.status != 206 || answer.content_range() != Some((offset, Some(self.size))) {
                 let problem = "the server sends another part than was asked for, or the file has changed".to_owned();
@@ -120,17 +120,6 @@ impl RemoteFile {
         })?;
         buffer.copy_from_slice(&fresh);
         Ok(())
-    }
-}
-
-/// Asks again where that may help.
-fn retried<T>(client: &Client, mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    let mut pauses = Pauses::new(client.options());
-    loop {
-        match ask() {
-            Err(error) if error.is_passing() && pauses.count < client.options().retries.min(4) => pauses.wait(&error),
-            other => return other,
-        }
     }
 }
 

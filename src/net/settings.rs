@@ -1,19 +1,19 @@
 //! Where models are fetched from, and where they are put.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::PathBuf;
 
 use super::client::{Client, ClientOptions};
 use super::error::Error;
 use super::url::Origin;
+use crate::files::read_whole;
 use crate::printable::printable;
 use crate::stores::Roots;
 
 const HUB: &str = "https://huggingface.co";
 const REGISTRY: &str = "https://registry.ollama.ai";
 /// Bytes of a file with a token that are read.
-const MOST_TOKEN: usize = 4096;
+const MOST_TOKEN: u64 = 4096;
 
 /// Servers, a client for them, and folders for what comes.
 #[derive(Clone, Debug)]
@@ -59,8 +59,8 @@ impl Settings {
         let token = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")).or_else(|| {
             let path = get("HF_TOKEN_PATH").map(PathBuf::from);
             let path = path.or_else(|| roots.hugging_face_home.as_ref().map(|home| home.join("token")))?;
-            let bytes = fs::read(path).ok().filter(|bytes| !hides_token && bytes.len() <= MOST_TOKEN)?;
-            String::from_utf8(bytes).ok()
+            let bytes = if hides_token { None } else { read_whole(&path, MOST_TOKEN).ok() };
+            String::from_utf8(bytes?).ok()
         });
         if let Some(token) = token.as_deref().map(str::trim).filter(|token| !token.is_empty()) {
             client = client.with_token(&endpoint, token)?;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::TensorType;
 use crate::formats;
+use crate::gguf::{Metadata, Value, keys};
 
 macro_rules! file_types {
     ($($name:ident = $id:literal, $ty:ident, $text:literal;)*) => {
@@ -119,6 +120,12 @@ impl FileType {
         formats::codec(self.default_type()).is_some_and(|codec| codec.encode.is_some())
     }
 
+    /// The mix that a file says it has.
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Option<Self> {
+        file_type_id(metadata).and_then(Self::from_id)
+    }
+
     /// The mix with this number in `general.file_type`.
     #[must_use]
     pub fn from_id(id: u32) -> Option<Self> {
@@ -129,6 +136,16 @@ impl FileType {
 /// Mixes of llama.cpp that its own llama-quantize does not write, with their numbers in `general.file_type`
 /// (`enum llama_ftype`).
 const OTHERS: &[(u32, &str)] = &[(39, "NVFP4")];
+
+fn file_type_id(metadata: &Metadata) -> Option<u32> {
+    metadata.get(keys::GENERAL_FILE_TYPE).and_then(Value::as_u64)?.try_into().ok()
+}
+
+/// What llama.cpp calls the mix that a file says it has, also one that cannot be written here.
+#[must_use]
+pub fn file_type_name_of(metadata: &Metadata) -> Option<&'static str> {
+    file_type_id(metadata).and_then(file_type_name)
+}
 
 /// What llama.cpp calls the mix with this number in `general.file_type`, also one that cannot be written here.
 #[must_use]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::FileType;
 use crate::TensorType;
-use crate::gguf::{Reader, keys};
+use crate::gguf::Reader;
 
 /// Which tensor has which type in a model.
 #[derive(Clone, Debug)]
@@ -18,9 +18,7 @@ impl Like {
     #[must_use]
     pub fn new(reader: &Reader) -> Self {
         let types = reader.tensors().iter().map(|tensor| (tensor.name.clone(), tensor.ty)).collect();
-        let id = reader.metadata().get(keys::GENERAL_FILE_TYPE).and_then(crate::gguf::Value::as_u64);
-        let file_type = id.and_then(|id| FileType::from_id(id.try_into().ok()?));
-        Self { types, file_type }
+        Self { types, file_type: FileType::of(reader.metadata()) }
     }
 
     /// The mix that the model says it has: it decides of what the model lacks.

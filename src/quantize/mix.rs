@@ -2,6 +2,7 @@
 
 use super::FileType;
 use crate::TensorType;
+use crate::gguf::layer_of;
 
 /// What the rules know of a model.
 #[derive(Clone, Debug)]
@@ -252,8 +253,7 @@ impl Mix {
     /// The layer of a tensor, of which `seen` like it came before.
     fn layer(&self, name: &str, seen: usize) -> usize {
         // Experts are not in order of blocks: there the name counts.
-        let named = || name.strip_prefix("blk.")?.split('.').next()?.parse().ok();
-        if self.facts.experts > 1 { named().unwrap_or(0) } else { seen }
+        if self.facts.experts > 1 { layer_of(name).unwrap_or(0) } else { seen }
     }
 
     fn down(&mut self, name: &str) -> Rule {

@@ -22,7 +22,7 @@ mod target;
 mod verify;
 
 pub use error::Error;
-pub use file_type::{FileType, file_type_name};
+pub use file_type::{FileType, file_type_name, file_type_name_of};
 pub use importance::Importance;
 pub use like::Like;
 pub use name::{output_name, plain_name};

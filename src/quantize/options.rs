@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::{Error, FileType, Importance, Like, Recipe};
 use crate::TensorType;
-use crate::files::InputFile;
+use crate::files::read_whole;
 use crate::gguf::Value;
 
 /// What is asked for.
@@ -111,7 +111,7 @@ impl TensorPattern {
     /// # Errors
     /// When the file cannot be read, or one is not of the form of [`parse`](Self::parse).
     pub fn parse_file(path: &Path) -> Result<Vec<Self>, Error> {
-        let bytes = InputFile::open(path).and_then(|file| file.read_all(MAX_LIST_BYTES));
+        let bytes = read_whole(path, MAX_LIST_BYTES);
         let bytes = bytes.map_err(crate::gguf::Error::from)?;
         String::from_utf8_lossy(&bytes).split_whitespace().map(Self::parse).collect()
     }

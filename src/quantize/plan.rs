@@ -11,7 +11,7 @@ use super::recipe::Asked;
 use super::{Error, FileType, Options, Source};
 use crate::TensorType;
 use crate::formats;
-use crate::gguf::{Metadata, TensorSpec, Value, keys, split_file_sizes};
+use crate::gguf::{Metadata, TensorSpec, Value, keys, layer_of, split_file_sizes};
 
 /// Why a tensor gets its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,8 +301,7 @@ fn in_order(source: &dyn Source, options: &Options, blocks: Option<&Blocks>) -> 
     if options.keep_split {
         all.sort_by_key(|kept| source.place(kept.source));
     } else if !options.copy {
-        let block = |name: &str| -> Option<usize> { name.strip_prefix("blk.")?.split('.').next()?.parse().ok() };
-        all.sort_by(|a, b| (block(&a.spec.name), &a.spec.name).cmp(&(block(&b.spec.name), &b.spec.name)));
+        all.sort_by(|a, b| (layer_of(&a.spec.name), &a.spec.name).cmp(&(layer_of(&b.spec.name), &b.spec.name)));
     }
     if let Some(blocks) = blocks {
         all.retain_mut(|kept| blocks.rename(&mut kept.spec));

@@ -7,6 +7,7 @@
 
 use super::{Plan, PlannedTensor};
 use crate::TensorType;
+use crate::gguf::layer_of;
 
 const LANES: usize = 8;
 /// Elements of a block where the format has none: of plain numbers.
@@ -155,7 +156,7 @@ impl TensorError {
     /// The block that the tensor belongs to.
     #[must_use]
     pub fn layer(&self) -> Option<usize> {
-        self.name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+        layer_of(&self.name)
     }
 }
 

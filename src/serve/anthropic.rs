@@ -1,24 +1,19 @@
 //! Anthropic's dialect: messages whose contents are blocks, and streams of named events.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
 use super::answers::{Answers, Ending, News, Question, Whole};
-use super::blocking::blocking;
 use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
 use super::models::ServedModel;
 use super::prompt::{self, Prompt};
-use super::reply::{Form, Reply, Sink};
+use super::reply::{Form, PING, Reply, Sink};
 use super::settings::{Settings, new_id};
 use super::tools;
-use crate::engine::{Stop, ToolCall};
-
-/// A stream says that it lives when nothing has come for so long.
-const PING: Duration = Duration::from_secs(15);
+use crate::engine::{Stop, ToolCall, Tools};
 
 /// `POST /v1/messages`.
 pub(super) async fn messages(call: Call) -> Result<Reply, Failure> {
@@ -27,7 +22,7 @@ pub(super) async fn messages(call: Call) -> Result<Reply, Failure> {
     let model = call.models().wanted(fields).await?;
     let stream = fields.flag("stream")?;
     let settings = settings(&call, fields, &model)?;
-    let prompt = prompt(&model, fields).await?;
+    let prompt = prompt(&model, fields, settings.tools.as_deref()).await?;
     let thinking = Some(prompt.thinks);
     let question = Question { prompts: vec![prompt.tokens], choices: 1, thinking, logprobs: None, settings };
     let answers = Answers::ask(&model, question).await?;
@@ -49,7 +44,9 @@ pub(super) async fn count_tokens(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
     let model = call.models().wanted(fields).await?;
-    Ok(Reply::Json(json!({ "input_tokens": prompt(&model, fields).await?.tokens.len() })))
+    let tools = tools::read_anthropic(fields)?;
+    let prompt = prompt(&model, fields, tools.as_deref()).await?;
+    Ok(Reply::Json(json!({ "input_tokens": prompt.tokens.len() })))
 }
 
 /// How the answer is made: Anthropic's names, and those of the other dialects.
@@ -65,10 +62,9 @@ fn settings(call: &Call, fields: Fields<'_>, model: &ServedModel) -> Result<Sett
     Ok(Settings { tools, ..Settings::read(Fields(&map), model, call.salt, &["max_tokens"])? })
 }
 
-async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Prompt, Failure> {
+async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, tools: Option<&Tools>) -> Result<Prompt, Failure> {
     let messages = conversation(fields)?;
     let mut variables = fields.object("chat_template_kwargs")?.map(|map| map.0.clone()).unwrap_or_default();
-    tools::tell(tools::read_anthropic(fields)?.as_deref(), &mut variables);
     // Who does not ask for thinking expects none.
     let thinks = match fields.object("thinking")? {
         None => false,
@@ -81,8 +77,7 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Prompt, 
     for name in ["enable_thinking", "thinking"] {
         variables.entry(name).or_insert(thinks.into());
     }
-    let model = model.clone();
-    blocking(move || prompt::prompt(&model.prompter, model.batcher().model().tokenizer(), &messages, variables)).await
+    prompt::prompt(model, messages, tools, variables).await
 }
 
 /// The messages in OpenAI's form, the system's first.

@@ -1,6 +1,6 @@
 //! A request on its way to the file of its dialect.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use hyper::body::Bytes;
 use serde_json::{Map, Value as Json};
@@ -13,7 +13,7 @@ use super::stored::Responses;
 pub(super) struct Call {
     pub(super) models: Arc<Models>,
     /// The routes as an OpenAPI document.
-    pub(super) document: Arc<str>,
+    pub(super) document: &'static LazyLock<String>,
     /// Those that later requests go on from.
     pub(super) responses: Arc<Responses>,
     /// What follows the path of a route that ends with `/*`.

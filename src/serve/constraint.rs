@@ -8,7 +8,7 @@ use super::blocking::blocking;
 use super::failure::Failure;
 use super::fields::Fields;
 use super::models::ServedModel;
-use crate::engine::{Constraint, Error, Grammar, TokenTrie, Tools};
+use crate::engine::{Constraint, Error, Grammar, Tools};
 
 /// A rule for answers, and the field that asks for it.
 pub(super) struct Wanted {
@@ -87,7 +87,7 @@ pub(super) async fn compile(
         }
         (Some(Wanted { field, grammar }), None) => {
             let work =
-                move || trie(&model).and_then(|trie| trie.compile(&grammar)).map_err(|error| failed(field, error));
+                move || model.trie().and_then(|trie| trie.compile(&grammar)).map_err(|error| failed(field, error));
             blocking(work).await.map(Some)
         }
         // Without constraints, calls are whatever the model makes of them.
@@ -95,21 +95,12 @@ pub(super) async fn compile(
         (None, Some(tools)) => {
             let work = move || {
                 let tokenizer = model.batcher().model().tokenizer();
-                let compiled = trie(&model).and_then(|trie| trie.calls(model.prompter.tool_syntax, &tools, tokenizer));
+                let compiled = model.trie().and_then(|trie| trie.calls(model.prompter.tool_syntax, &tools, tokenizer));
                 compiled.map_err(|error| failed("tools", error))
             };
             blocking(work).await
         }
     }
-}
-
-/// The model's tokens, which are looked through once.
-fn trie(model: &ServedModel) -> Result<Arc<TokenTrie>, Error> {
-    if let Some(trie) = model.trie.get() {
-        return Ok(trie.clone());
-    }
-    let trie = Arc::new(TokenTrie::new(model.batcher().model().tokenizer())?);
-    Ok(model.trie.get_or_init(|| trie).clone())
 }
 
 #[cfg(test)]

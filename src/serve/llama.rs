@@ -16,6 +16,7 @@ use super::openai::{self, FINGERPRINT, LIMITS, logprob_list, timings};
 use super::reply::{Form, Reply, Sink};
 use super::settings::{MOST_CHOICES, Settings, shown};
 use crate::engine::{InfillTokens, Stop, Usage};
+use crate::model::Applied;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 
 /// `GET /health`.
@@ -169,9 +170,8 @@ async fn answer(
 fn biases(settings: &Settings, tokenizer: &Tokenizer) -> Json {
     let bias = |token: u32, bias: f32| json!({ "token": token, "bias": bias.is_finite().then_some(bias) });
     let given = settings.sampler.logit_bias.iter().map(|&(token, value)| bias(token, value));
-    let ends = (0..u32::try_from(tokenizer.vocab_size()).unwrap_or(0))
-        .filter(|id| settings.ignore_end && tokenizer.ends_turn(*id));
-    given.chain(ends.map(|token| bias(token, f32::NEG_INFINITY))).collect()
+    let ends = if settings.ignore_end { tokenizer.end_tokens() } else { &[] };
+    given.chain(ends.iter().map(|&token| bias(token, f32::NEG_INFINITY))).collect()
 }
 
 /// How far a prompt is read, as llama-server tells it.
@@ -249,7 +249,7 @@ pub(super) async fn apply_template(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
     let model = call.models().wanted(fields).await?;
-    Ok(Reply::Json(json!({ "prompt": openai::prompt(&model, fields).await?.text })))
+    Ok(Reply::Json(json!({ "prompt": openai::prompt_alone(&model, fields).await?.text })))
 }
 
 /// `GET /props`: of the first model that is loaded.
@@ -304,17 +304,36 @@ pub(super) async fn unload(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::Json(json!({ "success": true })))
 }
 
-/// `GET /lora-adapters`: none are loaded.
-pub(super) async fn adapters(_: Call) -> Result<Reply, Failure> {
-    Ok(Reply::Json(json!([])))
+/// The adapters of the first model that is loaded: the names of their files, and how strong they are.
+fn adapters_of(call: &Call) -> Vec<Json> {
+    let Ok(model) = call.models().first() else { return Vec::new() };
+    let adapter = |(id, adapter): (usize, &Applied)| {
+        let name = adapter.path.file_name().unwrap_or_default().to_string_lossy();
+        json!({ "id": id, "path": name, "scale": adapter.scale })
+    };
+    model.batcher().model().applied().iter().enumerate().map(adapter).collect()
 }
 
-/// `POST /lora-adapters`.
+/// `GET /lora-adapters`.
+pub(super) async fn adapters(call: Call) -> Result<Reply, Failure> {
+    Ok(Reply::Json(adapters_of(&call).into()))
+}
+
+/// `POST /lora-adapters`: what holds already is taken. Adapters that are not named are not to count.
 pub(super) async fn set_adapters(call: Call) -> Result<Reply, Failure> {
-    match serde_json::from_slice::<Json>(&call.body) {
-        Ok(Json::Array(adapters)) if adapters.is_empty() => Ok(Reply::Json(json!({ "success": true }))),
-        _ => Err(Failure::not_done("no adapters are loaded: a model is served as its file has it")),
+    let Ok(Json::Array(wanted)) = serde_json::from_slice::<Json>(&call.body) else {
+        return Err(Failure::invalid("the body must be an array of adapters: [{\"id\": 0, \"scale\": 1.0}]"));
+    };
+    let holds = |adapter: &Json| {
+        let same = wanted.iter().find(|wanted| wanted["id"] == adapter["id"]);
+        same.map_or(Some(0.0), |wanted| wanted["scale"].as_f64()) == adapter["scale"].as_f64()
+    };
+    let all = adapters_of(&call);
+    let is_known = |wanted: &Json| all.iter().any(|adapter| adapter["id"] == wanted["id"]);
+    if wanted.iter().all(is_known) && all.iter().all(holds) {
+        return Ok(Reply::Json(json!({ "success": true })));
     }
+    Err(Failure::not_done("adapters are those that the model was loaded with, and stay as strong as they are"))
 }
 
 /// `POST /slots/{id}?action=save`: requests choose no slot, and prefixes are kept without being asked to.

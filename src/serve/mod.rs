@@ -37,7 +37,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -47,7 +47,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use call::Call;
 use failure::{Dialect, Failure};
@@ -73,6 +73,9 @@ const HEADERS: usize = 100;
 const LOOK: Duration = Duration::from_millis(50);
 /// How long requests may go on after that.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// The routes as an OpenAPI document, made when it is first asked for.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi::describe(&Routes::new()).to_string());
 
 /// Settings of a [`Server`].
 #[derive(Clone, Debug)]
@@ -133,7 +136,6 @@ pub struct Server {
 struct State {
     models: Arc<Models>,
     responses: Arc<Responses>,
-    document: Arc<str>,
     routes: Routes,
     options: ServerOptions,
     address: SocketAddr,
@@ -156,10 +158,9 @@ impl Server {
             keep_alive: options.keep_alive,
             since: models::now(),
             loading: Arc::default(),
+            asked: Notify::new(),
         });
-        let (routes, responses) = (Routes::new(), Arc::default());
-        let document = openapi::describe(&routes).to_string().into();
-        let state = State { models, responses, document, routes, options, address, log };
+        let state = State { models, responses: Arc::default(), routes: Routes::new(), options, address, log };
         Ok(Self { listener, address, state: Arc::new(state) })
     }
 
@@ -189,16 +190,7 @@ async fn accept(listener: TcpListener, state: &Arc<State>, should_stop: &(dyn Fn
     // Every connection holds a sender: none is left when all have ended.
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
     let places = Arc::new(Semaphore::new(state.options.connections.max(1)));
-    let models = state.models.clone();
-    let forgetting = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let idle = models.take_idle();
-            if !idle.is_empty() {
-                tokio::task::spawn_blocking(move || drop(idle));
-            }
-        }
-    });
+    let forgetting = tokio::spawn(forget_idle(state.models.clone()));
     while !should_stop() {
         let next = async {
             let place = places.clone().acquire_owned().await;
@@ -221,6 +213,22 @@ async fn accept(listener: TcpListener, state: &Arc<State>, should_stop: &(dyn Fn
     let _ = stop.send(true);
     let _ = tokio::time::timeout(GRACE, all_ended.recv()).await;
     Ok(())
+}
+
+/// Lets go of models on demand when they have been idle for as long as they are kept.
+async fn forget_idle(models: Arc<Models>) {
+    loop {
+        let asked = models.asked.notified();
+        match models.next_look() {
+            Some(time) => drop(tokio::time::timeout(time, asked).await),
+            None => asked.await,
+        }
+        let idle = models.take_idle();
+        if !idle.is_empty() {
+            // One that is dropped waits for its thread.
+            tokio::task::spawn_blocking(move || drop(idle));
+        }
+    }
 }
 
 async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
@@ -277,8 +285,8 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Result<Respon
     let (route, rest) = found.map_err(|failure| (failure, guessed))?;
     let tell = |failure| (failure, route.dialect);
     let body = read(request.into_body(), state.options.body_bytes).await.map_err(tell)?;
-    let (models, responses, document) = (state.models.clone(), state.responses.clone(), state.document.clone());
-    let call = Call { models, responses, document, rest, body, salt };
+    let (models, responses) = (state.models.clone(), state.responses.clone());
+    let call = Call { models, responses, document: &DOCUMENT, rest, body, salt };
     (route.handler)(call).await.map(reply::Reply::into_response).map_err(tell)
 }
 

@@ -1,7 +1,7 @@
 //! A model that a server answers with.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Map;
@@ -9,9 +9,8 @@ use serde_json::Map;
 use super::vectors::Vectors;
 use crate::engine::prompter::Prompter;
 use crate::engine::{Batcher, EmbeddingOptions, Error, SamplerOptions, TokenTrie};
-use crate::gguf::{Metadata, Value};
-
-use crate::quantize::file_type_name;
+use crate::gguf::Metadata;
+use crate::quantize::file_type_name_of;
 
 /// Seconds since 1970.
 pub(super) fn now() -> u64 {
@@ -41,7 +40,7 @@ pub struct ServedModel {
     pub(super) prompter: Prompter,
     pub(super) usual: Usual,
     /// Its tokens for constraints, from the first one on.
-    pub(super) trie: OnceLock<Arc<TokenTrie>>,
+    trie: Mutex<Option<Arc<TokenTrie>>>,
 }
 
 impl ServedModel {
@@ -59,7 +58,7 @@ impl ServedModel {
         let metadata = batcher.model().metadata();
         let prompter = Prompter::new(metadata, template, &Map::new())?;
         let vectors = Arc::new(Vectors::new(&batcher, usual.embedding));
-        Ok(Self { id, path, batcher, vectors, prompter, usual, trie: OnceLock::new() })
+        Ok(Self { id, path, batcher, vectors, prompter, usual, trie: Mutex::default() })
     }
 
     /// The name by which clients know it.
@@ -74,13 +73,25 @@ impl ServedModel {
         &self.batcher
     }
 
+    /// Its tokens for constraints, which are looked through once: who asks meanwhile waits.
+    ///
+    /// # Errors
+    /// As [`TokenTrie::new`].
+    pub(super) fn trie(&self) -> Result<Arc<TokenTrie>, Error> {
+        let mut trie = self.trie.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trie) = trie.as_ref() {
+            return Ok(trie.clone());
+        }
+        let made = Arc::new(TokenTrie::new(self.batcher.model().tokenizer())?);
+        Ok(trie.insert(made).clone())
+    }
+
     pub(super) fn metadata(&self) -> &Metadata {
         self.batcher.model().metadata()
     }
 
     /// The name of its file type (`Q4_K_M`), as the file says it.
     pub(super) fn quantization(&self) -> &'static str {
-        let id = self.metadata().get("general.file_type").and_then(Value::as_u64);
-        id.and_then(|id| file_type_name(id.try_into().ok()?)).unwrap_or("unknown")
+        file_type_name_of(self.metadata()).unwrap_or("unknown")
     }
 }

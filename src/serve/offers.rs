@@ -10,11 +10,14 @@ use super::fields::Fields;
 use super::keep_alive::KeepAlive;
 use super::models::{ServedModel, now};
 use crate::engine::ThinkingStyle;
+use crate::engine::prompter::names_tools;
 use crate::gguf::{Metadata, Reader, Value, keys};
-use crate::quantize::file_type_name;
+use crate::quantize::file_type_name_of;
 
 /// The least bytes that a model's caches get.
 const LEAST_CACHE: u64 = 64 << 20;
+/// How often a model on demand is looked at while it is in use.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Loads a model, with so many bytes for its caches; or says why it cannot.
 pub type Load = Box<dyn Fn(u64) -> Result<ServedModel, String> + Send + Sync>;
@@ -31,10 +34,19 @@ pub(super) struct Facts {
     pub(super) context_length: u64,
     pub(super) embedding_length: u64,
     pub(super) vocab_size: u64,
+    /// What it can do, as far as the header says.
+    abilities: Abilities,
+}
+
+/// What a model can do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Abilities {
     /// It makes embeddings alone.
-    pub(super) is_encoder: bool,
+    pub(super) only_embeds: bool,
     /// Its template marks what it thinks.
     pub(super) thinks: bool,
+    /// Its template has words for tools.
+    pub(super) calls_tools: bool,
 }
 
 impl Facts {
@@ -44,17 +56,20 @@ impl Facts {
         let architecture = text(keys::GENERAL_ARCHITECTURE).to_owned();
         let own = |key: &str| metadata.get(&format!("{architecture}.{key}"));
         let number = |key: &str| own(key).and_then(Value::as_u64).unwrap_or(0);
-        let file_type = metadata.get(keys::GENERAL_FILE_TYPE).and_then(Value::as_u64);
+        let template = text(keys::TOKENIZER_CHAT_TEMPLATE);
         let tokens = metadata.get(keys::TOKENIZER_TOKENS).and_then(Value::as_array);
         Self {
             parameters: reader.parameters(),
             weight_bytes: reader.tensors().iter().map(|tensor| tensor.bytes()).fold(0, u64::saturating_add),
-            file_type: file_type.and_then(|id| file_type_name(id.try_into().ok()?)).unwrap_or("unknown"),
+            file_type: file_type_name_of(metadata).unwrap_or("unknown"),
             context_length: number("context_length"),
             embedding_length: number("embedding_length"),
             vocab_size: tokens.map_or(0, |tokens| tokens.len() as u64),
-            is_encoder: own("attention.causal").and_then(Value::as_bool) == Some(false),
-            thinks: ThinkingStyle::of_template(text(keys::TOKENIZER_CHAT_TEMPLATE)).is_some(),
+            abilities: Abilities {
+                only_embeds: own("attention.causal").and_then(Value::as_bool) == Some(false),
+                thinks: ThinkingStyle::of_template(template).is_some(),
+                calls_tools: names_tools(template),
+            },
             architecture,
         }
     }
@@ -131,6 +146,17 @@ impl Offer {
         self.lock().model.clone()
     }
 
+    /// What it can do: a model that is loaded may have another template than its file.
+    pub(super) fn abilities(&self) -> Abilities {
+        let state = self.lock();
+        let Some(model) = &state.model else { return self.facts.abilities };
+        Abilities {
+            only_embeds: !model.batcher().model().decoder().has_logits(),
+            thinks: model.prompter.thinking.is_some(),
+            calls_tools: model.prompter.takes_tools,
+        }
+    }
+
     /// Whether it is loaded when it is asked for.
     pub(super) fn is_on_demand(&self) -> bool {
         self.load.is_some()
@@ -179,6 +205,16 @@ impl Offer {
         state.model.take_if(|model| Arc::strong_count(model) == 1)
     }
 
+    /// When it has to be looked at again to know whether it is over; `None` where only a request changes that.
+    fn next_look(&self) -> Option<Duration> {
+        let Some(since) = self.idle_since() else {
+            // Nobody says when the last request that holds it has ended.
+            return (self.is_on_demand() && self.lock().model.is_some()).then_some(LOOK);
+        };
+        let keep = self.lock().keep.time()?;
+        Some(keep.saturating_sub(since.elapsed()))
+    }
+
     /// Whether it has been idle for as long as it is kept.
     fn is_over(&self) -> bool {
         let idle = self.idle_since();
@@ -214,6 +250,8 @@ pub(super) struct Models {
     pub(super) since: u64,
     /// One model is loaded after the other.
     pub(super) loading: Arc<tokio::sync::Mutex<()>>,
+    /// Is told whenever a model on demand is asked for.
+    pub(super) asked: tokio::sync::Notify,
 }
 
 impl Models {
@@ -257,6 +295,10 @@ impl Models {
             let model = state.model.clone()?;
             state.used = Instant::now();
             state.keep = keep.unwrap_or(state.keep);
+            drop(state);
+            if offer.is_on_demand() {
+                self.asked.notify_one();
+            }
             Some(model)
         };
         if let Some(model) = loaded() {
@@ -285,6 +327,8 @@ impl Models {
         state.model = Some(model.clone());
         state.used = Instant::now();
         state.keep = keep.unwrap_or(self.keep_alive);
+        drop(state);
+        self.asked.notify_one();
         Ok(model)
     }
 
@@ -326,6 +370,11 @@ impl Models {
             Ok(())
         };
         blocking(work).await
+    }
+
+    /// How long no model on demand can become one to let go of; `None` until a request comes.
+    pub(super) fn next_look(&self) -> Option<Duration> {
+        self.offers.iter().filter_map(|offer| offer.next_look()).min()
     }
 
     /// Takes out the models that nobody has used for as long as they are kept. One that is dropped waits for its thread.

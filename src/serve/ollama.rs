@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value as Json, json};
 
 use super::answers::{Answers, Ending, News, Question, Tokens};
-use super::blocking::blocking;
 use super::call::Call;
 use super::constraint;
 use super::failure::{Dialect, Failure};
@@ -19,6 +18,7 @@ use super::prompt::{self, Prompt};
 use super::reply::{Form, Reply, Sink};
 use super::settings::Settings;
 use super::tools;
+use crate::engine::Tools;
 use crate::engine::template::dates::strftime;
 use crate::gguf::{Metadata, Value, keys};
 use crate::tokenizer::EncodeOptions;
@@ -95,12 +95,13 @@ fn details(offer: &Offer) -> Json {
 }
 
 fn capabilities(offer: &Offer) -> Json {
-    if offer.facts.is_encoder {
+    let abilities = offer.abilities();
+    if abilities.only_embeds {
         return json!(["embedding"]);
     }
     let mut all = vec!["completion"];
-    all.extend(offer.facts.thinks.then_some("thinking"));
-    all.push("tools");
+    all.extend(abilities.thinks.then_some("thinking"));
+    all.extend(abilities.calls_tools.then_some("tools"));
     all.into()
 }
 
@@ -181,8 +182,9 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     if messages.is_empty() {
         return Ok(without_text(&model.id, Kind::Chat, "load"));
     }
-    let prompt = prompt(&model, fields, messages).await?;
-    answer(&call, fields, model, prompt, Kind::Chat).await
+    let tools = tools::read(fields)?;
+    let prompt = prompt(&model, fields, messages, tools.as_deref()).await?;
+    answer(&call, fields, model, prompt, Kind::Chat, tools).await
 }
 
 /// `POST /api/generate`.
@@ -217,7 +219,8 @@ pub(super) async fn generate(call: Call) -> Result<Reply, Failure> {
         if !system.is_empty() {
             messages.insert(0, json!({ "role": "system", "content": system }));
         }
-        prompt(&model, fields, messages).await?
+        // Tools are a chat's: a text is answered by text.
+        prompt(&model, fields, messages, None).await?
     };
     // What an earlier answer gave as its context.
     if let Some(context) = fields.list("context")? {
@@ -229,7 +232,7 @@ pub(super) async fn generate(call: Call) -> Result<Reply, Failure> {
         tokens.extend(&prompt.tokens[repeated..]);
         prompt.tokens = tokens;
     }
-    answer(&call, fields, model, prompt, Kind::Generate).await
+    answer(&call, fields, model, prompt, Kind::Generate, None).await
 }
 
 fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
@@ -246,9 +249,13 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, messages: Vec<Json>) -> Result<Prompt, Failure> {
+async fn prompt(
+    model: &Arc<ServedModel>,
+    fields: Fields<'_>,
+    messages: Vec<Json>,
+    tools: Option<&Tools>,
+) -> Result<Prompt, Failure> {
     let mut variables = Map::new();
-    tools::tell(tools::read(fields)?.as_deref(), &mut variables);
     let think = fields.get("think");
     if let Some(think) = think {
         let on = think.as_bool().or_else(|| think.as_str().map(|_| true));
@@ -262,8 +269,7 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, messages: Vec<Json
             variables.insert("reasoning_effort".to_owned(), effort.into());
         }
     }
-    let model = model.clone();
-    blocking(move || prompt::prompt(&model.prompter, model.batcher().model().tokenizer(), &messages, variables)).await
+    prompt::prompt(model, messages, tools, variables).await
 }
 
 /// The answer to a request without a text that lets go of a model (`keep_alive` 0).
@@ -354,13 +360,14 @@ async fn answer(
     model: Arc<ServedModel>,
     prompt: Prompt,
     kind: Kind,
+    tools: Option<Arc<Tools>>,
 ) -> Result<Reply, Failure> {
     let began = Instant::now();
     let none = Map::new();
     let options = fields.object("options")?.unwrap_or(Fields(&none));
     let mut settings = Settings::read(options, &model, call.salt, &["num_predict"])?;
     settings.wanted = constraint::format(fields)?;
-    settings.tools = if kind == Kind::Chat { tools::read(fields)? } else { None };
+    settings.tools = tools;
     let top = fields.count("top_logprobs", 0, 20)?;
     let logprobs = fields.flag("logprobs")?.then_some(top.unwrap_or(0));
     let stream = fields.flag_or("stream", true)?;

@@ -6,21 +6,18 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json, json};
 
 use super::answers::{Answers, Ending, News, Question, Tokens, Whole};
-use super::blocking::blocking;
 use super::call::Call;
 use super::failure::Failure;
 use super::fields::Fields;
 use super::models::{ServedModel, now};
 use super::offers::Offer;
 use super::prompt::{self, Prompt};
-use super::reply::{Form, Reply, Sink};
+use super::reply::{Form, PING, Reply, Sink};
 use super::settings::{MOST_CHOICES, Settings, new_id};
 use super::tools;
-use crate::engine::{Logprobs, Usage};
+use crate::engine::{Logprobs, Tools, Usage};
 use crate::tokenizer::Tokenizer;
 
-/// A stream says that it lives when nothing has come for so long.
-const PING: Duration = Duration::from_secs(15);
 /// Version of the program that answers.
 pub(super) const FINGERPRINT: &str = concat!("gguf-", env!("CARGO_PKG_VERSION"));
 /// The names of the most tokens of an answer.
@@ -152,14 +149,15 @@ fn variables(fields: Fields<'_>) -> Result<Map<String, Json>, Failure> {
     Ok(variables)
 }
 
-/// Renders the messages of a request. That may take a while.
-pub(super) async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Prompt, Failure> {
+/// Renders the messages of a request.
+async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, tools: Option<&Tools>) -> Result<Prompt, Failure> {
     let messages = fields.list("messages")?.ok_or_else(|| Failure::field("messages", "is needed"))?.clone();
-    let mut variables = variables(fields)?;
-    tools::tell(tools::read(fields)?.as_deref(), &mut variables);
-    let model = model.clone();
-    let work = move || prompt::prompt(&model.prompter, model.batcher().model().tokenizer(), &messages, variables);
-    blocking(work).await
+    prompt::prompt(model, messages, tools, variables(fields)?).await
+}
+
+/// What the model reads of a chat's request.
+pub(super) async fn prompt_alone(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Prompt, Failure> {
+    prompt(model, fields, tools::read(fields)?.as_deref()).await
 }
 
 /// `POST /v1/chat/completions/input_tokens`: llama-server's count of a conversation's tokens.
@@ -167,7 +165,7 @@ pub(super) async fn count_tokens(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
     let model = call.models().wanted(fields).await?;
-    Ok(Reply::Json(json!({ "input_tokens": prompt(&model, fields).await?.tokens.len() })))
+    Ok(Reply::Json(json!({ "input_tokens": prompt_alone(&model, fields).await?.tokens.len() })))
 }
 
 /// `POST /v1/chat/completions`.
@@ -186,7 +184,7 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     let mut settings = Settings::read(fields, &model, call.salt, LIMITS)?;
     settings.tools = tools::read(fields)?;
     let split = fields.text("reasoning_format")? != Some("none");
-    let prompt = prompt(&model, fields).await?;
+    let prompt = prompt(&model, fields, settings.tools.as_deref()).await?;
     let question = Question {
         prompts: vec![prompt.tokens],
         choices,

@@ -1,11 +1,15 @@
 //! From the messages of a request to what the model reads: checked, put through the chat template, and turned to tokens in which
 //! nothing that a message says is a control token.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json};
 
+use super::blocking::blocking;
 use super::failure::Failure;
-use crate::engine::Rendered;
+use super::models::ServedModel;
 use crate::engine::prompter::{Prompter, prompt_options};
+use crate::engine::{Rendered, Tools};
 use crate::tokenizer::Tokenizer;
 
 /// What the model reads.
@@ -16,8 +20,22 @@ pub(super) struct Prompt {
     pub(super) thinks: bool,
 }
 
-/// The prompt for `messages`, with further variables for the template. An assistant's message at the end is gone on with.
-pub(super) fn prompt(
+/// The prompt for `messages` and the tools that may be called, with further variables for the template. An assistant's message at
+/// the end is gone on with. That may take a while.
+pub(super) async fn prompt(
+    model: &Arc<ServedModel>,
+    messages: Vec<Json>,
+    tools: Option<&Tools>,
+    mut variables: Map<String, Json>,
+) -> Result<Prompt, Failure> {
+    if let Some(tools) = tools {
+        variables.insert("tools".to_owned(), tools.definitions().into());
+    }
+    let model = model.clone();
+    blocking(move || render(&model.prompter, model.batcher().model().tokenizer(), &messages, variables)).await
+}
+
+fn render(
     prompter: &Prompter,
     tokenizer: &Tokenizer,
     messages: &[Json],

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -15,6 +16,8 @@ use super::failure::{Dialect, Failure};
 
 /// Pieces of a stream that wait to be sent, at most.
 const PIECES: usize = 16;
+/// A stream says that it lives when nothing has come for so long.
+pub(super) const PING: Duration = Duration::from_secs(15);
 
 /// What a route gives back.
 pub(super) enum Reply {

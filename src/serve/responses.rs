@@ -1,28 +1,23 @@
 //! OpenAI's responses: answers as lists of items, streamed as named events, and kept for requests that go on from them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
 use super::answers::{Answers, Ending, News, Question, Tokens};
-use super::blocking::blocking;
 use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
 use super::models::{ServedModel, now};
 use super::openai::logprob_list;
 use super::prompt::{self, Prompt};
-use super::reply::{Form, Reply, Sink};
+use super::reply::{Form, PING, Reply, Sink};
 use super::response_items::messages;
 use super::settings::{Settings, new_id};
 use super::stored::{Responses, Stored};
 use super::tools;
-use crate::engine::ToolCall;
+use crate::engine::{ToolCall, Tools};
 use crate::tokenizer::Tokenizer;
-
-/// A stream says that it lives when nothing has come for so long.
-const PING: Duration = Duration::from_secs(15);
 
 /// `POST /v1/responses`.
 pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
@@ -36,7 +31,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     let logprobs = logprobs(fields)?;
     let mut settings = Settings::read(Fields(&settings_of(fields)), &model, call.salt, &["max_output_tokens"])?;
     settings.tools = tools::read(fields)?;
-    let prompt = prompt(&model, fields, &conversation).await?;
+    let prompt = prompt(&model, fields, &conversation, settings.tools.as_deref()).await?;
     let thinking = Some(prompt.thinks);
     let question = Question { prompts: vec![prompt.tokens], choices: 1, thinking, logprobs, settings };
     let answers = Answers::ask(&model, question).await?;
@@ -67,7 +62,8 @@ pub(super) async fn count_tokens(call: Call) -> Result<Reply, Failure> {
     let fields = Fields(&body);
     let model = call.models().wanted(fields).await?;
     let conversation = conversation(&call, fields)?;
-    let count = prompt(&model, fields, &conversation).await?.tokens.len();
+    let tools = tools::read(fields)?;
+    let count = prompt(&model, fields, &conversation, tools.as_deref()).await?.tokens.len();
     Ok(Reply::Json(json!({ "object": "response.input_tokens", "input_tokens": count })))
 }
 
@@ -156,9 +152,13 @@ fn settings_of(fields: Fields<'_>) -> Map<String, Json> {
     map
 }
 
-async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, conversation: &[Json]) -> Result<Prompt, Failure> {
+async fn prompt(
+    model: &Arc<ServedModel>,
+    fields: Fields<'_>,
+    conversation: &[Json],
+    tools: Option<&Tools>,
+) -> Result<Prompt, Failure> {
     let mut variables = fields.object("chat_template_kwargs")?.map(|map| map.0.clone()).unwrap_or_default();
-    tools::tell(tools::read(fields)?.as_deref(), &mut variables);
     let effort = fields.object("reasoning")?.map(|reasoning| reasoning.text("effort")).transpose()?.flatten();
     if let Some(effort) = effort {
         variables.entry("reasoning_effort").or_insert(effort.into());
@@ -174,8 +174,7 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, conversation: &[Js
     if messages.is_empty() {
         return Err(Failure::field("input", "must not be empty"));
     }
-    let model = model.clone();
-    blocking(move || prompt::prompt(&model.prompter, model.batcher().model().tokenizer(), &messages, variables)).await
+    prompt::prompt(model, messages, tools, variables).await
 }
 
 /// The response before anything has come.

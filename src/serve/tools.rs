@@ -84,13 +84,6 @@ fn choice(value: Option<&Json>, tools: &Tools) -> Result<ToolChoice, Failure> {
     if missing { Err(wrong("asks for a tool that is not among the tools")) } else { Ok(choice) }
 }
 
-/// Adds the tools to the variables of a template.
-pub(super) fn tell(tools: Option<&Tools>, variables: &mut Map<String, Json>) {
-    if let Some(tools) = tools {
-        variables.insert("tools".to_owned(), tools.definitions().into());
-    }
-}
-
 /// A name for a call: nine characters, as some templates want.
 pub(super) fn new_id() -> String {
     format!("{:09x}", random() & 0xf_ffff_ffff)

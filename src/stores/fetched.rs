@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::files::{OutputFile, Overwrite};
+use crate::files::{Overwrite, read_whole, write_whole};
 
 /// Bytes of the file that are read, at most.
 const MOST_BYTES: u64 = 16 << 20;
@@ -33,8 +33,8 @@ impl Fetched {
         let path = |name: &str| get(name).map(PathBuf::from);
         let data = path("XDG_DATA_HOME").or_else(|| path("HOME").map(|home| home.join(".local/share")));
         let file = data.map(|data| data.join("gguf/fetched"));
-        let is_sound = |file: &PathBuf| fs::metadata(file).is_ok_and(|found| found.len() <= MOST_BYTES);
-        let text = file.as_ref().filter(|file| is_sound(file)).and_then(|file| fs::read_to_string(file).ok());
+        let bytes = file.as_ref().and_then(|file| read_whole(file, MOST_BYTES).ok());
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         Self { paths: text.unwrap_or_default().lines().map(PathBuf::from).collect(), file }
     }
 
@@ -71,10 +71,8 @@ impl Fetched {
             fs::create_dir_all(folder)?;
         }
         let text: String = self.paths.iter().map(|path| format!("{}\n", path.display())).collect();
-        let mut output = OutputFile::create(file, Overwrite::Replace { inputs: &[] }, 0)
-            .map_err(|error| io::Error::other(error.to_string()))?;
-        output.write_all(text.as_bytes())?;
-        output.commit().map_err(|error| io::Error::other(error.to_string()))?;
+        let written = write_whole(file, Overwrite::Replace { inputs: &[] }, text.as_bytes());
+        written.map_err(|error| io::Error::other(error.to_string()))?;
         Ok(())
     }
 }

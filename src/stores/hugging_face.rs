@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::quant_name::{choose, quant_of, split_tag};
 use super::{Error, Layers, Located, Store, all_models_in, folders_in};
+use crate::files::read_whole;
+
+/// Bytes of the name of a commit that are read.
+const MOST_REFERENCE: u64 = 4096;
 
 /// The model `ORG/NAME[:TYPE]`, or `ORG/NAME/FILE`.
 pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
@@ -43,8 +47,8 @@ pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
 /// The newest snapshot of a repository: that of `refs/main`, or else that which was changed last.
 pub(super) fn snapshot(repository: &Path) -> Option<PathBuf> {
     let snapshots = repository.join("snapshots");
-    let commit = fs::read_to_string(repository.join("refs/main")).unwrap_or_default();
-    let commit = commit.trim();
+    let commit = read_whole(&repository.join("refs/main"), MOST_REFERENCE).unwrap_or_default();
+    let commit = str::from_utf8(&commit).unwrap_or_default().trim();
     // A name, never a path.
     let main =
         (!commit.is_empty() && commit.bytes().all(|b| b.is_ascii_alphanumeric())).then(|| snapshots.join(commit));

@@ -25,7 +25,10 @@ use crate::printable::{printable, printable_path};
 pub use fetched::Fetched;
 pub use ollama::Layers;
 #[cfg(feature = "net")]
-pub(crate) use ollama::{HOST as OLLAMA_HOST, NAMESPACE as OLLAMA_NAMESPACE, TAG as OLLAMA_TAG};
+pub(crate) use ollama::{
+    HOST as OLLAMA_HOST, NAMESPACE as OLLAMA_NAMESPACE, TAG as OLLAMA_TAG, blob_path as ollama_blob,
+    layer_kind as ollama_layer_kind, manifest_path as ollama_manifest, short_name as ollama_name,
+};
 #[cfg(feature = "net")]
 pub(crate) use quant_name::{choose, quant_of, split_tag};
 pub use removal::Removal;
@@ -122,6 +125,14 @@ pub struct Located {
     pub layers: Layers,
     /// The manifest of a model of Ollama's store.
     pub manifest: Option<PathBuf>,
+}
+
+impl Located {
+    /// All its files: those of a split model, or the one.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        shards(&self.path)
+    }
 }
 
 /// A model of a list.
@@ -282,7 +293,7 @@ impl Places {
         let entry = |located: Located| {
             let metadata = fs::metadata(&located.path).ok().filter(fs::Metadata::is_file)?;
             let new = seen.insert(FileId::of(&metadata));
-            let bytes = shards(&located.path).iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum();
+            let bytes = located.files().iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum();
             new.then(|| Entry { bytes, modified: metadata.modified().ok(), located })
         };
         all.into_iter().filter_map(entry).collect()

@@ -1,5 +1,5 @@
 //! Ollama's store: a manifest for each name (`manifests/HOST/NAMESPACE/MODEL/TAG`), which lists blobs by their
-//! checksums (`blobs/sha256-...`).
+//! checksums (`blobs/sha256-...`). How a model is fetched to it is in `net/ollama_registry.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,42 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 
 use super::{Error, Located, Store, folders_in};
-use crate::files::InputFile;
+use crate::files::read_whole;
 
 /// Largest manifest or text layer, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
 pub(crate) const HOST: &str = "registry.ollama.ai";
 pub(crate) const NAMESPACE: &str = "library";
 pub(crate) const TAG: &str = "latest";
+
+/// The manifest of the model `[host, namespace, model, tag]`.
+#[cfg(feature = "net")]
+pub(crate) fn manifest_path(root: &Path, name: [&str; 4]) -> PathBuf {
+    name.iter().fold(manifests(root), |path, part| path.join(part))
+}
+
+fn manifests(root: &Path) -> PathBuf {
+    root.join("manifests")
+}
+
+/// The blob with this SHA-256, 64 hexadecimal digits.
+pub(crate) fn blob_path(root: &Path, digits: &str) -> PathBuf {
+    root.join("blobs").join(format!("sha256-{digits}"))
+}
+
+/// What a layer of a manifest is: `model`, `template`, `params` ...
+pub(crate) fn layer_kind(layer: &Json) -> Option<&str> {
+    layer["mediaType"].as_str()?.strip_prefix("application/vnd.ollama.image.")
+}
+
+/// The name of a model without what goes without saying.
+pub(crate) fn short_name([host, namespace, model, tag]: [&str; 4]) -> String {
+    match (host, namespace) {
+        (HOST, NAMESPACE) => format!("{model}:{tag}"),
+        (HOST, _) => format!("{namespace}/{model}:{tag}"),
+        _ => format!("{host}/{namespace}/{model}:{tag}"),
+    }
+}
 
 /// What Ollama keeps beside a model's weights.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,7 +68,7 @@ pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
         [host, namespace, model] => [host, namespace, model, tag],
         _ => return Ok(None),
     };
-    let mut manifest = root.join("manifests");
+    let mut manifest = manifests(root);
     for part in path {
         // By name among those that are there, in any case: what is typed never becomes a path by itself.
         let Some(next) = named(&manifest, part) else { return Ok(None) };
@@ -66,7 +95,7 @@ fn named(folder: &Path, name: &str) -> Option<PathBuf> {
 pub(super) fn list(root: &Path) -> Vec<Located> {
     let below =
         |folders: Vec<PathBuf>| -> Vec<PathBuf> { folders.iter().flat_map(|folder| folders_in(folder)).collect() };
-    let models = below(below(folders_in(&root.join("manifests"))));
+    let models = below(below(folders_in(&manifests(root))));
     let mut found = Vec::new();
     for model in models {
         let entries = fs::read_dir(model).into_iter().flatten().filter_map(Result::ok);
@@ -80,19 +109,15 @@ pub(super) fn list(root: &Path) -> Vec<Located> {
 /// The model of a manifest.
 fn located(root: &Path, manifest: &Path) -> Result<Located, Error> {
     let failed = |problem| Error::Manifest { path: manifest.to_owned(), problem };
-    let bytes =
-        InputFile::open(manifest).and_then(|file| file.read_all(MAX_BYTES)).map_err(|_| failed("cannot be read"))?;
+    let bytes = read_whole(manifest, MAX_BYTES).map_err(|_| failed("cannot be read"))?;
     let json: Json = serde_json::from_slice(&bytes).map_err(|_| failed("no manifest: the text is no JSON"))?;
     let layers = json["layers"].as_array().ok_or_else(|| failed("no manifest: it lists no layers"))?;
     let blob = |kind: &str| {
-        let layer = layers.iter().find(|layer| {
-            let media = layer["mediaType"].as_str().unwrap_or_default();
-            media.strip_prefix("application/vnd.ollama.image.") == Some(kind)
-        })?;
-        blob_path(root, layer["digest"].as_str()?)
+        let layer = layers.iter().find(|layer| layer_kind(layer) == Some(kind))?;
+        digest_path(root, layer["digest"].as_str()?)
     };
     let text = |kind: &str| {
-        let bytes = InputFile::open(&blob(kind)?).and_then(|file| file.read_all(MAX_BYTES)).ok()?;
+        let bytes = read_whole(&blob(kind)?, MAX_BYTES).ok()?;
         String::from_utf8(bytes).ok()
     };
     let path = blob("model").ok_or_else(|| failed("the manifest names no GGUF file"))?;
@@ -104,32 +129,31 @@ fn located(root: &Path, manifest: &Path) -> Result<Located, Error> {
         system: text("system"),
         parameters: text("params").and_then(|text| serde_json::from_str(&text).ok()),
     };
-    let name = short_name(root, manifest);
+    let name = manifest_name(root, manifest);
     Ok(Located { name, path, store: Store::Ollama, layers, manifest: Some(manifest.to_owned()) })
 }
 
 /// The blobs that a manifest names, its configuration among them; none where it cannot be read.
 pub(super) fn blobs(root: &Path, manifest: &Path) -> Vec<PathBuf> {
-    let bytes = InputFile::open(manifest).and_then(|file| file.read_all(MAX_BYTES)).unwrap_or_default();
+    let bytes = read_whole(manifest, MAX_BYTES).unwrap_or_default();
     let json: Json = serde_json::from_slice(&bytes).unwrap_or_default();
     let layers = json["layers"].as_array().into_iter().flatten().chain([&json["config"]]);
-    layers.filter_map(|layer| blob_path(root, layer["digest"].as_str()?)).collect()
+    layers.filter_map(|layer| digest_path(root, layer["digest"].as_str()?)).collect()
 }
 
 /// The blob of a digest, `sha256:` and 64 hexadecimal digits; anything else is no digest.
-fn blob_path(root: &Path, digest: &str) -> Option<PathBuf> {
+fn digest_path(root: &Path, digest: &str) -> Option<PathBuf> {
     let digits = digest.strip_prefix("sha256:").or_else(|| digest.strip_prefix("sha256-"))?;
     let is_digest = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    is_digest.then(|| root.join("blobs").join(format!("sha256-{digits}")))
+    is_digest.then(|| blob_path(root, digits))
 }
 
-/// A manifest's name without what goes without saying.
-fn short_name(root: &Path, manifest: &Path) -> String {
-    let below = manifest.strip_prefix(root.join("manifests")).unwrap_or(manifest);
+/// The name of a manifest's model.
+fn manifest_name(root: &Path, manifest: &Path) -> String {
+    let below = manifest.strip_prefix(manifests(root)).unwrap_or(manifest);
     let parts: Vec<String> = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
     match parts.as_slice() {
-        [host, namespace, model, tag] if host == HOST && namespace == NAMESPACE => format!("{model}:{tag}"),
-        [host, namespace, model, tag] if host == HOST => format!("{namespace}/{model}:{tag}"),
+        [host, namespace, model, tag] => short_name([host, namespace, model, tag]),
         [rest @ .., tag] => format!("{}:{tag}", rest.join("/")),
         [] => String::new(),
     }

@@ -291,6 +291,12 @@ impl Tokenizer {
         bytes
     }
 
+    /// The tokens that end a generation, in ascending order.
+    #[must_use]
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.ends
+    }
+
     /// Whether `token` ends a generation.
     #[must_use]
     pub fn ends_turn(&self, token: u32) -> bool {

@@ -249,6 +249,27 @@ fn the_commands_take_adapters() {
     assert!(fails(&["logits", file, "Hello"]).contains("an adapter"));
 }
 
+#[cfg(feature = "serve")]
+#[test]
+fn a_server_lists_its_adapters() {
+    let folder = Folder::new("adapters-served");
+    let (plain, peft) = adapter(&folder, "llama3");
+    let file = folder.path("adapter.gguf");
+    let (plain, file, peft) =
+        (plain.to_str().expect("UTF-8"), file.to_str().expect("UTF-8"), peft.to_str().expect("UTF-8"));
+    let (_, stderr, code) = gguf(&["convert", peft, "--base", plain, "-o", file]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let served = super::served::Served::start(&format!("{plain} --lora {file} --lora {file}:0.5"));
+    let adapter = |id: u32, scale: f32| json!({ "id": id, "path": "adapter.gguf", "scale": scale });
+    assert_eq!(served.get("/lora-adapters").json(), json!([adapter(0, 1.0), adapter(1, 0.5)]));
+    let set = |scales: Json| served.post("/lora-adapters", &scales).status;
+    assert_eq!(set(json!([{ "id": 1, "scale": 0.5 }, { "id": 0, "scale": 1.0 }])), 200, "as it is");
+    for other in [json!([]), json!([{ "id": 0, "scale": 1.0 }]), json!([{ "id": 7, "scale": 0.0 }])] {
+        assert_eq!(set(other.clone()), 501, "{other}");
+    }
+    assert_eq!(set(json!({ "id": 0 })), 400);
+}
+
 #[test]
 fn what_is_no_adapter_of_the_model_is_refused_by_name() {
     let folder = Folder::new("adapters-refused");

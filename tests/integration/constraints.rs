@@ -203,6 +203,28 @@ fn every_answer_is_what_its_expression_or_grammar_describes() {
 }
 
 #[test]
+fn what_is_compiled_once_serves_many_answers() {
+    let mut constrained = Constrained::new();
+    let ordered = |names: [&str; 2]| {
+        let properties = names.iter().map(|name| ((*name).to_owned(), json!({ "type": "boolean" })));
+        let properties = serde_json::Map::from_iter(properties);
+        Grammar::JsonSchema(
+            json!({ "type": "object", "properties": properties, "required": names, "additionalProperties": false }),
+        )
+    };
+    let (first, second) = (constrained.compile(&ordered(["a", "b"])), constrained.compile(&ordered(["a", "b"])));
+    // They share what was compiled, and not what is computed for an answer.
+    assert_ne!(first, second);
+    for seed in 0..5 {
+        assert_eq!(constrained.say(&first, seed), constrained.say(&second, seed));
+    }
+    // Another order is another schema.
+    let turned = constrained.compile(&ordered(["b", "a"]));
+    let keys = |text: String| text.chars().find(|c| matches!(c, 'a' | 'b'));
+    assert_eq!((keys(constrained.say(&second, 1).0), keys(constrained.say(&turned, 1).0)), (Some('a'), Some('b')));
+}
+
+#[test]
 fn what_cannot_be_kept_to_is_refused() {
     let trie = Constrained::new().trie;
     let error = |grammar: Grammar| match trie.compile(&grammar) {

@@ -487,4 +487,24 @@ fn nothing_is_asked_offline() {
     let mut command = program(home.root(), &server.url, &server.url);
     let output = command.args(["pull", "org/Tiny-GGUF"]).env("HF_HUB_OFFLINE", "1").output().expect("runs");
     assert!(done(&output).ends_with("tiny-Q8_0.gguf\n") && server.requests().is_empty());
+    // What is here is told as what would be fetched is.
+    let told = gguf("pull org/Tiny-GGUF --offline --dry-run", home.root(), &server.url);
+    assert!(done(&told).ends_with("  tiny-Q8_0.gguf  (here already)\n"), "{told:?}");
+    let told = gguf("pull org/Tiny-GGUF --offline --json", home.root(), &server.url);
+    let offline: Json = serde_json::from_str(done(&told)).expect("JSON");
+    let told = gguf("pull org/Tiny-GGUF --json", home.root(), &server.url);
+    let online: Json = serde_json::from_str(done(&told)).expect("JSON");
+    for name in ["schema_version", "store", "bytes", "bytes_to_fetch", "files"] {
+        assert_eq!(offline[0][name], online[0][name], "{name}");
+    }
+    let names = |object: &Json| object.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>());
+    assert_eq!(names(&offline[0]), names(&online[0]));
+    server.requests();
+    for (option, said) in
+        [("--revision main", "error: --revision main: "), ("--checkpoint", "error: org/Tiny-GGUF: not on")]
+    {
+        let told = gguf(&format!("pull org/Tiny-GGUF --offline {option}"), home.root(), &server.url);
+        assert!(refused(&told).starts_with(said), "{told:?}");
+    }
+    assert!(server.requests().is_empty());
 }

@@ -305,6 +305,10 @@ fn tools_are_called_in_the_dialects_own_forms() {
     let answer = served.ask("/api/chat", &ask);
     let call = &answer["message"]["tool_calls"][0]["function"];
     assert!(call["name"] == "time" && call["arguments"].is_object(), "{answer}");
+    // A text is answered by text: the model is told of no tools, which it could not call.
+    let generate = json!({ "model": "storyteller", "prompt": "Hi", "stream": false, "options": { "num_predict": 1 } });
+    let told = served.ask("/api/generate", &with(generate.clone(), &json!({ "tools": tools })));
+    assert_eq!(told["prompt_eval_count"], served.ask("/api/generate", &generate)["prompt_eval_count"]);
     // Items of responses, and blocks of Anthropic's.
     let flat: Vec<Json> = tools.as_array().expect("an array").iter().map(|tool| tool["function"].clone()).collect();
     let choice = json!({ "type": "function", "name": "time" });

@@ -101,6 +101,25 @@ fn the_model_longest_unused_makes_room() {
 }
 
 #[test]
+fn capabilities_are_those_of_the_template_that_is_used() {
+    let capabilities = |options: &str| {
+        let served = Served::start(options);
+        let (listed, shown) =
+            (served.get("/api/tags").json(), served.ask("/api/show", &json!({ "model": "storyteller" })));
+        assert_eq!(listed["models"][0]["capabilities"], shown["capabilities"]);
+        shown["capabilities"].clone()
+    };
+    assert_eq!(capabilities(""), json!(["completion"]));
+    let folder = Folder::new("serve-capabilities");
+    let template = folder.path("template.jinja");
+    let source =
+        "{% if tools %}{{ tools }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}<think>\n</think>";
+    std::fs::write(&template, source).expect("written");
+    let options = format!("--chat-template {}", template.to_str().expect("UTF-8"));
+    assert_eq!(capabilities(&options), json!(["completion", "thinking", "tools"]));
+}
+
+#[test]
 fn a_model_that_was_loaded_at_the_start_stays() {
     let served = Served::start("");
     assert_eq!(

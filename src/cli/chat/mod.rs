@@ -19,9 +19,9 @@ use gguf::engine::{
     Answer, Chat, ChatEvent, ChatOptions, Error, SessionOptions, Stop, WhenFull, builtin_template,
     builtin_template_names,
 };
+use gguf::gguf::Reader;
 use gguf::model::Model;
 use gguf::printable::{printable, printable_path};
-use gguf::stores::Places;
 use rustyline::error::ReadlineError;
 use serde_json::Value as Json;
 
@@ -158,12 +158,13 @@ fn parse_variables(text: &str) -> Result<Variables, String> {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let name = args.model.as_deref().and_then(Path::to_str);
-    let located = name.and_then(|name| Places::from_environment().resolve(name).ok());
-    let args = &args.with_layers(&located.map(|located| located.layers).unwrap_or_default());
+    let located = args.model.as_deref().map(model_args::locate).transpose()?;
+    let (path, layers) = located.map(|located| (located.path, located.layers)).unzip();
+    let args = &args.with_layers(&layers.unwrap_or_default());
     let piped = !std::io::stdin().is_terminal();
     let message = message(args, piped)?;
-    let model = model_args::load(args.model.as_deref(), &args.run)?;
+    let reader = path.as_deref().map_or_else(model_args::embedded, |path| Ok(Reader::open(path)?))?;
+    let model = model_args::load_from(&reader, &args.run)?;
     let mut talk = start(args, model)?;
     match message {
         Some(message) => once(&mut talk, &message),

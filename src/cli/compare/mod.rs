@@ -6,7 +6,6 @@ mod quants;
 mod report;
 mod theme;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,12 +16,11 @@ use gguf::gguf::Reader;
 use gguf::kernels::Pool;
 use gguf::model::Model;
 use gguf::printable::printable_path;
-use gguf::quantize::FileType;
+use gguf::quantize::file_type_name_of;
 
 use crate::interrupt::Catching;
 use crate::model_args::{self, RunArgs, short_name};
 use crate::perplexity::default_text;
-use crate::quantize::types;
 use crate::{outputs, progress};
 use report::{Entry, Report};
 
@@ -176,11 +174,7 @@ fn tell_warnings(base: &Loaded, context: usize) {
 /// Writes a file, where one is wished for.
 fn write(args: &Args, path: Option<&Path>, text: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<()> {
     let Some(path) = path else { return Ok(()) };
-    let text = text()?;
-    let mut output = outputs::create(path, args.force, text.len() as u64)?;
-    output.write_all(text.as_bytes()).with_context(|| printable_path(path).to_string())?;
-    output.commit()?;
-    Ok(())
+    outputs::write(path, args.force, text()?.as_bytes())
 }
 
 /// What the text is called in reports.
@@ -296,21 +290,15 @@ fn entry(loaded: &Loaded, args: &Args, pool: &Pool, context: usize, most: Durati
     let count = if most.is_zero() { 0 } else { ANSWER_TOKENS };
     let tokens: Vec<u32> = (0..count).filter_map(|i| u32::try_from((i * 7 + 3) % vocab).ok()).collect();
     let (answer, cache) = answer_speed(&loaded.model, pool, &tokens, (context, args.run.kv_type), most);
-    let id = loaded.reader.metadata().get("general.file_type").and_then(gguf::gguf::Value::as_u64);
-    let file_type = id.and_then(|id| FileType::from_id(id.try_into().ok()?));
+    let file_type = file_type_name_of(loaded.reader.metadata());
     #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
     let bits_per_weight = loaded.model.weight_bytes() as f64 * 8.0 / loaded.model.parameters() as f64;
     Entry {
         name: loaded.name.clone(),
-        file_type: file_type.map(|ty| ty.name().to_owned()),
+        file_type: file_type.map(str::to_owned),
         bytes: loaded.reader.file_bytes(),
         bits_per_weight,
         memory_bytes: loaded.model.weight_bytes() + cache as u64,
         answer_rate: answer.rate(),
     }
-}
-
-/// Types of `--types`.
-fn parse_type(text: &str) -> Result<FileType, String> {
-    types::find(text).ok_or_else(|| format!("{} ('gguf quantize --list-types' lists them)", types::tip(text)))
 }

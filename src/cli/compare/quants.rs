@@ -2,19 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use gguf::convert::{self, Conversion, Folder, OutputType};
 use gguf::files::check_room;
 use gguf::gguf::Reader;
-use gguf::imatrix::ImportanceMatrix;
 use gguf::printable::printable_path;
-use gguf::quantize::{self, FileType, GgufSource, Importance, Options, Plan, Progress, RunOptions};
+use gguf::quantize::{self, FileType, GgufSource, Options, Plan, Progress, RunOptions};
 
-use super::parse_type;
 use crate::interrupt::Catching;
-use crate::quantize::plan_report;
+use crate::quantize::args::open_importance;
+use crate::quantize::{named_model, plan_report, types};
 use crate::{model_args, outputs, progress};
 
 /// Which models are made, and where.
@@ -22,7 +20,7 @@ use crate::{model_args, outputs, progress};
 #[command(next_help_heading = "Models made from BASE")]
 pub(crate) struct MakeArgs {
     /// Quantize BASE to these types and compare them, too: Q8_0,Q5_K_M,IQ4_XS
-    #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = parse_type)]
+    #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = types::file_types(), hide_possible_values = true)]
     pub(super) types: Vec<FileType>,
     /// Weigh errors by this importance matrix (`gguf imatrix` makes one)
     #[arg(long, value_name = "FILE", requires = "types")]
@@ -76,18 +74,14 @@ impl<'a> Made<'a> {
 
     /// Quantizes `base` to each type that is asked for. Returns the files.
     pub(super) fn quantize(&self, base: &Reader, threads: usize, catching: &Catching) -> anyhow::Result<Vec<PathBuf>> {
-        let importance = self.args.imatrix.as_deref().map(|path| {
-            let matrix = ImportanceMatrix::open(path)?;
-            anyhow::Ok(Arc::new(Importance::new(&path.to_string_lossy(), &matrix, &[], &[])?))
-        });
-        let importance = importance.transpose()?;
+        let importance = self.args.imatrix.as_deref().map(|path| open_importance(path, &[], &[])).transpose()?;
         let source = GgufSource::new(base);
         let mut plans = Vec::new();
         for &ty in &self.args.types {
             let (importance, allow_requantize) = (importance.clone(), self.args.allow_requantize);
             let plan = Plan::new(&source, &Options { importance, allow_requantize, ..Options::new(ty) })?;
             plan.check_importance(&source).with_context(|| format!("{ty}: name an importance matrix (--imatrix)"))?;
-            let output = self.folder()?.join(quantize::output_name(&named(base.path()), ty.name()));
+            let output = self.folder()?.join(quantize::output_name(&named_model(base), ty.name()));
             outputs::check(&output, plan.shards, false)?;
             if let Some(line) = plan_report::fallbacks(&plan) {
                 eprintln!("warning: {ty}: {line}");
@@ -102,11 +96,6 @@ impl<'a> Made<'a> {
         }
         Ok(plans.into_iter().map(|(_, output, _)| output).collect())
     }
-}
-
-/// The embedded model's name without a remark.
-fn named(path: &Path) -> PathBuf {
-    if path == Path::new(model_args::EMBEDDED) { "storyteller.gguf".into() } else { path.to_owned() }
 }
 
 fn write(

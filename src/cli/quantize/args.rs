@@ -97,12 +97,8 @@ impl TypeArgs {
         for path in &self.tensor_type_file {
             tensor_types.extend(TensorPattern::parse_file(path)?);
         }
-        let importance = self.imatrix.as_deref().map(|path| {
-            let matrix = ImportanceMatrix::open(path)?;
-            let name = path.to_string_lossy();
-            let importance = Importance::new(&name, &matrix, &self.include_weights, &self.exclude_weights)?;
-            anyhow::Ok(Arc::new(importance))
-        });
+        let importance =
+            self.imatrix.as_deref().map(|path| open_importance(path, &self.include_weights, &self.exclude_weights));
         Ok(Options {
             importance: importance.transpose()?,
             pure: self.pure || recipe.as_ref().is_some_and(|recipe| recipe.is_pure()),
@@ -165,6 +161,13 @@ impl TypeArgs {
     pub(crate) fn override_kv(&self) -> &[(String, Value)] {
         &self.override_kv
     }
+}
+
+/// The weights of errors in the file of an importance matrix: of the tensors alone whose names contain one of `include`, and
+/// none of `exclude`.
+pub(crate) fn open_importance(path: &Path, include: &[String], exclude: &[String]) -> anyhow::Result<Arc<Importance>> {
+    let matrix = ImportanceMatrix::open(path)?;
+    Ok(Arc::new(Importance::new(&path.to_string_lossy(), &matrix, include, exclude)?))
 }
 
 /// The recipe in a file, or the shipped one with this name.

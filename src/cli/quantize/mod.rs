@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     args.types.tell_unused(&source, &options, &plan)?;
-    let default = || quantize::output_name(&named_model(reader.path(), &reader), &args::mix_name(&options));
+    let default = || quantize::output_name(&named_model(&reader), &args::mix_name(&options));
     let output = named.output.unwrap_or_else(|| args.write.output(default));
     carry_out::carry_out(&source, &plan, &write, &output, "quantizing", reader.file_bytes())
 }
@@ -154,8 +154,12 @@ fn output(args: &Args, given: Option<&str>) -> anyhow::Result<Option<PathBuf>> {
     Ok(given.map(PathBuf::from))
 }
 
-/// The model's path; where that is a checksum (a blob of Ollama's), its own name.
-fn named_model(path: &Path, reader: &Reader) -> PathBuf {
+/// The model's path; where that is a checksum (a blob of Ollama's), its own name. The embedded model's has no remark.
+pub(crate) fn named_model(reader: &Reader) -> PathBuf {
+    let path = reader.path();
+    if path == Path::new(model_args::EMBEDDED) {
+        return "storyteller.gguf".into();
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_blob = name.strip_prefix("sha256-").is_some_and(|digits| digits.len() == 64);
     let own = reader.metadata().get("general.name").and_then(Value::as_str).filter(|_| is_blob);

@@ -8,14 +8,14 @@ use gguf::quantize::{Options, RunOptions, Source, Target, TargetPlan, plan_for};
 
 use super::args::WriteArgs;
 use crate::table::{Column, Table};
-use crate::{outputs, progress};
+use crate::{outputs, progress, units};
 
 /// A size to keep to.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Types for a size")]
 pub(crate) struct TargetArgs {
     /// Choose the types so that the files have at most this size and lose the least: 4.2GB (thousands), 4.2GiB (of 1024)
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with_all = ["like", "recipe", "pure", "target_bpw"])]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes, conflicts_with_all = ["like", "recipe", "pure", "target_bpw"])]
     target_size: Option<u64>,
     /// Choose the types so that a weight has at most so many bits on average
     #[arg(long, value_name = "BITS", value_parser = parse_bits, conflicts_with_all = ["like", "recipe", "pure"])]
@@ -23,29 +23,6 @@ pub(crate) struct TargetArgs {
     /// Write the choice to this file, which --recipe reads
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-}
-
-/// `4.2GB`, `300MiB`, `2G`, or a number of bytes.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let problem = || "a size such as 4.2GB, 4.2GiB or 500M".to_owned();
-    let end = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: f64 = text[..end].parse().map_err(|_| problem())?;
-    let unit = text[end..].trim().to_ascii_lowercase();
-    let (letter, step) = match unit.strip_suffix("ib") {
-        Some(letter) => (letter, 1024.0_f64),
-        None => (unit.strip_suffix('b').unwrap_or(&unit), 1000.0),
-    };
-    let power = match letter {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        _ => return Err(problem()),
-    };
-    let bytes = number * step.powi(power);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a size")]
-    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(problem()) }
 }
 
 fn parse_bits(text: &str) -> Result<f64, String> {
@@ -90,9 +67,7 @@ impl TargetArgs {
         bar.finish_and_clear();
         let chosen = chosen?;
         if let Some(path) = &self.plan {
-            let mut output = outputs::create(path, force, chosen.recipe.len() as u64)?;
-            output.write_all(chosen.recipe.as_bytes())?;
-            output.commit()?;
+            outputs::write(path, force, chosen.recipe.as_bytes())?;
         }
         if write.dry_run && !write.json {
             show(&mut io::stdout().lock(), &chosen)?;
@@ -127,24 +102,10 @@ fn show(out: &mut impl Write, chosen: &TargetPlan) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_bits, parse_size};
+    use super::parse_bits;
 
     #[test]
-    fn sizes_have_units_of_thousands_or_of_1024() {
-        for (text, bytes) in [
-            ("4.2GB", 4_200_000_000),
-            ("4.2g", 4_200_000_000),
-            ("1.5GiB", 1_610_612_736),
-            ("300 MiB", 314_572_800),
-            ("500M", 500_000_000),
-            ("123456", 123_456),
-            ("7kb", 7_000),
-        ] {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for bad in ["", "GB", "0", "4.2.1G", "-1G", "4PB", "1e9", "4 G B"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
+    fn bits_of_a_weight_are_a_number() {
         assert_eq!(parse_bits("4.5"), Ok(4.5));
         assert!(["0", "33", "x", "nan"].iter().all(|bad| parse_bits(bad).is_err()));
     }

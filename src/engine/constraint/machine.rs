@@ -43,7 +43,7 @@ impl Machine {
     pub(super) fn new(tokenizer: &Tokenizer) -> Result<Self, Error> {
         let count = u32::try_from(tokenizer.vocab_size()).map_err(failed)?;
         let words: Vec<Vec<u8>> = (0..count).map(|token| word(tokenizer, token)).collect();
-        let ends: Vec<u32> = (0..count).filter(|&token| tokenizer.ends_turn(token)).collect();
+        let ends: Vec<u32> = tokenizer.end_tokens().iter().copied().filter(|&token| token < count).collect();
         let trie = TokTrie::from(&TokRxInfo::new(count, ends.first().copied().unwrap_or(u32::MAX)), &words);
         let trie = if ends.is_empty() { trie } else { trie.with_eos_tokens(&ends) };
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
@@ -123,6 +123,11 @@ pub(super) struct Compiled(Arc<Mutex<Matcher>>);
 impl Compiled {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Another that shares nothing with it: what one has computed counts against the limits of that one alone.
+    pub(super) fn fresh(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).deep_clone())))
     }
 
     /// The beginning of an answer.

@@ -1,9 +1,10 @@
 //! Answers that obey a rule: JSON, a JSON schema, a grammar or a regular expression. Before a token is chosen, those that the rule
 //! does not allow are taken away; the end of the answer is allowed where the rule may end.
 //!
-//! `llguidance` computes which tokens a rule allows (`machine.rs`). Grammars in llama.cpp's notation are read by `gbnf`, and
-//! `guide.rs` says when a rule begins to hold: a model may think before it answers.
+//! `llguidance` computes which tokens a rule allows (`machine.rs`), and `cache.rs` keeps what it has compiled. Grammars in
+//! llama.cpp's notation are read by `gbnf`, and `guide.rs` says when a rule begins to hold: a model may think before it answers.
 
+mod cache;
 mod gbnf;
 #[cfg_attr(
     not(feature = "constrain"),
@@ -23,6 +24,7 @@ use serde_json::Value as Json;
 use super::tools::Opening;
 use super::{Error, ThinkingStyle, ToolChoice, ToolSyntax, Tools};
 use crate::tokenizer::Tokenizer;
+use cache::{Cache, Source};
 pub(super) use guide::Guide;
 use machine::{Compiled, Machine};
 
@@ -45,18 +47,24 @@ pub enum Grammar {
 }
 
 impl Grammar {
-    /// Bytes of its text.
-    fn size(&self) -> usize {
+    /// Its kind and its text.
+    fn source(&self) -> Source {
         match self {
-            Self::JsonObject => 0,
-            Self::JsonSchema(schema) => schema.to_string().len(),
-            Self::Gbnf(text) | Self::Lark(text) | Self::Regex(text) => text.len(),
+            Self::JsonObject => ("json", String::new()),
+            Self::JsonSchema(schema) => ("schema", schema.to_string()),
+            Self::Gbnf(text) => ("gbnf", text.clone()),
+            Self::Lark(text) => ("lark", text.clone()),
+            Self::Regex(text) => ("regex", text.clone()),
         }
     }
 }
 
-/// The tokens of a vocabulary by their bytes: made once a model, shared by all its constraints.
-pub struct TokenTrie(Machine);
+/// The tokens of a vocabulary by their bytes, and the constraints that were compiled for them: made once a model, shared by all
+/// its answers.
+pub struct TokenTrie {
+    machine: Machine,
+    compiled: Cache<Rule>,
+}
 
 impl TokenTrie {
     /// The tokens of `tokenizer`. Those with more than 250 bytes are never allowed.
@@ -64,26 +72,31 @@ impl TokenTrie {
     /// # Errors
     /// [`Error::Constraint`] where the program is built without constraints.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self, Error> {
-        Machine::new(tokenizer).map(Self)
+        Ok(Self { machine: Machine::new(tokenizer)?, compiled: Cache::new() })
     }
 
-    /// A constraint for one answer or many.
+    /// A constraint for one answer or many. The last of them are kept, so that the same grammar is compiled once.
     ///
     /// # Errors
     /// [`Error::Grammar`] where a grammar of llama.cpp's is not valid, [`Error::Constraint`] where another grammar, a schema or an
     /// expression is not, says what cannot be kept to, or is too large.
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint, Error> {
-        if grammar.size() > MOST_BYTES {
+        let source = grammar.source();
+        if source.1.len() > MOST_BYTES {
             return Err(Error::Constraint { message: format!("more than {MOST_BYTES} bytes") });
         }
-        let compiled = match grammar {
-            Grammar::Gbnf(text) => self.0.lark(&gbnf::to_lark(text, &|name| self.0.token(name))?)?,
-            Grammar::Lark(text) => self.0.lark(text)?,
-            Grammar::Regex(text) => self.0.regex(text)?,
-            Grammar::JsonObject => self.0.json_schema(&serde_json::json!({ "type": "object" }))?,
-            Grammar::JsonSchema(schema) => self.0.json_schema(schema)?,
-        };
-        Ok(Constraint { rule: Rule::Whole(compiled), thinking: None })
+        let machine = &self.machine;
+        let rule = self.compiled.get(source, || {
+            let compiled = match grammar {
+                Grammar::Gbnf(text) => machine.lark(&gbnf::to_lark(text, &|name| machine.token(name))?)?,
+                Grammar::Lark(text) => machine.lark(text)?,
+                Grammar::Regex(text) => machine.regex(text)?,
+                Grammar::JsonObject => machine.json_schema(&serde_json::json!({ "type": "object" }))?,
+                Grammar::JsonSchema(schema) => machine.json_schema(schema)?,
+            };
+            Ok::<_, Error>(Rule::Whole(compiled))
+        })?;
+        Ok(Constraint { rule: rule.fresh(), thinking: None })
     }
 
     /// Keeps the arguments of calls to the schemas of their tools, and calls one where that is required. `None` where nothing is
@@ -98,25 +111,31 @@ impl TokenTrie {
         tokenizer: &Tokenizer,
     ) -> Result<Option<Constraint>, Error> {
         let must = matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_));
-        let compile = |tools: &Tools| -> Result<Option<Constraint>, Error> {
+        let compile = |tools: &Tools| -> Result<Option<Rule>, Error> {
             let Some(opening) = syntax.opening(tools, tokenizer) else { return Ok(None) };
-            if opening.rest.len() > MOST_BYTES {
+            let Opening { mark, at_start, lark, rest } = opening;
+            if rest.len() > MOST_BYTES {
                 return Err(Error::Constraint { message: format!("tools of more than {MOST_BYTES} bytes") });
             }
-            let rest = self.0.lark(&opening.rest)?;
-            let whole = if must && !syntax.before_thinking {
-                let rest = opening.rest.replacen("start:", "rest:", 1);
-                Some(self.0.lark(&format!("start: {} rest\n{rest}", opening.lark))?)
-            } else {
-                None
-            };
-            let Opening { mark, at_start, .. } = opening;
-            let calls =
-                Calls { mark, at_start, rest, whole, must, parallel: tools.parallel, channels: syntax.before_thinking };
-            Ok(Some(Constraint { rule: Rule::Calls(Arc::new(calls)), thinking: None }))
+            let parallel = tools.parallel;
+            // The text of the grammar says what the tools are; the rest of the key is what else a rule of calls is made of.
+            let source = ("calls", format!("{}\n{must} {parallel}\n{lark}\n{rest}", syntax.name));
+            let rule = self.compiled.get(source, || {
+                let whole = if must && !syntax.before_thinking {
+                    let rest = rest.replacen("start:", "rest:", 1);
+                    Some(self.machine.lark(&format!("start: {lark} rest\n{rest}"))?)
+                } else {
+                    None
+                };
+                let rest = self.machine.lark(&rest)?;
+                let channels = syntax.before_thinking;
+                Ok::<_, Error>(Rule::Calls(Arc::new(Calls { mark, at_start, rest, whole, must, parallel, channels })))
+            })?;
+            Ok(Some(rule))
         };
         // A schema with what cannot be kept to is still a schema of an object.
-        compile(tools).or_else(|_| compile(&tools.loosened()))
+        let rule = compile(tools).or_else(|_| compile(&tools.loosened()))?;
+        Ok(rule.map(|rule| Constraint { rule: rule.fresh(), thinking: None }))
     }
 }
 
@@ -129,7 +148,22 @@ enum Rule {
     Calls(Arc<Calls>),
 }
 
+impl Rule {
+    /// The rule as it was compiled. What it computes while it is obeyed is kept with it, within the bounds of one request, and
+    /// not with the rule that the cache has.
+    fn fresh(&self) -> Self {
+        match self {
+            Self::Whole(compiled) => Self::Whole(compiled.fresh()),
+            Self::Calls(calls) => {
+                let (rest, whole) = (calls.rest.fresh(), calls.whole.as_ref().map(Compiled::fresh));
+                Self::Calls(Arc::new(Calls { rest, whole, ..Calls::clone(calls) }))
+            }
+        }
+    }
+}
+
 /// How calls begin, and go on.
+#[derive(Clone)]
 struct Calls {
     mark: &'static str,
     /// The mark counts at the beginning of an answer alone.

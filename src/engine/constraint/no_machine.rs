@@ -42,6 +42,10 @@ impl Compiled {
         match *self {}
     }
 
+    pub(super) fn fresh(&self) -> Self {
+        match *self {}
+    }
+
     pub(super) fn start(&self) -> State {
         match *self {}
     }

@@ -36,38 +36,21 @@ fn value(reader: &mut Reader<'_>, depth: usize) -> Read<Json> {
         '{' => {
             reader.mark("{")?;
             let mut map = Map::new();
-            loop {
-                reader.space();
-                if reader.optional("}")? {
-                    return Ok(map.into());
-                }
+            reader.list("}", |reader| {
                 let key = if reader.optional(QUOTE)? { reader.until(QUOTE)? } else { reader.until(":")? };
                 if reader.peek()? == ':' {
                     reader.mark(":")?;
                 }
                 map.insert(key.trim().trim_matches('"').to_owned(), value(reader, depth + 1)?);
-                reader.space();
-                if !reader.optional(",")? {
-                    reader.mark("}")?;
-                    return Ok(map.into());
-                }
-            }
+                Ok(())
+            })?;
+            Ok(map.into())
         }
         '[' => {
             reader.mark("[")?;
             let mut items = Vec::new();
-            loop {
-                reader.space();
-                if reader.optional("]")? {
-                    return Ok(items.into());
-                }
-                items.push(value(reader, depth + 1)?);
-                reader.space();
-                if !reader.optional(",")? {
-                    reader.mark("]")?;
-                    return Ok(items.into());
-                }
-            }
+            reader.list("]", |reader| value(reader, depth + 1).map(|item| items.push(item)))?;
+            Ok(items.into())
         }
         '<' => {
             reader.mark(QUOTE)?;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 use super::reader::{Read, Reader, Stop};
-use super::{ToolCall, ToolSyntax, Tools, call, granite};
+use super::{ToolCall, ToolSyntax, Tools, call, call_of, granite};
 
 pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     name: "lfm2",
@@ -22,55 +22,34 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
         granite::list(reader)?
     } else {
         reader.mark("[")?;
-        reader.space();
-        if reader.peek()? == '{' { json_list(reader)? } else { python_list(reader)? }
+        let mut calls = Vec::new();
+        reader.list("]", |reader| {
+            let is_json = reader.peek()? == '{';
+            calls.push(if is_json { call_of(&reader.json()?).ok_or(Stop::Not)? } else { python_call(reader)? });
+            Ok(())
+        })?;
+        calls
     };
+    if calls.is_empty() {
+        return Err(Stop::Not);
+    }
     reader.close("<|tool_call_end|>")?;
     Ok(calls)
 }
 
-/// JSON objects after an opening bracket.
-fn json_list(reader: &mut Reader<'_>) -> Read<Vec<ToolCall>> {
-    let mut calls = Vec::new();
-    loop {
-        calls.push(super::call_of(&reader.json()?).ok_or(Stop::Not)?);
+/// `f(city="Paris", days=2)`.
+fn python_call(reader: &mut Reader<'_>) -> Read<ToolCall> {
+    let name = reader.name()?;
+    reader.mark("(")?;
+    let mut arguments = Map::new();
+    reader.list(")", |reader| {
+        let key = reader.name()?;
         reader.space();
-        if !reader.optional(",")? {
-            reader.mark("]")?;
-            return Ok(calls);
-        }
-    }
-}
-
-fn python_list(reader: &mut Reader<'_>) -> Read<Vec<ToolCall>> {
-    let mut calls = Vec::new();
-    loop {
-        reader.space();
-        let name = reader.name()?;
-        reader.mark("(")?;
-        let mut arguments = Map::new();
-        loop {
-            reader.space();
-            if reader.optional(")")? {
-                break;
-            }
-            let key = reader.name()?;
-            reader.space();
-            reader.mark("=")?;
-            arguments.insert(key.to_owned(), value(reader, 0)?);
-            reader.space();
-            if !reader.optional(",")? {
-                reader.mark(")")?;
-                break;
-            }
-        }
-        calls.push(call(name, arguments));
-        reader.space();
-        if !reader.optional(",")? {
-            reader.mark("]")?;
-            return Ok(calls);
-        }
-    }
+        reader.mark("=")?;
+        arguments.insert(key.to_owned(), value(reader, 0)?);
+        Ok(())
+    })?;
+    Ok(call(name, arguments))
 }
 
 /// A literal of Python.
@@ -84,38 +63,21 @@ fn value(reader: &mut Reader<'_>, depth: usize) -> Read<Json> {
         '[' | '(' => {
             let close = if reader.optional("[")? { "]" } else { reader.mark("(").map(|()| ")")? };
             let mut items = Vec::new();
-            loop {
-                reader.space();
-                if reader.optional(close)? {
-                    return Ok(items.into());
-                }
-                items.push(value(reader, depth + 1)?);
-                reader.space();
-                if !reader.optional(",")? {
-                    reader.mark(close)?;
-                    return Ok(items.into());
-                }
-            }
+            reader.list(close, |reader| value(reader, depth + 1).map(|item| items.push(item)))?;
+            Ok(items.into())
         }
         '{' => {
             reader.mark("{")?;
             let mut map = Map::new();
-            loop {
-                reader.space();
-                if reader.optional("}")? {
-                    return Ok(map.into());
-                }
+            reader.list("}", |reader| {
                 let quote = reader.peek()?;
                 let key = if matches!(quote, '"' | '\'') { quoted(reader, quote)? } else { reader.name()?.to_owned() };
                 reader.space();
                 reader.mark(":")?;
                 map.insert(key, value(reader, depth + 1)?);
-                reader.space();
-                if !reader.optional(",")? {
-                    reader.mark("}")?;
-                    return Ok(map.into());
-                }
-            }
+                Ok(())
+            })?;
+            Ok(map.into())
         }
         _ => {
             let word = reader.number_or_word()?;

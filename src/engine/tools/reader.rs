@@ -118,6 +118,22 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Reads items with commas between them, up to `close`, and it; a comma may stand before that. What opens the list has been
+    /// read; `item` reads one.
+    pub(super) fn list(&mut self, close: &str, mut item: impl FnMut(&mut Self) -> Read<()>) -> Read<()> {
+        loop {
+            self.space();
+            if self.optional(close)? {
+                return Ok(());
+            }
+            item(self)?;
+            self.space();
+            if !self.optional(",")? {
+                return self.mark(close);
+            }
+        }
+    }
+
     /// Reads a character.
     pub(super) fn take(&mut self) -> Read<char> {
         let c = self.peek()?;

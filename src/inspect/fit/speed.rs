@@ -99,10 +99,13 @@ impl Machine {
 impl Fit {
     /// The matrices that a token of an answer meets, and the share of each: of experts, those that it uses.
     fn matrices(&self) -> Vec<(&TensorInfo, f64)> {
-        let outputs = ["output.weight", "token_embd.weight"];
-        let output = outputs.iter().find_map(|name| self.outline.tensors().find(|tensor| tensor.name == *name));
-        let layers = self.outline.tensors().filter(|tensor| tensor.name.starts_with("blk.") && tensor.rows() > 1);
-        output.into_iter().chain(layers).map(|tensor| (tensor, self.outline.used_share(tensor))).collect()
+        let layers = self.outline.all_layer_tensors().filter(|tensor| tensor.rows() > 1);
+        self.outline
+            .output()
+            .into_iter()
+            .chain(layers)
+            .map(|tensor| (tensor, self.outline.used_share(tensor)))
+            .collect()
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use super::{Error, FileType, Source};
 use crate::TensorType;
-use crate::files::InputFile;
+use crate::files::read_whole;
+use crate::gguf::{layer_of, part_of};
 
 /// Bytes that a file may have.
 const MAX_BYTES: u64 = 16 << 20;
@@ -148,7 +149,7 @@ impl Recipe {
     /// # Errors
     /// When it cannot be read, or as [`parse`](Self::parse).
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let bytes = InputFile::open(path).and_then(|file| file.read_all(MAX_BYTES));
+        let bytes = read_whole(path, MAX_BYTES);
         let bytes = bytes.map_err(crate::gguf::Error::from)?;
         match std::str::from_utf8(&bytes) {
             Ok(text) => Self::parse(path, text),
@@ -226,21 +227,16 @@ impl Rule {
 
     fn is_for(&self, asked: Asked<'_>) -> bool {
         let in_layers = |spans: &[Span]| {
-            layer(asked.name).is_some_and(|layer| spans.iter().any(|span| span.contains(layer, asked.layers)))
+            layer_of(asked.name).is_some_and(|layer| spans.iter().any(|span| span.contains(layer, asked.layers)))
         };
         self.names(asked.name, asked.has_output) && self.layers.as_deref().is_none_or(in_layers)
     }
 }
 
-/// The number of the layer that a tensor is in.
-fn layer(name: &str) -> Option<usize> {
-    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
-}
-
 /// `attn_v` of `blk.3.attn_v.weight`.
 fn short_name(name: &str) -> &str {
-    let in_block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map_or(name, |(_, rest)| rest);
-    in_block.strip_suffix(".weight").unwrap_or(in_block)
+    let part = part_of(name);
+    part.strip_suffix(".weight").unwrap_or(part)
 }
 
 /// Whether `text` is `pattern`, in which `*` stands for any characters. Takes time in proportion to the product of both

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use super::importance::is_required;
 use super::{Error, FileType, Options, Plan, PlannedTensor, Reason, Recipe, Source, is_quantized};
 use crate::TensorType;
-use crate::gguf::{DEFAULT_ALIGNMENT, Value, keys};
+use crate::gguf::{DEFAULT_ALIGNMENT, Value, keys, layer_of};
 use crate::printable::printable;
 use allocate::{Choice, allocate};
 use measure::measure;
@@ -280,9 +280,8 @@ struct Weights {
 
 impl Weights {
     fn new(plan: &Plan) -> Self {
-        let name = |tensor: &PlannedTensor| tensor.spec.name.clone();
-        let layer = |name: String| name.strip_prefix("blk.")?.split('.').next()?.parse::<u32>().ok();
-        let last = plan.tensors.iter().filter_map(|tensor| layer(name(tensor))).max().unwrap_or(0);
+        let layers = plan.tensors.iter().filter_map(|tensor| layer_of(&tensor.spec.name));
+        let last = u32::try_from(layers.max().unwrap_or(0)).unwrap_or(u32::MAX);
         Self {
             layers: f64::from(last) + 1.0,
             has_output: plan.tensors.iter().any(|tensor| tensor.spec.name == "output.weight"),

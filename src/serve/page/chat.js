@@ -1,6 +1,6 @@
 // One answer: asked for, received piece by piece, and put into its node.
 //
-// Fields of an answer's node: content, thinking, thinkingMs, calls [{ id, name, text }], tokens and thinkingTokens (see
+// Fields of an answer's node: content, thinking, thinkingMs, calls [{ id, name, text }], tokens of the content (see
 // probabilities.js), model, seed, stats, finish (how it ended; absent while it runs), error.
 
 import { body, seedOf } from './request.js';
@@ -69,7 +69,7 @@ export class Answer {
       }
       this.take(JSON.parse(data));
     }
-    throw new Failure(this.lost(), 'lost');
+    throw new Failure(this.lost());
   }
 
   take(event) {
@@ -99,11 +99,8 @@ export class Answer {
     if (said || delta.tool_calls) this.endThinking();
     node.content += said;
     for (const call of delta.tool_calls ?? []) this.takeCall(call);
-    const tokens = (logprobs?.content ?? []).map(tokenOf);
-    if (tokens.length) {
-      const where = thought ? 'thinkingTokens' : 'tokens';
-      node[where] = [...(node[where] ?? []), ...tokens];
-    }
+    const tokens = thought ? [] : (logprobs?.content ?? []).map(tokenOf);
+    if (tokens.length) (node.tokens ??= []).push(...tokens);
     if (finish) node.finish = finish;
   }
 
@@ -131,7 +128,6 @@ export class Answer {
       stats.answerTokens = timings.predicted_n;
       stats.cachedTokens = timings.cache_n;
       stats.promptTokens = timings.prompt_n + timings.cache_n;
-      stats.promptPerSecond = timings.prompt_per_second;
     }
     if (usage) {
       stats.answerTokens = usage.completion_tokens;

@@ -19,6 +19,8 @@ const narrow = matchMedia('(max-width: 760px)');
 let conversation = null;
 let panes = [];
 let saveTimer = null;
+/// What the list at the side shows of the conversation.
+let listed = '';
 
 const isBusy = () => panes.some((pane) => pane.isBusy);
 
@@ -45,6 +47,9 @@ async function save() {
     toast(`The conversation could not be stored: ${error?.message ?? 'the browser refuses'}. Export it to keep it.`);
   }
   showTitle();
+  const shown = `${stored.id} ${stored.updated} ${stored.title}`;
+  if (shown === listed) return;
+  listed = shown;
   await sidebar.refresh();
 }
 

@@ -88,10 +88,13 @@ export class MessageView {
       this.content.replaceChildren();
       this.markdown = new Markdown(this.content);
       this.tokensShown = null;
+      this.codeShown = null;
     }
     if (node.role === 'user') {
       this.content.textContent = node.content;
     } else if (node.isJson || node.role === 'tool') {
+      if (this.codeShown === node.content) return;
+      this.codeShown = node.content;
       this.content.replaceChildren(...(node.content ? [codeBlock(node.content, 'json')] : []));
     } else {
       this.markdown.update(node.content);

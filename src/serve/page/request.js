@@ -24,9 +24,9 @@ export function parsed(text, what, isRight) {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new Failure(`${what}: this is not JSON (${error.message}).`, 'settings');
+    throw new Failure(`${what}: this is not JSON (${error.message}).`);
   }
-  if (!isRight(value)) throw new Failure(`${what}: this is JSON, but of the wrong kind.`, 'settings');
+  if (!isRight(value)) throw new Failure(`${what}: this is JSON, but of the wrong kind.`);
   return value;
 }
 

@@ -12,12 +12,7 @@ export function setKeyDialog(ask) {
 }
 
 /// Something that the server or the network refused, told to the user.
-export class Failure extends Error {
-  constructor(message, kind = 'refused') {
-    super(message);
-    this.kind = kind;
-  }
-}
+export class Failure extends Error {}
 
 function key() {
   try {
@@ -48,13 +43,13 @@ export async function request(path, { body, signal } = {}) {
       response = await fetch(path, options);
     } catch (error) {
       if (error.name === 'AbortError') throw error;
-      throw new Failure('The server cannot be reached. Is it still running?', 'unreachable');
+      throw new Failure('The server cannot be reached. Is it still running?');
     }
     if (response.ok) return response;
     if (response.status !== 401) throw await explained(response);
     asking ??= askForKey(Boolean(used)).finally(() => { asking = null; });
     const given = await asking;
-    if (!given) throw new Failure('The server wants an API key.', 'key');
+    if (!given) throw new Failure('The server wants an API key.');
     setKey(given);
   }
 }
