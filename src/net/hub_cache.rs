@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::checksum::Checksum;
 use super::error::Error;
 use super::folders::make_folder;
-use crate::files::{OutputFile, Overwrite};
+use crate::files::{OutputFile, Overwrite, symlink};
 
 /// The folder of a repository.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::files::{OutputFile, Overwrite};
+use crate::files::{self, OutputFile, Overwrite};
 
 /// Bytes of the file that are read, at most.
 const MOST_BYTES: u64 = 16 << 20;
@@ -31,7 +31,7 @@ impl Fetched {
     #[must_use]
     pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| get(name).map(PathBuf::from);
-        let data = path("XDG_DATA_HOME").or_else(|| path("HOME").map(|home| home.join(".local/share")));
+        let data = path("XDG_DATA_HOME").or_else(|| path(files::HOME).map(|home| home.join(".local/share")));
         let file = data.map(|data| data.join("gguf/fetched"));
         let is_sound = |file: &PathBuf| fs::metadata(file).is_ok_and(|found| found.len() <= MOST_BYTES);
         let text = file.as_ref().filter(|file| is_sound(file)).and_then(|file| fs::read_to_string(file).ok());
