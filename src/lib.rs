@@ -36,6 +36,9 @@
 //! # }
 //! ```
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("gguf needs a 64-bit CPU: models are mapped whole, and 32 bits of address are too few for most of them");
+
 pub mod arch;
 pub mod bench;
 pub mod bytes;

@@ -268,7 +268,7 @@ pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
 /// All bytes of a file, which may also be a pipe (`<(...)` of a shell).
 fn read_any(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
-    files::note_opened(&file.metadata()?);
+    files::note_opened(&file)?;
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut file, &mut bytes)?;
     Ok(bytes)

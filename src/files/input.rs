@@ -2,12 +2,13 @@
 //!
 //! Used by every reader of the crate. Nothing is mapped here: a file that is cut short while it is read gives an error.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
+use super::system;
 use crate::bytes::Bytes;
 use crate::printable::printable_path;
 
@@ -64,15 +65,25 @@ pub enum FileError {
 /// Identity of a file on this machine: equal for every path, symbolic and hard link that leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
-    device: u64,
-    inode: u64,
+    volume: u64,
+    file: u64,
 }
 
 impl FileId {
-    /// The identity in a file's metadata.
-    #[must_use]
-    pub fn of(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
+    /// The identity of an open file.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn of(file: &File) -> io::Result<Self> {
+        system::identity(file).map(|[volume, file]| Self { volume, file })
+    }
+
+    /// The identity of what `path` leads to.
+    ///
+    /// # Errors
+    /// When there is nothing, or the system does not tell.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        system::identity_at(path).map(|[volume, file]| Self { volume, file })
     }
 }
 
@@ -87,8 +98,15 @@ pub fn opened() -> Vec<FileId> {
 }
 
 /// Adds a file to those that this process has read, for files that are opened in other ways.
-pub fn note_opened(metadata: &Metadata) {
-    let id = FileId::of(metadata);
+///
+/// # Errors
+/// When the system does not tell which file it is.
+pub fn note_opened(file: &File) -> io::Result<()> {
+    note(FileId::of(file)?);
+    Ok(())
+}
+
+fn note(id: FileId) {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     if !opened.contains(&id) {
         opened.push(id);
@@ -107,13 +125,12 @@ pub struct InputFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     size: u64,
-    seconds: i64,
-    nanoseconds: i64,
+    modified: Option<SystemTime>,
 }
 
 impl Stamp {
     fn of(metadata: &Metadata) -> Self {
-        Self { size: metadata.len(), seconds: metadata.mtime(), nanoseconds: metadata.mtime_nsec() }
+        Self { size: metadata.len(), modified: metadata.modified().ok() }
     }
 }
 
@@ -124,17 +141,14 @@ impl InputFile {
     /// When it cannot be opened, or is no regular file.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let cannot_open = |source| FileError::Open { path: path.into(), source };
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .map_err(cannot_open)?;
+        let file = system::open_input(path).map_err(cannot_open)?;
         let metadata = file.metadata().map_err(cannot_open)?;
         if !metadata.is_file() {
-            return Err(FileError::NotRegular { path: path.into(), kind: kind_of(&metadata) });
+            return Err(FileError::NotRegular { path: path.into(), kind: system::kind_of(&metadata) });
         }
-        note_opened(&metadata);
-        Ok(Self { file, path: path.into(), id: FileId::of(&metadata), stamp: Stamp::of(&metadata) })
+        let id = FileId::of(&file).map_err(cannot_open)?;
+        note(id);
+        Ok(Self { file, path: path.into(), id, stamp: Stamp::of(&metadata) })
     }
 
     /// Path it was opened by.
@@ -165,7 +179,7 @@ impl InputFile {
     /// # Errors
     /// When the system cannot read them, or the file has become shorter.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError> {
-        self.file.read_exact_at(buffer, offset).map_err(|source| match source.kind() {
+        system::read_exact_at(&self.file, buffer, offset).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => FileError::Changed { path: self.path.clone() },
             _ => FileError::Read { path: self.path.clone(), offset, len: buffer.len(), source },
         })
@@ -298,34 +312,9 @@ impl Input {
     }
 }
 
-fn kind_of(metadata: &Metadata) -> &'static str {
-    let ty = metadata.file_type();
-    if ty.is_dir() {
-        "directory"
-    } else if ty.is_fifo() {
-        "pipe"
-    } else if ty.is_socket() {
-        "socket"
-    } else {
-        "device"
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::{FileError, InputFile};
-
-    #[test]
-    fn only_regular_files_open() {
-        let kind = |path| match InputFile::open(Path::new(path)) {
-            Err(FileError::NotRegular { kind, .. }) => kind,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(kind("/"), "directory");
-        assert_eq!(kind("/dev/null"), "device");
-    }
 
     #[test]
     fn changes_are_seen() {

@@ -55,9 +55,9 @@ impl Drop for MappedFile {
 
 /// For signal handlers: gives `tell` the printable path of the mapped file that `address` lies in, or `None` where it
 /// lies in none or the list of mapped files is in use. Takes no memory, and waits for no lock.
-pub fn mapped_file_at(address: usize, tell: impl FnOnce(Option<&str>)) {
+pub fn mapped_file_at<T>(address: usize, tell: impl FnOnce(Option<&str>) -> T) -> T {
     let mappings = MAPPINGS.try_lock();
     let mut mappings = mappings.iter().flat_map(|mappings| mappings.iter());
     let hit = mappings.find(|mapping| address.wrapping_sub(mapping.start) < mapping.len);
-    tell(hit.map(|mapping| mapping.path.as_str()));
+    tell(hit.map(|mapping| mapping.path.as_str()))
 }

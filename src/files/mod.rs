@@ -1,10 +1,20 @@
 //! Files of any format: inputs that are watched for changes, outputs that appear whole or not at all, mapped files, and
 //! room on the disk.
+//!
+//! What systems do differently is in `unix.rs` and `windows.rs`; nothing else here, or above, knows what system it is on.
 
-mod disk;
 mod input;
 mod map;
 mod output;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
 
 pub use input::{FileError, FileId, Input, InputFile, ReadAt, note_opened, opened, read_whole};
 pub(crate) use map::MappedFile;
@@ -17,3 +27,9 @@ pub use output::{
     OutputError, OutputFile, OutputFolder, Overwrite, check_room, free_room, remove_temporaries,
     try_remove_temporaries, write_whole,
 };
+pub use system::HOME;
+pub(crate) use system::bytes_on_disk;
+#[cfg(feature = "net")]
+pub(crate) use system::symlink;
+#[cfg(any(feature = "net", test))]
+pub(crate) use system::{read_exact_at, write_all_at};

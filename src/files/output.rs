@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{FileId, disk};
+use super::{FileId, system};
 use crate::printable::printable_path;
 
 /// Why an output file cannot be written.
@@ -104,7 +104,7 @@ pub struct OutputFile {
 /// [`OutputError::Create`] when that cannot be opened.
 pub fn free_room(path: &Path) -> Result<u64, OutputError> {
     let failed = |source| OutputError::Create { path: path.into(), source };
-    disk::free_bytes(&File::open(folder_of(path)).map_err(failed)?).map_err(failed)
+    system::free_bytes(&system::open_folder(folder_of(path)).map_err(failed)?).map_err(failed)
 }
 
 /// Checks, without leaving anything, that a file of `bytes` bytes can be made at `path`.
@@ -114,7 +114,7 @@ pub fn free_room(path: &Path) -> Result<u64, OutputError> {
 /// written to.
 pub fn check_room(path: &Path, bytes: u64) -> Result<(), OutputError> {
     let free = free_room(path)?;
-    check_folder(path).map_err(|source| OutputError::Create { path: path.into(), source })?;
+    system::check_folder(folder_of(path)).map_err(|source| OutputError::Create { path: path.into(), source })?;
     if bytes <= free {
         return Ok(());
     }
@@ -126,8 +126,8 @@ pub(crate) fn reserve(file: &File, path: &Path, bytes: u64) -> Result<(), Output
     if bytes == 0 {
         return Ok(());
     }
-    disk::reserve(file, bytes).map_err(|source| {
-        let free = disk::free_bytes(file).unwrap_or(0);
+    system::reserve(file, bytes).map_err(|source| {
+        let free = system::free_bytes(file).unwrap_or(0);
         OutputError::NoRoom { path: path.into(), bytes, free, source }
     })
 }
@@ -206,7 +206,7 @@ impl CompleteFile {
     /// tells what the disk has.
     pub(crate) fn meanwhile(&self) -> &Path {
         // Where it cannot be asked, reading is a weaker check, and still one.
-        let _ = File::open(&self.temporary.path).map(|file| disk::forget_pages(&file));
+        let _ = File::open(&self.temporary.path).map(|file| system::forget_pages(&file));
         &self.temporary.path
     }
 
@@ -322,23 +322,9 @@ pub(crate) fn check_target(path: &Path, overwrite: Overwrite<'_>) -> Result<(), 
     if !Metadata::is_file(&found) {
         return Err(OutputError::NotRegular { path: path.into() });
     }
-    match overwrite {
-        Overwrite::Refuse => Err(OutputError::Exists { path: path.into() }),
-        Overwrite::Replace { inputs } if inputs.contains(&FileId::of(&found)) => {
-            Err(OutputError::IsInput { path: path.into() })
-        }
-        Overwrite::Replace { .. } => Ok(()),
-    }
-}
-
-/// Checks that files can be made in the folder of `path`: a file without a name, which ends with its handle, is made
-/// there. Where the file system has no such files, nothing is known, and that is no error.
-fn check_folder(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    match OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(folder_of(path)) {
-        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => Err(error),
-        _ => Ok(()),
-    }
+    let Overwrite::Replace { inputs } = overwrite else { return Err(OutputError::Exists { path: path.into() }) };
+    let id = FileId::at(path).map_err(|source| OutputError::Create { path: path.into(), source })?;
+    if inputs.contains(&id) { Err(OutputError::IsInput { path: path.into() }) } else { Ok(()) }
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -347,11 +333,7 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Brings the entry of `path` in its folder to the disk.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    match File::open(folder_of(path)).and_then(|folder| folder.sync_all()) {
-        // Some file systems cannot sync a folder, and one may write to a folder that one may not read.
-        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::PermissionDenied) => Ok(()),
-        other => other,
-    }
+    system::sync_folder(folder_of(path))
 }
 
 /// The temporaries of this process. Locked while one is made, renamed or removed.
@@ -513,7 +495,7 @@ mod tests {
         fs::write(&path, "old").expect("write");
         let create = |path: &PathBuf, overwrite| OutputFile::create(path, overwrite, 0).map(drop);
         assert!(matches!(create(&path, Overwrite::Refuse), Err(OutputError::Exists { .. })));
-        let inputs = [FileId::of(&fs::metadata(&path).expect("metadata"))];
+        let inputs = [FileId::at(&path).expect("identity")];
         fs::hard_link(&path, &link).expect("link");
         let replace = Overwrite::Replace { inputs: &inputs };
         assert!(matches!(create(&link, replace), Err(OutputError::IsInput { .. })));
@@ -533,6 +515,7 @@ mod tests {
         assert_eq!(folder.names(), ["out"]);
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_link_is_followed() {
         let folder = Folder::new("link");

@@ -54,6 +54,7 @@ impl<T: Number> Scratch<T> {
     }
 
     /// `len` zeros.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "asked for by the kernels of AMX alone"))]
     pub(crate) fn zeros(len: usize) -> Self {
         let mut scratch = Self::new(len);
         scratch.fill(T::default());

@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::checksum::Checksum;
 use super::error::Error;
 use super::folders::make_folder;
-use crate::files::{Overwrite, read_whole, write_whole};
+use crate::files::{Overwrite, read_whole, symlink, write_whole};
 
 /// The folder of a repository.
 #[derive(Clone, Debug)]

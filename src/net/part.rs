@@ -6,11 +6,10 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use crate::files::{FileId, reserve, sync_folder};
+use crate::files::{FileId, bytes_on_disk, read_exact_at, reserve, sync_folder, write_all_at};
 use crate::stores::PART_SUFFIX;
 
 const MAGIC: &[u8; 8] = b"ggufpart";
@@ -37,7 +36,7 @@ pub(super) fn part_path(target: &Path) -> PathBuf {
 
 /// Bytes that the disk must still have room for until `target` is whole.
 pub(super) fn bytes_to_come(target: &Path, bytes: u64) -> u64 {
-    let taken = fs::metadata(part_path(target)).map_or(0, |part| part.blocks().saturating_mul(512));
+    let taken = bytes_on_disk(&part_path(target)).unwrap_or(0);
     bytes.saturating_sub(taken)
 }
 
@@ -65,8 +64,8 @@ impl Part {
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            let mine = FileId::of(&file.metadata().map_err(failed)?);
-            let is_mine = fs::metadata(&path).is_ok_and(|found| FileId::of(&found) == mine);
+            let mine = FileId::of(&file).map_err(failed)?;
+            let is_mine = FileId::at(&path).is_ok_and(|found| found == mine);
             if is_there(target, bytes) {
                 if is_mine {
                     fs::remove_file(&path).map_err(failed)?;
@@ -106,9 +105,9 @@ impl Part {
         let whole = self.bytes.checked_add((HEADER_BYTES + self.pieces()) as u64)?;
         let mut header = [0; HEADER_BYTES];
         let is_ours =
-            found == whole && self.file.read_exact_at(&mut header, self.bytes).is_ok() && header == self.header();
+            found == whole && read_exact_at(&self.file, &mut header, self.bytes).is_ok() && header == self.header();
         let mut pieces = vec![0; self.pieces()];
-        if !is_ours || self.file.read_exact_at(&mut pieces, self.bytes + HEADER_BYTES as u64).is_err() {
+        if !is_ours || read_exact_at(&self.file, &mut pieces, self.bytes + HEADER_BYTES as u64).is_err() {
             return None;
         }
         Some(pieces.into_iter().map(|piece| piece == 1).collect())
@@ -124,7 +123,7 @@ impl Part {
             let _ = fs::remove_file(&self.path);
             return Err(error.into());
         }
-        self.file.write_all_at(&behind, self.bytes).map_err(|source| self.failed(source))?;
+        write_all_at(&self.file, &behind, self.bytes).map_err(|source| self.failed(source))?;
         self.came = vec![false; self.pieces()];
         Ok(())
     }
@@ -140,7 +139,7 @@ impl Part {
     }
 
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        self.file.write_all_at(bytes, offset).map_err(|source| self.failed(source))
+        write_all_at(&self.file, bytes, offset).map_err(|source| self.failed(source))
     }
 
     /// Notes pieces that have come, when their bytes are on the disk.

@@ -123,14 +123,13 @@ impl Making<'_> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::FileExt as _;
     use std::path::{Path, PathBuf};
 
     use super::super::slab::Sizes;
     use super::super::{Error, FileType, GgufSource, Options, Plan};
     use super::{Making, Phase, Progress, RunOptions, SplitWriter, read_back, run};
     use crate::TensorType;
-    use crate::files::Overwrite;
+    use crate::files::{Overwrite, read_exact_at, write_all_at};
     use crate::gguf::{Metadata, Reader, TensorSpec, Writer};
 
     /// A model of some odd shapes, with numbers of all sizes.
@@ -243,8 +242,8 @@ mod tests {
             if let Some(at) = change {
                 let file = fs::File::options().read(true).write(true).open(&folder.files()[0]).expect("opens");
                 let mut byte = [0];
-                file.read_exact_at(&mut byte, at).expect("read");
-                file.write_all_at(&[byte[0] ^ 1], at).expect("written");
+                read_exact_at(&file, &mut byte, at).expect("read");
+                write_all_at(&file, &[byte[0] ^ 1], at).expect("written");
             }
             let result = read_back(&complete, &plan, &made.slabs, &made.checksums, made.width, &|_| true);
             match change {

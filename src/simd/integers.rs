@@ -148,6 +148,12 @@ pub(crate) trait Integers: Copy {
     }
     /// `sum` plus the products of the two signed words of each lane.
     fn dot_pairs(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `sum` plus the products of `a`, whose lanes fit into signed words, with the low signed words of `b`, whose high words
+    /// are zeros.
+    #[inline(always)]
+    fn add_low_product(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int {
+        self.dot_pairs(sum, a, b)
+    }
     /// As [`Self::dot_bytes_each`], with pairs of words.
     ///
     /// # Safety

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "aarch64")]
+use super::aarch64::neon;
 use super::lanes::{Kernel, Lanes};
 use super::scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
@@ -42,8 +44,16 @@ fn names() -> String {
 pub enum Isa {
     /// Plain Rust: the oracle of the others, and the fallback.
     Scalar,
+    /// NEON, which every aarch64 has.
+    Neon,
+    /// NEON with `sdot`, the products of signed bytes.
+    Dotprod,
+    /// That, and `usdot` for unsigned bytes; also products of bf16 where the CPU has them.
+    I8mm,
     /// AVX2, FMA and F16C.
     Avx2,
+    /// That, and AVX-VNNI: the products of bytes of CPUs without AVX-512.
+    AvxVnni,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
     /// AVX-512 with VNNI.
@@ -54,14 +64,28 @@ pub enum Isa {
 
 impl Isa {
     /// Every instruction set, from the slowest to the fastest.
-    pub const ALL: &'static [Self] = &[Self::Scalar, Self::Avx2, Self::Avx512, Self::Vnni, Self::Amx];
+    pub const ALL: &'static [Self] = &[
+        Self::Scalar,
+        Self::Neon,
+        Self::Dotprod,
+        Self::I8mm,
+        Self::Avx2,
+        Self::AvxVnni,
+        Self::Avx512,
+        Self::Vnni,
+        Self::Amx,
+    ];
 
     /// The name by which `GGUF_CPU` asks for it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Neon => "neon",
+            Self::Dotprod => "dotprod",
+            Self::I8mm => "i8mm",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
             Self::Vnni => "vnni",
             Self::Amx => "amx",
@@ -74,14 +98,21 @@ impl Isa {
         match self {
             Self::Scalar => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => avx2::Avx2::detect().is_some(),
+            Self::Avx2 => avx2::Avx2::<false>::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => avx2::Avx2::<true>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => avx512::Avx512::<false>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Vnni => avx512::Avx512::<true>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Amx => amx::Amx::detect().is_some(),
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::Neon::<false, false>::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Dotprod => neon::Neon::<true, false>::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::I8mm => neon::Neon::<true, true>::detect().is_some(),
             _ => false,
         }
     }
@@ -97,10 +128,14 @@ impl Isa {
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         match self {
-            Self::Scalar => {}
             Self::Avx2 => {
-                if let Some(lanes) = avx2::Avx2::detect() {
+                if let Some(lanes) = avx2::Avx2::<false>::detect() {
                     return avx2::run(lanes, kernel);
+                }
+            }
+            Self::AvxVnni => {
+                if let Some(lanes) = avx2::Avx2::<true>::detect() {
+                    return avx2::run_vnni(lanes, kernel);
                 }
             }
             Self::Avx512 => {
@@ -113,6 +148,26 @@ impl Isa {
                     return avx512::run_vnni(lanes, kernel);
                 }
             }
+            _ => {}
+        }
+        #[cfg(target_arch = "aarch64")]
+        match self {
+            Self::Neon => {
+                if let Some(lanes) = neon::Neon::<false, false>::detect() {
+                    return neon::run(lanes, kernel);
+                }
+            }
+            Self::Dotprod => {
+                if let Some(lanes) = neon::Neon::<true, false>::detect() {
+                    return neon::run_dotprod(lanes, kernel);
+                }
+            }
+            Self::I8mm => {
+                if let Some(lanes) = neon::Neon::<true, true>::detect() {
+                    return neon::run_i8mm(lanes, kernel);
+                }
+            }
+            _ => {}
         }
         kernel.run(Scalar)
     }

@@ -12,6 +12,8 @@
 )]
 #![allow(clippy::needless_range_loop, reason = "lanes walk several arrays side by side")]
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod aarch64;
 pub(crate) mod integers;
 mod isa;
 pub(crate) mod lanes;

@@ -28,6 +28,34 @@ macro_rules! lane_wise {
     )*};
 }
 
+/// `a * b + c`, rounded once.
+#[cfg(not(all(windows, target_env = "gnu")))]
+#[inline(always)]
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+    a.mul_add(b, c)
+}
+
+/// `a * b + c`, rounded once: what mingw's C library has for it rounds twice.
+#[cfg(all(windows, target_env = "gnu"))]
+#[inline(always)]
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+    fused_by_sums(a, b, c)
+}
+
+/// `a * b + c` rounded to odd in double precision, where the product is exact, and then to nearest: as if rounded once.
+#[cfg(any(all(windows, target_env = "gnu"), test))]
+fn fused_by_sums(a: f32, b: f32, c: f32) -> f32 {
+    let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
+    let sum = product + c;
+    let of_c = sum - product;
+    let lost = (product - (sum - of_c)) + (c - of_c);
+    let bits = sum.to_bits();
+    let to_odd = lost != 0.0 && sum.is_finite() && bits & 1 == 0;
+    let away = (lost > 0.0) == (sum > 0.0);
+    let bits = if to_odd { if away { bits + 1 } else { bits - 1 } } else { bits };
+    f64::from_bits(bits) as f32
+}
+
 impl Lanes for Scalar {
     type Float = [f32; LANES];
     type Mask = [bool; LANES];
@@ -40,7 +68,7 @@ impl Lanes for Scalar {
         div(a, b) = a / b;
         max(a, b) = if a > b { a } else { b };
         min(a, b) = if a < b { a } else { b };
-        mul_add(a, b, c) = a.mul_add(b, c);
+        mul_add(a, b, c) = fused(a, b, c);
         abs(x) = x.abs();
         sqrt(x) = x.sqrt();
         truncate(x) = x.trunc();
@@ -325,5 +353,42 @@ impl Integers for Scalar {
     #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
     fn dot_words(self, a: &[i16; 16], b: &[i16; 16]) -> Self::Int {
         std::array::from_fn(|lane| i32::from(a[lane]) * i32::from(b[lane]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fused_by_sums;
+
+    #[cfg(not(all(windows, target_env = "gnu")))]
+    #[test]
+    fn sums_are_rounded_once() {
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 32) as u32
+        };
+        // Magnitudes near one, so that bits of all three meet.
+        let number = |bits: u32| f32::from_bits(bits & 0x807f_ffff | (115 + (bits >> 23) % 24) << 23);
+        for i in 0..200_000 {
+            let (a, b, mut c) = (number(next()), number(next()), number(next()));
+            if i % 2 == 0 {
+                // Almost nothing is left.
+                c = -(a * b) * (1.0 + ((next() % 7) as f32 - 3.0) * f32::EPSILON);
+            }
+            assert_eq!(fused_by_sums(a, b, c).to_bits(), a.mul_add(b, c).to_bits(), "{a:e} * {b:e} + {c:e}");
+        }
+        for [a, b, c] in [[f32::INFINITY, 1.0, 2.0], [f32::MAX, 2.0, -1.0], [0.0, -1.0, -0.0], [1e-30, 1e-15, 1e-40]] {
+            assert_eq!(fused_by_sums(a, b, c).to_bits(), a.mul_add(b, c).to_bits(), "{a:e} * {b:e} + {c:e}");
+        }
+        assert!(fused_by_sums(f32::NAN, 1.0, 1.0).is_nan());
+    }
+
+    #[test]
+    fn what_lies_beyond_double_precision_counts() {
+        // Half a step above a float, and a little more.
+        let (a, c) = (1.0 + 2f32.powi(-12), 2f32.powi(-60));
+        assert_eq!(fused_by_sums(a, a, c), 1.0 + 2f32.powi(-11) + 2f32.powi(-23));
+        assert_eq!(fused_by_sums(a, a, -c), 1.0 + 2f32.powi(-11));
     }
 }

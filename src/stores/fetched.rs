@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::files::{Overwrite, read_whole, write_whole};
+use crate::files::{self, Overwrite, read_whole, write_whole};
 
 /// Bytes of the file that are read, at most.
 const MOST_BYTES: u64 = 16 << 20;
@@ -31,7 +31,7 @@ impl Fetched {
     #[must_use]
     pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| get(name).map(PathBuf::from);
-        let data = path("XDG_DATA_HOME").or_else(|| path("HOME").map(|home| home.join(".local/share")));
+        let data = path("XDG_DATA_HOME").or_else(|| path(files::HOME).map(|home| home.join(".local/share")));
         let file = data.map(|data| data.join("gguf/fetched"));
         let bytes = file.as_ref().and_then(|file| read_whole(file, MOST_BYTES).ok());
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());

@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::files::FileId;
+use crate::files::{self, FileId};
 use crate::printable::{printable, printable_path};
 
 pub use fetched::Fetched;
@@ -68,7 +68,7 @@ impl Roots {
     #[must_use]
     pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| get(name).map(PathBuf::from);
-        let at_home = |name: &str| path("HOME").map(|home| home.join(name));
+        let at_home = |name: &str| path(files::HOME).map(|home| home.join(name));
         let cache = path("XDG_CACHE_HOME").or_else(|| at_home(".cache"));
         let home = path("HF_HOME").or_else(|| cache.map(|cache| cache.join("huggingface")));
         let hub = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
@@ -220,7 +220,7 @@ impl Places {
     #[must_use]
     pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| get(name).map(PathBuf::from);
-        let at_home = |name: &str| path("HOME").map(|home| home.join(name));
+        let at_home = |name: &str| path(files::HOME).map(|home| home.join(name));
         let cache = path("XDG_CACHE_HOME").or_else(|| at_home(".cache"));
         let in_cache = |name: &str| cache.as_ref().map(|cache| cache.join(name));
         let Roots { hugging_face, ollama, .. } = Roots::from_variables(get);
@@ -251,7 +251,7 @@ impl Places {
         if path.is_dir() {
             return folder(path);
         }
-        let is_path = path.exists() || name.starts_with(['.', '/']) || name.is_empty();
+        let is_path = path.exists() || name.starts_with('.') || path.has_root() || name.is_empty();
         if is_path {
             return Ok(at_path(path));
         }
@@ -292,7 +292,7 @@ impl Places {
         let mut seen = HashSet::new();
         let entry = |located: Located| {
             let metadata = fs::metadata(&located.path).ok().filter(fs::Metadata::is_file)?;
-            let new = seen.insert(FileId::of(&metadata));
+            let new = seen.insert(FileId::at(&located.path).ok()?);
             let bytes = located.files().iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum();
             new.then(|| Entry { bytes, modified: metadata.modified().ok(), located })
         };

@@ -24,7 +24,7 @@ impl Made {
     }
 
     fn places(&self) -> Places {
-        Places::from_variables(&|name| (name == "HOME").then(|| self.0.clone().into()))
+        Places::from_variables(&|name| (name == crate::files::HOME).then(|| self.0.clone().into()))
     }
 
     /// Where a name leads, below the folder.
@@ -181,6 +181,7 @@ fn the_environment_says_where_to_look() {
     assert_eq!(places(&[("HF_HOME", text(at("home")))]).hugging_face, [at("home/hub")]);
     assert_eq!(places(&[("HF_HUB_CACHE", text(at("hub"))), ("HF_HOME", text(at("home")))]).hugging_face, [at("hub")]);
     assert_eq!(places(&[("OLLAMA_MODELS", text(at("ollama")))]).ollama, [at("ollama")]);
-    let own = format!("{}:{}:/nowhere", text(at("a")), text(at("b")));
+    let own = std::env::join_paths([at("a"), at("b"), "/nowhere".into()]).expect("paths without separators");
+    let own = own.into_string().expect("UTF-8");
     assert_eq!(places(&[("GGUF_MODELS", own)]).own, [at("a"), at("b")]);
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::{MAX_ENTRIES, Places, folders_in};
+use crate::files::bytes_on_disk;
 
 /// What follows a file's name while it is on its way.
 pub const PART_SUFFIX: &str = ".gguf-part";
@@ -21,12 +22,11 @@ impl Places {
 }
 
 fn parts(folder: &Path) -> Vec<(PathBuf, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
     let entries = fs::read_dir(folder).into_iter().flatten().take(MAX_ENTRIES).filter_map(Result::ok);
     let is_part = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(PART_SUFFIX));
     let paths = entries.map(|entry| entry.path()).filter(is_part).filter(|path| !is_being_fetched(path));
     let with_bytes = |path: PathBuf| {
-        let bytes = fs::metadata(&path).ok()?.blocks().saturating_mul(512);
+        let bytes = bytes_on_disk(&path).ok()?;
         Some((path, bytes))
     };
     paths.filter_map(with_bytes).collect()

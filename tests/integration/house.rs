@@ -47,8 +47,16 @@ const BELOW_APPLICATIONS: &[&str] =
 const AT_ROOT: &[(&str, &str)] = &[("TensorType", "tensor_type")];
 
 /// Folders and files that may switch unsafe code on.
-const UNSAFE: &[&str] =
-    &["src/simd/", "src/formats/", "src/kernels/", "src/files/map.rs", "src/files/disk.rs", "src/cli/faults.rs"];
+const UNSAFE: &[&str] = &[
+    "src/simd/",
+    "src/formats/",
+    "src/kernels/",
+    "src/files/map.rs",
+    "src/files/unix.rs",
+    "src/files/windows.rs",
+    "src/memory/windows.rs",
+    "src/cli/faults/",
+];
 
 const MAX_LINES: usize = 1000;
 

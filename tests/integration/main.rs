@@ -25,7 +25,7 @@ mod rerankers;
 // Whole quantized files.
 mod quantized;
 // The program's own handlers of signals and of memory that ends, in this process too.
-#[path = "../../src/cli/faults.rs"]
+#[path = "../../src/cli/faults/mod.rs"]
 #[allow(dead_code, reason = "tests have the usual allocator")]
 mod faults;
 // Codecs against what llama-quantize writes.

@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn codes_are_nearest_and_sums_agree_on_every_cpu() {
         let mut x: Vec<f32> =
-            (0..1024i16).map(|i| f32::from((i * 37) % 255 - 127) * 0.01 * f32::from(i / 256)).collect();
+            (0..1024i16).map(|i| f32::from(i.wrapping_mul(37) % 255 - 127) * 0.01 * f32::from(i / 256)).collect();
         // Sub-blocks with many great numbers: of both signs, of one, and half of them.
         x.extend((0..256).map(|i| if i % 2 == 0 { 0.7 } else { -0.7 }));
         x.extend((0..256).map(|i| if i % 3 == 0 { -1.1 } else { -1.3 }));

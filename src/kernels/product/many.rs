@@ -481,8 +481,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                         let dots = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, sub);
                         let scale = l.load_int(scale.as_ptr());
                         for t in 0..TOKENS {
-                            // High words meet zeros.
-                            products[t] = l.dot_pairs(products[t], dots[t], scale);
+                            products[t] = l.add_low_product(products[t], dots[t], scale);
                         }
                     }
                 }

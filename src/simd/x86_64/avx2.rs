@@ -9,16 +9,27 @@ use crate::simd::LANES;
 use crate::simd::integers::{Integers, Spread};
 use crate::simd::lanes::{Columns, Kernel, Lanes, Product, ROUND, Rows, multiply, transpose_words};
 
-/// Proof that the CPU has AVX2, FMA and F16C.
+/// Proof that the CPU has AVX2, FMA and F16C; also AVX-VNNI if so marked.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<const VNNI: bool>(());
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// The proof, on a CPU that has them.
     pub(crate) fn detect() -> Option<Self> {
-        let found =
-            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        let found = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && (!VNNI || is_x86_feature_detected!("avxvnni"));
         found.then_some(Self(()))
+    }
+
+    /// `sum + a * b`, products of neighbouring words added in pairs.
+    #[inline(always)]
+    fn add_word_pairs(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            if VNNI { _mm256_dpwssd_avx_epi32(sum, a, b) } else { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
+        }
     }
 }
 
@@ -46,14 +57,25 @@ macro_rules! intrinsics {
     )*};
 }
 
-/// Runs `kernel` compiled for this instruction set.
-pub(crate) fn run<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
+/// Runs `kernel` compiled for AVX2 without VNNI.
+pub(crate) fn run<K: Kernel>(lanes: Avx2<false>, kernel: K) -> K::Output {
     // SAFETY: the proof is for the features that are enabled.
     unsafe { enabled(lanes, kernel) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn enabled<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
+fn enabled<K: Kernel>(lanes: Avx2<false>, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}
+
+/// Runs `kernel` compiled for AVX2 with VNNI.
+pub(crate) fn run_vnni<K: Kernel>(lanes: Avx2<true>, kernel: K) -> K::Output {
+    // SAFETY: the proof is for the features that are enabled.
+    unsafe { enabled_vnni(lanes, kernel) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn enabled_vnni<K: Kernel>(lanes: Avx2<true>, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
 
@@ -153,7 +175,7 @@ fn transpose(rows: [__m256; 8]) -> [__m256; 8] {
     columns
 }
 
-impl Lanes for Avx2 {
+impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     type Float = Pair;
     type Mask = Pair;
     const WIDE: bool = false;
@@ -377,8 +399,12 @@ impl Lanes for Avx2 {
             let mut sums = [x; CHAINS];
             for _ in 0..rounds {
                 for sum in &mut sums {
-                    let pairs = _mm256_maddubs_epi16(*sum, x);
-                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, x));
+                    *sum = if VNNI {
+                        _mm256_dpbusd_avx_epi32(*sum, x, x)
+                    } else {
+                        let pairs = _mm256_maddubs_epi16(*sum, x);
+                        _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, x))
+                    };
                 }
             }
             std::hint::black_box(sums);
@@ -394,32 +420,35 @@ impl Lanes for Avx2 {
         depth: Range<usize>,
     ) {
         // SAFETY: the same contract, and a value of this type proves the instruction set.
-        unsafe { multiply_tile::<A, C, ROWS, VECTORS>(self, product, columns, depth) }
+        unsafe { multiply_tile::<VNNI, A, C, ROWS, VECTORS>(self, product, columns, depth) }
     }
 }
 
-/// Of 32 codes of six bits: lanes that add up to the products, each with one of two scales, both from the same eight.
+/// Each of two scales, both from the same eight, in the words of a half.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot_scaled(sum: __m256i, codes: __m256i, x: __m256i, scales: &[i16; 16], which: [u16; 2]) -> __m256i {
+fn spread_scales(scales: &[i16; 16], which: [u16; 2]) -> __m256i {
     let eight = &scales[usize::from(which[0] & 8)..][..8];
     // SAFETY: the slice has 16 bytes.
     let eight = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(eight.as_ptr().cast()) });
     // The two bytes of a scale, in each word of a half.
     let word = |which: u16| _mm_set1_epi16(((which & 7) * 0x0202 + 0x0100).cast_signed());
-    let scales = _mm256_shuffle_epi8(eight, _mm256_set_m128i(word(which[1]), word(which[0])));
-    // Pairs of products fit into words.
-    _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), scales))
+    _mm256_shuffle_epi8(eight, _mm256_set_m128i(word(which[1]), word(which[0])))
 }
 
-impl Integers for Avx2 {
+impl<const VNNI: bool> Integers for Avx2<VNNI> {
     type Int = IntPair;
+    const ADDS_PAIRS: bool = VNNI;
 
     intrinsics! {
         add_int(a, b) -> IntPair = _mm256_add_epi32(a, b);
         mul_int(a, b) -> IntPair = _mm256_mullo_epi32(a, b);
         or_int(a, b) -> IntPair = _mm256_or_si256(a, b);
-        dot_pairs(sum, a, b) -> IntPair = _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: IntPair, a: IntPair, b: IntPair) -> IntPair {
+        IntPair(self.add_word_pairs(sum.0, a.0, b.0), self.add_word_pairs(sum.1, a.1, b.1))
     }
 
     #[inline(always)]
@@ -607,7 +636,9 @@ impl Integers for Avx2 {
             let words = |codes, x| _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1));
             let high = _mm256_set1_epi8(-128);
             let dot = |sum, codes, x| {
-                if EIGHT_BITS {
+                if VNNI {
+                    _mm256_dpbusd_avx_epi32(sum, codes, x)
+                } else if EIGHT_BITS {
                     let low = words(_mm256_andnot_si256(high, codes), x);
                     _mm256_add_epi32(sum, _mm256_add_epi32(low, words(_mm256_and_si256(high, codes), x)))
                 } else {
@@ -620,9 +651,15 @@ impl Integers for Avx2 {
 
     #[inline(always)]
     fn dot_scaled(self, sum: IntPair, codes: IntPair, x: IntPair, scales: &[i16; 16], spread: &Spread) -> IntPair {
-        let (low, high) = ([spread[0], spread[8]], [spread[16], spread[24]]);
         // SAFETY: a value of this type proves the instruction set.
-        unsafe { IntPair(dot_scaled(sum.0, codes.0, x.0, scales, low), dot_scaled(sum.1, codes.1, x.1, scales, high)) }
+        unsafe {
+            // Codes have at most six bits, so that pairs of products fit into words.
+            let (low, high) = (_mm256_maddubs_epi16(codes.0, x.0), _mm256_maddubs_epi16(codes.1, x.1));
+            IntPair(
+                self.add_word_pairs(sum.0, low, spread_scales(scales, [spread[0], spread[8]])),
+                self.add_word_pairs(sum.1, high, spread_scales(scales, [spread[16], spread[24]])),
+            )
+        }
     }
 
     #[inline(always)]
@@ -639,7 +676,7 @@ impl Integers for Avx2 {
             let scales = _mm256_set1_epi64x(scales.as_ptr().cast::<i64>().read_unaligned());
             let dot = |sum, codes, x, spread: *const u16| {
                 let scales = _mm256_shuffle_epi8(scales, _mm256_loadu_si256(spread.cast()));
-                _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), scales))
+                self.add_word_pairs(sum, _mm256_maddubs_epi16(codes, x), scales)
             };
             IntPair(dot(sum.0, codes.0, x.0, spread.as_ptr()), dot(sum.1, codes.1, x.1, spread.as_ptr().add(16)))
         }
@@ -697,14 +734,14 @@ impl Integers for Avx2 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn multiply_tile<A: Rows, C: Columns<Avx2>, const ROWS: usize, const VECTORS: usize>(
-    lanes: Avx2,
+unsafe fn multiply_tile<const VNNI: bool, A: Rows, C: Columns<Avx2<VNNI>>, const ROWS: usize, const VECTORS: usize>(
+    lanes: Avx2<VNNI>,
     product: Product<A>,
     columns: C,
     depth: Range<usize>,
 ) {
     // SAFETY: the same contract.
-    unsafe { multiply::<Avx2, A, C, ROWS, VECTORS>(lanes, product, columns, depth) }
+    unsafe { multiply::<Avx2<VNNI>, A, C, ROWS, VECTORS>(lanes, product, columns, depth) }
 }
 
 /// [`Integers::widen`].

@@ -2,6 +2,8 @@
 //!
 //! Tokens in lanes leave the weights as they lie in their rows: a strip of them is decoded once, and meets all tokens.
 
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AMX alone has tiles"))]
+
 use std::ops::Range;
 
 use super::input::{Input, Quantized, SUM_LEN, Tokens};

@@ -1,19 +1,11 @@
-//! What the system says of memory: how much this process has, and how much more it can get.
+//! Linux answers in files of `/proc` and of control groups. Other unixes have no such files: nothing is known there.
 
 use std::path::Path;
 
-/// Bytes of this process that are in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// All of them.
-    pub resident: u64,
-    /// Those of mapped files among them.
-    pub mapped: u64,
-}
+use super::Memory;
 
-/// The memory that this process takes now; `None` where the system does not say.
-#[must_use]
-pub fn of_process() -> Option<Memory> {
+/// [`super::of_process`].
+pub(super) fn of_process() -> Option<Memory> {
     parse(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
@@ -21,10 +13,8 @@ fn parse(status: &str) -> Option<Memory> {
     Some(Memory { resident: kib(status, "VmRSS:")?, mapped: kib(status, "RssFile:")? })
 }
 
-/// Bytes that this process can still get without swapping: what the machine has, or what is left of the limit of a
-/// control group that the process is in, whichever is less. `None` where the system does not say.
-#[must_use]
-pub fn available() -> Option<u64> {
+/// [`super::available`].
+pub(super) fn available() -> Option<u64> {
     available_by(&|path| std::fs::read_to_string(path).ok())
 }
 

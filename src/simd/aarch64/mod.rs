@@ -1,0 +1,3 @@
+//! The aarch64 instruction sets.
+
+pub(crate) mod neon;
