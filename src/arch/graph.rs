@@ -89,7 +89,7 @@ pub(super) fn classifier(
 pub(super) fn scores(h: &Hparams) -> Result<usize, Error> {
     match h.get(keys::CLASSIFIER_OUTPUT_LABELS) {
         None => Ok(1),
-        Some(Value::Array(labels)) if labels.len() > 0 => Ok(labels.len()),
+        Some(Value::Array(labels)) if !labels.is_empty() => Ok(labels.len()),
         Some(_) => Err(h.bad_key(keys::CLASSIFIER_OUTPUT_LABELS, "at least one label")),
     }
 }

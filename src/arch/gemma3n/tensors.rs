@@ -27,8 +27,8 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     rule.step(Step::PadRows);
     rules.add("per_layer_model_proj.weight", &[d, all], "model.per_layer_model_projection.weight");
     rules.add("per_layer_proj_norm.weight", &[own], "model.per_layer_projection_norm.weight");
-    for i in 0..h.block_count {
-        let (heads, kv_heads, keeps) = (h.head_count[i], h.head_count_kv[i], shares[i].is_none());
+    for (i, shared) in shares.iter().enumerate() {
+        let (heads, kv_heads, keeps) = (h.head_count[i], h.head_count_kv[i], shared.is_none());
         let mut block = rules.block(i);
         block.tensor("altup_correct_scale.weight", &[d], "altup.correct_output_scale");
         block.weight("altup_correct_coef", &[streams, streams], "altup.correction_coefs");

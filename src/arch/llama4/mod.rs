@@ -83,7 +83,8 @@ fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
         block.weight("ffn_gate_inp", &[d, count], "feed_forward.router");
         // Inputs stand before outputs.
         for (i, name) in ["ffn_gate_exps.weight", "ffn_up_exps.weight"].into_iter().enumerate() {
-            let half = Step::RowsOfEach { of: 2 * length, ranges: vec![i * length..(i + 1) * length] };
+            let half =
+                Step::RowsOfEach { of: 2 * length, ranges: std::iter::once(i * length..(i + 1) * length).collect() };
             let rule = block.tensor(name, &[d, length, count], "feed_forward.experts.gate_up_proj");
             rule.steps(&[Step::Transpose, half]);
         }
