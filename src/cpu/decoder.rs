@@ -4,9 +4,9 @@ use super::batch::Batch;
 use super::layer::Layer;
 use super::rope::RopeTables;
 use super::rows::for_rows;
-use super::{Linear, Norm, Part, Run, Sequence, SequenceOptions, Weights};
-use crate::kernels::{Activations, Matrix, Pool, Store, vector};
-use crate::network::{Error, LayerInputs, ModelSpec, NormSpec, Pooling, Tensors};
+use super::{Linear, Norm, PagePool, Part, Run, Sequence, SequenceOptions, Weights};
+use crate::kernels::{Activations, Matrix, Pool, Scratch, Store, vector};
+use crate::network::{Error, LayerInputs, Mixer, ModelSpec, NormSpec, Pooling, Tensors};
 
 /// A model that can be run.
 pub struct Decoder {
@@ -98,10 +98,16 @@ impl Decoder {
         self.spec.pooling
     }
 
-    /// An empty sequence.
+    /// An empty sequence with memory of its own.
     #[must_use]
     pub fn sequence(&self, options: SequenceOptions) -> Sequence {
-        Sequence::new(&self.spec, options)
+        self.sequence_within(&PagePool::unlimited(), options)
+    }
+
+    /// An empty sequence whose memory comes from `pool`.
+    #[must_use]
+    pub fn sequence_within(&self, pool: &PagePool, options: SequenceOptions) -> Sequence {
+        Sequence::new(&self.spec, options, pool)
     }
 
     /// Runs the parts' tokens and returns the wanted logits, `[rows, vocab]`, part after part.
@@ -171,7 +177,7 @@ impl Decoder {
                 row.iter_mut().for_each(|v| *v *= scale);
             }
             if let Some(table) = &self.position_embedding {
-                let mut position = vec![0.0; cols];
+                let mut position = Scratch::new(cols);
                 table.decode_row(positions[i], &mut position);
                 vector::add(row, &position);
             }
@@ -219,6 +225,19 @@ impl Decoder {
                 row.iter_mut().for_each(|v| *v = cap.map_or(*v * scale, |cap| cap * (*v * scale / cap).tanh()));
             });
         }
+    }
+
+    /// Whether sequences in contexts of these lengths have other rotary frequencies: what one remembers is then of no use to
+    /// the other.
+    #[must_use]
+    pub fn differ_by_context(&self, a: usize, b: usize) -> bool {
+        let rope = |mixer: &Mixer| match mixer {
+            Mixer::Attention(spec) => spec.rope.clone(),
+            Mixer::Latent(spec) => Some(spec.rope.clone()),
+            Mixer::DeltaNet(_) | Mixer::Mamba2(_) | Mixer::ShortConv(_) => None,
+        };
+        let ropes = self.spec.layers.iter().filter_map(|layer| rope(&layer.mixer));
+        ropes.into_iter().any(|rope| rope.frequencies_within(a) != rope.frequencies_within(b))
     }
 
     /// Length of a row of [`Self::hidden`].
@@ -282,9 +301,9 @@ impl LayerInputWeights {
         for_rows(batch.run.pool, &mut out, all, |i, row| {
             row.iter_mut().for_each(|v| *v *= shrink);
             self.norm.apply_row(row);
-            let mut own = vec![0.0; all];
+            let mut own = Scratch::new(all);
             self.tokens.decode_row(tokens[i] as usize, &mut own);
-            for (v, e) in row.iter_mut().zip(&own) {
+            for (v, e) in row.iter_mut().zip(&*own) {
                 *v = (*v + e * grow) * std::f32::consts::FRAC_1_SQRT_2;
             }
         });

@@ -7,7 +7,7 @@ use super::ffn::Ffn;
 use super::linear::{GatedProjection, Projection};
 use super::rows::for_rows;
 use super::{Linear, Run, Weights};
-use crate::kernels::{Activations, Scratch, Store, vector};
+use crate::kernels::{Activations, List, Scratch, Store, vector};
 use crate::network::{Dense, Error, Experts, Gate, Gating, Groups, Tensors};
 
 /// Keeps a token that no expert wants from dividing by zero.
@@ -40,11 +40,11 @@ struct Shared {
 /// Which token goes to which expert: pairs sorted by expert, then by token.
 struct Routing {
     /// Token of each pair.
-    tokens: Vec<u32>,
+    tokens: Scratch<u32>,
     /// First pair of each expert, and the end.
-    starts: Vec<usize>,
+    starts: List<usize>,
     /// For each token its pairs in the order of choice, with their weights: `[tokens, used]`.
-    chosen: Vec<(usize, f32)>,
+    chosen: List<(usize, f32)>,
 }
 
 impl Moe {
@@ -82,8 +82,8 @@ impl Moe {
     }
 
     /// Router logits, `[tokens, experts]`, from `x`, `[tokens, embedding]`.
-    pub(super) fn logits(&self, run: Run<'_>, x: &Activations<'_>, tokens: usize) -> Vec<f32> {
-        let mut logits = vec![0.0; tokens * self.spec.count];
+    pub(super) fn logits(&self, run: Run<'_>, x: &Activations<'_>, tokens: usize) -> Scratch {
+        let mut logits = Scratch::new(tokens * self.spec.count);
         self.router.apply(run, x, Store::Set, &mut logits);
         logits
     }
@@ -95,8 +95,8 @@ impl Moe {
         let embedding = self.experts[0].down.rows();
         let mut results = Scratch::new(routing.tokens.len() * embedding);
         let inputs = Activations::new(&hidden, self.experts[0].up.rows());
-        let pairs: Vec<u32> = (0..).take(routing.tokens.len()).collect();
-        let mut products = Vec::new();
+        let pairs: List<u32> = (0..).take(routing.tokens.len()).collect();
+        let mut products = List::new();
         let mut rest = &mut *results;
         for (e, expert) in self.experts.iter().enumerate() {
             let range = routing.starts[e]..routing.starts[e + 1];
@@ -107,6 +107,7 @@ impl Moe {
             }
         }
         run.project(&inputs, &mut products);
+        drop(products);
         let used = self.spec.used;
         for_rows(run.pool, out, embedding, |token, row| {
             row.fill(0.0);
@@ -121,7 +122,7 @@ impl Moe {
         let cols = self.experts[0].up.rows();
         let mut hidden = Scratch::new(routing.tokens.len() * cols);
         let mut rest = &mut *hidden;
-        let mut products = Vec::new();
+        let mut products = List::new();
         for (e, expert) in self.experts.iter().enumerate() {
             let tokens = &routing.tokens[routing.starts[e]..routing.starts[e + 1]];
             let (own, others) = rest.split_at_mut(tokens.len() * cols);
@@ -132,26 +133,27 @@ impl Moe {
             }
         }
         run.project_gated(x, &mut products);
+        drop(products);
         hidden
     }
 
     fn route(&self, logits: &mut [f32]) -> Routing {
         let (count, used) = (self.spec.count, self.spec.used);
         let tokens = logits.len() / count;
-        let mut picks = Vec::with_capacity(tokens * used);
+        let mut picks = List::with_capacity(tokens * used);
         for row in logits.chunks_exact_mut(count) {
             self.choose(row, &mut picks);
         }
-        let mut starts = vec![0; count + 1];
-        for &(expert, _) in &picks {
+        let mut starts: List<usize> = std::iter::repeat_n(0, count + 1).collect();
+        for &(expert, _) in picks.iter() {
             starts[expert + 1] += 1;
         }
         for e in 0..count {
             starts[e + 1] += starts[e];
         }
-        let mut next = starts.clone();
-        let mut by_expert = vec![0; picks.len()];
-        let mut chosen = Vec::with_capacity(picks.len());
+        let mut next: List<usize> = starts.iter().copied().collect();
+        let mut by_expert = Scratch::new(picks.len());
+        let mut chosen = List::with_capacity(picks.len());
         for (i, &(expert, weight)) in picks.iter().enumerate() {
             let pair = next[expert];
             next[expert] += 1;
@@ -162,29 +164,30 @@ impl Moe {
     }
 
     /// Appends one token's experts and weights, best first; `logits` become probabilities.
-    fn choose(&self, logits: &mut [f32], picks: &mut Vec<(usize, f32)>) {
+    fn choose(&self, logits: &mut [f32], picks: &mut List<(usize, f32)>) {
         let spec = &self.spec;
         match spec.gating {
             Gating::Softmax => vector::softmax(logits),
             Gating::Sigmoid => logits.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
             Gating::SoftmaxOfChosen => {}
         }
-        let mut scores = logits.to_vec();
+        let mut scores = Scratch::copy_of(logits);
         if let Some(bias) = &self.choice_bias {
             vector::add(&mut scores, bias);
         }
         if let Some(groups) = spec.groups.filter(|g| g.count > 1) {
             keep_best_groups(&mut scores, groups);
         }
-        let mut order: Vec<usize> = (0..spec.count).collect();
+        let mut all: List<usize> = (0..spec.count).collect();
+        let mut order = &mut *all;
         let by_score =
             |&a: &usize, &b: &usize| scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal).then(a.cmp(&b));
         if spec.used < spec.count {
             order.select_nth_unstable_by(spec.used - 1, by_score);
-            order.truncate(spec.used);
+            order = &mut order[..spec.used];
         }
         order.sort_unstable_by(by_score);
-        let mut weights: Vec<f32> = order.iter().map(|&e| logits[e]).collect();
+        let mut weights: List<f32> = order.iter().map(|&e| logits[e]).collect();
         if spec.gating == Gating::SoftmaxOfChosen {
             vector::softmax(&mut weights);
         }
@@ -192,7 +195,7 @@ impl Moe {
             let sum: f32 = weights.iter().sum();
             weights.iter_mut().for_each(|w| *w /= sum.max(MIN_WEIGHT_SUM));
         }
-        picks.extend(order.into_iter().zip(weights.into_iter().map(|w| w * spec.weight_scale)));
+        picks.extend(order.iter().copied().zip(weights.iter().map(|w| w * spec.weight_scale)));
     }
 }
 
@@ -237,7 +240,7 @@ fn experts(w: &Weights, layer: &str, embedding: usize, n: usize) -> Result<Vec<E
 impl Shared {
     fn add(&self, run: Run<'_>, x: &Activations<'_>, tokens: usize, out: &mut [f32]) {
         let Some(gate) = &self.gate else { return self.ffn.apply(run, x, tokens, Store::Add, out) };
-        let mut gates = vec![0.0; tokens];
+        let mut gates = Scratch::new(tokens);
         gate.apply(run, x, Store::Set, &mut gates);
         let mut own = Scratch::new(out.len());
         self.ffn.apply(run, x, tokens, Store::Set, &mut own);
@@ -252,11 +255,11 @@ impl Shared {
 /// Shuts out the experts of all groups but the best, a group being as good as its best experts together.
 fn keep_best_groups(scores: &mut [f32], groups: Groups) {
     let len = scores.len() / groups.count;
-    let mut ranked: Vec<(f32, usize)> = scores
+    let mut ranked: List<(f32, usize)> = scores
         .chunks_exact(len)
         .enumerate()
         .map(|(g, group)| {
-            let mut group = group.to_vec();
+            let mut group = Scratch::copy_of(group);
             group.sort_unstable_by(|a, b| b.partial_cmp(a).unwrap_or(Ordering::Equal));
             (group.iter().take(groups.best).sum(), g)
         })

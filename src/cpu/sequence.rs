@@ -1,13 +1,13 @@
 //! What a model remembers of one sequence.
 
-use std::sync::Arc;
-
-use super::{CausalConv, KvCache, KvSpec, KvType, RecurrenceSpec};
+use super::kv::{Limit, Pages};
+use super::{CausalConv, KvCache, KvSpec, KvType, OutOfPages, PagePool, RecurrenceSpec};
+use crate::kernels::lines::numbers_mut;
 use crate::network::{Mixer, ModelSpec};
 
 /// The state of one sequence: a cache or a recurrent state for each layer.
 ///
-/// A clone is cheap where states are caches: it shares their layers until one of both writes.
+/// A clone is cheap: it shares the pages of all layers until one of both writes to one.
 #[derive(Clone)]
 pub struct Sequence {
     pub(super) len: usize,
@@ -26,31 +26,48 @@ pub(super) enum LayerState {
     Recurrent(Recurrent),
 }
 
-/// The state of a recurrence, shared by clones until one of them goes on.
+/// The state of a recurrence: no page before the first token, then one, shared by clones until one of them goes on.
 #[derive(Clone)]
-pub(super) struct Recurrent(Arc<Memory>);
+pub(super) struct Recurrent {
+    pages: Pages,
+    /// Elements of both parts of a [`Memory`].
+    lens: (usize, usize),
+}
 
 /// The numbers that a recurrence carries from position to position.
-#[derive(Clone)]
-pub(super) struct Memory {
+pub(super) struct Memory<'a> {
     /// The latest inputs of its convolution.
-    pub(super) conv: Vec<f32>,
+    pub(super) conv: &'a mut [f32],
     /// Its state.
-    pub(super) state: Vec<f32>,
+    pub(super) state: &'a mut [f32],
 }
 
 impl Recurrent {
-    fn new(conv: usize, state: usize) -> Self {
-        Self(Arc::new(Memory { conv: vec![0.0; conv], state: vec![0.0; state] }))
+    fn new(pool: &PagePool, conv: usize, state: usize) -> Self {
+        Self { pages: Pages::new(pool, 4 * (conv + state)), lens: (conv, state) }
     }
 
-    fn bytes(&self) -> usize {
-        4 * (self.0.conv.len() + self.0.state.len())
+    /// Has a page of its own.
+    fn reserve(&mut self, limit: Limit) -> Result<(), OutOfPages> {
+        if self.pages.len() == 0 { self.pages.push(limit) } else { self.pages.make_own(0, limit) }
+    }
+
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    pub(super) fn pages_mut(&mut self) -> &mut Pages {
+        &mut self.pages
     }
 
     /// This sequence's own copy.
-    pub(super) fn writable(&mut self) -> &mut Memory {
-        Arc::make_mut(&mut self.0)
+    pub(super) fn writable(&mut self) -> Memory<'_> {
+        // Without a limit there is no error.
+        let _ = self.reserve(Limit::None);
+        let (conv, state) = self.lens;
+        let page = self.pages.own(0).unwrap_or_default();
+        let (conv, state) = numbers_mut(&mut page[..4 * (conv + state)]).split_at_mut(conv);
+        Memory { conv, state }
     }
 }
 
@@ -93,22 +110,54 @@ impl StateSpec {
         }
     }
 
-    fn start(&self) -> LayerState {
+    fn start(&self, pool: &PagePool) -> LayerState {
         match self {
             Self::None => LayerState::None,
-            Self::Cache(spec) => LayerState::Cache(KvCache::new(spec.clone())),
-            Self::Recurrent { conv, state } => LayerState::Recurrent(Recurrent::new(*conv, *state)),
+            Self::Cache(spec) => LayerState::Cache(KvCache::within(pool, spec.clone())),
+            Self::Recurrent { conv, state } => LayerState::Recurrent(Recurrent::new(pool, *conv, *state)),
         }
     }
 }
 
 impl Sequence {
-    /// An empty sequence of a model that this describes.
+    /// An empty sequence of a model that this describes, whose memory comes from `pool`.
     #[must_use]
-    pub fn new(model: &ModelSpec, options: SequenceOptions) -> Self {
-        let start = |mixer| StateSpec::of(mixer, model.embedding_length, options).start();
+    pub fn new(model: &ModelSpec, options: SequenceOptions, pool: &PagePool) -> Self {
+        let start = |mixer| StateSpec::of(mixer, model.embedding_length, options).start(pool);
         let layers = model.layers.iter().map(|layer| start(&layer.mixer)).collect();
         Self { len: 0, context_length: options.context_length, layers }
+    }
+
+    /// Has memory of its own for `n` more tokens, of which a forward pass then takes none. Without it, a forward pass takes
+    /// what it needs, whatever the pool's budget.
+    ///
+    /// # Errors
+    /// When the pool's budget is used up. Then the sequence is what it was.
+    pub fn reserve(&mut self, n: usize) -> Result<(), OutOfPages> {
+        if n == 0 {
+            return Ok(());
+        }
+        let reserved = self.layers.iter_mut().try_for_each(|layer| match layer {
+            LayerState::None => Ok(()),
+            LayerState::Cache(cache) => cache.reserve(n, Limit::Budget),
+            LayerState::Recurrent(recurrent) => recurrent.reserve(Limit::Budget),
+        });
+        if reserved.is_err() {
+            self.unreserve();
+        }
+        reserved
+    }
+
+    /// Lets go of memory that was reserved and holds no token yet.
+    pub(super) fn unreserve(&mut self) {
+        for layer in &mut self.layers {
+            match layer {
+                LayerState::None => {}
+                LayerState::Cache(cache) => cache.unreserve(),
+                LayerState::Recurrent(recurrent) if self.len == 0 => recurrent.pages.truncate(0),
+                LayerState::Recurrent(_) => {}
+            }
+        }
     }
 
     /// Counts `n` tokens as seen, and drops what no later one can see.
@@ -139,21 +188,24 @@ impl Sequence {
         if len >= self.len {
             return true;
         }
-        let mut layers = self.layers.clone();
-        let fits = layers.iter_mut().all(|layer| match layer {
+        let fits = self.layers.iter().all(|layer| match layer {
             LayerState::None => true,
-            LayerState::Cache(cache) => cache.truncate(len),
-            LayerState::Recurrent(recurrent) => {
-                // The only earlier state that is known is the first.
-                *recurrent = Recurrent::new(recurrent.0.conv.len(), recurrent.0.state.len());
-                len == 0
-            }
+            LayerState::Cache(cache) => cache.can_truncate(len),
+            // The only earlier state that is known is the first.
+            LayerState::Recurrent(_) => len == 0,
         });
-        if fits {
-            self.layers = layers;
-            self.len = len;
+        if !fits {
+            return false;
         }
-        fits
+        self.len = len;
+        for layer in &mut self.layers {
+            match layer {
+                LayerState::None => {}
+                LayerState::Cache(cache) => drop(cache.truncate(len)),
+                LayerState::Recurrent(recurrent) => recurrent.pages.truncate(0),
+            }
+        }
+        true
     }
 
     /// Whether [`Self::truncate`] can go back to every position: no layer has a window or a recurrent state.
@@ -169,46 +221,37 @@ impl Sequence {
     /// Bytes that this sequence would hold once it has taken `len` tokens, whatever it holds now.
     #[must_use]
     pub fn bytes_after(&self, len: usize) -> usize {
-        let bytes = |layer: &LayerState| match layer {
-            LayerState::Cache(cache) => cache.bytes_after(len),
-            LayerState::Recurrent(recurrent) => recurrent.bytes(),
-            LayerState::None => 0,
-        };
-        self.layers.iter().map(bytes).sum()
+        self.sum(|cache| cache.bytes_after(len), |recurrent| recurrent.pages.page_bytes())
     }
 
-    /// Most bytes that this sequence would hold on its way to `len` tokens, taken a few hundred at a time.
+    /// Most bytes that this sequence would hold on its way to `len` tokens, taken up to 512 at a time.
     #[must_use]
     pub fn bytes_at(&self, len: usize) -> usize {
-        let bytes = |layer: &LayerState| match layer {
-            LayerState::Cache(cache) => cache.bytes_at(len),
-            LayerState::Recurrent(recurrent) => recurrent.bytes(),
-            LayerState::None => 0,
-        };
-        self.layers.iter().map(bytes).sum()
+        self.sum(|cache| cache.bytes_at(len), |recurrent| recurrent.pages.page_bytes())
     }
 
-    /// Calls `visit` with the address and the bytes of each piece of memory that this sequence holds. Clones share pieces,
-    /// which then have the same address.
-    pub fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
-        for layer in &self.layers {
-            match layer {
-                LayerState::None => {}
-                LayerState::Cache(cache) => cache.visit_memory(visit),
-                LayerState::Recurrent(recurrent) => visit(Arc::as_ptr(&recurrent.0).addr(), recurrent.bytes()),
-            }
-        }
+    /// Bytes that this sequence has to take from its pool on its way to `len` tokens: those that it lacks, and copies of
+    /// pages that others hold as well.
+    #[must_use]
+    pub fn bytes_to_take(&self, len: usize) -> usize {
+        let lacking = self.bytes_at(len).saturating_sub(self.bytes());
+        let copy = |recurrent: &Recurrent| if recurrent.pages.is_shared(0) { recurrent.pages.page_bytes() } else { 0 };
+        lacking + self.sum(KvCache::bytes_to_copy, copy)
     }
 
-    /// Bytes that this sequence holds, shared layers included.
+    /// Bytes that this sequence holds, pages that it shares included.
     #[must_use]
     pub fn bytes(&self) -> usize {
+        self.sum(KvCache::bytes, |recurrent| recurrent.pages.bytes())
+    }
+
+    fn sum(&self, cache: impl Fn(&KvCache) -> usize, recurrent: impl Fn(&Recurrent) -> usize) -> usize {
         let bytes = |layer: &LayerState| match layer {
             LayerState::None => 0,
-            LayerState::Cache(cache) => cache.bytes(),
-            LayerState::Recurrent(recurrent) => recurrent.bytes(),
+            LayerState::Cache(own) => cache(own),
+            LayerState::Recurrent(own) => recurrent(own),
         };
-        self.layers.iter().map(bytes).sum()
+        self.layers.iter().map(bytes).fold(0, usize::saturating_add)
     }
 }
 
@@ -248,7 +291,7 @@ pub enum Rows {
 /// Settings of a sequence's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SequenceOptions {
-    /// Type of cached keys and values.
+    /// Types of cached keys and values.
     pub kv_type: KvType,
     /// Positions that the sequence may come to hold. No limit: it says which frequencies rotate the sequence, in
     /// models that have others for long contexts, and those of the whole sequence are the same.

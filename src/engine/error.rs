@@ -21,6 +21,9 @@ pub enum Error {
         /// Tokens that may be held.
         context_length: usize,
     },
+    /// No memory for the keys and values of a sequence.
+    #[error(transparent)]
+    OutOfPages(#[from] crate::cpu::OutOfPages),
     /// The model's logits are no numbers: weights that are broken, or too large for its arithmetic.
     #[error("the model computes what is no number")]
     NotANumber,

@@ -4,7 +4,7 @@
 use super::work::{Weight, used_share};
 use super::{Header, Work};
 use crate::arch::{self, Hparams};
-use crate::cpu::{KvType, Sequence, SequenceOptions};
+use crate::cpu::{KvType, PagePool, Sequence, SequenceOptions};
 use crate::gguf::{Reader, TensorInfo};
 use crate::network::{self, ModelSpec, Tensors};
 
@@ -68,7 +68,7 @@ impl Outline {
     /// An empty sequence, which tells what a longer one would take.
     #[must_use]
     pub fn sequence(&self, options: SequenceOptions) -> Sequence {
-        Sequence::new(&self.spec, options)
+        Sequence::new(&self.spec, options, &PagePool::unlimited())
     }
 
     /// The work of its tokens.
