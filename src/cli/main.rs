@@ -47,6 +47,7 @@ mod remove;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
+mod speculation;
 mod split;
 mod table;
 mod terminal;

@@ -13,6 +13,24 @@ pub struct Sequence {
     pub(super) len: usize,
     pub(super) context_length: usize,
     pub(super) layers: Vec<LayerState>,
+    /// Length that the sequence may have to go back to: windows keep what is seen from there.
+    held: Option<usize>,
+}
+
+/// What a sequence goes back to after tokens that were tried: see [`Sequence::hold`].
+pub struct Held {
+    len: usize,
+    /// The state of each layer that has a recurrent one.
+    recurrent: Vec<Option<Recurrent>>,
+}
+
+impl Held {
+    /// Tokens of the sequence when it was held.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a length, not a collection")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
 }
 
 /// What one layer remembers.
@@ -108,17 +126,59 @@ impl Sequence {
     pub fn new(model: &ModelSpec, options: SequenceOptions) -> Self {
         let start = |mixer| StateSpec::of(mixer, model.embedding_length, options).start();
         let layers = model.layers.iter().map(|layer| start(&layer.mixer)).collect();
-        Self { len: 0, context_length: options.context_length, layers }
+        Self { len: 0, context_length: options.context_length, layers, held: None }
     }
 
     /// Counts `n` tokens as seen, and drops what no later one can see.
     pub(super) fn advance(&mut self, n: usize) {
         self.len += n;
+        self.drop_unseen();
+    }
+
+    fn drop_unseen(&mut self) {
+        let from = self.held.unwrap_or(self.len).min(self.len);
         for layer in &mut self.layers {
             if let LayerState::Cache(cache) = layer {
-                cache.drop_unseen();
+                cache.drop_unseen(from);
             }
         }
+    }
+
+    /// Makes sure that the sequence can go back to where it is now, with [`Self::go_back`]: before tokens are tried that may turn
+    /// out wrong. Recurrent states are copied when they are next written; caches are not, but windows keep what they would drop.
+    #[must_use]
+    pub fn hold(&mut self) -> Held {
+        self.held = Some(self.len);
+        let recurrent = |layer: &LayerState| match layer {
+            LayerState::Recurrent(recurrent) => Some(recurrent.clone()),
+            LayerState::None | LayerState::Cache(_) => None,
+        };
+        Held { len: self.len, recurrent: self.layers.iter().map(recurrent).collect() }
+    }
+
+    /// Forgets the tokens from position `len` on, of those that came after the sequence was held, and lets go of what was held. A
+    /// model with recurrent layers knows no states in between: unless all tokens stay, it goes back to where it was held. Returns
+    /// the length that the sequence has then.
+    ///
+    /// # Panics
+    /// When `len` lies before the place where the sequence was held, or that is another sequence's.
+    pub fn go_back(&mut self, held: Held, len: usize) -> usize {
+        assert!(self.held == Some(held.len) && len >= held.len, "{len}: the sequence was not held there");
+        let is_recurrent = held.recurrent.iter().any(Option::is_some);
+        let len = if is_recurrent && len < self.len { held.len } else { len.min(self.len) };
+        if len < self.len {
+            for (layer, recurrent) in self.layers.iter_mut().zip(held.recurrent) {
+                match (layer, recurrent) {
+                    (LayerState::Cache(cache), _) => assert!(cache.truncate(len), "a window has kept what was held"),
+                    (layer, Some(recurrent)) => *layer = LayerState::Recurrent(recurrent),
+                    _ => {}
+                }
+            }
+            self.len = len;
+        }
+        self.held = None;
+        self.drop_unseen();
+        len
     }
 
     /// Tokens seen.

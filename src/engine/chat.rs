@@ -9,7 +9,7 @@ use super::prompter::{Prompter, prompt_options};
 use super::thinking::{ThinkingSplitter, ThinkingStyle};
 use super::{
     Answer, ChatTemplate, Constraint, Error, GenerationOptions, Grammar, Message, Progress, Rendered, Sampler,
-    SamplerOptions, Session, SessionOptions, TokenTrie, ToolCall, ToolSplitter, Tools,
+    SamplerOptions, Session, SessionOptions, SpeculationOptions, TokenTrie, ToolCall, ToolSplitter, Tools,
 };
 use crate::kernels::Pool;
 use crate::model::Model;
@@ -37,6 +37,8 @@ pub enum WhenFull {
 pub struct ChatOptions {
     /// The session's.
     pub session: SessionOptions,
+    /// Whether and how answers are drafted. No text depends on it.
+    pub speculation: SpeculationOptions,
     /// The samplers'.
     pub sampler: SamplerOptions,
     /// A template in place of the file's own: its Jinja source.
@@ -174,10 +176,12 @@ impl Chat {
         let metadata = model.metadata();
         let prompter = Prompter::new(metadata, options.template.as_deref(), &options.variables)?;
         let trained = model.hparams().context_length;
+        let mut session = Session::new(model.clone(), pool, options.session.clone());
+        session.speculate(&options.speculation);
         let mut chat = Self {
             prompter,
             sampler: Sampler::for_model(options.sampler.clone(), model.tokenizer()),
-            session: Session::new(model, pool, options.session.clone()),
+            session,
             options,
             messages: Vec::new(),
             summary: None,
@@ -224,7 +228,7 @@ impl Chat {
         &self.options
     }
 
-    /// Changes settings; those of the session stay as they are. The samplers start anew if theirs have changed.
+    /// Changes settings; those of the session and of its drafts stay as they are. The samplers start anew if theirs have changed.
     pub fn change(&mut self, change: impl FnOnce(&mut ChatOptions)) {
         let before = self.options.sampler.clone();
         change(&mut self.options);

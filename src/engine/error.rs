@@ -35,6 +35,12 @@ pub enum Error {
         /// Number of tokens.
         vocab_size: usize,
     },
+    /// A draft model whose tokens are not those of the model that it drafts for.
+    #[error("the draft model has another vocabulary: {what}")]
+    DraftVocabulary {
+        /// The first difference.
+        what: String,
+    },
     /// As many requests wait as may.
     #[error("the queue is full: {waiting} requests wait")]
     QueueFull {

@@ -13,6 +13,7 @@ pub(crate) mod prompter;
 mod sampler;
 mod schema;
 mod session;
+mod speculation;
 pub(crate) mod template;
 mod thinking;
 pub(crate) mod tools;
@@ -27,6 +28,7 @@ pub use generation::{Answer, Event, Generation, GenerationOptions, Progress, Sto
 pub use infill::InfillTokens;
 pub use sampler::{SETTINGS, Sampler, SamplerOptions, Setting, likeliest};
 pub use session::{Session, SessionOptions};
+pub use speculation::{DraftModel, SpeculationOptions};
 pub use template::{ChatTemplate, Message, Rendered, TemplateOptions, builtin_template, builtin_template_names};
 pub use thinking::{Part as ThinkingPart, ThinkingSplitter, ThinkingStyle};
 pub use tools::{ToolCall, ToolChoice, ToolPart, ToolSplitter, ToolSyntax, Tools};

@@ -275,8 +275,12 @@ fn tools(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
 fn tokens(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
     let tokens = talk.chat.tokens()?;
     let bytes = talk.chat.session().cache_bytes();
+    let drafted = match talk.chat.session().drafted() {
+        (0, _) => String::new(),
+        (drafted, right) => format!("; {right} of {drafted} drafted tokens were right"),
+    };
     confirm(&format!(
-        "{} messages, {tokens} of {} tokens, {} of cache",
+        "{} messages, {tokens} of {} tokens, {} of cache{drafted}",
         talk.chat.messages().len(),
         talk.chat.context_length(),
         units::bytes(bytes as u64)
