@@ -49,7 +49,7 @@ use crate::quantize::{self, FileType, Outcome, Plan, Progress, RunOptions, Sourc
 use crate::safetensors::{Checkpoint, Dtype};
 use crate::tokenizer::Tokenizer;
 use planned::Planned;
-use tensors::{Making, Target};
+use tensors::{OutputTensor, Target};
 
 /// The type that weights are converted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -119,7 +119,7 @@ pub struct Conversion {
     checkpoint: Checkpoint,
     metadata: Metadata,
     specs: Vec<TensorSpec>,
-    making: Vec<Making>,
+    outputs: Vec<OutputTensor>,
     class: String,
     skipped: usize,
     predicting: usize,
@@ -192,9 +192,9 @@ impl Conversion {
         let norms_added = family.mlx_adds_to_norms() && checkpoint.format() == Some(MLX);
         let half_sums = options.output_type != OutputType::Auto && file_type == FileType::F16;
         let target = Target { file_type, half_sums, norms_added, pairs: false };
-        let made = tensors::plan(&folder.path(""), config, &hparams, &checkpoint, &rules, target)?;
+        let planned = tensors::plan(&folder.path(""), config, &hparams, &checkpoint, &rules, target)?;
         config.check_kinds().map_err(failed)?;
-        let specs: Vec<TensorSpec> = made.making.iter().map(|making| making.spec.clone()).collect();
+        let specs: Vec<TensorSpec> = planned.tensors.iter().map(|tensor| tensor.spec.clone()).collect();
         let mut metadata = Metadata::new();
         metadata.set(keys::GENERAL_ARCHITECTURE, family.name());
         for (key, value) in ahead.iter() {
@@ -212,7 +212,7 @@ impl Conversion {
         written.write_flags(&name, &mut metadata);
         // What can be converted can be run.
         let known: Vec<(&str, &[f32])> =
-            made.making.iter().filter_map(|making| Some((making.spec.name.as_str(), making.values()?))).collect();
+            planned.tensors.iter().filter_map(|tensor| Some((tensor.spec.name.as_str(), tensor.values()?))).collect();
         let spec = family.spec(&hparams, &Planned { specs: &specs, known: &known }).map_err(failed)?;
         from_metadata(&metadata).map_err(|source| Error::Vocabulary { path: folder.path(""), source })?;
         let path = folder.path("");
@@ -223,10 +223,10 @@ impl Conversion {
             checkpoint,
             metadata,
             specs,
-            making: made.making,
+            outputs: planned.tensors,
             class,
-            skipped: made.skipped,
-            predicting: made.predicting,
+            skipped: planned.skipped,
+            predicting: planned.predicting,
             predicting_blocks: hparams.next_n,
             read: config.names_read(),
             not_read,
@@ -341,15 +341,15 @@ impl Source for Conversion {
     }
 
     fn granule(&self, tensor: usize) -> u64 {
-        self.making[tensor].granule()
+        self.outputs[tensor].granule()
     }
 
     fn scratch_bytes(&self, tensor: usize, elements: u64) -> u64 {
-        self.making[tensor].scratch_bytes(elements)
+        self.outputs[tensor].scratch_bytes(elements)
     }
 
     fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), quantize::Error> {
-        self.making[tensor]
+        self.outputs[tensor]
             .read(&self.checkpoint, offset_bytes, buffer)
             .map_err(|source| quantize::Error::Source(Box::new(source)))
     }

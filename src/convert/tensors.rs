@@ -30,8 +30,8 @@ pub(super) struct Target {
     pub(super) pairs: bool,
 }
 
-/// How one tensor is made.
-pub(super) struct Making {
+/// How one tensor of the output is computed.
+pub(super) struct OutputTensor {
     pub(super) spec: TensorSpec,
     rows: u64,
     half_sums: bool,
@@ -51,8 +51,8 @@ enum From {
 }
 
 /// All tensors of the output.
-pub(super) struct Made {
-    pub(super) making: Vec<Making>,
+pub(super) struct OutputTensors {
+    pub(super) tensors: Vec<OutputTensor>,
     /// Tensors of the checkpoint that belong to no text.
     pub(super) skipped: usize,
     /// Tensors of the checkpoint that predict further tokens and are left out.
@@ -78,7 +78,7 @@ pub(super) fn plan(
     checkpoint: &Checkpoint,
     rules: &[TensorRule],
     target: Target,
-) -> Result<Made, Error> {
+) -> Result<OutputTensors, Error> {
     let scheme = Scheme::of(path, config)?;
     let mut by_name = Tensors::new();
     let mut ordered: Vec<&TensorInfo> = checkpoint.tensors().iter().collect();
@@ -101,7 +101,7 @@ pub(super) fn plan(
     let untied = config.tied() == Some(false);
     let mut used: HashSet<String> = HashSet::new();
     let mut missing = Vec::new();
-    let mut making: Vec<(usize, Making)> = Vec::new();
+    let mut outputs: Vec<(usize, OutputTensor)> = Vec::new();
     let mut together = 0;
     for rule in rules {
         let mut lacking = None;
@@ -112,7 +112,7 @@ pub(super) fn plan(
                     let values = rope_factors(config, hparams, &rule.name);
                     made = values.map(|values| {
                         let spec = spec(&rule.name, &rule.shape, TensorType::F32);
-                        (0, Making { spec, rows: 1, half_sums: false, from: From::Values(values) })
+                        (0, OutputTensor { spec, rows: 1, half_sums: false, from: From::Values(values) })
                     });
                 }
                 Source::Checkpoint { names, steps } => match find_all(path, &scheme, &by_name, names)? {
@@ -123,7 +123,7 @@ pub(super) fn plan(
                             stored
                         };
                         let parts: Vec<Stored> = found.into_iter().map(take).collect();
-                        made = Some((place, Making::new(path, rule, parts, steps, target)?));
+                        made = Some((place, OutputTensor::new(path, rule, parts, steps, target)?));
                     }
                     Err(name) => lacking = lacking.or(Some(name)),
                 },
@@ -134,9 +134,9 @@ pub(super) fn plan(
         }
         match made {
             Some(made) => {
-                making.push(made);
+                outputs.push(made);
                 together = if rule.together { together + 1 } else { 0 };
-                join(&mut making, together);
+                place_together(&mut outputs, together);
             }
             None if rule.required || rule.name == "output.weight" && untied => missing.extend(lacking),
             None => {}
@@ -168,15 +168,15 @@ pub(super) fn plan(
     }
     // The order of the checkpoint, after what is of a format of files already; what is made of several tensors comes
     // with the last of them.
-    making.sort_by_key(|(place, making)| (!making.is_native(), *place));
-    Ok(Made { making: making.into_iter().map(|(_, making)| making).collect(), skipped, predicting })
+    outputs.sort_by_key(|(place, tensor)| (!tensor.is_native(), *place));
+    Ok(OutputTensors { tensors: outputs.into_iter().map(|(_, tensor)| tensor).collect(), skipped, predicting })
 }
 
 /// Gives the last `count` tensors the place of the last of them.
-fn join(making: &mut [(usize, Making)], count: usize) {
-    let first = making.len() - count;
-    let last = making[first..].iter().map(|(place, _)| *place).max().unwrap_or(0);
-    making[first..].iter_mut().for_each(|(place, _)| *place = last);
+fn place_together(outputs: &mut [(usize, OutputTensor)], count: usize) {
+    let first = outputs.len() - count;
+    let last = outputs[first..].iter().map(|(place, _)| *place).max().unwrap_or(0);
+    outputs[first..].iter_mut().for_each(|(place, _)| *place = last);
 }
 
 /// The weights of these names, or the first name that is not there.
@@ -227,7 +227,7 @@ fn output_type(name: &str, shape: &[usize], file_type: FileType) -> TensorType {
     file_type.default_type()
 }
 
-impl Making {
+impl OutputTensor {
     fn new(path: &Path, rule: &TensorRule, parts: Vec<Stored>, steps: &[Step], target: Target) -> Result<Self, Error> {
         let kept = |step: &&Step| !(target.pairs && matches!(step, Step::InterleaveHalves { .. }));
         let steps: &[Step] = &steps.iter().filter(kept).cloned().collect::<Vec<_>>();
