@@ -44,16 +44,16 @@ pub fn run(
     let ids = source.file_ids();
     let overwrite = if options.force { Overwrite::Replace { inputs: &ids } } else { Overwrite::Refuse };
     let mut writer = SplitWriter::create(path, overwrite, &plan.metadata, &plan.files())?;
-    let made = Making { source, plan, options, sizes: Sizes::default() }
+    let written = Execution { source, plan, options, sizes: Sizes::default() }
         .write(&mut |bytes| writer.write_tensor(bytes), progress)?;
     let complete = writer.complete()?;
     if options.verify {
-        read_back(&complete, plan, &made.slabs, &made.checksums, made.width, progress)?;
+        read_back(&complete, plan, &written.slabs, &written.checksums, written.width, progress)?;
     }
     // As late as can be: what was read must be the model that is still there.
     source.check_unchanged()?;
     let paths = complete.paths().to_vec();
-    Ok(Outcome { paths, file_bytes: complete.place()?, errors: made.errors })
+    Ok(Outcome { paths, file_bytes: complete.place()?, errors: written.errors })
 }
 
 /// As [`run`], to memory: for models as small as the embedded one.
@@ -63,34 +63,34 @@ pub fn run(
 pub fn run_in_memory(source: &dyn Source, plan: &Plan) -> Result<Vec<u8>, Error> {
     plan.check_importance(source)?;
     let mut writer = Writer::to_sink(Vec::new(), "memory", &plan.metadata, &plan.files().concat())?;
-    Making { source, plan, options: &RunOptions::default(), sizes: Sizes::default() }
+    Execution { source, plan, options: &RunOptions::default(), sizes: Sizes::default() }
         .write(&mut |bytes| writer.write_tensor(bytes), &|_| true)?;
     source.check_unchanged()?;
     Ok(writer.into_sink()?)
 }
 
-/// A plan about to be carried out.
-struct Making<'a> {
+/// A plan that is being carried out.
+struct Execution<'a> {
     source: &'a dyn Source,
     plan: &'a Plan,
     options: &'a RunOptions,
     sizes: Sizes,
 }
 
-/// What is known when all is written.
-struct Made {
+/// What is known once all tensors are written.
+struct Written {
     slabs: Vec<Slab>,
     checksums: Vec<u64>,
     width: Width,
     errors: Option<ModelError>,
 }
 
-impl Making<'_> {
+impl Execution<'_> {
     fn write(
         &self,
         write: &mut dyn FnMut(&[u8]) -> Result<(), gguf::Error>,
         progress: &dyn Fn(Progress) -> bool,
-    ) -> Result<Made, Error> {
+    ) -> Result<Written, Error> {
         let plan = self.plan;
         let slabs = cut(self.source, plan, self.sizes);
         let width = width(self.options.threads(), slabs.iter().map(|slab| slab.bytes(plan).1).max().unwrap_or(1));
@@ -116,7 +116,7 @@ impl Making<'_> {
             if progress(Progress { phase: Phase::Writing, done, total }) { Ok(()) } else { Err(Error::Stopped) }
         })?;
         let errors = self.options.stats.then(|| ModelError::new(plan, errors));
-        Ok(Made { slabs, checksums, width, errors })
+        Ok(Written { slabs, checksums, width, errors })
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
 
     use super::super::slab::Sizes;
     use super::super::{Error, FileType, GgufSource, Options, Plan};
-    use super::{Making, Phase, Progress, RunOptions, SplitWriter, read_back, run};
+    use super::{Execution, Phase, Progress, RunOptions, SplitWriter, read_back, run};
     use crate::TensorType;
     use crate::files::Overwrite;
     use crate::gguf::{Metadata, Reader, TensorSpec, Writer};
@@ -177,7 +177,7 @@ mod tests {
                     let options = RunOptions { threads, stats: true, ..RunOptions::default() };
                     let sizes = Sizes { tile, slab_bytes };
                     let mut bytes = Vec::new();
-                    let made = Making { source: &source, plan: &plan, options: &options, sizes }
+                    let written = Execution { source: &source, plan: &plan, options: &options, sizes }
                         .write(
                             &mut |more| {
                                 bytes.extend_from_slice(more);
@@ -187,7 +187,7 @@ mod tests {
                         )
                         .expect("made");
                     assert_eq!(bytes.len() as u64, plan.tensor_bytes());
-                    let errors = made.errors.expect("measured").tensors;
+                    let errors = written.errors.expect("measured").tensors;
                     // Sums over other pieces may differ in their last digits, all else may not.
                     let errors: Vec<_> = errors
                         .into_iter()
@@ -236,7 +236,7 @@ mod tests {
             let mut writer =
                 SplitWriter::create(&folder.0.join("out"), Overwrite::Refuse, &plan.metadata, &plan.files())
                     .expect("begun");
-            let made = Making { source: &source, plan: &plan, options: &options, sizes: Sizes::default() }
+            let written = Execution { source: &source, plan: &plan, options: &options, sizes: Sizes::default() }
                 .write(&mut |bytes| writer.write_tensor(bytes), &|_| true)
                 .expect("made");
             let complete = writer.complete().expect("complete");
@@ -246,7 +246,7 @@ mod tests {
                 file.read_exact_at(&mut byte, at).expect("read");
                 file.write_all_at(&[byte[0] ^ 1], at).expect("written");
             }
-            let result = read_back(&complete, &plan, &made.slabs, &made.checksums, made.width, &|_| true);
+            let result = read_back(&complete, &plan, &written.slabs, &written.checksums, written.width, &|_| true);
             match change {
                 None => assert!(result.is_ok(), "{result:?}"),
                 Some(0) => assert!(matches!(result, Err(Error::File(_))), "{result:?}"),
