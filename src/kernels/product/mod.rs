@@ -246,12 +246,12 @@ impl Work<'_> {
             tile = gates;
         }
         let tile = &tile[..self.tokens.len() * stride];
-        pool.isa().run(Deliver { tile, stride, store: self.store, out: self.out, columns: rows.clone() });
+        pool.isa().run(StoreResults { tile, stride, store: self.store, out: self.out, columns: rows.clone() });
     }
 }
 
-/// The products of some rows on their way to the output, of which these columns must be this task's own.
-struct Deliver<'a> {
+/// Writes the products of some rows to the output. The columns must belong to this task alone.
+struct StoreResults<'a> {
     /// `[tokens, stride]`.
     tile: &'a [f32],
     stride: usize,
@@ -260,7 +260,7 @@ struct Deliver<'a> {
     columns: Range<usize>,
 }
 
-impl Kernel for Deliver<'_> {
+impl Kernel for StoreResults<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -284,7 +284,7 @@ impl Kernel for Deliver<'_> {
     }
 }
 
-impl Deliver<'_> {
+impl StoreResults<'_> {
     /// Whether the columns are whole lines of the cache in every row.
     fn columns_are_lines(&self) -> bool {
         let lines = |floats: usize| floats.is_multiple_of(LANES);
