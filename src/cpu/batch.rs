@@ -16,8 +16,8 @@ pub(super) struct Batch<'a, 'p> {
     pub(super) rope: RopeTables,
     /// `[rows, layers, length]`, where the family has them.
     pub(super) layer_inputs: Vec<f32>,
-    /// The rows (ascending) that leave the layer at hand, when not all of them do.
-    pub(super) leaving: Option<&'a [u32]>,
+    /// The rows (ascending) whose output is needed from this layer on; `None` for all rows.
+    pub(super) output_rows: Option<&'a [u32]>,
 }
 
 impl Batch<'_, '_> {
@@ -26,15 +26,15 @@ impl Batch<'_, '_> {
         self.starts.last().copied().unwrap_or(0)
     }
 
-    /// Lets the rows go that do not leave the layer at hand. A mixer calls it once the sequences remember all rows.
-    pub(super) fn narrow(&mut self) {
-        let Some(leaving) = self.leaving else { return };
+    /// Drops the rows whose output is not needed. A mixer calls it once the state of every sequence has all rows.
+    pub(super) fn keep_output_rows(&mut self) {
+        let Some(output_rows) = self.output_rows else { return };
         let stride = self.layer_inputs.len() / self.rows();
-        keep_rows(&mut self.layer_inputs, stride, leaving);
+        keep_rows(&mut self.layer_inputs, stride, output_rows);
         for start in &mut self.starts {
-            *start = leaving.partition_point(|&row| (row as usize) < *start);
+            *start = output_rows.partition_point(|&row| (row as usize) < *start);
         }
-        self.rope.keep(leaving);
+        self.rope.keep(output_rows);
     }
 
     /// Attention of all rows over the caches of layer `layer`: from `query`, `[rows, heads, k_dim]`, to `out`,

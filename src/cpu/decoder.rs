@@ -140,7 +140,7 @@ impl Decoder {
             .flat_map(|(part, start)| (0..).take(start + part.tokens.len()).skip(start + part.first_wanted()))
             .collect();
         let rope = RopeTables::new(positions, contexts);
-        let mut batch = Batch { run, rope, starts, layer_inputs: Vec::new(), parts, leaving: None };
+        let mut batch = Batch { run, rope, starts, layer_inputs: Vec::new(), parts, output_rows: None };
         if let Some(inputs) = &self.layer_inputs {
             batch.layer_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
         }
@@ -148,7 +148,7 @@ impl Decoder {
             if run.stop.is_some_and(|stop| stop()) {
                 return Vec::new();
             }
-            batch.leaving = Some(&*wanted).filter(|wanted| i == self.last_memory && wanted.len() < batch.rows());
+            batch.output_rows = Some(&*wanted).filter(|wanted| i == self.last_memory && wanted.len() < batch.rows());
             layer.apply(&mut batch, &mut x);
             if x.is_empty() {
                 break;

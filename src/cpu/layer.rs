@@ -103,8 +103,8 @@ impl Layer {
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>) {
         let run = batch.run;
         let mut input = normed(run.pool, self.mixer_in.as_ref(), x, self.cols);
-        if let Some(leaving) = batch.leaving {
-            keep_rows(x, self.cols, leaving);
+        if let Some(output_rows) = batch.output_rows {
+            keep_rows(x, self.cols, output_rows);
         }
         let mixed_into_stream =
             self.wiring == Wiring::Sequential && self.mixer_out.is_none() && self.residual_scale == 1.0;
@@ -118,9 +118,9 @@ impl Layer {
         if x.is_empty() {
             return;
         }
-        if let Some(leaving) = batch.leaving.filter(|_| self.shared_in) {
-            move_rows(&mut input, self.cols, leaving);
-            input.truncate(leaving.len() * self.cols);
+        if let Some(output_rows) = batch.output_rows.filter(|_| self.shared_in) {
+            move_rows(&mut input, self.cols, output_rows);
+            input.truncate(output_rows.len() * self.cols);
         }
         if !mixed.is_empty() && self.wiring == Wiring::Sequential {
             self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);

@@ -67,12 +67,12 @@ impl Attention {
         let rows = batch.rows();
         let spec = &self.spec;
         let x = Activations::new(x, self.cols);
-        let mut query = Scratch::new(batch.leaving.map_or(rows, <[u32]>::len) * self.query.rows());
+        let mut query = Scratch::new(batch.output_rows.map_or(rows, <[u32]>::len) * self.query.rows());
         let mut gate = Scratch::new(self.gate.as_ref().map_or(0, |gate| query.len() / self.query.rows() * gate.rows()));
         let mut projections =
-            vec![Projection { tokens: batch.leaving, ..self.query.projection(Store::Set, &mut query) }];
+            vec![Projection { tokens: batch.output_rows, ..self.query.projection(Store::Set, &mut query) }];
         if let Some(map) = &self.gate {
-            projections.push(Projection { tokens: batch.leaving, ..map.projection(Store::Set, &mut gate) });
+            projections.push(Projection { tokens: batch.output_rows, ..map.projection(Store::Set, &mut gate) });
         }
         if let Some((key_map, value_map)) = &self.key_value {
             let mut key = Scratch::new(rows * key_map.rows());
@@ -90,7 +90,7 @@ impl Attention {
         } else {
             batch.run.project(&x, &mut projections);
         }
-        batch.narrow();
+        batch.keep_output_rows();
         let rows = batch.rows();
         if rows == 0 {
             return;

@@ -120,8 +120,8 @@ impl DeltaNet {
             self.norm.apply_row(&mut own);
             Activation::Silu.apply_gated(gate, &own);
         });
-        self.output.apply_some(batch.run, &Activations::new(&gate, values), batch.leaving, store, out);
-        batch.narrow();
+        self.output.apply_some(batch.run, &Activations::new(&gate, values), batch.output_rows, store, out);
+        batch.keep_output_rows();
     }
 
     /// Sorts a joint projection, if there is one, into strengths and steps, both `[rows, heads]`.

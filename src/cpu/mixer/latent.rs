@@ -74,13 +74,13 @@ impl Latent {
                 cache.append(&key[first * (rank + rope)..end * (rank + rope)], &compressed[first * rank..end * rank]);
             }
         }
-        batch.narrow();
+        batch.keep_output_rows();
         let rows = batch.rows();
         if rows == 0 {
             return;
         }
         // Rows of these are (row, head).
-        let query = self.query(run, &x, batch.leaving, rows);
+        let query = self.query(run, &x, batch.output_rows, rows);
         let (plain_query, mut rotated) = split_columns(&query, plain, rope);
         batch.rope.apply(pool, &spec.rope, spec.heads, &mut rotated);
         let absorbed = per_head(run, &self.keys, &plain_query);

@@ -100,7 +100,7 @@ impl Mamba2 {
                 norm.apply_row(gate);
             }
         });
-        self.output.apply_some(batch.run, &Activations::new(&gate, inner), batch.leaving, store, out);
-        batch.narrow();
+        self.output.apply_some(batch.run, &Activations::new(&gate, inner), batch.output_rows, store, out);
+        batch.keep_output_rows();
     }
 }

@@ -36,7 +36,7 @@ impl MixerWeights {
         !matches!(self, Self::Attention(mixer) if !mixer.is_causal())
     }
 
-    /// From the batch's rows `x`, `[rows, embedding]`, sets or adds to `out`, `[leaving rows, embedding]`, and narrows
+    /// From the batch's rows `x`, `[rows, embedding]`, sets or adds to `out`, `[output rows, embedding]`, and drops the other rows
     /// the batch to the rows that leave the layer.
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
         match self {
