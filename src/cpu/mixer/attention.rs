@@ -82,11 +82,11 @@ impl Attention {
             batch.run.project(&x, &mut projections);
             self.clamp(&mut key);
             self.clamp(&mut value);
-            self.place(batch, self.key_norm.as_ref(), spec.kv_heads, &mut key);
+            self.norm_and_rope(batch, self.key_norm.as_ref(), spec.kv_heads, &mut key);
             if let Some(norm) = &self.value_norm {
                 norm.apply(batch.run.pool, &mut value);
             }
-            self.remember(batch, layer, &key, &value);
+            self.append_to_cache(batch, layer, &key, &value);
         } else {
             batch.run.project(&x, &mut projections);
         }
@@ -99,8 +99,8 @@ impl Attention {
         if spec.output_gate {
             gate = split_gate(&mut query, spec.k_dim);
         }
-        self.place(batch, self.query_norm.as_ref(), spec.heads, &mut query);
-        self.stretch(batch, &mut query);
+        self.norm_and_rope(batch, self.query_norm.as_ref(), spec.heads, &mut query);
+        self.scale_by_position(batch, &mut query);
         let mut mixed = Scratch::new(rows * spec.heads * spec.v_dim);
         self.attend(batch, spec.shares_kv_of.unwrap_or(layer), &query, &mut mixed);
         if !gate.is_empty() {
@@ -113,7 +113,7 @@ impl Attention {
     }
 
     /// Norm and rotary embedding of queries or keys, `[rows, heads, k_dim]`.
-    fn place(&self, batch: &mut Batch<'_, '_>, norm: Option<&Norm>, heads: usize, x: &mut [f32]) {
+    fn norm_and_rope(&self, batch: &mut Batch<'_, '_>, norm: Option<&Norm>, heads: usize, x: &mut [f32]) {
         let spec = &self.spec;
         if let Some(norm) = norm.filter(|_| !spec.norm_after_rope) {
             norm.apply(batch.run.pool, x);
@@ -132,8 +132,8 @@ impl Attention {
         }
     }
 
-    /// Grows the queries with their position, where the family does.
-    fn stretch(&self, batch: &Batch<'_, '_>, query: &mut [f32]) {
+    /// Scales queries by their position, for families with a length scale.
+    fn scale_by_position(&self, batch: &Batch<'_, '_>, query: &mut [f32]) {
         let Some(scale) = &self.spec.length_scale else { return };
         let cols = self.spec.heads * self.spec.k_dim;
         for (row, &position) in query.chunks_exact_mut(cols).zip(batch.rope.positions()) {
@@ -142,7 +142,8 @@ impl Attention {
         }
     }
 
-    fn remember(&self, batch: &mut Batch<'_, '_>, layer: usize, key: &[f32], value: &[f32]) {
+    /// Appends the keys and values of all rows to the caches of their sequences.
+    fn append_to_cache(&self, batch: &mut Batch<'_, '_>, layer: usize, key: &[f32], value: &[f32]) {
         let (k, v) = (self.spec.kv_heads * self.spec.k_dim, self.spec.kv_heads * self.spec.v_dim);
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part]..batch.starts[part + 1];
