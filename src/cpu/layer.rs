@@ -123,14 +123,14 @@ impl Layer {
             input.truncate(output_rows.len() * self.cols);
         }
         if !mixed.is_empty() && self.wiring == Wiring::Sequential {
-            self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
+            self.add_residual(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
         }
         if let Some(norm) = &self.mixer_sum {
             norm.apply(run.pool, x);
         }
         self.feed_forward(run, &input, x);
         if self.wiring == Wiring::Parallel {
-            self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
+            self.add_residual(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
         }
         if let Some(norm) = &self.feed_forward_sum {
             norm.apply(run.pool, x);
@@ -163,23 +163,23 @@ impl Layer {
             FeedForwardWeights::Dense(ffn) => {
                 let mut out = Scratch::new(x.len());
                 ffn.apply(run, &input, rows, Store::Set, &mut out);
-                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
+                self.add_residual(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
             FeedForwardWeights::Experts(moe) => {
                 let mut out = Scratch::new(x.len());
                 moe.apply(run, &input, rows, &mut out);
-                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
+                self.add_residual(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
             FeedForwardWeights::DenseAndExperts(both) => {
                 let mut out = Scratch::new(x.len());
                 both.apply(run, x, &input, &mut out);
-                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
+                self.add_residual(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
         }
     }
 
     /// Adds a part's output to the residual stream, after its norm and with the layer's scale.
-    fn join(&self, pool: &Pool, norm: Option<&Norm>, part: &mut [f32], x: &mut [f32]) {
+    fn add_residual(&self, pool: &Pool, norm: Option<&Norm>, part: &mut [f32], x: &mut [f32]) {
         if let Some(norm) = norm {
             norm.apply(pool, part);
         }
