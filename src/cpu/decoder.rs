@@ -18,8 +18,8 @@ pub struct Decoder {
     embedding_norm: Option<Norm>,
     layer_inputs: Option<LayerInputWeights>,
     layers: Vec<Layer>,
-    /// See [`Self::last_memory`].
-    last_memory: usize,
+    /// See [`Self::last_stateful_layer`].
+    last_stateful_layer: usize,
     output_norm: Option<Norm>,
     output: Option<Linear>,
     causal: bool,
@@ -53,7 +53,7 @@ impl Decoder {
                 .layer_inputs
                 .map(|inputs| LayerInputWeights::load(weights, &spec, inputs))
                 .transpose()?,
-            last_memory: spec.last_memory(),
+            last_stateful_layer: spec.last_stateful_layer(),
             causal: layers.iter().all(Layer::is_causal),
             layers,
             output_norm: spec.output_norm.map(|name| Norm::load(weights, name, embedding, spec.norm)).transpose()?,
@@ -68,10 +68,10 @@ impl Decoder {
         self.spec.vocab_size
     }
 
-    /// The last layer that remembers anything of a sequence. Rows whose logits nobody wants do not leave it.
+    /// The last layer that keeps a state of a sequence. After it, only rows whose logits are wanted are computed.
     #[must_use]
-    pub fn last_memory(&self) -> usize {
-        self.last_memory
+    pub fn last_stateful_layer(&self) -> usize {
+        self.last_stateful_layer
     }
 
     /// Positions that the model has an embedding for, where it has learned one for each.
@@ -148,7 +148,7 @@ impl Decoder {
             if run.stop.is_some_and(|stop| stop()) {
                 return Vec::new();
             }
-            batch.output_rows = Some(&*wanted).filter(|wanted| i == self.last_memory && wanted.len() < batch.rows());
+            batch.output_rows = Some(&*wanted).filter(|wanted| i == self.last_stateful_layer && wanted.len() < batch.rows());
             layer.apply(&mut batch, &mut x);
             if x.is_empty() {
                 break;

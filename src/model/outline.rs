@@ -82,7 +82,7 @@ impl Outline {
             bytes: info.bytes(),
         });
         let weights: Vec<Weight<'_>> = weights.collect();
-        Work::with(&self.hparams, self.spec.last_memory(), &weights, kv_type)
+        Work::with(&self.hparams, self.spec.last_stateful_layer(), &weights, kv_type)
     }
 }
 

@@ -67,11 +67,11 @@ impl Work {
             bytes: matrix.bytes().len() as u64,
         });
         let weights: Vec<Weight<'_>> = weights.collect();
-        Self::with(model.hparams(), model.decoder().last_memory(), &weights, kv_type)
+        Self::with(model.hparams(), model.decoder().last_stateful_layer(), &weights, kv_type)
     }
 
     /// The work of the tokens of a model with these weights.
-    pub(super) fn with(h: &Hparams, last_memory: usize, weights: &[Weight<'_>], kv_type: KvType) -> Self {
+    pub(super) fn with(h: &Hparams, last_stateful_layer: usize, weights: &[Weight<'_>], kv_type: KvType) -> Self {
         let mut work = Self::default();
         let output = ["output.weight", "token_embd.weight"]
             .into_iter()
@@ -85,7 +85,7 @@ impl Work {
             let share = used_share(weight.name, h);
             work.weight_bytes += share * weight.bytes as f64;
             if weight.rows > 1 {
-                let once = block > last_memory || block == last_memory && !feeds_memory(part);
+                let once = block > last_stateful_layer || block == last_stateful_layer && !feeds_state(part);
                 let products = if once { &mut work.last } else { &mut work.each };
                 products.add(weight.ty, share * (weight.rows * weight.cols) as f64);
             }
@@ -98,7 +98,7 @@ impl Work {
         let length = (h.key_length + h.value_length) as f64;
         for (block, (&heads, &kv_heads)) in h.head_count.iter().zip(&h.head_count_kv).enumerate() {
             if kv_heads > 0 {
-                let products = if block < last_memory { &mut work.each } else { &mut work.last };
+                let products = if block < last_stateful_layer { &mut work.each } else { &mut work.last };
                 products.attention += heads as f64 * length;
                 work.cache_bytes += kv_heads as f64 * length * number_bytes;
             }
@@ -132,8 +132,8 @@ fn block_and_part(name: &str) -> Option<(usize, &str)> {
     Some((block.parse().ok()?, part))
 }
 
-/// Whether what a sequence remembers depends on this tensor of the last block that remembers anything.
-fn feeds_memory(part: &str) -> bool {
+/// Whether what a sequence has_state depends on this tensor of the last block that has_state anything.
+fn feeds_state(part: &str) -> bool {
     let input = ["attn_k", "attn_v", "attn_qkv", "ssm_", "shortconv."].iter().any(|prefix| part.starts_with(prefix));
     input && !part.contains("out")
 }

@@ -30,12 +30,12 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
-    /// The last layer that remembers anything of a sequence.
+    /// The last layer that keeps a state of a sequence (keys and values, or a recurrence).
     #[must_use]
-    pub fn last_memory(&self) -> usize {
-        let remembers =
+    pub fn last_stateful_layer(&self) -> usize {
+        let has_state =
             |layer: &LayerSpec| !matches!(&layer.mixer, Mixer::Attention(mixer) if mixer.shares_kv_of.is_some());
-        self.layers.iter().rposition(remembers).unwrap_or(0)
+        self.layers.iter().rposition(has_state).unwrap_or(0)
     }
 }
 

@@ -36,8 +36,8 @@ impl MixerWeights {
         !matches!(self, Self::Attention(mixer) if !mixer.is_causal())
     }
 
-    /// From the batch's rows `x`, `[rows, embedding]`, sets or adds to `out`, `[output rows, embedding]`, and drops the other rows
-    /// the batch to the rows that leave the layer.
+    /// From the batch's rows `x`, `[rows, embedding]`, sets or adds to `out`, `[output rows, embedding]`. Then drops
+    /// the rows from the batch whose output is not needed.
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
         match self {
             Self::Attention(mixer) => mixer.apply(batch, layer, x, store, out),
