@@ -1,4 +1,4 @@
-//! Blocks of a model that are left out: the others move up, and what the metadata say of each block goes with them.
+//! LayerNumbers of a model that are left out: the others move up, and what the metadata say of each block goes with them.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -36,13 +36,13 @@ fn number_in(name: &str) -> Option<(Range<usize>, usize)> {
 }
 
 /// What becomes of the blocks.
-pub(super) struct Blocks {
+pub(super) struct LayerNumbers {
     /// The new number of every block that there is; none for one that is left out.
     numbers: BTreeMap<usize, Option<usize>>,
     left: usize,
 }
 
-impl Blocks {
+impl LayerNumbers {
     /// Leaves `pruned` out of the blocks of `source`.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Blocks {
             names.filter_map(number_in).map(|(_, number)| (number, None)).collect();
         let total = numbers.len();
         if let Some(&block) = pruned.iter().find(|block| !numbers.contains_key(block)) {
-            return Err(Error::NoSuchBlock { path: source.path().to_owned(), block, total });
+            return Err(Error::NoSuchLayer { path: source.path().to_owned(), block, total });
         }
         let first = pruned.iter().min().copied().unwrap_or(usize::MAX);
         let mut left = 0;

@@ -194,12 +194,12 @@ pub enum Error {
     },
     /// A block to be left out that is not there.
     #[error("{}: no block {block} to leave out (the model has {total})", printable_path(path))]
-    NoSuchBlock {
+    NoSuchLayer {
         /// The input.
         path: PathBuf,
         /// The block.
         block: usize,
-        /// Blocks that there are.
+        /// LayerNumbers that there are.
         total: usize,
     },
     /// All blocks are to be left out.

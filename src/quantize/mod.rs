@@ -1,6 +1,6 @@
 //! Quantizing models: a plan that can be read first, then one pass over the weights.
 
-mod blocks;
+mod pruned_layers;
 mod checksum;
 mod error;
 mod file_type;

@@ -37,8 +37,8 @@ pub struct Options {
     pub override_kv: Vec<(String, Value)>,
     /// How much the errors of each tensor's columns count.
     pub importance: Option<Arc<Importance>>,
-    /// Blocks to leave out.
-    pub prune_blocks: Vec<usize>,
+    /// LayerNumbers to leave out.
+    pub prune_layers: Vec<usize>,
     /// The output has as many files as the model, each with the same tensors.
     pub keep_split: bool,
     /// Tensors stay as they are, whatever the mix says: for a conversion to plain numbers.
@@ -62,7 +62,7 @@ impl Options {
             no_fallback: false,
             override_kv: Vec::new(),
             importance: None,
-            prune_blocks: Vec::new(),
+            prune_layers: Vec::new(),
             keep_split: false,
             copy: false,
         }

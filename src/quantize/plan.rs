@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::blocks::Blocks;
+use super::pruned_layers::LayerNumbers;
 use super::importance::is_required;
 use super::mix::{Category, Mix, ModelFacts, fallback};
 use super::recipe::Asked;
@@ -165,9 +165,9 @@ impl Plan {
     /// # Errors
     /// When a type cannot be read or written, a tensor would be quantized twice, or a forbidden fallback is needed.
     pub fn new(source: &dyn Source, options: &Options) -> Result<Self, Error> {
-        let blocks = match &options.prune_blocks[..] {
+        let blocks = match &options.prune_layers[..] {
             [] => None,
-            pruned => Some(Blocks::new(source, pruned)?),
+            pruned => Some(LayerNumbers::new(source, pruned)?),
         };
         let kept = in_order(source, options, blocks.as_ref());
         let tensors = if options.copy { copied(kept) } else { assign(source, options, kept)? };
@@ -291,7 +291,7 @@ struct Kept {
 
 /// The source's tensors in the order of the output: those outside blocks first, then block by block, by name. Where
 /// files are kept, as they lie there.
-fn in_order(source: &dyn Source, options: &Options, blocks: Option<&Blocks>) -> Vec<Kept> {
+fn in_order(source: &dyn Source, options: &Options, blocks: Option<&LayerNumbers>) -> Vec<Kept> {
     let shard = |tensor| if options.keep_split { source.place(tensor).0 } else { 0 };
     let all = source.tensors().iter().cloned().enumerate();
     let mut all: Vec<Kept> = all.map(|(source, spec)| Kept { source, shard: shard(source), spec }).collect();
@@ -507,7 +507,7 @@ fn facts(source: &dyn Source, options: &Options, kept: &[Kept]) -> Result<ModelF
     })
 }
 
-fn metadata(source: &dyn Source, options: &Options, blocks: Option<&Blocks>) -> Metadata {
+fn metadata(source: &dyn Source, options: &Options, blocks: Option<&LayerNumbers>) -> Metadata {
     let mut metadata = source.metadata().clone();
     if !options.copy {
         metadata.set_last(keys::GENERAL_QUANTIZATION_VERSION, Value::U32(2));

@@ -114,7 +114,7 @@ impl TypeArgs {
             recipe,
             no_fallback: self.no_fallback,
             override_kv: self.override_kv.clone(),
-            prune_blocks: self.prune_layers.clone(),
+            prune_layers: self.prune_layers.clone(),
             ..Options::new(file_type)
         })
     }
