@@ -81,11 +81,11 @@ impl Work {
             work.last.add(weight.ty, (weight.rows * weight.cols) as f64);
         }
         for weight in weights {
-            let Some((block, part)) = block_and_part(weight.name) else { continue };
+            let Some((layer, part)) = layer_and_part(weight.name) else { continue };
             let share = used_share(weight.name, h);
             work.weight_bytes += share * weight.bytes as f64;
             if weight.rows > 1 {
-                let once = block > last_stateful_layer || block == last_stateful_layer && !feeds_state(part);
+                let once = layer > last_stateful_layer || layer == last_stateful_layer && !feeds_state(part);
                 let products = if once { &mut work.last } else { &mut work.each };
                 products.add(weight.ty, share * (weight.rows * weight.cols) as f64);
             }
@@ -96,9 +96,9 @@ impl Work {
             KvType::Q8_0 => TensorType::Q8_0.row_bytes(32) as f64 / 32.0,
         };
         let length = (h.key_length + h.value_length) as f64;
-        for (block, (&heads, &kv_heads)) in h.head_count.iter().zip(&h.head_count_kv).enumerate() {
+        for (layer, (&heads, &kv_heads)) in h.head_count.iter().zip(&h.head_count_kv).enumerate() {
             if kv_heads > 0 {
-                let products = if block < last_stateful_layer { &mut work.each } else { &mut work.last };
+                let products = if layer < last_stateful_layer { &mut work.each } else { &mut work.last };
                 products.attention += heads as f64 * length;
                 work.cache_bytes += kv_heads as f64 * length * number_bytes;
             }
@@ -126,13 +126,13 @@ fn positions_seen(tokens: usize, depth: usize) -> f64 {
     n * depth as f64 + n * (n + 1.0) / 2.0
 }
 
-/// The block's number and the rest of a name like `blk.3.ffn_up.weight`.
-fn block_and_part(name: &str) -> Option<(usize, &str)> {
-    let (block, part) = name.strip_prefix("blk.")?.split_once('.')?;
-    Some((block.parse().ok()?, part))
+/// The layer's number and the rest of a name like `blk.3.ffn_up.weight`.
+fn layer_and_part(name: &str) -> Option<(usize, &str)> {
+    let (layer, part) = name.strip_prefix("blk.")?.split_once('.')?;
+    Some((layer.parse().ok()?, part))
 }
 
-/// Whether what a sequence has_state depends on this tensor of the last block that has_state anything.
+/// Whether the state of a sequence depends on this tensor of the last stateful layer.
 fn feeds_state(part: &str) -> bool {
     let input = ["attn_k", "attn_v", "attn_qkv", "ssm_", "shortconv."].iter().any(|prefix| part.starts_with(prefix));
     input && !part.contains("out")

@@ -192,18 +192,18 @@ pub enum Error {
         /// What is wrong.
         problem: &'static str,
     },
-    /// A block to be left out that is not there.
-    #[error("{}: no block {block} to leave out (the model has {total})", printable_path(path))]
+    /// A layer to leave out that the model does not have.
+    #[error("{}: no layer {layer} to leave out (the model has {total})", printable_path(path))]
     NoSuchLayer {
         /// The input.
         path: PathBuf,
-        /// The block.
-        block: usize,
-        /// LayerNumbers that there are.
+        /// The layer.
+        layer: usize,
+        /// Layers of the model.
         total: usize,
     },
-    /// All blocks are to be left out.
-    #[error("{}: no block would be left", printable_path(path))]
+    /// All layers are to be left out.
+    #[error("{}: no layer would be left", printable_path(path))]
     NothingLeft {
         /// The input.
         path: PathBuf,

@@ -37,7 +37,7 @@ pub struct Options {
     pub override_kv: Vec<(String, Value)>,
     /// How much the errors of each tensor's columns count.
     pub importance: Option<Arc<Importance>>,
-    /// LayerNumbers to leave out.
+    /// Layers to leave out, by number.
     pub prune_layers: Vec<usize>,
     /// The output has as many files as the model, each with the same tensors.
     pub keep_split: bool,

@@ -165,13 +165,13 @@ impl Plan {
     /// # Errors
     /// When a type cannot be read or written, a tensor would be quantized twice, or a forbidden fallback is needed.
     pub fn new(source: &dyn Source, options: &Options) -> Result<Self, Error> {
-        let blocks = match &options.prune_layers[..] {
+        let layers = match &options.prune_layers[..] {
             [] => None,
             pruned => Some(LayerNumbers::new(source, pruned)?),
         };
-        let kept = in_order(source, options, blocks.as_ref());
+        let kept = in_order(source, options, layers.as_ref());
         let tensors = if options.copy { copied(kept) } else { assign(source, options, kept)? };
-        let metadata = metadata(source, options, blocks.as_ref());
+        let metadata = metadata(source, options, layers.as_ref());
         let shards = tensors.iter().map(|tensor| tensor.shard + 1).max().unwrap_or(1);
         let mut plan = Self { metadata, tensors, shards, file_bytes: 0 };
         plan.file_bytes = plan.file_sizes()?.iter().sum();
@@ -289,9 +289,9 @@ struct Kept {
     spec: TensorSpec,
 }
 
-/// The source's tensors in the order of the output: those outside blocks first, then block by block, by name. Where
+/// The source's tensors in the order of the output: those outside layers first, then layer by layer, by name. Where
 /// files are kept, as they lie there.
-fn in_order(source: &dyn Source, options: &Options, blocks: Option<&LayerNumbers>) -> Vec<Kept> {
+fn in_order(source: &dyn Source, options: &Options, layers: Option<&LayerNumbers>) -> Vec<Kept> {
     let shard = |tensor| if options.keep_split { source.place(tensor).0 } else { 0 };
     let all = source.tensors().iter().cloned().enumerate();
     let mut all: Vec<Kept> = all.map(|(source, spec)| Kept { source, shard: shard(source), spec }).collect();
@@ -301,11 +301,11 @@ fn in_order(source: &dyn Source, options: &Options, blocks: Option<&LayerNumbers
     if options.keep_split {
         all.sort_by_key(|kept| source.place(kept.source));
     } else if !options.copy {
-        let block = |name: &str| -> Option<usize> { name.strip_prefix("blk.")?.split('.').next()?.parse().ok() };
-        all.sort_by(|a, b| (block(&a.spec.name), &a.spec.name).cmp(&(block(&b.spec.name), &b.spec.name)));
+        let layer = |name: &str| -> Option<usize> { name.strip_prefix("blk.")?.split('.').next()?.parse().ok() };
+        all.sort_by(|a, b| (layer(&a.spec.name), &a.spec.name).cmp(&(layer(&b.spec.name), &b.spec.name)));
     }
-    if let Some(blocks) = blocks {
-        all.retain_mut(|kept| blocks.rename(&mut kept.spec));
+    if let Some(layers) = layers {
+        all.retain_mut(|kept| layers.rename(&mut kept.spec));
     }
     all
 }
@@ -482,14 +482,14 @@ fn facts(source: &dyn Source, options: &Options, kept: &[Kept]) -> Result<ModelF
     let number = |name: &str| -> Option<usize> {
         let key = keys::of(architecture, name);
         let first = match metadata.get(&key) {
-            // What is told block by block is not overridden.
+            // A value with one element per layer is not overridden.
             Some(Value::Array(array)) => array.iter().next()?.as_u64(),
             value => overriding(&key).or(value)?.as_u64(),
         };
         usize::try_from(first?).ok()
     };
     // All of them: llama-quantize's rules do not know of those that are left out.
-    let blocks = number(keys::BLOCK_COUNT).ok_or_else(|| missing(&keys::of(architecture, keys::BLOCK_COUNT)))?;
+    let layers = number(keys::BLOCK_COUNT).ok_or_else(|| missing(&keys::of(architecture, keys::BLOCK_COUNT)))?;
     let heads = number("attention.head_count").unwrap_or(0);
     let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
     let experts = number("expert_count").unwrap_or(0);
@@ -497,17 +497,17 @@ fn facts(source: &dyn Source, options: &Options, kept: &[Kept]) -> Result<ModelF
         || matches!(architecture, "qwen2" | "deci" | "olmo");
     Ok(ModelFacts {
         architecture: architecture.to_owned(),
-        blocks,
+        layers,
         experts,
         heads_per_kv: heads.checked_div(kv_heads).unwrap_or(0),
-        seventy_billion: large && blocks == 80,
+        seventy_billion: large && layers == 80,
         has_output: kept.iter().any(|kept| kept.spec.name == "output.weight"),
         has_importance: options.importance.is_some(),
         values: kept.iter().filter(|kept| matches!(Category::of(&kept.spec.name), Category::Value)).count(),
     })
 }
 
-fn metadata(source: &dyn Source, options: &Options, blocks: Option<&LayerNumbers>) -> Metadata {
+fn metadata(source: &dyn Source, options: &Options, layers: Option<&LayerNumbers>) -> Metadata {
     let mut metadata = source.metadata().clone();
     if !options.copy {
         metadata.set_last(keys::GENERAL_QUANTIZATION_VERSION, Value::U32(2));
@@ -522,8 +522,8 @@ fn metadata(source: &dyn Source, options: &Options, blocks: Option<&LayerNumbers
     if let Some(importance) = options.importance.as_ref().filter(|_| !options.copy) {
         importance.describe(&mut metadata);
     }
-    if let Some(blocks) = blocks {
-        blocks.describe(&mut metadata);
+    if let Some(layers) = layers {
+        layers.describe(&mut metadata);
     }
     metadata
 }
