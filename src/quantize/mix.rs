@@ -7,12 +7,12 @@ use crate::TensorType;
 #[derive(Clone, Debug)]
 pub(super) struct ModelFacts {
     pub(super) architecture: String,
-    /// All blocks, those that predict further tokens included.
-    pub(super) blocks: usize,
+    /// All layers, MTP layers included.
+    pub(super) layers: usize,
     pub(super) experts: usize,
     /// Query heads for each key-value head, in the first block; 0 without attention there.
     pub(super) heads_per_kv: usize,
-    /// Whether the rules for the largest llama (80 blocks) apply.
+    /// Whether the rules for the largest Llama (80 layers) apply.
     pub(super) seventy_billion: bool,
     /// Whether there is an importance matrix.
     pub(super) has_importance: bool,
@@ -118,7 +118,7 @@ impl Mix {
 
     /// Layers of the model.
     pub(super) fn layers(&self) -> usize {
-        self.facts.blocks
+        self.facts.layers
     }
 
     fn is_falcon(&self) -> bool {
@@ -173,7 +173,7 @@ impl Mix {
             Category::Down => {
                 let i = self.downs;
                 self.downs += 1;
-                (i < facts.blocks / 8).then_some((better, "ffn_down"))
+                (i < facts.layers / 8).then_some((better, "ffn_down"))
             }
             Category::AttentionOutput => {
                 let ty = match self.file_type {
@@ -251,7 +251,7 @@ impl Mix {
 
     /// The layer of a tensor, of which `seen` like it came before.
     fn layer(&self, name: &str, seen: usize) -> usize {
-        // Experts are not in order of blocks: there the name counts.
+        // The tensors of experts are not in the order of layers, so the number in the name is used.
         let named = || name.strip_prefix("blk.")?.split('.').next()?.parse().ok();
         if self.facts.experts > 1 { named().unwrap_or(0) } else { seen }
     }
@@ -259,7 +259,7 @@ impl Mix {
     fn down(&mut self, name: &str) -> Rule {
         use FileType as F;
         use TensorType as T;
-        let n = self.facts.blocks;
+        let n = self.facts.layers;
         let i = self.layer(name, self.downs);
         self.downs += 1;
         let (falcon, first_eighth) = (self.is_falcon(), i < n / 8);
@@ -303,7 +303,7 @@ impl Mix {
         let gate = category == Category::Gate;
         let i = self.layer(name, if gate { self.gates } else { self.ups });
         *(if gate { &mut self.gates } else { &mut self.ups }) += 1;
-        let n = self.facts.blocks;
+        let n = self.facts.layers;
         let middle = (n / 8..7 * n / 8).contains(&i);
         (self.file_type == FileType::IQ3_XS && middle).then_some((TensorType::IQ3_XXS, "ffn_gate and ffn_up"))
     }
@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_with_more_bits() {
+    fn layers_with_more_bits() {
         let of = |n| (0..n).filter(|&i| more_bits(i, n)).collect::<Vec<_>>();
         assert_eq!(of(32), [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31].to_vec());
         assert_eq!(of(28)[..4], [0, 1, 2, 5]);
