@@ -28,7 +28,7 @@ pub(in crate::formats) fn encode<L: Lanes, F: Affine<N>, const N: usize>(l: L, x
         let blocks = x.chunks_exact(SUPER_BLOCK).zip(out.chunks_exact_mut(F::TY.block_bytes()));
         for (i, (x, block)) in blocks.enumerate() {
             let (first, count) = (i * SUPER_BLOCK / N, SUPER_BLOCK / N);
-            if found.odd >> first & (u16::MAX >> (LANES - count)) != 0 {
+            if found.needs_scalar >> first & (u16::MAX >> (LANES - count)) != 0 {
                 F::encode_block(x, None, block);
                 continue;
             }
@@ -52,8 +52,8 @@ pub(super) struct Found<L: Lanes> {
     pub(super) start: L::Float,
     /// Lanes whose elements are not all one number that is not positive; in others codes are zero.
     pub(super) varied: u16,
-    /// Lanes in which it is for the reference to say.
-    pub(super) odd: u16,
+    /// Lanes whose block the scalar encoder has to write.
+    pub(super) needs_scalar: u16,
 }
 
 #[inline(always)]
@@ -175,6 +175,6 @@ pub(super) fn scale_and_min<L: Lanes, const N: usize>(
         inverse: best_inverse,
         start,
         varied: l.mask_bits(varied),
-        odd: l.mask_bits(varied) & !l.mask_bits(usual),
+        needs_scalar: l.mask_bits(varied) & !l.mask_bits(usual),
     }
 }

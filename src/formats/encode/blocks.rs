@@ -27,8 +27,8 @@ struct Steps {
     halves: [u16; LANES],
     /// One over the step, zero for a step of zero.
     inverse: [f32; LANES],
-    /// Blocks whose inverse may overflow: they are for the reference to write.
-    odd: u16,
+    /// Blocks whose inverse may overflow: the scalar encoder writes them.
+    needs_scalar: u16,
 }
 
 #[inline(always)]
@@ -37,7 +37,7 @@ fn steps<L: Lanes>(l: L, step: L::Float) -> Steps {
     let some = l.lt(l.splat(0.0), size);
     let usual = l.both(l.lt(l.splat(f32::MIN_POSITIVE), size), l.lt(size, l.splat(f32::MAX)));
     let inverse = l.select(some, l.div(l.splat(1.0), step), l.splat(0.0));
-    Steps { halves: l.to_halves(step), inverse: l.to_array(inverse), odd: l.mask_bits(some) & !l.mask_bits(usual) }
+    Steps { halves: l.to_halves(step), inverse: l.to_array(inverse), needs_scalar: l.mask_bits(some) & !l.mask_bits(usual) }
 }
 
 /// The two halves of a block.
@@ -90,7 +90,7 @@ pub(in crate::formats) fn whole_bytes<L: Lanes>(l: L, x: &[f32], out: &mut [u8])
     for (x, out) in x.as_chunks().0.chunks(LANES).zip(out.chunks_mut(LANES * BYTES)) {
         let steps = steps(l, l.div(magnitudes(l, group(x, &mut padded)), l.splat(127.0)));
         for (b, (x, block)) in x.iter().zip(out.as_chunks_mut::<BYTES>().0).enumerate() {
-            if steps.odd >> b & 1 != 0 {
+            if steps.needs_scalar >> b & 1 != 0 {
                 encode_scalar(TensorType::Q8_0, x, None, block);
                 continue;
             }
@@ -120,7 +120,7 @@ pub(in crate::formats) fn symmetric<L: Lanes, const FIVE: bool>(l: L, x: &[f32],
         }
         let steps = steps(l, l.div(l.array(&greatest), l.splat(-half)));
         for (b, (x, block)) in x.iter().zip(out.chunks_exact_mut(ty.block_bytes())).enumerate() {
-            if steps.odd >> b & 1 != 0 {
+            if steps.needs_scalar >> b & 1 != 0 {
                 encode_scalar(ty, x, None, block);
                 continue;
             }
@@ -168,7 +168,7 @@ pub(in crate::formats) fn affine<L: Lanes, const FIVE: bool>(l: L, x: &[f32], ou
         let steps = steps(l, l.div(l.sub(max, min), top));
         let min_halves = l.to_halves(min);
         for (b, (x, block)) in x.iter().zip(out.chunks_exact_mut(ty.block_bytes())).enumerate() {
-            if steps.odd >> b & 1 != 0 {
+            if steps.needs_scalar >> b & 1 != 0 {
                 encode_scalar(ty, x, None, block);
                 continue;
             }

@@ -67,7 +67,7 @@ pub(in crate::formats) fn affine<L: Lanes, F: Affine<N>, const N: usize>(
         let [inverses, starts] = [found.inverse, found.start].map(|lanes| l.to_array(lanes));
         for (i, (x, block)) in x.chunks_exact(SUPER_BLOCK).zip(out.chunks_exact_mut(bytes)).enumerate() {
             let first = i * count;
-            if found.odd >> first & (u16::MAX >> (LANES - count)) != 0 {
+            if found.needs_scalar >> first & (u16::MAX >> (LANES - count)) != 0 {
                 scalar(x, &importance[i * SUPER_BLOCK..][..SUPER_BLOCK], block, weighted_affine::<F, N>);
                 continue;
             }
@@ -191,7 +191,7 @@ pub(in crate::formats) fn affine_row<L: Lanes, F: Written, const FIVE: bool>(
         let mins = l.to_halves(l.mul(found.min, l.splat(-1.0)));
         let [inverses, starts] = [found.inverse, found.start].map(|lanes| l.to_array(lanes));
         for (b, (x, block)) in x.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(bytes)).enumerate() {
-            if found.odd >> b & 1 != 0 {
+            if found.needs_scalar >> b & 1 != 0 {
                 let importance = &importance[b * BLOCK..][..BLOCK];
                 crate::formats::put_affine_block::<FIVE>(x, importance, mean_square, block);
                 continue;
