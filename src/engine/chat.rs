@@ -412,7 +412,7 @@ impl Chat {
         };
         let budget = self.options.think_budget.unwrap_or(usize::MAX);
         let (mut thought_tokens, mut closed) = (0, false);
-        let mut said = Said::default();
+        let mut untrusted = Said::default();
         let mut answer =
             self.session.generate_with(&prompt.tokens, &mut self.sampler, options, &mut |progress, running| {
                 let piece = match progress {
@@ -541,8 +541,8 @@ impl Chat {
         if joined {
             self.note(Note::RolesJoined);
         }
-        let said = if self.options.special { Vec::new() } else { rendered.said };
-        let rendered = Rendered { said, ..rendered };
+        let untrusted = if self.options.special { Vec::new() } else { rendered.untrusted };
+        let rendered = Rendered { untrusted, ..rendered };
         let tokens = rendered.tokens(self.session.model().tokenizer())?;
         Ok(Prompt { text: rendered.text, tokens })
     }

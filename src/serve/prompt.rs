@@ -31,13 +31,13 @@ pub(super) fn prompt(
     if options.variables.remove("add_generation_prompt") == Some(Json::Bool(false)) {
         options.add_generation_prompt = begun.is_some();
     }
-    let (Rendered { mut text, mut said }, _) = prompter.render(messages, &options)?;
+    let (Rendered { mut text, mut untrusted }, _) = prompter.render(messages, &options)?;
     let thinks = begun.is_none() && prompter.thinking.is_some_and(|style| style.begins_inside(&text));
     if let Some(begun) = begun.filter(|begun| !begun.is_empty()) {
-        said.push(text.len()..text.len() + begun.len());
+        untrusted.push(text.len()..text.len() + begun.len());
         text.push_str(&begun);
     }
-    let rendered = Rendered { text, said };
+    let rendered = Rendered { text, untrusted };
     let tokens = rendered.tokens(tokenizer)?;
     Ok(Prompt { text: rendered.text, tokens, thinks })
 }

@@ -110,7 +110,7 @@ pub struct Rendered {
     /// What the model reads.
     pub text: String,
     /// Byte ranges of it that users, tools and documents said, in order and apart from each other: no control tokens.
-    pub said: Vec<Range<usize>>,
+    pub untrusted: Vec<Range<usize>>,
 }
 
 impl Rendered {
@@ -119,7 +119,7 @@ impl Rendered {
     /// # Errors
     /// When the vocabulary has no way to say one of its bytes.
     pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
-        let mut tokens = tokenizer.encode_marked(&self.text, &self.said, true)?;
+        let mut tokens = tokenizer.encode_marked(&self.text, &self.untrusted, true)?;
         // Templates that write the begin-of-text token themselves must not have it twice.
         let bos = tokenizer.vocab().special.bos;
         if tokens.len() > 1 && bos == Some(tokens[0]) && bos == Some(tokens[1]) {
@@ -251,8 +251,8 @@ impl ChatTemplate {
         let deep = |value::TooDeep| Error::Template { line: None, message: "messages that nest too deeply".to_owned() };
         let mut variables = Vec::new();
         for (name, json) in &options.variables {
-            let said = matches!(name.as_str(), "tools" | "documents");
-            variables.push((name.clone(), Value::from_json(json, said).map_err(deep)?));
+            let untrusted = matches!(name.as_str(), "tools" | "documents");
+            variables.push((name.clone(), Value::from_json(json, untrusted).map_err(deep)?));
         }
         let own = [
             ("messages", spoken(messages).map_err(deep)?),
@@ -263,8 +263,8 @@ impl ChatTemplate {
         variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
         let now = options.now.unwrap_or_else(SystemTime::now).duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-        let (text, said) = eval::Vm::new(variables, &budget, now).run(&self.nodes)?;
-        Ok(Rendered { text, said: said.into_iter().map(|(start, end)| start..end).collect() })
+        let (text, untrusted) = eval::Vm::new(variables, &budget, now).run(&self.nodes)?;
+        Ok(Rendered { text, untrusted: untrusted.into_iter().map(|(start, end)| start..end).collect() })
     }
 }
 
@@ -321,12 +321,12 @@ mod tests {
     #[test]
     fn what_was_said_is_known_wherever_it_goes() {
         let options = TemplateOptions { add_generation_prompt: true, ..TemplateOptions::default() };
-        let said = |template: &str| {
+        let untrusted = |template: &str| {
             let messages = [Message::new("user", " <a>b<c> ")];
             let rendered = ChatTemplate::new(template, "<s>", "</s>")
                 .and_then(|t| t.render_marked(&messages, &options))
                 .expect("renders");
-            rendered.said.iter().map(|range| rendered.text[range.clone()].to_owned()).collect::<Vec<_>>()
+            rendered.untrusted.iter().map(|range| rendered.text[range.clone()].to_owned()).collect::<Vec<_>>()
         };
         for (template, expected) in [
             ("<s>{{ messages[0].content }}</s>", " <a>b<c> "),
@@ -337,12 +337,12 @@ mod tests {
             ("{{ ['<s>', messages[0].content.replace('b', '<s>')] | join('-') }}", " <a>"),
             ("<s>{{ (' ' ~ messages[0].content.strip()) | indent }}", "<a>b<c>"),
         ] {
-            assert_eq!(said(template).first().map(String::as_str), Some(expected), "{template}");
+            assert_eq!(untrusted(template).first().map(String::as_str), Some(expected), "{template}");
         }
-        assert_eq!(said("{{ messages[0].content | trim | tojson }}"), ["\"<a>b<c>\""]);
-        assert_eq!(said("{{ messages | length }}<s>{{ bos_token }}"), [""; 0]);
+        assert_eq!(untrusted("{{ messages[0].content | trim | tojson }}"), ["\"<a>b<c>\""]);
+        assert_eq!(untrusted("{{ messages | length }}<s>{{ bos_token }}"), [""; 0]);
         // Markers are made out of roles.
-        assert_eq!(said("{{ '<|' + messages[0].role + '|>' }}"), [""; 0]);
+        assert_eq!(untrusted("{{ '<|' + messages[0].role + '|>' }}"), [""; 0]);
     }
 
     /// Each would take minutes, gigabytes, or all of the stack.

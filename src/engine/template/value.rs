@@ -115,18 +115,18 @@ impl Value {
     }
 
     /// The value of JSON; its texts are said where `said`.
-    pub(super) fn from_json(json: &Json, said: bool) -> Result<Self, TooDeep> {
-        let text = |text: &str| Self::Str(if said { Text::said(text) } else { Text::new(text) });
+    pub(super) fn from_json(json: &Json, untrusted: bool) -> Result<Self, TooDeep> {
+        let text = |text: &str| Self::Str(if untrusted { Text::untrusted(text) } else { Text::new(text) });
         Ok(match json {
             Json::Null => Self::None,
             Json::Bool(b) => Self::Bool(*b),
             Json::Number(n) => n.as_i64().map_or_else(|| Self::Float(n.as_f64().unwrap_or(f64::NAN)), Self::Int),
             Json::String(s) => text(s),
             Json::Array(items) => {
-                Self::list(items.iter().map(|item| Self::from_json(item, said)).collect::<Result<_, _>>()?)?
+                Self::list(items.iter().map(|item| Self::from_json(item, untrusted)).collect::<Result<_, _>>()?)?
             }
             Json::Object(map) => {
-                let entry = |(key, item): (&String, &Json)| Ok((text(key), Self::from_json(item, said)?));
+                let entry = |(key, item): (&String, &Json)| Ok((text(key), Self::from_json(item, untrusted)?));
                 Self::dict(map.iter().map(entry).collect::<Result<_, _>>()?)?
             }
         })
