@@ -132,7 +132,7 @@ fn hidden(template: &ChatTemplate, source: &str, usual: &Rendered) -> Option<(St
 fn around(rendered: &Rendered) -> Vec<String> {
     let mut parts = Vec::new();
     let mut start = 0;
-    for range in &rendered.said {
+    for range in &rendered.untrusted {
         parts.push(rendered.text[start..range.start].to_owned());
         start = range.end;
     }

@@ -149,18 +149,18 @@ pub struct Chat {
     messages: Vec<Message>,
     /// What dropped messages were about.
     summary: Option<String>,
-    told: Vec<Note>,
+    shown_notes: Vec<Note>,
     pending: Vec<Note>,
     /// The tokens for constraints, and the last one with what it was made from.
     trie: Option<TokenTrie>,
-    constraint: Option<(Obeyed, Constraint)>,
+    constraint: Option<(ConstraintSource, Constraint)>,
     /// Calls of all answers.
     calls: usize,
 }
 
 /// What a constraint was made from.
 #[derive(Clone, PartialEq)]
-enum Obeyed {
+enum ConstraintSource {
     Grammar(Grammar),
     Tools(Tools),
 }
@@ -181,7 +181,7 @@ impl Chat {
             options,
             messages: Vec::new(),
             summary: None,
-            told: Vec::new(),
+            shown_notes: Vec::new(),
             pending: Vec::new(),
             trie: None,
             constraint: None,
@@ -200,8 +200,8 @@ impl Chat {
 
     /// Notes a thing to say, once.
     fn note(&mut self, note: Note) {
-        if !self.told.contains(&note) {
-            self.told.push(note.clone());
+        if !self.shown_notes.contains(&note) {
+            self.shown_notes.push(note.clone());
             self.pending.push(note);
         }
     }
@@ -257,7 +257,7 @@ impl Chat {
         self.session.context_length()
     }
 
-    /// Things to know that no answer has told yet.
+    /// Notes that no answer has shown yet.
     pub fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.pending)
     }
@@ -301,7 +301,7 @@ impl Chat {
         self.go_on(messages, show)
     }
 
-    /// The calls of the last answer whose results have not been told.
+    /// The calls of the last answer that have no results yet.
     #[must_use]
     pub fn open_calls(&self) -> &[(String, ToolCall)] {
         self.messages.last().map_or(&[], |message| &message.calls)
@@ -342,7 +342,7 @@ impl Chat {
         messages.push(Message { reasoning, calls, ..Message::new("assistant", content) });
         self.messages = messages;
         let (tokens, context_length) = (self.session.tokens().len(), self.context_length());
-        if tokens * 8 >= context_length * 7 && !self.told.iter().any(|note| matches!(note, Note::NearlyFull { .. })) {
+        if tokens * 8 >= context_length * 7 && !self.shown_notes.iter().any(|note| matches!(note, Note::NearlyFull { .. })) {
             self.note(Note::NearlyFull { tokens, context_length });
         }
         for note in self.take_notes() {
@@ -354,9 +354,9 @@ impl Chat {
     /// The constraint that the settings ask for.
     fn constraint(&mut self) -> Result<Option<Constraint>, Error> {
         let wanted = match &self.options.grammar {
-            Some(grammar) => Obeyed::Grammar(grammar.clone()),
+            Some(grammar) => ConstraintSource::Grammar(grammar.clone()),
             None if self.options.tools.is_empty() || cfg!(not(feature = "constrain")) => return Ok(None),
-            None => Obeyed::Tools(self.options.tools.clone()),
+            None => ConstraintSource::Tools(self.options.tools.clone()),
         };
         if let Some((made_from, constraint)) = &self.constraint
             && *made_from == wanted
@@ -370,8 +370,8 @@ impl Chat {
         };
         let trie = self.trie.insert(trie);
         let constraint = match &wanted {
-            Obeyed::Grammar(grammar) => Some(trie.compile(grammar)?),
-            Obeyed::Tools(tools) => trie.calls(self.prompter.tool_syntax, tools, model.tokenizer())?,
+            ConstraintSource::Grammar(grammar) => Some(trie.compile(grammar)?),
+            ConstraintSource::Tools(tools) => trie.calls(self.prompter.tool_syntax, tools, model.tokenizer())?,
         };
         self.constraint = constraint.clone().map(|constraint| (wanted, constraint));
         Ok(constraint)
@@ -412,7 +412,7 @@ impl Chat {
         };
         let budget = self.options.think_budget.unwrap_or(usize::MAX);
         let (mut thought_tokens, mut closed) = (0, false);
-        let mut untrusted = Said::default();
+        let mut answered = PartialAnswer::default();
         let mut answer =
             self.session.generate_with(&prompt.tokens, &mut self.sampler, options, &mut |progress, running| {
                 let piece = match progress {
@@ -427,12 +427,12 @@ impl Chat {
                         closed = true;
                     }
                 }
-                said.show(parts, show)
+                answered.show(parts, show)
             })?;
-        said.show(splitter.push("", true), show);
-        answer.text = said.text;
-        let reasoning = said.reasoning.trim();
-        Ok((answer, (!reasoning.is_empty()).then(|| reasoning.to_owned()), said.calls))
+        answered.show(splitter.push("", true), show);
+        answer.text = answered.text;
+        let reasoning = answered.reasoning.trim();
+        Ok((answer, (!reasoning.is_empty()).then(|| reasoning.to_owned()), answered.calls))
     }
 
     /// The prompt for `messages`, of which the oldest are dropped where that is needed and wanted.
@@ -554,15 +554,15 @@ struct Prompt {
     tokens: Vec<u32>,
 }
 
-/// What an answer has said so far.
+/// What has come of an answer so far.
 #[derive(Default)]
-struct Said {
+struct PartialAnswer {
     text: String,
     reasoning: String,
     calls: Vec<ToolCall>,
 }
 
-impl Said {
+impl PartialAnswer {
     /// Adds parts, and shows them.
     fn show(&mut self, parts: Vec<AnswerPart>, show: &mut dyn FnMut(ChatEvent<'_>) -> bool) -> bool {
         let mut going = true;

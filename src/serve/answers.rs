@@ -29,8 +29,8 @@ pub(super) struct Question {
 /// Tokens and their probabilities.
 pub(super) type Tokens = Vec<(u32, Option<Logprobs>)>;
 
-/// What has happened to a choice.
-pub(super) enum News {
+/// An event of a choice (an answer to the request).
+pub(super) enum ChoiceEvent {
     /// Of its prompt, so many tokens have been read or were known.
     Reading { done: usize, cached: usize, total: usize },
     /// Text, of its thinking and of its answer, and the tokens that it came from.
@@ -38,12 +38,12 @@ pub(super) enum News {
     /// It calls a tool.
     Call(ToolCall),
     /// It has ended.
-    End(Ending),
+    End(ChoiceEnd),
 }
 
-/// How a choice has ended.
+/// How a choice ended.
 #[derive(Clone)]
-pub(super) struct Ending {
+pub(super) struct ChoiceEnd {
     pub(super) reason: Stop,
     pub(super) stop_text: Option<String>,
     pub(super) usage: Usage,
@@ -53,7 +53,7 @@ pub(super) struct Ending {
     pub(super) calls: usize,
 }
 
-impl Ending {
+impl ChoiceEnd {
     /// OpenAI's word for it.
     pub(super) fn finish_reason(&self) -> &'static str {
         match self.reason {
@@ -64,13 +64,13 @@ impl Ending {
     }
 }
 
-/// A whole choice.
-pub(super) struct Whole {
+/// A complete choice.
+pub(super) struct CompleteChoice {
     pub(super) thinking: String,
     pub(super) text: String,
     pub(super) calls: Vec<ToolCall>,
     pub(super) tokens: Tokens,
-    pub(super) ending: Ending,
+    pub(super) ending: ChoiceEnd,
 }
 
 struct Choice {
@@ -79,7 +79,7 @@ struct Choice {
     thinking_tokens: usize,
     /// Tokens whose text is held back.
     held: Tokens,
-    ready: VecDeque<News>,
+    ready: VecDeque<ChoiceEvent>,
     ended: bool,
 }
 
@@ -138,11 +138,11 @@ impl Answers {
     }
 
     /// What happens next, and to which choice; `None` when all have ended.
-    pub(super) async fn next(&mut self) -> Option<Result<(usize, News), Failure>> {
+    pub(super) async fn next(&mut self) -> Option<Result<(usize, ChoiceEvent), Failure>> {
         poll_fn(|context| self.poll(context)).await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<(usize, News), Failure>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<(usize, ChoiceEvent), Failure>>> {
         let count = self.choices.len();
         for i in (self.turn..count).chain(0..self.turn) {
             match self.choices[i].poll(context) {
@@ -157,24 +157,24 @@ impl Answers {
     }
 
     /// Waits for all of it.
-    pub(super) async fn whole(mut self) -> Result<Vec<Whole>, Failure> {
+    pub(super) async fn whole(mut self) -> Result<Vec<CompleteChoice>, Failure> {
         let mut parts: Vec<(String, String, Vec<ToolCall>, Tokens)> =
             self.choices.iter().map(|_| Default::default()).collect();
-        let mut endings: Vec<Option<Ending>> = vec![None; parts.len()];
+        let mut endings: Vec<Option<ChoiceEnd>> = vec![None; parts.len()];
         while let Some(news) = self.next().await {
             match news? {
-                (i, News::Text { thinking, text, tokens }) => {
+                (i, ChoiceEvent::Text { thinking, text, tokens }) => {
                     parts[i].0.push_str(&thinking);
                     parts[i].1.push_str(&text);
                     parts[i].3.extend(tokens);
                 }
-                (i, News::Call(call)) => parts[i].2.push(call),
-                (i, News::End(ending)) => endings[i] = Some(ending),
-                (_, News::Reading { .. }) => {}
+                (i, ChoiceEvent::Call(call)) => parts[i].2.push(call),
+                (i, ChoiceEvent::End(ending)) => endings[i] = Some(ending),
+                (_, ChoiceEvent::Reading { .. }) => {}
             }
         }
         let whole = parts.into_iter().zip(endings).map(|((thinking, text, calls, tokens), ending)| {
-            ending.map(|ending| Whole { thinking, text, calls, tokens, ending })
+            ending.map(|ending| CompleteChoice { thinking, text, calls, tokens, ending })
         });
         whole.collect::<Option<_>>().ok_or_else(stopped)
     }
@@ -185,7 +185,7 @@ fn stopped() -> Failure {
 }
 
 impl Choice {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<News, Failure>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<ChoiceEvent, Failure>>> {
         loop {
             if let Some(news) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(news)));
@@ -210,7 +210,7 @@ impl Choice {
 
     fn take(&mut self, update: Update) {
         match update {
-            Update::Reading { done, cached, total } => self.ready.push_back(News::Reading { done, cached, total }),
+            Update::Reading { done, cached, total } => self.ready.push_back(ChoiceEvent::Reading { done, cached, total }),
             Update::Token { token, text, logprobs } => {
                 self.held.push((token, logprobs));
                 self.add(&text, false);
@@ -222,7 +222,7 @@ impl Choice {
                 self.add(&text, true);
                 self.ended = true;
                 let (thinking_tokens, calls) = (self.thinking_tokens, self.splitter.calls());
-                self.ready.push_back(News::End(Ending { reason, stop_text, usage, thinking_tokens, calls }));
+                self.ready.push_back(ChoiceEvent::End(ChoiceEnd { reason, stop_text, usage, thinking_tokens, calls }));
             }
             Update::Failed(_) => {}
         }
@@ -238,20 +238,20 @@ impl Choice {
                 AnswerPart::Text(part) if calls.is_empty() => text.push_str(&part),
                 AnswerPart::Text(part) => {
                     self.tell(std::mem::take(&mut thinking), std::mem::take(&mut text), false);
-                    self.ready.extend(calls.drain(..).map(News::Call));
+                    self.ready.extend(calls.drain(..).map(ChoiceEvent::Call));
                     text = part;
                 }
                 AnswerPart::Call(call) => calls.push(call),
             }
         }
         self.tell(thinking, text, is_last);
-        self.ready.extend(calls.into_iter().map(News::Call));
+        self.ready.extend(calls.into_iter().map(ChoiceEvent::Call));
     }
 
     fn tell(&mut self, thinking: String, text: String, is_last: bool) {
         if !thinking.is_empty() || !text.is_empty() || is_last && !self.held.is_empty() {
             let tokens = std::mem::take(&mut self.held);
-            self.ready.push_back(News::Text { thinking, text, tokens });
+            self.ready.push_back(ChoiceEvent::Text { thinking, text, tokens });
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Whole};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, CompleteChoice};
 use super::blocking::blocking;
 use super::call::Call;
 use super::failure::{Dialect, Failure};
@@ -109,7 +109,7 @@ fn conversation(fields: Fields<'_>) -> Result<Vec<Json>, Failure> {
             (Some(role @ ("user" | "assistant" | "system")), Json::String(text)) => {
                 messages.push(json!({ "role": role, "content": text }));
             }
-            (Some("user"), Json::Array(blocks)) => said(&format!("{place}.content"), blocks, &mut messages)?,
+            (Some("user"), Json::Array(blocks)) => user_blocks(&format!("{place}.content"), blocks, &mut messages)?,
             (Some("assistant"), Json::Array(blocks)) => {
                 messages.push(answered(&format!("{place}.content"), blocks)?);
             }
@@ -143,12 +143,12 @@ fn text_of(place: &str, block: &Json) -> Result<String, Failure> {
 }
 
 /// A user's blocks: the results of tools come first, each a message of its own.
-fn said(place: &str, blocks: &[Json], messages: &mut Vec<Json>) -> Result<(), Failure> {
-    let mut said = Vec::new();
+fn user_blocks(place: &str, blocks: &[Json], messages: &mut Vec<Json>) -> Result<(), Failure> {
+    let mut user_texts = Vec::new();
     for (i, block) in blocks.iter().enumerate() {
         let place = format!("{place}[{i}]");
         if block["type"] != "tool_result" {
-            said.push(text_of(&place, block)?);
+            user_texts.push(text_of(&place, block)?);
             continue;
         }
         let content = match &block["content"] {
@@ -159,8 +159,8 @@ fn said(place: &str, blocks: &[Json], messages: &mut Vec<Json>) -> Result<(), Fa
         };
         messages.push(json!({ "role": "tool", "tool_call_id": block["tool_use_id"], "content": content }));
     }
-    if !said.is_empty() {
-        messages.push(json!({ "role": "user", "content": said.join("\n") }));
+    if !user_texts.is_empty() {
+        messages.push(json!({ "role": "user", "content": user_texts.join("\n") }));
     }
     Ok(())
 }
@@ -198,7 +198,7 @@ fn message(id: &str, model: &ServedModel) -> Json {
 }
 
 /// The blocks of a whole answer.
-fn blocks(whole: &Whole) -> Vec<Json> {
+fn blocks(whole: &CompleteChoice) -> Vec<Json> {
     let mut blocks = Vec::new();
     let thinking = whole.thinking.trim_end();
     if !thinking.is_empty() {
@@ -211,7 +211,7 @@ fn blocks(whole: &Whole) -> Vec<Json> {
     blocks
 }
 
-fn stop_reason(ending: &Ending) -> &'static str {
+fn stop_reason(ending: &ChoiceEnd) -> &'static str {
     match ending.reason {
         Stop::Text => "stop_sequence",
         Stop::Length | Stop::Context => "max_tokens",
@@ -221,7 +221,7 @@ fn stop_reason(ending: &Ending) -> &'static str {
 }
 
 /// What was counted; tokens that were known from earlier requests apart.
-fn usage(ending: &Ending) -> Json {
+fn usage(ending: &ChoiceEnd) -> Json {
     counted(ending.usage.prompt_tokens, ending.usage.cached_tokens, ending.usage.answer_tokens)
 }
 
@@ -268,20 +268,20 @@ impl Stream {
                 None => return,
                 Some(Err(failure)) => return self.send(&failure.body(Dialect::Anthropic)).await,
                 // The first news says how much of the prompt was known.
-                Some(Ok((_, News::Reading { cached, total, .. }))) if !begun => {
+                Some(Ok((_, ChoiceEvent::Reading { cached, total, .. }))) if !begun => {
                     begun = true;
                     let mut message = message(&id, &model);
                     message["usage"] = counted(total, cached, 0);
                     self.send(&json!({ "type": "message_start", "message": message })).await;
                     self.send(&json!({ "type": "ping" })).await;
                 }
-                Some(Ok((_, News::Reading { .. }))) => {}
-                Some(Ok((_, News::Call(call)))) => self.call(&call).await,
-                Some(Ok((_, News::Text { thinking, text, .. }))) => {
+                Some(Ok((_, ChoiceEvent::Reading { .. }))) => {}
+                Some(Ok((_, ChoiceEvent::Call(call)))) => self.call(&call).await,
+                Some(Ok((_, ChoiceEvent::Text { thinking, text, .. }))) => {
                     self.add(Block::Thinking, &thinking).await;
                     self.add(Block::Text, &text).await;
                 }
-                Some(Ok((_, News::End(ending)))) => return self.end(&ending).await,
+                Some(Ok((_, ChoiceEvent::End(ending)))) => return self.end(&ending).await,
             }
         }
     }
@@ -335,7 +335,7 @@ impl Stream {
         self.send(&json!({ "type": "content_block_stop", "index": self.blocks - 1 })).await;
     }
 
-    async fn end(&mut self, ending: &Ending) {
+    async fn end(&mut self, ending: &ChoiceEnd) {
         if self.blocks == 0 {
             self.turn_to(Block::Text).await;
         }

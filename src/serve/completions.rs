@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::answers::{Answers, Ending, Question, Tokens, Whole};
+use super::answers::{Answers, ChoiceEnd, Question, Tokens, CompleteChoice};
 use super::blocking::blocking;
 use super::call::Call;
 use super::failure::Failure;
@@ -131,7 +131,7 @@ pub(super) async fn completions(call: Call) -> Result<Reply, Failure> {
         }));
     }
     let whole = answers.whole().await?;
-    let choice = |i: usize, whole: &Whole| {
+    let choice = |i: usize, whole: &CompleteChoice| {
         let text = format!("{}{}", echoes[i / choices], whole.text);
         let logprobs = logprobs.map(|_| text_logprobs(tokenizer, &whole.tokens));
         json!({ "text": text, "index": i, "logprobs": logprobs, "finish_reason": whole.ending.finish_reason() })
@@ -156,7 +156,7 @@ async fn stream_texts(
         sink.send(&head.with(&[choice(i, &echoes[i / choices], &Vec::new(), None)])).await;
     }
     let chunk = |i: usize, _: String, text: String, tokens: Tokens| choice(i, &text, &tokens, None);
-    let end = |i: usize, ending: &Ending| choice(i, "", &Vec::new(), Some(ending.finish_reason()));
+    let end = |i: usize, ending: &ChoiceEnd| choice(i, "", &Vec::new(), Some(ending.finish_reason()));
     stream(&sink, &head, answers, choices, wants, chunk, end).await;
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Tokens, Whole};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, Tokens, CompleteChoice};
 use super::blocking::blocking;
 use super::call::Call;
 use super::completions::{known_token, prompts};
@@ -45,7 +45,7 @@ impl Frame {
     }
 
     /// A choice that has ended.
-    fn whole(&self, i: usize, whole: &Whole) -> Json {
+    fn whole(&self, i: usize, whole: &CompleteChoice) -> Json {
         let (usage, ending) = (whole.ending.usage, &whole.ending);
         let stop_type = match ending.reason {
             Stop::End => "eos",
@@ -191,22 +191,22 @@ async fn stream_completion(sink: Sink, frame: Frame, mut answers: Answers) {
     while let Some(news) = answers.next().await {
         match news {
             Err(failure) => return sink.send(&failure.body(Dialect::OpenAi)).await,
-            Ok((i, News::Reading { done, cached, total })) if frame.with_progress => {
+            Ok((i, ChoiceEvent::Reading { done, cached, total })) if frame.with_progress => {
                 let time = began.get_or_insert_with(Instant::now).elapsed();
                 let mut piece = frame.piece(i, "", &Vec::new());
                 (piece["prompt_progress"], piece["timings"]) = progress(done, cached, total, time);
                 sink.send(&piece).await;
             }
-            Ok((_, News::Reading { .. } | News::Call(_))) => {}
-            Ok((i, News::Text { text, tokens, .. })) => sink.send(&frame.piece(i, &text, &tokens)).await,
-            Ok((i, News::End(ending))) => sink.send(&frame.whole(i, &ended(ending))).await,
+            Ok((_, ChoiceEvent::Reading { .. } | ChoiceEvent::Call(_))) => {}
+            Ok((i, ChoiceEvent::Text { text, tokens, .. })) => sink.send(&frame.piece(i, &text, &tokens)).await,
+            Ok((i, ChoiceEvent::End(ending))) => sink.send(&frame.whole(i, &ended(ending))).await,
         }
     }
 }
 
 /// The end of a stream repeats no text.
-fn ended(ending: Ending) -> Whole {
-    Whole { thinking: String::new(), text: String::new(), calls: Vec::new(), tokens: Vec::new(), ending }
+fn ended(ending: ChoiceEnd) -> CompleteChoice {
+    CompleteChoice { thinking: String::new(), text: String::new(), calls: Vec::new(), tokens: Vec::new(), ending }
 }
 
 /// `POST /tokenize`.

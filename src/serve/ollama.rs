@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Tokens};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, Tokens};
 use super::blocking::blocking;
 use super::call::Call;
 use super::constraint;
@@ -329,7 +329,7 @@ impl Frame {
     }
 
     /// Adds what the end of an answer says.
-    fn end(&self, mut json: Json, ending: &Ending, answer: &[u32]) -> Json {
+    fn end(&self, mut json: Json, ending: &ChoiceEnd, answer: &[u32]) -> Json {
         let usage = ending.usage;
         json["done"] = true.into();
         // Ollama has no word of its own for calls.
@@ -387,17 +387,17 @@ async fn stream_answer(sink: Sink, frame: Frame, mut answers: Answers) {
     while let Some(news) = answers.next().await {
         match news {
             Err(failure) => return sink.send(&failure.body(Dialect::Ollama)).await,
-            Ok((_, News::Reading { .. })) => {}
-            Ok((_, News::Text { thinking, text, tokens })) => {
+            Ok((_, ChoiceEvent::Reading { .. })) => {}
+            Ok((_, ChoiceEvent::Text { thinking, text, tokens })) => {
                 answer.extend(tokens.iter().map(|(token, _)| *token));
                 sink.send(&frame.piece(&text, &thinking, &tokens)).await;
             }
-            Ok((_, News::Call(call))) => {
+            Ok((_, ChoiceEvent::Call(call))) => {
                 let mut json = frame.piece("", "", &Tokens::new());
                 json["message"]["tool_calls"] = json!([tools::ollama(&call)]);
                 sink.send(&json).await;
             }
-            Ok((_, News::End(ending))) => {
+            Ok((_, ChoiceEvent::End(ending))) => {
                 let last = piece(&frame.model.id, frame.kind, "", "");
                 sink.send(&frame.end(last, &ending, &answer)).await;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Tokens, Whole};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, Tokens, CompleteChoice};
 use super::blocking::blocking;
 use super::call::Call;
 use super::failure::Failure;
@@ -50,9 +50,9 @@ impl Head {
     }
 
     /// A whole answer, of so many choices a prompt; `choice` makes one of its number and what has come of it.
-    pub(super) fn whole(&self, whole: &[Whole], choices: usize, choice: impl Fn(usize, &Whole) -> Json) -> Reply {
+    pub(super) fn whole(&self, whole: &[CompleteChoice], choices: usize, choice: impl Fn(usize, &CompleteChoice) -> Json) -> Reply {
         let all: Vec<Json> = whole.iter().enumerate().map(|(i, whole)| choice(i, whole)).collect();
-        let endings: Vec<Ending> = whole.iter().map(|whole| whole.ending.clone()).collect();
+        let endings: Vec<ChoiceEnd> = whole.iter().map(|whole| whole.ending.clone()).collect();
         let mut answer = self.with(&all);
         answer["usage"] = usage(&endings, choices);
         answer["timings"] = timings(&endings[0].usage);
@@ -61,8 +61,8 @@ impl Head {
 }
 
 /// The ends of choices as OpenAI counts them: prompts once, however many choices they have.
-pub(super) fn usage(endings: &[Ending], choices: usize) -> Json {
-    let sum = |of: fn(&Ending) -> usize| endings.iter().map(of).sum::<usize>();
+pub(super) fn usage(endings: &[ChoiceEnd], choices: usize) -> Json {
+    let sum = |of: fn(&ChoiceEnd) -> usize| endings.iter().map(of).sum::<usize>();
     let firsts = || endings.iter().step_by(choices.max(1));
     let prompt: usize = firsts().map(|ending| ending.usage.prompt_tokens).sum();
     let cached: usize = firsts().map(|ending| ending.usage.cached_tokens).sum();
@@ -202,7 +202,7 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     let head = Head::new("chatcmpl", "chat.completion", &model);
     let tokenizer = model.batcher().model().tokenizer();
     let whole = answers.whole().await?;
-    let choice = |i: usize, whole: &Whole| {
+    let choice = |i: usize, whole: &CompleteChoice| {
         let mut message = json!({ "role": "assistant", "content": whole.text, "refusal": null });
         if !whole.thinking.is_empty() {
             message["reasoning_content"] = whole.thinking.trim_end().into();
@@ -262,7 +262,7 @@ async fn chat_stream(sink: Sink, head: Head, model: Arc<ServedModel>, answers: A
         }
         choice
     };
-    let end = |i: usize, ending: &Ending| json!({ "index": i, "delta": {}, "finish_reason": ending.finish_reason() });
+    let end = |i: usize, ending: &ChoiceEnd| json!({ "index": i, "delta": {}, "finish_reason": ending.finish_reason() });
     stream(&sink, &head, answers, choices, wants, chunk, end).await;
 }
 
@@ -274,9 +274,9 @@ pub(super) async fn stream(
     choices: usize,
     wants: Wants,
     chunk: impl Fn(usize, String, String, Tokens) -> Json,
-    end: impl Fn(usize, &Ending) -> Json,
+    end: impl Fn(usize, &ChoiceEnd) -> Json,
 ) {
-    let mut endings: Vec<Option<Ending>> = vec![None; answers.len()];
+    let mut endings: Vec<Option<ChoiceEnd>> = vec![None; answers.len()];
     let mut calls = vec![0; answers.len()];
     loop {
         let Ok(news) = tokio::time::timeout(PING, answers.next()).await else {
@@ -289,21 +289,21 @@ pub(super) async fn stream(
                 sink.send(&failure.body(super::failure::Dialect::OpenAi)).await;
                 return;
             }
-            Some(Ok((_, News::Reading { done, cached, total }))) if wants.progress => {
+            Some(Ok((_, ChoiceEvent::Reading { done, cached, total }))) if wants.progress => {
                 let mut progress = head.with(&[]);
                 progress["prompt_progress"] = json!({ "total": total, "cache": cached, "processed": done });
                 sink.send(&progress).await;
             }
-            Some(Ok((_, News::Reading { .. }))) => {}
-            Some(Ok((i, News::Text { thinking, text, tokens }))) => {
+            Some(Ok((_, ChoiceEvent::Reading { .. }))) => {}
+            Some(Ok((i, ChoiceEvent::Text { thinking, text, tokens }))) => {
                 sink.send(&head.with(&[chunk(i, thinking, text, tokens)])).await;
             }
-            Some(Ok((i, News::Call(call)))) => {
+            Some(Ok((i, ChoiceEvent::Call(call)))) => {
                 let delta = tools::delta(calls[i], &call);
                 calls[i] += 1;
                 sink.send(&head.with(&[json!({ "index": i, "delta": delta, "finish_reason": null })])).await;
             }
-            Some(Ok((i, News::End(ending)))) => {
+            Some(Ok((i, ChoiceEvent::End(ending)))) => {
                 let mut last = head.with(&[end(i, &ending)]);
                 last["timings"] = timings(&ending.usage);
                 endings[i] = Some(ending);
@@ -312,7 +312,7 @@ pub(super) async fn stream(
         }
     }
     if wants.include_usage {
-        let endings: Vec<Ending> = endings.into_iter().flatten().collect();
+        let endings: Vec<ChoiceEnd> = endings.into_iter().flatten().collect();
         let mut last = head.with(&[]);
         last["usage"] = usage(&endings, choices);
         if let Some(first) = endings.first() {

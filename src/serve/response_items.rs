@@ -24,7 +24,7 @@ struct Messages {
     done: Vec<Json>,
     /// The assistant's message in the making: what it thought, said, and called.
     thought: Vec<String>,
-    said: Option<String>,
+    text: Option<String>,
     calls: Vec<Json>,
 }
 
@@ -35,10 +35,10 @@ impl Messages {
             (None | Some("message"), Some(role)) => {
                 let text = text(&format!("{place}.content"), map.get("content"))?;
                 if role == "assistant" {
-                    if self.said.is_some() || !self.calls.is_empty() {
+                    if self.text.is_some() || !self.calls.is_empty() {
                         self.answered();
                     }
-                    self.said = Some(text);
+                    self.text = Some(text);
                 } else {
                     self.answered();
                     self.done.push(json!({ "role": role, "content": text }));
@@ -59,7 +59,7 @@ impl Messages {
                 self.done.push(json!({ "role": "tool", "tool_call_id": id, "content": content }));
             }
             (Some("reasoning"), _) => {
-                if self.said.is_some() || !self.calls.is_empty() {
+                if self.text.is_some() || !self.calls.is_empty() {
                     self.answered();
                 }
                 self.thought.extend(thoughts(map));
@@ -72,12 +72,12 @@ impl Messages {
 
     /// The assistant's message has ended.
     fn answered(&mut self) {
-        let (thought, said) = (std::mem::take(&mut self.thought), self.said.take());
+        let (thought, text) = (std::mem::take(&mut self.thought), self.text.take());
         let calls = std::mem::take(&mut self.calls);
-        if said.is_none() && calls.is_empty() {
+        if text.is_none() && calls.is_empty() {
             return;
         }
-        let mut message = json!({ "role": "assistant", "content": said.unwrap_or_default() });
+        let mut message = json!({ "role": "assistant", "content": text.unwrap_or_default() });
         if !thought.is_empty() {
             message["reasoning_content"] = thought.join("\n").into();
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Tokens};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, Tokens};
 use super::blocking::blocking;
 use super::call::Call;
 use super::failure::{Dialect, Failure};
@@ -40,7 +40,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     let thinking = Some(prompt.thinks);
     let question = Question { prompts: vec![prompt.tokens], choices: 1, thinking, logprobs, settings };
     let answers = Answers::ask(&model, question).await?;
-    let keeper = Keeper {
+    let keeper = ResponseStorage {
         responses: is_stored.then(|| call.responses.clone()),
         salt: call.salt,
         conversation,
@@ -203,8 +203,8 @@ fn head(fields: Fields<'_>, model: &ServedModel, is_stored: bool) -> Result<Json
     }))
 }
 
-/// What becomes of a response that has ended.
-struct Keeper {
+/// Where a response is stored once it has ended.
+struct ResponseStorage {
     /// Where it is kept, if it is.
     responses: Option<Arc<Responses>>,
     salt: u64,
@@ -212,7 +212,7 @@ struct Keeper {
     input: Json,
 }
 
-impl Keeper {
+impl ResponseStorage {
     fn keep(self, response: &Response) {
         let Some(responses) = self.responses else { return };
         let mut conversation = self.conversation;
@@ -223,7 +223,7 @@ impl Keeper {
     }
 }
 
-async fn run(sink: Sink, mut response: Response, model: Arc<ServedModel>, mut answers: Answers, keeper: Keeper) {
+async fn run(sink: Sink, mut response: Response, model: Arc<ServedModel>, mut answers: Answers, keeper: ResponseStorage) {
     let tokenizer = model.batcher().model().tokenizer();
     let mut events = Vec::new();
     response.begin(&mut events);
@@ -238,13 +238,13 @@ async fn run(sink: Sink, mut response: Response, model: Arc<ServedModel>, mut an
         match news {
             None => return,
             Some(Err(failure)) => response.fail(&failure, &mut events),
-            Some(Ok((_, News::Reading { .. }))) => {}
-            Some(Ok((_, News::Call(call)))) => response.call(&call, &mut events),
-            Some(Ok((_, News::Text { thinking, text, tokens }))) => {
+            Some(Ok((_, ChoiceEvent::Reading { .. }))) => {}
+            Some(Ok((_, ChoiceEvent::Call(call)))) => response.call(&call, &mut events),
+            Some(Ok((_, ChoiceEvent::Text { thinking, text, tokens }))) => {
                 response.add(Kind::Reasoning, &thinking, &Vec::new(), tokenizer, &mut events);
                 response.add(Kind::Message, &text, &tokens, tokenizer, &mut events);
             }
-            Some(Ok((_, News::End(ending)))) => {
+            Some(Ok((_, ChoiceEvent::End(ending)))) => {
                 response.end(&ending, &mut events);
                 keeper.keep(&response);
                 for event in events {
@@ -390,7 +390,7 @@ impl Response {
         }
     }
 
-    fn end(&mut self, ending: &Ending, events: &mut Vec<Json>) {
+    fn end(&mut self, ending: &ChoiceEnd, events: &mut Vec<Json>) {
         let cut = ending.finish_reason() == "length";
         let status = if cut { "incomplete" } else { "completed" };
         if self.open.is_none() && self.count() == 0 {

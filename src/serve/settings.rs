@@ -140,7 +140,7 @@ fn biases(value: &Json, tokenizer: &Tokenizer) -> Result<Vec<(u32, f32)>, Failur
 pub(super) fn shown(options: &SamplerOptions) -> Map<String, Json> {
     let number = |setting: &Setting| {
         let value = setting.get(options);
-        // Whole numbers stay whole; of a single, no more digits than it has.
+        // CompleteChoice numbers stay whole; of a single, no more digits than it has.
         if value.fract() == 0.0 && setting.range().contains("whole") {
             Json::from(value as i64)
         } else {

@@ -43,8 +43,8 @@ impl Vectors {
 
     /// The vectors of texts. The work ends when nobody waits for it any more.
     pub(super) async fn embed(self: &Arc<Self>, texts: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, Failure> {
-        struct GivenUp(Arc<AtomicBool>);
-        impl Drop for GivenUp {
+        struct CancelOnDrop(Arc<AtomicBool>);
+        impl Drop for CancelOnDrop {
             fn drop(&mut self) {
                 self.0.store(true, Ordering::Relaxed);
             }
@@ -63,7 +63,7 @@ impl Vectors {
         let _place = self.places.try_acquire().map_err(|_| Error::QueueFull { waiting: self.queue })?;
         let _turn = self.turn.lock().await;
         let given_up = Arc::new(AtomicBool::new(false));
-        let _guard = GivenUp(given_up.clone());
+        let _guard = CancelOnDrop(given_up.clone());
         let own = self.clone();
         let work = move || Ok(own.embedder()?.embed_until(&texts, &|| given_up.load(Ordering::Relaxed))?);
         blocking(work).await

@@ -16,8 +16,8 @@ pub(in crate::engine) struct Guide {
     calls: Option<Arc<Calls>>,
     /// The end of the text in which the mark of a call is looked for.
     tail: Vec<u8>,
-    /// Text has come that is no white space.
-    said: bool,
+    /// Whether text other than white space has come.
+    has_text: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,7 +90,7 @@ impl Guide {
             (Some((_, false)), Some(thinking)) if thinking.may_begin(tokenizer) => Stage::Start,
             _ => bound,
         };
-        Ok(Self { state, stage, thinking, calls, tail: Vec::new(), said: false })
+        Ok(Self { state, stage, thinking, calls, tail: Vec::new(), has_text: false })
     }
 
     /// Takes the tokens away that may not come next.
@@ -141,18 +141,18 @@ impl Guide {
                     return self.answer(token, piece).map(|()| Vec::new());
                 }
                 self.stage = Stage::Free;
-                thinking.heard(piece);
+                thinking.push(piece);
                 // The rest of a mark of several tokens.
                 Ok(if bare && opens { thinking.open[1..].to_vec() } else { Vec::new() })
             }
             (Stage::Free, Some(thinking)) => {
-                let heard = thinking.heard(piece);
+                let mark = thinking.push(piece);
                 self.stage = match heard {
-                    Heard::Answer => Stage::Bound,
-                    Heard::Close if self.state.is_none() => Stage::Watch,
-                    Heard::Close if thinking.header.is_empty() => Stage::Ready,
-                    Heard::Close => return Ok(thinking.header.clone()),
-                    Heard::Nothing => Stage::Free,
+                    Mark::Answer => Stage::Bound,
+                    Mark::Close if self.state.is_none() => Stage::Watch,
+                    Mark::Close if thinking.header.is_empty() => Stage::Ready,
+                    Mark::Close => return Ok(thinking.header.clone()),
+                    Mark::Nothing => Stage::Free,
                 };
                 Ok(Vec::new())
             }
@@ -186,7 +186,7 @@ impl Guide {
         self.stage = Stage::Watch;
         let Some(calls) = &self.calls else { return Ok(()) };
         let mark = calls.mark.as_bytes();
-        if calls.at_start && self.said {
+        if calls.at_start && self.has_text {
             return Ok(());
         }
         let longest = mark.len() + piece.len();
@@ -194,12 +194,12 @@ impl Guide {
         self.tail.drain(..self.tail.len().saturating_sub(longest));
         let at = self.tail.windows(mark.len()).position(|text| text == mark);
         let before = &self.tail[..at.unwrap_or(self.tail.len())];
-        self.said |= !before.iter().all(u8::is_ascii_whitespace) && at.is_none();
+        self.has_text |= !before.iter().all(u8::is_ascii_whitespace) && at.is_none();
         let Some(at) = at.filter(|_| !calls.at_start || before.iter().all(u8::is_ascii_whitespace)) else {
             return Ok(());
         };
         let mut state = calls.rest.start();
-        self.said = true;
+        self.has_text = true;
         // What comes with the mark in one token may not fit: such a call is not kept to anything.
         if state.accept_text(&self.tail[at + mark.len()..])? {
             (self.state, self.stage) = (Some(state), Stage::Bound);
@@ -210,7 +210,7 @@ impl Guide {
 }
 
 /// What a token has completed.
-enum Heard {
+enum Mark {
     /// The end of the thinking.
     Close,
     /// What has to come before the answer.
@@ -254,22 +254,22 @@ impl Thinking {
     }
 
     /// Adds text, and says which mark ends it.
-    fn heard(&mut self, piece: &[u8]) -> Heard {
+    fn push(&mut self, piece: &[u8]) -> Mark {
         let longest = self.style.close.len().max(self.header_text.len()) + piece.len();
         self.tail.extend_from_slice(piece);
         self.tail.drain(..self.tail.len().saturating_sub(longest));
         let contains =
             |mark: &str| !mark.is_empty() && self.tail.windows(mark.len()).any(|text| text == mark.as_bytes());
-        let heard = if contains(self.answer_mark()) {
-            Heard::Answer
+        let mark = if contains(self.answer_mark()) {
+            Mark::Answer
         } else if contains(self.style.close) {
             self.closed = true;
-            Heard::Close
+            Mark::Close
         } else {
-            return Heard::Nothing;
+            return Mark::Nothing;
         };
         self.tail.clear();
-        heard
+        mark
     }
 }
 

@@ -22,8 +22,8 @@ pub struct ToolSplitter {
     /// What is held back begins with a mark, which this white space came before.
     in_call: bool,
     space: String,
-    /// Text has come that is no white space.
-    said: bool,
+    /// Whether text other than white space has come.
+    has_text: bool,
     calls: usize,
 }
 
@@ -31,7 +31,7 @@ impl ToolSplitter {
     /// A splitter at the beginning of an answer.
     #[must_use]
     pub fn new(syntax: &'static ToolSyntax, tools: Arc<Tools>) -> Self {
-        Self { syntax, tools, held: String::new(), in_call: false, space: String::new(), said: false, calls: 0 }
+        Self { syntax, tools, held: String::new(), in_call: false, space: String::new(), has_text: false, calls: 0 }
     }
 
     /// How calls are written.
@@ -76,7 +76,7 @@ impl ToolSplitter {
                 let text = self.held[..at].trim_end().len();
                 let text = if whole || at == self.held.len() || !ended { text } else { at };
                 if text > 0 {
-                    self.said = true;
+                    self.has_text = true;
                     parts.push(ToolPart::Text(self.held.drain(..text).collect()));
                 }
                 if !whole {
@@ -101,7 +101,7 @@ impl ToolSplitter {
                     let mut text = std::mem::take(&mut self.space);
                     text.extend(self.held.drain(..len));
                     parts.push(ToolPart::Text(text));
-                    self.said = true;
+                    self.has_text = true;
                     self.in_call = false;
                 }
             }
@@ -112,7 +112,7 @@ impl ToolSplitter {
     fn next_mark(&self) -> (usize, bool) {
         for (at, _) in self.held.char_indices() {
             let rest = &self.held[at..];
-            let first = !self.said && self.calls == 0 && self.held[..at].trim().is_empty();
+            let first = !self.has_text && self.calls == 0 && self.held[..at].trim().is_empty();
             let mut begins = false;
             for (mark, at_start) in self.syntax.opens {
                 if *at_start && !first {
