@@ -261,7 +261,7 @@ pub(super) async fn props(call: Call) -> Result<Reply, Failure> {
     let path = model.path.as_deref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
     Ok(Reply::Json(json!({
         "default_generation_settings": {
-            "n_ctx": model.batcher().context_length(), "params": shown(&model.usual.sampler),
+            "n_ctx": model.batcher().context_length(), "params": shown(&model.defaults.sampler),
         },
         "total_slots": model.batcher().options().parallel, "model_alias": model.id, "model_path": path,
         "model_ftype": model.quantization(), "modalities": { "vision": false, "audio": false },

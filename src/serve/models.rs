@@ -18,9 +18,9 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
-/// What holds where a request does not say.
+/// Defaults of requests.
 #[derive(Clone, Debug, Default)]
-pub struct Usual {
+pub struct RequestDefaults {
     /// How tokens are chosen; its seed is not used.
     pub sampler: SamplerOptions,
     /// The seed; a random one for each request when `None`.
@@ -39,7 +39,7 @@ pub struct ServedModel {
     pub(super) batcher: Batcher,
     pub(super) vectors: Arc<Vectors>,
     pub(super) prompter: Prompter,
-    pub(super) usual: Usual,
+    pub(super) defaults: RequestDefaults,
     /// Its tokens for constraints, from the first one on.
     pub(super) trie: OnceLock<Arc<TokenTrie>>,
 }
@@ -53,7 +53,7 @@ impl ServedModel {
         id: String,
         path: Option<PathBuf>,
         template: Option<&str>,
-        usual: Usual,
+        defaults: RequestDefaults,
         batcher: Batcher,
     ) -> Result<Self, Error> {
         let metadata = batcher.model().metadata();

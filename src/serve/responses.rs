@@ -182,7 +182,7 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, conversation: &[Js
 fn head(fields: Fields<'_>, model: &ServedModel, is_stored: bool) -> Result<Json, Failure> {
     let given = |name: &str| fields.get(name).cloned().unwrap_or_default();
     let or = |name: &str, usual: Json| fields.get(name).cloned().unwrap_or(usual);
-    let sampler = &model.usual.sampler;
+    let sampler = &model.defaults.sampler;
     let number = |x: f32| x.to_string().parse::<f64>().map_or(Json::Null, Json::from);
     let mut text = or("text", json!({}));
     if text.get("format").is_none_or(Json::is_null) {

@@ -49,7 +49,7 @@ impl Settings {
         }
         Ok(Self {
             sampler: sampler(fields, model)?,
-            max_tokens: max_tokens.unwrap_or(model.usual.max_tokens),
+            max_tokens: max_tokens.unwrap_or(model.defaults.max_tokens),
             stop,
             ignore_end: fields.flag("ignore_eos")?,
             salt: salted(salt, fields.text("cache_salt")?),
@@ -70,7 +70,7 @@ fn salted(salt: u64, own: Option<&str>) -> u64 {
 
 /// The samplers' settings of a request over those of the model.
 fn sampler(fields: Fields<'_>, model: &ServedModel) -> Result<SamplerOptions, Failure> {
-    let (mut options, tokenizer) = (model.usual.sampler.clone(), model.batcher().model().tokenizer());
+    let (mut options, tokenizer) = (model.defaults.sampler.clone(), model.batcher().model().tokenizer());
     for (name, value) in fields.0.iter().filter(|(_, value)| !value.is_null()) {
         let known = if name == "repetition_penalty" { "repeat_penalty" } else { name };
         let Some(setting) = Setting::named(known) else { continue };
@@ -78,7 +78,7 @@ fn sampler(fields: Fields<'_>, model: &ServedModel) -> Result<SamplerOptions, Fa
         setting.set(&mut options, number).map_err(|_| Failure::field(name, format!("must be {}", setting.range())))?;
     }
     options.seed = match fields.get("seed") {
-        None => model.usual.seed.unwrap_or_else(random),
+        None => model.defaults.seed.unwrap_or_else(random),
         Some(value) => match (value.as_u64(), value.as_i64()) {
             (Some(seed), _) => seed,
             (None, Some(_)) => random(),
