@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::constraint::{self, Wanted};
+use super::constraint::{self, RequestedConstraint};
 use super::failure::Failure;
 use super::fields::Fields;
 use super::models::ServedModel;
@@ -29,7 +29,7 @@ pub(super) struct Settings {
     pub(super) salt: u64,
     pub(super) no_cache: bool,
     /// What answers have to be.
-    pub(super) wanted: Option<Wanted>,
+    pub(super) wanted: Option<RequestedConstraint>,
     /// What may be called; none unless a chat's request says so.
     pub(super) tools: Option<Arc<Tools>>,
 }
