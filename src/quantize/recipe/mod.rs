@@ -64,7 +64,7 @@ struct Rule {
     tensors: Vec<Selector>,
     /// The layers that it is for; `None` for all, and for what is in no layer.
     layers: Option<Vec<Span>>,
-    wish: Wish,
+    ty: RuleType,
 }
 
 /// Tensors by name, with `*` for any characters.
@@ -101,7 +101,7 @@ impl Span {
 
 /// The type that a rule gives.
 #[derive(Clone, Copy, Debug)]
-enum Wish {
+enum RuleType {
     Type(TensorType),
     /// So many steps from the base's type to one with more (or fewer) bits.
     Steps(isize),
@@ -109,7 +109,7 @@ enum Wish {
     Keep,
 }
 
-impl Wish {
+impl RuleType {
     fn apply(self, base: TensorType, source: TensorType) -> TensorType {
         match self {
             Self::Type(ty) => ty,
@@ -124,9 +124,9 @@ impl Wish {
     }
 }
 
-/// What a rule may ask of a tensor.
+/// What rules need to know of a tensor.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct TensorQuery<'a> {
     pub(super) name: &'a str,
     /// Layers of the model.
     pub(super) layers: usize,
@@ -208,9 +208,9 @@ impl Recipe {
     }
 
     /// The type of a tensor to which the base would give `base`, and the line that says so; `None` where no rule is for it.
-    pub(super) fn choose(&self, asked: Asked<'_>, base: TensorType, source: TensorType) -> Option<(TensorType, usize)> {
+    pub(super) fn choose(&self, asked: TensorQuery<'_>, base: TensorType, source: TensorType) -> Option<(TensorType, usize)> {
         let rule = self.rules.iter().find(|rule| rule.is_for(asked))?;
-        Some((rule.wish.apply(base, source), rule.line))
+        Some((rule.ty.apply(base, source), rule.line))
     }
 }
 
@@ -224,7 +224,7 @@ impl Rule {
         })
     }
 
-    fn is_for(&self, asked: Asked<'_>) -> bool {
+    fn is_for(&self, asked: TensorQuery<'_>) -> bool {
         let in_layers = |spans: &[Span]| {
             layer(asked.name).is_some_and(|layer| spans.iter().any(|span| span.contains(layer, asked.layers)))
         };
@@ -276,7 +276,7 @@ mod tests {
 
     /// The type of a tensor of 16 layers in Q4_K_M's most usual type, from F16.
     fn ty(recipe: &Recipe, name: &str) -> Option<TensorType> {
-        let asked = Asked { name, layers: 16, has_output: false };
+        let asked = TensorQuery { name, layers: 16, has_output: false };
         recipe.choose(asked, TensorType::Q4_K, TensorType::F16).map(|(ty, _)| ty)
     }
 
@@ -320,10 +320,10 @@ mod tests {
 
     #[test]
     fn steps_end_at_the_ends() {
-        assert_eq!(Wish::Steps(9).apply(TensorType::Q4_0, TensorType::F32), TensorType::F16);
-        assert_eq!(Wish::Steps(-9).apply(TensorType::IQ4_XS, TensorType::F32), TensorType::IQ1_S);
-        assert_eq!(Wish::Steps(1).apply(TensorType::F32, TensorType::F32), TensorType::F32);
-        assert_eq!(Wish::Steps(0).apply(TensorType::Q4_K, TensorType::F32), TensorType::Q4_K);
+        assert_eq!(RuleType::Steps(9).apply(TensorType::Q4_0, TensorType::F32), TensorType::F16);
+        assert_eq!(RuleType::Steps(-9).apply(TensorType::IQ4_XS, TensorType::F32), TensorType::IQ1_S);
+        assert_eq!(RuleType::Steps(1).apply(TensorType::F32, TensorType::F32), TensorType::F32);
+        assert_eq!(RuleType::Steps(0).apply(TensorType::Q4_K, TensorType::F32), TensorType::Q4_K);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Recipe, Rule, Selector, Span, Wish};
+use super::{Recipe, Rule, Selector, Span, RuleType};
 use crate::TensorType;
 use crate::formats;
 use crate::quantize::{Error, FileType};
@@ -131,9 +131,9 @@ fn rule(words: &[Word<'_>], line: usize) -> Result<Rule, Problem> {
         return Err(Problem(end(words), "no `= TYPE` after the tensors".into()));
     };
     let (before, after) = (&words[..equals], &words[equals + 1..]);
-    let wish = match after {
+    let ty = match after {
         [] => return Err(Problem(end(words), "no type after the `=`".into())),
-        [word] => wish(word)?,
+        [word] => rule_type(word)?,
         [_, more, ..] => return Err(more.problem(format!("`{}` is one word too many", more.text))),
     };
     let at_in = before.iter().position(|word| word.text == "in");
@@ -157,17 +157,17 @@ fn rule(words: &[Word<'_>], line: usize) -> Result<Rule, Problem> {
     if tensors.is_empty() {
         return Err(words[0].problem("no tensor before this"));
     }
-    Ok(Rule { line, tensors, layers, wish })
+    Ok(Rule { line, tensors, layers, ty })
 }
 
-fn wish(word: &Word<'_>) -> Result<Wish, Problem> {
+fn rule_type(word: &Word<'_>) -> Result<RuleType, Problem> {
     if word.text == "keep" {
-        return Ok(Wish::Keep);
+        return Ok(RuleType::Keep);
     }
     if word.text.starts_with(['+', '-']) {
         let steps = word.text.parse().ok().filter(|steps: &isize| steps.abs() <= MAX_STEPS);
         return steps
-            .map(Wish::Steps)
+            .map(RuleType::Steps)
             .ok_or_else(|| word.problem(format!("`{}` is no number of steps up to {MAX_STEPS}", word.text)));
     }
     let ty = TensorType::from_name(word.text).ok_or_else(|| {
@@ -176,7 +176,7 @@ fn wish(word: &Word<'_>) -> Result<Wish, Problem> {
     if formats::codec(ty).is_none_or(|codec| codec.encode.is_none()) {
         return Err(word.problem(format!("{ty} cannot be written")));
     }
-    Ok(Wish::Type(ty))
+    Ok(RuleType::Type(ty))
 }
 
 /// What stands after `in`: numbers, ranges, `first 1/8`, `last 1/8`, `every 3`, with commas between.
