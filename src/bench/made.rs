@@ -22,7 +22,7 @@ const DEVIATION: f32 = 0.02;
 const SINGLE: [&str; 5] = ["ffn_gate_inp", "ssm_conv1d", "shortconv.conv", "position_embd", "token_types"];
 
 /// A model of weights that are made as they are read.
-pub struct MadeModel {
+pub struct SyntheticModel {
     name: PathBuf,
     metadata: Metadata,
     tensors: Vec<TensorSpec>,
@@ -30,7 +30,7 @@ pub struct MadeModel {
     table: Vec<u16>,
 }
 
-impl MadeModel {
+impl SyntheticModel {
     /// A model of this shape, in half precision.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ fn table() -> Vec<u16> {
     (0..TABLE as u64).map(|i| half::f16::from_f32(number(i)).to_bits()).collect()
 }
 
-impl Source for MadeModel {
+impl Source for SyntheticModel {
     fn path(&self) -> &Path {
         &self.name
     }
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn every_part_is_the_same_in_every_run_and_looks_like_chance() {
         let shape = Shape::from_name("llama-tiny").expect("in the table");
-        let model = MadeModel::new(shape).expect("a model");
+        let model = SyntheticModel::new(shape).expect("a model");
         let matrix = model.tensors().iter().position(|t| t.name == "blk.1.ffn_up.weight").expect("there");
         let mut whole = vec![0; 2 * 256 * 512];
         model.read(matrix, 0, &mut whole).expect("made");
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn every_shape_has_what_its_family_asks_for() {
         for shape in Shape::all() {
-            let model = MadeModel::new(shape).unwrap_or_else(|e| panic!("{}: {e}", shape.name()));
+            let model = SyntheticModel::new(shape).unwrap_or_else(|e| panic!("{}: {e}", shape.name()));
             let names: Vec<&str> = model.tensors().iter().map(|t| t.name.as_str()).collect();
             assert!(names.contains(&"token_embd.weight"), "{}: {names:?}", shape.name());
         }

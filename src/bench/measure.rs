@@ -209,14 +209,14 @@ fn run(session: &mut Session, pool: &Pool, tokens: &[u32], test: Test, repetitio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{MadeModel, Shape};
+    use crate::bench::{SyntheticModel, Shape};
     use crate::bytes::Bytes;
     use crate::gguf::Reader;
     use crate::quantize::{FileType, Options as QuantizeOptions, Plan, run_in_memory};
 
     #[test]
     fn a_made_model_is_measured() {
-        let made = MadeModel::new(Shape::from_name("llama-tiny").expect("in the table")).expect("made");
+        let made = SyntheticModel::new(Shape::from_name("llama-tiny").expect("in the table")).expect("made");
         let plan = Plan::new(&made, &QuantizeOptions::new(FileType::Q4_K_M)).expect("a plan");
         let bytes = run_in_memory(&made, &plan).expect("quantized");
         let reader = Reader::from_bytes("made", Bytes::from(bytes)).expect("valid");

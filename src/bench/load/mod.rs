@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 pub use http::{Error, Server};
 pub use report::{Figures, LoadReport};
 
-use super::made::mixed;
+use super::synthetic::mixed;
 
 /// Settings of a load.
 #[derive(Clone, Debug, PartialEq)]

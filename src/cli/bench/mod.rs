@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use gguf::bench::{self, Kind, MadeModel, Options, Shape, Test};
+use gguf::bench::{self, Kind, SyntheticModel, Options, Shape, Test};
 use gguf::bytes::Bytes;
 use gguf::gguf::Reader;
 use gguf::model::Model;
@@ -152,14 +152,14 @@ fn load(args: &Args, made: Option<&Made>) -> anyhow::Result<Loaded> {
 /// A made model with its plan.
 struct Made {
     name: String,
-    source: MadeModel,
+    source: SyntheticModel,
     plan: Plan,
 }
 
 impl Made {
     fn new(shape: &str, file_type: FileType) -> anyhow::Result<Self> {
         let shape = Shape::from_name(shape).context("an unknown shape")?;
-        let source = MadeModel::new(shape)?;
+        let source = SyntheticModel::new(shape)?;
         let plan = Plan::new(&source, &quantize::Options::new(file_type))?;
         Ok(Self { name: format!("{}-{file_type}", shape.name()), source, plan })
     }
