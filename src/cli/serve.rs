@@ -271,7 +271,7 @@ impl Loader {
                 ..EmbeddingOptions::default()
             },
         };
-        Ok(ServedModel::new(id.to_owned(), path, self.template.as_deref(), usual, batcher)?)
+        Ok(ServedModel::new(id.to_owned(), path, self.template.as_deref(), defaults, batcher)?)
     }
 }
 

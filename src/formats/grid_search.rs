@@ -146,7 +146,7 @@ pub(super) enum Kind {
 }
 
 /// What the search found for a super-block.
-pub(super) struct Found {
+pub(super) struct SearchResult {
     /// The entry of each run.
     pub(super) entries: [u16; SUPER_BLOCK / 4],
     /// Minus signs, a bit each.
@@ -167,9 +167,9 @@ impl GridSearch {
         x: &[f32],
         importance: Option<&[f32]>,
         without: Weight,
-    ) -> Found {
+    ) -> SearchResult {
         let mut found =
-            Found { entries: [0; SUPER_BLOCK / 4], signs: [0; SUPER_BLOCK / SIGNS], scales: [0.0; 16], greatest: 0.0 };
+            SearchResult { entries: [0; SUPER_BLOCK / 4], signs: [0; SUPER_BLOCK / SIGNS], scales: [0.0; 16], greatest: 0.0 };
         let mean_square = self.spread * sum_of_squares(x) / SUPER_BLOCK as f32;
         let n = self.sub_block;
         for (j, x) in x.chunks_exact(n).enumerate() {

@@ -13,7 +13,7 @@ pub(super) fn values(down: bool) -> &'static [f32; 3] {
 }
 
 /// What was found for a sub-block of `N` elements.
-pub(super) struct Found {
+pub(super) struct SearchResult {
     pub(super) scale: f32,
     /// The entry of each eight elements.
     pub(super) entries: [u16; 4],
@@ -65,7 +65,7 @@ fn greatest(x: &[f32]) -> f32 {
 }
 
 /// IQ1_S: 32 elements of one shift. `None` for elements too small.
-pub(super) fn one_shift(grid: &Grid<8>, x: &[f32; 32], weights: &[f32; 32]) -> Option<Found> {
+pub(super) fn one_shift(grid: &Grid<8>, x: &[f32; 32], weights: &[f32; 32]) -> Option<SearchResult> {
     const N: usize = 32;
     let max = greatest(x);
     if max < 1e-12 {
@@ -94,7 +94,7 @@ pub(super) fn one_shift(grid: &Grid<8>, x: &[f32; 32], weights: &[f32; 32]) -> O
 }
 
 /// IQ1_M: 16 elements, whose halves have a shift each. `None` for elements too small.
-pub(super) fn two_shifts(grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> Option<Found> {
+pub(super) fn two_shifts(grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> Option<SearchResult> {
     const N: usize = 16;
     let max = greatest(x);
     if max < 1e-7 {
@@ -141,7 +141,7 @@ fn on_grid<const N: usize>(
     weights: &[f32; N],
     order: &[usize; N],
     cut: Cut,
-) -> Option<Found> {
+) -> Option<SearchResult> {
     let (first, second) = cut.at?;
     let mut levels = [2u8; N];
     for (j, &i) in order[..second].iter().enumerate() {
@@ -178,5 +178,5 @@ fn on_grid<const N: usize>(
             scale = sum_qx / sum_q2;
         }
     }
-    Some(Found { scale, entries, down })
+    Some(SearchResult { scale, entries, down })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::pruned_layers::LayerNumbers;
 use super::importance::is_required;
 use super::mix::{Category, Mix, ModelFacts, fallback};
-use super::recipe::Asked;
+use super::recipe::TensorQuery;
 use super::{Error, FileType, Options, Source};
 use crate::TensorType;
 use crate::formats;
@@ -405,10 +405,10 @@ fn choose(
                 ((ty, None), _) => (ty, Reason::Default),
             }
         };
-        let asked = Asked { name, layers: mix.layers(), has_output: mix.has_output() };
+        let query = TensorQuery { name, layers: mix.layers(), has_output: mix.has_output() };
         let recipe = options.recipe.as_ref().filter(|_| reason != Reason::Override);
-        let told = recipe.and_then(|recipe| recipe.choose(asked, base, spec.ty));
-        told.map_or((base, reason), |(ty, line)| (ty, Reason::Recipe(line)))
+        let by_recipe = recipe.and_then(|recipe| recipe.choose(query, base, spec.ty));
+        by_recipe.map_or((base, reason), |(ty, line)| (ty, Reason::Recipe(line)))
     };
     match fallback(ty, cols) {
         None => Ok((ty, reason)),

@@ -58,8 +58,8 @@ impl ServedModel {
     ) -> Result<Self, Error> {
         let metadata = batcher.model().metadata();
         let prompter = Prompter::new(metadata, template, &Map::new())?;
-        let vectors = Arc::new(Vectors::new(&batcher, usual.embedding));
-        Ok(Self { id, path, batcher, vectors, prompter, usual, trie: OnceLock::new() })
+        let vectors = Arc::new(Vectors::new(&batcher, defaults.embedding));
+        Ok(Self { id, path, batcher, vectors, prompter, defaults, trie: OnceLock::new() })
     }
 
     /// The name by which clients know it.

@@ -208,8 +208,8 @@ impl Recipe {
     }
 
     /// The type of a tensor to which the base would give `base`, and the line that says so; `None` where no rule is for it.
-    pub(super) fn choose(&self, asked: TensorQuery<'_>, base: TensorType, source: TensorType) -> Option<(TensorType, usize)> {
-        let rule = self.rules.iter().find(|rule| rule.is_for(asked))?;
+    pub(super) fn choose(&self, query: TensorQuery<'_>, base: TensorType, source: TensorType) -> Option<(TensorType, usize)> {
+        let rule = self.rules.iter().find(|rule| rule.is_for(query))?;
         Some((rule.ty.apply(base, source), rule.line))
     }
 }
@@ -224,11 +224,11 @@ impl Rule {
         })
     }
 
-    fn is_for(&self, asked: TensorQuery<'_>) -> bool {
+    fn is_for(&self, query: TensorQuery<'_>) -> bool {
         let in_layers = |spans: &[Span]| {
-            layer(asked.name).is_some_and(|layer| spans.iter().any(|span| span.contains(layer, asked.layers)))
+            layer(query.name).is_some_and(|layer| spans.iter().any(|span| span.contains(layer, query.layers)))
         };
-        self.names(asked.name, asked.has_output) && self.layers.as_deref().is_none_or(in_layers)
+        self.names(query.name, query.has_output) && self.layers.as_deref().is_none_or(in_layers)
     }
 }
 
@@ -276,8 +276,8 @@ mod tests {
 
     /// The type of a tensor of 16 layers in Q4_K_M's most usual type, from F16.
     fn ty(recipe: &Recipe, name: &str) -> Option<TensorType> {
-        let asked = TensorQuery { name, layers: 16, has_output: false };
-        recipe.choose(asked, TensorType::Q4_K, TensorType::F16).map(|(ty, _)| ty)
+        let query = TensorQuery { name, layers: 16, has_output: false };
+        recipe.choose(query, TensorType::Q4_K, TensorType::F16).map(|(ty, _)| ty)
     }
 
     #[test]
