@@ -1,4 +1,4 @@
-//! How fast a model runs here, beside how fast it could at most; made models of any shape to measure with; and load on
+//! How fast a model runs here, beside how fast it could at most; synthetic models of any shape to measure with; and load on
 //! servers.
 
 mod load;

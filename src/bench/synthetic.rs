@@ -1,4 +1,4 @@
-//! Made models: a published shape, a vocabulary of bytes and fillers, and weights that look like chance, the same in
+//! Synthetic models: a published shape, a vocabulary of bytes and fillers, and weights that look like chance, the same in
 //! every run. Any program that reads GGUF files can run them; what they say means nothing.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "bits of draws are cut on purpose")]
