@@ -128,7 +128,7 @@ fn compare(args: &Args, catching: &Catching) -> anyhow::Result<ExitCode> {
     check_outputs(args)?;
     let logits = args.kl_base.as_deref().filter(|path| path.exists()).map(BaseFile::open).transpose()?;
     let context = args.context.or(logits.as_ref().map(|file| file.header().context)).unwrap_or(512);
-    let made = quants::Made::new(&args.make);
+    let made = quants::OutputFolder::new(&args.make);
     let base = Loaded::new(short_name(args.models.first()), made.base(args.models.first(), catching)?, args)?;
     let mut models = Vec::new();
     for path in args.models.iter().skip(1) {
@@ -289,7 +289,7 @@ fn check_logits(args: &Args, file: &BaseFile, base: &Loaded, text: &str, context
     Ok(())
 }
 
-/// What is told of a model besides its figures. Its speed is measured for `most` at most.
+/// What is progress_bar of a model besides its figures. Its speed is measured for `most` at most.
 fn entry(loaded: &Loaded, args: &Args, pool: &Pool, context: usize, most: Duration) -> Entry {
     // Any tokens will do.
     let vocab = loaded.model.decoder().vocab_size().min(1000);

@@ -41,7 +41,7 @@ pub(in crate::formats) fn encode<L: Lanes, F: Affine<N>, const N: usize>(l: L, x
 }
 
 /// What the search found in each lane.
-pub(super) struct Found<L: Lanes> {
+pub(super) struct SearchResult<L: Lanes> {
     pub(super) scale: L::Float,
     /// Negated.
     pub(super) min: L::Float,
@@ -57,7 +57,7 @@ pub(super) struct Found<L: Lanes> {
 }
 
 #[inline(always)]
-fn search<L: Lanes, F: Affine<N>, const N: usize>(l: L, x: &[L::Float; N]) -> Found<L> {
+fn search<L: Lanes, F: Affine<N>, const N: usize>(l: L, x: &[L::Float; N]) -> SearchResult<L> {
     let mut typical = l.splat(0.0);
     if F::TYPICAL {
         let mut squares = l.splat(0.0);
@@ -114,7 +114,7 @@ pub(super) fn scale_and_min<L: Lanes, const N: usize>(
     l: L,
     elements: &Weighted<'_, L, N>,
     search: &Search,
-) -> Found<L> {
+) -> SearchResult<L> {
     let Weighted { x, weights } = elements;
     let zero = l.splat(0.0);
     let (mut lowest, mut max) = (x[0], x[0]);
@@ -168,7 +168,7 @@ pub(super) fn scale_and_min<L: Lanes, const N: usize>(
     }
     // Where all elements are one non-positive number, the reference does not search.
     let min = l.select(varied, min, first_min);
-    Found {
+    SearchResult {
         scale: l.select(varied, scale, zero),
         min: l.mul(min, l.splat(-1.0)),
         sum: sum_w,
