@@ -17,7 +17,7 @@ const KINDS: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
 
 /// The special tokens of a checkpoint.
 #[derive(Default)]
-struct Found {
+struct SpecialTokens {
     /// Texts by kind, as `tokenizer_config.json` or the post-processor name them.
     texts: Vec<(&'static str, String)>,
     ids: Vec<(&'static str, u64)>,
@@ -25,7 +25,7 @@ struct Found {
     adds: Vec<(&'static str, bool)>,
 }
 
-impl Found {
+impl SpecialTokens {
     fn text(&self, kind: &str) -> Option<&str> {
         self.texts.iter().find(|(known, _)| *known == kind).map(|(_, text)| text.as_str())
     }
@@ -154,7 +154,7 @@ pub(super) fn write(
 ) -> Result<Vec<String>, Error> {
     let tokens = &vocabulary.tokens;
     let count = tokens.texts.len();
-    let mut found = Found::default();
+    let mut found = SpecialTokens::default();
     for kind in KINDS {
         let entry = settings.get(&format!("{kind}_token"));
         let text = entry.and_then(|entry| entry.as_str().or_else(|| entry.get("content")?.as_str()));

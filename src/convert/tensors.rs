@@ -10,7 +10,7 @@ use super::layout::Layout;
 use super::mistral;
 use super::names::{bare_prefix, text_name};
 use super::part::{self, Part, index};
-use super::stored::{Found, Scheme, Stored, Tensors};
+use super::stored::{FoundWeight, Scheme, Stored, Tensors};
 use crate::TensorType;
 use crate::arch::{Config, Hparams, Names, Source, Step, TensorRule, rope_factors};
 use crate::formats;
@@ -118,7 +118,7 @@ pub(super) fn plan(
                 Source::Checkpoint { names, steps } => match find_all(path, &scheme, &by_name, names)? {
                     Ok(found) => {
                         let place = found.iter().map(|found| found.place + 1).max().unwrap_or(0);
-                        let take = |Found { stored, names, .. }| {
+                        let take = |FoundWeight { stored, names, .. }| {
                             used.extend(names);
                             stored
                         };
@@ -185,7 +185,7 @@ fn find_all(
     scheme: &Scheme,
     tensors: &Tensors<'_>,
     names: &Names,
-) -> Result<Result<Vec<Found>, String>, Error> {
+) -> Result<Result<Vec<FoundWeight>, String>, Error> {
     let mut all = Vec::new();
     for name in names.iter() {
         match scheme.find(path, tensors, &name)? {

@@ -10,7 +10,7 @@ mod scheme;
 use crate::TensorType;
 use crate::safetensors::{Checkpoint, Dtype, Error, TensorInfo};
 
-pub(super) use scheme::{Found, Scheme, Tensors};
+pub(super) use scheme::{FoundWeight, Scheme, Tensors};
 
 /// A weight of a checkpoint.
 pub(super) enum Stored {

@@ -21,7 +21,7 @@ const KNOWN: &str = "fp8, mxfp4, gptq, awq, MLX in mode affine, bitsandbytes wit
 pub(in super::super) type Tensors<'a> = HashMap<String, (usize, &'a TensorInfo)>;
 
 /// A weight that was found.
-pub(in super::super) struct Found {
+pub(in super::super) struct FoundWeight {
     pub(in super::super) stored: Stored,
     /// Place of its last tensor.
     pub(in super::super) place: usize,
@@ -116,7 +116,7 @@ impl Scheme {
         path: &Path,
         tensors: &Tensors<'_>,
         name: &str,
-    ) -> Result<Option<Found>, Error> {
+    ) -> Result<Option<FoundWeight>, Error> {
         if matches!(self, Self::Mlx(..) | Self::Rows(..) | Self::Bytes | Self::BitsAndBytes) {
             return self.find_integers(path, tensors, name);
         }
@@ -130,22 +130,22 @@ impl Scheme {
             if let (true, Some((scale, at, scales))) = (name.ends_with("_blocks"), scale_of(&["_scales"])) {
                 let stored = Mxfp4::new(tensor, scales).ok_or_else(|| misfit(name))?;
                 names.push(scale);
-                return Ok(Some(Found { stored: Stored::Mxfp4(stored), place: place.max(at), names }));
+                return Ok(Some(FoundWeight { stored: Stored::Mxfp4(stored), place: place.max(at), names }));
             }
             let Self::Fp8(block) = *self else {
-                return Ok(Some(Found { stored: Stored::Plain(tensor.clone()), place, names }));
+                return Ok(Some(FoundWeight { stored: Stored::Plain(tensor.clone()), place, names }));
             };
             for part in ["input_scale", "input_scale_inv", "weight_zero_point", "output_scale", "k_scale", "v_scale"] {
                 let beside = name.strip_suffix("weight").map(|module| format!("{module}{part}"));
                 names.extend(beside.filter(|name| tensors.contains_key(name)));
             }
             if tensor.dtype != Dtype::F8_E4M3 {
-                return Ok(Some(Found { stored: Stored::Plain(tensor.clone()), place, names }));
+                return Ok(Some(FoundWeight { stored: Stored::Plain(tensor.clone()), place, names }));
             }
             let (scale, at, scales) = scale_of(&["_scale_inv", "_scale"]).ok_or_else(|| misfit(name))?;
             let stored = Fp8::new(tensor, scales, block).ok_or_else(|| misfit(name))?;
             names.push(scale);
-            return Ok(Some(Found { stored: Stored::Fp8(stored), place: place.max(at), names }));
+            return Ok(Some(FoundWeight { stored: Stored::Fp8(stored), place: place.max(at), names }));
         }
         let (&Self::Packed(packing), Some(module)) = (self, name.strip_suffix("weight")) else { return Ok(None) };
         let Some((words_name, place, words)) = companion(format!("{module}qweight")) else { return Ok(None) };
@@ -165,11 +165,11 @@ impl Scheme {
         let place = place.max(zeros.1).max(scales.1);
         let names = [Some(words_name), Some(zeros.0), Some(scales.0), groups.map(|(name, _, _)| name)];
         let stored = Stored::Packed(Box::new(packed));
-        Ok(Some(Found { stored, place, names: names.into_iter().flatten().collect() }))
+        Ok(Some(FoundWeight { stored, place, names: names.into_iter().flatten().collect() }))
     }
 
     /// As [`Self::find`], for the forms of integers along rows.
-    fn find_integers(&self, path: &Path, tensors: &Tensors<'_>, name: &str) -> Result<Option<Found>, Error> {
+    fn find_integers(&self, path: &Path, tensors: &Tensors<'_>, name: &str) -> Result<Option<FoundWeight>, Error> {
         let module = name.strip_suffix("weight").unwrap_or(name);
         let part = |part: &str| {
             let name = format!("{module}{part}");
@@ -186,7 +186,7 @@ impl Scheme {
             let plain = tensors.get(name);
             return Ok(plain.map(|&(place, tensor)| {
                 let names = vec![name.to_owned()];
-                Found { stored: Stored::Plain(tensor.clone()), place, names }
+                FoundWeight { stored: Stored::Plain(tensor.clone()), place, names }
             }));
         };
         let misfit = || Error::BadQuantization { path: path.to_owned(), name: codes.2.name.clone() };
@@ -219,7 +219,7 @@ impl Scheme {
         let place = beside.iter().map(|(_, place, _)| *place).fold(codes.1.max(scales.1), usize::max);
         let names = [Some(codes.0), Some(scales.0), beside.map(|(name, _, _)| name), order.map(|(name, _, _)| name)];
         let names = names.into_iter().flatten().chain(idle).collect();
-        Ok(Some(Found { stored: Stored::Integers(Box::new(integers)), place, names }))
+        Ok(Some(FoundWeight { stored: Stored::Integers(Box::new(integers)), place, names }))
     }
 }
 
