@@ -128,7 +128,7 @@ impl ThinkingSplitter {
         let mut parts = Vec::new();
         loop {
             match self.next_mark() {
-                Found::Mark(at, len, mark) => {
+                TagMatch::Mark(at, len, mark) => {
                     self.emit(at, &mut parts);
                     self.held.drain(..len);
                     match mark {
@@ -138,11 +138,11 @@ impl ThinkingSplitter {
                     }
                     self.skip_space = true;
                 }
-                Found::Beginning(at) => {
+                TagMatch::Beginning(at) => {
                     self.emit(at, &mut parts);
                     return parts;
                 }
-                Found::Nothing => {
+                TagMatch::Nothing => {
                     self.emit(self.held.len(), &mut parts);
                     return parts;
                 }
@@ -168,27 +168,27 @@ impl ThinkingSplitter {
     }
 
     /// The first place where a mark is, the longest there, or may begin.
-    fn next_mark(&self) -> Found {
+    fn next_mark(&self) -> TagMatch {
         for (at, _) in self.held.char_indices() {
             let rest = &self.held[at..];
             let mut longest: Option<(usize, Mark)> = None;
             for (text, mark) in self.style.marks() {
                 if text.len() > rest.len() && text.starts_with(rest) {
-                    return Found::Beginning(at);
+                    return TagMatch::Beginning(at);
                 }
                 if rest.starts_with(text) && longest.is_none_or(|(len, _)| text.len() > len) {
                     longest = Some((text.len(), mark));
                 }
             }
             if let Some((len, mark)) = longest {
-                return Found::Mark(at, len, mark);
+                return TagMatch::Mark(at, len, mark);
             }
         }
-        Found::Nothing
+        TagMatch::Nothing
     }
 }
 
-enum Found {
+enum TagMatch {
     /// Where, how long, which.
     Mark(usize, usize, Mark),
     Beginning(usize),

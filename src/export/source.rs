@@ -31,7 +31,7 @@ impl<'a> Source<'a> {
         let failed = |source| Error::Model { path: reader.path().to_owned(), source };
         let header = Header::read(reader).map_err(failed)?;
         let by_name: HashMap<String, &TensorInfo> = header.tensors.iter().cloned().collect();
-        let known = Known { reader, by_name: &by_name };
+        let known = FileTensors { reader, by_name: &by_name };
         let spec = header.family.spec(&header.hparams, &known).map_err(failed)?;
         let tokenizer = from_metadata(&header.metadata)
             .map_err(|source| Error::Vocabulary { path: reader.path().to_owned(), source })?;
@@ -98,12 +98,12 @@ fn values(reader: &Reader, tensor: &TensorInfo) -> Option<Vec<f32>> {
 }
 
 /// The tensors of a file, whose vectors a network may ask for.
-struct Known<'a> {
+struct FileTensors<'a> {
     reader: &'a Reader,
     by_name: &'a HashMap<String, &'a TensorInfo>,
 }
 
-impl Tensors for Known<'_> {
+impl Tensors for FileTensors<'_> {
     fn has(&self, name: &str) -> bool {
         self.by_name.contains_key(name)
     }

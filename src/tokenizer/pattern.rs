@@ -23,7 +23,7 @@ const LONG: usize = 16;
 /// What is known of a text while it is cut.
 #[derive(Default)]
 pub(super) struct Memo {
-    repeats: Vec<Known>,
+    repeats: Vec<RepeatMemo>,
     /// Whether anything is known: of texts without long runs, nothing is.
     any: bool,
     /// Characters and nodes that were looked at.
@@ -33,7 +33,7 @@ pub(super) struct Memo {
 
 /// What is known of one repeat.
 #[derive(Clone, Default)]
-struct Known {
+struct RepeatMemo {
     /// Places from which it fails, of a class: from the first to before the second, all in the same run of characters.
     failed: (usize, usize),
     /// Where it ends, of a group, from a place on; 0 where that is not known.
@@ -48,12 +48,12 @@ impl Memo {
             self.any = false;
         }
         if self.repeats.len() < repeats {
-            self.repeats.resize(repeats, Known::default());
+            self.repeats.resize(repeats, RepeatMemo::default());
         }
     }
 
     /// What is known of a repeat in this text, to be changed.
-    fn learn(&mut self, repeat: &Repeat) -> &mut Known {
+    fn learn(&mut self, repeat: &Repeat) -> &mut RepeatMemo {
         self.any = true;
         &mut self.repeats[repeat.id]
     }

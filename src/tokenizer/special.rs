@@ -19,9 +19,9 @@ pub(super) enum Part<'t> {
 #[derive(Default)]
 pub(super) struct Specials {
     /// User-defined tokens alone.
-    user: Found,
+    user: TokenSet,
     /// These and control tokens.
-    all: Found,
+    all: TokenSet,
     /// Flags of the tokens; empty where none has any.
     flags: Vec<u8>,
 }
@@ -34,13 +34,13 @@ const RSTRIP: u8 = 2;
 const SINGLE_WORD: u8 = 4;
 
 #[derive(Default)]
-struct Found {
+struct TokenSet {
     trie: Trie,
     /// Bytes that some token begins with.
     first: [u64; 4],
 }
 
-impl Found {
+impl TokenSet {
     fn insert(&mut self, text: &[u8], id: u32) {
         if let Some(&byte) = text.first() {
             self.first[usize::from(byte) / 64] |= 1 << (byte % 64);

@@ -62,12 +62,12 @@ fn int(n: usize) -> Value {
 }
 
 /// Arguments of a string's method.
-struct Given<'a> {
+struct MethodArgs<'a> {
     ops: &'a Ops,
     args: &'a Args,
 }
 
-impl<'a> Given<'a> {
+impl<'a> MethodArgs<'a> {
     fn get(&self, i: usize, name: &str) -> Option<&'a Value> {
         let named = || self.args.named.iter().find(|(other, _)| other == name).map(|(_, value)| value);
         self.args.plain.get(i).or_else(named)
@@ -92,7 +92,7 @@ impl<'a> Given<'a> {
 
 #[allow(clippy::too_many_lines, reason = "one arm a method")]
 fn string(ops: &Ops, text: &Text, name: &str, args: &Args) -> Result<Value, Fault> {
-    let given = Given { ops, args };
+    let given = MethodArgs { ops, args };
     let s = text.as_str();
     ops.pay_bytes(s.len())?;
     let list = |parts: Vec<&str>| {
@@ -281,7 +281,7 @@ pub(super) fn join(ops: &Ops, separator: &Text, parts: &[Text]) -> Result<Text, 
     ops.concat(&all)
 }
 
-fn justify(ops: &Ops, text: &Text, name: &str, given: &Given<'_>) -> Result<Value, Fault> {
+fn justify(ops: &Ops, text: &Text, name: &str, given: &MethodArgs<'_>) -> Result<Value, Fault> {
     let width = given.count(0, "width").unwrap_or(0);
     let fill = given.text(1, "fillchar")?.map_or(" ", Text::as_str);
     let missing = width.saturating_sub(text.as_str().chars().count());
