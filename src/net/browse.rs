@@ -16,7 +16,7 @@ const MOST_JSON: u64 = 16 << 20;
 
 /// A repository that a search has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct SearchHit {
     /// `ORG/NAME`.
     pub name: String,
     /// How often it was fetched in the last month.
@@ -72,7 +72,7 @@ pub struct Offered {
 ///
 /// # Errors
 /// When the server refuses, or nothing may be asked.
-pub fn search(settings: &Settings, text: &str, limit: u16) -> Result<Vec<Found>, Error> {
+pub fn search(settings: &Settings, text: &str, limit: u16) -> Result<Vec<SearchHit>, Error> {
     if settings.is_offline {
         return Err(Error::Offline { name: text.to_owned() });
     }
@@ -93,9 +93,9 @@ pub fn search(settings: &Settings, text: &str, limit: u16) -> Result<Vec<Found>,
     Ok(list.iter().filter_map(found).take(limit.into()).collect())
 }
 
-fn found(json: &Json) -> Option<Found> {
+fn found(json: &Json) -> Option<SearchHit> {
     let name = json["id"].as_str().or_else(|| json["modelId"].as_str())?;
-    Some(Found {
+    Some(SearchHit {
         name: name.to_owned(),
         downloads: json["downloads"].as_u64().unwrap_or(0),
         likes: json["likes"].as_u64().unwrap_or(0),
