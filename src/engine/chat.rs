@@ -311,7 +311,7 @@ impl Chat {
     ///
     /// # Errors
     /// As [`Self::say`].
-    pub fn tell(&mut self, results: &[String], show: &mut dyn FnMut(ChatEvent<'_>) -> bool) -> Result<Answer, Error> {
+    pub fn send_results(&mut self, results: &[String], show: &mut dyn FnMut(ChatEvent<'_>) -> bool) -> Result<Answer, Error> {
         let result = |((id, call), result): (&(String, ToolCall), &String)| Message {
             result_of: Some((id.clone(), call.name.clone())),
             ..Message::new("tool", result.as_str())

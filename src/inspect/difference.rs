@@ -115,9 +115,9 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-type In<'a> = (&'a Reader, &'a TensorInfo);
+type TensorIn<'a> = (&'a Reader, &'a TensorInfo);
 
-fn data_change(a: In<'_>, b: In<'_>, data: bool) -> Result<Option<TensorChange>, DecodeError> {
+fn data_change(a: TensorIn<'_>, b: TensorIn<'_>, data: bool) -> Result<Option<TensorChange>, DecodeError> {
     let types = (a.1.ty, b.1.ty);
     if !data {
         return Ok((types.0 != types.1).then_some(TensorChange::Data { types, numbers: None }));
@@ -147,7 +147,7 @@ pub fn tensor_difference(
     }
 }
 
-fn same_bytes(a: In<'_>, b: In<'_>) -> Result<bool, DecodeError> {
+fn same_bytes(a: TensorIn<'_>, b: TensorIn<'_>) -> Result<bool, DecodeError> {
     const STEP: u64 = 1 << 20;
     let (mut left, mut right) = (Vec::new(), Vec::new());
     let mut offset = 0;
@@ -165,7 +165,7 @@ fn same_bytes(a: In<'_>, b: In<'_>) -> Result<bool, DecodeError> {
     Ok(true)
 }
 
-fn numbers(a: In<'_>, b: In<'_>) -> Result<DataDifference, DecodeError> {
+fn numbers(a: TensorIn<'_>, b: TensorIn<'_>) -> Result<DataDifference, DecodeError> {
     let (mut left, mut right) = (Decoder::new(a.0, a.1)?, Decoder::new(b.0, b.1)?);
     let (mut x, mut y) = (vec![0.0; PIECE], vec![0.0; PIECE]);
     let mut found = DataDifference { elements: a.1.elements(), ..DataDifference::default() };

@@ -83,7 +83,7 @@ impl Summary {
         let metadata = reader.metadata();
         let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
         let architecture = text(keys::GENERAL_ARCHITECTURE);
-        let of = Of { metadata, architecture: architecture.as_deref().unwrap_or_default() };
+        let of = ArchitectureKeys { metadata, architecture: architecture.as_deref().unwrap_or_default() };
         let (heads, kv_heads) = (of.range("attention.head_count"), of.range("attention.head_count_kv"));
         let embedding_length = of.number(keys::EMBEDDING_LENGTH);
         let by_heads = || embedding_length?.checked_div(heads?.1);
@@ -153,12 +153,12 @@ impl Summary {
 }
 
 /// The keys of an architecture, which may be numbers or lists with one for each layer.
-struct Of<'a> {
+struct ArchitectureKeys<'a> {
     metadata: &'a Metadata,
     architecture: &'a str,
 }
 
-impl Of<'_> {
+impl ArchitectureKeys<'_> {
     fn values(&self, key: &str) -> Vec<u64> {
         match self.metadata.get(&keys::of(self.architecture, key)) {
             Some(Value::Array(array)) => array.iter().filter_map(|value| value.as_u64()).collect(),
@@ -180,7 +180,7 @@ impl Of<'_> {
     }
 }
 
-fn vocabulary(metadata: &Metadata, of: &Of<'_>) -> Option<Vocabulary> {
+fn vocabulary(metadata: &Metadata, of: &ArchitectureKeys<'_>) -> Option<Vocabulary> {
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
     let tokens = metadata.get(keys::TOKENIZER_TOKENS).and_then(Value::as_array).map(|array| array.len() as u64);
     let tokens = tokens.or_else(|| of.number("vocab_size"))?;

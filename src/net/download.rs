@@ -57,7 +57,7 @@ pub(super) struct Meter<'a> {
 }
 
 impl Meter<'_> {
-    fn tell(&self, file: &str, phase: Phase) -> bool {
+    fn update(&self, file: &str, phase: Phase) -> bool {
         (self.observer)(Progress { file, phase, done: self.done.load(Ordering::Relaxed), total: self.total })
     }
 }
@@ -76,7 +76,7 @@ pub(super) struct Job<'a> {
 /// Fetches a file, unless it is there.
 pub(super) fn download(client: &Client, job: &Job<'_>, meter: &Meter<'_>) -> Result<(), Error> {
     let waiting = || {
-        meter.tell(job.name, Phase::Waiting);
+        meter.update(job.name, Phase::Waiting);
     };
     let opened = if is_there(job.target, job.bytes) { None } else { Part::open(job.target, job.bytes, &waiting)? };
     let Some(mut part) = opened else {
@@ -141,7 +141,7 @@ fn fetch(client: &Client, job: &Job<'_>, part: &Part, meter: &Meter<'_>) -> Resu
     let pieces: Vec<State> = part.came.iter().map(|&came| if came { State::Here } else { State::Missing }).collect();
     let here: u64 = (0..pieces.len()).filter(|&piece| part.came[piece]).map(|piece| length(&part.range(piece))).sum();
     let before = meter.done.fetch_add(here, Ordering::Relaxed);
-    if !meter.tell(job.name, Phase::Fetching) {
+    if !meter.update(job.name, Phase::Fetching) {
         return Err(Error::Stopped);
     }
     let missing = pieces.iter().filter(|&&state| state == State::Missing).count();
@@ -284,7 +284,7 @@ impl Shared<'_> {
     fn copy(&self, body: &mut impl Read, writer: &mut Writer<'_>) -> Result<(), Error> {
         let mut buffer = vec![0; 128 << 10];
         while writer.at < writer.end {
-            if self.ended.load(Ordering::Relaxed) || !self.meter.tell(self.job.name, Phase::Fetching) {
+            if self.ended.load(Ordering::Relaxed) || !self.meter.update(self.job.name, Phase::Fetching) {
                 return Err(Error::Stopped);
             }
             let room = usize::try_from(writer.end - writer.at).unwrap_or(usize::MAX).min(buffer.len());

@@ -237,18 +237,18 @@ impl Choice {
                 // What comes after a call comes after it.
                 AnswerPart::Text(part) if calls.is_empty() => text.push_str(&part),
                 AnswerPart::Text(part) => {
-                    self.tell(std::mem::take(&mut thinking), std::mem::take(&mut text), false);
+                    self.push_text(std::mem::take(&mut thinking), std::mem::take(&mut text), false);
                     self.ready.extend(calls.drain(..).map(ChoiceEvent::Call));
                     text = part;
                 }
                 AnswerPart::Call(call) => calls.push(call),
             }
         }
-        self.tell(thinking, text, is_last);
+        self.push_text(thinking, text, is_last);
         self.ready.extend(calls.into_iter().map(ChoiceEvent::Call));
     }
 
-    fn tell(&mut self, thinking: String, text: String, is_last: bool) {
+    fn push_text(&mut self, thinking: String, text: String, is_last: bool) {
         if !thinking.is_empty() || !text.is_empty() || is_last && !self.held.is_empty() {
             let tokens = std::mem::take(&mut self.held);
             self.ready.push_back(ChoiceEvent::Text { thinking, text, tokens });

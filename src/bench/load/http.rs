@@ -155,7 +155,7 @@ impl Server {
             }
             is_chunked |= line.starts_with("transfer-encoding:") && line.contains("chunked");
         }
-        let left = if is_chunked { Left::Chunk(0) } else { Left::All };
+        let left = if is_chunked { Remaining::Chunk(0) } else { Remaining::All };
         let mut body = BufReader::new(Body { stream, left });
         if status != 200 {
             let mut text = Vec::new();
@@ -170,8 +170,8 @@ impl Server {
     }
 }
 
-/// What is left of a body.
-enum Left {
+/// How much of a body remains to be read.
+enum Remaining {
     /// All that comes.
     All,
     /// Bytes of a chunk.
@@ -182,29 +182,29 @@ enum Left {
 /// A body, put together from its chunks.
 struct Body {
     stream: BufReader<TcpStream>,
-    left: Left,
+    left: Remaining,
 }
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = match self.left {
-            Left::All => return self.stream.read(buffer),
-            Left::Nothing => return Ok(0),
-            Left::Chunk(0) => {
+            Remaining::All => return self.stream.read(buffer),
+            Remaining::Nothing => return Ok(0),
+            Remaining::Chunk(0) => {
                 let size = self.next_chunk()?;
                 if size == 0 {
-                    self.left = Left::Nothing;
+                    self.left = Remaining::Nothing;
                     return Ok(0);
                 }
                 size
             }
-            Left::Chunk(left) => left,
+            Remaining::Chunk(left) => left,
         };
         let count = (&mut self.stream).take(left).read(buffer)?;
         if count == 0 && !buffer.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.left = Left::Chunk(left - count as u64);
+        self.left = Remaining::Chunk(left - count as u64);
         Ok(count)
     }
 }

@@ -128,19 +128,19 @@ fn compare(args: &Args, catching: &Catching) -> anyhow::Result<ExitCode> {
     check_outputs(args)?;
     let logits = args.kl_base.as_deref().filter(|path| path.exists()).map(BaseFile::open).transpose()?;
     let context = args.context.or(logits.as_ref().map(|file| file.header().context)).unwrap_or(512);
-    let made = quants::OutputFolder::new(&args.make);
+    let made = quants::QuantFolder::new(&args.make);
     let base = Loaded::new(short_name(args.models.first()), made.base(args.models.first(), catching)?, args)?;
     let mut models = Vec::new();
     for path in args.models.iter().skip(1) {
         models.push(Loaded::new(short_name(Some(path)), model_args::open(path)?, args)?);
     }
     check_outputs(args)?;
-    tell_warnings(&base, context);
+    report_warnings(&base, context);
     let pool = args.run.pool()?;
     for path in made.quantize(&base.reader, pool.threads(), catching)? {
         models.push(Loaded::new(short_name(Some(&path)), Reader::open(&path)?, args)?);
     }
-    tell_memory(&base, &models);
+    report_memory(&base, &models);
     let outcome = measure(args, &pool, &base, &models, (logits.as_ref(), context), catching)?;
     let stopped = catching.interrupted();
     let most = if stopped { Duration::ZERO } else { ANSWER_TIME };
@@ -163,7 +163,7 @@ fn compare(args: &Args, catching: &Catching) -> anyhow::Result<ExitCode> {
 }
 
 /// Says what is unusual about the base; what is made of it is as unusual.
-fn tell_warnings(base: &Loaded, context: usize) {
+fn report_warnings(base: &Loaded, context: usize) {
     for warning in base.model.warnings() {
         eprintln!("warning: {}: {warning}", base.name);
     }
@@ -193,7 +193,7 @@ fn text_name(args: &Args, logits_are_read: bool) -> String {
 }
 
 /// Says when the models have no room in memory together: each group of chunks would read them all from the disk.
-fn tell_memory(base: &Loaded, models: &[Loaded]) {
+fn report_memory(base: &Loaded, models: &[Loaded]) {
     let bytes: u64 = models.iter().chain([base]).map(|model| model.model.weight_bytes()).sum();
     if let Some(available) = gguf::memory::available().filter(|&available| available < bytes) {
         eprintln!(

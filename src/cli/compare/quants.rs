@@ -36,18 +36,18 @@ pub(crate) struct MakeArgs {
 }
 
 /// A folder for what is made, removed with it unless it is kept.
-pub(super) struct OutputFolder<'a> {
+pub(super) struct QuantFolder<'a> {
     args: &'a MakeArgs,
     scratch: PathBuf,
 }
 
-impl Drop for OutputFolder<'_> {
+impl Drop for QuantFolder<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.scratch);
     }
 }
 
-impl<'a> OutputFolder<'a> {
+impl<'a> QuantFolder<'a> {
     pub(super) fn new(args: &'a MakeArgs) -> Self {
         Self { args, scratch: std::env::temp_dir().join(format!("gguf-compare-{}", std::process::id())) }
     }

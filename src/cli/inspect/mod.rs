@@ -176,7 +176,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(reader) => reader,
             Err(error) => {
                 out.flush()?;
-                crate::tell(&error);
+                crate::print_error(&error);
                 code = crate::FAILURE.into();
                 continue;
             }

@@ -108,7 +108,7 @@ impl<'a> RowsProduct<'a> {
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
         let inputs = super_inputs::<L, F, T>(l, x, first_blocks, blocks);
         for first in self.rows.clone().step_by(LANES) {
-            let rows = self.sixteen(l, first);
+            let rows = self.row_group(l, first);
             let mut sums = [l.splat(0.0); T];
             for (b, inputs) in inputs.as_chunks::<T>().0.iter().enumerate() {
                 // SAFETY: a row has so many blocks.
@@ -146,7 +146,7 @@ impl<'a> RowsProduct<'a> {
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
         let inputs = layer_inputs::<L, F, T>(l, self.x.blocks(), first_blocks, blocks);
         for first in self.rows.clone().step_by(LANES) {
-            let rows = self.sixteen(l, first);
+            let rows = self.row_group(l, first);
             let mut sums = [l.splat(0.0); T];
             for (run, inputs) in inputs.as_chunks::<T>().0.iter().enumerate() {
                 let left = blocks - run * F::RUN;
@@ -172,7 +172,7 @@ impl<'a> RowsProduct<'a> {
 
     /// Sixteen rows from row `first` on.
     #[inline(always)]
-    fn sixteen<L: Lanes>(&self, l: L, first: usize) -> Sixteen<'a> {
+    fn row_group<L: Lanes>(&self, l: L, first: usize) -> RowGroup<'a> {
         let (bytes, len) = (self.weights.bytes(), self.weights.row_bytes());
         let end = (first + LANES).min(self.rows.end);
         let mut rows = [&bytes[..0]; LANES];
@@ -183,7 +183,7 @@ impl<'a> RowsProduct<'a> {
             l.fetch(bytes[first * len..].as_ptr(), (end - first) * len);
         }
         let next = if end < self.rows.end { &bytes[end * len..] } else { self.ahead.then };
-        Sixteen { rows, next: next.as_ptr() }
+        RowGroup { rows, next: next.as_ptr() }
     }
 
     /// Writes the sums of sixteen rows from row `first` on, those that there are, a vector for each token from `token` on.
@@ -198,13 +198,13 @@ impl<'a> RowsProduct<'a> {
 }
 
 /// Sixteen rows of weights side by side; those that are missing are the last one.
-struct Sixteen<'a> {
+struct RowGroup<'a> {
     rows: [&'a [u8]; LANES],
     /// What is likely to be read next.
     next: *const u8,
 }
 
-impl<'a> Sixteen<'a> {
+impl<'a> RowGroup<'a> {
     /// Block `b` of row `i`, `len` bytes.
     ///
     /// # Safety
@@ -268,7 +268,7 @@ type SuperProducts<L, const T: usize> =
 #[inline(always)]
 unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
     l: L,
-    rows: &Sixteen<'_>,
+    rows: &RowGroup<'_>,
     b: usize,
     inputs: &[SuperInput<L>; T],
 ) -> SuperProducts<L, T> {
@@ -395,7 +395,7 @@ fn layer_inputs<L: Lanes, F: BlockFormat, const T: usize>(
 #[inline(always)]
 unsafe fn block_products<L: Lanes, F: BlockFormat, const T: usize>(
     l: L,
-    rows: &Sixteen<'_>,
+    rows: &RowGroup<'_>,
     run: usize,
     left: usize,
     inputs: &[BlockInput<L>; T],
