@@ -209,7 +209,7 @@ fn run(session: &mut Session, pool: &Pool, tokens: &[u32], test: Test, repetitio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{SyntheticModel, Shape};
+    use crate::bench::{Shape, SyntheticModel};
     use crate::bytes::Bytes;
     use crate::gguf::Reader;
     use crate::quantize::{FileType, Options as QuantizeOptions, Plan, run_in_memory};

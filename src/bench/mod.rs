@@ -2,11 +2,11 @@
 //! servers.
 
 mod load;
-mod synthetic;
 mod measure;
 mod shape;
+mod synthetic;
 
 pub use load::{Answered, Error as LoadError, Figures, LoadOptions, LoadReport, Server as LoadServer, load};
-pub use synthetic::SyntheticModel;
 pub use measure::{Kind, Measured, Options, Report, Test, measure, prompt};
 pub use shape::Shape;
+pub use synthetic::SyntheticModel;

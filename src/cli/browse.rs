@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gguf::memory;
-use gguf::net::{SearchHit, Offered, Offers, Settings, offers, search};
+use gguf::net::{Offered, Offers, SearchHit, Settings, offers, search};
 use gguf::printable::printable;
 use gguf::stores::{Entry, Places, Store};
 use serde_json::{Value as Json, json};

@@ -12,7 +12,7 @@ use gguf::gguf::Reader;
 use gguf::kernels::Pool;
 use gguf::model::Model;
 use gguf::printable::{printable, printable_path};
-use gguf::serve::{Access, KeepAlive, Log, Offer, ServedModel, Server, ServerOptions, RequestDefaults};
+use gguf::serve::{Access, KeepAlive, Log, Offer, RequestDefaults, ServedModel, Server, ServerOptions};
 use gguf::stores::{Places, Store};
 
 use crate::chat::SamplingArgs;

@@ -148,7 +148,8 @@ impl Decoder {
             if run.stop.is_some_and(|stop| stop()) {
                 return Vec::new();
             }
-            batch.output_rows = Some(&*wanted).filter(|wanted| i == self.last_stateful_layer && wanted.len() < batch.rows());
+            batch.output_rows =
+                Some(&*wanted).filter(|wanted| i == self.last_stateful_layer && wanted.len() < batch.rows());
             layer.apply(&mut batch, &mut x);
             if x.is_empty() {
                 break;

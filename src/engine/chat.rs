@@ -311,7 +311,11 @@ impl Chat {
     ///
     /// # Errors
     /// As [`Self::say`].
-    pub fn send_results(&mut self, results: &[String], show: &mut dyn FnMut(ChatEvent<'_>) -> bool) -> Result<Answer, Error> {
+    pub fn send_results(
+        &mut self,
+        results: &[String],
+        show: &mut dyn FnMut(ChatEvent<'_>) -> bool,
+    ) -> Result<Answer, Error> {
         let result = |((id, call), result): (&(String, ToolCall), &String)| Message {
             result_of: Some((id.clone(), call.name.clone())),
             ..Message::new("tool", result.as_str())
@@ -342,7 +346,9 @@ impl Chat {
         messages.push(Message { reasoning, calls, ..Message::new("assistant", content) });
         self.messages = messages;
         let (tokens, context_length) = (self.session.tokens().len(), self.context_length());
-        if tokens * 8 >= context_length * 7 && !self.shown_notes.iter().any(|note| matches!(note, Note::NearlyFull { .. })) {
+        if tokens * 8 >= context_length * 7
+            && !self.shown_notes.iter().any(|note| matches!(note, Note::NearlyFull { .. }))
+        {
             self.note(Note::NearlyFull { tokens, context_length });
         }
         for note in self.take_notes() {

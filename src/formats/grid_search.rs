@@ -168,8 +168,12 @@ impl GridSearch {
         importance: Option<&[f32]>,
         without: Weight,
     ) -> SearchResult {
-        let mut found =
-            SearchResult { entries: [0; SUPER_BLOCK / 4], signs: [0; SUPER_BLOCK / SIGNS], scales: [0.0; 16], greatest: 0.0 };
+        let mut found = SearchResult {
+            entries: [0; SUPER_BLOCK / 4],
+            signs: [0; SUPER_BLOCK / SIGNS],
+            scales: [0.0; 16],
+            greatest: 0.0,
+        };
         let mean_square = self.spread * sum_of_squares(x) / SUPER_BLOCK as f32;
         let n = self.sub_block;
         for (j, x) in x.chunks_exact(n).enumerate() {

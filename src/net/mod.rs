@@ -22,7 +22,7 @@ mod selection;
 mod settings;
 mod url;
 
-pub use browse::{SearchHit, Offered, Offers, offers, search};
+pub use browse::{Offered, Offers, SearchHit, offers, search};
 pub use client::ClientOptions;
 pub use download::{Observer, Phase, Progress};
 pub use error::Error;

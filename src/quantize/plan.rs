@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::pruned_layers::LayerNumbers;
 use super::importance::is_required;
 use super::mix::{Category, Mix, ModelFacts, fallback};
+use super::pruned_layers::LayerNumbers;
 use super::recipe::TensorQuery;
 use super::{Error, FileType, Options, Source};
 use crate::TensorType;

@@ -210,7 +210,9 @@ impl Choice {
 
     fn take(&mut self, update: Update) {
         match update {
-            Update::Reading { done, cached, total } => self.ready.push_back(ChoiceEvent::Reading { done, cached, total }),
+            Update::Reading { done, cached, total } => {
+                self.ready.push_back(ChoiceEvent::Reading { done, cached, total })
+            }
             Update::Token { token, text, logprobs } => {
                 self.held.push((token, logprobs));
                 self.add(&text, false);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, CompleteChoice};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, CompleteChoice, Question};
 use super::blocking::blocking;
 use super::call::Call;
 use super::failure::{Dialect, Failure};

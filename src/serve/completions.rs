@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::answers::{Answers, ChoiceEnd, Question, Tokens, CompleteChoice};
+use super::answers::{Answers, ChoiceEnd, CompleteChoice, Question, Tokens};
 use super::blocking::blocking;
 use super::call::Call;
 use super::failure::Failure;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, Tokens, CompleteChoice};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, CompleteChoice, Question, Tokens};
 use super::blocking::blocking;
 use super::call::Call;
 use super::completions::{known_token, prompts};

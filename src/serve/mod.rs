@@ -52,7 +52,7 @@ use call::Call;
 use failure::{Dialect, Failure};
 pub use guard::Access;
 pub use keep_alive::KeepAlive;
-pub use models::{ServedModel, RequestDefaults};
+pub use models::{RequestDefaults, ServedModel};
 use offers::Models;
 pub use offers::{Load, Offer};
 use page::File;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, Tokens, CompleteChoice};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, CompleteChoice, Question, Tokens};
 use super::blocking::blocking;
 use super::call::Call;
 use super::failure::Failure;
@@ -50,7 +50,12 @@ impl Head {
     }
 
     /// A whole answer, of so many choices a prompt; `choice` makes one of its number and what has come of it.
-    pub(super) fn whole(&self, whole: &[CompleteChoice], choices: usize, choice: impl Fn(usize, &CompleteChoice) -> Json) -> Reply {
+    pub(super) fn whole(
+        &self,
+        whole: &[CompleteChoice],
+        choices: usize,
+        choice: impl Fn(usize, &CompleteChoice) -> Json,
+    ) -> Reply {
         let all: Vec<Json> = whole.iter().enumerate().map(|(i, whole)| choice(i, whole)).collect();
         let endings: Vec<ChoiceEnd> = whole.iter().map(|whole| whole.ending.clone()).collect();
         let mut answer = self.with(&all);
@@ -262,7 +267,8 @@ async fn chat_stream(sink: Sink, head: Head, model: Arc<ServedModel>, answers: A
         }
         choice
     };
-    let end = |i: usize, ending: &ChoiceEnd| json!({ "index": i, "delta": {}, "finish_reason": ending.finish_reason() });
+    let end =
+        |i: usize, ending: &ChoiceEnd| json!({ "index": i, "delta": {}, "finish_reason": ending.finish_reason() });
     stream(&sink, &head, answers, choices, wants, chunk, end).await;
 }
 

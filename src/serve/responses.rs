@@ -223,7 +223,13 @@ impl ResponseStorage {
     }
 }
 
-async fn run(sink: Sink, mut response: Response, model: Arc<ServedModel>, mut answers: Answers, keeper: ResponseStorage) {
+async fn run(
+    sink: Sink,
+    mut response: Response,
+    model: Arc<ServedModel>,
+    mut answers: Answers,
+    keeper: ResponseStorage,
+) {
     let tokenizer = model.batcher().model().tokenizer();
     let mut events = Vec::new();
     response.begin(&mut events);

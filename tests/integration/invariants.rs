@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use gguf::bench::{SyntheticModel, Shape, prompt};
+use gguf::bench::{Shape, SyntheticModel, prompt};
 use gguf::bytes::Bytes;
 use gguf::cpu::{Inputs, KvType, Observer, Part, Rows, Run, Sequence, SequenceOptions};
 use gguf::gguf::Reader;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use gguf::bench::{self, Kind, SyntheticModel, Options, Shape, Test};
+use gguf::bench::{self, Kind, Options, Shape, SyntheticModel, Test};
 use gguf::bytes::Bytes;
 use gguf::gguf::Reader;
 use gguf::model::Model;

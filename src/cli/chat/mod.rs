@@ -27,7 +27,7 @@ use serde_json::Value as Json;
 
 use crate::interrupt::Catching;
 use crate::model_args::{self, RunArgs, short_name};
-use commands::{Next, ChatState};
+use commands::{ChatState, Next};
 use editor::Messages;
 pub(crate) use foreign::foreign_option;
 use format::FormatArgs;
@@ -246,7 +246,9 @@ fn once(state: &mut ChatState, message: &str) -> anyhow::Result<ExitCode> {
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).map(|_| line).ok()
         });
-        answer = go_on(state, &mut screen, &|| catching.interrupted(), false, |chat, show| chat.send_results(&results, show));
+        answer = go_on(state, &mut screen, &|| catching.interrupted(), false, |chat, show| {
+            chat.send_results(&results, show)
+        });
     }
     let answer = match answer {
         Err(error) if matches!(error.downcast_ref(), Some(Error::ContextFull { .. })) => {
@@ -287,7 +289,9 @@ fn interactive(state: &mut ChatState) -> anyhow::Result<ExitCode> {
         let mut answer = say(state, &message, &mut screen, &|| messages.interrupted(), true);
         while answer.is_ok() && !state.chat.open_calls().is_empty() && !messages.interrupted() {
             let results = results(state, &mut |question| messages.read(question).ok());
-            answer = go_on(state, &mut screen, &|| messages.interrupted(), true, |chat, show| chat.send_results(&results, show));
+            answer = go_on(state, &mut screen, &|| messages.interrupted(), true, |chat, show| {
+                chat.send_results(&results, show)
+            });
         }
         match answer {
             Ok(answer) => {

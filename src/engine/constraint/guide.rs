@@ -147,7 +147,7 @@ impl Guide {
             }
             (Stage::Free, Some(thinking)) => {
                 let mark = thinking.push(piece);
-                self.stage = match heard {
+                self.stage = match mark {
                     Mark::Answer => Stage::Bound,
                     Mark::Close if self.state.is_none() => Stage::Watch,
                     Mark::Close if thinking.header.is_empty() => Stage::Ready,

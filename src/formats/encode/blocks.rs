@@ -37,7 +37,11 @@ fn steps<L: Lanes>(l: L, step: L::Float) -> Steps {
     let some = l.lt(l.splat(0.0), size);
     let usual = l.both(l.lt(l.splat(f32::MIN_POSITIVE), size), l.lt(size, l.splat(f32::MAX)));
     let inverse = l.select(some, l.div(l.splat(1.0), step), l.splat(0.0));
-    Steps { halves: l.to_halves(step), inverse: l.to_array(inverse), needs_scalar: l.mask_bits(some) & !l.mask_bits(usual) }
+    Steps {
+        halves: l.to_halves(step),
+        inverse: l.to_array(inverse),
+        needs_scalar: l.mask_bits(some) & !l.mask_bits(usual),
+    }
 }
 
 /// The two halves of a block.

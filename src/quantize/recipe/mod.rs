@@ -208,7 +208,12 @@ impl Recipe {
     }
 
     /// The type of a tensor to which the base would give `base`, and the line that says so; `None` where no rule is for it.
-    pub(super) fn choose(&self, query: TensorQuery<'_>, base: TensorType, source: TensorType) -> Option<(TensorType, usize)> {
+    pub(super) fn choose(
+        &self,
+        query: TensorQuery<'_>,
+        base: TensorType,
+        source: TensorType,
+    ) -> Option<(TensorType, usize)> {
         let rule = self.rules.iter().find(|rule| rule.is_for(query))?;
         Some((rule.ty.apply(base, source), rule.line))
     }

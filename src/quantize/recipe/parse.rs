@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Recipe, Rule, Selector, Span, RuleType};
+use super::{Recipe, Rule, RuleType, Selector, Span};
 use crate::TensorType;
 use crate::formats;
 use crate::quantize::{Error, FileType};

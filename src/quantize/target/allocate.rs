@@ -120,8 +120,9 @@ mod tests {
             .collect();
         for room in 12..60 {
             let chosen = allocate(&tensors, room);
-            let sum =
-                |value: fn(&Choice) -> f64| -> f64 { chosen.iter().zip(&tensors).map(|(&at, of)| value(&of[at])).sum() };
+            let sum = |value: fn(&Choice) -> f64| -> f64 {
+                chosen.iter().zip(&tensors).map(|(&at, of)| value(&of[at])).sum()
+            };
             assert!(sum(|choice| choice.cost as f64) <= room as f64, "{room}");
             let (found, best) = (sum(|choice| choice.loss), best(&tensors, room));
             assert!(found <= best * 1.35 + 1e-9, "{room}: {found}, the best is {best}");
