@@ -1,12 +1,12 @@
 //! A gated linear recurrence over the positions of one head, for sixteen elements of its values.
 //!
-//! Lanes are value elements, so that sums over the key's elements never cross lanes. Each such sum runs in four
-//! interleaved chains, joined by two additions.
+//! Lanes are elements of the value, so that sums over the key's elements never cross lanes. Each such sum is four
+//! interleaved partial sums, which two additions combine.
 
 use crate::simd::LANES;
 use crate::simd::lanes::{Kernel, Lanes};
 
-/// Chains of a sum.
+/// Partial sums of a sum.
 const CHAINS: usize = 4;
 
 /// A range of columns of a row-major buffer.
@@ -42,7 +42,7 @@ pub(crate) struct Recurrence<'a> {
     pub(crate) decay: Columns<'a>,
     /// `[n, 1]`.
     pub(crate) gain: Columns<'a>,
-    /// Whether the value is corrected by what the state already holds for the key.
+    /// Whether the state's present value for the key is subtracted from the value first (the delta rule).
     pub(crate) delta: bool,
     /// `[n, 16]`.
     pub(crate) out: &'a mut [[f32; LANES]],

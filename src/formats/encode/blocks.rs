@@ -1,4 +1,4 @@
-//! The formats of 32 elements a block: scales of sixteen blocks in lanes, then the codes block by block.
+//! Formats with blocks of 32 elements: the scales of sixteen blocks are computed in lanes, then the codes block by block.
 
 use super::encode_scalar;
 use crate::TensorType;
@@ -9,7 +9,7 @@ use crate::simd::lanes::Lanes;
 /// Blocks of a group.
 type Group = [[f32; BLOCK]; LANES];
 
-/// Sixteen blocks, the last of them zeros where there are fewer.
+/// Sixteen blocks; missing ones are zeros.
 #[inline(always)]
 fn group<'a>(x: &'a [[f32; BLOCK]], padded: &'a mut Group) -> &'a Group {
     match x.first_chunk() {
@@ -67,7 +67,7 @@ fn magnitudes<L: Lanes>(l: L, x: &Group) -> L::Float {
     all
 }
 
-/// The least and the greatest element of each block; of zeros, either.
+/// The smallest and the greatest element of each block; either of 0.0 and -0.0 where both are present.
 #[inline(always)]
 fn extremes<L: Lanes>(l: L, x: &Group) -> (L::Float, L::Float) {
     let (mut mins, mut maxs) = ([l.splat(0.0); LANES], [l.splat(0.0); LANES]);
@@ -87,7 +87,7 @@ fn extremes<L: Lanes>(l: L, x: &Group) -> (L::Float, L::Float) {
 #[inline(always)]
 pub(in crate::formats) fn whole_bytes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
     const BYTES: usize = TensorType::Q8_0.block_bytes();
-    // The greatest number below one half: with it, what rounds to a half and more is cut to the next integer.
+    // The greatest number below one half: adding it and truncating rounds halves away from zero.
     let below_half = 0.5f32.next_down();
     let (up, down, zero) = (l.splat(below_half), l.splat(-below_half), l.splat(0.0));
     let mut padded = [[0.0; BLOCK]; LANES];
@@ -161,13 +161,13 @@ pub(in crate::formats) fn affine<L: Lanes, const FIVE: bool>(l: L, x: &[f32], ou
         let (min, max) = extremes(l, group(x, &mut padded));
         let mut mins = l.to_array(min);
         for (min, x) in mins.iter_mut().zip(x) {
-            // The first of several zeros gives its sign.
+            // The sign of a zero min is that of the first zero in the block.
             if *min == 0.0 {
                 *min = x.iter().copied().find(|&v| v == 0.0).unwrap_or(*min);
             }
         }
         let min = l.array(&mins);
-        // A negative zero less a positive one would be another zero than the reference's.
+        // Subtracting a positive zero from a negative one would give a zero of another sign than the reference's.
         let max = l.add(max, l.splat(0.0));
         let steps = steps(l, l.div(l.sub(max, min), top));
         let min_halves = l.to_halves(min);
