@@ -1,20 +1,20 @@
-//! The rows of one forward pass, on their way through the layers.
+//! The rows of one forward pass.
 
 use super::rope::RopeTables;
 use super::rows::keep_rows;
 use super::sequence::LayerState;
 use super::{AttentionPart, AttentionSpec, Part, Run, attention};
 
-/// What a forward pass hands from layer to layer.
+/// The state of a forward pass, which is handed from layer to layer.
 pub(super) struct Batch<'a, 'p> {
-    /// What it runs with.
+    /// Threads, observer and adapters.
     pub(super) run: Run<'a>,
     pub(super) parts: &'a mut [Part<'p>],
     /// First row of each part in the batch, and the end.
     pub(super) starts: Vec<usize>,
-    /// Rotary tables of the batch's positions, made when first asked for.
+    /// Rotary tables of the batch's positions, computed on first use.
     pub(super) rope: RopeTables,
-    /// `[rows, layers, length]`, where the family has them.
+    /// `[rows, layers, length]`, for families with per-layer embeddings.
     pub(super) layer_inputs: Vec<f32>,
     /// The rows (ascending) whose output is needed from this layer on; `None` for all rows.
     pub(super) output_rows: Option<&'a [u32]>,
@@ -47,7 +47,7 @@ impl Batch<'_, '_> {
             let rows = self.starts[i]..self.starts[i + 1];
             let (out, others) = rest.split_at_mut(rows.len() * v);
             rest = others;
-            // Parts may have lost all their rows.
+            // All rows of a part may have been dropped.
             let Some(&first_position) = self.rope.positions().get(rows.start) else { continue };
             if let LayerState::Cache(cache) = &part.sequence.layers[layer] {
                 parts.push(AttentionPart { queries: &query[rows.start * q..rows.end * q], cache, first_position, out });

@@ -13,7 +13,7 @@ pub struct Decoder {
     spec: ModelSpec,
     token_embedding: Matrix,
     position_embedding: Option<Matrix>,
-    /// The embedding of the first type of tokens, which all texts are of.
+    /// The embedding of token type 0, which all tokens have.
     token_type: Option<Vec<f32>>,
     embedding_norm: Option<Norm>,
     layer_inputs: Option<LayerInputWeights>,
@@ -26,7 +26,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes the tensors that `spec` asks for.
+    /// Loads the tensors that `spec` needs.
     ///
     /// # Errors
     /// When one is missing or of another shape.
@@ -74,25 +74,25 @@ impl Decoder {
         self.last_stateful_layer
     }
 
-    /// Positions that the model has an embedding for, where it has learned one for each.
+    /// Number of positions with a learned embedding, for models that have these.
     #[must_use]
     pub fn learned_positions(&self) -> Option<usize> {
         self.position_embedding.as_ref().map(Matrix::rows)
     }
 
-    /// Whether it predicts tokens: encoders have hidden states alone.
+    /// Whether the model predicts tokens; encoders have hidden states alone.
     #[must_use]
     pub fn has_logits(&self) -> bool {
         self.output.is_some()
     }
 
-    /// Whether no token's hidden state depends on those after it. Else a sequence is evaluated in one pass.
+    /// Whether the hidden state of a token never depends on later tokens. Otherwise a sequence is evaluated in one pass.
     #[must_use]
     pub fn is_causal(&self) -> bool {
         self.causal
     }
 
-    /// How the hidden states of a text become its embedding, where the model says it.
+    /// How the hidden states of a text become its embedding, if the model's file says so.
     #[must_use]
     pub fn pooling(&self) -> Option<Pooling> {
         self.spec.pooling
@@ -106,8 +106,8 @@ impl Decoder {
 
     /// Runs the parts' tokens and returns the wanted logits, `[rows, vocab]`, part after part.
     ///
-    /// The numbers are the same however a sequence is split into calls, parts and threads. There are none of a pass that
-    /// [`Run::stop`] has ended.
+    /// The results do not depend on how a sequence is split into calls, parts and threads. A pass that [`Run::stop`] has ended
+    /// returns nothing.
     ///
     /// # Panics
     /// When a part is empty, a token is outside the vocabulary, a position outside [`Self::learned_positions`], the model
@@ -119,7 +119,7 @@ impl Decoder {
         logits
     }
 
-    /// Like [`Self::forward`], but stops before the final norm: what [`Self::logits`] takes, `[rows, embedding]`.
+    /// Like [`Self::forward`], but stops before the final norm. Returns the input of [`Self::logits`], `[rows, embedding]`.
     ///
     /// # Panics
     /// As [`Self::forward`], but for logits.
@@ -186,8 +186,8 @@ impl Decoder {
         x
     }
 
-    /// The hidden states after the final norm, `[rows, embedding]`, of the wanted rows, part after part: what texts'
-    /// embeddings are pooled from.
+    /// The hidden states after the final norm, `[rows, embedding]`, of the wanted rows, part after part. Embeddings of texts are
+    /// pooled from these.
     ///
     /// # Panics
     /// As [`Self::hidden`].
@@ -241,7 +241,7 @@ fn first_row(weights: &Weights, name: &str, cols: usize) -> Result<Option<Vec<f3
     Ok(Some(row))
 }
 
-/// The norm of the embeddings, when its tensor is there and no other norm goes by its name.
+/// The norm of the embeddings, if its tensor exists and no other norm uses that name.
 fn embedding_norm(weights: &Weights, spec: &ModelSpec) -> Result<Option<Norm>, Error> {
     let name = "token_embd_norm";
     if spec.output_norm == Some(name) || !weights.has(&format!("{name}.weight")) {
@@ -250,7 +250,7 @@ fn embedding_norm(weights: &Weights, spec: &ModelSpec) -> Result<Option<Norm>, E
     Norm::load(weights, name, spec.embedding_length, spec.norm).map(Some)
 }
 
-/// The second embedding of the families that feed one to every layer.
+/// The per-layer token embeddings of families that have them (Gemma's per-layer inputs).
 struct LayerInputWeights {
     spec: LayerInputs,
     layers: usize,

@@ -14,8 +14,8 @@ pub(super) struct Ffn {
 }
 
 impl Ffn {
-    /// Takes `{prefix}gate{suffix}`, `{prefix}up{suffix}` and `{prefix}down{suffix}`; the hidden length is what the
-    /// down matrix shows.
+    /// Loads `{prefix}gate{suffix}`, `{prefix}up{suffix}` and `{prefix}down{suffix}`. The hidden length follows from the shape of
+    /// the down matrix.
     pub(super) fn load(w: &Weights, prefix: &str, suffix: &str, embedding: usize, spec: Dense) -> Result<Self, Error> {
         let name = |part: &str| format!("{prefix}{part}{suffix}");
         let down = format!("{}.weight", name("down"));

@@ -21,7 +21,7 @@ pub(super) struct Layer {
     mixer_out: Option<Norm>,
     mixer_sum: Option<Norm>,
     feed_forward_in: Option<Norm>,
-    /// Whether the feed-forward part sees what the mixer sees, norm included.
+    /// Whether the feed-forward part has the same normed input as the mixer.
     shared_in: bool,
     feed_forward: FeedForwardWeights,
     feed_forward_out: Option<Norm>,
@@ -38,7 +38,7 @@ enum FeedForwardWeights {
     DenseAndExperts(Box<DenseAndExperts>),
 }
 
-/// The gate that lets a layer's own token embedding in.
+/// The gate through which a per-layer token embedding is added.
 struct LayerInput {
     gate: Linear,
     projection: Linear,
@@ -94,12 +94,12 @@ impl Layer {
         })
     }
 
-    /// Whether what leaves a position depends on none after it.
+    /// Whether the output of a position never depends on later positions.
     pub(super) fn is_causal(&self) -> bool {
         self.mixer.is_causal()
     }
 
-    /// Takes the residual stream `x`, `[rows, embedding]`, through the layer, as far as rows leave it.
+    /// Computes the layer for the residual stream `x`, `[rows, embedding]`. Rows whose output is not needed are dropped from `x`.
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>) {
         let run = batch.run;
         let mut input = normed(run.pool, self.mixer_in.as_ref(), x, self.cols);
@@ -207,7 +207,7 @@ impl LayerInput {
     }
 }
 
-/// A copy of `x`, rows of `cols`, through a norm, or as it is.
+/// A copy of `x`, rows of `cols`, with the norm applied if there is one.
 fn normed(pool: &Pool, norm: Option<&Norm>, x: &[f32], cols: usize) -> Scratch {
     copy_rows(pool, x, cols, |row| {
         if let Some(norm) = norm {

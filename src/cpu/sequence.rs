@@ -1,4 +1,4 @@
-//! What a model remembers of one sequence.
+//! The state of one sequence: KV caches and states of recurrences.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::network::{Mixer, ModelSpec};
 
 /// The state of one sequence: a cache or a recurrent state for each layer.
 ///
-/// A clone is cheap where states are caches: it shares their layers until one of both writes.
+/// Cloning is cheap: the clone shares caches and states until one of the two writes to them.
 #[derive(Clone)]
 pub struct Sequence {
     pub(super) len: usize,
@@ -15,18 +15,18 @@ pub struct Sequence {
     pub(super) layers: Vec<LayerState>,
 }
 
-/// What one layer remembers.
+/// The state of one layer.
 #[derive(Clone)]
 pub(super) enum LayerState {
-    /// Nothing of its own.
+    /// No state.
     None,
     /// Keys and values.
     Cache(KvCache),
-    /// What a recurrence carries on.
+    /// The state of a recurrence.
     Recurrent(Recurrent),
 }
 
-/// The state of a recurrence, shared by clones until one of them goes on.
+/// The state of a recurrence, shared by clones until one of them is advanced.
 #[derive(Clone)]
 pub(super) struct Recurrent(Arc<Memory>);
 
@@ -54,7 +54,7 @@ impl Recurrent {
     }
 }
 
-/// What a layer needs remembered.
+/// The kind and size of state that a layer needs.
 enum StateSpec {
     None,
     Cache(KvSpec),
@@ -66,7 +66,7 @@ enum StateSpec {
 }
 
 impl StateSpec {
-    /// What a layer with this mixer needs, in a model whose residual stream has `cols` elements.
+    /// The state of a layer with this mixer, in a model whose residual stream has `cols` elements.
     fn of(mixer: &Mixer, cols: usize, options: SequenceOptions) -> Self {
         let ty = options.kv_type;
         let recurrent = |spec: RecurrenceSpec, taps: usize| Self::Recurrent {
@@ -80,7 +80,7 @@ impl StateSpec {
                 k_dim: spec.k_dim,
                 v_dim: spec.v_dim,
                 ty,
-                // The sequence is there as a whole when anything is seen of it.
+                // Without a causal mask, all positions are present before any is read.
                 window: spec.window.filter(|_| spec.causal),
             }),
             Mixer::Latent(spec) => {
@@ -111,7 +111,7 @@ impl Sequence {
         Self { len: 0, context_length: options.context_length, layers }
     }
 
-    /// Counts `n` tokens as seen, and drops what no later one can see.
+    /// Adds `n` to the length, and drops keys and values that no later position can see.
     pub(super) fn advance(&mut self, n: usize) {
         self.len += n;
         for layer in &mut self.layers {
@@ -121,20 +121,20 @@ impl Sequence {
         }
     }
 
-    /// Tokens seen.
+    /// Number of tokens that the state has.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no token has been seen.
+    /// Whether the state has no token.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Forgets all tokens from position `len` on. Returns whether it could: a recurrent state (other than to
-    /// the start) and a window that has moved on cannot go back, and then nothing is changed.
+    /// Removes all tokens from position `len` on. Returns false, and changes nothing, if that is not possible: a recurrent state can
+    /// only go back to the start, and a sliding window not before what it has dropped.
     pub fn truncate(&mut self, len: usize) -> bool {
         if len >= self.len {
             return true;
@@ -144,7 +144,7 @@ impl Sequence {
             LayerState::None => true,
             LayerState::Cache(cache) => cache.truncate(len),
             LayerState::Recurrent(recurrent) => {
-                // The only earlier state that is known is the first.
+                // The only earlier state that is known is the initial one.
                 *recurrent = Recurrent::new(recurrent.0.conv.len(), recurrent.0.state.len());
                 len == 0
             }
@@ -166,7 +166,7 @@ impl Sequence {
         })
     }
 
-    /// Bytes that this sequence would hold once it has taken `len` tokens, whatever it holds now.
+    /// Bytes that a sequence of `len` tokens holds, whatever this one holds now.
     #[must_use]
     pub fn bytes_after(&self, len: usize) -> usize {
         let bytes = |layer: &LayerState| match layer {
@@ -177,7 +177,7 @@ impl Sequence {
         self.layers.iter().map(bytes).sum()
     }
 
-    /// Most bytes that this sequence would hold on its way to `len` tokens, taken a few hundred at a time.
+    /// Peak bytes of this sequence while it grows to `len` tokens, a few hundred at a time.
     #[must_use]
     pub fn bytes_at(&self, len: usize) -> usize {
         let bytes = |layer: &LayerState| match layer {
@@ -218,7 +218,7 @@ pub struct Part<'a> {
     pub sequence: &'a mut Sequence,
     /// The next tokens; at least one.
     pub tokens: &'a [u32],
-    /// For which of them logits are wanted.
+    /// The tokens whose logits are wanted.
     pub logits: Rows,
 }
 
@@ -250,7 +250,7 @@ pub enum Rows {
 pub struct SequenceOptions {
     /// Type of cached keys and values.
     pub kv_type: KvType,
-    /// Positions that the sequence may come to hold. No limit: it says which frequencies rotate the sequence, in
-    /// models that have others for long contexts, and those of the whole sequence are the same.
+    /// Context length of the sequence. This is no limit: models with other rotary frequencies for long contexts choose them by
+    /// this length, for the whole sequence.
     pub context_length: usize,
 }

@@ -1,13 +1,13 @@
-//! What mixes positions: attention, and the recurrences that stand in its place.
+//! Mixers: attention, and the recurrences that take its place.
 
 use super::{LengthScale, NormKind, RopeSpec};
 
-/// What mixes positions.
+/// The part of a layer that combines positions.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mixer {
     /// Softmax attention over keys and values.
     Attention(AttentionMixer),
-    /// Multi-head latent attention over one compressed key-value vector a position.
+    /// Multi-head latent attention over one compressed key-value vector per position.
     Latent(LatentMixer),
     /// A gated delta net.
     DeltaNet(DeltaNetMixer),
@@ -50,20 +50,20 @@ pub struct AttentionMixer {
     pub value_norm: bool,
     /// Whether the query projection carries, after each head, a gate for that head's output (through a sigmoid).
     pub output_gate: bool,
-    /// Growth of the queries with the position.
+    /// A factor of queries that grows with the position.
     pub length_scale: Option<LengthScale>,
     /// The earlier layer whose keys and values this one reads.
     pub shares_kv_of: Option<usize>,
 }
 
-/// Multi-head latent attention, in the absorbed form: one key head of `kv_rank + rope` elements a position.
+/// Multi-head latent attention, in the absorbed form: one key head of `kv_rank + rope_dim` elements per position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LatentMixer {
     /// Query heads.
     pub heads: usize,
     /// Length of the compressed key-value vector.
     pub kv_rank: usize,
-    /// Length of a head's part without position.
+    /// Length of a head's part that is not rotated.
     pub plain_dim: usize,
     /// Length of a head's rotated part.
     pub rope_dim: usize,
@@ -99,7 +99,7 @@ pub struct Mamba2Mixer {
     pub heads: usize,
     /// Groups of neighbouring heads that share keys and queries (`B` and `C`): a divisor of `heads`.
     pub groups: usize,
-    /// Length of a key or query: the state's size an element of a value.
+    /// Length of a key or query: the size of the state for each element of a value.
     pub k_dim: usize,
     /// Length of a value head.
     pub v_dim: usize,
@@ -114,11 +114,11 @@ pub struct ShortConvMixer {
     pub taps: usize,
 }
 
-/// Which key head a value head goes with.
+/// Which key head belongs to a value head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeySharing {
     /// Neighbouring value heads share a key head: `0 0 1 1`.
     Adjacent,
-    /// Value heads go through all key heads in turn: `0 1 0 1`.
+    /// Value heads use all key heads in turn: `0 1 0 1`.
     Tiled,
 }

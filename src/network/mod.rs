@@ -1,8 +1,8 @@
-//! What a network is made of, as data: an architecture fills it in, an executor ([`crate::cpu`]) runs it.
+//! The description of a network as data. An architecture fills it in, and an executor ([`crate::cpu`]) runs it.
 //!
-//! Nothing here computes or holds weights. Sizes that tensors show (bias or none, tied output or not, query norms) are
-//! not repeated here: the executor looks whether the tensor is there. So it is with what is added to the embeddings
-//! (`position_embd`, `token_types`) and with their norm (`token_embd_norm`).
+//! Nothing here computes or holds weights. What the presence of a tensor shows (biases, a tied output, query norms) is not
+//! repeated here: the executor checks whether the tensor exists. This includes learned positions and token types
+//! (`position_embd`, `token_types`) and the norm of embeddings (`token_embd_norm`).
 
 mod activation;
 mod error;

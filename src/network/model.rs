@@ -21,7 +21,7 @@ pub struct ModelSpec {
     pub output_norm: Option<&'static str>,
     /// Whether hidden states become logits; encoders have no output matrix.
     pub logits: bool,
-    /// How the hidden states of a text become its embedding, where the file says it.
+    /// How the hidden states of a text become its embedding, if the file says so.
     pub pooling: Option<Pooling>,
     /// A second embedding for every layer, where the family has one.
     pub layer_inputs: Option<LayerInputs>,
@@ -42,6 +42,6 @@ impl ModelSpec {
 /// Per-layer token embeddings (Gemma's per-layer inputs).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerInputs {
-    /// Elements a layer and token.
+    /// Elements per layer and token.
     pub length: usize,
 }

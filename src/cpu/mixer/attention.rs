@@ -38,7 +38,7 @@ impl Attention {
             (all.rows_of(0..query_rows), Some(key_value))
         } else {
             let key = Linear::load(w, &name("k"), key_rows, cols)?;
-            // A family without value projection takes the keys, before their norm, for values.
+            // Families without a value projection use the keys (before their norm) as values.
             let value = Linear::load_optional(w, &name("v"), value_rows, cols)?.unwrap_or_else(|| key.clone());
             (Linear::load(w, &name("q"), query_rows, cols)?, Some((key, value)))
         };
@@ -170,7 +170,7 @@ impl Attention {
     }
 }
 
-/// Takes the gates out of `[.., heads, (query, gate)]`: `query` keeps the queries, the gates are returned.
+/// Splits `[.., heads, (query, gate)]`: `query` keeps the queries, the gates are returned.
 fn split_gate(query: &mut Scratch, k_dim: usize) -> Scratch {
     let mut gate = Scratch::new(query.len() / 2);
     let mut kept = 0;

@@ -1,4 +1,4 @@
-//! A gated delta net: a linear attention whose state forgets, and corrects what it holds for a key.
+//! A gated delta net: a linear attention whose state decays, and whose value for a key is corrected, not added to.
 
 use super::super::batch::Batch;
 use super::super::recurrence::softplus;
@@ -124,7 +124,7 @@ impl DeltaNet {
         batch.keep_output_rows();
     }
 
-    /// Sorts a joint projection, if there is one, into strengths and steps, both `[rows, heads]`.
+    /// Splits a joint projection, if there is one, into strengths and steps, both `[rows, heads]`.
     fn split_control(&self, joint: &[f32], strength: &mut [f32], step: &mut [f32]) {
         let group = self.spec.heads / self.spec.key_heads;
         let targets = strength.chunks_exact_mut(group).zip(step.chunks_exact_mut(group));
@@ -134,7 +134,7 @@ impl DeltaNet {
         }
     }
 
-    /// Brings queries and keys, `[2, key_heads, k_dim]`, to length one, and queries to `1 / sqrt(k_dim)`.
+    /// Normalizes queries and keys, `[2, key_heads, k_dim]`: keys to length one, queries to `1 / sqrt(k_dim)`.
     #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
     fn normalize(&self, row: &mut [f32]) {
         let len = self.spec.k_dim as f32;
