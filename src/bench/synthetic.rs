@@ -1,4 +1,4 @@
-//! Synthetic models: a published shape, a vocabulary of bytes and fillers, and weights that look like chance, the same in
+//! Synthetic models: a published shape, a vocabulary of bytes and fillers, and weights that are pseudorandom, the same in
 //! every run. Any program that reads GGUF files can run them; what they say means nothing.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "bits of draws are cut on purpose")]
@@ -85,7 +85,7 @@ fn tokenizer(count: usize, metadata: &mut Metadata) {
     metadata.set(keys::TOKENIZER_ADD_BOS, true);
 }
 
-/// A number that looks like chance (splitmix64).
+/// A number that is pseudorandom (splitmix64).
 pub(super) fn mixed(n: u64) -> u64 {
     let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

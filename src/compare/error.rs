@@ -63,7 +63,7 @@ pub enum Error {
     #[error("no chunk to evaluate")]
     NoChunks,
     /// A logit that is no number.
-    #[error("{}: computes what is no number at position {position} of chunk {chunk}", printable(model))]
+    #[error("{}: computes NaN or infinity at position {position} of chunk {chunk}", printable(model))]
     NotFinite {
         /// The model.
         model: String,

@@ -252,7 +252,7 @@ impl<'a> Comparison<'a> {
     /// Takes the next chunks through all models, as many as fit a forward pass. Returns whether there were any.
     ///
     /// # Errors
-    /// When a model computes what is no number, or the base's logits cannot be read or written.
+    /// When a model computes NaN or infinity, or the base's logits cannot be read or written.
     pub fn advance(&mut self) -> Result<bool, Error> {
         let together = (self.options.batch / self.options.context).max(1);
         let end = (self.done + together).min(self.chunks.len());

@@ -305,7 +305,7 @@ impl Conversion {
     /// The plan to write it as it is, with some keys set.
     ///
     /// # Errors
-    /// When metadata or tensors cannot stand in a file.
+    /// When metadata or tensors cannot be stored in a file.
     pub fn plan(&self, override_kv: &[(String, Value)]) -> Result<Plan, Error> {
         let override_kv = override_kv.to_vec();
         let options = quantize::Options { copy: true, override_kv, ..quantize::Options::new(FileType::F16) };

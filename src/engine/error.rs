@@ -8,7 +8,7 @@ pub enum Error {
     #[error("no tokens to evaluate")]
     NoTokens,
     /// An encoder, asked for what comes next.
-    #[error("the model makes embeddings: it predicts no tokens")]
+    #[error("the model makes embeddings and does not predict tokens")]
     NoLogits,
     /// A model whose pooling is a classifier's scores, asked for an embedding.
     #[error("the model gives scores (pooling_type rank), and these are not computed")]
@@ -22,7 +22,7 @@ pub enum Error {
         context_length: usize,
     },
     /// The model's logits are no numbers: weights that are broken, or too large for its arithmetic.
-    #[error("the model computes what is no number")]
+    #[error("the model computes NaN or infinity")]
     NotANumber,
     /// A text that the tokenizer cannot encode.
     #[error(transparent)]

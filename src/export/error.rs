@@ -102,7 +102,7 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The OS error.
         source: io::Error,
     },
     /// The caller has stopped the work.

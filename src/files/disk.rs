@@ -1,4 +1,4 @@
-//! Room on the disk, and what the system keeps of a file in memory.
+//! Free space on the disk, and the page cache of a file.
 
 #![allow(unsafe_code, reason = "the standard library has no call for either")]
 
@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 
-/// Reserves room for the first `bytes` bytes of a new file. Where the file system cannot reserve, it is asked whether it
-/// has as much.
+/// Reserves space for the first `bytes` bytes of a new file. If the file system cannot reserve, its free space is checked
+/// instead.
 pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -26,7 +26,7 @@ pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     if free_bytes(file).is_ok_and(|free| free < bytes) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
-/// Asks the system to drop the pages of a file from memory: those that are on the disk go.
+/// Asks the system to drop the pages of a file from the page cache; it drops those that are on the disk.
 pub(super) fn forget_pages(file: &File) {
     #[cfg(target_os = "linux")]
     // SAFETY: the descriptor is open as long as `file` lives, and no memory is passed.

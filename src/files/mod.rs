@@ -1,5 +1,5 @@
-//! Files of any format: inputs that are watched for changes, outputs that appear whole or not at all, mapped files, and
-//! room on the disk.
+//! Files of any format: inputs that are checked for changes, outputs that appear whole or not at all, mapped files, and
+//! free space on the disk.
 
 mod disk;
 mod input;

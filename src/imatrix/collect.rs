@@ -121,7 +121,7 @@ impl<'a> Collector<'a> {
     /// Takes the next chunks through the model, as many as fit a forward pass. Returns whether there were any.
     ///
     /// # Errors
-    /// When the model computes what is no number.
+    /// When the model computes NaN or infinity.
     pub fn advance(&mut self) -> Result<bool, Error> {
         let together = (self.options.batch / self.options.context).max(1);
         let end = (self.done + together).min(self.chunks.len());

@@ -65,7 +65,7 @@ pub enum Error {
         first: usize,
     },
     /// An input of a product that is no number.
-    #[error("tensor {}: the model computes what is no number for its input", printable(name))]
+    #[error("tensor {}: the model computes NaN or infinity for its input", printable(name))]
     NotFinite {
         /// The tensor.
         name: String,

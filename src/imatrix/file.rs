@@ -40,7 +40,7 @@ impl ImportanceMatrix {
         Self::from_bytes(path, bytes)
     }
 
-    /// Reads the bytes of a file of either form. `path` stands for it in messages.
+    /// Reads the bytes of a file of either form. `path` is used for it in messages.
     ///
     /// # Errors
     /// When they are no importance matrix.

@@ -71,7 +71,7 @@ pub enum Error {
         path: PathBuf,
         /// Bytes of the weights.
         needed: u64,
-        /// The system's word.
+        /// The OS error.
         source: std::io::Error,
     },
 }

@@ -175,7 +175,7 @@ pub enum Error {
     Disk {
         /// The file or folder.
         path: PathBuf,
-        /// The system's word.
+        /// The OS error.
         source: io::Error,
     },
     /// The caller has had enough.

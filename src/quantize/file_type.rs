@@ -35,13 +35,13 @@ macro_rules! file_types {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
-            /// The type of all tensors that the mix does not treat in a way of its own.
+            /// The type of all tensors for which the mix has no other rule.
             #[must_use]
             pub const fn default_type(self) -> TensorType {
                 match self { $(Self::$name => TensorType::$ty,)* }
             }
 
-            /// What it is for, in a few words.
+            /// A short description.
             #[must_use]
             pub const fn description(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
@@ -126,11 +126,11 @@ impl FileType {
     }
 }
 
-/// Mixes of llama.cpp that its own llama-quantize does not write, with their numbers in `general.file_type`
+/// Mixes of llama.cpp that llama-quantize does not write, with their numbers in `general.file_type`
 /// (`enum llama_ftype`).
 const OTHERS: &[(u32, &str)] = &[(39, "NVFP4")];
 
-/// What llama.cpp calls the mix with this number in `general.file_type`, also one that cannot be written here.
+/// llama.cpp's name of the mix with this number in `general.file_type`, including mixes that cannot be written here.
 #[must_use]
 pub fn file_type_name(id: u32) -> Option<&'static str> {
     let other = || OTHERS.iter().find(|(other, _)| *other == id).map(|(_, name)| *name);

@@ -1,16 +1,16 @@
-//! Which tensor gets which type in a mix: llama.cpp's rules (`llama-quant.cpp`).
+//! The types of tensors in a mix, by llama.cpp's rules (`llama-quant.cpp`).
 
 use super::FileType;
 use crate::TensorType;
 
-/// What the rules know of a model.
+/// The facts about a model that the rules use.
 #[derive(Clone, Debug)]
 pub(super) struct ModelFacts {
     pub(super) architecture: String,
     /// All layers, MTP layers included.
     pub(super) layers: usize,
     pub(super) experts: usize,
-    /// Query heads for each key-value head, in the first block; 0 without attention there.
+    /// Query heads per key-value head in the first layer; 0 if it has no attention.
     pub(super) heads_per_kv: usize,
     /// Whether the rules for the largest Llama (80 layers) apply.
     pub(super) seventy_billion: bool,
@@ -22,7 +22,7 @@ pub(super) struct ModelFacts {
     pub(super) values: usize,
 }
 
-/// What a tensor is to the rules.
+/// The category of a tensor in the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Category {
     Output,
@@ -60,7 +60,7 @@ impl Category {
     }
 }
 
-/// Applies the rules to one tensor after the other: some count those that came before.
+/// Applies the rules to one tensor after the other; some rules count earlier tensors.
 pub(super) struct Mix {
     file_type: FileType,
     facts: ModelFacts,
@@ -70,7 +70,7 @@ pub(super) struct Mix {
     downs: usize,
 }
 
-/// Whether block `i` of `n` gets more bits: the first and last eighth, and every third between.
+/// Whether layer `i` of `n` gets more bits: the first and last eighth, and every third in between.
 fn more_bits(i: usize, n: usize) -> bool {
     i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2
 }
@@ -146,7 +146,7 @@ impl Mix {
         Some((ty, "output"))
     }
 
-    /// Of a token embedding that is no output matrix.
+    /// The rule for a token embedding that is not the output matrix.
     fn embedding(&self) -> Rule {
         use FileType as F;
         let ty = match self.file_type {
@@ -209,7 +209,7 @@ impl Mix {
         };
         let now = rule.unwrap_or(self.file_type.default_type());
         if facts.seventy_billion && matches!(now, T::Q3_K | T::Q4_K) {
-            // Eight heads share a value: more bits cost little.
+            // Eight heads share a value head, so that more bits cost little.
             rule = Some(T::Q5_K);
         }
         if facts.experts == 8 {
@@ -249,7 +249,7 @@ impl Mix {
         Some((ty, "attention output"))
     }
 
-    /// The layer of a tensor, of which `seen` like it came before.
+    /// The layer of a tensor, after `seen` tensors of the same kind.
     fn layer(&self, name: &str, seen: usize) -> usize {
         // The tensors of experts are not in the order of layers, so the number in the name is used.
         let named = || name.strip_prefix("blk.")?.split('.').next()?.parse().ok();
@@ -291,7 +291,7 @@ impl Mix {
             F::Q4_K_M if falcon => return None,
             F::Q4_K_M | F::Q5_K_M if more_bits(i, n) => T::Q6_K,
             F::IQ4_NL | F::IQ4_XS if first_eighth && !has_importance => T::Q5_K,
-            // With importance alone: without it the files are those of the time before.
+            // Only with importance, as in llama-quantize.
             F::Q4_0 if first_eighth && has_importance => T::Q4_1,
             F::Q5_0 if first_eighth && has_importance => T::Q5_1,
             _ => return None,

@@ -1,4 +1,4 @@
-//! Quantizing models: a plan that can be read first, then one pass over the weights.
+//! Quantizing models: a plan, which can be inspected first, then one pass over the weights.
 
 mod checksum;
 mod error;

@@ -1,4 +1,4 @@
-//! Carries a plan out: slabs are read, decoded, encoded and measured on all threads, and written in their order.
+//! Carries out a plan: slabs are read, decoded, encoded and measured on all threads, and written in order.
 //! Memory is bounded, whatever the size of a tensor.
 
 use std::path::{Path, PathBuf};
@@ -15,23 +15,23 @@ use crate::files::Overwrite;
 use crate::gguf::{self, SplitWriter, Writer};
 use crate::memory;
 
-/// What has come of a plan.
+/// The result of carrying out a plan.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The files.
     pub paths: Vec<PathBuf>,
     /// Their bytes together.
     pub file_bytes: u64,
-    /// What quantizing has cost, where that was asked for.
+    /// The errors of quantizing, if they were measured.
     pub errors: Option<ModelError>,
 }
 
-/// Writes what `plan` says to `path`: several files get the numbers of shards into their names. `progress` is told of
+/// Writes the model of `plan` to `path`; several files get the numbers of shards in their names. `progress` is called after
 /// every slab, and stops the work by returning false.
 ///
 /// # Errors
-/// When there is too little memory, the source cannot be read or has changed, holds what is no number, or the output
-/// cannot be written. Then nothing is left of it.
+/// When there is too little memory, the source cannot be read, has changed, or has NaN or infinite weights, or the output
+/// cannot be written. Nothing is left of the output then.
 pub fn run(
     source: &dyn Source,
     plan: &Plan,
@@ -50,7 +50,7 @@ pub fn run(
     if options.verify {
         read_back(&complete, plan, &written.slabs, &written.checksums, written.width, progress)?;
     }
-    // As late as can be: what was read must be the model that is still there.
+    // As late as possible: the model must not have changed while it was read.
     source.check_unchanged()?;
     let paths = complete.paths().to_vec();
     Ok(Outcome { paths, file_bytes: complete.place()?, errors: written.errors })
@@ -133,7 +133,7 @@ mod tests {
     use crate::files::Overwrite;
     use crate::gguf::{Metadata, Reader, TensorSpec, Writer};
 
-    /// A model of some odd shapes, with numbers of all sizes.
+    /// A model of unusual shapes, with numbers of all sizes.
     fn model() -> Reader {
         let mut metadata = Metadata::new();
         metadata.set("general.architecture", "llama");
@@ -188,7 +188,7 @@ mod tests {
                         .expect("made");
                     assert_eq!(bytes.len() as u64, plan.tensor_bytes());
                     let errors = written.errors.expect("measured").tensors;
-                    // Sums over other pieces may differ in their last digits, all else may not.
+                    // Sums over other slabs may differ in their last digits; nothing else may differ.
                     let errors: Vec<_> = errors
                         .into_iter()
                         .map(|e| (e.name, e.max_error, e.max_at, e.worst_block, e.worst_rmse))

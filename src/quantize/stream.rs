@@ -1,23 +1,23 @@
-//! Work done on many threads and taken up in order: nobody waits for the slowest of a batch, and what is done but not
-//! yet taken up is bounded.
+//! A pipeline that produces items on many threads and consumes them in order, without waiting for whole batches and with a
+//! bounded number of finished items.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How much is worked on at once.
+/// How many items are in progress at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Width {
     /// Threads that produce.
     pub(super) threads: usize,
-    /// Items that may be claimed and not yet taken up.
+    /// Items that may be claimed but not yet consumed.
     pub(super) window: usize,
 }
 
-/// Makes the items `0..count` on threads of their own and gives them to `consume`, which runs on this thread, in order.
-/// Every thread has a state, made by `state`.
+/// Produces the items `0..count` on threads and passes them in order to `consume`, which runs on this thread. Every thread has
+/// a state, created by `state`.
 ///
 /// # Errors
-/// The first error in the order of items, or that of `consume`. Then no further item is begun.
+/// The first error in the order of items, or that of `consume`. No further item is begun then.
 pub(super) fn ordered<S, T: Send, E: Send>(
     count: usize,
     width: Width,
@@ -43,7 +43,7 @@ pub(super) fn ordered<S, T: Send, E: Send>(
                 }
             });
         }
-        // Also when `consume` panics, the threads must end.
+        // The threads must end even if `consume` panics.
         let _watch = Stop(line);
         while let Some((item, result)) = line.take() {
             consume(item, result?)?;
@@ -63,7 +63,7 @@ struct Line<T, E> {
 }
 
 struct Queue<T, E> {
-    /// Results of the items from `first` on, where they are there.
+    /// Results of the items from `first` on; `None` for unfinished items.
     ready: VecDeque<Option<Result<T, E>>>,
     first: usize,
     next: usize,
@@ -75,7 +75,7 @@ impl<T, E> Line<T, E> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next item to work on; none when there is nothing more to do.
+    /// The next item to work on; `None` when there is nothing left to do.
     fn claim(&self) -> Option<usize> {
         let mut queue = self.lock();
         while !queue.stopped && queue.next < self.count && queue.next >= queue.first + self.window {
@@ -92,7 +92,7 @@ impl<T, E> Line<T, E> {
     fn deliver(&self, item: usize, result: Result<T, E>) {
         let mut queue = self.lock();
         if result.is_err() {
-            // What comes before it is under way; nothing after it is needed.
+            // Earlier items are in progress; later ones are not needed.
             queue.next = self.count;
         }
         let place = item - queue.first;
@@ -102,7 +102,7 @@ impl<T, E> Line<T, E> {
         }
     }
 
-    /// The next result in order; none after the last.
+    /// The next result in order; `None` after the last.
     fn take(&self) -> Option<(usize, Result<T, E>)> {
         let mut queue = self.lock();
         loop {
@@ -161,7 +161,7 @@ mod tests {
         Width { threads: 3, window: 1000 },
     ];
 
-    /// Items that come late out of turn.
+    /// Delays some items so that they finish out of order.
     fn late(item: usize) {
         if item.is_multiple_of(5) {
             std::thread::sleep(Duration::from_micros(300));

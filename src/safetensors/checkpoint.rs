@@ -80,7 +80,7 @@ impl Checkpoint {
         Err(Error::NoCheckpoint { folder: folder.into(), hint: instead(folder) })
     }
 
-    /// Opens a checkpoint of one file that lies in memory. `name` stands for it in messages.
+    /// Opens a checkpoint of one file that lies in memory. `name` is used for it in messages.
     ///
     /// # Errors
     /// When the bytes are no valid safetensors file.
@@ -173,7 +173,7 @@ impl Checkpoint {
     /// Fills `buffer` with the bytes of a tensor from `offset_bytes` on.
     ///
     /// # Errors
-    /// When the bytes do not lie inside the tensor, cannot be read, or the file has become shorter.
+    /// When the bytes are not inside the tensor, cannot be read, or the file has become shorter.
     ///
     /// # Panics
     /// When `tensor` is another checkpoint's, and does not fit this one.

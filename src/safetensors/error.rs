@@ -36,7 +36,7 @@ pub enum Error {
         /// What is wrong.
         problem: IndexProblem,
     },
-    /// A read of tensor data that does not lie inside the tensor.
+    /// A read of tensor data that is not inside the tensor.
     #[error("tensor {}: bytes {offset} to {offset}+{len} asked for, it has {bytes}", printable(name))]
     OutOfTensor {
         /// The tensor.

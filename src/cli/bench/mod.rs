@@ -26,7 +26,7 @@ use crate::{outputs, progress, units};
 ///
 /// The limit of a prompt is all its products at the rate at which this CPU multiplies out of registers; the limit of
 /// generation is all bytes of weights and cache at the rate at which memory is read. Without a model, the embedded one
-/// is measured; with --shape, a made one, whose weights look like chance. With --url, a server that runs is measured: how long its clients
+/// is measured; with --shape, a made one, whose weights are pseudorandom. With --url, a server that runs is measured: how long its clients
 /// wait.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:

@@ -47,7 +47,7 @@ impl Stored {
         }
     }
 
-    /// The tensor that stands for it in messages.
+    /// The tensor that is used for it in messages.
     pub(super) fn tensor(&self) -> &TensorInfo {
         match self {
             Self::Plain(tensor) => tensor,

@@ -1,4 +1,4 @@
-//! Reads recipes. Whatever is wrong is told with line and column, counted from 1.
+//! The parser of recipes. Errors have a line and a column, counted from 1.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const ROLES: &[(&str, &[&str])] = &[
     ("shared_experts", &["*_shexp"]),
 ];
 
-/// Steps that a type can be up or down at most.
+/// Maximum steps up or down.
 const MAX_STEPS: isize = 20;
 
 /// A word and its column.
@@ -37,7 +37,7 @@ impl Word<'_> {
     }
 }
 
-/// What the lines before a line have said.
+/// The recipe from the lines read so far.
 #[derive(Default)]
 struct Draft {
     name: Option<String>,
@@ -100,7 +100,7 @@ impl Draft {
         let Some(first) = words.get(1) else { return Err(key_word.problem(format!("`{key}:` says nothing"))) };
         match key {
             "name" => {
-                // It becomes part of a file's name.
+                // The name becomes part of a file name.
                 let is_odd = |c: char| c.is_control() || matches!(c, '/' | '\\');
                 if value.len() > 100 || value.starts_with('.') || value.contains(is_odd) {
                     return Err(first.problem("a name has at most 100 bytes, no slash, and no dot at its beginning"));
@@ -179,7 +179,7 @@ fn rule_type(word: &Word<'_>) -> Result<RuleType, Problem> {
     Ok(RuleType::Type(ty))
 }
 
-/// What stands after `in`: numbers, ranges, `first 1/8`, `last 1/8`, `every 3`, with commas between.
+/// The layers after `in`: numbers, ranges, `first 1/8`, `last 1/8`, `every 3`, separated by commas.
 fn spans(word: &Word<'_>, words: &[Word<'_>]) -> Result<Vec<Span>, Problem> {
     let mut spans = Vec::new();
     for part in words.split(|word| word.text == ",") {

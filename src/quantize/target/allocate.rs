@@ -4,7 +4,7 @@
 //! choices, the steps along all hulls are taken in the order of gain per byte. The remaining bytes go to the
 //! single change that gains most, as long as there is one.
 
-/// What may be chosen.
+/// A possible choice for a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Choice {
     pub(super) cost: u64,
@@ -19,7 +19,7 @@ struct Step {
     gain: f64,
 }
 
-/// The number of the choice for each tensor. Where not even the cheapest ones fit `room`, these.
+/// The index of the choice for each tensor. If not even the cheapest choices fit `room`, these are returned.
 pub(super) fn allocate(tensors: &[Vec<Choice>], room: u64) -> Vec<usize> {
     let hulls: Vec<Vec<usize>> = tensors.iter().map(|choices| hull(choices)).collect();
     let mut chosen: Vec<usize> = hulls.iter().map(|hull| hull[0]).collect();
@@ -32,7 +32,7 @@ pub(super) fn allocate(tensors: &[Vec<Choice>], room: u64) -> Vec<usize> {
             steps.push(Step { tensor, to: pair[1], cost: to.cost - from.cost, gain: from.loss - to.loss });
         }
     }
-    // Steps of one tensor stay in their order: along a hull each gains less for a byte than the one before.
+    // Steps of one tensor stay in order, because along a hull each gains less per byte than the one before.
     steps.sort_by(|a, b| (b.gain * a.cost as f64).total_cmp(&(a.gain * b.cost as f64)));
     for step in &steps {
         if step.cost > left {
@@ -48,7 +48,7 @@ pub(super) fn allocate(tensors: &[Vec<Choice>], room: u64) -> Vec<usize> {
     chosen
 }
 
-/// The single change that gains most of those that fit: the tensor, its new choice, the costs before and after.
+/// The single change with the largest gain among those that fit: the tensor, its new choice, the costs before and after.
 fn best_change(tensors: &[Vec<Choice>], chosen: &[usize], left: u64) -> Option<(usize, usize, (u64, u64))> {
     let mut best = None;
     let mut most = 0.0;
@@ -64,7 +64,7 @@ fn best_change(tensors: &[Vec<Choice>], chosen: &[usize], left: u64) -> Option<(
     best
 }
 
-/// The choices on the lower hull, from the cheapest on: each loses less than the one before, and gains less for a byte.
+/// The choices on the lower hull, from the cheapest on: each has a smaller loss than the one before, and gains less per byte.
 fn hull(choices: &[Choice]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..choices.len()).collect();
     order.sort_by(|&a, &b| {
