@@ -8,7 +8,7 @@ use std::path::Path;
 /// Text whose [`Display`](fmt::Display) form is one line of printable characters.
 ///
 /// Control and format characters (also the bidirectional ones), line separators and unassigned code points appear as
-/// `\n` or `\u{1b}`, bytes that are no UTF-8 as `\xff`. Letters of all scripts stay as they are.
+/// `\n` or `\u{1b}`, bytes that are not UTF-8 as `\xff`. Letters of all scripts are unchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<'a> {
     bytes: &'a [u8],

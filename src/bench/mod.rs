@@ -1,5 +1,5 @@
-//! How fast a model runs here, beside how fast it could at most; synthetic models of any shape to measure with; and load on
-//! servers.
+//! Measures the speed of a model relative to the limits of the machine; makes synthetic models of any shape; and measures
+//! servers under load.
 
 mod load;
 mod measure;

@@ -1,5 +1,5 @@
-//! Synthetic models: a published shape, a vocabulary of bytes and fillers, and weights that are pseudorandom, the same in
-//! every run. Any program that reads GGUF files can run them; what they say means nothing.
+//! Synthetic models: a published shape, a vocabulary of bytes and fillers, and pseudorandom weights that are the same in every
+//! run. Any program that reads GGUF files can run them; their output is meaningless.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "bits of draws are cut on purpose")]
 
@@ -14,14 +14,14 @@ use crate::gguf::{Array, Metadata, TensorSpec, Value, keys};
 use crate::quantize::{Error, FileType, Source};
 use crate::tokenizer::{TokenKind, byte_character};
 
-/// Different weights of a tensor come from a table of this many.
+/// Weights are drawn from a table of this many numbers.
 const TABLE: usize = 1 << 16;
-/// Standard deviation of weights: what checkpoints begin training with.
+/// Standard deviation of weights, a usual value for initialization.
 const DEVIATION: f32 = 0.02;
 /// Tensors of more than one dimension that stay in single precision, as converted checkpoints have them.
 const SINGLE: [&str; 5] = ["ffn_gate_inp", "ssm_conv1d", "shortconv.conv", "position_embd", "token_types"];
 
-/// A model of weights that are made as they are read.
+/// A model whose weights are generated when they are read.
 pub struct SyntheticModel {
     name: PathBuf,
     metadata: Metadata,
@@ -61,7 +61,7 @@ fn spec(rule: &TensorRule) -> TensorSpec {
     TensorSpec { name: rule.name.clone(), shape, ty: if single { TensorType::F32 } else { TensorType::F16 } }
 }
 
-/// A byte-pair vocabulary of `count` tokens: bytes, two merges, fillers, and the two that begin and end a text.
+/// A byte-pair vocabulary of `count` tokens: bytes, two merges, fillers, BOS and EOS.
 fn tokenizer(count: usize, metadata: &mut Metadata) {
     let mut texts: Vec<String> = (0..=255).map(|byte| byte_character(byte).to_string()).collect();
     texts.extend(["th", "the"].map(str::to_owned));
@@ -93,7 +93,7 @@ pub(super) fn mixed(n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Sums of twelve uniform numbers, which are as good as normally distributed.
+/// Sums of twelve uniform numbers, which are nearly normally distributed.
 fn table() -> Vec<u16> {
     let number = |i: u64| -> f32 {
         let uniform = (0..12).map(|k| (mixed(12 * i + k) >> 48) as f32 / 65536.0);
@@ -126,7 +126,7 @@ impl Source for SyntheticModel {
         let draw = |i: u64| mixed(((tensor as u64) << 40) + i / 4);
         let first = offset_bytes / size as u64;
         let mut bits = draw(first);
-        // Norms are about one.
+        // Weights of norms are about one.
         let base = if spec.shape.len() < 2 && spec.name.contains("norm") { 1.0 } else { 0.0 };
         for (i, element) in (first..).zip(buffer.chunks_exact_mut(size)) {
             if i % 4 == 0 {

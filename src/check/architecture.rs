@@ -1,4 +1,5 @@
-//! The model: whether all is there that its architecture asks for, whether it can be run, and what it says of itself.
+//! Checks the model: whether everything that its architecture needs exists, whether it can be run, and whether its metadata are
+//! plausible.
 
 use super::Findings;
 use crate::arch;
@@ -7,7 +8,7 @@ use crate::inspect::{NotUsable, Summary, usable};
 use crate::model::{self, Model};
 use crate::printable::printable;
 
-/// Looks at an opened file.
+/// Checks an opened file.
 pub(super) fn check(reader: &Reader, findings: &mut Findings) {
     let kind = reader.metadata().get(keys::GENERAL_TYPE).and_then(Value::as_str);
     if reader.tensors().is_empty() && reader.unknown_tensors().is_empty() {
@@ -22,7 +23,7 @@ pub(super) fn check(reader: &Reader, findings: &mut Findings) {
             findings.add(super::Severity::Note, "model.kind", format!("no model: general.type is {}", printable(kind)));
             return;
         }
-        // Told where the structure and the tokenizer are looked at.
+        // Reported by the checks of structure and tokenizer.
         Err(NotUsable::UnknownType { .. } | NotUsable::NoTokenizer | NotUsable::PreTokenizer(_)) => {}
         Err(NotUsable::Architecture(error)) => findings.error(architecture_id(&error), error.to_string()),
         Err(error) => findings.error("model.type", error.to_string()),
@@ -47,10 +48,10 @@ fn architecture_id(error: &arch::Error) -> &'static str {
     }
 }
 
-/// What only shows when the network is put together.
+/// Checks that are possible only when the network is built.
 fn run(reader: &Reader, findings: &mut Findings) {
     match Model::from_reader(reader) {
-        // Told where the tokenizer is looked at.
+        // Reported by the check of the tokenizer.
         Err(model::Error::Tokenizer { .. }) => {}
         Err(error) => findings.error("model.load", error.to_string()),
         Ok(model) => {

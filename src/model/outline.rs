@@ -1,5 +1,5 @@
-//! A model as its header describes it: the network, and which tensors it is made of. No weight is read, so that a file
-//! of any size is told at once, and one whose weights are elsewhere, too.
+//! A model as described by its header: the network and its tensors. No weight is read, so that this is fast for files of any
+//! size, including files whose weights are not on this machine.
 
 use super::work::{Weight, used_share};
 use super::{Header, Work};
@@ -8,11 +8,11 @@ use crate::cpu::{KvType, Sequence, SequenceOptions};
 use crate::gguf::{Reader, TensorInfo};
 use crate::network::{self, ModelSpec, Tensors};
 
-/// What a model is made of.
+/// The network and the tensors of a model.
 pub struct Outline {
     hparams: Hparams,
     spec: ModelSpec,
-    /// By the names of the architecture's tables, in the order of the file.
+    /// Tensors by the names of the architecture's tables, in the order of the file.
     tensors: Vec<(String, TensorInfo)>,
 }
 
@@ -20,7 +20,7 @@ impl Outline {
     /// The outline of an opened file.
     ///
     /// # Errors
-    /// When the architecture is not known, a key is missing or impossible, or a tensor is missing, left over or of another
+    /// When the architecture is not known, a key is missing or not valid, or a tensor is missing, unexpected or of another
     /// shape.
     pub fn of(reader: &Reader) -> Result<Self, arch::Error> {
         let header = Header::read(reader)?;
@@ -35,13 +35,13 @@ impl Outline {
         &self.hparams
     }
 
-    /// The network. Values that stand in tensors (rotary factors) are not those of the file.
+    /// The network. Values from tensors (rotary factors) are not those of the file.
     #[must_use]
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
 
-    /// The tensors that are run, in the order of the file.
+    /// The tensors in use, in the order of the file.
     pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
         self.tensors.iter().map(|(_, info)| info)
     }
@@ -53,19 +53,19 @@ impl Outline {
         named.filter_map(move |(name, info)| Some((name.strip_prefix(&prefix)?, info)))
     }
 
-    /// Bytes of all tensors that are run.
+    /// Bytes of all tensors in use.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         self.tensors().map(TensorInfo::bytes).fold(0, u64::saturating_add)
     }
 
-    /// The share of a tensor that a token meets: of experts, those that it uses.
+    /// The share of a tensor that one token uses (of experts, those that are chosen).
     #[must_use]
     pub fn used_share(&self, tensor: &TensorInfo) -> f64 {
         used_share(&tensor.name, &self.hparams)
     }
 
-    /// An empty sequence, which tells what a longer one would take.
+    /// An empty sequence, for computing the memory of longer ones.
     #[must_use]
     pub fn sequence(&self, options: SequenceOptions) -> Sequence {
         Sequence::new(&self.spec, options)
@@ -86,7 +86,7 @@ impl Outline {
     }
 }
 
-/// Tensors by name, whose values are not known: the shape of a network does not depend on them.
+/// Tensors by name without their values, on which the shape of a network does not depend.
 struct Named<'a>(&'a [(String, TensorInfo)]);
 
 impl Tensors for Named<'_> {

@@ -1,5 +1,5 @@
-//! Ollama's store: a manifest for each name (`manifests/HOST/NAMESPACE/MODEL/TAG`), which lists blobs by their
-//! checksums (`blobs/sha256-...`).
+//! Ollama's store: a manifest for each name (`manifests/HOST/NAMESPACE/MODEL/TAG`), which lists blobs by checksum
+//! (`blobs/sha256-...`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ pub(crate) const HOST: &str = "registry.ollama.ai";
 pub(crate) const NAMESPACE: &str = "library";
 pub(crate) const TAG: &str = "latest";
 
-/// What Ollama keeps beside a model's weights.
+/// Ollama's layers of a model besides the weights.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layers {
-    /// The template, in the language of Go's templates.
+    /// The template, in Go's template language.
     pub template: Option<String>,
     /// The system prompt.
     pub system: Option<String>,
@@ -41,7 +41,7 @@ pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
     };
     let mut manifest = root.join("manifests");
     for part in path {
-        // By name among those that are there, in any case: what is typed never becomes a path by itself.
+        // Matched against existing names, ignoring case, so that user input never becomes a path.
         let Some(next) = named(&manifest, part) else { return Ok(None) };
         manifest = next;
     }
@@ -51,7 +51,7 @@ pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
     located(root, &manifest).map(Some)
 }
 
-/// What is called `name` in a folder, in any case.
+/// The entry `name` of a folder, ignoring case.
 fn named(folder: &Path, name: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
     let mut same: Vec<PathBuf> = entries
@@ -108,7 +108,7 @@ fn located(root: &Path, manifest: &Path) -> Result<Located, Error> {
     Ok(Located { name, path, store: Store::Ollama, layers, manifest: Some(manifest.to_owned()) })
 }
 
-/// The blobs that a manifest names, its configuration among them; none where it cannot be read.
+/// The blobs that a manifest names, including its configuration; none if it cannot be read.
 pub(super) fn blobs(root: &Path, manifest: &Path) -> Vec<PathBuf> {
     let bytes = InputFile::open(manifest).and_then(|file| file.read_all(MAX_BYTES)).unwrap_or_default();
     let json: Json = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -116,14 +116,14 @@ pub(super) fn blobs(root: &Path, manifest: &Path) -> Vec<PathBuf> {
     layers.filter_map(|layer| blob_path(root, layer["digest"].as_str()?)).collect()
 }
 
-/// The blob of a digest, `sha256:` and 64 hexadecimal digits; anything else is no digest.
+/// The blob of a digest, which is `sha256:` and 64 hexadecimal digits.
 fn blob_path(root: &Path, digest: &str) -> Option<PathBuf> {
     let digits = digest.strip_prefix("sha256:").or_else(|| digest.strip_prefix("sha256-"))?;
     let is_digest = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     is_digest.then(|| root.join("blobs").join(format!("sha256-{digits}")))
 }
 
-/// A manifest's name without what goes without saying.
+/// A manifest's name without default parts.
 fn short_name(root: &Path, manifest: &Path) -> String {
     let below = manifest.strip_prefix(root.join("manifests")).unwrap_or(manifest);
     let parts: Vec<String> = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
