@@ -1,5 +1,4 @@
-//! How a checkpoint of sentence-transformers makes embeddings of hidden states: `modules.json` and the folder of its
-//! pooling module.
+//! The pooling of a sentence-transformers checkpoint, from `modules.json` and the folder of its pooling module.
 
 use serde_json::Value as Json;
 
@@ -7,17 +6,17 @@ use super::{Error, Folder};
 use crate::arch;
 use crate::network::Pooling;
 
-/// The modes that files can say, by the settings that switch them on, and their names in newer folders.
+/// The modes that GGUF files can express: the settings that select them, and their names in newer folders.
 const MODES: [(&str, &str, Pooling); 3] = [
     ("pooling_mode_mean_tokens", "mean", Pooling::Mean),
     ("pooling_mode_cls_token", "cls", Pooling::Cls),
     ("pooling_mode_lasttoken", "lasttoken", Pooling::Last),
 ];
 
-/// The pooling that `folder` says, if it does.
+/// The pooling of `folder`, if it has one.
 ///
 /// # Errors
-/// When a file cannot be read, or says a pooling that no file can express.
+/// When a file cannot be read, or the pooling cannot be expressed in a GGUF file.
 pub(super) fn read(folder: &Folder) -> Result<Option<Pooling>, Error> {
     let modules = folder.json("modules.json")?.unwrap_or_default();
     let mut modules = modules.as_array().into_iter().flatten();

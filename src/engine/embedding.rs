@@ -1,4 +1,4 @@
-//! Embeddings: one vector a text, pooled from the hidden states of its tokens. Called by `gguf embed` and the server.
+//! Embeddings: one vector per text, pooled from the hidden states of its tokens. Used by `gguf embed` and the server.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use crate::kernels::Pool;
 use crate::model::Model;
 use crate::network::Pooling;
 
-/// Tokens of a forward pass: as many texts as fit, or a piece of a long one.
+/// Maximum tokens of a forward pass: as many texts as fit, or a piece of a long one.
 const BATCH: usize = 512;
 
 /// Settings of an [`Embedder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EmbeddingOptions {
-    /// How the hidden states of a text become one vector; what the file says when `None`, or else the mean of models whose
-    /// tokens see the whole text, and the last token's of all others.
+    /// The pooling. With `None`, that of the file; if the file has none, the mean for encoders, and the last token for causal
+    /// models.
     pub pooling: Option<Pooling>,
-    /// Whether vectors are brought to length 1.
+    /// Whether vectors are normalized to length 1.
     pub normalize: bool,
-    /// Type of the keys and values that a pass holds.
+    /// Type of keys and values.
     pub kv_type: KvType,
 }
 
@@ -30,7 +30,7 @@ impl Default for EmbeddingOptions {
     }
 }
 
-/// Makes embeddings of tokenized texts.
+/// Computes embeddings of tokenized texts.
 pub struct Embedder {
     model: Arc<Model>,
     pool: Arc<Pool>,
@@ -55,7 +55,7 @@ impl Embedder {
         Ok(Self { model, pool, pooling, normalize, kv_type })
     }
 
-    /// How the hidden states of a text become one vector.
+    /// The pooling.
     #[must_use]
     pub fn pooling(&self) -> Pooling {
         self.pooling
@@ -67,14 +67,14 @@ impl Embedder {
         self.model.decoder().embedding_length()
     }
 
-    /// Most tokens of a text.
+    /// Maximum tokens of a text.
     #[must_use]
     pub fn context_length(&self) -> usize {
         let trained = self.model.hparams().context_length;
         self.model.decoder().learned_positions().map_or(trained, |limit| trained.min(limit))
     }
 
-    /// Fails where a text cannot be embedded.
+    /// Checks that a text can be embedded.
     ///
     /// # Errors
     /// [`Error::NoTokens`], [`Error::ContextFull`] and [`Error::UnknownToken`].
@@ -86,13 +86,13 @@ impl Embedder {
     /// Several texts are evaluated in one pass; the numbers are the same alone or together.
     ///
     /// # Errors
-    /// As [`Self::check`], for the first text that cannot be embedded; [`Error::NotANumber`] when the model computes what is
-    /// none.
+    /// As [`Self::check`], for the first text that cannot be embedded; [`Error::NotANumber`] when the model computes NaN or
+    /// infinity.
     pub fn embed<T: AsRef<[u32]>>(&self, texts: &[T]) -> Result<Vec<Vec<f32>>, Error> {
         self.embed_until(texts, &|| false)
     }
 
-    /// As [`Self::embed`], until `stop`, which is asked before each layer of a pass.
+    /// As [`Self::embed`], until `stop` returns true; it is called before each layer of a pass.
     ///
     /// # Errors
     /// As [`Self::embed`], and [`Error::Cancelled`] when it was stopped.
@@ -131,7 +131,7 @@ impl Embedder {
         Ok(vectors)
     }
 
-    /// The vectors of texts that are evaluated in one pass.
+    /// The vectors of texts, evaluated in one pass.
     fn together<T: AsRef<[u32]>>(&self, run: Run<'_>, texts: &[T]) -> Result<Vec<Vec<f32>>, Error> {
         let mut sequences: Vec<Sequence> = texts.iter().map(|text| self.sequence(text.as_ref().len())).collect();
         let parts = sequences.iter_mut().zip(texts);
@@ -157,7 +157,7 @@ impl Embedder {
         if states.is_empty() { Err(Error::Cancelled) } else { Ok(states) }
     }
 
-    /// The vector of a text whose tokens see none after them: piece by piece, however long it is.
+    /// The vector of a text in a causal model, evaluated piece by piece, so that it may have any length.
     fn by_pieces(&self, run: Run<'_>, tokens: &[u32]) -> Result<Vec<f32>, Error> {
         let mut sequence = self.sequence(tokens.len());
         let mut pooled = Pooled::new(self.pooling, self.length());
@@ -172,13 +172,13 @@ impl Embedder {
         if self.pooling == Pooling::Last { Rows::Last } else { Rows::From(0) }
     }
 
-    /// A sequence for as many tokens.
+    /// A sequence for `context_length` tokens.
     fn sequence(&self, context_length: usize) -> Sequence {
         self.model.decoder().sequence(SequenceOptions { kv_type: self.kv_type, context_length })
     }
 }
 
-/// Hidden states on their way to one vector.
+/// The pooling of hidden states to one vector.
 struct Pooled {
     pooling: Pooling,
     length: usize,
@@ -215,7 +215,7 @@ impl Pooled {
     }
 }
 
-/// Brings a vector to length 1; one of zeros stays.
+/// Normalizes a vector to length 1; a vector of zeros does not change.
 #[allow(clippy::cast_possible_truncation, reason = "rounded at last")]
 pub fn to_unit_length(vector: &mut [f32]) {
     let square: f64 = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum();

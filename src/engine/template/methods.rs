@@ -61,7 +61,7 @@ fn int(n: usize) -> Value {
     Value::Int(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-/// Arguments of a string's method.
+/// Arguments of a string method.
 struct MethodArgs<'a> {
     ops: &'a Ops,
     args: &'a Args,
@@ -256,7 +256,7 @@ fn last_words(s: &str, max: usize) -> Vec<&str> {
     parts
 }
 
-/// `text` with at most `count` of `old` made `new`.
+/// `text` with at most `count` occurrences of `old` replaced by `new`.
 pub(super) fn replace(ops: &Ops, text: &Text, old: &str, new: &Text, count: usize) -> Result<Text, Fault> {
     let mut parts = Vec::new();
     let mut done = 0;
@@ -298,7 +298,7 @@ fn justify(ops: &Ops, text: &Text, name: &str, given: &MethodArgs<'_>) -> Result
             format!("{sign}{}{digits}", "0".repeat(missing))
         }
         _ => {
-            // Python puts the odd one left of texts in odd widths.
+            // Python puts the extra padding on the left if text and width are odd.
             let left = missing / 2 + (missing & width & 1);
             fill.repeat(left) + s + &fill.repeat(missing - left)
         }
@@ -306,7 +306,7 @@ fn justify(ops: &Ops, text: &Text, name: &str, given: &MethodArgs<'_>) -> Result
     Ok(Value::Str(text.made(out)))
 }
 
-/// A number or text in a width: `flags`, width and precision as `%` and `{:}` have them.
+/// Formats a number or text with `flags`, width and precision of `%` and `{:}`.
 fn formatted(
     ops: &Ops,
     value: &Value,

@@ -1,4 +1,4 @@
-//! Text that remembers where its parts come from: the template itself, or what was said (messages, tools, documents).
+//! Text that tracks the origin of its parts: the template itself, or untrusted sources (messages, tools, documents).
 
 use std::rc::Rc;
 
@@ -6,9 +6,9 @@ use std::rc::Rc;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Text {
     text: Rc<str>,
-    /// Byte ranges that were said by users, tools or documents, in order and apart from each other.
+    /// Byte ranges that are from messages, tools or documents, sorted and disjoint.
     untrusted: Option<Rc<[(usize, usize)]>>,
-    /// Python's Markup: HTML already, so that what is added to it is escaped.
+    /// Whether it is Python's Markup: HTML, so that text added to it is escaped.
     pub(super) markup: bool,
 }
 
@@ -17,7 +17,7 @@ impl Text {
         Self { text: text.into(), ..Self::default() }
     }
 
-    /// Text of a message.
+    /// Untrusted text, such as that of a message.
     pub(super) fn untrusted(text: &str) -> Self {
         let untrusted: Option<Rc<[_]>> = (!text.is_empty()).then(|| Rc::from([(0, text.len())]));
         Self { text: text.into(), untrusted, markup: false }
@@ -36,12 +36,12 @@ impl Text {
         self.text.len()
     }
 
-    /// The ranges that were said.
+    /// The untrusted ranges.
     pub(super) fn ranges(&self) -> &[(usize, usize)] {
         self.untrusted.as_deref().unwrap_or(&[])
     }
 
-    /// Text made from this one: said as soon as a part of this one was.
+    /// Text derived from this one: untrusted as a whole if a part of this one is.
     pub(super) fn made(&self, text: impl AsRef<str>) -> Self {
         let made = if self.untrusted.is_some() { Self::untrusted(text.as_ref()) } else { Self::new(text.as_ref()) };
         Self { markup: self.markup, ..made }
@@ -57,12 +57,12 @@ impl Text {
         Self { text: part.into(), untrusted: (!untrusted.is_empty()).then(|| untrusted.into()), markup: self.markup }
     }
 
-    /// As Markup, escaped where it is not yet.
+    /// As Markup, escaped unless it is Markup already.
     pub(super) fn escaped(&self) -> Self {
         if self.markup { self.clone() } else { self.escaped_again() }
     }
 
-    /// Escaped, whatever it is.
+    /// Escaped, even if it is Markup already.
     pub(super) fn escaped_again(&self) -> Self {
         let mut out = Builder::default();
         let mut done = 0;
@@ -84,7 +84,7 @@ impl Text {
     }
 }
 
-/// A text that grows.
+/// Builds a text.
 #[derive(Default)]
 pub(super) struct Builder {
     text: String,
