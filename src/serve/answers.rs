@@ -1,4 +1,4 @@
-//! Answers in the making, whatever their dialect: the choices of one request, with thinking told from text.
+//! Answers while they are generated, for all dialects: the choices of one request, with thinking separated from text.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,13 +14,13 @@ use crate::engine::{
     GenerationOptions, Logprobs, Request, Stop, ThinkingSplitter, ToolCall, ToolSplitter, Update, Updates, Usage,
 };
 
-/// What is asked of a model.
+/// A request to a model.
 pub(super) struct Question {
     /// One or more prompts, each of which gets its choices.
     pub(super) prompts: Vec<Vec<u32>>,
-    /// Choices of each.
+    /// Number of choices for each prompt.
     pub(super) choices: usize,
-    /// Tells thinking from answers, which begin inside of it or not.
+    /// Whether thinking is separated, and if so, whether answers start inside of it.
     pub(super) thinking: Option<bool>,
     pub(super) logprobs: Option<usize>,
     pub(super) settings: Settings,
@@ -31,13 +31,13 @@ pub(super) type Tokens = Vec<(u32, Option<Logprobs>)>;
 
 /// An event of a choice (an answer to the request).
 pub(super) enum ChoiceEvent {
-    /// Of its prompt, so many tokens have been read or were known.
+    /// Progress of its prompt: tokens evaluated, tokens taken from the cache, and all tokens.
     Reading { done: usize, cached: usize, total: usize },
-    /// Text, of its thinking and of its answer, and the tokens that it came from.
+    /// Text of its thinking and of its answer, and the tokens of both.
     Text { thinking: String, text: String, tokens: Tokens },
-    /// It calls a tool.
+    /// A tool call.
     Call(ToolCall),
-    /// It has ended.
+    /// The end of the choice.
     End(ChoiceEnd),
 }
 
@@ -49,12 +49,12 @@ pub(super) struct ChoiceEnd {
     pub(super) usage: Usage,
     /// Tokens of thinking.
     pub(super) thinking_tokens: usize,
-    /// Calls of tools.
+    /// Number of tool calls.
     pub(super) calls: usize,
 }
 
 impl ChoiceEnd {
-    /// OpenAI's word for it.
+    /// The reason in OpenAI's terms.
     pub(super) fn finish_reason(&self) -> &'static str {
         match self.reason {
             Stop::Length | Stop::Context => "length",
@@ -86,12 +86,12 @@ struct Choice {
 /// The choices of one request. Dropping them cancels it.
 pub(super) struct Answers {
     choices: Vec<Choice>,
-    /// Where the search for news begins: no choice is served before the others all the time.
+    /// The choice that is polled first, which rotates so that no choice is always preferred.
     turn: usize,
 }
 
 impl Answers {
-    /// Asks the model.
+    /// Submits the request.
     pub(super) async fn ask(model: &Arc<ServedModel>, question: Question) -> Result<Self, Failure> {
         let style = model.prompter.thinking.filter(|_| question.thinking.is_some());
         let settings = question.settings;
@@ -137,7 +137,7 @@ impl Answers {
         self.choices.len()
     }
 
-    /// What happens next, and to which choice; `None` when all have ended.
+    /// The next event, with the index of its choice; `None` when all have ended.
     pub(super) async fn next(&mut self) -> Option<Result<(usize, ChoiceEvent), Failure>> {
         poll_fn(|context| self.poll(context)).await
     }
@@ -156,7 +156,7 @@ impl Answers {
         if self.choices.iter().all(|choice| choice.ended) { Poll::Ready(None) } else { Poll::Pending }
     }
 
-    /// Waits for all of it.
+    /// Waits for all choices to end.
     pub(super) async fn whole(mut self) -> Result<Vec<CompleteChoice>, Failure> {
         let mut parts: Vec<(String, String, Vec<ToolCall>, Tokens)> =
             self.choices.iter().map(|_| Default::default()).collect();
@@ -230,13 +230,13 @@ impl Choice {
         }
     }
 
-    /// Adds text; tokens wait for the text that they become.
+    /// Adds text; tokens are held back until their text is complete.
     fn add(&mut self, piece: &str, is_last: bool) {
         let (mut thinking, mut text, mut calls) = (String::new(), String::new(), Vec::new());
         for part in self.splitter.push(piece, is_last) {
             match part {
                 AnswerPart::Thinking(part) => thinking.push_str(&part),
-                // What comes after a call comes after it.
+                // Text after a call must be sent after the call.
                 AnswerPart::Text(part) if calls.is_empty() => text.push_str(&part),
                 AnswerPart::Text(part) => {
                     self.push_text(std::mem::take(&mut thinking), std::mem::take(&mut text), false);

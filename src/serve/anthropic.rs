@@ -17,7 +17,7 @@ use super::settings::{Settings, new_id};
 use super::tools;
 use crate::engine::{Stop, ToolCall};
 
-/// A stream says that it lives when nothing has come for so long.
+/// A stream sends a ping after this time without events.
 const PING: Duration = Duration::from_secs(15);
 
 /// `POST /v1/messages`.
@@ -52,7 +52,7 @@ pub(super) async fn count_tokens(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::Json(json!({ "input_tokens": prompt(&model, fields).await?.tokens.len() })))
 }
 
-/// How the answer is made: Anthropic's names, and those of the other dialects.
+/// Settings of the answer, with Anthropic's names and those of the other dialects.
 fn settings(call: &Call, fields: Fields<'_>, model: &ServedModel) -> Result<Settings, Failure> {
     let stop = fields.texts("stop_sequences")?;
     let skipped = ["messages", "system", "tools"];
@@ -69,7 +69,7 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Prompt, 
     let messages = conversation(fields)?;
     let mut variables = fields.object("chat_template_kwargs")?.map(|map| map.0.clone()).unwrap_or_default();
     tools::tell(tools::read_anthropic(fields)?.as_deref(), &mut variables);
-    // Who does not ask for thinking expects none.
+    // Clients that do not request thinking expect none.
     let thinks = match fields.object("thinking")? {
         None => false,
         Some(thinking) => match thinking.text("type")? {
@@ -85,7 +85,7 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Prompt, 
     blocking(move || prompt::prompt(&model.prompter, model.batcher().model().tokenizer(), &messages, variables)).await
 }
 
-/// The messages in OpenAI's form, the system's first.
+/// The messages in OpenAI's form, the system message first.
 fn conversation(fields: Fields<'_>) -> Result<Vec<Json>, Failure> {
     let mut messages = Vec::new();
     if let Some(system) = fields.get("system") {
@@ -125,7 +125,7 @@ fn conversation(fields: Fields<'_>) -> Result<Vec<Json>, Failure> {
     Ok(messages)
 }
 
-/// The text of blocks that are nothing else.
+/// The text of blocks, which must all be text.
 fn texts(place: &str, blocks: &[Json]) -> Result<String, Failure> {
     let text = |(i, block): (usize, &Json)| text_of(&format!("{place}[{i}]"), block);
     Ok(blocks.iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?.join("\n"))
@@ -142,7 +142,7 @@ fn text_of(place: &str, block: &Json) -> Result<String, Failure> {
     text.map(str::to_owned).ok_or_else(|| Failure::field(place, "must be a block with a text"))
 }
 
-/// A user's blocks: the results of tools come first, each a message of its own.
+/// A user's blocks: tool results come first, each as a message.
 fn user_blocks(place: &str, blocks: &[Json], messages: &mut Vec<Json>) -> Result<(), Failure> {
     let mut user_texts = Vec::new();
     for (i, block) in blocks.iter().enumerate() {
@@ -165,13 +165,13 @@ fn user_blocks(place: &str, blocks: &[Json], messages: &mut Vec<Json>) -> Result
     Ok(())
 }
 
-/// An assistant's blocks: what it thought, said, and called.
+/// An assistant's blocks: thinking, text and calls.
 fn answered(place: &str, blocks: &[Json]) -> Result<Json, Failure> {
     let (mut text, mut thinking, mut calls) = (String::new(), String::new(), Vec::new());
     for (i, block) in blocks.iter().enumerate() {
         match block["type"].as_str() {
             Some("thinking") => thinking.push_str(block["thinking"].as_str().unwrap_or_default()),
-            // Nobody but its maker can read it.
+            // Only Anthropic can read it.
             Some("redacted_thinking") => {}
             Some("tool_use") => {
                 let function = json!({ "name": block["name"], "arguments": block["input"] });
@@ -197,7 +197,7 @@ fn message(id: &str, model: &ServedModel) -> Json {
     })
 }
 
-/// The blocks of a whole answer.
+/// The blocks of a complete answer.
 fn blocks(whole: &CompleteChoice) -> Vec<Json> {
     let mut blocks = Vec::new();
     let thinking = whole.thinking.trim_end();
@@ -220,7 +220,7 @@ fn stop_reason(ending: &ChoiceEnd) -> &'static str {
     }
 }
 
-/// What was counted; tokens that were known from earlier requests apart.
+/// Token counts; cached tokens are separate.
 fn usage(ending: &ChoiceEnd) -> Json {
     counted(ending.usage.prompt_tokens, ending.usage.cached_tokens, ending.usage.answer_tokens)
 }
@@ -239,11 +239,11 @@ enum Block {
     Text,
 }
 
-/// A stream in the making.
+/// The state of a stream.
 struct Stream {
     sink: Sink,
     open: Option<Block>,
-    /// Blocks so far, the open one included.
+    /// Number of blocks so far, including the open one.
     blocks: usize,
 }
 
@@ -267,7 +267,7 @@ impl Stream {
             match news {
                 None => return,
                 Some(Err(failure)) => return self.send(&failure.body(Dialect::Anthropic)).await,
-                // The first news says how much of the prompt was known.
+                // The first event has the number of cached tokens.
                 Some(Ok((_, ChoiceEvent::Reading { cached, total, .. }))) if !begun => {
                     begun = true;
                     let mut message = message(&id, &model);
@@ -298,7 +298,7 @@ impl Stream {
         self.delta(&delta).await;
     }
 
-    /// A block of its own for a call.
+    /// Sends a block for a call.
     async fn call(&mut self, call: &ToolCall) {
         self.close().await;
         let block = tools::anthropic(call, false);

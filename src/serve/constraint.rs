@@ -1,4 +1,4 @@
-//! What answers have to be: `response_format`, llama-server's `grammar` and `json_schema`, Ollama's `format`.
+//! Constraints of requests: `response_format`, llama-server's `grammar` and `json_schema`, Ollama's `format`.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::fields::Fields;
 use super::models::ServedModel;
 use crate::engine::{Constraint, Error, Grammar, TokenTrie, Tools};
 
-/// A rule for answers, and the field that asks for it.
+/// A constraint for answers, and the field that requests it.
 pub(super) struct RequestedConstraint {
     field: &'static str,
     grammar: Grammar,
@@ -24,7 +24,7 @@ fn schema(field: &'static str, value: &Json) -> Result<Grammar, Failure> {
     }
 }
 
-/// The rule of a request, if it has one. `null`, and empty texts and schemas, are none.
+/// The constraint of a request, if it has one. `null`, and empty texts and schemas, mean none.
 pub(super) fn wanted(fields: Fields<'_>) -> Result<Option<RequestedConstraint>, Failure> {
     let mut all = Vec::new();
     if let Some(text) = fields.text("grammar")?.filter(|text| !text.is_empty()) {
@@ -37,7 +37,7 @@ pub(super) fn wanted(fields: Fields<'_>) -> Result<Option<RequestedConstraint>, 
     if let Some(format) = fields.object("response_format")? {
         let grammar = match format.text("type")? {
             Some("text") => None,
-            // llama-server takes a schema here as well.
+            // llama-server accepts a schema here as well.
             Some("json_object") => Some(match format.get("schema") {
                 Some(value) => schema("response_format.schema", value)?,
                 None => Grammar::JsonObject,
@@ -72,7 +72,7 @@ pub(super) fn format(fields: Fields<'_>) -> Result<Option<RequestedConstraint>, 
     Ok(Some(RequestedConstraint { field: "format", grammar }))
 }
 
-/// Makes the rule for an answer, or for the calls of tools in it, ready for a model. That may take a while.
+/// Compiles the constraint for an answer, or for tool calls in it. This may take a while.
 pub(super) async fn compile(
     model: &Arc<ServedModel>,
     wanted: Option<RequestedConstraint>,
@@ -90,7 +90,7 @@ pub(super) async fn compile(
                 move || trie(&model).and_then(|trie| trie.compile(&grammar)).map_err(|error| failed(field, error));
             blocking(work).await.map(Some)
         }
-        // Without constraints, calls are whatever the model makes of them.
+        // In a build without constraints, calls are not constrained.
         (None, Some(_)) if cfg!(not(feature = "constrain")) => Ok(None),
         (None, Some(tools)) => {
             let work = move || {
@@ -103,7 +103,7 @@ pub(super) async fn compile(
     }
 }
 
-/// The model's tokens, which are looked through once.
+/// The model's tokens for constraints, built once.
 fn trie(model: &ServedModel) -> Result<Arc<TokenTrie>, Error> {
     if let Some(trie) = model.trie.get() {
         return Ok(trie.clone());

@@ -1,4 +1,4 @@
-//! A model that a server answers with.
+//! A model of a server.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -21,34 +21,34 @@ pub(super) fn now() -> u64 {
 /// Defaults of requests.
 #[derive(Clone, Debug, Default)]
 pub struct RequestDefaults {
-    /// How tokens are chosen; its seed is not used.
+    /// Sampler settings; the seed is not used.
     pub sampler: SamplerOptions,
     /// The seed; a random one for each request when `None`.
     pub seed: Option<u64>,
-    /// Most tokens of an answer; as many as fit when `None`.
+    /// Maximum tokens of an answer; as many as fit when `None`.
     pub max_tokens: Option<usize>,
-    /// How embeddings are made.
+    /// Settings of embeddings.
     pub embedding: EmbeddingOptions,
 }
 
-/// A model, ready to answer.
+/// A loaded model with its engine.
 pub struct ServedModel {
     pub(super) id: String,
-    /// Its file; none for one in memory.
+    /// Its file; `None` for a model in memory.
     pub(super) path: Option<PathBuf>,
     pub(super) batcher: Batcher,
     pub(super) vectors: Arc<Vectors>,
     pub(super) prompter: Prompter,
     pub(super) defaults: RequestDefaults,
-    /// Its tokens for constraints, from the first one on.
+    /// Its tokens for constraints, built on first use.
     pub(super) trie: OnceLock<Arc<TokenTrie>>,
 }
 
 impl ServedModel {
-    /// A model that clients know as `id`. `template` takes the place of its own chat template.
+    /// A model with the name `id` for clients. `template` replaces its own chat template.
     ///
     /// # Errors
-    /// When the chat template is no valid Jinja.
+    /// When the chat template is not valid Jinja.
     pub fn new(
         id: String,
         path: Option<PathBuf>,
@@ -62,7 +62,7 @@ impl ServedModel {
         Ok(Self { id, path, batcher, vectors, prompter, defaults, trie: OnceLock::new() })
     }
 
-    /// The name by which clients know it.
+    /// Its name for clients.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -78,7 +78,7 @@ impl ServedModel {
         self.batcher.model().metadata()
     }
 
-    /// The name of its file type (`Q4_K_M`), as the file says it.
+    /// The name of its file type (`Q4_K_M`), from the metadata.
     pub(super) fn quantization(&self) -> &'static str {
         let id = self.metadata().get("general.file_type").and_then(Value::as_u64);
         id.and_then(|id| file_type_name(id.try_into().ok()?)).unwrap_or("unknown")

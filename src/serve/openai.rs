@@ -1,4 +1,4 @@
-//! OpenAI's dialect: chat completions and what both kinds of completions share. Text completions are in `completions`.
+//! OpenAI's dialect: chat completions, and code shared by both kinds of completions. Text completions are in `completions`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use super::tools;
 use crate::engine::{Logprobs, Usage};
 use crate::tokenizer::Tokenizer;
 
-/// A stream says that it lives when nothing has come for so long.
+/// A stream sends a ping after this time without events.
 const PING: Duration = Duration::from_secs(15);
-/// Version of the program that answers.
+/// Version of this program.
 pub(super) const FINGERPRINT: &str = concat!("gguf-", env!("CARGO_PKG_VERSION"));
-/// The names of the most tokens of an answer.
+/// The names of the field with the maximum tokens of an answer.
 pub(super) const LIMITS: &[&str] = &["max_completion_tokens", "max_tokens", "n_predict"];
 
-/// What all objects of one answer begin with.
+/// The fields that all objects of one answer share.
 #[derive(Clone)]
 pub(super) struct Head {
     id: String,
@@ -49,7 +49,7 @@ impl Head {
         })
     }
 
-    /// A whole answer, of so many choices a prompt; `choice` makes one of its number and what has come of it.
+    /// A complete answer with `choices` choices per prompt; `choice` renders one by its index.
     pub(super) fn whole(
         &self,
         whole: &[CompleteChoice],
@@ -65,7 +65,7 @@ impl Head {
     }
 }
 
-/// The ends of choices as OpenAI counts them: prompts once, however many choices they have.
+/// Token usage as OpenAI counts it: prompts once, however many choices they have.
 pub(super) fn usage(endings: &[ChoiceEnd], choices: usize) -> Json {
     let sum = |of: fn(&ChoiceEnd) -> usize| endings.iter().map(of).sum::<usize>();
     let firsts = || endings.iter().step_by(choices.max(1));
@@ -83,7 +83,7 @@ pub(super) fn usage(endings: &[ChoiceEnd], choices: usize) -> Json {
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
 pub(super) fn timings(usage: &Usage) -> Json {
     let read = usage.prompt_tokens - usage.cached_tokens;
-    // The first token comes from the prompt's step.
+    // The first token is computed with the prompt.
     let steps = usage.answer_tokens.saturating_sub(1);
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let (prompt, answer) = (ms(usage.prompt_time).max(1e-3), ms(usage.answer_time).max(1e-3));
@@ -100,7 +100,7 @@ pub(super) fn timings(usage: &Usage) -> Json {
 /// A token with its text, bytes and probability.
 pub(super) fn token_logprob(tokenizer: &Tokenizer, token: u32, logprob: f32) -> Json {
     let bytes = tokenizer.piece(token);
-    // JSON has no infinities.
+    // JSON has no infinity.
     let logprob = if logprob.is_finite() { logprob } else { -9999.0 };
     json!({ "id": token, "token": String::from_utf8_lossy(bytes), "bytes": bytes, "logprob": logprob })
 }
@@ -117,7 +117,7 @@ pub(super) fn logprob_list(tokenizer: &Tokenizer, tokens: &Tokens) -> Vec<Json> 
     tokens.iter().filter_map(one).collect()
 }
 
-/// Fields that ask for what this server does not do.
+/// Refuses fields with unsupported requests.
 fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
     for (name, what) in
         [("functions", "tools take their place"), ("audio", "only text"), ("web_search_options", "there is no search")]
@@ -152,12 +152,12 @@ fn variables(fields: Fields<'_>) -> Result<Map<String, Json>, Failure> {
             variables.entry("enable_thinking").or_insert(false.into());
         }
     }
-    // As in llama-server: models that can think do, unless a request says otherwise.
+    // As in llama-server: thinking is on for models that support it, unless a request switches it off.
     variables.entry("enable_thinking").or_insert(true.into());
     Ok(variables)
 }
 
-/// Renders the messages of a request. That may take a while.
+/// Renders the messages of a request. This may take a while.
 pub(super) async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Prompt, Failure> {
     let messages = fields.list("messages")?.ok_or_else(|| Failure::field("messages", "is needed"))?.clone();
     let mut variables = variables(fields)?;
@@ -225,12 +225,12 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     Ok(head.whole(&whole, choices, choice))
 }
 
-/// What a stream tells besides text.
+/// Optional content of a stream.
 #[derive(Clone, Copy)]
 pub(super) struct Wants {
     pub(super) include_usage: bool,
     pub(super) logprobs: bool,
-    /// How far prompts are read.
+    /// Whether the progress of prompts is sent.
     pub(super) progress: bool,
 }
 
@@ -272,7 +272,7 @@ async fn chat_stream(sink: Sink, head: Head, model: Arc<ServedModel>, answers: A
     stream(&sink, &head, answers, choices, wants, chunk, end).await;
 }
 
-/// Streams choices: `chunk` makes one of text, `end` the last of a choice.
+/// Streams choices: `chunk` renders a piece of text, `end` the last object of a choice.
 pub(super) async fn stream(
     sink: &Sink,
     head: &Head,

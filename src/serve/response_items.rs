@@ -1,10 +1,10 @@
-//! Items of OpenAI's responses as messages of a chat.
+//! Converts items of OpenAI's responses to chat messages.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::failure::Failure;
 
-/// The messages of an input: a text of the user, or items. Calls, and what was thought, are part of the assistant's message.
+/// The messages of an input, which is a user text or items. Calls and reasoning become part of the assistant's message.
 pub(super) fn messages(input: &Json) -> Result<Vec<Json>, Failure> {
     let items = match input {
         Json::String(text) => return Ok(vec![json!({ "role": "user", "content": text })]),
@@ -22,7 +22,7 @@ pub(super) fn messages(input: &Json) -> Result<Vec<Json>, Failure> {
 #[derive(Default)]
 struct Messages {
     done: Vec<Json>,
-    /// The assistant's message in the making: what it thought, said, and called.
+    /// The parts of the current assistant message: thinking, text and calls.
     thought: Vec<String>,
     text: Option<String>,
     calls: Vec<Json>,
@@ -70,7 +70,7 @@ impl Messages {
         Ok(())
     }
 
-    /// The assistant's message has ended.
+    /// Ends the current assistant message.
     fn answered(&mut self) {
         let (thought, text) = (std::mem::take(&mut self.thought), self.text.take());
         let calls = std::mem::take(&mut self.calls);
@@ -88,7 +88,7 @@ impl Messages {
     }
 }
 
-/// What an item of reasoning says: its content, or else its summary.
+/// The texts of a reasoning item: its content, or else its summary.
 fn thoughts(map: &Map<String, Json>) -> Vec<String> {
     let texts = |name: &str| -> Vec<String> {
         let parts = map.get(name).and_then(Json::as_array).into_iter().flatten();

@@ -1,4 +1,4 @@
-//! OpenAI's responses: answers as lists of items, streamed as named events, and kept for requests that go on from them.
+//! OpenAI's responses: answers as lists of items, streamed as named events, and stored for requests that continue them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use super::tools;
 use crate::engine::ToolCall;
 use crate::tokenizer::Tokenizer;
 
-/// A stream says that it lives when nothing has come for so long.
+/// A stream sends a ping after this time without events.
 const PING: Duration = Duration::from_secs(15);
 
 /// `POST /v1/responses`.
@@ -71,7 +71,7 @@ pub(super) async fn count_tokens(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::Json(json!({ "object": "response.input_tokens", "input_tokens": count })))
 }
 
-/// What was said in the response that a request goes on from, and what it brings.
+/// The conversation of the response that a request continues, and its own input.
 fn conversation(call: &Call, fields: Fields<'_>) -> Result<Vec<Json>, Failure> {
     let mut conversation = match fields.text("previous_response_id")? {
         None => Vec::new(),
@@ -138,14 +138,14 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many of the likeliest tokens are told, where probabilities are asked for.
+/// The number of likeliest tokens to report, if probabilities are requested.
 fn logprobs(fields: Fields<'_>) -> Result<Option<usize>, Failure> {
     let top = fields.count("top_logprobs", 0, 20)?;
     let asked = fields.texts("include")?.iter().any(|name| name == "message.output_text.logprobs");
     Ok((asked || top.is_some_and(|top| top > 0)).then_some(top.unwrap_or(0)))
 }
 
-/// The fields of the answer's settings: OpenAI's format of a text lies elsewhere here.
+/// The fields of the answer's settings; `response_format` has another place in this API.
 fn settings_of(fields: Fields<'_>) -> Map<String, Json> {
     let skipped = ["input", "instructions", "tools", "text"];
     let others = fields.0.iter().filter(|(name, _)| !skipped.contains(&name.as_str()));
@@ -178,7 +178,7 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, conversation: &[Js
     blocking(move || prompt::prompt(&model.prompter, model.batcher().model().tokenizer(), &messages, variables)).await
 }
 
-/// The response before anything has come.
+/// The response before any output.
 fn head(fields: Fields<'_>, model: &ServedModel, is_stored: bool) -> Result<Json, Failure> {
     let given = |name: &str| fields.get(name).cloned().unwrap_or_default();
     let or = |name: &str, usual: Json| fields.get(name).cloned().unwrap_or(usual);
@@ -205,7 +205,7 @@ fn head(fields: Fields<'_>, model: &ServedModel, is_stored: bool) -> Result<Json
 
 /// Where a response is stored once it has ended.
 struct ResponseStorage {
-    /// Where it is kept, if it is.
+    /// The store, if the response is stored.
     responses: Option<Arc<Responses>>,
     salt: u64,
     conversation: Vec<Json>,
@@ -216,7 +216,7 @@ impl ResponseStorage {
     fn keep(self, response: &Response) {
         let Some(responses) = self.responses else { return };
         let mut conversation = self.conversation;
-        // Items of answers are read as those of requests are.
+        // Output items are read like input items.
         conversation.extend(messages(&response.head["output"]).unwrap_or_default());
         let id = response.head["id"].as_str().unwrap_or_default().to_owned();
         responses.insert(self.salt, id, Stored::new(&response.head, &self.input, &conversation));
@@ -269,7 +269,7 @@ enum Kind {
     Message,
 }
 
-/// An item in the making.
+/// The open item.
 struct Item {
     kind: Kind,
     id: String,
@@ -277,7 +277,7 @@ struct Item {
     logprobs: Vec<Json>,
 }
 
-/// A response in the making: what comes goes in, events come out.
+/// The state of a response: takes parts of the answer and produces events.
 struct Response {
     head: Json,
     with_logprobs: bool,
@@ -307,7 +307,7 @@ impl Response {
         }
     }
 
-    /// Items that have ended.
+    /// Number of items that have ended.
     fn count(&self) -> usize {
         self.head["output"].as_array().map_or(0, Vec::len)
     }

@@ -1,4 +1,4 @@
-//! A model as one that makes embeddings: which requests are computed when, and within which bounds.
+//! Embeddings of a model: the queue of requests and its limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,25 +10,25 @@ use super::failure::Failure;
 use crate::engine::{Batcher, Embedder, EmbeddingOptions, Error};
 use crate::network::Pooling;
 
-/// Numbers of an answer without pooling, which has a vector for each token.
+/// Maximum numbers of an answer without pooling, which has a vector for each token.
 const MOST_NUMBERS: usize = 1 << 24;
 
 /// A model's embeddings.
 pub(super) struct Vectors {
-    /// Its vectors are not brought to length 1: some of them are cut first.
+    /// Its vectors are not normalized, since some requests truncate them first.
     embedder: Result<Embedder, Error>,
-    /// Most tokens of a text.
+    /// Maximum tokens of a text.
     pub(super) context_length: usize,
-    /// Requests that may wait.
+    /// Maximum waiting requests.
     queue: usize,
-    /// Those, and the one that is computed.
+    /// Permits for waiting requests and the running one.
     places: Semaphore,
-    /// One request is computed after the other.
+    /// Held by the running request.
     turn: Mutex<()>,
 }
 
 impl Vectors {
-    /// Those of a batcher's model.
+    /// Embeddings of a batcher's model.
     pub(super) fn new(batcher: &Batcher, options: EmbeddingOptions) -> Self {
         let options = EmbeddingOptions { normalize: false, ..options };
         let embedder = Embedder::new(batcher.model().clone(), batcher.pool().clone(), options);
@@ -41,7 +41,7 @@ impl Vectors {
         self.embedder.as_ref().map_err(|error| Failure::invalid(error.to_string()))
     }
 
-    /// The vectors of texts. The work ends when nobody waits for it any more.
+    /// The vectors of texts. The work is cancelled when the client disconnects.
     pub(super) async fn embed(self: &Arc<Self>, texts: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, Failure> {
         struct CancelOnDrop(Arc<AtomicBool>);
         impl Drop for CancelOnDrop {
