@@ -24,7 +24,7 @@ pub(super) struct Layer {
     mixer_sum: Option<Norm>,
     laurel: Option<Laurel>,
     feed_forward_in: Option<Norm>,
-    /// Whether the feed-forward part sees what the mixer sees, norm included.
+    /// Whether the feed-forward part has the same normed input as the mixer.
     shared_in: bool,
     feed_forward: FeedForwardWeights,
     feed_forward_out: Option<Norm>,
@@ -42,7 +42,7 @@ enum FeedForwardWeights {
     DenseAndExperts(Box<DenseAndExperts>),
 }
 
-/// The gate that lets a layer's own token embedding in.
+/// The gate through which a per-layer token embedding is added.
 struct LayerInput {
     gate: Linear,
     projection: Linear,
@@ -101,7 +101,7 @@ impl Layer {
         })
     }
 
-    /// Whether what leaves a position depends on none after it.
+    /// Whether the output of a position never depends on later positions.
     pub(super) fn is_causal(&self) -> bool {
         self.mixer.is_causal()
     }
@@ -162,7 +162,7 @@ impl Layer {
             input.truncate(leaving.len() * self.cols);
         }
         if !mixed.is_empty() && self.wiring == Wiring::Sequential {
-            self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
+            self.add_residual(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
         }
         if let Some(norm) = &self.mixer_sum {
             norm.apply(run.pool, x);
@@ -172,7 +172,7 @@ impl Layer {
         }
         self.feed_forward(run, &input, x);
         if self.wiring == Wiring::Parallel {
-            self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
+            self.add_residual(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
         }
         if let Some(norm) = &self.feed_forward_sum {
             norm.apply(run.pool, x);
@@ -199,23 +199,23 @@ impl Layer {
             FeedForwardWeights::Dense(ffn) => {
                 let mut out = Scratch::new(x.len());
                 ffn.apply(run, &input, rows, Store::Set, &mut out);
-                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
+                self.add_residual(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
             FeedForwardWeights::Experts(moe) => {
                 let mut out = Scratch::new(x.len());
                 moe.apply(run, &input, rows, &mut out);
-                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
+                self.add_residual(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
             FeedForwardWeights::DenseAndExperts(both) => {
                 let mut out = Scratch::new(x.len());
                 both.apply(run, x, &input, &mut out);
-                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
+                self.add_residual(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
         }
     }
 
     /// Adds a part's output to the residual stream, after its norm and with the layer's scale.
-    fn join(&self, pool: &Pool, norm: Option<&Norm>, part: &mut [f32], x: &mut [f32]) {
+    fn add_residual(&self, pool: &Pool, norm: Option<&Norm>, part: &mut [f32], x: &mut [f32]) {
         if let Some(norm) = norm {
             norm.apply(pool, part);
         }
@@ -244,7 +244,7 @@ impl LayerInput {
     }
 }
 
-/// A copy of `x`, rows of `cols`, through a norm, or as it is.
+/// A copy of `x`, rows of `cols`, with the norm applied if there is one.
 fn normed(pool: &Pool, norm: Option<&Norm>, x: &[f32], cols: usize) -> Scratch {
     copy_rows(pool, x, cols, |row| {
         if let Some(norm) = norm {

@@ -130,7 +130,7 @@ impl Positional {
         if threads.is_some() {
             rest.pop();
         }
-        if (args.types.tell_types() || args.target.target().is_some())
+        if (args.types.report_types() || args.target.target().is_some())
             && rest.last().is_none_or(|last| types::find(last).is_none())
         {
             anyhow::ensure!(rest.len() < 2, "{}: one too many", printable(rest[0]));

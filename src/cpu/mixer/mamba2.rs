@@ -12,7 +12,7 @@ pub(in super::super) struct Mamba2 {
     spec: RecurrenceSpec,
     /// The output's gate.
     gate: Linear,
-    /// Values, keys and queries (which the field calls `x`, `B` and `C`).
+    /// Values, keys and queries (`x`, `B` and `C` in the paper).
     input: Linear,
     /// Step widths.
     step: Linear,
@@ -21,7 +21,7 @@ pub(in super::super) struct Mamba2 {
     step_bias: Vec<f32>,
     /// Logarithm of the decay a step, negative.
     rate: Vec<f32>,
-    /// Factor of the values that skip the recurrence.
+    /// Factor of the values that are added to the output directly (`D` in the paper).
     skip: Vec<f32>,
     norm: Option<Norm>,
     output: Linear,

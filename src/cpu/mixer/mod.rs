@@ -1,4 +1,4 @@
-//! What mixes the positions of a sequence in a layer: one file a kind.
+//! Mixers, which combine the positions of a sequence in a layer: one file for each kind.
 
 mod attention;
 mod delta_net;
@@ -44,7 +44,7 @@ impl MixerWeights {
         })
     }
 
-    /// Whether what leaves a position depends on none after it.
+    /// Whether the output of a position never depends on later positions.
     pub(super) fn is_causal(&self) -> bool {
         !matches!(self, Self::Attention(mixer) if !mixer.is_causal())
     }
