@@ -79,7 +79,7 @@ impl Work {
             work.last.add(weight.ty, (weight.rows * weight.cols) as f64);
         }
         for weight in weights {
-            let Some((block, part)) = layer_and_part(weight.name) else { continue };
+            let Some((layer, part)) = layer_and_part(weight.name) else { continue };
             let share = used_share(weight.name, h);
             work.weight_bytes += share * weight.bytes as f64;
             if weight.rows > 1 {

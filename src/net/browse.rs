@@ -93,7 +93,7 @@ fn search_url(endpoint: &str, text: &str, limit: u16) -> String {
     format!("{endpoint}/api/models?search={text}&filter=gguf&sort=downloads&direction=-1&limit={limit}{fields}")
 }
 
-fn found(json: &Json) -> Option<Found> {
+fn found(json: &Json) -> Option<SearchHit> {
     let name = json["id"].as_str().or_else(|| json["modelId"].as_str())?;
     Some(SearchHit {
         name: name.to_owned(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Whole};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, CompleteChoice, Question};
 use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;

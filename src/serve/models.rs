@@ -38,7 +38,7 @@ pub struct ServedModel {
     pub(super) batcher: Batcher,
     pub(super) vectors: Arc<Vectors>,
     pub(super) prompter: Prompter,
-    pub(super) usual: Usual,
+    pub(super) defaults: RequestDefaults,
     /// Its tokens for constraints, from the first one on.
     trie: Mutex<Option<Arc<TokenTrie>>>,
 }
@@ -57,8 +57,8 @@ impl ServedModel {
     ) -> Result<Self, Error> {
         let metadata = batcher.model().metadata();
         let prompter = Prompter::new(metadata, template, &Map::new())?;
-        let vectors = Arc::new(Vectors::new(&batcher, usual.embedding));
-        Ok(Self { id, path, batcher, vectors, prompter, usual, trie: Mutex::default() })
+        let vectors = Arc::new(Vectors::new(&batcher, defaults.embedding));
+        Ok(Self { id, path, batcher, vectors, prompter, defaults, trie: Mutex::default() })
     }
 
     /// Its name for clients.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Tokens};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, Tokens};
 use super::call::Call;
 use super::constraint;
 use super::failure::{Dialect, Failure};

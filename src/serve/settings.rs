@@ -141,7 +141,7 @@ fn biases(value: &Json, tokenizer: &Tokenizer) -> Result<Vec<(u32, f32)>, Failur
 pub(super) fn shown(options: &SamplerOptions) -> Map<String, Json> {
     let number = |setting: &Setting| {
         let value = setting.get(options);
-        // Whole numbers stay whole; single precision numbers get no further digits.
+        // CompleteChoice numbers stay whole; single precision numbers get no further digits.
         if value.fract() == 0.0 && setting.range().contains("whole") {
             Json::from(value as i64)
         } else {

@@ -232,7 +232,7 @@ impl Rule {
 
     fn is_for(&self, query: TensorQuery<'_>) -> bool {
         let in_layers = |spans: &[Span]| {
-            layer_of(asked.name).is_some_and(|layer| spans.iter().any(|span| span.contains(layer, asked.layers)))
+            layer_of(query.name).is_some_and(|layer| spans.iter().any(|span| span.contains(layer, query.layers)))
         };
         self.names(query.name, query.has_output) && self.layers.as_deref().is_none_or(in_layers)
     }
