@@ -52,7 +52,7 @@ pub(crate) struct Args {
     /// GGUF file of the model that an adapter changes (DIR is then what PEFT saved)
     #[arg(long, value_name = "MODEL")]
     base: Option<PathBuf>,
-    /// Leave out the blocks that predict further tokens
+    /// Leave out the layers that predict further tokens (multi-token prediction)
     #[arg(long)]
     no_mtp: bool,
     #[command(flatten)]

@@ -82,7 +82,7 @@ pub(crate) struct Args {
     /// Take the output matrix in too
     #[arg(long)]
     process_output: bool,
-    /// Control tokens in the text are such, and not text
+    /// Read control tokens that are spelled out in the text as such
     #[arg(long)]
     parse_special: bool,
     /// Do not measure the perplexity of the text: faster, nothing is computed of the output matrix

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// Take control tokens that are spelled out in the text, such as <|im_end|>, for text like any other
     #[arg(long, conflicts_with = "special")]
     no_special: bool,
-    /// Take control tokens for what they spell (the default here; `tokenize` has the same two options)
+    /// Read control tokens that are spelled out in the text as such (the default here; `tokenize` has the same two options)
     #[arg(long)]
     special: bool,
     /// Tokens in place of a text

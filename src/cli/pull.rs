@@ -146,7 +146,7 @@ fn with_advice(error: Error) -> anyhow::Error {
 
 /// Fetches what is planned, and tells on standard error how that goes.
 fn fetch(settings: &Settings, plan: &Plan) -> anyhow::Result<PathBuf> {
-    tell_choice(plan);
+    report_choice(plan);
     let missing = plan.bytes_to_fetch();
     let started = Instant::now();
     let name = printable(&plan.name).to_string();
@@ -171,7 +171,7 @@ fn fetch(settings: &Settings, plan: &Plan) -> anyhow::Result<PathBuf> {
 }
 
 /// Says which of several models is taken, and why.
-fn tell_choice(plan: &Plan) {
+fn report_choice(plan: &Plan) {
     let why = match plan.choice {
         Choice::Named => return,
         Choice::Usual => "the usual type",
@@ -186,7 +186,7 @@ fn tell_choice(plan: &Plan) {
 
 /// What would be fetched.
 fn show(plan: &Plan) -> anyhow::Result<()> {
-    tell_choice(plan);
+    report_choice(plan);
     let mut text = String::new();
     for file in &plan.files {
         let here = if file.is_here { "  (here already)" } else { "" };

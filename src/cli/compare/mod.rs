@@ -289,7 +289,7 @@ fn check_logits(args: &Args, file: &BaseFile, base: &Loaded, text: &str, context
     Ok(())
 }
 
-/// What is progress_bar of a model besides its figures. Its speed is measured for `most` at most.
+/// What is shown of a model besides its figures. Its speed is measured for `most` at most.
 fn entry(loaded: &Loaded, args: &Args, pool: &Pool, context: usize, most: Duration) -> Entry {
     // Any tokens will do.
     let vocab = loaded.model.decoder().vocab_size().min(1000);
