@@ -316,6 +316,6 @@ mod tests {
         assert_eq!(fails(Edits { delete: vec!["x".into()], ..Edits::default() }), "there is no key x");
         assert_eq!(fails(Edits { rename: vec![("a".into(), "b".into())], ..Edits::default() }), "b exists already");
         let set = vec![("split.no".to_owned(), Value::U16(1))];
-        assert_eq!(fails(Edits { set, ..Edits::default() }), "key split.no is written with the files");
+        assert_eq!(fails(Edits { set, ..Edits::default() }), "key split.no cannot be edited: it is written with the files");
     }
 }
