@@ -207,6 +207,7 @@ fn linear_maps_behind_the_pooling_are_applied() {
             map.chunks_exact(*cols).map(|row| row.iter().zip(&x).map(|(a, b)| a * b).sum()).collect()
         });
         let length = out.iter().map(|x| x * x).sum::<f64>().sqrt();
+        #[allow(clippy::cast_possible_truncation, reason = "what is compared with is in single precision")]
         let expected: Vec<f32> = out.iter().map(|x| (x / length) as f32).collect();
         let difference = worst(&embedder.embed(&[&ids]).expect("a vector")[0], &expected);
         assert!(difference < 0.001, "{difference}");

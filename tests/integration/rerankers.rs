@@ -177,7 +177,8 @@ fn the_command_prints_the_best_first() {
     );
     let json: Json = serde_json::from_str(&run(&["--json", "-f", "documents.txt"])).expect("JSON");
     let results = json["results"].as_array().expect("results");
-    let found: Vec<usize> = results.iter().map(|r| r["index"].as_u64().expect("an index") as usize).collect();
+    let found: Vec<usize> =
+        results.iter().map(|r| r["index"].as_u64().and_then(|i| usize::try_from(i).ok()).expect("an index")).collect();
     assert_eq!((found, &json["schema"]), (order, &json!(1)));
     let output = gguf(&["rerank", "bert.gguf", query, &"sea ".repeat(200)], folder.root());
     assert!(!output.status.success() && text(&output.stderr).contains("document 1"), "{}", text(&output.stderr));
@@ -198,7 +199,7 @@ fn the_server_scores_documents_in_both_shapes() {
         let scores: Vec<f64> = results.iter().map(|result| result[name].as_f64().expect("a score")).collect();
         assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
         for (result, score) in results.iter().zip(&scores) {
-            let index = result["index"].as_u64().expect("an index") as usize;
+            let index = result["index"].as_u64().and_then(|i| usize::try_from(i).ok()).expect("an index");
             assert!((score - expected[index]).abs() < TOLERANCE, "{result}");
         }
     };
@@ -216,7 +217,7 @@ fn the_server_scores_documents_in_both_shapes() {
     }
     let bare = served.ask("/rerank", &json!({ "query": query, "texts": documents, "return_text": true }));
     check(&bare, "score");
-    let first = bare[0]["index"].as_u64().expect("an index") as usize;
+    let first = bare[0]["index"].as_u64().and_then(|i| usize::try_from(i).ok()).expect("an index");
     assert_eq!(bare[0]["text"], documents[first]);
     let objects: Vec<Json> = texts(documents).iter().map(|text| json!({ "text": text })).collect();
     let body = json!({ "query": query, "documents": objects, "top_n": 1, "return_documents": true });
