@@ -116,7 +116,8 @@ impl Config {
                 settings.extend(text);
             }
         }
-        for object in OBJECTS {
+        // MPT has an object of this name too, and reads it as one.
+        for object in OBJECTS.into_iter().filter(|_| class == "DbrxForCausalLM") {
             if let Some(Json::Object(inner)) = settings.get(object).cloned() {
                 settings.remove(object);
                 settings.extend(inner.into_iter().map(|(name, value)| (format!("{object}.{name}"), value)));
