@@ -116,8 +116,7 @@ impl Config {
                 settings.extend(text);
             }
         }
-        // MPT has an object of this name too, and reads it as one.
-        for object in OBJECTS.into_iter().filter(|_| class == "DbrxForCausalLM") {
+        for object in OBJECTS {
             if let Some(Json::Object(inner)) = settings.get(object).cloned() {
                 settings.remove(object);
                 settings.extend(inner.into_iter().map(|(name, value)| (format!("{object}.{name}"), value)));

@@ -1,8 +1,6 @@
 //! MPT: layer norms without biases, and attention whose scores fall with the distance (ALiBi); some models clamp queries, keys and
 //! values.
 
-use serde_json::{Map, Value as Json};
-
 use super::family::Family;
 use super::graph::{attention, factor, layer, model, plain};
 use super::{Config, Error, Hparams, Keys, Rules, TensorRule, keys};
@@ -11,47 +9,32 @@ use crate::network::{Activation, AttentionMixer, Mixer, ModelSpec, NormKind, Ten
 /// The family.
 pub(super) static MPT: Family = Family {
     keys: config_keys,
-    settings: &[("norm_type", r#"["layernorm", "low_precision_layernorm"]"#)],
+    settings: &[
+        ("attn_config", "[]"),
+        ("attn_config.alibi", "[true]"),
+        ("attn_config.attn_type", r#"["multihead_attention"]"#),
+        ("attn_config.kv_n_heads", "[]"),
+        ("attn_config.prefix_lm", "[false]"),
+        ("attn_config.qk_gn", "[false]"),
+        ("attn_config.qk_ln", "[false]"),
+        ("attn_config.rope", "[false]"),
+        ("attn_config.sliding_window_size", "[-1]"),
+        ("attn_config.softmax_scale", "[]"),
+        ("norm_type", r#"["layernorm", "low_precision_layernorm"]"#),
+    ],
     ..Family::new("mpt", &["MPTForCausalLM", "MptForCausalLM"], |h| Ok(rules(h)), spec)
 };
 
-const ATTENTION: &str = "attn_config";
-
-/// Settings of attention that the family computes with in one way: the values that say so.
-const ONE_WAY: &[(&str, &str)] = &[
-    ("alibi", "[true]"),
-    ("attn_type", r#"["multihead_attention"]"#),
-    ("kv_n_heads", "[]"),
-    ("prefix_lm", "[false]"),
-    ("qk_gn", "[false]"),
-    ("qk_ln", "[false]"),
-    ("rope", "[false]"),
-    ("sliding_window_size", "[-1]"),
-    ("softmax_scale", "[]"),
-];
+const CLAMP: &str = "attn_config.clip_qkv";
+const MAX_ALIBI: &str = "attn_config.alibi_bias_max";
 
 fn config_keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
-    let none = Map::new();
-    let own = match config.get(ATTENTION) {
-        None => &none,
-        Some(value) => value.as_object().ok_or_else(|| config.bad(ATTENTION, "an object"))?,
-    };
-    for (name, accepted) in ONE_WAY {
-        let known: Vec<Json> = serde_json::from_str(accepted).unwrap_or_default();
-        if let Some(value) = own.get(*name).filter(|value| !value.is_null() && !known.contains(value)) {
-            return Err(config.unfit(name, value, accepted));
-        }
+    let (clamp, max_alibi) = (config.number(&[CLAMP])?, config.number(&[MAX_ALIBI])?.unwrap_or(8.0));
+    if clamp.is_some_and(|clamp| clamp < 0.0) {
+        return Err(config.bad(CLAMP, "a number from 0 on"));
     }
-    let number = |name: &'static str| match own.get(name) {
-        None | Some(Json::Null) => Ok(None),
-        Some(value) => match value.as_f64().filter(|number| number.is_finite() && *number >= 0.0) {
-            Some(number) => Ok(Some(number)),
-            None => Err(config.unfit(name, value, "a number from 0 on")),
-        },
-    };
-    let (clamp, max_alibi) = (number("clip_qkv")?, number("alibi_bias_max")?.unwrap_or(8.0));
-    if max_alibi == 0.0 {
-        return Err(config.unfit("alibi_bias_max", &own["alibi_bias_max"], "more than 0"));
+    if max_alibi <= 0.0 {
+        return Err(config.bad(MAX_ALIBI, "more than 0"));
     }
     let width = config.required_count(&["d_model"])?;
     keys.count(keys::CONTEXT_LENGTH, config.required_count(&["max_seq_len"])?);
