@@ -6,6 +6,9 @@ use super::tensor_rule::BlockRules;
 use super::{Error, Hparams, Rules, Step, TensorRule, keys};
 use crate::network::{Activation, AttentionMixer, FeedForward, Mixer, ModelSpec, NormKind, RopeStyle, Tensors};
 
+/// The context of models without position embedding.
+pub(super) const UNBOUNDED_CONTEXT: usize = 1 << 20;
+
 /// Its tensors. `interleave` where checkpoints have the halves of a head for pairs, and files neighbours.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ mod tensors;
 
 pub(super) use config::keys;
 pub(super) use graph::spec;
+pub(super) use tensors::rules_with;
 
 use super::family::Family;
 use super::{Error, Hparams, glm4_moe, keys as key};

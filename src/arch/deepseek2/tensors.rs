@@ -5,10 +5,21 @@ use super::Latent;
 use crate::arch::{BlockRules, Error, Hparams, Rules, Step, TensorRule, keys};
 
 pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
+    let shared = h.count(keys::EXPERT_SHARED_COUNT)?;
+    rules_with(h, |block| block.corrected_experts(h, shared))
+}
+
+/// The tensors of a model with `experts` in all blocks behind the dense ones.
+///
+/// # Errors
+/// When a hyper-parameter is impossible, or `experts` fails.
+pub(in crate::arch) fn rules_with(
+    h: &Hparams,
+    experts: impl Fn(&mut BlockRules<'_>) -> Result<(), Error>,
+) -> Result<Vec<TensorRule>, Error> {
     let d = h.embedding_length;
     let latent = Latent::new(h)?;
     let dense = h.count_or(keys::LEADING_DENSE_BLOCK_COUNT, 0)?;
-    let shared = h.count(keys::EXPERT_SHARED_COUNT)?;
     let mut rules = Rules::new(h);
     for i in 0..h.block_count {
         let mut block = rules.block(i);
@@ -19,7 +30,7 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
             block.gated_ffn(d, h.feed_forward_length[i], "mlp");
             continue;
         }
-        block.corrected_experts(h, shared)?;
+        experts(&mut block)?;
     }
     Ok(rules.finish())
 }

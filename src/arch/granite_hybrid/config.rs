@@ -1,9 +1,7 @@
 //! `config.json` to keys.
 
+use crate::arch::usual::UNBOUNDED_CONTEXT;
 use crate::arch::{Config, Error, Keys, keys as key};
-
-/// The context of models without position embedding.
-const UNBOUNDED_CONTEXT: usize = 1 << 20;
 
 pub(super) fn keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     keys.shared(config)?;

@@ -4,11 +4,9 @@ use serde_json::{Value as Json, json};
 
 use super::family::Family;
 use super::graph::{layer, model};
+use super::usual::UNBOUNDED_CONTEXT;
 use super::{BlockRules, Config, Error, Hparams, Keys, Rules, Step, TensorRule, keys};
 use crate::network::{FeedForward, LayerNorms, LayerSpec, Mamba1Mixer, Mixer, ModelSpec, NormKind, Tensors};
-
-/// The context of models without position embedding.
-const UNBOUNDED_CONTEXT: usize = 1 << 20;
 
 const FALCON: &str = "FalconMambaForCausalLM";
 
@@ -56,6 +54,17 @@ pub(super) fn step_rank(config: &Config, name: &str, width: usize) -> Result<usi
 }
 
 fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
+    backbone(h, |block| mixer_rules(block, h, "mixer"))
+}
+
+/// The tensors of a model whose blocks are a norm and what `mixer` adds.
+///
+/// # Errors
+/// When `mixer` fails.
+pub(super) fn backbone(
+    h: &Hparams,
+    mixer: impl Fn(&mut BlockRules<'_>) -> Result<(), Error>,
+) -> Result<Vec<TensorRule>, Error> {
     let d = h.embedding_length;
     let mut rules = Rules::with_blocks("backbone.layers.");
     rules.add("token_embd.weight", &[d, h.vocab_size], "backbone.embeddings.weight");
@@ -64,14 +73,22 @@ fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     for i in 0..h.block_count {
         let mut block = rules.block(i);
         block.weight("attn_norm", &[d], "norm");
-        mixer_rules(&mut block, h, "mixer")?;
+        mixer(&mut block)?;
     }
     Ok(rules.finish())
 }
 
 fn spec(h: &Hparams, _weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+    of_mixers(h, Mixer::Mamba1(mixer(h)?))
+}
+
+/// The network that is nothing but `mixer` behind a norm in every block.
+///
+/// # Errors
+/// When a key is unfit.
+pub(super) fn of_mixers(h: &Hparams, mixer: Mixer) -> Result<ModelSpec, Error> {
     let norms = LayerNorms { feed_forward_in: None, ..LayerNorms::PRE };
-    let layer = LayerSpec { norms, ..layer(Mixer::Mamba1(mixer(h)?), FeedForward::None) };
+    let layer = LayerSpec { norms, ..layer(mixer, FeedForward::None) };
     model(h, NormKind::Rms, vec![layer; h.block_count])
 }
 

@@ -1,12 +1,9 @@
 //! Mamba 2: nothing but its recurrence in every block.
 
 use super::family::Family;
-use super::graph::{layer, model};
-use super::{Config, Error, Hparams, Keys, Rules, TensorRule, granite_hybrid, keys};
-use crate::network::{FeedForward, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, Tensors};
-
-/// The context of models without position embedding.
-const UNBOUNDED_CONTEXT: usize = 1 << 20;
+use super::usual::UNBOUNDED_CONTEXT;
+use super::{Config, Error, Hparams, Keys, TensorRule, granite_hybrid, keys, mamba};
+use crate::network::{Mixer, ModelSpec, Tensors};
 
 /// The family.
 pub(super) static MAMBA2: Family =
@@ -36,22 +33,9 @@ fn config_keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
 }
 
 fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
-    let d = h.embedding_length;
-    let mut rules = Rules::with_blocks("backbone.layers.");
-    rules.add("token_embd.weight", &[d, h.vocab_size], "backbone.embeddings.weight");
-    rules.add("output_norm.weight", &[d], "backbone.norm_f.weight");
-    rules.add("output.weight", &[d, h.vocab_size], "lm_head.weight").optional();
-    for i in 0..h.block_count {
-        let mut block = rules.block(i);
-        block.weight("attn_norm", &[d], "norm");
-        granite_hybrid::mixer(&mut block, h, "mixer")?;
-    }
-    Ok(rules.finish())
+    mamba::backbone(h, |block| granite_hybrid::mixer(block, h, "mixer"))
 }
 
 fn spec(h: &Hparams, _weights: &dyn Tensors) -> Result<ModelSpec, Error> {
-    let mixer = Mixer::Mamba2(granite_hybrid::mamba(h)?);
-    let layer = layer(mixer, FeedForward::None);
-    let layer = LayerSpec { norms: LayerNorms { feed_forward_in: None, ..LayerNorms::PRE }, ..layer };
-    model(h, NormKind::Rms, vec![layer; h.block_count])
+    mamba::of_mixers(h, Mixer::Mamba2(granite_hybrid::mamba(h)?))
 }

@@ -1,10 +1,10 @@
 //! Mistral 4: DeepSeek's latent attention, whose queries grow with the position, and experts chosen by a softmax beside a
 //! part that all tokens share; the text part of multimodal checkpoints.
 
-use super::deepseek2::{self, Latent};
+use super::deepseek2;
 use super::family::Family;
 use super::graph::{factor, original_context_length};
-use super::{Config, Error, Hparams, Keys, Rules, TensorRule, keys};
+use super::{Config, Error, Hparams, Keys, TensorRule, keys};
 use crate::network::{Experts, FeedForward, LengthScale, Mixer, ModelSpec, Tensors};
 
 /// The family.
@@ -32,27 +32,17 @@ fn config_keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
 }
 
 fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
-    let (d, latent) = (h.embedding_length, Latent::new(h)?);
-    let dense = h.count_or(keys::LEADING_DENSE_BLOCK_COUNT, 0)?;
+    let d = h.embedding_length;
     let (count, length) = (h.positive(keys::EXPERT_COUNT)?, h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?);
     let shared = length * h.count(keys::EXPERT_SHARED_COUNT)?;
-    let mut rules = Rules::new(h);
-    for i in 0..h.block_count {
-        let mut block = rules.block(i);
-        block.weight("attn_norm", &[d], "input_layernorm");
-        latent.rules(&mut block, d, h.head_count[i]);
-        block.weight("ffn_norm", &[d], "post_attention_layernorm");
-        if i < dense {
-            block.gated_ffn(d, h.feed_forward_length[i], "mlp");
-            continue;
-        }
+    deepseek2::rules_with(h, |block| {
         block.weight("ffn_gate_inp", &[d, count], "mlp.gate");
         block.joint_experts(d, length, count, "mlp.experts.gate_up_proj", "mlp.experts.down_proj");
         if shared > 0 {
             block.shared_expert(d, shared, "mlp.shared_experts");
         }
-    }
-    Ok(rules.finish())
+        Ok(())
+    })
 }
 
 fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {

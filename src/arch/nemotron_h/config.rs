@@ -3,10 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::Kind;
+use crate::arch::usual::UNBOUNDED_CONTEXT;
 use crate::arch::{Config, Error, Keys, keys as key};
-
-/// The context of models without position embedding.
-const UNBOUNDED_CONTEXT: usize = 1 << 20;
 
 const PATTERN: &str = "hybrid_override_pattern";
 const TYPES: &str = "layers_block_type";
