@@ -8,7 +8,7 @@ use gguf::export::{Export, Options, WeightType};
 use gguf::files::{self, Overwrite};
 use gguf::printable::printable_path;
 
-use crate::{model_args, progress, units};
+use crate::{model_args, progress, split, units};
 
 /// Exports a GGUF file as a Hugging Face folder, which transformers, vLLM and SGLang load.
 ///
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long = "type", short = 't', alias = "outtype", value_name = "TYPE", ignore_case = true)]
     weight_type: Option<TypeArg>,
     /// Largest file with weights (default: 5G)
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = split::parse_size)]
     max_size: Option<u64>,
     /// Replace files of the same names in DIR
     #[arg(long, short)]

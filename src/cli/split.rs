@@ -21,7 +21,7 @@ pub(crate) struct SplitArgs {
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Most bytes of tensors in a file: 500M, 2G (thousands of thousands, as llama-gguf-split counts)
-    #[arg(long, alias = "split-max-size", value_name = "SIZE", value_parser = units::parse_bytes, required_unless_present = "max_tensors")]
+    #[arg(long, alias = "split-max-size", value_name = "SIZE", value_parser = parse_size, required_unless_present = "max_tensors")]
     max_size: Option<u64>,
     /// Most tensors in a file
     #[arg(long, alias = "split-max-tensors", value_name = "N", conflicts_with = "max_size", value_parser = clap::value_parser!(u64).range(1..))]
@@ -54,6 +54,11 @@ struct WriteArgs {
     /// Show the files and their sizes, and write nothing
     #[arg(long, short = 'n')]
     dry_run: bool,
+}
+
+/// A size of parts, with examples of such.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    units::parse_bytes(text).map_err(|_| "a size such as 500M or 2G".into())
 }
 
 pub(crate) fn split(args: &SplitArgs) -> anyhow::Result<ExitCode> {
