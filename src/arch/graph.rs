@@ -161,18 +161,18 @@ pub(super) fn dense_or_experts(
     experts: &FeedForward,
 ) -> Result<Vec<FeedForward>, Error> {
     let of_layer = |i: usize| {
-        let has = |part: &str| weights.has(&format!("blk.{i}.ffn_{part}.weight"));
-        let all = |parts: &[&str]| parts.iter().all(|part| has(part));
-        if has("gate_inp") {
-            let forms: [&[&str]; 3] =
-                [&["gate_exps", "up_exps", "down_exps"], &["gate_up_exps", "down_exps"], &["gate.0", "up.0", "down.0"]];
-            if forms.iter().any(|parts| all(parts)) {
-                return Ok(experts.clone());
-            }
-            return Err(Error::MissingTensor { name: format!("blk.{i}.ffn_down_exps.weight") });
-        }
-        match ["gate", "up", "down"].into_iter().find(|part| !has(part)) {
-            Some(part) => Err(Error::MissingTensor { name: format!("blk.{i}.ffn_{part}.weight") }),
+        let name = |part: &str| format!("blk.{i}.ffn_{part}.weight");
+        let has = |part: &str| weights.has(&name(part));
+        let routed = ["gate_inp", "gate_exps", "up_exps", "down_exps", "gate_up_exps", "gate.0"].into_iter().any(has);
+        let parts: &[&str] = match () {
+            () if !routed => &["gate", "up", "down"],
+            () if has("gate_up_exps") => &["gate_inp", "gate_up_exps", "down_exps"],
+            () if has("gate.0") => &["gate_inp", "gate.0", "up.0", "down.0"],
+            () => &["gate_inp", "gate_exps", "up_exps", "down_exps"],
+        };
+        match parts.iter().find(|part| !has(part)) {
+            Some(part) => Err(Error::MissingTensor { name: name(part) }),
+            None if routed => Ok(experts.clone()),
             None => Ok(gated(activation)),
         }
     };
@@ -217,6 +217,8 @@ pub(super) fn routed(h: &Hparams, activation: Activation, gating: Gating, normal
 /// its two best together where sigmoids do.
 fn groups(h: &Hparams, experts: usize, used: usize, gating: Gating) -> Result<Option<Groups>, Error> {
     let count = h.count_or(keys::EXPERT_GROUP_COUNT, 1)?;
+    // Looked at also where there is one group: what stands there is a number.
+    h.count_or(keys::EXPERT_GROUP_USED_COUNT, 0)?;
     if count <= 1 {
         return Ok(None);
     }

@@ -54,10 +54,10 @@ impl Moe {
         let n = spec.count;
         let experts = experts(w, layer, embedding, spec)?;
         let shared = if w.has(&format!("{layer}ffn_down_shexp.weight")) {
-            let gate = match spec.gate {
-                Gate::Separate if !w.has(&format!("{layer}ffn_gate_shexp.weight")) => Gate::InUp,
-                gate => gate,
-            };
+            let matrix = |part: &str| w.get(&format!("{layer}ffn_{part}_shexp.weight"));
+            let is_joint = matrix("gate").is_none()
+                && matrix("up").zip(matrix("down")).is_some_and(|(up, down)| up.rows() == 2 * down.cols());
+            let gate = if is_joint { Gate::InUp } else { spec.gate };
             let dense = Dense { activation: spec.activation, gate };
             Some(Shared {
                 ffn: Ffn::load(w, &format!("{layer}ffn_"), "_shexp", embedding, dense)?,
