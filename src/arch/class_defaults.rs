@@ -103,10 +103,16 @@ impl ClassDefaults {
                 let early = settings.count("num_hidden_layers").filter(|&layers| layers > 10).map_or(0, |_| 10);
                 fill_layers(settings, "activation_sparsity_pattern", |i| if i < early { 0.95 } else { 0.0 }.into());
             }
-            "hy_v3" | "mimo_v2_flash" => {
+            "hy_v3" | "laguna" | "mimo_v2_flash" => {
                 let kind = |i: u64| if i == 0 { "dense" } else { "sparse" };
                 fill_layers(settings, "mlp_layer_types", |i| kind(i).into());
+                if let Some(heads) = settings.count("num_attention_heads").filter(|_| self.model_type == "laguna") {
+                    fill_layers(settings, "num_attention_heads_per_layer", |_| heads.into());
+                }
             }
+            "mistral4" => fill(settings, "head_dim", |of| {
+                of.count("qk_nope_head_dim")?.checked_add(of.count("qk_rope_head_dim")?)
+            }),
             "glm4_moe_lite" => fill(settings, "first_k_dense_replace", |_| Some(1)),
             "gpt2" => fill(settings, "n_inner", |of| of.count("n_embd")?.checked_mul(4)),
             "smollm3" => {

@@ -17,9 +17,10 @@ const PARTS: &str = "text_config";
 /// Two settings of which transformers takes its own default of the one, though the other is given and says more.
 const REFUSED: (&str, &str) = ("phi3long", "original_max_position_embeddings");
 
-/// The class takes another rotary base than the one that published checkpoints have within `attn_config`, as the reference
-/// converter does not: these convert as the whole.
-const BASE_WITHIN: [(&str, &str); 2] = [("dbrx", "rope_parameters"), ("dbrx", "rope_parameters/rope_theta")];
+/// The class takes another rotary base than the one that published checkpoints have within `attn_config` (DBRX), or beside
+/// `rope_parameters` (MiMo), as the reference converter does not: these convert as the whole.
+const BASE_WITHIN: [(&str, &str); 3] =
+    [("dbrx", "rope_parameters"), ("dbrx", "rope_parameters/rope_theta"), ("mimo2", "rope_parameters")];
 
 /// Takes a setting out, by its path.
 fn without(settings: &Json, place: &str) -> Json {

@@ -84,9 +84,14 @@ impl<'a> Linear<'a> {
     /// contradict, or by these lists.
     fn full_attention(&self, config: &Config) -> Result<Vec<bool>, Error> {
         let blocks = config.block_count()?;
-        let lists = ["full_attn_layers", "kda_layers"].map(|name| self.own.and_then(|own| own.get(name)?.as_array()));
-        let by_lists = match lists {
-            [Some(full), Some(delta)] => {
+        let list = |name: &'static str| match self.own.and_then(|own| own.get(name)).filter(|list| !list.is_null()) {
+            None => Ok(None),
+            Some(list) => {
+                list.as_array().map(Some).ok_or_else(|| config.unfit(name, list, "a list of numbers of layers"))
+            }
+        };
+        let by_lists = match (list("full_attn_layers")?, list("kda_layers")?) {
+            (Some(full), Some(delta)) => {
                 let holds = |list: &[Json], i: usize| list.iter().any(|n| n.as_u64() == Some(i as u64 + 1));
                 if (0..blocks).any(|i| holds(full, i) == holds(delta, i)) {
                     return Err(config.bad(LINEAR, "each block in full_attn_layers or in kda_layers"));

@@ -39,7 +39,7 @@ fn config_keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     let share = "partial_rotary_factor";
     let sliding_share = config.sliding_rotary(share).map_or(Some(1.0), Json::as_f64);
     if config.has_sliding_rope() && sliding_share != Some(config.rope_number(share).unwrap_or(1.0)) {
-        return Err(config.bad(share, "the same for all layers"));
+        return Err(config.bad(share, "the same in full_attention and sliding_attention"));
     }
     keys.count(keys::ROPE_DIMENSION_COUNT, config.rotary_length(1.0)?);
     let (name, epsilon) = ("layernorm_epsilon", config.number(&["rms_norm_eps"])?);
