@@ -106,7 +106,8 @@ impl Hparams {
                 return Err(self.bad_key(keys::HEAD_COUNT_KV, "a divisor of attention.head_count"));
             }
         }
-        let heads = self.head_count.iter().copied().max().unwrap_or(0);
+        // Of the first layer that has heads: there may be more of them in others, of the same length.
+        let heads = self.head_count.iter().copied().find(|&heads| heads > 0).unwrap_or(0);
         let head_length = self.embedding_length.checked_div(heads).unwrap_or(0);
         self.key_length = self.count_or(keys::KEY_LENGTH, head_length)?;
         self.value_length = self.count_or(keys::VALUE_LENGTH, head_length)?;

@@ -81,13 +81,20 @@ impl File {
 }
 
 /// Keys without which this loader does another thing than llama.cpp, and why.
-const EXCEPTIONS: [(&str, &str); 6] = [
+const EXCEPTIONS: [(&str, &str); 9] = [
     // Without it, llama.cpp turns all layers by 10,000, and passes over `rope.freq_base_swa`: refused, as they differ.
     ("olmo3", "olmo2.rope.freq_base"),
     // llama.cpp knows the window of the model with 64 layers alone.
     ("exaone4", "exaone4.attention.sliding_window"),
     // YaRN's edges lie between pairs here, as in transformers; llama.cpp rounds them, which shows in so short a context.
     ("gptoss", "gpt-oss.rope.scaling.original_context_length"),
+    // A key of this program's.
+    ("falconmamba", "mamba.ssm.dt_b_c_rms_epsilon"),
+    // Scores with a factor for YaRN and frequencies without it are nobody's model: refused.
+    ("mistral4", "mistral4.rope.scaling.type"),
+    // Checkpoints without `mscale_all_dim`, whose files lack it, have no factor of the scores in transformers; llama.cpp gives them
+    // one.
+    ("mistral4", "mistral4.rope.scaling.yarn_log_multiplier"),
     // llama.cpp passes over it also where it is there; with it, transformers is followed.
     ("mellum", "mellum.rope.freq_base_swa"),
     // llama.cpp never reads it for this architecture, and takes zero: refused, as the model's own is not known.

@@ -68,9 +68,9 @@ fn rules(h: &Hparams) -> Vec<TensorRule> {
     rules.finish()
 }
 
-fn spec(h: &Hparams, _weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let max_alibi = factor(h, keys::MAX_ALIBI_BIAS)?;
-    if max_alibi.is_none_or(|max| max < 0.0) {
+    if max_alibi.is_some_and(|max| max < 0.0) || weights.has("position_embd.weight") {
         return Err(h.bad_key(keys::MAX_ALIBI_BIAS, "more than 0: models with learned positions are not run"));
     }
     let clamp = factor(h, keys::CLAMP_KQV)?;
