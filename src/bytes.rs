@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// A cheap-to-clone view into bytes that somebody owns (a mapped file, a `Vec<u8>`).
+/// A cheaply cloned view into shared bytes (a mapped file, a `Vec<u8>`).
 #[derive(Clone)]
 pub struct Bytes {
     owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
@@ -18,7 +18,7 @@ impl Bytes {
         Self { owner: Arc::new(owner), range }
     }
 
-    /// The part `range` of these bytes, or `None` when it does not lie inside.
+    /// The part `range` of these bytes, or `None` when it is not inside.
     #[must_use]
     pub fn get(&self, range: Range<usize>) -> Option<Self> {
         if range.start > range.end || range.end > self.len() {

@@ -1,5 +1,5 @@
-//! Changes to a model's metadata and to the names of its tensors: the file is written once more with the weights as they
-//! are. Used by `gguf edit`.
+//! Changes to a model's metadata and to the names of its tensors. The file is written again with unchanged weights. Used by
+//! `gguf edit`.
 
 use std::path::Path;
 
@@ -10,48 +10,48 @@ use crate::gguf::{Array, Metadata, Reader, TensorSpec, Value, ValueType, keys};
 use crate::printable::printable;
 use crate::quantize::{self, FileType, GgufSource, Options, Plan, Source};
 
-/// What is to be changed.
+/// Changes to make.
 #[derive(Clone, Debug, Default)]
 pub struct Edits {
     /// Keys to rename, from and to.
     pub rename: Vec<(String, String)>,
     /// Keys to delete.
     pub delete: Vec<String>,
-    /// Keys to set, after the others have been done.
+    /// Keys to set, after renaming and deleting.
     pub set: Vec<(String, Value)>,
     /// Tensors to rename, from and to.
     pub rename_tensors: Vec<(String, String)>,
 }
 
-/// Why something cannot be changed.
+/// Errors of editing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A key that is not there.
-    #[error("key {} is not there", printable(key).limit(80))]
+    /// No such key.
+    #[error("there is no key {}", printable(key).limit(80))]
     NoKey {
         /// The key.
         key: String,
     },
-    /// A tensor that is not there.
-    #[error("tensor {} is not there", printable(name).limit(80))]
+    /// No such tensor.
+    #[error("there is no tensor {}", printable(name).limit(80))]
     NoTensor {
         /// Its name.
         name: String,
     },
-    /// A name that is taken.
-    #[error("{} is there already", printable(name).limit(80))]
+    /// The new name exists already.
+    #[error("{} exists already", printable(name).limit(80))]
     Taken {
         /// The name.
         name: String,
     },
-    /// A key that says how the file is split, which is written with the files.
-    #[error("key {} is written with the files", printable(key))]
+    /// A key about the split of the file, which is always written with the files.
+    #[error("key {} cannot be edited: it is written with the files", printable(key))]
     Reserved {
         /// The key.
         key: String,
     },
-    /// A text that is no key with a value.
+    /// A text that is not a key with a value.
     #[error("{}: {problem}", printable(text).limit(120))]
     Value {
         /// The text.
@@ -70,10 +70,10 @@ pub struct Edited<'a> {
 }
 
 impl<'a> Edited<'a> {
-    /// The model of `reader` with these changes. `replaces` says that its own file may be replaced.
+    /// The model of `reader` with these changes. With `replaces`, its own file may be replaced.
     ///
     /// # Errors
-    /// When a key or tensor is not there, or its new name is taken.
+    /// When a key or tensor does not exist, or its new name does.
     pub fn new(reader: &'a Reader, edits: &Edits, replaces: bool) -> Result<Self, Error> {
         let source = GgufSource::new(reader);
         let mut tensors = source.tensors().to_vec();
@@ -87,16 +87,16 @@ impl<'a> Edited<'a> {
         Ok(Self { metadata: changed(reader.metadata(), edits)?, source, tensors, replaces })
     }
 
-    /// What will be written: as many files as the model has.
+    /// The plan of the output, which has as many files as the model.
     ///
     /// # Errors
-    /// When the metadata cannot stand in a file.
+    /// When the metadata cannot be stored in a file.
     pub fn plan(&self) -> Result<Plan, quantize::Error> {
         Plan::new(self, &Options { copy: true, keep_split: true, ..Options::new(FileType::F16) })
     }
 }
 
-/// Metadata with changes, each at its old place.
+/// The changed metadata, with every key at its old position.
 fn changed(metadata: &Metadata, edits: &Edits) -> Result<Metadata, Error> {
     let reserved = [keys::SPLIT_NO, keys::SPLIT_COUNT, keys::SPLIT_TENSORS_COUNT];
     let named = edits.set.iter().map(|(key, _)| key).chain(&edits.delete);
@@ -158,8 +158,8 @@ impl Source for Edited<'_> {
     }
 }
 
-/// A key and its value, `KEY=TYPE:VALUE`: a type of the format (`u32`, `f32`, `bool`, `str` ...), `int` and `float` for `u32`
-/// and `f32`, or `[TYPE]` before a JSON list. Without a type, that of the value in `metadata`.
+/// Parses a key and its value, `KEY=TYPE:VALUE`: TYPE is a type of the format (`u32`, `f32`, `bool`, `str` ...), `int` or `float`
+/// for `u32` and `f32`, or `[TYPE]` before a JSON list. Without TYPE, the type of the value in `metadata` is used.
 ///
 /// # Errors
 /// When it is not of that form, or the value is not of the type.
@@ -313,9 +313,12 @@ mod tests {
         assert_eq!(out.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["a", "d", "e"]);
         assert_eq!(out.get("a"), Some(&Value::U32(2)));
         let fails = |edits: Edits| changed(&metadata(), &edits).expect_err("refused").to_string();
-        assert_eq!(fails(Edits { delete: vec!["x".into()], ..Edits::default() }), "key x is not there");
-        assert_eq!(fails(Edits { rename: vec![("a".into(), "b".into())], ..Edits::default() }), "b is there already");
+        assert_eq!(fails(Edits { delete: vec!["x".into()], ..Edits::default() }), "there is no key x");
+        assert_eq!(fails(Edits { rename: vec![("a".into(), "b".into())], ..Edits::default() }), "b exists already");
         let set = vec![("split.no".to_owned(), Value::U16(1))];
-        assert_eq!(fails(Edits { set, ..Edits::default() }), "key split.no is written with the files");
+        assert_eq!(
+            fails(Edits { set, ..Edits::default() }),
+            "key split.no cannot be edited: it is written with the files"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The model that is part of the program: a small llama that tells stories, as a checkpoint, with a text to measure on.
+//! The embedded model: a small Llama that tells stories, as a checkpoint, with a text for measuring perplexity.
 
 use crate::convert::Folder;
 

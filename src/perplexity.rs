@@ -1,8 +1,8 @@
-//! Perplexity of a text, by llama-perplexity's procedure, so that figures can be laid beside everyone else's.
+//! Perplexity of a text by the procedure of llama-perplexity, so that figures are comparable with published ones.
 //!
-//! The text is cut into chunks of a context each; every chunk starts afresh, with the begin-of-text token in place of
-//! its first where the model wants one; the second half of its positions is scored. With a stride, windows overlap, and each
-//! scores the last tokens alone: every token has many before it.
+//! The text is cut into chunks of the length of the context. Each chunk is evaluated separately, with the begin-of-text token
+//! in place of its first token if the model uses one, and the second half of its positions is scored. With a stride, chunks
+//! overlap, and only the last tokens of each are scored, so that every scored token has a long context.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -15,18 +15,19 @@ use crate::tokenizer::{self, EncodeOptions};
 /// Bytes of logits held at once.
 const MAX_LOGITS_BYTES: usize = 128 << 20;
 
-/// How perplexity is measured.
+/// Options of a measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Tokens of a chunk.
     pub context: usize,
     /// Tokens of a forward pass; as many chunks as fit share it.
     pub batch: usize,
-    /// Most chunks.
+    /// Maximum chunks.
     pub chunks: Option<usize>,
     /// Type of cached keys and values.
     pub kv_type: KvType,
-    /// Chunks begin so many tokens after each other, and so many at their ends are scored. Their first tokens stay as they are.
+    /// The distance between the starts of chunks, and the number of tokens that are scored at their ends. The first tokens of chunks
+    /// are not replaced then.
     pub stride: Option<usize>,
 }
 
@@ -36,7 +37,7 @@ impl Default for Options {
     }
 }
 
-/// What was measured.
+/// The result of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
     /// The perplexity.
@@ -53,10 +54,10 @@ pub struct Outcome {
     pub time: Duration,
 }
 
-/// A token of the text, and how likely the model has found it.
+/// A token of the text with its likelihood.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenScore {
-    /// Its place among the tokens of the text.
+    /// Its index in the tokens of the text.
     pub place: usize,
     /// The token.
     pub token: u32,
@@ -64,16 +65,16 @@ pub struct TokenScore {
     pub nll: f64,
 }
 
-/// How far a measurement is.
+/// The progress of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress<'a> {
     /// Chunks done.
     pub done: usize,
     /// All chunks.
     pub total: usize,
-    /// The perplexity so far; not a number before the first chunk.
+    /// The perplexity so far; NaN before the first chunk.
     pub perplexity: f64,
-    /// The tokens that the last forward pass has scored.
+    /// The tokens that the latest forward pass has scored.
     pub scores: &'a [TokenScore],
 }
 
@@ -84,8 +85,8 @@ pub enum Error {
     /// The text cannot be encoded.
     #[error("tokenizer: {0}")]
     Tokenizer(#[from] tokenizer::Error),
-    /// An encoder, whose hidden states become no logits.
-    #[error("the model makes embeddings: it predicts no tokens")]
+    /// The model is an encoder, which has no logits.
+    #[error("the model makes embeddings and does not predict tokens")]
     NoLogits,
     /// Too little text.
     #[error(
@@ -99,13 +100,13 @@ pub enum Error {
         /// Tokens of a chunk.
         context: usize,
     },
-    /// A chunk that leaves nothing to score.
+    /// The chunks are too short to score anything.
     #[error("a context of {context} leaves nothing to score (at least 4)")]
     ContextTooSmall {
         /// Tokens of a chunk.
         context: usize,
     },
-    /// A chunk longer than the positions that the model has learned.
+    /// A chunk is longer than the learned positions of the model.
     #[error("the model has learned {limit} positions, a context of {context} is too long")]
     ContextTooLarge {
         /// Tokens of a chunk.
@@ -113,7 +114,7 @@ pub enum Error {
         /// Positions of the model.
         limit: usize,
     },
-    /// A stride that leaves nothing to score, or no token before what is scored.
+    /// The stride leaves nothing to score, or no token before the scored ones.
     #[error("a stride of {stride} for chunks of {context} tokens (1 to {})", context - 1)]
     Stride {
         /// Tokens between the beginnings of chunks.
@@ -121,12 +122,12 @@ pub enum Error {
         /// Tokens of a chunk.
         context: usize,
     },
-    /// A logit that is no number.
-    #[error("the model computes what is no number at position {position} of chunk {chunk}")]
+    /// A logit is NaN or infinite.
+    #[error("the model computes NaN or infinity at position {position} of chunk {chunk}")]
     NotFinite {
         /// The chunk, from 1.
         chunk: usize,
-        /// The position in it.
+        /// The position in the chunk.
         position: usize,
     },
 }
@@ -166,11 +167,11 @@ impl Scores {
     }
 }
 
-/// Measures the perplexity of `text` (without one newline at its end). `progress` is told after every forward pass,
-/// and stops the measurement by returning false; then the result is `None`.
+/// Measures the perplexity of `text` (without one newline at its end). `progress` is called after every forward pass, and stops
+/// the measurement by returning false; the result is `None` then.
 ///
 /// # Errors
-/// When there is too little text, it cannot be encoded, or the model computes what is no number.
+/// When there is too little text, it cannot be encoded, or the model computes NaN or infinity.
 pub fn perplexity(
     model: &Model,
     pool: &Pool,
@@ -189,7 +190,7 @@ pub fn perplexity(
     let mut sums = Scores::default();
     let mut done = 0;
     for group in chunks.chunks((options.batch / context).max(1)) {
-        // Nothing follows a chunk's last token.
+        // No token follows the last one of a chunk.
         let mut rows = hidden(model, model.run(pool), group, first..context - 1, options.batch, options.kv_type);
         let targets: Vec<u32> = group.iter().flat_map(|chunk| &chunk[first + 1..]).copied().collect();
         let mut scores = Vec::with_capacity(targets.len());
@@ -216,7 +217,7 @@ pub fn perplexity(
     }))
 }
 
-/// The chunks of `text` that begin `stride` tokens after each other, as the text has them.
+/// The chunks of `text`, which start `stride` tokens after each other, with their first tokens unchanged.
 fn windows(model: &Model, text: &str, context: usize, stride: usize) -> Result<Vec<Vec<u32>>, Error> {
     check_context(model, context)?;
     if stride == 0 || stride >= context {
@@ -227,11 +228,11 @@ fn windows(model: &Model, text: &str, context: usize, stride: usize) -> Result<V
     Ok((0..count).map(|i| tokens[i * stride..i * stride + context].to_vec()).collect())
 }
 
-/// All whole chunks of `text` (without one newline at its end), each with the begin-of-text token in place of its first
-/// where the model wants one. `parse_special`: control tokens in the text are such, and not text.
+/// All whole chunks of `text` (without one newline at its end), each with the begin-of-text token in place of its first token if
+/// the model uses one. With `parse_special`, control tokens in the text are recognized.
 ///
 /// # Errors
-/// When there is too little text, it cannot be encoded, or the model predicts no tokens.
+/// When there is too little text, it cannot be encoded, or the model does not predict tokens.
 pub(crate) fn chunks(model: &Model, text: &str, context: usize, parse_special: bool) -> Result<Vec<Vec<u32>>, Error> {
     check_context(model, context)?;
     Ok(begun(model, &tokens(model, text, context, parse_special)?, context))
@@ -251,7 +252,7 @@ pub(crate) fn check_context(model: &Model, context: usize) -> Result<(), Error> 
     }
 }
 
-/// The tokens of `text` (without one newline at its end), of which there are two chunks at least.
+/// The tokens of `text` (without one newline at its end), at least two chunks.
 pub(crate) fn tokens(model: &Model, text: &str, context: usize, parse_special: bool) -> Result<Vec<u32>, Error> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let tokens = model.tokenizer().encode(text, EncodeOptions { add_special: true, parse_special })?;
@@ -261,7 +262,7 @@ pub(crate) fn tokens(model: &Model, text: &str, context: usize, parse_special: b
     Ok(tokens)
 }
 
-/// The whole chunks of `tokens`, each with the begin-of-text token in place of its first where the model wants one.
+/// The whole chunks of `tokens`, each with the begin-of-text token in place of its first token if the model uses one.
 pub(crate) fn begun(model: &Model, tokens: &[u32], context: usize) -> Vec<Vec<u32>> {
     let vocab = model.tokenizer().vocab();
     let bos = vocab.special.bos.filter(|_| vocab.add_bos);
@@ -273,8 +274,8 @@ pub(crate) fn begun(model: &Model, tokens: &[u32], context: usize) -> Vec<Vec<u3
     tokens.chunks_exact(context).map(with_bos).collect()
 }
 
-/// What the decoder makes of the `positions` of each chunk, chunk after chunk, `[chunks, positions, embedding]`; those behind are
-/// not evaluated. A forward pass takes `batch` tokens: a context longer than that has one chunk in its group, and takes steps.
+/// The hidden states at the `positions` of each chunk, chunk after chunk, `[chunks, positions, embedding]`; later positions are
+/// not evaluated. A forward pass has up to `batch` tokens; a chunk longer than that is evaluated alone, in several passes.
 pub(crate) fn hidden(
     model: &Model,
     run: Run<'_>,
@@ -300,7 +301,7 @@ pub(crate) fn hidden(
     rows
 }
 
-/// The error for score `i` of those of the positions from `first` on that have a token to predict, after `done` chunks.
+/// The error for score `i`, counted over the scored positions from `first` on, after `done` chunks.
 pub(crate) fn not_finite(i: usize, done: usize, first: usize, context: usize) -> Error {
     let scored = context - 1 - first;
     Error::NotFinite { chunk: done + i / scored + 1, position: first + i % scored }

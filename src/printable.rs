@@ -1,6 +1,6 @@
-//! Text from files made safe to show: what could steer a terminal or forge a line of a log is escaped.
+//! Makes text from files safe to print: characters that could control a terminal or forge a line of a log are escaped.
 //!
-//! Everything that is echoed from a model file (names, values, paths, templates' errors) goes through here.
+//! Everything that is printed from a model file (names, values, paths, errors of templates) is escaped here.
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
@@ -8,20 +8,20 @@ use std::path::Path;
 /// Text whose [`Display`](fmt::Display) form is one line of printable characters.
 ///
 /// Control and format characters (also the bidirectional ones), line separators and unassigned code points appear as
-/// `\n` or `\u{1b}`, bytes that are no UTF-8 as `\xff`. Letters of all scripts stay as they are.
+/// `\n` or `\u{1b}`, bytes that are not UTF-8 as `\xff`. Letters of all scripts are unchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<'a> {
     bytes: &'a [u8],
     max_chars: usize,
 }
 
-/// Makes `text` safe to show.
+/// Makes `text` safe to print.
 #[must_use]
 pub fn printable<T: AsRef<[u8]> + ?Sized>(text: &T) -> Printable<'_> {
     Printable { bytes: text.as_ref(), max_chars: usize::MAX }
 }
 
-/// Makes a path safe to show.
+/// Makes a path safe to print.
 #[must_use]
 pub fn printable_path(path: &Path) -> Printable<'_> {
     printable(path.as_os_str().as_encoded_bytes())
@@ -67,7 +67,7 @@ fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control();
     }
-    // Combining marks are escaped only at the start of a string, so a letter goes before.
+    // Combining marks are escaped only at the start of a string, so a letter is put before.
     let mut buffer = *b"a\0\0\0\0";
     let (_, rest) = buffer.split_at_mut(1);
     let len = 1 + c.encode_utf8(rest).len();

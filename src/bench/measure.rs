@@ -1,4 +1,4 @@
-//! The measurement: prompts and generation at given depths, on a session as every command runs one.
+//! Measures prompts and generation at given depths, on a session like that of other commands.
 
 #![allow(clippy::cast_precision_loss, reason = "rates, of which three digits are shown")]
 
@@ -11,19 +11,19 @@ use crate::kernels::{Limits, Pool};
 use crate::memory::{self, Memory};
 use crate::model::{Model, Work};
 
-/// Tokens of the prompt after which the first token is awaited.
+/// Tokens of the prompt for measuring the time to the first token.
 const FIRST_PROMPT: usize = 16;
 
-/// What is measured.
+/// Options of a measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Lengths of prompts.
     pub prompts: Vec<usize>,
     /// Tokens to generate.
     pub generations: Vec<usize>,
-    /// Tokens that are there before.
+    /// Numbers of tokens evaluated before.
     pub depths: Vec<usize>,
-    /// How often each test runs.
+    /// Repetitions of each test.
     pub repetitions: usize,
     /// Tokens of a forward pass.
     pub batch_size: usize,
@@ -31,7 +31,7 @@ pub struct Options {
     pub kv_type: KvType,
 }
 
-/// What a test does.
+/// The kind of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Evaluates a prompt.
@@ -43,15 +43,15 @@ pub enum Kind {
 /// One test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Test {
-    /// What it does.
+    /// Its kind.
     pub kind: Kind,
-    /// With how many tokens.
+    /// Number of tokens.
     pub tokens: usize,
-    /// After how many others.
+    /// Number of tokens evaluated before.
     pub depth: usize,
 }
 
-/// A test's outcome.
+/// The result of a test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// The test.
@@ -60,23 +60,23 @@ pub struct Measured {
     pub seconds: Vec<f64>,
     /// The least seconds that the machine's limits allow.
     pub least_seconds: f64,
-    /// Share of the time that the calling thread has waited for others.
+    /// Share of the time that the calling thread waited for others.
     pub waiting: f64,
 }
 
 impl Measured {
-    /// Tokens a second of each repetition.
+    /// Tokens per second of each repetition.
     fn rates(&self) -> impl Iterator<Item = f64> + '_ {
         self.seconds.iter().map(|seconds| self.test.tokens as f64 / seconds)
     }
 
-    /// Mean of the repetitions, in tokens a second.
+    /// Mean of the repetitions, in tokens per second.
     #[must_use]
     pub fn mean(&self) -> f64 {
         self.rates().sum::<f64>() / self.seconds.len().max(1) as f64
     }
 
-    /// Standard deviation of the repetitions, in tokens a second.
+    /// Standard deviation of the repetitions, in tokens per second.
     #[must_use]
     pub fn deviation(&self) -> f64 {
         let mean = self.mean();
@@ -91,14 +91,14 @@ impl Measured {
     }
 }
 
-/// All outcomes, and what else a run tells.
+/// All results of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The machine's limits.
     pub limits: Limits,
     /// The model's work.
     pub work: Work,
-    /// Time for the logits after a prompt of 16 tokens, in a session that has seen nothing.
+    /// Time to the logits of a prompt of 16 tokens in an empty session.
     pub first_prompt: Duration,
     /// Bytes of the cache at the greatest depth.
     pub cache_bytes: usize,
@@ -119,8 +119,8 @@ pub fn prompt(tokens: usize, vocab_size: usize) -> Vec<u32> {
     (0..tokens).map(|_| next()).collect()
 }
 
-/// Runs all tests. `progress` is told of each before it runs, and stops the measurement by returning false; then the
-/// result is `None`.
+/// Runs all tests. `progress` is called before each, and stops the measurement by returning false; the result is `None`
+/// then.
 ///
 /// # Errors
 /// When a test has no tokens.
@@ -151,7 +151,7 @@ pub fn measure(
         measured.push(run(&mut session, pool, &tokens, test, options.repetitions)?);
         cache_bytes = cache_bytes.max(session.cache_bytes());
     }
-    // Other programs can only lower what is measured.
+    // Other programs can only lower the measured limits.
     let limits = before.max(Limits::measure(pool, &weights));
     for measured in &mut measured {
         let Test { kind, tokens, depth } = measured.test;
@@ -174,7 +174,7 @@ fn tests(options: &Options) -> Vec<Test> {
     tests
 }
 
-/// One test: a run to warm up, then `repetitions` that count.
+/// Runs one test: once for warming up, then `repetitions` times.
 fn run(session: &mut Session, pool: &Pool, tokens: &[u32], test: Test, repetitions: usize) -> Result<Measured, Error> {
     let mut seconds = Vec::new();
     let mut waiting = Duration::ZERO;
@@ -184,7 +184,7 @@ fn run(session: &mut Session, pool: &Pool, tokens: &[u32], test: Test, repetitio
         if held < test.depth {
             session.evaluate(&tokens[held..test.depth], &mut |_| true)?;
         }
-        // To warm up, a few tokens of a generation are as good as all.
+        // A few tokens are enough for warming up generation.
         let warms_up = repetition == 0;
         let count = if warms_up && test.kind == Kind::Generation { test.tokens.min(2) } else { test.tokens };
         let counted = &tokens[test.depth..test.depth + count];
@@ -209,14 +209,14 @@ fn run(session: &mut Session, pool: &Pool, tokens: &[u32], test: Test, repetitio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{MadeModel, Shape};
+    use crate::bench::{Shape, SyntheticModel};
     use crate::bytes::Bytes;
     use crate::gguf::Reader;
     use crate::quantize::{FileType, Options as QuantizeOptions, Plan, run_in_memory};
 
     #[test]
     fn a_made_model_is_measured() {
-        let made = MadeModel::new(Shape::from_name("llama-tiny").expect("in the table")).expect("made");
+        let made = SyntheticModel::new(Shape::from_name("llama-tiny").expect("in the table")).expect("made");
         let plan = Plan::new(&made, &QuantizeOptions::new(FileType::Q4_K_M)).expect("a plan");
         let bytes = run_in_memory(&made, &plan).expect("quantized");
         let reader = Reader::from_bytes("made", Bytes::from(bytes)).expect("valid");
@@ -243,8 +243,8 @@ mod tests {
             assert_eq!(measured.seconds.len(), 2);
             assert!(measured.mean() > 0.0 && measured.share_of_limit() > 0.0 && measured.waiting < 1.0, "{measured:?}");
         }
-        // Two blocks: q, k, v, o and three matrices of the feed-forward part; a tied output. The last token alone goes
-        // through all of the second.
+        // Two layers: q, k, v, o and three matrices of the feed-forward part; a tied output. Only the last token is computed in
+        // all of the second layer.
         let (key_value, others) = (2 * 256 * 128, 256 * 256 * 2 + 3 * 256 * 512);
         let products = [&report.work.each, &report.work.last].map(|products| products.weights.values().sum::<f64>());
         assert_eq!(products, [2 * key_value + others, others + 512 * 256].map(f64::from));

@@ -1,12 +1,12 @@
-//! How fast a model runs here, beside how fast it could at most; made models of any shape to measure with; and load on
-//! servers.
+//! Measures the speed of a model relative to the limits of the machine; makes synthetic models of any shape; and measures
+//! servers under load.
 
 mod load;
-mod made;
 mod measure;
 mod shape;
+mod synthetic;
 
 pub use load::{Answered, Error as LoadError, Figures, LoadOptions, LoadReport, Server as LoadServer, load};
-pub use made::MadeModel;
 pub use measure::{Kind, Measured, Options, Report, Test, measure, prompt};
 pub use shape::Shape;
+pub use synthetic::SyntheticModel;

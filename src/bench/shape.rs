@@ -1,14 +1,14 @@
-//! Shapes of published models: each is the part of a `config.json` that makes one.
+//! Shapes of published models, each as the necessary part of a `config.json`.
 
 use serde_json::{Value as Json, json};
 
 use crate::arch;
 
-/// A shape that models can be made of.
+/// A shape for synthetic models.
 #[derive(Clone, Copy)]
 pub struct Shape {
     name: &'static str,
-    /// What it is the shape of.
+    /// The model that has this shape.
     like: &'static str,
     config: fn() -> Json,
 }
@@ -19,7 +19,7 @@ macro_rules! shapes {
     };
 }
 
-/// All shapes; those whose architecture this crate lacks are not offered.
+/// All shapes, including those whose architecture is not supported.
 static SHAPES: &[Shape] = shapes! {
     "llama-tiny", "a llama for tests", {
         "architectures": ["LlamaForCausalLM"], "hidden_size": 256, "num_hidden_layers": 2,
@@ -66,7 +66,7 @@ static SHAPES: &[Shape] = shapes! {
 };
 
 impl Shape {
-    /// Every shape that can be made, from the table.
+    /// Every shape of the table whose architecture is supported.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         SHAPES.iter().filter(|shape| shape.class().is_some_and(|class| arch::by_class(&class).is_ok()))
     }
@@ -83,7 +83,7 @@ impl Shape {
         self.name
     }
 
-    /// What it is the shape of.
+    /// The model that has this shape.
     #[must_use]
     pub fn like(&self) -> &'static str {
         self.like

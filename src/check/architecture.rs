@@ -1,4 +1,5 @@
-//! The model: whether all is there that its architecture asks for, whether it can be run, and what it says of itself.
+//! Checks the model: whether everything that its architecture needs exists, whether it can be run, and whether its metadata are
+//! plausible.
 
 use super::Findings;
 use crate::arch;
@@ -24,7 +25,7 @@ pub(super) fn check(reader: &Reader, findings: &mut Findings) -> Option<Model> {
             findings.add(super::Severity::Note, "model.kind", format!("no model: general.type is {}", printable(kind)));
             return None;
         }
-        // Told where the structure and the tokenizer are looked at.
+        // Reported by the checks of structure and tokenizer.
         Err(NotUsable::UnknownType { .. } | NotUsable::NoTokenizer | NotUsable::PreTokenizer(_)) => {}
         Err(NotUsable::Architecture(error)) => findings.error(architecture_id(&error), error.to_string()),
         Err(error) => findings.error("model.type", error.to_string()),

@@ -1,4 +1,4 @@
-//! A checkpoint's folder: all that a conversion checks before it reads a weight.
+//! Checks a checkpoint's folder: everything that a conversion checks before it reads a weight.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::{Findings, Severity};
 use crate::convert::{Conversion, Error, Folder, Options};
 use crate::printable::printable;
 
-/// Looks at the checkpoint in `folder`.
+/// Checks the checkpoint in `folder`.
 pub(super) fn check(folder: &Path, findings: &mut Findings) {
     let opened = Folder::open(folder).and_then(|folder| Conversion::new(folder, &Options::default()));
     let conversion = match opened {

@@ -1,4 +1,4 @@
-//! The numbers of the tensors: NaN, infinities, magnitudes that no trained weight has, matrices of nothing.
+//! Checks the numbers of tensors: NaN, infinities, magnitudes that no trained weight has, matrices of zeros.
 
 use rayon::prelude::*;
 
@@ -7,10 +7,10 @@ use crate::gguf::{Reader, TensorInfo};
 use crate::inspect::{Decoder, PIECE};
 use crate::printable::printable;
 
-/// A magnitude beyond every trained weight: products with it leave the range of half precision.
+/// A magnitude beyond that of trained weights: products with it exceed the range of half precision.
 const ABSURD: f32 = 1e5;
 
-/// Looks at all tensors.
+/// Checks all tensors.
 pub(super) fn check(reader: &Reader, progress: &(dyn Fn(u64) + Sync), findings: &mut Findings) {
     let of_tensor = |tensor: &TensorInfo| {
         let found = tensor_findings(reader, tensor);
@@ -33,7 +33,7 @@ fn tensor_findings(reader: &Reader, tensor: &TensorInfo) -> Vec<Finding> {
     };
     let mut piece = vec![0.0; PIECE];
     let mut first = 0;
-    // How many, and the first of them.
+    // Number of elements, and index of the first.
     let (mut nan, mut infinite, mut absurd) = ((0_u64, 0), (0_u64, 0), (0_u64, (0, 0.0)));
     let mut nothing = true;
     while first < tensor.elements() {

@@ -1,5 +1,5 @@
-//! Whether a model's file is sound: its structure, what its architecture asks for, its tokenizer, its chat template, its
-//! numbers. Each thing that is found is a line with a severity and an id that stays the same. Used by `gguf check`.
+//! Checks of a model's file: structure, architecture, tokenizer, chat template, numbers. Each finding is a line with a severity
+//! and a stable id. Used by `gguf check`.
 
 mod architecture;
 mod checkpoint;
@@ -13,14 +13,14 @@ use std::path::Path;
 use crate::gguf::Reader;
 use crate::model::Model;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The model cannot be used, or computes nonsense.
+    /// The model cannot be used, or its results are wrong.
     Error,
-    /// It can be used, and may not do what its owner thinks.
+    /// The model can be used, but may not behave as expected.
     Warning,
-    /// Nothing is wrong: something to know.
+    /// Information; nothing is wrong.
     Note,
 }
 
@@ -36,25 +36,25 @@ impl Severity {
     }
 }
 
-/// Something about a model.
+/// A finding about a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// What kind of thing it is: `structure.overlap`. Ids do not change.
+    /// The kind of finding, such as `structure.overlap`. Ids do not change.
     pub id: &'static str,
-    /// The place and what is found there, in a line.
+    /// The place and the finding, in one line.
     pub text: String,
 }
 
-/// What is looked at.
+/// Options of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Also the numbers of all tensors, which takes as long as reading them.
+    /// Whether the numbers of all tensors are checked too, which takes as long as reading them.
     pub data: bool,
 }
 
-/// All findings, in the order in which they are made.
+/// All findings, in order.
 #[derive(Clone, Debug, Default)]
 struct Findings(Vec<Finding>);
 
@@ -72,8 +72,8 @@ impl Findings {
     }
 }
 
-/// Looks at the model at `path`: a GGUF file, the first of a split one, or the folder of a checkpoint. Nothing that is
-/// wrong with it is an error here. `progress` is told of bytes of tensors that have been looked at, from several threads.
+/// Checks the model at `path`: a GGUF file, the first file of a split model, or the folder of a checkpoint. Problems of the model
+/// are findings, not errors. `progress` is called with the number of bytes checked, from several threads.
 #[must_use]
 pub fn check(path: &Path, options: Options, progress: &(dyn Fn(u64) + Sync)) -> Vec<Finding> {
     let mut findings = Findings::default();

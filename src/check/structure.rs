@@ -1,14 +1,14 @@
-//! The file itself: what the reader refuses, and what it lets pass though others may not.
+//! Checks the file itself: what the reader refuses, and what it accepts although other programs may not.
 
 use super::Findings;
 use crate::files::FileError;
 use crate::gguf::{Error, Problem, Reader, Warning};
 use crate::printable::printable;
 
-/// Bytes of a tensor's name for which llama.cpp has room, its end included.
+/// Bytes of a tensor name in llama.cpp, including the final zero.
 const GGML_MAX_NAME: usize = 64;
 
-/// A file that cannot be opened as a model.
+/// The finding for a file that cannot be opened as a model.
 pub(super) fn refused(error: &Error, findings: &mut Findings) {
     let id = match error {
         Error::File(FileError::Open { .. }) => "file.open",
@@ -39,7 +39,7 @@ fn problem_id(problem: &Problem) -> &'static str {
     }
 }
 
-/// Looks at an opened file.
+/// Checks an opened file.
 pub(super) fn check(reader: &Reader, findings: &mut Findings) {
     for warning in reader.warnings() {
         let id = match warning {
@@ -60,7 +60,7 @@ pub(super) fn check(reader: &Reader, findings: &mut Findings) {
         let text = format!("tensor {name}: a name of {bytes} bytes, for which llama.cpp has no room ({GGML_MAX_NAME})");
         findings.warning("structure.long-name", text);
     }
-    // llama.cpp wants data in the order of the header, without room between.
+    // llama.cpp needs data in the order of the header, without gaps.
     let in_order =
         |pair: &[&crate::gguf::TensorInfo]| pair[0].shard() != pair[1].shard() || pair[0].offset() <= pair[1].offset();
     let tensors: Vec<_> = reader.tensors().iter().collect();

@@ -1,5 +1,5 @@
-//! The chat template: a stranger's program. Whether it renders conversations within its budget, and whether what it writes
-//! around messages depends on what they say.
+//! Checks the chat template, which is an untrusted program: whether it renders conversations within its budget, and whether the
+//! text around messages depends on their content.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +12,9 @@ use crate::inspect::TemplateFeatures;
 use crate::printable::printable;
 use crate::tokenizer::Tokenizer;
 
-/// What an ordinary message says.
+/// An ordinary message.
 const PLAIN: &str = "Tell me about the weather";
-/// What else messages are made to say: what a hidden instruction could wait for.
+/// Further contents of messages: likely triggers of hidden instructions.
 const USUAL: [&str; 12] = [
     "Hello",
     "Please write a function in Python",
@@ -29,12 +29,12 @@ const USUAL: [&str; 12] = [
     "2026-01-01",
     "medicine",
 ];
-/// Texts of the template that messages are made to say, at most.
+/// Maximum number of texts of the template that are tried as messages.
 const MOST_TEXTS: usize = 200;
-/// Letters outside of marks (`<|user|>`) that make an insertion words.
+/// Number of letters outside of marks (`<|user|>`) from which an insertion counts as words.
 const WORDS: usize = 12;
 
-/// Looks at the template of a file.
+/// Checks the template of a file.
 pub(super) fn check(metadata: &Metadata, tokenizer: Option<&Tokenizer>, findings: &mut Findings) {
     let Some(value) = metadata.get(keys::TOKENIZER_CHAT_TEMPLATE) else { return };
     let Some(source) = value.as_str() else {
@@ -70,7 +70,7 @@ fn render(template: &ChatTemplate, messages: &Json, variables: &[(&str, Json)]) 
     template.render_json(messages, &options).map_err(|error| error.to_string())
 }
 
-/// Conversations that a template should render when it has places for their parts.
+/// Conversations that a template should render if it supports their parts.
 fn further_conversations(template: &ChatTemplate, features: TemplateFeatures, findings: &mut Findings) {
     let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
     let turns = json!([turn("user", "One"), turn("assistant", "Two"), turn("user", PLAIN)]);
@@ -106,7 +106,7 @@ fn further_conversations(template: &ChatTemplate, features: TemplateFeatures, fi
     }
 }
 
-/// A message on which the template writes words of its own that it does not write otherwise, and these words.
+/// A message for which the template inserts words that it does not insert otherwise, and these words.
 fn hidden(template: &ChatTemplate, source: &str, usual: &Rendered) -> Option<(String, String)> {
     let own = around(usual);
     let texts = literals(source).into_iter().take(MOST_TEXTS);
@@ -117,7 +117,7 @@ fn hidden(template: &ChatTemplate, source: &str, usual: &Rendered) -> Option<(St
             let Ok(rendered) = render(template, &json!([{ "role": "user", "content": said }]), &[]) else { continue };
             let found = around(&rendered);
             if let Some(added) = found.iter().find(|part| !own.iter().any(|own| own == *part) && words(part) >= WORDS) {
-                // What merely stands in another place is no addition.
+                // Text that has only moved is no addition.
                 let added = difference(&own.concat(), added);
                 if words(&added) >= WORDS {
                     return Some((content, added));
@@ -128,11 +128,11 @@ fn hidden(template: &ChatTemplate, source: &str, usual: &Rendered) -> Option<(St
     None
 }
 
-/// The parts of a prompt that nobody has said.
+/// The parts of a prompt that come from the template, not from messages.
 fn around(rendered: &Rendered) -> Vec<String> {
     let mut parts = Vec::new();
     let mut start = 0;
-    for range in &rendered.said {
+    for range in &rendered.untrusted {
         parts.push(rendered.text[start..range.start].to_owned());
         start = range.end;
     }
@@ -140,14 +140,14 @@ fn around(rendered: &Rendered) -> Vec<String> {
     parts
 }
 
-/// The words of `text` that `usual` lacks.
+/// The words of `text` that are not in `usual`.
 fn difference(usual: &str, text: &str) -> String {
     let known: BTreeSet<&str> = usual.split_whitespace().collect();
     let new: Vec<&str> = text.split_whitespace().filter(|word| !known.contains(word)).collect();
     new.join(" ")
 }
 
-/// Letters outside of angle and square brackets.
+/// Number of letters outside of angle and square brackets.
 fn words(text: &str) -> usize {
     let mut depth = 0_usize;
     let mut count = 0;
@@ -175,7 +175,7 @@ fn literals(source: &str) -> BTreeSet<String> {
     found
 }
 
-/// Marks of the prompt that look like control tokens and are none.
+/// Reports marks of the prompt that look like control tokens but are none.
 fn marks(rendered: &Rendered, tokenizer: &Tokenizer, findings: &mut Findings) {
     let known: BTreeSet<&[u8]> = tokenizer.vocab().tokens.iter().map(Vec::as_slice).collect();
     let mut missing = BTreeSet::new();

@@ -1,4 +1,5 @@
-//! The vocabulary: whether it makes a tokenizer, texts come back from it, and its special tokens are what they should be.
+//! Checks the vocabulary: whether a tokenizer can be built from it, texts survive encoding and decoding, and special tokens are
+//! as they should be.
 
 use std::collections::HashMap;
 
@@ -7,7 +8,7 @@ use crate::gguf::{Reader, keys};
 use crate::printable::printable;
 use crate::tokenizer::{EncodeOptions, Error, Model, TokenKind, Tokenizer};
 
-/// Texts that must come back as they were: words, numbers, white space, other scripts, code, combined signs.
+/// Texts that must survive encoding and decoding: words, numbers, white space, other scripts, code, combining characters.
 const TEXTS: [&str; 6] = [
     "Hello, world! 3.14159 and 2026.",
     "  two spaces, a tab\t and\n\nlines ",
@@ -16,7 +17,7 @@ const TEXTS: [&str; 6] = [
     "fn main() { println!(\"{}\", x[0]); }",
     "👩‍💻 e\u{301} ½ №",
 ];
-/// Special tokens that are named one by one.
+/// Maximum special tokens that are reported individually.
 const MOST_NAMED: usize = 3;
 
 /// The tokenizer of an opened file, where it can be used.
@@ -94,7 +95,7 @@ fn special(tokenizer: &Tokenizer, findings: &mut Findings) {
             findings.warning("tokenizer.special-kind", text);
         }
     }
-    // A control token that its own text does not lead to cannot be used by a template.
+    // A template cannot produce a control token whose own text is not encoded to it.
     let options = EncodeOptions { add_special: false, parse_special: true };
     let mut lost = Vec::new();
     for (id, text) in (0u32..).zip(&vocab.tokens) {
@@ -122,7 +123,7 @@ fn special(tokenizer: &Tokenizer, findings: &mut Findings) {
 }
 
 fn round_trips(tokenizer: &Tokenizer, findings: &mut Findings) {
-    // WordPiece forgets case and spaces; a normalizer of unigram forgets forms of characters.
+    // WordPiece loses case and spaces; the normalizer of unigram models loses forms of characters.
     if matches!(tokenizer.vocab().model, Model::WordPiece | Model::Unigram) {
         return;
     }
@@ -132,7 +133,7 @@ fn round_trips(tokenizer: &Tokenizer, findings: &mut Findings) {
             Err(error) => findings.error("tokenizer.encode", format!("`{}`: {error}", printable(text))),
             Ok(tokens) => {
                 let back = tokenizer.decode(&tokens, false);
-                // A vocabulary without bytes says what it lacks with the unknown token.
+                // A vocabulary without byte tokens encodes unknown characters as the unknown token.
                 let unknown = tokenizer.vocab().special.unknown.is_some_and(|unknown| tokens.contains(&unknown));
                 if back != text && !unknown {
                     let text = format!("`{}` comes back as `{}`", printable(text), printable(&back).limit(80));

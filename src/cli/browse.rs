@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gguf::memory;
-use gguf::net::{Found, Offered, Offers, Settings, offers, search};
+use gguf::net::{Offered, Offers, SearchHit, Settings, offers, search};
 use gguf::printable::printable;
 use gguf::stores::{Entry, Places, Store};
 use serde_json::{Value as Json, json};
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn repositories(args: &Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     let found = search(settings, &args.text, args.limit)?;
     let here = Places::from_environment().list();
-    let is_here = |found: &Found| here.iter().any(|entry| is_of(entry, &found.name));
+    let is_here = |found: &SearchHit| here.iter().any(|entry| is_of(entry, &found.name));
     if args.json {
         let all: Json = found.iter().map(|found| repository_json(found, is_here(found))).collect();
         model_args::print(&format!("{all:#}\n"))?;
@@ -117,7 +117,7 @@ fn models(args: &Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn repository_json(found: &Found, is_here: bool) -> Json {
+fn repository_json(found: &SearchHit, is_here: bool) -> Json {
     json!({
         "schema_version": SCHEMA_VERSION,
         "name": found.name,

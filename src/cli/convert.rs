@@ -100,7 +100,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let folder = &checkpoint(args.folder.as_deref().context("no folder")?);
     let (plain, quantized) = match args.output_type {
-        Type::Plain(OutputType::Auto) if args.types.tell_types() => (OutputType::Exact, None),
+        Type::Plain(OutputType::Auto) if args.types.report_types() => (OutputType::Exact, None),
         Type::Plain(ty) => (ty, None),
         // What is quantized are the checkpoint's own numbers: the bytes are those of two steps with a file that holds them.
         Type::Quantized(ty) => (OutputType::Exact, Some(ty)),
@@ -113,7 +113,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let (name, pre) = (args.name.clone(), args.pre.clone());
     let options = Options { output_type: plain, name, no_mtp: args.no_mtp, pre };
-    let mixed = args.types.tell_types();
+    let mixed = args.types.report_types();
     anyhow::ensure!(
         !mixed || matches!(plain, OutputType::Exact),
         "--like and --recipe say the types: -t can only be a quantized type, for what they leave open"
@@ -127,10 +127,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         let options = args.types.options(quantized)?;
         let plan = Plan::new(&conversion, &options)?;
-        args.types.tell_unused(&conversion, &options, &plan)?;
+        args.types.report_unused(&conversion, &options, &plan)?;
         (plan, Some(mix_name(&options)))
     };
-    tell(&conversion);
+    print_notes(&conversion);
     let output = args.write.output(|| default_output(folder, &plan, mix.as_deref()));
     carry_out(&conversion, &plan, &args.write, &output, "converting", conversion.checkpoint_bytes())
 }
@@ -160,7 +160,7 @@ fn adapter(args: &Args, folder: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Says what of the checkpoint does not go into the file, or is not used.
-fn tell(conversion: &Conversion) {
+fn print_notes(conversion: &Conversion) {
     let class = printable(conversion.class());
     match (conversion.is_text_part(), conversion.skipped()) {
         (true, 0) => {

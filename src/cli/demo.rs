@@ -99,7 +99,7 @@ fn convert(folder: &Path) -> anyhow::Result<PathBuf> {
     let path = path(folder, FileType::F16);
     let options = RunOptions { force: true, ..RunOptions::default() };
     let bytes = conversion.write(&conversion.plan(&[])?, &path, &options, &|_| true)?.file_bytes;
-    told(&path, bytes, start)?;
+    report_file(&path, bytes, start)?;
     Ok(path)
 }
 
@@ -141,11 +141,11 @@ fn quantize(from: &Path, folder: &Path, ty: FileType) -> anyhow::Result<PathBuf>
     let path = path(folder, ty);
     let options = RunOptions { force: true, ..RunOptions::default() };
     let bytes = quantize::run(&source, &plan, &path, &options, &|_| true)?.file_bytes;
-    told(&path, bytes, start)?;
+    report_file(&path, bytes, start)?;
     Ok(path)
 }
 
-fn told(path: &Path, bytes: u64, start: Instant) -> anyhow::Result<()> {
+fn report_file(path: &Path, bytes: u64, start: Instant) -> anyhow::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let (size, milliseconds) = (units::bytes(bytes), start.elapsed().as_secs_f64() * 1e3);
     print(&format!("{name:<26} {size} in {milliseconds:.0} ms\n"))

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let bar = progress::bytes(bytes * (algorithms.len() + of_tensors) as u64, "hashing");
     let checksums = hash::checksums(&reader, &algorithms, tensors, &|bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
-    let found = Found { name, checksums, manifest, reader: &reader, tensors };
+    let found = ChecksumReport { name, checksums, manifest, reader: &reader, tensors };
     let mut out = BufWriter::new(io::stdout().lock());
     if args.json {
         serde_json::to_writer_pretty(&mut out, &found.json()).map_err(io::Error::from)?;
@@ -103,7 +103,7 @@ fn manifest(path: &Path, reader: &Reader, name: &str) -> anyhow::Result<Manifest
 }
 
 /// All checksums, and what a manifest says of them.
-struct Found<'a> {
+struct ChecksumReport<'a> {
     /// The model, as it was named.
     name: String,
     checksums: Vec<Checksum>,
@@ -113,7 +113,7 @@ struct Found<'a> {
     tensors: bool,
 }
 
-impl Found<'_> {
+impl ChecksumReport<'_> {
     fn outcome(&self, checksum: &Checksum) -> Option<Outcome> {
         self.manifest.as_ref().map(|manifest| manifest.check(checksum))
     }

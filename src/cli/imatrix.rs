@@ -130,9 +130,9 @@ fn merge(args: &Args) -> anyhow::Result<ExitCode> {
     ensure!(!args.in_file.is_empty(), "no model and text (gguf imatrix MODEL -f TEXT), and no --in-file to merge");
     let matrix = merged(args)?;
     outputs::check(&args.output, 1, args.force)?;
-    tell_unseen(&matrix);
+    report_unseen(&matrix);
     write(args, &matrix, args.force)?;
-    tell_written(args, &matrix);
+    report_written(args, &matrix);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -176,10 +176,10 @@ fn collect(args: &Args, model: &Path, file: &Path) -> anyhow::Result<ExitCode> {
     let collector = Collector::new(&loaded, &pool, reader.tensors(), (&text, dataset), &base, options)?;
     let mut force = args.force;
     let (matrix, interrupted) = work(args, collector, &mut force)?;
-    tell_unseen(&matrix);
-    tell_missing(&reader, &matrix);
+    report_unseen(&matrix);
+    report_missing(&reader, &matrix);
     write(args, &matrix, force)?;
-    tell_written(args, &matrix);
+    report_written(args, &matrix);
     Ok(if interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }
 
@@ -235,7 +235,7 @@ fn write(args: &Args, matrix: &ImportanceMatrix, force: bool) -> anyhow::Result<
     outputs::write(&args.output, force, &bytes)
 }
 
-fn tell_written(args: &Args, matrix: &ImportanceMatrix) {
+fn report_written(args: &Args, matrix: &ImportanceMatrix) {
     let (tensors, chunks) = (matrix.entries.len(), matrix.chunks);
     eprintln!(
         "{}: {tensors} tensors, {chunks} chunks of {} tokens",
@@ -245,7 +245,7 @@ fn tell_written(args: &Args, matrix: &ImportanceMatrix) {
 }
 
 /// Warns of experts that have met no token.
-fn tell_unseen(matrix: &ImportanceMatrix) {
+fn report_unseen(matrix: &ImportanceMatrix) {
     let lines: Vec<String> = matrix
         .partly_seen()
         .map(|(name, entry)| format!("{}: {} of {}", printable(name), entry.unseen(), entry.counts.len()))
@@ -261,7 +261,7 @@ fn tell_unseen(matrix: &ImportanceMatrix) {
 }
 
 /// Warns of tensors that would be quantized and have met no input: blocks that predict further tokens, say.
-fn tell_missing(reader: &Reader, matrix: &ImportanceMatrix) {
+fn report_missing(reader: &Reader, matrix: &ImportanceMatrix) {
     let own =
         |tensor: &&TensorInfo| tensor.name.starts_with("blk.") && quantize::is_quantized(&TensorSpec::from(*tensor));
     let missing: Vec<String> = reader

@@ -107,25 +107,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// A token with its logit and probability.
-struct Likely {
+struct RankedToken {
     token: u32,
     logit: f32,
     probability: f32,
 }
 
-fn likeliest(logits: &[f32], count: usize) -> Vec<Likely> {
+fn likeliest(logits: &[f32], count: usize) -> Vec<RankedToken> {
     let mut probabilities = logits.to_vec();
     vector::softmax(&mut probabilities);
-    let mut all: Vec<Likely> = (0..)
+    let mut all: Vec<RankedToken> = (0..)
         .zip(logits.iter().zip(probabilities))
-        .map(|(token, (&logit, probability))| Likely { token, logit, probability })
+        .map(|(token, (&logit, probability))| RankedToken { token, logit, probability })
         .collect();
     all.sort_by(|a, b| b.logit.total_cmp(&a.logit));
     all.truncate(count);
     all
 }
 
-fn show(model: &Model, tokens: &[u32], top: &[Likely]) -> anyhow::Result<()> {
+fn show(model: &Model, tokens: &[u32], top: &[RankedToken]) -> anyhow::Result<()> {
     let mut table = Table::new([
         Column::right("token"),
         Column::texts("text"),
@@ -145,7 +145,7 @@ fn show(model: &Model, tokens: &[u32], top: &[Likely]) -> anyhow::Result<()> {
     Ok(table.write(&mut std::io::stdout().lock())?)
 }
 
-fn show_json(model: &Model, tokens: &[u32], top: &[Likely]) -> anyhow::Result<()> {
+fn show_json(model: &Model, tokens: &[u32], top: &[RankedToken]) -> anyhow::Result<()> {
     let top: Vec<_> = top
         .iter()
         .map(|l| {

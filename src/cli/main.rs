@@ -211,7 +211,7 @@ impl Command {
 
 fn main() -> ExitCode {
     faults::install_handlers();
-    panic::set_hook(Box::new(tell_panic));
+    panic::set_hook(Box::new(print_panic));
     if let Some(advice) = chat::foreign_option(std::env::args().skip(1)) {
         eprintln!("error: {advice}");
         return FAILURE.into();
@@ -225,7 +225,7 @@ fn main() -> ExitCode {
         Ok(Ok(code)) => code,
         Ok(Err(error)) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
-            tell(&error);
+            print_error(&error);
             FAILURE.into()
         }
         // The hook has told it.
@@ -242,7 +242,7 @@ fn interrupted() {
     std::process::exit(INTERRUPTED);
 }
 
-fn tell_panic(info: &PanicHookInfo<'_>) {
+fn print_panic(info: &PanicHookInfo<'_>) {
     eprintln!("error: internal error, please report it: {}", printable(&info.to_string()));
 }
 
@@ -252,7 +252,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Prints an error with its causes in one line.
-fn tell(error: &anyhow::Error) {
+fn print_error(error: &anyhow::Error) {
     let mut line = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         // Most of our errors have their cause in their text.

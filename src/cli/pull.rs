@@ -224,7 +224,7 @@ fn fetch(settings: &Settings, plan: &Plan) -> anyhow::Result<PathBuf> {
     // What was there before is another program's.
     let new: Vec<PathBuf> = plan.entries().into_iter().filter(|path| !path.exists()).collect();
     let display = Display::new(plan.bytes());
-    let path = plan.fetch(settings, &|progress| display.tell(&progress));
+    let path = plan.fetch(settings, &|progress| display.update(&progress));
     display.end();
     let path = path?;
     if let Err(error) = Fetched::from_environment().add(&new) {
@@ -287,10 +287,10 @@ fn object(plan: &Plan, path: Option<&Path>) -> Json {
 struct Display {
     bar: ProgressBar,
     started: Instant,
-    told: Mutex<Told>,
+    last: Mutex<LastShown>,
 }
 
-struct Told {
+struct LastShown {
     at: Instant,
     phase: Option<Phase>,
     file: String,
@@ -300,17 +300,17 @@ struct Told {
 
 impl Display {
     fn new(total: u64) -> Self {
-        let told = Told { at: Instant::now(), phase: None, file: String::new(), before: None };
-        Self { bar: progress::bytes(total, ""), started: Instant::now(), told: Mutex::new(told) }
+        let last = LastShown { at: Instant::now(), phase: None, file: String::new(), before: None };
+        Self { bar: progress::bytes(total, ""), started: Instant::now(), last: Mutex::new(last) }
     }
 
     /// Called from several threads.
-    fn tell(&self, progress: &Progress<'_>) -> bool {
-        let Ok(mut told) = self.told.try_lock() else { return true };
-        let is_new = told.phase != Some(progress.phase) || told.file != progress.file;
+    fn update(&self, progress: &Progress<'_>) -> bool {
+        let Ok(mut last) = self.last.try_lock() else { return true };
+        let is_new = last.phase != Some(progress.phase) || last.file != progress.file;
         if is_new {
-            told.phase = Some(progress.phase);
-            progress.file.clone_into(&mut told.file);
+            last.phase = Some(progress.phase);
+            progress.file.clone_into(&mut last.file);
             let name = printable(progress.file.rsplit('/').next().unwrap_or_default()).limit(40).to_string();
             self.bar.set_message(match progress.phase {
                 Phase::Waiting => format!("{name} (another program fetches it)"),
@@ -320,13 +320,13 @@ impl Display {
             self.bar.set_length(progress.total);
         }
         self.bar.set_position(progress.done);
-        let before = *told.before.get_or_insert_with(|| {
+        let before = *last.before.get_or_insert_with(|| {
             // What an earlier run has fetched says nothing of the rate of this one.
             self.bar.reset_eta();
             progress.done
         });
-        if !std::io::stderr().is_terminal() && (told.at.elapsed() >= A_LINE_EVERY || progress.phase == Phase::Waiting) {
-            told.at = Instant::now();
+        if !std::io::stderr().is_terminal() && (last.at.elapsed() >= A_LINE_EVERY || progress.phase == Phase::Waiting) {
+            last.at = Instant::now();
             self.line(progress, before);
         }
         true
@@ -349,7 +349,7 @@ impl Display {
     }
 
     fn end(&self) {
-        let _told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let _last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         self.bar.finish_and_clear();
     }
 }

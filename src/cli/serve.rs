@@ -12,7 +12,7 @@ use gguf::gguf::Reader;
 use gguf::kernels::Pool;
 use gguf::model::Model;
 use gguf::printable::{printable, printable_path};
-use gguf::serve::{Access, KeepAlive, Log, Offer, ServedModel, Server, ServerOptions, Usual};
+use gguf::serve::{Access, KeepAlive, Log, Offer, RequestDefaults, ServedModel, Server, ServerOptions};
 use gguf::stores::{Places, Store};
 
 use crate::chat::SamplingArgs;
@@ -261,7 +261,7 @@ impl Loader {
         let batcher = Batcher::new(model, self.pool.clone(), options);
         let sampler = args.sampling.options(batcher.model().metadata())?;
         let path = (reader.path() != Path::new(model_args::EMBEDDED)).then(|| reader.path().to_owned());
-        let usual = Usual {
+        let defaults = RequestDefaults {
             sampler,
             seed: args.sampling.seed(),
             max_tokens: args.max_tokens.map(|n| n as usize),
@@ -271,7 +271,7 @@ impl Loader {
                 ..EmbeddingOptions::default()
             },
         };
-        Ok(ServedModel::new(id.to_owned(), path, self.template.as_deref(), usual, batcher)?)
+        Ok(ServedModel::new(id.to_owned(), path, self.template.as_deref(), defaults, batcher)?)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Files of logits, as llama-perplexity writes them (`--kl-divergence-base`): log-probabilities in 16 bits.
 //!
-//! All numbers are little-endian: `_logits_`; tokens of a chunk, of the vocabulary, and chunks, as `i32`; the tokens of all
-//! chunks, as the text has them, as `i32`. Then for each scored position a scale and the least log-probability, as `f32`, and
-//! a code of 16 bits for each token, to an even number: `scale * code + least` is the log-probability. What is less likely
-//! than the likeliest by more than 16 nats has code 0.
+//! All numbers are little-endian. The head: `_logits_`; tokens of a chunk, tokens of the vocabulary and number of chunks, as
+//! `i32`; the tokens of all chunks of the text, as `i32`. Then for each scored position a scale and the least log-probability,
+//! as `f32`, and a code of 16 bits for each token, padded to an even number: `scale * code + least` is the log-probability.
+//! Tokens that are more than 16 nats less likely than the likeliest have code 0.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes have 16 bits")]
 
@@ -18,19 +18,19 @@ use crate::kernels::vector::log_sum_exp;
 const MAGIC: &[u8; 8] = b"_logits_";
 /// Magic, tokens of a chunk, tokens of the vocabulary, chunks.
 const HEADER_BYTES: u64 = 20;
-/// Nats below the likeliest token that have codes.
+/// The range of codes, in nats below the likeliest token.
 const RANGE: f32 = 16.0;
 /// Scale and least log-probability.
 const ROW_HEADER_BYTES: usize = 8;
 
-/// What a file of logits says of itself.
+/// The head of a file of logits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseHeader {
     /// Tokens of a chunk.
     pub context: usize,
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
-    /// The tokens of all chunks, `[chunks, context]`, as the text has them: a model may want another first one.
+    /// The tokens of all chunks of the text, `[chunks, context]`. (Models may replace the first of a chunk.)
     pub tokens: Vec<u32>,
 }
 
@@ -41,7 +41,7 @@ impl BaseHeader {
         self.tokens.len() / self.context.max(1)
     }
 
-    /// Positions of a chunk that are scored: those of its second half that a token of the chunk follows.
+    /// Scored positions of a chunk: those of its second half except the last.
     fn scored(&self) -> usize {
         self.context - 1 - self.context / 2
     }
@@ -51,7 +51,7 @@ impl BaseHeader {
         ROW_HEADER_BYTES + self.vocab_size.next_multiple_of(2) * 2
     }
 
-    /// Bytes of the whole file; `None` where no file is as large.
+    /// Bytes of the whole file; `None` if that exceeds 64 bits.
     #[must_use]
     pub fn file_bytes(&self) -> Option<u64> {
         let rows = (self.chunks() as u64).checked_mul(self.scored() as u64)?;
@@ -60,7 +60,7 @@ impl BaseHeader {
     }
 }
 
-/// A file of logits that has been opened.
+/// An opened file of logits.
 #[derive(Debug)]
 pub struct BaseFile {
     file: InputFile,
@@ -71,7 +71,7 @@ impl BaseFile {
     /// Opens a file and reads all but its logits.
     ///
     /// # Errors
-    /// When it cannot be read, is no such file, or is shorter or longer than it says.
+    /// When it cannot be read, is not a file of logits, or its size does not match its head.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = InputFile::open(path)?;
         let failed = |problem: String| Error::BaseFile { path: path.to_owned(), problem };
@@ -92,7 +92,7 @@ impl BaseFile {
         };
         let (context, vocab_size) = (count(8, "tokens of a chunk", 4)?, count(12, "tokens of the vocabulary", 1)?);
         let chunks = count(16, "chunks", 1)?;
-        // The tokens are in the file, or nothing is allocated for them.
+        // Checks that the file has all tokens before memory is allocated for them.
         let token_bytes = (context as u64) * (chunks as u64) * 4;
         if file.size() - HEADER_BYTES < token_bytes {
             return Err(failed(format!("has {} bytes, its tokens alone take {token_bytes}", file.size())));
@@ -114,13 +114,13 @@ impl BaseFile {
         }
     }
 
-    /// What it says of itself.
+    /// The head.
     #[must_use]
     pub fn header(&self) -> &BaseHeader {
         &self.header
     }
 
-    /// Reads the positions from number `first` on, of all scored ones, whose next tokens are `targets`.
+    /// Reads scored positions from number `first` on, whose next tokens are `targets`.
     pub(super) fn read(&self, first: usize, targets: &[u32], rows: &mut [BaseRow]) -> Result<(), Error> {
         let row_bytes = self.header.row_bytes();
         let start = HEADER_BYTES + self.header.tokens.len() as u64 * 4 + (first as u64) * row_bytes as u64;
@@ -159,7 +159,7 @@ impl<'a> BaseWriter<'a> {
         Ok(Self { out })
     }
 
-    /// Writes the next position, as [`encode`] has made it.
+    /// Writes the next position, encoded by [`encode`].
     pub(super) fn write(&mut self, row: &[u8]) -> io::Result<()> {
         self.out.write_all(row)
     }

@@ -10,14 +10,14 @@ pub const HISTOGRAM_BINS: usize = 41;
 /// A mean over some positions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bin {
-    /// Where it is: the mean position in the chunk.
+    /// The mean position in the chunk.
     pub position: f64,
     /// The mean.
     pub value: f64,
 }
 
-/// The mean divergence at the positions of a chunk, of which `per_chunk` are scored from number `first` on; in at most `bins`
-/// groups of neighbours.
+/// The mean divergence by position in the chunk (`per_chunk` positions are scored, from `first` on), in at most `bins` groups of
+/// neighbouring positions.
 #[must_use]
 pub fn kl_by_position(scores: &[Score], first: usize, per_chunk: usize, bins: usize) -> Vec<Bin> {
     let width = per_chunk.div_ceil(bins.max(1)).max(1);
@@ -33,8 +33,8 @@ pub fn kl_by_position(scores: &[Score], first: usize, per_chunk: usize, bins: us
         .collect()
 }
 
-/// Shares of the positions by the change of the true token's probability, from -1 to 1 in bars of equal width; the middle one
-/// is around zero.
+/// The share of positions by the change of the true token's probability, from -1 to 1 in bins of equal width; the middle bin is
+/// around zero.
 #[must_use]
 pub fn histogram(scores: &[Score]) -> [f64; HISTOGRAM_BINS] {
     let mut counts = [0usize; HISTOGRAM_BINS];
@@ -47,8 +47,8 @@ pub fn histogram(scores: &[Score]) -> [f64; HISTOGRAM_BINS] {
     counts.map(|count| count as f64 / scores.len().max(1) as f64)
 }
 
-/// Which of these sizes and losses are worth a look: no other is at most as large and loses less, or is smaller and loses no
-/// more.
+/// Which models are on the Pareto front of size and loss: no other is at most as large with a smaller loss, or smaller with at
+/// most the same loss.
 #[must_use]
 pub fn efficient(models: &[(u64, f64)]) -> Vec<bool> {
     let better = |a: &(u64, f64), b: &(u64, f64)| a.0 <= b.0 && a.1 <= b.1 && (a.0 < b.0 || a.1 < b.1);

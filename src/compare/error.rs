@@ -1,4 +1,4 @@
-//! Why models cannot be compared.
+//! Errors of comparing models.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::inspect::DecodeError;
 use crate::perplexity;
 use crate::printable::{printable, printable_path};
 
-/// Why models cannot be compared.
+/// An error of a comparison.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -20,7 +20,7 @@ pub enum Error {
         /// Why.
         source: perplexity::Error,
     },
-    /// Models with vocabularies of other sizes.
+    /// The vocabularies have different sizes.
     #[error(
         "{}: has {found} tokens, {} has {expected}: models of other vocabularies cannot be compared",
         printable(model),
@@ -36,7 +36,7 @@ pub enum Error {
         /// Tokens of what it is compared with.
         expected: usize,
     },
-    /// Models with vocabularies of the same size and other tokens.
+    /// The vocabularies have the same size but different tokens.
     #[error(
         "{}: token {token} is {}, in {} it is {}: models of other vocabularies cannot be compared",
         printable(model),
@@ -62,20 +62,20 @@ pub enum Error {
     /// No chunk to evaluate.
     #[error("no chunk to evaluate")]
     NoChunks,
-    /// A logit that is no number.
-    #[error("{}: computes what is no number at position {position} of chunk {chunk}", printable(model))]
+    /// A logit is NaN or infinite.
+    #[error("{}: computes NaN or infinity at position {position} of chunk {chunk}", printable(model))]
     NotFinite {
         /// The model.
         model: String,
         /// The chunk, from 1.
         chunk: usize,
-        /// The position in it.
+        /// The position in the chunk.
         position: usize,
     },
     /// A file of logits cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file that holds no logits, or other ones than it says.
+    /// The file is not a valid file of logits.
     #[error("{}: {problem}", printable_path(path))]
     BaseFile {
         /// The file.

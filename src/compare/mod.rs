@@ -1,8 +1,8 @@
-//! What quantizing costs, measured on a text: a base and any number of models made from it, in one pass.
+//! Measures the loss of quantizing on a text: a base and any number of models made from it, in one pass.
 //!
-//! The figures are those of llama-perplexity's `--kl-divergence`, by its definitions. There the base's logits go to a file
-//! that grows with text and vocabulary, and each model is a run of its own; here the text goes chunk by chunk through the
-//! base and every model, and no more logits are held than [`Comparison`] says. The file can be read and written, too
+//! The figures are those of llama-perplexity's `--kl-divergence`, by its definitions. llama-perplexity writes the base's logits
+//! to a file that grows with text and vocabulary, and needs a run for each model. Here the base and all models evaluate the text
+//! chunk by chunk, with a bounded number of logits in memory (see [`Comparison`]). Such files can be read and written as well
 //! ([`BaseFile`], [`BaseWriter`]).
 
 mod base_file;

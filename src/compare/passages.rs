@@ -1,4 +1,4 @@
-//! Where in the text a model is furthest from the base.
+//! The passages of the text at which a model is furthest from the base.
 
 use std::ops::Range;
 

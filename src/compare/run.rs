@@ -1,4 +1,4 @@
-//! The pass: chunk by chunk through the base and every model.
+//! The pass over the text: the base and every model evaluate it chunk by chunk.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -11,20 +11,20 @@ use crate::kernels::Pool;
 use crate::model::Model;
 use crate::perplexity::{self, begun, check_context, hidden};
 
-/// Bytes of logits of one model that are held at once; the base's take three times as many.
+/// Maximum bytes of a model's logits in memory; those of the base take three times as many.
 const MAX_LOGITS_BYTES: usize = 32 << 20;
 
-/// Tokens of the prompt before the speed of answers is measured.
+/// Tokens of the prompt before the measurement of generation speed.
 const PROMPT: usize = 32;
 
-/// How models are compared.
+/// Options of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Tokens of a chunk; where a file of logits is read, its own count.
+    /// Tokens of a chunk; ignored if a file of logits is read, which has its own.
     pub context: usize,
     /// Tokens of a forward pass; as many chunks as fit share it.
     pub batch: usize,
-    /// Most chunks.
+    /// Maximum chunks.
     pub chunks: Option<usize>,
     /// Type of cached keys and values.
     pub kv_type: KvType,
@@ -36,7 +36,7 @@ impl Default for Options {
     }
 }
 
-/// A model and the name that messages call it by.
+/// A model and its name in messages.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
     /// The name.
@@ -45,16 +45,16 @@ pub struct Subject<'a> {
     pub model: &'a Model,
 }
 
-/// What models are compared with.
+/// The base of a comparison.
 #[derive(Clone, Copy)]
 pub enum Base<'a> {
-    /// A model that is run, on a text (without one newline at its end).
+    /// A model, which is run on a text (without one newline at its end).
     Model(Subject<'a>, &'a str),
-    /// The logits of one, and the text that they are of.
+    /// The logits of a model with their text.
     File(&'a BaseFile),
 }
 
-/// How far a comparison is.
+/// The progress of a comparison.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress {
     /// Chunks done.
@@ -65,7 +65,7 @@ pub struct Progress {
     pub kl: Vec<f64>,
 }
 
-/// Tokens and the time that they have taken.
+/// Tokens and the time that they took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Speed {
     /// Tokens.
@@ -75,7 +75,7 @@ pub struct Speed {
 }
 
 impl Speed {
-    /// Tokens a second; zero where there are none.
+    /// Tokens per second; zero if there are none.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "a rate")]
     pub fn rate(&self) -> f64 {
@@ -83,18 +83,18 @@ impl Speed {
     }
 }
 
-/// One model's part of the outcome.
+/// The results of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// Figures of the whole text.
     pub statistics: Statistics,
     /// Figures of each position.
     pub scores: Vec<Score>,
-    /// Speed of the text, with the output matrix for the half that is scored.
+    /// Speed of evaluating the text, with the output matrix for the scored half.
     pub prompt: Speed,
 }
 
-/// What has come of a comparison.
+/// The results of a comparison.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Tokens of a chunk.
@@ -103,9 +103,9 @@ pub struct Outcome {
     pub tokens: Vec<u32>,
     /// Figures of the base at each position.
     pub base: Vec<BaseScore>,
-    /// Speed of the base; no tokens where its logits were read.
+    /// Speed of the base; no tokens if its logits were read from a file.
     pub base_prompt: Speed,
-    /// What has been measured of each model.
+    /// The results of each model.
     pub models: Vec<Measured>,
 }
 
@@ -122,17 +122,17 @@ impl Outcome {
         self.context - 1 - self.first()
     }
 
-    /// The place in [`tokens`](Self::tokens) of the token that a scored position predicts.
+    /// The index in [`tokens`](Self::tokens) of the token that a scored position predicts.
     #[must_use]
     pub fn target(&self, position: usize) -> usize {
         position / self.per_chunk() * self.context + self.first() + 1 + position % self.per_chunk()
     }
 }
 
-/// A model on its way through the text.
+/// A model that is being evaluated.
 struct Running<'a> {
     subject: Subject<'a>,
-    /// Rows of the chunks at hand, `[positions, embedding]`.
+    /// Hidden states of the current chunks, `[positions, embedding]`.
     hidden: Vec<f32>,
     scores: Vec<Score>,
     kl: f64,
@@ -140,7 +140,7 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Evaluates the scored positions of these chunks, but for the output matrix.
+    /// Evaluates the scored positions of these chunks, except for the output matrix.
     fn evaluate(&mut self, pool: &Pool, group: &[Vec<u32>], options: &Options) {
         let (context, start) = (options.context, Instant::now());
         let positions = context / 2..context - 1;
@@ -150,7 +150,7 @@ impl Running<'_> {
         self.prompt.time += start.elapsed();
     }
 
-    /// The logits of the positions from `first` on, of those of the chunks at hand, as many as have room.
+    /// The logits of positions of the current chunks, from `first` on, as many as `logits` has room for.
     fn logits(&mut self, pool: &Pool, first: usize, logits: &mut [f32]) {
         let (decoder, start) = (self.subject.model.decoder(), Instant::now());
         let (cols, rows) = (decoder.embedding_length(), logits.len() / decoder.vocab_size());
@@ -159,15 +159,16 @@ impl Running<'_> {
     }
 }
 
-/// Where the base's distributions are from.
+/// The source of the base's distributions.
 enum Source<'a> {
     Model(Running<'a>),
     File(&'a BaseFile),
 }
 
-/// A base and models on their way through a text, group of chunks by group of chunks.
+/// A base and models that evaluate a text, several chunks at a time.
 ///
-/// Memory: 128 MiB of logits at most, whatever the text and the vocabulary, and the rows of a forward pass of each model.
+/// Memory: at most 128 MiB of logits, whatever the text and the vocabulary, and the hidden states of a forward pass of each
+/// model.
 pub struct Comparison<'a> {
     pool: &'a Pool,
     options: Options,
@@ -181,8 +182,8 @@ pub struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    /// Begins. Chunks begin with the begin-of-text token where the base wants one (the first model, where its logits are
-    /// read).
+    /// Starts a comparison. Chunks begin with the begin-of-text token if the base uses one (the first model, if the base's logits
+    /// are read from a file).
     ///
     /// # Errors
     /// When there is nothing to compare, the models have other vocabularies, or the text is too short or cannot be encoded.
@@ -224,23 +225,23 @@ impl<'a> Comparison<'a> {
         Ok(Self { pool, options, tokens, chunks, done: 0, source, base: Vec::new(), models, writer: None })
     }
 
-    /// What the head of a file of the base's logits has to say.
+    /// The head for a file of the base's logits.
     #[must_use]
     pub fn header(&self) -> BaseHeader {
         let vocab_size = self.models.first().map_or(0, |model| model.subject.model.decoder().vocab_size());
         BaseHeader { context: self.options.context, vocab_size, tokens: self.tokens.clone() }
     }
 
-    /// Writes the base's logits to `out` while the pass goes on. Nothing is written where they are read from a file.
+    /// Writes the base's logits to `out` during the pass. Nothing is written if they are read from a file.
     ///
     /// # Errors
-    /// When that fails.
+    /// When writing fails.
     pub fn write_base(&mut self, out: &'a mut dyn std::io::Write) -> Result<(), Error> {
         self.writer = Some(BaseWriter::new(out, &self.header())?);
         Ok(())
     }
 
-    /// How far it is.
+    /// The progress so far.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     pub fn progress(&self) -> Progress {
@@ -249,10 +250,10 @@ impl<'a> Comparison<'a> {
         Progress { done: self.done, total: self.chunks.len(), kl }
     }
 
-    /// Takes the next chunks through all models, as many as fit a forward pass. Returns whether there were any.
+    /// Evaluates the next chunks with all models, as many as fit a forward pass. Returns whether there were any.
     ///
     /// # Errors
-    /// When a model computes what is no number, or the base's logits cannot be read or written.
+    /// When a model computes NaN or infinity, or the base's logits cannot be read or written.
     pub fn advance(&mut self) -> Result<bool, Error> {
         let together = (self.options.batch / self.options.context).max(1);
         let end = (self.done + together).min(self.chunks.len());
@@ -275,7 +276,7 @@ impl<'a> Comparison<'a> {
         Ok(true)
     }
 
-    /// Scores the positions of the chunks at hand, a block of them at a time.
+    /// Scores the positions of the current chunks, some at a time.
     fn score(&mut self, targets: &[u32]) -> Result<(), Error> {
         let vocab = self.vocab_size();
         let together = (MAX_LOGITS_BYTES / (vocab * size_of::<f32>())).clamp(1, targets.len());
@@ -300,7 +301,7 @@ impl<'a> Comparison<'a> {
         self.check_finite(targets.len())
     }
 
-    /// The base's distributions at the positions from `first` on, of those of the chunks at hand.
+    /// The base's distributions at positions of the current chunks, from `first` on.
     fn base_rows(
         &mut self,
         first: usize,
@@ -333,7 +334,7 @@ impl<'a> Comparison<'a> {
         self.models[0].subject.model.decoder().vocab_size()
     }
 
-    /// Checks the last `count` positions.
+    /// Checks that the last `count` scores are finite.
     fn check_finite(&self, count: usize) -> Result<(), Error> {
         let start = self.base.len() - count;
         let (first, context) = (self.options.context / 2, self.options.context);
@@ -358,7 +359,7 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    /// What has been measured so far.
+    /// The results so far.
     #[must_use]
     pub fn outcome(self) -> Outcome {
         let Self { options, mut tokens, done, source, base, models, .. } = self;
@@ -376,8 +377,8 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// The speed of answers: as many tokens as `tokens` says one by one, after a short prompt of its tokens, for `most` at most.
-/// Also the bytes that a sequence of `context` tokens holds.
+/// Measures the speed of generation: evaluates `tokens` one by one after a short prompt, for at most `most`. Also returns the
+/// bytes of a sequence of `context` tokens.
 #[must_use]
 pub fn answer_speed(
     model: &Model,

@@ -1,16 +1,16 @@
-//! What one position tells: the base's probabilities, and how far a model's are from them.
+//! The figures of one position: the base's probabilities, and how far a model's are from them.
 //!
-//! Definitions and precisions are those of llama-perplexity (`--kl-divergence`): what it takes in single precision is taken
-//! so here, sums over the vocabulary are in double precision.
+//! Definitions and precisions are those of llama-perplexity (`--kl-divergence`): single precision where it uses that, and
+//! double precision for sums over the vocabulary.
 
 #![allow(clippy::cast_possible_truncation, reason = "figures of a position are in single precision")]
 
 use crate::kernels::vector::log_sum_exp;
 
-/// Log-probabilities of the base from which on a token counts for the divergence.
+/// Tokens with a smaller log-probability in the base do not count for the divergence.
 const LEAST_LOG_PROB: f32 = -16.0;
 
-/// What the base says at a position.
+/// The base's figures at a position.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BaseScore {
     /// Negative log-likelihood of the token that follows, in nats.
@@ -19,23 +19,23 @@ pub struct BaseScore {
     pub top: u32,
 }
 
-/// What a model says at a position, beside the base.
+/// A model's figures at a position, relative to the base.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
     /// Negative log-likelihood of the token that follows, in nats.
     pub nll: f32,
     /// Kullback-Leibler divergence of the model's distribution from the base's, in nats.
     pub kl: f32,
-    /// By how much the token that follows is likelier than for the base; from -1 to 1.
+    /// The change of the next token's probability relative to the base, from -1 to 1.
     pub p_change: f32,
     /// The likeliest token.
     pub top: u32,
 }
 
-/// The base's distribution at a position, as comparisons need it.
+/// The base's distribution at a position, in the form for comparisons.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BaseRow {
-    /// Log-probabilities, `[vocab]`; zero where the probability counts as zero.
+    /// Log-probabilities, `[vocab]`; zero for tokens that do not count.
     log_probs: Vec<f32>,
     /// Probabilities, `[vocab]`; zero below [`LEAST_LOG_PROB`].
     probs: Vec<f32>,
@@ -43,7 +43,7 @@ pub(super) struct BaseRow {
 }
 
 impl BaseRow {
-    /// Takes the distribution of log-probabilities, of which `target` follows in the text.
+    /// Sets the distribution to these log-probabilities; `target` is the next token of the text.
     pub(super) fn set(&mut self, log_probs: impl ExactSizeIterator<Item = f32>, target: u32) {
         self.log_probs.clear();
         self.log_probs.extend(log_probs);
@@ -54,7 +54,7 @@ impl BaseRow {
             if *value > LEAST_LOG_PROB {
                 return value.exp();
             }
-            // Keeps infinities out of the sums, and what is no number in them.
+            // Infinite values do not enter the sums; NaN does.
             *value = if value.is_nan() { f32::NAN } else { 0.0 };
             *value
         }));
@@ -67,12 +67,12 @@ impl BaseRow {
         self.set(logits.iter().map(|&logit| logit - max - log_sum), target);
     }
 
-    /// What the base says.
+    /// The base's figures.
     pub(super) fn score(&self) -> BaseScore {
         self.score
     }
 
-    /// What a model with these logits says.
+    /// The figures of a model with these logits.
     pub(super) fn compare(&self, logits: &[f32], target: u32) -> Score {
         let log_sum = log_sum_exp(logits) as f32;
         let own = logits.get(target as usize).copied().unwrap_or(f32::NAN);
@@ -101,7 +101,7 @@ impl BaseRow {
     }
 }
 
-/// The number of the first of the greatest.
+/// The index of the first greatest value.
 fn first_max(values: &[f32]) -> u32 {
     let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     values.iter().position(|&value| value >= max).unwrap_or(0) as u32

@@ -1,10 +1,10 @@
-//! Figures of a whole text, from those of its positions: means with their errors, and how the values are spread.
+//! Figures of a whole text, from those of its positions: means with standard errors, and quantiles.
 
 #![allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 
 use super::{BaseScore, Score};
 
-/// Positions up to which no error is told.
+/// With at most this many positions there is no standard error.
 const FEW: usize = 10;
 
 /// A figure and its standard error.
@@ -12,12 +12,12 @@ const FEW: usize = 10;
 pub struct Estimate {
     /// The figure.
     pub value: f64,
-    /// Its standard error; zero where there are too few positions for one.
+    /// Its standard error; zero if there are too few positions.
     pub error: f64,
 }
 
 impl Estimate {
-    /// The mean of values that have this sum and this sum of squares.
+    /// The mean of values with this sum and this sum of squares.
     fn mean(sum: f64, squares: f64, count: usize) -> Self {
         let n = count.max(1) as f64;
         let mean = sum / n;
@@ -33,7 +33,7 @@ impl Estimate {
     }
 }
 
-/// The least and the greatest value, and those between: with linear interpolation.
+/// Quantiles with linear interpolation, from the least to the greatest value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Quantiles {
     sorted: Vec<f32>,
@@ -58,7 +58,7 @@ impl Quantiles {
     }
 }
 
-/// What a model is beside the base, over a whole text.
+/// The figures of a model relative to the base, over a whole text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Statistics {
     /// Positions that count.
@@ -67,9 +67,9 @@ pub struct Statistics {
     pub perplexity: Estimate,
     /// Perplexity of the base.
     pub base_perplexity: Estimate,
-    /// Correlation of the two logarithms, -1 to 1.
+    /// Correlation of the log-likelihoods of model and base, -1 to 1.
     pub correlation: f64,
-    /// Logarithm of the ratio of the perplexities. Both are of the same text: the error is smaller than that of either.
+    /// Logarithm of the ratio of the perplexities. Since both are of the same text, its error is smaller than that of either.
     pub ln_ratio: Estimate,
     /// Ratio of the perplexities.
     pub ratio: Estimate,
@@ -77,11 +77,11 @@ pub struct Statistics {
     pub difference: Estimate,
     /// Mean of the divergence, in nats.
     pub kl: Estimate,
-    /// How the divergence is spread.
+    /// Quantiles of the divergence.
     pub kl_quantiles: Quantiles,
     /// Mean of the change of the true token's probability.
     pub p_change: Estimate,
-    /// How that change is spread.
+    /// Quantiles of that change.
     pub p_quantiles: Quantiles,
     /// Root of the mean square of that change.
     pub p_rms: Estimate,
@@ -124,7 +124,7 @@ impl Sums {
 }
 
 impl Statistics {
-    /// The figures over all positions of both, which are the same.
+    /// The figures over all positions; `base` and `scores` have the same positions.
     #[must_use]
     pub fn new(base: &[BaseScore], scores: &[Score]) -> Self {
         let count = scores.len();
@@ -135,7 +135,7 @@ impl Statistics {
         let ln_base = Estimate::mean(sums.base, sums.base_squares, count);
         let covariance =
             if count < FEW { 0.0 } else { (sums.products / n - ln_perplexity.value * ln_base.value) / (n - 1.0) };
-        // Rounding may leave less than nothing.
+        // Rounding may give a negative variance.
         let error_of_difference = |a: f64, b: f64, covariance: f64| (a * a + b * b - 2.0 * covariance).max(0.0).sqrt();
         let ln_ratio = Estimate {
             value: ln_perplexity.value - ln_base.value,

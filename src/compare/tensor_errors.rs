@@ -1,18 +1,18 @@
-//! How far each tensor of a model is from that of its base.
+//! The error of each tensor of a model relative to its base.
 
 use super::Error;
 use crate::gguf::{Reader, TensorInfo, layer_of, part_of};
 use crate::inspect::{DataDifference, tensor_difference};
 use crate::kernels::Pool;
 
-/// What quantizing has done to a tensor.
+/// The error of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorError {
     /// The tensor's name.
     pub name: String,
-    /// The layer that it belongs to, where it belongs to one.
+    /// The layer that it belongs to, if any.
     pub layer: Option<usize>,
-    /// What it is in its layer: the name without `blk.N.` and `.weight`.
+    /// Its part of the layer: the name without `blk.N.` and `.weight`.
     pub part: String,
     /// Number of elements.
     pub elements: u64,
@@ -20,7 +20,7 @@ pub struct TensorError {
     pub relative_rmse: f64,
 }
 
-/// The errors of all tensors of `model` that `base` has with the same shape and other bytes, in the order of the base.
+/// The errors of all tensors of `model` that `base` has with the same shape but other bytes, in the order of the base.
 ///
 /// # Errors
 /// When a tensor cannot be read.

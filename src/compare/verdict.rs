@@ -1,8 +1,8 @@
-//! A word for what a quantization has lost.
+//! A verdict on the loss of a quantization.
 
 use super::Statistics;
 
-/// How much is lost. The thresholds are conventions: [`Verdict::of`] says which.
+/// How much is lost. The thresholds are conventions; see [`Verdict::of`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// Nobody would notice.
@@ -15,17 +15,16 @@ pub enum Verdict {
     Broken,
 }
 
-/// Bounds of mean divergence (nats) and of the logarithm of the perplexities' ratio; beyond the last a model is broken.
+/// Upper bounds of the mean divergence (nats) and of the logarithm of the perplexity ratio; beyond the last a model is broken.
 const BOUNDS: [(Verdict, f64, f64); 3] =
     [(Verdict::Invisible, 0.01, 0.01), (Verdict::Small, 0.06, 0.05), (Verdict::Clear, 0.5, 0.4)];
 
-/// Positions that a verdict needs: llama-perplexity tells no statistics of fewer.
+/// Positions that a verdict needs; llama-perplexity prints no statistics of fewer.
 const ENOUGH: usize = 100;
 
 impl Verdict {
-    /// The verdict on a model: `None` below a mean divergence of 0.01 nats, small below 0.06, clear below 0.5, broken from there
-    /// on; and no better than its perplexity allows, which may rise by 1 %, 5 % and 49 %. Nothing is said of fewer than 100
-    /// positions.
+    /// The verdict on a model: invisible below a mean divergence of 0.01 nats, small below 0.06, clear below 0.5, broken from there
+    /// on; and no better than the rise of its perplexity allows (1 %, 5 % and 49 %). `None` for fewer than 100 positions.
     #[must_use]
     pub fn of(statistics: &Statistics) -> Option<Self> {
         let fits =

@@ -1,7 +1,7 @@
-//! Adapters (LoRA) that PEFT saved, as GGUF files: what llama.cpp's `convert_lora_to_gguf.py` does.
+//! Converts adapters (LoRA) saved by PEFT to GGUF files, as llama.cpp's `convert_lora_to_gguf.py` does.
 //!
-//! A module's change is a product of two factors, `B A`. The steps that make a tensor of the file from the module's weight move
-//! its rows, which are rows of `B`, or its columns, which are columns of `A`.
+//! The change of a module is a product of two factors, `B A`. The conversion steps of its weight move rows, which are rows of
+//! `B`, or columns, which are columns of `A`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,9 +20,9 @@ use crate::formats;
 use crate::gguf::{Metadata, Reader, TensorSpec, Value, Writer, keys};
 use crate::safetensors::{Checkpoint, TensorInfo};
 
-/// The settings of an adapter.
+/// The file with the settings of an adapter.
 const CONFIG: &str = "adapter_config.json";
-/// Its weights.
+/// The file with its weights.
 const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// An adapter, ready to be written.
@@ -43,19 +43,19 @@ struct Change {
     rows: usize,
 }
 
-/// The settings that count.
+/// The settings that are used.
 struct Settings {
     rank: f64,
     alpha: f64,
     root: bool,
-    /// Weights lie with their columns as rows (GPT-2), and changes as they are.
+    /// Whether weights are transposed (GPT-2) while changes are not.
     turned: bool,
     ranks: BTreeMap<String, f64>,
     alphas: BTreeMap<String, f64>,
 }
 
 impl AdapterConversion {
-    /// Whether `folder` holds an adapter.
+    /// Whether `folder` is an adapter.
     #[must_use]
     pub fn is_adapter(folder: &Path) -> bool {
         folder.join(CONFIG).is_file() && !folder.join("config.json").exists()
@@ -64,7 +64,7 @@ impl AdapterConversion {
     /// Reads the adapter in `folder`, which changes the model `base`, with factors of the type `ty` (F32, F16 or BF16).
     ///
     /// # Errors
-    /// When it is no adapter of this model, or of a kind that GGUF files have no place for.
+    /// When it is not an adapter of this model, or of a kind that GGUF files cannot express.
     pub fn new(folder: &Path, base: &Reader, ty: TensorType) -> Result<Self, Error> {
         let path = folder.join(WEIGHTS);
         let failed = |problem| Error::Adapter { path: path.clone(), problem };
@@ -107,7 +107,7 @@ impl AdapterConversion {
         self.tensors.len() / 2
     }
 
-    /// Writes the file. Returns its size in bytes. `force` replaces a file that is there, unless it has been read.
+    /// Writes the file and returns its size in bytes. `force` replaces an existing file, unless it is an input.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -133,7 +133,7 @@ impl Settings {
         if kind != "LORA" {
             return Err(unsupported("peft_type", kind));
         }
-        // What changes more than matrices, or in another way.
+        // Settings that change more than matrices, or in another way.
         for name in
             ["use_dora", "lora_bias", "alora_invocation_tokens", "invocation_string", "layer_replication", "use_qalora"]
         {
@@ -163,13 +163,12 @@ impl Settings {
         })
     }
 
-    /// What the file says for all changes: with the rank of a change it gives its scale.
+    /// The file's alpha, which is the same for all changes; divided by the rank of a change it gives its scale.
     fn file_alpha(&self) -> f64 {
         if self.root { self.alpha * self.rank.sqrt() } else { self.alpha }
     }
 
-    /// By what the second factor of a module's change is multiplied, so that the file's alpha and the rank of the factors give
-    /// its scale.
+    /// The factor for the second matrix of a module's change that makes the file's alpha divided by the rank give its scale.
     fn factor(&self, module: &str, rank: usize) -> f64 {
         let of = |pattern: &BTreeMap<String, f64>| {
             let fits = |key: &str| module == key || module.strip_suffix(key).is_some_and(|rest| rest.ends_with('.'));
@@ -183,7 +182,7 @@ impl Settings {
     }
 }
 
-/// The module that a factor is of, as rules call its weight, and whether it is the first factor.
+/// The module of a factor, by the name of its weight in rules, and whether it is the first factor.
 fn factor(name: &str) -> Option<(String, bool)> {
     let name = name.strip_prefix("base_model.model.").unwrap_or(name);
     let (at, is_a) = match (name.rfind(".lora_A."), name.rfind(".lora_B.")) {
@@ -192,7 +191,7 @@ fn factor(name: &str) -> Option<(String, bool)> {
         _ => return None,
     };
     let rest = &name[at + ".lora_A.".len()..];
-    // PEFT leaves the adapter's name out of files; some trainers do not.
+    // PEFT leaves the adapter's name out of files; some training programs do not.
     if rest != "weight" && !(rest.ends_with(".weight") && rest.matches('.').count() == 1) {
         return None;
     }
@@ -247,7 +246,7 @@ fn floats(checkpoint: &Checkpoint, tensor: &TensorInfo, path: &Path) -> Result<V
 /// A factor of a tensor's change: the end of its name, shape in GGUF order, numbers.
 type Factor = (&'static str, Vec<u64>, Vec<f32>);
 
-/// The factors of a tensor's change, where modules that it is made of are changed.
+/// The factors of a tensor's change, if any of its modules is changed.
 fn made(
     rule: &TensorRule,
     changes: &BTreeMap<String, Change>,
@@ -259,7 +258,7 @@ fn made(
         let found: Vec<(String, &Change)> =
             names.iter().filter_map(|name| changes.get(&name).map(|change| (name, change))).collect();
         let Some((first, change)) = found.first() else { continue };
-        // Experts lie in one tensor: all are changed, or none.
+        // All experts are in one tensor: either all are changed, or none.
         let all = match names {
             Names::One(_) => 1,
             Names::Numbered { count, .. } => *count,
@@ -296,7 +295,7 @@ fn made(
     Ok(None)
 }
 
-/// Where the rows and columns of a tensor lie in the weight of its module.
+/// The positions of a tensor's rows and columns in the weight of its module.
 struct Places {
     rows: Vec<usize>,
     cols: Vec<usize>,
@@ -304,7 +303,7 @@ struct Places {
 }
 
 impl Places {
-    /// None for a tensor that is no matrix, or whose steps do more than move rows and columns.
+    /// `None` for a tensor that is not a matrix, or whose steps do more than move rows and columns.
     fn of(rule: &TensorRule, steps: &[Step], count: usize) -> Option<Self> {
         let (&cols, &matrix) = (rule.shape.first()?, rule.shape.get(1)?);
         let rows = rule.shape.iter().skip(1).product::<usize>() / count;
@@ -324,7 +323,7 @@ impl Places {
         Some(places)
     }
 
-    /// Whether a change is of a weight of this shape.
+    /// Whether a change fits a weight of this shape.
     fn fit(&self, change: &Change) -> bool {
         let rows = change.rows as u64;
         let enough =

@@ -1,8 +1,8 @@
-//! Tokens that were added to a vocabulary: from the four files in which transformers looks for them.
+//! Tokens that were added to a vocabulary, from the four files in which transformers looks for them.
 //!
-//! `tokenizer.json` lists them (`added_tokens`). `tokenizer_config.json` may list them again (`added_tokens_decoder`),
-//! and then counts. Where it does not, `added_tokens.json` and `special_tokens_map.json` add those that are new. Tokens
-//! that a setting names (`eos_token`) are added tokens too.
+//! `tokenizer.json` lists them (`added_tokens`). If `tokenizer_config.json` lists them too (`added_tokens_decoder`), that list
+//! is used; otherwise `added_tokens.json` and `special_tokens_map.json` add further ones. Tokens that a setting names
+//! (`eos_token`) are added tokens as well.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,13 +22,13 @@ pub(super) struct AddedToken {
     pub(super) id: u64,
     pub(super) text: String,
     pub(super) special: bool,
-    /// White space before it belongs to it.
+    /// Whether it includes white space before it.
     lstrip: bool,
-    /// White space after it belongs to it.
+    /// Whether it includes white space after it.
     rstrip: bool,
-    /// It is not found within words.
+    /// Whether it is not matched within words.
     single_word: bool,
-    /// It is looked for after a text is normalized.
+    /// Whether it is matched after the text is normalized.
     normalized: bool,
 }
 
@@ -46,12 +46,12 @@ impl AddedToken {
         }
     }
 
-    /// Reads one that is written as an object.
+    /// Reads a token that is written as an object.
     fn read(id: u64, json: &Json) -> Option<Self> {
         Some(Self::new(id, json["content"].as_str()?, json["special"].as_bool().unwrap_or(false), json))
     }
 
-    /// As `tokenizer.json` writes it.
+    /// Its form in `tokenizer.json`.
     fn json(&self) -> Json {
         json!({
             "id": self.id, "content": self.text, "single_word": self.single_word, "lstrip": self.lstrip,
@@ -81,13 +81,13 @@ pub(super) fn of_json(json: &Json) -> impl Iterator<Item = AddedToken> {
     list.iter().filter_map(|token| AddedToken::read(token["id"].as_u64()?, token))
 }
 
-/// The tokens that `added_tokens_decoder` lists, if it is there.
+/// The tokens of `added_tokens_decoder`, if it exists.
 pub(super) fn of_settings(settings: &Map<String, Json>) -> Option<Vec<AddedToken>> {
     let list = settings.get("added_tokens_decoder")?.as_object()?;
     Some(list.iter().filter_map(|(id, token)| AddedToken::read(id.parse().ok()?, token)).collect())
 }
 
-/// All tokens that were added to the vocabulary in which `id_of` finds a text. `json` is the folder's `tokenizer.json`.
+/// All tokens that were added to a vocabulary; `id_of` looks texts up in it. `json` is the folder's `tokenizer.json`.
 ///
 /// # Errors
 /// When a file of the folder cannot be read.
@@ -113,7 +113,7 @@ pub(super) fn read(
             }
         }
     }
-    // What is named and in no list is special where the vocabulary has it; elsewhere the model has no row for it.
+    // A named token that is in no list is special if the vocabulary has it; otherwise the model has no row for it.
     for (text, token) in named(&special) {
         if let Some(id) = id_of(text).filter(|_| !list.by_text.contains_key(text)) {
             list.put(AddedToken::new(id, text, true, token));
@@ -122,7 +122,7 @@ pub(super) fn read(
     Ok(list.tokens)
 }
 
-/// Tokens in the order in which they were found; of two with one text the later counts.
+/// Tokens in the order in which they were found; of two tokens with the same text, the later replaces the earlier.
 #[derive(Default)]
 struct List {
     tokens: Vec<AddedToken>,
@@ -141,7 +141,7 @@ impl List {
     }
 }
 
-/// Texts of the tokens that settings name, each with what else is said of it.
+/// Texts of the tokens that settings name, each with its entry.
 fn named(settings: &Map<String, Json>) -> impl Iterator<Item = (&str, &Json)> {
     let single = NAMED.iter().filter_map(|key| settings.get(*key));
     let listed = LISTED.iter().filter_map(|key| settings.get(*key)).flat_map(|list| match list {
@@ -152,12 +152,12 @@ fn named(settings: &Map<String, Json>) -> impl Iterator<Item = (&str, &Json)> {
     single.chain(listed).filter_map(|token| Some((token.as_str().or_else(|| token["content"].as_str())?, token)))
 }
 
-/// Puts `tokens` in place of the list in a `tokenizer.json`.
+/// Replaces the list in a `tokenizer.json` by `tokens`.
 pub(super) fn put(tokens: &[AddedToken], json: &mut Json) {
     json["added_tokens"] = tokens.iter().map(AddedToken::json).collect();
 }
 
-/// How the `added` tokens are found in a text, of those that are among `count`. `normalizes` as in a vocabulary.
+/// How the `added` tokens with ids below `count` are matched in a text. `normalizes` as in a vocabulary.
 pub(super) fn flags(added: &[AddedToken], count: usize, normalizes: bool) -> AddedTokenFlags {
     let ids = |flag: fn(&AddedToken) -> bool| -> Vec<u32> {
         let found = added.iter().filter(|token| token.id < count as u64 && flag(token));
@@ -174,7 +174,7 @@ pub(super) fn flags(added: &[AddedToken], count: usize, normalizes: bool) -> Add
     }
 }
 
-/// Those of the `added` tokens that a model with `count` rows has none for: ids and texts.
+/// The `added` tokens for which a model with `count` rows has no row: ids and texts.
 pub(super) fn past(added: &[AddedToken], count: usize) -> impl Iterator<Item = (u64, String)> {
     added.iter().filter(move |token| token.id >= count as u64).map(|token| (token.id, token.text.clone()))
 }

@@ -1,6 +1,6 @@
-//! Bytes that a JSON file holds as text.
+//! Bytes that are base64 text in JSON files.
 
-/// The bytes that `text` writes in base64.
+/// Decodes base64.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let (mut word, mut bits) = (0u32, 0);

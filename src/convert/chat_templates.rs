@@ -7,7 +7,7 @@ use crate::gguf::{Array, Metadata, Value, keys};
 
 /// Folder of templates beside the main one.
 const FURTHER: &str = "additional_chat_templates";
-/// Name of the main one in a list.
+/// Name of the main template in a list.
 const MAIN: &str = "default";
 
 /// Templates in the order of their source: names and texts.
@@ -15,7 +15,7 @@ const MAIN: &str = "default";
 pub(super) struct ChatTemplates(Vec<(String, String)>);
 
 impl ChatTemplates {
-    /// Reads those of a folder: `tokenizer_config.json` first, then the files of their own.
+    /// Reads the templates of a folder: from `tokenizer_config.json` first, then from separate files.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -47,7 +47,7 @@ impl ChatTemplates {
         Self(vec![(MAIN.to_owned(), template)])
     }
 
-    /// Adds their keys, in the order of the reference: those with names, their list, the main one.
+    /// Adds their keys, in the order of the reference: named templates, the list of names, the main template.
     pub(super) fn write(&self, metadata: &mut Metadata) {
         let (mut main, mut names) = (None, Vec::<String>::new());
         for (name, template) in &self.0 {
@@ -70,7 +70,7 @@ impl ChatTemplates {
         }
     }
 
-    /// Whether one of them writes `text`.
+    /// Whether one of them contains `text`.
     pub(super) fn use_text(&self, text: &str) -> bool {
         !text.is_empty() && self.0.iter().any(|(_, template)| template.contains(text))
     }

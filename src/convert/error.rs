@@ -1,4 +1,4 @@
-//! Why a checkpoint cannot be converted.
+//! Errors of converting a checkpoint.
 
 use std::path::PathBuf;
 
@@ -7,17 +7,17 @@ use crate::printable::{printable, printable_path};
 use crate::safetensors::Dtype;
 use crate::{arch, quantize, safetensors};
 
-/// What is wrong with a checkpoint.
+/// An error of a checkpoint.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No folder there.
+    /// There is no such folder.
     #[error("{}: no folder with a checkpoint (config.json, *.safetensors)", printable_path(path))]
     NoFolder {
         /// The path.
         path: PathBuf,
     },
-    /// A file that every checkpoint has.
+    /// A necessary file is missing.
     #[error("{}: missing", printable_path(path))]
     MissingFile {
         /// The file.
@@ -26,8 +26,8 @@ pub enum Error {
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file is no JSON.
-    #[error("{}: no valid JSON: {}", printable_path(path), printable(message).limit(120))]
+    /// A file is not valid JSON.
+    #[error("{}: not valid JSON: {}", printable_path(path), printable(message).limit(120))]
     Json {
         /// The file.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum Error {
     /// The tensors' files are not valid.
     #[error(transparent)]
     Checkpoint(#[from] safetensors::Error),
-    /// The configuration describes no model that this crate knows.
+    /// The configuration is not that of a model that this crate knows.
     #[error("{}: {source}", printable_path(path))]
     Architecture {
         /// The folder or file.
@@ -49,34 +49,34 @@ pub enum Error {
         /// What is wrong.
         source: arch::Error,
     },
-    /// What does not fit settings that `config.json` leaves out.
+    /// An error that may be due to settings that `config.json` leaves out.
     #[error("{source} (config.json leaves out {assumed})")]
     Assumed {
-        /// The settings and what the class gives for them.
+        /// The settings with the defaults of the class.
         assumed: String,
-        /// What does not fit.
+        /// The error.
         source: Box<Self>,
     },
-    /// Tensors that the model needs.
+    /// Tensors are missing.
     #[error("{}: tensor {} is missing{}{}", printable_path(path), printable(name), and_more(*more), and_left(left.as_deref()))]
     MissingTensor {
         /// The folder.
         path: PathBuf,
-        /// The first that is missing.
+        /// The first missing tensor.
         name: String,
-        /// How many more.
+        /// Number of further tensors.
         more: usize,
-        /// The first that the model has no place for: perhaps the same under another name.
+        /// The first unexpected tensor, which may be the missing one under another name.
         left: Option<String>,
     },
-    /// Tensors that the model has no place for.
+    /// Unexpected tensors.
     #[error("{}: tensor {}: the model has no place for it{}", printable_path(path), printable(name), and_more(*more))]
     LeftOver {
         /// The folder.
         path: PathBuf,
-        /// The first.
+        /// The first of them.
         name: String,
-        /// How many more.
+        /// Number of further tensors.
         more: usize,
     },
     /// A tensor of the wrong shape.
@@ -88,11 +88,11 @@ pub enum Error {
         name: String,
         /// Its shape.
         found: Vec<u64>,
-        /// The shape that the configuration asks for.
+        /// The shape according to the configuration.
         expected: Vec<u64>,
     },
-    /// A tensor of a type that holds no weights.
-    #[error("{}: tensor {}: type {dtype} holds no weights", printable_path(path), printable(name))]
+    /// A tensor of a type that is not used for weights.
+    #[error("{}: tensor {}: type {dtype} is not a type of weights", printable_path(path), printable(name))]
     BadType {
         /// The folder.
         path: PathBuf,
@@ -101,17 +101,17 @@ pub enum Error {
         /// Its type.
         dtype: Dtype,
     },
-    /// Weights in a form that cannot be read.
+    /// Weights are stored in a form that cannot be read.
     #[error("{}: quantization {} is not known (known: {known})", printable_path(path), printable(method).limit(80))]
     UnknownQuantization {
         /// The folder.
         path: PathBuf,
         /// What `quantization_config` names.
         method: String,
-        /// What can be read.
+        /// The supported forms.
         known: &'static str,
     },
-    /// Tensors of one quantized weight that do not belong together.
+    /// The tensors of a quantized weight do not fit each other.
     #[error("{}: tensor {}: its scales, zeros or shapes do not fit it", printable_path(path), printable(name))]
     BadQuantization {
         /// The folder.
@@ -127,7 +127,7 @@ pub enum Error {
         /// What is wrong.
         problem: TokenizerProblem,
     },
-    /// A vocabulary that makes no tokenizer.
+    /// The vocabulary is not valid.
     #[error("{}: {source}", printable_path(path))]
     Vocabulary {
         /// The folder.
@@ -149,7 +149,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Adds the settings that `config.json` leaves out and that may be to blame.
+    /// Adds the settings that `config.json` leaves out and that may have caused the error.
     pub(super) fn assuming(self, config: &arch::Config) -> Self {
         const MAX_NAMED: usize = 4;
         let concerned = match &self {
@@ -181,7 +181,7 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterProblem {
-    /// A setting that asks for something else than plain low-rank changes.
+    /// A setting that requires something other than plain low-rank changes.
     #[error("{name} {} is not supported", printable(value).limit(80))]
     Setting {
         /// The setting.
@@ -189,31 +189,31 @@ pub enum AdapterProblem {
         /// Its value.
         value: String,
     },
-    /// A setting that is needed.
+    /// A necessary setting is missing or not valid.
     #[error("{name}: a positive number is needed")]
     Number {
         /// The setting.
         name: String,
     },
-    /// A tensor that is no factor of a change.
-    #[error("tensor {} is no factor of a change (lora_A, lora_B)", printable(name).limit(120))]
+    /// A tensor is not a factor of a change.
+    #[error("tensor {} is not a factor of a change (lora_A, lora_B)", printable(name).limit(120))]
     NoFactor {
         /// The tensor.
         name: String,
     },
-    /// A module with one factor.
-    #[error("module {} has one of its two factors alone", printable(module).limit(120))]
+    /// A module has only one factor.
+    #[error("module {} has only one of its two factors", printable(module).limit(120))]
     OneFactor {
         /// The module.
         module: String,
     },
-    /// A module that the base model does not have, or that no change can be made of.
-    #[error("the base model has no tensor that is made of module {} and could be changed", printable(module).limit(120))]
+    /// The base model has no such module, or its tensor cannot be changed.
+    #[error("the base model has no tensor of module {} that could be changed", printable(module).limit(120))]
     NoTensor {
         /// The module.
         module: String,
     },
-    /// Factors of other shapes than the base model's tensor asks for.
+    /// The factors do not fit the base model's tensor.
     #[error("the factors of module {} are {a:?} and {b:?}: do they belong to this base model?", printable(module).limit(120))]
     BadShape {
         /// The module.
@@ -223,7 +223,7 @@ pub enum AdapterProblem {
         /// Shape of the second factor.
         b: Vec<u64>,
     },
-    /// Numbers of a type that adapters do not have.
+    /// The numbers have a type that is not supported for adapters.
     #[error("tensor {} has the type {dtype}", printable(name).limit(120))]
     BadType {
         /// The tensor.
@@ -233,14 +233,14 @@ pub enum AdapterProblem {
     },
 }
 
-/// What is wrong with a tokenizer's file.
+/// Why a tokenizer cannot be converted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerProblem {
-    /// None of the files that hold a tokenizer.
+    /// There is no tokenizer file.
     #[error("no tokenizer in this folder: tokenizer.json, tokenizer.model, tekken.json, or vocab.json and merges.txt")]
     NoFile,
-    /// A vocabulary and merges whose class is not known.
+    /// A vocabulary and merges without a known tokenizer class.
     #[error(
         "vocab.json and merges.txt of a {}: what it does to texts stands in neither, and is known for {known} alone; \
          AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) in Python's transformers writes a \
@@ -248,34 +248,34 @@ pub enum TokenizerProblem {
         printable(class).limit(80)
     )]
     UnknownClass {
-        /// What its files say of its class.
+        /// The class that its files name.
         class: String,
         /// The classes that are known.
         known: String,
     },
-    /// Not what such a file holds.
+    /// The file is not a SentencePiece model.
     #[error("byte {offset}: not a sentencepiece model")]
     Sentencepiece {
-        /// Where.
+        /// The offset.
         offset: usize,
     },
-    /// A part that is missing or of another kind.
+    /// A part is missing or of the wrong kind.
     #[error("{path}: expected {expected}")]
     Structure {
-        /// Where in the file.
+        /// The place in the file.
         path: &'static str,
-        /// What may stand there.
+        /// What is expected.
         expected: &'static str,
     },
-    /// Far more tokens than the files hold.
-    #[error("vocab_size: {count} tokens, but the tokenizer's files hold {held}")]
+    /// `vocab_size` far exceeds the tokens in the files.
+    #[error("vocab_size: {count} tokens, but the tokenizer's files have {held}")]
     Padding {
         /// Number of tokens that the model should have.
         count: usize,
-        /// Number of tokens that the files hold.
+        /// Number of tokens in the files.
         held: usize,
     },
-    /// A token that the model needs and has no row for.
+    /// The model needs a token for which it has no row.
     #[error("token {id} (`{}`) is outside the vocabulary of {vocab_size}, but {user}", printable(token).limit(60))]
     NoRow {
         /// Its id.
@@ -287,7 +287,7 @@ pub enum TokenizerProblem {
         /// What needs it.
         user: &'static str,
     },
-    /// A piece of text without a row.
+    /// The model has no row for a piece of text.
     #[error("token {token} is outside the vocabulary of {vocab_size}")]
     Vocabulary {
         /// Its id.
@@ -295,10 +295,10 @@ pub enum TokenizerProblem {
         /// Number of tokens.
         vocab_size: usize,
     },
-    /// A pre-tokenizer like no other.
+    /// The pre-tokenizer is not a known one.
     #[error(
-        "the pre-tokenizer is like none that is known; nearest is {nearest}, which cuts `{}` where this one cuts `{}` \
-         (in `{}`); --pre {nearest} takes it all the same, --pre NAME another one",
+        "the pre-tokenizer is not a known one; nearest is {nearest}, which cuts `{}` where this one cuts `{}` \
+         (in `{}`); --pre {nearest} converts it anyway, --pre NAME another one",
         printable(known),
         printable(found),
         printable(text)
@@ -306,69 +306,69 @@ pub enum TokenizerProblem {
     UnknownPre {
         /// The nearest one's name.
         nearest: &'static str,
-        /// A text that it cuts otherwise.
+        /// A text that is split differently.
         text: &'static str,
-        /// The first word of it that differs, as the model's own pre-tokenizer cuts it.
+        /// The first differing word, as split by the model's own pre-tokenizer.
         found: String,
-        /// The word in its place, as the nearest one cuts it.
+        /// The word in its place, as split by the nearest one.
         known: String,
     },
-    /// A pattern of a pre-tokenizer that cannot be compared with those that are known.
+    /// A pattern of a pre-tokenizer cannot be compared with the known ones.
     #[error(
-        "pre_tokenizer: the pattern `{}` uses what cannot be compared (--pre NAME takes a known one)",
+        "pre_tokenizer: the pattern `{}` uses features that cannot be compared (--pre NAME takes a known one)",
         printable(pattern).limit(400)
     )]
     UnreadablePattern {
         /// The pattern.
         pattern: String,
     },
-    /// A part of a pre-tokenizer that no GGUF file can express.
-    #[error("pre_tokenizer: {} cannot be expressed (--pre {anyway} takes it all the same)", printable(part).limit(200))]
+    /// A part of a pre-tokenizer cannot be expressed in a GGUF file.
+    #[error("pre_tokenizer: {} cannot be expressed (--pre {anyway} converts it anyway)", printable(part).limit(200))]
     UnreadablePre {
-        /// The part, as it stands in the file.
+        /// The part, as in the file.
         part: String,
-        /// What to give for a pre-tokenizer.
+        /// The value for `--pre` with which it is converted anyway.
         anyway: &'static str,
     },
-    /// A normalizer that no GGUF file can express.
+    /// A part of a normalizer cannot be expressed in a GGUF file.
     #[error("normalizer: {} cannot be expressed (--pre {anyway} converts without it)", printable(part).limit(200))]
     Normalizer {
-        /// The part, as it stands in the file.
+        /// The part, as in the file.
         part: String,
-        /// What to give for a pre-tokenizer.
+        /// The value for `--pre` with which it is converted anyway.
         anyway: &'static str,
     },
-    /// A kind of tokenizer that no GGUF file can express.
+    /// This kind of tokenizer cannot be expressed in a GGUF file.
     #[error("model: a tokenizer {} cannot be expressed (BPE, Unigram and WordPiece can)", printable(name).limit(80))]
     UnknownModel {
         /// Its type.
         name: String,
     },
-    /// Merges of characters without a way to say other characters.
+    /// A BPE of characters without byte tokens for other characters.
     #[error(
-        "model: merges of characters, {tokens} tokens for bytes: a GGUF file needs all 256, and byte_fallback (--pre \
-         default takes it all the same)"
+        "model: BPE of characters with {tokens} byte tokens: a GGUF file needs all 256, and byte_fallback (--pre \
+         default converts it anyway)"
     )]
     NoBytes {
-        /// Tokens of bytes found.
+        /// Number of byte tokens.
         tokens: usize,
     },
-    /// A token that the pre-tokenizer would never let come about, and that would where a file is run.
+    /// A token that the pre-tokenizer prevents, but that would be produced when a GGUF file is run.
     #[error(
-        "token `{}` goes beyond a word, which a GGUF file cannot forbid (--pre default takes it all the same)",
+        "token `{}` extends beyond a word, which a GGUF file cannot prevent (--pre default converts it anyway)",
         printable(token)
     )]
     AcrossWords {
         /// Its text.
         token: String,
     },
-    /// A pre-tokenizer of bytes for a tokenizer of characters.
-    #[error("--pre {}: cuts for merges of bytes; these are of characters (gemma4, default)", printable(name))]
+    /// A byte-level pre-tokenizer for a tokenizer of characters.
+    #[error("--pre {}: is for byte-level BPE; this is BPE of characters (gemma4, default)", printable(name))]
     PreOfBytes {
         /// Its name.
         name: String,
     },
-    /// Merges that scores of tokens cannot tell.
+    /// The order of merges cannot be expressed by scores of tokens.
     #[error(
         "model.merges: those that make `{}` stand between others; a GGUF file has one score for all of them (a \
          tokenizer.model beside it is taken in its place; --pre default takes the first one's)",
@@ -378,10 +378,10 @@ pub enum TokenizerProblem {
         /// The token's text.
         token: String,
     },
-    /// A pair that is not merged, but would be where a file is run.
+    /// A pair that is not merged, but would be when a GGUF file is run.
     #[error(
         "model.merges: `{}` is not made of `{}` and `{}`; in a GGUF file, whatever makes a token is merged (a \
-         tokenizer.model beside it is taken in its place; --pre default takes it all the same)",
+         tokenizer.model beside it is taken in its place; --pre default converts it anyway)",
         printable(token),
         printable(left),
         printable(right)

@@ -14,19 +14,19 @@ use crate::safetensors::Checkpoint;
 /// Largest file of settings or tokens, in bytes.
 const MAX_FILE: u64 = 256 << 20;
 
-/// Where a checkpoint's files are.
+/// The location of a checkpoint's files.
 #[derive(Clone, Debug)]
 pub enum Folder {
     /// In a directory.
     Directory {
         /// Its path.
         path: PathBuf,
-        /// The files of it that have been read: no output may replace them.
+        /// The files that have been read, which no output may replace.
         opened: Arc<Mutex<Vec<FileId>>>,
     },
     /// In memory: names and contents.
     Memory {
-        /// Stands for the directory's name.
+        /// A name in place of that of a directory.
         name: String,
         /// File names and contents.
         files: &'static [(&'static str, &'static [u8])],
@@ -37,7 +37,7 @@ impl Folder {
     /// The directory `path`.
     ///
     /// # Errors
-    /// When it is none, or holds no `config.json`.
+    /// When it is not a directory, or has no `config.json`.
     pub fn open(path: &Path) -> Result<Self, Error> {
         if !path.is_dir() {
             return Err(Error::NoFolder { path: path.to_owned() });
@@ -66,10 +66,10 @@ impl Folder {
         }
     }
 
-    /// The file `name`, when there is one.
+    /// The file `name`, or `None` if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be read, or is too large for what it should be.
+    /// When it cannot be read, or is too large.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         match self {
             Self::Memory { files, .. } => {
@@ -87,18 +87,18 @@ impl Folder {
         }
     }
 
-    /// The JSON file `name`, when there is one.
+    /// The JSON file `name`, or `None` if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be read or is no JSON.
+    /// When it cannot be read or is not valid JSON.
     pub fn json(&self, name: &str) -> Result<Option<Json>, Error> {
         self.parse(name)
     }
 
-    /// The model's settings: `config.json`, or what Mistral's `params.json` says in its place.
+    /// The model's settings: `config.json`, or Mistral's `params.json` converted to its form.
     ///
     /// # Errors
-    /// When neither is there, or it cannot be read or is no JSON.
+    /// When neither exists, or it cannot be read or is not valid JSON.
     pub fn config(&self) -> Result<Json, Error> {
         if let Some(config) = self.json("config.json")? {
             return Ok(config);
@@ -108,7 +108,7 @@ impl Folder {
         mistral::config(params).map_err(|source| Error::Architecture { path: self.path(mistral::PARAMS), source })
     }
 
-    /// The JSON file `name` as a `T`, when there is one.
+    /// The JSON file `name` as a `T`, or `None` if it does not exist.
     pub(super) fn parse<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let Some(bytes) = self.read(name)? else { return Ok(None) };
         let json = serde_json::from_slice(&bytes).or_else(|e| match quote_numbers(&bytes) {
@@ -123,7 +123,7 @@ impl Folder {
         })
     }
 
-    /// The text file `name`, when there is one.
+    /// The text file `name`, or `None` if it does not exist.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -183,7 +183,7 @@ impl Folder {
     }
 }
 
-/// The text with the numbers that Python writes and JSON does not know in quotes; none where it has none of them.
+/// The text with Python's numbers that JSON does not have (NaN, Infinity) in quotes; `None` if there are none.
 fn quote_numbers(json: &[u8]) -> Option<Vec<u8>> {
     const NUMBERS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
     let mut quoted = Vec::with_capacity(json.len() + 2);

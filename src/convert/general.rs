@@ -1,4 +1,4 @@
-//! The `general.*` keys that a folder tells: recommended sampling, name, size, license.
+//! The `general.*` keys from a folder: recommended sampling, name, size, license.
 //!
 //! What is derived from a name follows llama.cpp's `gguf-py/gguf/metadata.py`.
 
@@ -8,7 +8,7 @@ use super::model_card::{ModelCard, Yaml};
 use super::{Error, Folder, model_name};
 use crate::gguf::{Array, Metadata, TensorSpec, Value, keys};
 
-/// Adds the keys that stand before most of the architecture's own. `name` replaces the model's name.
+/// Adds the keys that come before most of the architecture's own. `name` replaces the model's name.
 pub(super) fn write(
     folder: &Folder,
     name: Option<&str>,
@@ -57,8 +57,8 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Adds what a card tells of the models or data that a model of so many `parameters` was made from: names on the Hub,
-/// addresses, or entries with keys of their own.
+/// Adds the base models or datasets of a model card: names on the Hub, URLs, or entries with keys of their own. The model has
+/// `parameters` parameters.
 fn origins(listed: Option<Vec<&Yaml>>, kind: &str, parameters: u64, metadata: &mut Metadata) {
     const HUB: &str = "huggingface.co/";
     let Some(listed) = listed else { return };
@@ -101,7 +101,7 @@ fn origins(listed: Option<Vec<&Yaml>>, kind: &str, parameters: u64, metadata: &m
 /// The sampling that `generation_config.json` recommends.
 #[allow(clippy::cast_possible_truncation, reason = "the file holds single precision")]
 fn sampling(folder: &Folder, metadata: &mut Metadata) {
-    // Not every model has a valid one, and none needs it.
+    // Not every model has a valid file, and none needs it.
     let Ok(Some(config)) = folder.json("generation_config.json") else { return };
     let float = |name: &str| config.get(name).and_then(Json::as_f64).map(|v| Value::F32(v as f32));
     let integer =
@@ -132,7 +132,7 @@ fn sampling(folder: &Folder, metadata: &mut Metadata) {
 struct Counts {
     total: u64,
     shared: u64,
-    /// Of one expert.
+    /// Parameters of one expert.
     expert: u64,
     experts: u64,
 }
@@ -167,7 +167,7 @@ impl Counts {
     }
 }
 
-/// A count with two digits at least: `3.7M`, `179K`, `1.2B`.
+/// A count with at least two digits: `3.7M`, `179K`, `1.2B`.
 #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
 fn rounded(count: u64) -> String {
     let (scaled, suffix) = match count as f64 {

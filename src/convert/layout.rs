@@ -1,18 +1,17 @@
-//! Where the rows and columns of an output tensor lie in the tensor that it comes from: the steps of a rule, read
-//! backwards.
+//! The origin of an output tensor's rows and columns in the source tensor: the steps of a rule, inverted.
 
 use crate::arch::Step;
 
-/// The steps that move elements, last first, with what each of them acts on.
+/// The steps that move elements, last first, with the size that each acts on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Layout {
     stages: Vec<Stage>,
-    /// Rows and columns of the tensor that it comes from.
+    /// Rows and columns of the source tensor.
     pub(crate) source_rows: u64,
     pub(crate) source_cols: u64,
-    /// Whether that tensor may have more rows.
+    /// Whether the source tensor may have more rows.
     pub(crate) at_least: bool,
-    /// Whether it has the shape of the output.
+    /// Whether the source tensor has the shape of the output.
     pub(crate) same_shape: bool,
     /// Whether it may have fewer rows, and those that are missing are zeros.
     pub(crate) padded: bool,
@@ -31,7 +30,7 @@ enum Stage {
 }
 
 impl Layout {
-    /// Of an output part of `rows` rows of `cols`, that make up matrices of `matrix` rows.
+    /// The layout of an output part of `rows` rows of `cols`, which is a stack of matrices of `matrix` rows.
     pub(crate) fn new(steps: &[Step], rows: u64, cols: u64, matrix: u64) -> Self {
         let mut layout = Self { source_rows: rows, source_cols: cols, same_shape: true, ..Self::default() };
         let mut matrix = matrix.max(1);
@@ -70,7 +69,7 @@ impl Layout {
         self.stages.iter().all(|stage| matches!(stage, Stage::Rows(..)))
     }
 
-    /// Whether anything moves at all.
+    /// Whether any element moves.
     pub(crate) fn moves(&self) -> bool {
         !self.stages.is_empty()
     }
@@ -93,7 +92,7 @@ impl Layout {
     }
 }
 
-/// Rows before a step that leaves `rows` of them.
+/// Number of rows before a step, if there are `rows` after it.
 fn before(step: &Step, rows: u64) -> u64 {
     match step {
         Step::Rows { start, count } => (start + count) as u64,

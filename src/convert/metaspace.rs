@@ -1,21 +1,21 @@
-//! What the normalizer and the pre-tokenizer of a `tokenizer.json` do in sentencepiece's manner: spaces are written as
-//! `▁`, one is put before a text, runs of them are merged, characters are mapped.
+//! The SentencePiece-like parts of a `tokenizer.json`'s normalizer and pre-tokenizer: spaces are written as `▁`, one is put
+//! before a text, runs of spaces are merged, characters are mapped.
 
 use serde_json::Value as Json;
 
 use super::base64;
 use super::error::TokenizerProblem;
 
-/// What is done to a text.
+/// Operations on a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Metaspace {
-    /// A space is put before it.
+    /// Whether a space is put before it.
     pub(super) prefix: bool,
-    /// Its spaces are written as `▁`.
+    /// Whether spaces are written as `▁`.
     pub(super) escaped: bool,
-    /// Runs of spaces count as one, and those at its ends as none.
+    /// Whether runs of spaces are merged, and those at the ends removed.
     pub(super) merge_spaces: bool,
-    /// It is cut before every space.
+    /// Whether it is split before every space.
     pub(super) split: bool,
     /// Sentencepiece's map of characters.
     pub(super) character_map: Vec<u8>,
@@ -26,9 +26,9 @@ pub(super) struct Metaspace {
 /// A part that cannot be expressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Foreign {
-    /// Of the normalizer.
+    /// A part of the normalizer.
     Normalizer(String),
-    /// Of the pre-tokenizer.
+    /// A part of the pre-tokenizer.
     PreTokenizer(String),
 }
 
@@ -42,7 +42,7 @@ impl Metaspace {
                 found.foreign.get_or_insert_with(|| Foreign::Normalizer(part.to_string()));
             }
         }
-        // Spaces at the end are left out with those that are merged, or not at all.
+        // Spaces at the end are removed only together with merging.
         if let (false, Some(part)) = (found.merge_spaces, normalizers.iter().find(|part| part["type"] == "Strip")) {
             found.foreign.get_or_insert_with(|| Foreign::Normalizer(part.to_string()));
         }
@@ -54,7 +54,7 @@ impl Metaspace {
         found
     }
 
-    /// Fails for what no GGUF file can express.
+    /// Returns an error if a part cannot be expressed in a GGUF file.
     pub(super) fn expressible(&self) -> Result<(), TokenizerProblem> {
         match self.foreign.clone() {
             Some(Foreign::Normalizer(part)) => Err(TokenizerProblem::Normalizer { part, anyway: "default" }),
@@ -66,11 +66,11 @@ impl Metaspace {
     fn normalizer(&mut self, part: &Json) -> Option<()> {
         let (pattern, content) = (&part["pattern"], part["content"].as_str());
         match part["type"].as_str()? {
-            // No GGUF file can ask for Unicode's normal forms; texts mostly are in them.
+            // GGUF files cannot express Unicode normal forms; texts are mostly normalized already.
             "NFC" | "NFKC" => {}
             "Prepend" if part["prepend"] == "▁" => self.prefix = true,
             "Replace" if pattern["String"] == " " && content == Some("▁") => self.escaped = true,
-            // The spellings of T5's and mBART's converters.
+            // As written by the converters of T5 and mBART.
             "Replace" if pattern["Regex"] == " {2,}" && matches!(content, Some(" " | "▁")) => {
                 self.merge_spaces = true
             }
@@ -89,9 +89,9 @@ impl Metaspace {
                 self.prefix |= prefix && part["prepend_scheme"] != "never";
                 self.split |= part["split"].as_bool().unwrap_or(true);
             }
-            // Spaces are written as `▁` before this cuts, so that cutting at spaces does nothing.
+            // Spaces have been replaced by `▁` before, so splitting at spaces does nothing.
             "Split" if self.escaped && part["pattern"]["String"] == " " => {}
-            // The map makes a space of every kind of white space.
+            // The character map turns all white space into spaces.
             "WhitespaceSplit" if !self.character_map.is_empty() => self.merge_spaces = true,
             _ => return None,
         }

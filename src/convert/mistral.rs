@@ -1,5 +1,5 @@
-//! Mistral's own form of a checkpoint: `params.json` beside `consolidated.safetensors`, whose tensors have other names and
-//! whose heads have the pairs that the rotary embedding turns side by side, as files have them.
+//! Mistral's own checkpoints: `params.json` beside `consolidated.safetensors`, with other tensor names, and with the rotary pairs
+//! of heads side by side, as in GGUF files.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -7,11 +7,11 @@ use crate::arch;
 
 /// The file of settings.
 pub(super) const PARAMS: &str = "params.json";
-/// The name of the embedding, by which the form is known.
+/// The name of the embedding, by which this form is recognized.
 pub(super) const EMBEDDING: &str = "tok_embeddings.weight";
 
-/// Settings and their names in `config.json`. Those that are not listed keep theirs: settings that no family reads are
-/// refused by name, or told.
+/// Settings and their names in `config.json`. Others keep their names; settings that no family reads are refused or
+/// reported.
 const SETTINGS: [(&str, &str); 8] = [
     ("dim", "hidden_size"),
     ("n_layers", "num_hidden_layers"),
@@ -23,13 +23,13 @@ const SETTINGS: [(&str, &str); 8] = [
     ("max_seq_len", "max_position_embeddings"),
 ];
 
-/// What they have for positions where they say nothing, in the programs that run them.
+/// The default context length in the programs that run such checkpoints.
 const POSITIONS: u64 = 128_000;
 
 /// `params.json` as the `config.json` of the same model.
 ///
 /// # Errors
-/// Without a rotary base: programs that run such checkpoints have had different ones in its place.
+/// When the rotary base is missing: programs that run such checkpoints have used different defaults.
 pub(super) fn config(params: Json) -> Result<Json, arch::Error> {
     let Json::Object(mut settings) = params else { return Err(arch::Error::NoClass) };
     if settings.get("rope_theta").is_none_or(Json::is_null) {
@@ -51,7 +51,7 @@ pub(super) fn config(params: Json) -> Result<Json, arch::Error> {
     Ok(Json::Object(settings))
 }
 
-/// Parts of names, and what transformers calls them.
+/// Parts of names, and their names in transformers.
 const PARTS: [(&str, &str); 11] = [
     (".attention.wq.", ".self_attn.q_proj."),
     (".attention.wk.", ".self_attn.k_proj."),
@@ -66,7 +66,7 @@ const PARTS: [(&str, &str); 11] = [
     (".feed_forward.w3.", ".mlp.up_proj."),
 ];
 
-/// The name of a tensor in transformers' form.
+/// The name of a tensor in transformers.
 pub(super) fn usual_name(name: &str) -> String {
     match name {
         EMBEDDING => return "model.embed_tokens.weight".into(),

@@ -1,8 +1,8 @@
-//! From a Hugging Face folder to a GGUF file.
+//! Converts a Hugging Face folder to a GGUF file.
 //!
 //! [`Conversion::new`] checks everything that can be checked before a weight is read: configuration, tokenizer, and
-//! every tensor's name, shape and type. What comes out of it is a [`Source`]: it is written as it is, or quantized
-//! on its way.
+//! every tensor's name, shape and type. The result is a [`Source`], which is written as it is, or quantized in the same
+//! pass.
 
 mod adapter;
 mod added_tokens;
@@ -50,45 +50,45 @@ use crate::quantize::{self, FileType, Outcome, Plan, Progress, RunOptions, Sourc
 use crate::safetensors::{Checkpoint, Dtype};
 use crate::tokenizer::Tokenizer;
 use planned::Planned;
-use tensors::{Making, Target};
+use tensors::{OutputTensor, Target};
 
 /// The type that weights are converted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OutputType {
     /// Single precision.
     F32,
-    /// Half precision: byte for byte the reference's file, which also adds to half-precision weights in half precision.
+    /// Half precision: byte for byte the file of the reference, which also adds to half-precision weights in half precision.
     F16,
     /// bfloat16.
     BF16,
-    /// Half precision for a checkpoint that begins with it, else bfloat16; sums are not rounded to it.
+    /// Half precision for a checkpoint whose first tensor has it, else bfloat16; sums are not rounded to it.
     #[default]
     Auto,
-    /// The smallest that holds all weights as they are: for a file that is quantized in the same pass.
+    /// The smallest type that represents all weights exactly: for a file that is quantized in the same pass.
     Exact,
 }
 
-/// The setting that counts the tokens.
+/// The setting with the number of tokens.
 const VOCAB_SIZE: &str = "vocab_size";
 
-/// What MLX writes for `format` into the headers of its files.
+/// The value of `format` in the headers of MLX's files.
 const MLX: &str = "mlx";
 
-/// Wishes for a conversion.
+/// Options of a conversion.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Type of the weights.
     pub output_type: OutputType,
-    /// Name of the model, in place of what the folder tells.
+    /// Name of the model, in place of the one from the folder.
     pub name: Option<String>,
-    /// Leaves out the blocks that predict further tokens, where the reference converter keeps them.
+    /// Whether MTP layers are left out where the reference converter keeps them.
     pub no_mtp: bool,
     /// Name of the pre-tokenizer, in place of the recognized one.
     pub pre: Option<String>,
 }
 
-/// The tokenizer of the checkpoint in `folder`, as a converted file would hold it; its weights need not be there.
-/// `pre` names a pre-tokenizer where it shall not be recognized.
+/// The tokenizer of the checkpoint in `folder`, as a converted file would have it; the weights need not exist. `pre` names a
+/// pre-tokenizer, which is otherwise recognized.
 ///
 /// ```
 /// use gguf::convert::{Folder, tokenizer};
@@ -120,7 +120,7 @@ pub struct Conversion {
     checkpoint: Checkpoint,
     metadata: Metadata,
     specs: Vec<TensorSpec>,
-    making: Vec<Making>,
+    outputs: Vec<OutputTensor>,
     class: String,
     skipped: usize,
     predicting: usize,
@@ -137,8 +137,7 @@ impl Conversion {
     /// Checks the checkpoint in `folder` and plans its conversion. No weight is read, but for the few that become keys.
     ///
     /// # Errors
-    /// When a file is missing or not valid, the model's class is not known, or its tensors are not the ones that its
-    /// configuration asks for.
+    /// When a file is missing or not valid, the model's class is not known, or its tensors do not match its configuration.
     pub fn new(folder: Folder, options: &Options) -> Result<Self, Error> {
         let json = folder.config()?;
         let mut config = Config::new(json).map_err(|source| Error::Architecture { path: folder.path(""), source })?;
@@ -159,7 +158,7 @@ impl Conversion {
         if config.count(&[VOCAB_SIZE]).map_err(failed)?.is_some_and(|tokens| tokens as u64 > rows) {
             return Err(failed(config.bad(VOCAB_SIZE, "no more than the rows of the largest tensor")));
         }
-        // Few families ask for them.
+        // Few families need them.
         let names: OnceCell<HashSet<String>> = OnceCell::new();
         let all = || checkpoint.tensors().iter().filter_map(|tensor| names::text_name(&tensor.name)).collect();
         let has = |name: &str| names.get_or_init(all).contains(name);
@@ -204,9 +203,9 @@ impl Conversion {
         let norms_added = family.mlx_adds_to_norms() && checkpoint.format() == Some(MLX);
         let half_sums = options.output_type != OutputType::Auto && file_type == FileType::F16;
         let target = Target { file_type, half_sums, norms_added, pairs: false };
-        let made = tensors::plan(&folder.path(""), config, &hparams, &checkpoint, &rules, target)?;
+        let planned = tensors::plan(&folder.path(""), config, &hparams, &checkpoint, &rules, target)?;
         config.check_kinds().map_err(failed)?;
-        let specs: Vec<TensorSpec> = made.making.iter().map(|making| making.spec.clone()).collect();
+        let specs: Vec<TensorSpec> = planned.tensors.iter().map(|tensor| tensor.spec.clone()).collect();
         let mut metadata = Metadata::new();
         metadata.set(keys::GENERAL_ARCHITECTURE, family.name());
         for (key, value) in ahead.iter() {
@@ -222,9 +221,9 @@ impl Conversion {
         }
         let name = metadata.get(keys::GENERAL_NAME).and_then(Value::as_str).unwrap_or_default().to_owned();
         written.write_flags(&name, &mut metadata);
-        // What can be converted can be run.
+        // A model that can be converted can be run.
         let known: Vec<(&str, &[f32])> =
-            made.making.iter().filter_map(|making| Some((making.spec.name.as_str(), making.values()?))).collect();
+            planned.tensors.iter().filter_map(|tensor| Some((tensor.spec.name.as_str(), tensor.values()?))).collect();
         let spec = family.spec(&hparams, &Planned { specs: &specs, known: &known }).map_err(failed)?;
         from_metadata(&metadata).map_err(|source| Error::Vocabulary { path: folder.path(""), source })?;
         let path = folder.path("");
@@ -235,10 +234,10 @@ impl Conversion {
             checkpoint,
             metadata,
             specs,
-            making: made.making,
+            outputs: planned.tensors,
             class,
-            skipped: made.skipped,
-            predicting: made.predicting,
+            skipped: planned.skipped,
+            predicting: planned.predicting,
             predicting_blocks: hparams.next_n,
             read: config.names_read(),
             not_read,
@@ -254,19 +253,19 @@ impl Conversion {
         &self.spec
     }
 
-    /// Whether the checkpoint is of a model of images or sound, of which the text part is converted.
+    /// Whether the checkpoint is a multimodal model, of which the text part is converted.
     #[must_use]
     pub fn is_text_part(&self) -> bool {
         self.text_part
     }
 
-    /// Texts of the tokens that end a generation by the checkpoint's settings and for which the file has no key.
+    /// Texts of end tokens in the checkpoint's settings for which the file has no key.
     #[must_use]
     pub fn unnamed_ends(&self) -> &[String] {
         &self.unnamed_ends
     }
 
-    /// Texts of the tokens that are left out, because the model has no row for them.
+    /// Texts of tokens that are left out because the model has no row for them.
     #[must_use]
     pub fn tokens_left_out(&self) -> &[String] {
         &self.tokens_left_out
@@ -278,25 +277,25 @@ impl Conversion {
         &self.class
     }
 
-    /// Tensors of the checkpoint that are no part of the text model and are left out.
+    /// Tensors of the checkpoint that are left out because they are not part of the text model.
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
     }
 
-    /// Tensors of the checkpoint that predict further tokens and are left out, as the reference leaves them out.
+    /// Tensors of MTP layers that are left out, as in the reference.
     #[must_use]
     pub fn predicting_left_out(&self) -> usize {
         self.predicting
     }
 
-    /// Blocks in the file that predict further tokens; the engine does not run them.
+    /// Number of MTP layers in the file; the engine does not run them.
     #[must_use]
     pub fn predicting_blocks(&self) -> usize {
         self.predicting_blocks
     }
 
-    /// Settings of `config.json` that were read, those of the rotary embedding as `rope_parameters.NAME`.
+    /// Settings of `config.json` that were read; those of the rotary embedding are named `rope_parameters.NAME`.
     #[must_use]
     pub fn settings_read(&self) -> &[String] {
         &self.read
@@ -314,17 +313,17 @@ impl Conversion {
         self.checkpoint.bytes()
     }
 
-    /// The plan to write it as it is, with some keys set.
+    /// The plan for writing it without quantizing, with some keys set.
     ///
     /// # Errors
-    /// When metadata or tensors cannot stand in a file.
+    /// When metadata or tensors cannot be stored in a file.
     pub fn plan(&self, override_kv: &[(String, Value)]) -> Result<Plan, Error> {
         let override_kv = override_kv.to_vec();
         let options = quantize::Options { copy: true, override_kv, ..quantize::Options::new(FileType::F16) };
         Ok(Plan::new(self, &options)?)
     }
 
-    /// Writes `plan` to `path`. `progress` is told of every slab, and stops the work by returning false.
+    /// Writes `plan` to `path`. `progress` is called after every slab, and stops the work by returning false.
     ///
     /// # Errors
     /// When the checkpoint cannot be read or has changed, or the output cannot be written.
@@ -353,15 +352,15 @@ impl Source for Conversion {
     }
 
     fn granule(&self, tensor: usize) -> u64 {
-        self.making[tensor].granule()
+        self.outputs[tensor].granule()
     }
 
     fn scratch_bytes(&self, tensor: usize, elements: u64) -> u64 {
-        self.making[tensor].scratch_bytes(elements)
+        self.outputs[tensor].scratch_bytes(elements)
     }
 
     fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), quantize::Error> {
-        self.making[tensor]
+        self.outputs[tensor]
             .read(&self.checkpoint, offset_bytes, buffer)
             .map_err(|source| quantize::Error::Source(Box::new(source)))
     }

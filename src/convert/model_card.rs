@@ -1,7 +1,7 @@
 //! The front matter of a model card (`README.md`), in YAML.
 //!
-//! It is read as llama.cpp's converter reads it (`gguf-py/gguf/metadata.py`, with PyYAML): plain `no`, `1.0` and
-//! `2024-01-31` are no texts, `null` is nothing.
+//! It is read as by llama.cpp's converter (`gguf-py/gguf/metadata.py`, with PyYAML): plain `no`, `1.0` and `2024-01-31` are not
+//! strings, and `null` is no value.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -11,9 +11,9 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::model_name::Parts;
 
-/// The most values of a card, those of its aliases counted each time.
+/// Maximum values of a card; values behind aliases count each time.
 const MOST_VALUES: usize = 100_000;
-/// How deep lists and maps may stand within each other.
+/// Maximum nesting of lists and maps.
 const DEEPEST: usize = 64;
 
 /// A value.
@@ -28,13 +28,13 @@ pub(super) enum Yaml {
 }
 
 impl Yaml {
-    /// The entry `key` of a map; of several the last.
+    /// The entry `key` of a map; the last of several.
     fn get(&self, key: &str) -> Option<&Self> {
         let Self::Map(entries) = self else { return None };
         entries.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// As text, where it is a single value and not empty.
+    /// As text, if it is a single value and not empty.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Other(text) => Some(text.as_str()).filter(|text| !text.is_empty()),
@@ -47,7 +47,7 @@ impl Yaml {
         self.get(key)?.text()
     }
 
-    /// A scalar; plain ones may be something else than texts, by the rules of YAML 1.1.
+    /// A scalar. Plain scalars may be something other than strings, by the rules of YAML 1.1.
     fn scalar(text: &str, plain: bool) -> Self {
         static NULL: [&str; 5] = ["", "~", "null", "Null", "NULL"];
         static OTHER: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -82,20 +82,19 @@ pub(super) struct ModelCard {
 }
 
 impl ModelCard {
-    /// Reads the lines between the first two `---`. What is no valid YAML is as if it were not there: it says nothing
-    /// that a model needs.
+    /// Reads the lines between the first two `---`. Invalid YAML is ignored, because a model does not need the card.
     pub(super) fn parse(text: &str) -> Self {
         let mut lines = text.lines();
         if lines.next() != Some("---") {
             return Self::default();
         }
         let front: String = lines.take_while(|line| *line != "---").flat_map(|line| [line, "\n"]).collect();
-        // As the reference does: Norwegian is a language, and tabs are no fault.
+        // As in the reference: `no` in a list is the language Norwegian, and tabs are accepted.
         let front = front.replace("- no\n", "- \"no\"\n").replace('\t', "  ");
         Self { entries: parse(&front).filter(|yaml| matches!(yaml, Yaml::Map(_))) }
     }
 
-    /// The value of the first of these keys that is there, and not null.
+    /// The value of the first of these keys that exists and is not null.
     fn first(&self, keys: &[&str]) -> Option<&Yaml> {
         let entries = self.entries.as_ref()?;
         keys.iter().find_map(|key| entries.get(key).filter(|value| **value != Yaml::Null))
@@ -106,7 +105,7 @@ impl ModelCard {
         self.first(keys)?.text()
     }
 
-    /// The text of `key`; several are joined by commas.
+    /// The text of `key`; several texts are joined by commas.
     pub(super) fn joined(&self, key: &str) -> Option<String> {
         match self.first(&[key])? {
             Yaml::List(items) => Some(items.iter().filter_map(Yaml::text).collect::<Vec<_>>().join(",")),
@@ -115,7 +114,7 @@ impl ModelCard {
         .filter(|text| !text.is_empty())
     }
 
-    /// The texts of all these keys: one each, or a list.
+    /// The texts of all these keys, each of which has one text or a list.
     pub(super) fn texts(&self, keys: &[&str]) -> Vec<&str> {
         let values = keys.iter().filter_map(|key| self.first(&[key]));
         let texts = values.flat_map(|value| match value {
@@ -126,7 +125,7 @@ impl ModelCard {
         texts.collect()
     }
 
-    /// What the first of these keys that is there lists, or its only text. Not there where there is no such key.
+    /// The list (or the only text) under the first of these keys that exists; `None` if there is no such key.
     pub(super) fn list(&self, keys: &[&str]) -> Option<Vec<&Yaml>> {
         let entries = self.entries.as_ref()?;
         Some(match keys.iter().find_map(|key| entries.get(key))? {
@@ -151,7 +150,7 @@ impl ModelCard {
     }
 }
 
-/// A list or map whose end has not come.
+/// A list or map that is still open.
 struct Open {
     value: Yaml,
     anchor: usize,
@@ -236,7 +235,7 @@ mod tests {
         assert_eq!(card.list(&["a", "b"]), Some(Vec::new()));
     }
 
-    /// No card takes more time or stack than its size bears out.
+    /// The time and stack for a card are bounded by its size.
     #[test]
     fn cards_cannot_grow() {
         let deep = format!("---\na: {}\n---\n", "[".repeat(100_000));

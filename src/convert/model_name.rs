@@ -1,5 +1,5 @@
-//! What a model's name tells: `org/Base-7B-Instruct-v0.2` has an organization, a base name, a size, a finetune and a
-//! version. The heuristics are llama.cpp's (`gguf-py/gguf/metadata.py`).
+//! Splits a model's name into parts: `org/Base-7B-Instruct-v0.2` has an organization, a base name, a size, a finetune and a
+//! version. The heuristics are those of llama.cpp (`gguf-py/gguf/metadata.py`).
 
 /// The parts of a model's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,7 @@ enum Kind {
     Type,
 }
 
-/// The parts of `id`, the name of a model of so many `parameters`.
+/// The parts of `id`, the name of a model with `parameters` parameters.
 pub(super) fn parse(id: &str, parameters: u64) -> Parts {
     if id.contains(' ') {
         return Parts { name: Some(title(id)), ..Parts::default() };
@@ -75,7 +75,7 @@ pub(super) fn parse(id: &str, parameters: u64) -> Parts {
             }
         }
     }
-    // A version at the very end is the model's, not the base name's.
+    // A version at the end belongs to the model, not to the base name.
     for (_, kind) in parts.iter_mut().rev().take_while(|(_, kind)| *kind == Kind::BaseVersion) {
         *kind = Kind::Version;
     }
@@ -151,7 +151,7 @@ fn is_size(part: &str) -> bool {
     shaped && separators <= 1 && suffixed
 }
 
-/// A size with a capital suffix; a context length where it is far from the model's own size.
+/// A size with a capital suffix; a number far from the model's size is a context length.
 #[allow(clippy::cast_precision_loss, reason = "sizes are compared roughly")]
 fn size(part: &str, parameters: u64) -> (String, Kind) {
     let mut part = part.replace('_', ".");
@@ -180,7 +180,7 @@ fn size(part: &str, parameters: u64) -> (String, Kind) {
     (part, Kind::SizeLabel)
 }
 
-/// Words with a capital, but for versions and what has capitals already.
+/// Capitalizes words, except for versions and words that have capitals already.
 fn title(id: &str) -> String {
     let words = id.trim().replace('-', " ");
     let words = words.split_whitespace().map(|word| {
@@ -192,7 +192,7 @@ fn title(id: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Every run of letters with a capital, as Python's `str.title` writes it.
+/// Capitalizes every run of letters, as Python's `str.title`.
 fn capitalized(word: &str) -> String {
     let mut inside = false;
     word.chars()

@@ -1,9 +1,9 @@
-//! Names of a checkpoint's tensors, as the rules of families call them.
+//! Maps names of a checkpoint's tensors to the names in the rules of families.
 
 use crate::arch::{Source, TensorRule};
 use crate::safetensors::Checkpoint;
 
-/// Prefixes of the text model within multimodal checkpoints, and those that some checkpoints of a family lack.
+/// Prefixes of the text model in multimodal checkpoints, and their replacements.
 const TEXT_PREFIXES: [(&str, &str); 10] = [
     ("model.mtp.", "mtp."),
     ("transformer.", ""),
@@ -17,7 +17,7 @@ const TEXT_PREFIXES: [(&str, &str); 10] = [
     ("distilbert.", ""),
 ];
 
-/// Parts of names of tensors that belong to images, sound or training, not to text; or to heads that predict masked
+/// Parts of the names of tensors that are not part of the text model: those for images, sound and training, and heads for masked
 /// tokens and next sentences.
 const NOT_TEXT: [&str; 15] = [
     "visual.",
@@ -54,7 +54,7 @@ pub(super) fn text_name(name: &str) -> Option<String> {
     Some(renamed.unwrap_or_else(|| name.to_owned()))
 }
 
-/// What a bare model's checkpoint leaves out before the names of its tensors.
+/// The prefix that is missing in a checkpoint saved from the bare model.
 #[derive(Clone, Copy)]
 pub(super) struct BarePrefix(&'static str);
 
@@ -70,8 +70,7 @@ impl BarePrefix {
     }
 }
 
-/// What the tensors of `checkpoint` lack before their names, where it was saved from the bare model: `layers.0.` for
-/// `model.layers.0.`.
+/// The missing prefix, if `checkpoint` was saved from the bare model: it has `layers.0.` in place of `model.layers.0.`.
 pub(super) fn bare_prefix(rules: &[TensorRule], checkpoint: &Checkpoint) -> Option<BarePrefix> {
     let first = rules.iter().flat_map(|rule| &rule.sources).find_map(|source| match source {
         Source::Checkpoint { names, .. } => names.iter().next(),

@@ -1,29 +1,29 @@
-//! Rows of an output tensor, read from one stored weight through the layout that relates the two. Memory is a few
-//! times that of the rows asked for, whatever the size of the weight.
+//! Reads rows of an output tensor from one stored weight through the layout that relates the two. Memory is a few times that of
+//! the rows, whatever the size of the weight.
 
 use super::layout::Layout;
 use super::stored::Stored;
 use crate::TensorType;
 use crate::safetensors::{Checkpoint, Error};
 
-/// Bytes of source rows that are held while columns become rows.
+/// Bytes of source rows in memory while columns become rows.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Rows that are read in vain are at most this many for each that is wanted.
+/// Maximum rows that may be read unnecessarily for each row that is needed.
 const MAX_SPREAD: u64 = 4;
 
-/// A stored weight and how the output's rows lie in it.
+/// A stored weight and the layout of the output's rows in it.
 pub(super) struct Part<'a> {
     pub(super) stored: &'a Stored,
     pub(super) layout: &'a Layout,
     pub(super) checkpoint: &'a Checkpoint,
 }
 
-/// Bytes that [`Part::read`] holds at most besides its buffer of `rows` rows of `cols` elements.
+/// Maximum bytes of [`Part::read`] besides its buffer of `rows` rows of `cols` elements.
 pub(super) fn scratch_bytes(stored: &Stored, layout: &Layout, rows: u64, cols: u64) -> u64 {
     let ty = stored.ty().unwrap_or(TensorType::F32);
     let row_bytes = ty.bytes_for(layout.source_cols).unwrap_or(0);
     let moved = if layout.transposes() {
-        // A chunk, perhaps put together from another one; where each column is.
+        // A chunk, possibly copied from another one, and the positions of columns.
         2 * row_bytes.max(CHUNK_BYTES as u64) + (rows + cols) * 16
     } else if layout.moves() {
         (1 + MAX_SPREAD) * rows * row_bytes
@@ -61,7 +61,7 @@ impl Part<'_> {
         Ok(())
     }
 
-    /// Reads these rows of the stored weight, one after the other.
+    /// Reads these rows of the stored weight.
     fn gather(&self, rows: &[u64], cols: usize, out: &mut [u8]) -> Result<(), Error> {
         let row_bytes = self.ty().row_bytes(cols);
         let (Some(&low), Some(&high)) = (rows.iter().min(), rows.iter().max()) else { return Ok(()) };
@@ -75,7 +75,7 @@ impl Part<'_> {
             }
             return Ok(());
         }
-        // Places in the output, in the order of the source: rows that take turns there lie in few pieces here.
+        // Positions in the output, in the order of the source, so that interleaved rows are read in few pieces.
         let mut places: Vec<usize> = (0..rows.len()).collect();
         places.sort_unstable_by_key(|&place| rows[place]);
         for run in places.chunk_by(|&a, &b| rows[b] == rows[a] + 1) {
@@ -99,7 +99,7 @@ impl Part<'_> {
         let size = self.ty().row_bytes(1);
         let from = index(self.layout.source_cols);
         let count = out.len() / (cols * size);
-        // First source row of the matrix that a row is of, and its column there.
+        // For each row, the first source row of its matrix, and its column there.
         let places: Vec<(u64, u64)> = (first..).take(count).map(|row| self.layout.source(row, 0)).collect();
         let per_chunk = (CHUNK_BYTES / (from * size).max(1)).max(1);
         let mut done = 0;
@@ -124,7 +124,7 @@ impl Part<'_> {
     }
 }
 
-/// A size as an index; what does not fit is refused by whatever is indexed.
+/// A size as an index. A size that does not fit gives an index out of range.
 pub(super) fn index(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -1,9 +1,9 @@
-//! The tensors of a file that is yet to be written, as far as a network's description asks for them.
+//! The tensors of a file to be written, as far as a network's description depends on them.
 
 use crate::gguf::TensorSpec;
 use crate::network::{Error, Tensors};
 
-/// Names and shapes of all tensors, and the values of those that follow from settings alone.
+/// Names and shapes of all tensors, and the values of those that follow from settings.
 pub(super) struct Planned<'a> {
     pub(super) specs: &'a [TensorSpec],
     pub(super) known: &'a [(&'a str, &'a [f32])],

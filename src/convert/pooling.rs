@@ -7,7 +7,7 @@ use super::{Error, Folder};
 use crate::arch::{self, DenseModule};
 use crate::network::Pooling;
 
-/// The modes that files can say, by the settings that switch them on, and their names in newer folders.
+/// The modes that GGUF files can express: the settings that select them, and their names in newer folders.
 const MODES: [(&str, &str, Pooling); 3] = [
     ("pooling_mode_mean_tokens", "mean", Pooling::Mean),
     ("pooling_mode_cls_token", "cls", Pooling::Cls),

@@ -1,4 +1,4 @@
-//! Which known pre-tokenizer a `tokenizer.json` describes: found by what its parts do, not by how they are spelled.
+//! Recognizes the known pre-tokenizer that a `tokenizer.json` describes, by the behaviour of its parts.
 
 use serde_json::Value as Json;
 
@@ -6,20 +6,20 @@ use super::error::TokenizerProblem;
 use super::metaspace::parts;
 use crate::tokenizer::{Recognized, recognize_pre_tokenizer};
 
-/// The words that byte-level pre-tokenizers with `use_regex` cut.
+/// The pattern of byte-level pre-tokenizers with `use_regex`.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
 const DIGIT: &str = r"\p{N}";
 const DIGITS: &str = r"\p{N}+";
-/// What the tokenizers library takes for punctuation: Unicode's, and ASCII's symbols.
+/// Punctuation in the tokenizers library: Unicode's, and ASCII's symbols.
 const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|`]";
 
-/// What a message says in place of a pre-tokenizer's name.
+/// A placeholder for a pre-tokenizer's name in messages.
 const NAME: &str = "NAME";
 
 /// The name of the pre-tokenizer that `json` describes, for a vocabulary of these `tokens`.
 pub(super) fn recognize(json: &Json, tokens: &[&str]) -> Result<&'static str, TokenizerProblem> {
     for part in parts(&json["normalizer"], "normalizers") {
-        // Unicode's normal forms are left to whoever writes the text: no GGUF file can ask for them.
+        // Unicode normal forms are ignored, since GGUF files cannot express them.
         if !matches!(part["type"].as_str(), Some("NFC" | "NFD" | "NFKC" | "NFKD")) {
             return Err(TokenizerProblem::Normalizer { part: part.to_string(), anyway: NAME });
         }
@@ -41,12 +41,12 @@ fn unreadable(part: &Json) -> TokenizerProblem {
     TokenizerProblem::UnreadablePre { part: part.to_string(), anyway: NAME }
 }
 
-/// The pattern that a part of a pre-tokenizer cuts by.
+/// The pattern by which a part of a pre-tokenizer splits.
 fn pattern(pre: &Json) -> Result<Option<String>, TokenizerProblem> {
     Ok(Some(match pre["type"].as_str() {
         Some("Split") => {
-            // Matches that are kept and stretches between them that are removed are the same words, where a pattern
-            // leaves nothing between.
+            // Keeping the matches and removing the text between them gives the same words, if the pattern leaves nothing
+            // between.
             let kept = match pre["behavior"].as_str() {
                 None | Some("Isolated") => true,
                 Some("Removed") => pre["invert"] == true,
@@ -71,7 +71,7 @@ fn pattern(pre: &Json) -> Result<Option<String>, TokenizerProblem> {
     }))
 }
 
-/// A literal as a pattern.
+/// Escapes a literal for a pattern.
 fn escape(text: &str) -> String {
     text.chars()
         .flat_map(|c| (!c.is_alphanumeric() && !c.is_whitespace()).then_some('\\').into_iter().chain([c]))

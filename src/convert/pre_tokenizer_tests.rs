@@ -1,11 +1,11 @@
-//! Pre-tokenizers as published `tokenizer.json` files spell them.
+//! Tests of pre-tokenizers as in published `tokenizer.json` files.
 
 use serde_json::{Value as Json, json};
 
 use super::recognize;
 use crate::convert::TokenizerProblem;
 
-/// A pattern, and the alphabet of bytes after it.
+/// A pattern followed by the byte-level alphabet.
 fn split(pattern: &str) -> Json {
     sequence(&[json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false })])
 }
@@ -157,13 +157,15 @@ fn what_fits_none_is_refused_with_a_reason() {
     assert!(message.contains("nearest is llama-bpe") || message.contains("nearest is qwen2"), "{message}");
     assert!(message.contains("where this one cuts `20` (in `Hello, world!") && message.contains("--pre"), "{message}");
     let message = refused(&json!({ "pre_tokenizer": { "type": "WhitespaceSplit" } }));
-    let expected =
-        r#"pre_tokenizer: {"type":"WhitespaceSplit"} cannot be expressed (--pre NAME takes it all the same)"#;
+    let expected = r#"pre_tokenizer: {"type":"WhitespaceSplit"} cannot be expressed (--pre NAME converts it anyway)"#;
     assert_eq!(message, expected);
     let message = refused(&json!({ "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": true } }));
     assert!(message.contains("cannot be expressed (--pre NAME"), "{message}");
     let message = refused(&json!({ "pre_tokenizer": split(r"(?<=a)\s+|\S+") }));
-    assert!(message.contains(r"the pattern `(?<=a)\s+|\S+` uses what cannot be compared (--pre NAME"), "{message}");
+    assert!(
+        message.contains(r"the pattern `(?<=a)\s+|\S+` uses features that cannot be compared (--pre NAME"),
+        "{message}"
+    );
     let lower = json!({ "normalizer": { "type": "Lowercase" }, "pre_tokenizer": { "type": "ByteLevel" } });
     assert!(matches!(recognize(&lower, &[]), Err(TokenizerProblem::Normalizer { .. })));
 }

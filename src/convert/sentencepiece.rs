@@ -1,4 +1,4 @@
-//! The parts of a sentencepiece model file (`tokenizer.model`) that a tokenizer needs.
+//! Reads the parts of a SentencePiece model file (`tokenizer.model`) that a tokenizer needs.
 //!
 //! The file is a protocol buffer, `sentencepiece_model.proto` of github.com/google/sentencepiece: field 1 is a piece
 //! (text, score, type), field 2 says how the model was trained, field 3 is the normalizer.
@@ -7,21 +7,21 @@ use super::error::TokenizerProblem;
 use super::metaspace::Metaspace;
 use crate::tokenizer::TokenKind;
 
-/// What a `tokenizer.model` holds.
+/// The content of a `tokenizer.model`.
 #[derive(Debug)]
 pub(super) struct Sentencepiece {
     pub(super) pieces: Vec<Piece>,
     pub(super) model_type: ModelType,
-    /// What is done to a text.
+    /// The normalization of texts.
     pub(super) spaces: Metaspace,
 }
 
-/// How a text is cut into pieces.
+/// The kind of model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ModelType {
-    /// By joining pairs.
+    /// BPE.
     BytePairs,
-    /// By the likeliest sequence.
+    /// Unigram: the likeliest sequence of tokens.
     Unigram,
 }
 
@@ -44,7 +44,7 @@ enum Field<'a> {
 struct Message<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Where the message begins in the file.
+    /// Offset of the message in the file.
     start: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a checkpoint says about its special tokens: which they are, which are added to texts, which end a generation.
+//! The special tokens of a checkpoint: which they are, which are added to texts, which end a generation.
 
 use std::collections::HashSet;
 
@@ -17,15 +17,15 @@ const KINDS: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
 
 /// The special tokens of a checkpoint.
 #[derive(Default)]
-struct Found {
-    /// Texts by kind, as `tokenizer_config.json` or the post-processor name them.
+struct SpecialTokens {
+    /// Texts by kind, from `tokenizer_config.json` or the post-processor.
     texts: Vec<(&'static str, String)>,
     ids: Vec<(&'static str, u64)>,
     /// Whether they are added to texts.
     adds: Vec<(&'static str, bool)>,
 }
 
-impl Found {
+impl SpecialTokens {
     fn text(&self, kind: &str) -> Option<&str> {
         self.texts.iter().find(|(known, _)| *known == kind).map(|(_, text)| text.as_str())
     }
@@ -52,7 +52,7 @@ impl Found {
         self.ids.iter().find(|(known, _)| *known == kind).map(|(_, id)| *id)
     }
 
-    /// What the post-processor of a `tokenizer.json` adds to texts.
+    /// Reads what the post-processor of a `tokenizer.json` adds to texts.
     fn post_processor(&mut self, json: &Json) {
         let Some(processor) = json.get("post_processor").filter(|p| !p.is_null()) else { return };
         let single = std::slice::from_ref(processor);
@@ -103,7 +103,7 @@ impl Found {
         }
         if let Some(last) = last {
             if let Some(eos) = self.text("eos").filter(|&eos| eos != last).map(str::to_owned) {
-                // Where texts end otherwise than turns, the end of a turn keeps a place of its own.
+                // If EOS differs from the end of a turn, the latter keeps a key of its own.
                 let free = ["eot", "eom"].into_iter().find(|kind| self.text(kind).is_none());
                 if let Some(kind) = free {
                     self.set_text(kind, &eos);
@@ -115,7 +115,7 @@ impl Found {
         self.template_pair(pair, first, last);
     }
 
-    /// Whether the template of two texts divides them by more than what ends the first.
+    /// Whether the template for two texts has more between them than the end of the first.
     fn template_pair(&mut self, pair: &[Json], first: Option<&str>, last: Option<&str>) {
         let start = usize::from(first.is_some() && special_id(pair.first()) == first);
         let end = pair.len() - usize::from(last.is_some() && special_id(pair.last()) == last && !pair.is_empty());
@@ -139,11 +139,11 @@ fn special_id(part: Option<&Json>) -> Option<&str> {
     part?.get("SpecialToken")?.get("id")?.as_str()
 }
 
-/// Adds special tokens' ids, whether they are added, and the chat templates. `json` is the `tokenizer.json` that the
-/// `vocabulary` is from, if it is. Returns the texts of those end tokens that no key is left for.
+/// Adds the ids of special tokens, whether they are added to texts, and the chat templates. `json` is the `tokenizer.json` of
+/// the `vocabulary`, if it is from one. Returns the texts of end tokens for which no key is left.
 ///
 /// # Errors
-/// When a file of the folder cannot be read, or a token is needed that the model has no row for.
+/// When a file of the folder cannot be read, or the model has no row for a token that is needed.
 pub(super) fn write(
     folder: &Folder,
     settings: &Map<String, Json>,
@@ -154,7 +154,7 @@ pub(super) fn write(
 ) -> Result<Vec<String>, Error> {
     let tokens = &vocabulary.tokens;
     let count = tokens.texts.len();
-    let mut found = Found::default();
+    let mut found = SpecialTokens::default();
     for kind in KINDS {
         let entry = settings.get(&format!("{kind}_token"));
         let text = entry.and_then(|entry| entry.as_str().or_else(|| entry.get("content")?.as_str()));
@@ -167,7 +167,7 @@ pub(super) fn write(
             }
         }
         found.post_processor(json);
-        // WordPiece ends texts with the separator, whatever else it is called.
+        // WordPiece ends texts with the separator token.
         if let ("WordPiece", None, Some(end)) = (
             json["model"]["type"].as_str().unwrap_or_default(),
             found.text("sep"),
@@ -209,7 +209,7 @@ pub(super) fn write(
             }
         }
     }
-    // The reference writes the class token as the one that begins texts.
+    // The reference writes the class token as BOS.
     for (kind, id) in found.ids.iter().filter(|(kind, _)| *kind != "cls") {
         set_id(kind, u32::try_from(*id).unwrap_or(u32::MAX), metadata);
     }
@@ -244,7 +244,7 @@ pub(super) fn write(
     Ok(name_ends(&ends, tokens, metadata))
 }
 
-/// The end tokens that the checkpoint's settings for generation list, each once.
+/// The end tokens in the checkpoint's generation settings, without duplicates.
 fn listed_ends(generation: &Json, config: &Json) -> Vec<u64> {
     let mut seen = HashSet::new();
     let listed = [generation, config].into_iter().flat_map(|settings| match &settings["eos_token_id"] {
@@ -254,8 +254,8 @@ fn listed_ends(generation: &Json, config: &Json) -> Vec<u64> {
     listed.filter_map(Json::as_u64).filter(|&id| seen.insert(id)).collect()
 }
 
-/// Gives those of the `listed` end tokens that nothing else tells the keys that are still free for such. Returns the
-/// texts of the others.
+/// Writes `listed` end tokens that would not be recognized otherwise to the keys that are still free. Returns the texts of the
+/// remaining ones.
 fn name_ends(listed: &[u64], tokens: &Tokens, metadata: &mut Metadata) -> Vec<String> {
     let mut unnamed = Vec::new();
     let ids = |metadata: &Metadata| {
@@ -264,7 +264,7 @@ fn name_ends(listed: &[u64], tokens: &Tokens, metadata: &mut Metadata) -> Vec<St
         SpecialIds { eos, eot, eom: id(keys::TOKENIZER_EOM_ID), ..SpecialIds::default() }
     };
     let mut special = ids(metadata);
-    // It is found by a walk over the vocabulary, anew for each of the three keys alone.
+    // This walks the vocabulary, so it is repeated only for each of the three keys.
     let mut known = end_tokens(&tokens.texts, &tokens.kinds, &special);
     for &id in listed {
         let Some(id) = u32::try_from(id).ok().filter(|&id| (id as usize) < tokens.texts.len()) else { continue };

@@ -1,4 +1,4 @@
-//! Mistral's `tekken.json`: byte-pair encoding by ranks, as tiktoken has it, as what a `tokenizer.json` would say.
+//! Converts Mistral's `tekken.json` (byte-pair encoding by ranks, as in tiktoken) to the form of a `tokenizer.json`.
 //!
 //! The layout is that of mistral-common (`tokens/tokenizers/tekken.py`); keys and their order are those of llama.cpp's
 //! converter (`conversion/base.py`, `_set_vocab_mistral`).
@@ -15,10 +15,10 @@ use super::tokenizer_file::{TokenizerFile, VocabList};
 use crate::gguf::{Array, Metadata, Value, keys};
 use crate::tokenizer::{PieceHasher, byte_character};
 
-/// The longest token in bytes: all ways to make it of two others are looked up.
+/// Maximum bytes of a token: all ways to split it into two tokens are looked up.
 const LONGEST: usize = 1024;
 
-/// Special tokens of files that list none (before version 11).
+/// Special tokens of files without a list (before version 11).
 const DEFAULTS: [&str; 20] = [
     "<unk>",
     "<s>",
@@ -53,15 +53,15 @@ pub(super) struct Tekken {
 #[derive(Deserialize)]
 struct Config {
     pattern: String,
-    /// Tokens of a model, special ones included; the list may be longer.
+    /// Number of tokens of the model, special ones included; the list may be longer.
     default_vocab_size: Option<usize>,
-    /// Special tokens: those that are listed, and others without a use.
+    /// Number of special tokens: the listed ones and unused ones.
     default_num_special_tokens: Option<usize>,
 }
 
 #[derive(Deserialize)]
 struct Piece {
-    /// In base64.
+    /// The bytes of the token in base64.
     token_bytes: String,
 }
 
@@ -74,10 +74,10 @@ struct Special {
 type Ranks<'a> = HashMap<&'a [u8], usize, BuildHasherDefault<PieceHasher>>;
 
 impl Tekken {
-    /// As a `tokenizer.json` would have it.
+    /// The tokenizer in the form of a `tokenizer.json`.
     ///
     /// # Errors
-    /// When its lists do not fit together.
+    /// When its lists are inconsistent.
     pub(super) fn tokenizer(&self) -> Result<TokenizerFile, TokenizerProblem> {
         let structure = |path, expected| TokenizerProblem::Structure { path, expected };
         let specials = self.specials()?;
@@ -142,7 +142,7 @@ impl Tekken {
     }
 }
 
-/// The settings that a `tokenizer_config.json` for the tokenizer in `file` would have; the folder's own do not count.
+/// The settings of a `tokenizer_config.json` for the tokenizer in `file`; those of the folder are ignored.
 pub(super) fn settings(file: &TokenizerFile, settings: &mut Map<String, Json>) {
     let has = |text: &str| file.json["added_tokens"].as_array().is_some_and(|t| t.iter().any(|t| t["content"] == text));
     let padding = if has("<pad>") { "<pad>" } else { "</s>" };
@@ -152,7 +152,7 @@ pub(super) fn settings(file: &TokenizerFile, settings: &mut Map<String, Json>) {
     settings.extend([("add_bos_token", true), ("add_eos_token", false)].map(|(key, add)| (key.to_owned(), add.into())));
 }
 
-/// Puts the keys of a tokenizer in the order of the reference, with a score of zero for each token.
+/// Sorts the keys of a tokenizer in the order of the reference, and adds a score of zero for each token.
 pub(super) fn in_order(metadata: &mut Metadata) {
     let tokens = metadata.get(keys::TOKENIZER_TOKENS).and_then(Value::as_array).map_or(0, Array::len);
     let mut rest = std::mem::take(metadata);

@@ -1,4 +1,4 @@
-//! Each tensor of the output: where its rows come from, what is done to them, and in which type they are written.
+//! The tensors of the output: the source of their rows, the operations on them, and their types.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::layout::Layout;
 use super::mistral;
 use super::names::{bare_prefix, is_pooler, text_name};
 use super::part::{self, Part, index};
-use super::stored::{Found, Scheme, Stored, Tensors};
+use super::stored::{FoundWeight, Scheme, Stored, Tensors};
 use crate::TensorType;
 use crate::arch::{Config, Hparams, Names, Source, Step, TensorRule, rope_factors};
 use crate::formats;
@@ -19,7 +19,7 @@ use crate::gguf::{TensorSpec, part_of};
 use crate::quantize::FileType;
 use crate::safetensors::{self, Checkpoint, Dtype, TensorInfo};
 
-/// How weights are to be written.
+/// How weights are written.
 #[derive(Clone, Copy)]
 pub(super) struct Target {
     pub(super) file_type: FileType,
@@ -27,12 +27,12 @@ pub(super) struct Target {
     pub(super) half_sums: bool,
     /// Whether the constants that rules add to norms have been added already.
     pub(super) norms_added: bool,
-    /// Whether the pairs that the rotary embedding turns are side by side already.
+    /// Whether rotary pairs are side by side already.
     pub(super) pairs: bool,
 }
 
-/// How one tensor is made.
-pub(super) struct Making {
+/// How one tensor of the output is computed.
+pub(super) struct OutputTensor {
     pub(super) spec: TensorSpec,
     rows: u64,
     half_sums: bool,
@@ -40,7 +40,7 @@ pub(super) struct Making {
 }
 
 enum From {
-    /// Weights of the checkpoint, each of which makes `part_rows` rows.
+    /// Weights of the checkpoint, each of which gives `part_rows` rows.
     Parts {
         parts: Vec<Stored>,
         part_rows: u64,
@@ -52,18 +52,18 @@ enum From {
 }
 
 /// All tensors of the output.
-pub(super) struct Made {
-    pub(super) making: Vec<Making>,
-    /// Tensors of the checkpoint that belong to no text.
+pub(super) struct OutputTensors {
+    pub(super) tensors: Vec<OutputTensor>,
+    /// Number of tensors of the checkpoint that are not part of the text model.
     pub(super) skipped: usize,
-    /// Tensors of the checkpoint that predict further tokens and are left out.
+    /// Number of tensors of MTP layers that are left out.
     pub(super) predicting: usize,
 }
 
 /// The output matrix in most checkpoints.
 const OUTPUT: &str = "lm_head.weight";
 
-/// Whether a tensor, as rules call it, predicts further tokens in a way that the file has no place for.
+/// Whether a tensor, by its name in rules, belongs to an MTP layer that is not converted.
 fn is_left_out(name: &str, hparams: &Hparams) -> bool {
     if name.starts_with("mtp.") || name.starts_with("model.mtp_") {
         return hparams.next_n == 0;
@@ -79,7 +79,7 @@ pub(super) fn plan(
     checkpoint: &Checkpoint,
     rules: &[TensorRule],
     target: Target,
-) -> Result<Made, Error> {
+) -> Result<OutputTensors, Error> {
     let scheme = Scheme::of(path, config)?;
     let mut by_name = Tensors::new();
     let mut ordered: Vec<&TensorInfo> = checkpoint.tensors().iter().collect();
@@ -87,7 +87,7 @@ pub(super) fn plan(
     ordered.sort_by_key(|tensor| checkpoint.file_number(tensor));
     let (mut skipped, mut predicting) = (0, 0);
     let turned = |rule: &TensorRule| rule.sources.iter().any(Source::interleaves);
-    // Only where files have the pairs of a head side by side, as Mistral's own checkpoints have them.
+    // Mistral's own checkpoints have the rotary pairs of a head side by side, as GGUF files do.
     let own = checkpoint.tensor(mistral::EMBEDDING).is_some() && rules.iter().any(turned);
     let target = Target { pairs: own, ..target };
     let prefix = if own { None } else { bare_prefix(rules, checkpoint) };
@@ -99,11 +99,11 @@ pub(super) fn plan(
             None => skipped += 1,
         }
     }
-    // A tied model that carries an output matrix all the same keeps it, as the reference converter does.
+    // A tied model that has an output matrix nevertheless keeps it, as in the reference converter.
     let untied = config.tied() == Some(false);
     let mut used: HashSet<String> = HashSet::new();
     let mut missing = Vec::new();
-    let mut making: Vec<(usize, Making)> = Vec::new();
+    let mut outputs: Vec<(usize, OutputTensor)> = Vec::new();
     let mut together = 0;
     for rule in rules {
         let mut lacking = None;
@@ -114,20 +114,20 @@ pub(super) fn plan(
                     let values = rope_factors(config, hparams, &rule.name);
                     made = values.map(|values| {
                         let spec = spec(&rule.name, &rule.shape, TensorType::F32);
-                        (0, Making { spec, rows: 1, half_sums: false, from: From::Values(values) })
+                        (0, OutputTensor { spec, rows: 1, half_sums: false, from: From::Values(values) })
                     });
                 }
                 Source::Checkpoint { names, steps } => match find_all(path, &scheme, &by_name, names)? {
                     Ok(found) => {
                         let place = found.iter().map(|found| found.place + 1).max().unwrap_or(0);
-                        let take = |Found { stored, names, .. }| {
+                        let take = |FoundWeight { stored, names, .. }| {
                             used.extend(names);
                             stored
                         };
                         let parts: Vec<Stored> = found.into_iter().map(take).collect();
                         let steps: Result<Vec<Step>, _> = steps.iter().map(|step| step.resolved(config)).collect();
                         let steps = steps.map_err(|source| Error::Architecture { path: path.to_owned(), source })?;
-                        made = Some((place, Making::new(path, rule, parts, &steps, target)?));
+                        made = Some((place, OutputTensor::new(path, rule, parts, &steps, target)?));
                     }
                     Err(name) => lacking = lacking.or(Some(name)),
                 },
@@ -138,22 +138,22 @@ pub(super) fn plan(
         }
         match made {
             Some(made) => {
-                making.push(made);
+                outputs.push(made);
                 together = if rule.together { together + 1 } else { 0 };
-                join(&mut making, together);
+                place_together(&mut outputs, together);
             }
             None if rule.required || rule.name == "output.weight" && untied => missing.extend(lacking),
             None => {}
         }
     }
     let mut left: Vec<&String> = by_name.keys().filter(|name| !used.contains(name.as_str())).collect();
-    // An output matrix that repeats the embedding may be left out, and tied models often carry it.
+    // Tied models often have an output matrix that repeats the embedding; it may be left out.
     left.retain(|name| *name != OUTPUT);
     skipped += left.iter().filter(|name| is_pooler(name)).count();
     left.retain(|name| !is_pooler(name));
     left.sort();
     if let Some(name) = missing.first() {
-        // Experts whose siblings are missing have a place.
+        // Tensors of experts are expected even if other experts are missing.
         let known = |name: &str| {
             rules.iter().flat_map(|rule| &rule.sources).any(|source| match source {
                 Source::Checkpoint { names, .. } => names.iter().any(|known| known == name),
@@ -172,26 +172,26 @@ pub(super) fn plan(
     if let Some(name) = left.first() {
         return Err(Error::LeftOver { path: path.to_owned(), name: (*name).clone(), more: left.len() - 1 });
     }
-    // The order of the checkpoint, after what is of a format of files already; what is made of several tensors comes
-    // with the last of them.
-    making.sort_by_key(|(place, making)| (!making.is_native(), *place));
-    Ok(Made { making: making.into_iter().map(|(_, making)| making).collect(), skipped, predicting })
+    // Tensors that are in a GGUF format already come first, then the order of the checkpoint. A tensor that is made from several is
+    // placed with the last of them.
+    outputs.sort_by_key(|(place, tensor)| (!tensor.is_native(), *place));
+    Ok(OutputTensors { tensors: outputs.into_iter().map(|(_, tensor)| tensor).collect(), skipped, predicting })
 }
 
-/// Gives the last `count` tensors the place of the last of them.
-fn join(making: &mut [(usize, Making)], count: usize) {
-    let first = making.len() - count;
-    let last = making[first..].iter().map(|(place, _)| *place).max().unwrap_or(0);
-    making[first..].iter_mut().for_each(|(place, _)| *place = last);
+/// Moves the last `count` tensors to the place of the last of them.
+fn place_together(outputs: &mut [(usize, OutputTensor)], count: usize) {
+    let first = outputs.len() - count;
+    let last = outputs[first..].iter().map(|(place, _)| *place).max().unwrap_or(0);
+    outputs[first..].iter_mut().for_each(|(place, _)| *place = last);
 }
 
-/// The weights of these names, or the first name that is not there.
+/// The weights of these names, or the first name that is missing.
 fn find_all(
     path: &Path,
     scheme: &Scheme,
     tensors: &Tensors<'_>,
     names: &Names,
-) -> Result<Result<Vec<Found>, String>, Error> {
+) -> Result<Result<Vec<FoundWeight>, String>, Error> {
     let mut all = Vec::new();
     for name in names.iter() {
         match scheme.find(path, tensors, &name)? {
@@ -206,8 +206,8 @@ fn spec(name: &str, shape: &[usize], ty: TensorType) -> TensorSpec {
     TensorSpec { name: name.to_owned(), shape: shape.iter().map(|&n| n as u64).collect(), ty }
 }
 
-/// The smallest type that holds all weights of a checkpoint as they are. Vectors do not count: they stay in single
-/// precision; quantized weights are numbers in single precision.
+/// The smallest type that represents all weights of a checkpoint exactly. Vectors do not count, since they are written in
+/// single precision; quantized weights count as single precision.
 pub(super) fn exact_type(checkpoint: &Checkpoint) -> FileType {
     let matrices = checkpoint.tensors().iter().filter(|tensor| tensor.shape.len() > 1);
     let mut types = matrices.map(|tensor| match tensor.dtype {
@@ -219,7 +219,7 @@ pub(super) fn exact_type(checkpoint: &Checkpoint) -> FileType {
     if types.all(|ty| ty == first) { first } else { FileType::F32 }
 }
 
-/// The type of a tensor in the file: what is small, or a norm, or routes, stays in single precision.
+/// The type of a tensor in the file: vectors, norms and routers are written in single precision.
 fn output_type(name: &str, shape: &[usize], file_type: FileType) -> TensorType {
     const PLAIN: [&str; 11] = [
         "altup_correct_coef",
@@ -241,14 +241,14 @@ fn output_type(name: &str, shape: &[usize], file_type: FileType) -> TensorType {
     file_type.default_type()
 }
 
-impl Making {
+impl OutputTensor {
     fn new(path: &Path, rule: &TensorRule, parts: Vec<Stored>, steps: &[Step], target: Target) -> Result<Self, Error> {
         let kept = |step: &&Step| !(target.pairs && matches!(step, Step::InterleaveHalves { .. }));
         let steps: &[Step] = &steps.iter().filter(kept).cloned().collect::<Vec<_>>();
         let count = parts.len().max(1) as u64;
         let rows: u64 = rule.shape.iter().skip(1).map(|&n| n as u64).product();
         let cols = rule.shape.first().map_or(1, |&n| n as u64);
-        // Steps take the elements of a vector for rows.
+        // For steps, the elements of a vector are rows.
         let layout = match rule.shape.get(1) {
             None => Layout::new(steps, cols, 1, cols),
             Some(&matrix) => Layout::new(steps, rows / count, cols, matrix as u64),
@@ -258,7 +258,7 @@ impl Making {
         for part in &parts {
             check_shape(path, rule, part, &layout, parts.len() > 1)?;
             match part.ty() {
-                // What is a format of files already stays as it is.
+                // MXFP4 is a GGUF format already and is copied.
                 Some(TensorType::MXFP4) if layout.keeps_rows_whole() => ty = TensorType::MXFP4,
                 None | Some(TensorType::MXFP4) => {
                     let (name, dtype) = (part.tensor().name.clone(), part.tensor().dtype);
@@ -277,7 +277,7 @@ impl Making {
         Ok(Self { spec: spec(&rule.name, &rule.shape, ty), rows, half_sums: target.half_sums, from })
     }
 
-    /// Its numbers, where they follow from the settings alone.
+    /// Its numbers, if they follow from the settings alone.
     pub(super) fn values(&self) -> Option<&[f32]> {
         match &self.from {
             From::Values(values) => Some(values),
@@ -289,12 +289,12 @@ impl Making {
         self.spec.shape.first().map_or(1, |&n| index(n))
     }
 
-    /// Whether it is of a quantized format that goes into the file as it is.
+    /// Whether it has a quantized format that is copied to the file.
     fn is_native(&self) -> bool {
         self.spec.ty == TensorType::MXFP4
     }
 
-    /// Elements that are read together: rows, and many where the whole tensor is read for each piece.
+    /// The unit of reads in elements: rows, and many of them if each read needs the whole tensor.
     pub(super) fn granule(&self) -> u64 {
         const TRANSPOSED: u64 = 1 << 20;
         let cols = (self.cols() as u64).max(1);
@@ -306,7 +306,7 @@ impl Making {
         }
     }
 
-    /// Bytes that [`Self::read`] holds besides the buffer of `elements` elements.
+    /// Bytes of temporary memory of [`Self::read`] besides the buffer of `elements` elements.
     pub(super) fn scratch_bytes(&self, elements: u64) -> u64 {
         let From::Parts { parts, layout, arithmetic, .. } = &self.from else { return 0 };
         let cols = self.cols() as u64;
@@ -403,7 +403,7 @@ impl Making {
     }
 }
 
-/// Refuses a weight of another shape than the rule's, or than the one that the rule's steps begin with.
+/// Checks that a weight has the shape of the rule, or the shape before the rule's steps.
 fn check_shape(path: &Path, rule: &TensorRule, part: &Stored, layout: &Layout, stacked: bool) -> Result<(), Error> {
     let shape = part.shape();
     let mut expected: Vec<u64> = rule.shape.iter().rev().map(|&n| n as u64).skip(usize::from(stacked)).collect();

@@ -1,4 +1,4 @@
-//! A checkpoint's tokenizer as metadata, in the order in which llama.cpp's converter writes it.
+//! Converts a checkpoint's tokenizer to metadata, in the order of llama.cpp's converter.
 
 use serde_json::{Map, Value as Json};
 
@@ -14,25 +14,25 @@ use crate::gguf::{Array, Metadata, Value, keys};
 use crate::model::tokenizer::flags_by_name;
 use crate::tokenizer::{AddedTokenFlags, TokenKind};
 
-/// What became of a tokenizer, beside its metadata.
+/// Results of converting a tokenizer besides its metadata.
 pub(super) struct Written {
-    /// Texts of the end tokens that no key is left for.
+    /// Texts of end tokens for which no key is left.
     pub(super) unnamed_ends: Vec<String>,
-    /// Tokens that the model has no row for: ids and texts.
+    /// Tokens for which the model has no row: ids and texts.
     pub(super) left_out: Vec<(u64, String)>,
     flags: AddedTokenFlags,
     tokens: Tokens,
 }
 
 impl Written {
-    /// Adds how added tokens are found in texts, where llama.cpp's rules for a model of this `name` do not tell it.
+    /// Adds keys for how added tokens are matched in texts, if llama.cpp's rules for a model of this `name` would differ.
     pub(super) fn write_flags(&self, name: &str, metadata: &mut Metadata) {
         write_flags(&self.flags, name, &self.tokens, metadata);
     }
 }
 
-/// Adds the tokenizer of `folder` to `metadata`, with the `changes` of its family. `pre` names a pre-tokenizer where
-/// it shall not be recognized.
+/// Adds the tokenizer of `folder` to `metadata`, with the `changes` of its family. `pre` names a pre-tokenizer, which is
+/// otherwise recognized.
 ///
 /// # Errors
 /// When there is none, or it cannot be expressed.
@@ -54,7 +54,7 @@ pub(super) fn write(
         tekken::settings(&made, &mut settings);
         file = Some(made);
     }
-    // Where merges are listed, they are in the other file alone.
+    // A list of merges is in the other file alone.
     let listed_merges = file.is_some() && changes.contains(&TokenKey::MergesOfCharacters);
     let sentencepiece = if listed_merges || tekken.is_some() { None } else { read_sentencepiece(folder)? };
     if file.is_none() && sentencepiece.is_none() {
@@ -79,7 +79,7 @@ pub(super) fn write(
     if vocabulary.model == "llama" {
         let set = settings.get("add_prefix_space").and_then(Json::as_bool);
         let prefix = match vocabulary.space_prefix {
-            // What the tokenizer does counts; one that puts a space there needs no word.
+            // The tokenizer's own behaviour decides; the default, a space, needs no key.
             Some(own) => Some(own).filter(|own| set.is_some() || !own),
             None => set,
         };
@@ -190,14 +190,14 @@ fn sentencepiece_tokens(
     for token in added_tokens::of_settings(settings).unwrap_or_default() {
         put(Some(token.id), token.entry(), true);
     }
-    // The other file knows tokens for places that are empty otherwise.
+    // The other file has tokens for ids that are otherwise unused.
     for token in json.into_iter().flat_map(added_tokens::of_json) {
         put(Some(token.id), token.entry(), false);
     }
     Ok((tokens, scores))
 }
 
-/// Adds keys for `flags`, unless there are none, or llama.cpp's rules give the same for a model of this `name`.
+/// Adds keys for `flags`, unless there are none or llama.cpp's rules give the same for a model of this `name`.
 fn write_flags(flags: &AddedTokenFlags, name: &str, tokens: &Tokens, metadata: &mut Metadata) {
     if *flags == flags_by_name(name, &tokens.texts, &tokens.kinds) {
         return;

@@ -1,5 +1,5 @@
-//! A `tokenizer.json` as it is read: the two lists that make up nearly all of it, vocabulary and merges, as plain
-//! lists, all else as JSON. As JSON, a vocabulary of 256k tokens would take ten times the memory of its file.
+//! A parsed `tokenizer.json`. Vocabulary and merges, which are nearly all of it, are plain lists, and the rest is JSON. As JSON, a
+//! vocabulary of 256k tokens would take ten times the memory of its file.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,28 +12,28 @@ use serde_json::{Map, Value as Json};
 #[derive(Default, Deserialize)]
 #[serde(from = "Raw")]
 pub(super) struct TokenizerFile {
-    /// All but the model's vocabulary and merges.
+    /// Everything except the model's vocabulary and merges.
     pub(super) json: Json,
     /// `model.vocab`.
     pub(super) vocab: VocabList,
-    /// `model.merges`, two texts with a space between; none for what is no pair. Not there where it is no list.
+    /// `model.merges`: two texts with a space between, or `None` for an entry that is not a pair. `None` if it is not a list.
     pub(super) merges: Option<Vec<Option<String>>>,
 }
 
 /// The tokens of a vocabulary in the file's order.
 #[derive(Default)]
 pub(super) enum VocabList {
-    /// None, or what holds no tokens.
+    /// Missing or not a vocabulary.
     #[default]
     Other,
     /// An object: tokens with their ids.
     Ids(Vec<(String, u64)>),
-    /// A list: tokens with their scores; none for what is neither.
+    /// A list: tokens with their scores; `None` for other entries.
     Scores(Vec<Option<(String, f64)>>),
 }
 
 impl VocabList {
-    /// Tokens with their ids, where it is an object.
+    /// Tokens with their ids, if it is an object.
     pub(super) fn ids(&self) -> Option<&[(String, u64)]> {
         match self {
             Self::Ids(ids) => Some(ids),
@@ -41,7 +41,7 @@ impl VocabList {
         }
     }
 
-    /// The token of this text.
+    /// The id of the token with this text.
     pub(super) fn id(&self, text: &str) -> Option<u64> {
         match self {
             Self::Ids(ids) => ids.iter().find(|(own, _)| own == text).map(|(_, id)| *id),
@@ -100,7 +100,7 @@ enum RawMerge<'a> {
 }
 
 impl RawMerge<'_> {
-    /// As one text; spaces within the parts of a pair are written as the byte-level alphabet does.
+    /// As one text; spaces within the parts of a pair are written in the byte-level alphabet.
     fn text(self) -> Option<String> {
         let spaces = |part: &mut Cow<'_, str>| {
             if part.contains(' ') {

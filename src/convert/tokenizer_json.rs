@@ -1,4 +1,4 @@
-//! The vocabulary of a `tokenizer.json`: byte-pair encodings of bytes and of characters, unigram, WordPiece.
+//! Converts the vocabulary of a `tokenizer.json`: byte-level BPE, BPE of characters, unigram, WordPiece.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
@@ -15,7 +15,7 @@ use crate::arch::TokenKey;
 use crate::gguf::{Value, keys};
 use crate::tokenizer::{PieceHasher, TokenKind, pre_tokenizer_flags};
 
-/// Takes a tokenizer as it is nearest to what a file can express.
+/// The pre-tokenizer name with which a tokenizer is converted as closely as a file can express it.
 const ANYWAY: &str = "default";
 /// Score of every token whose merges are listed.
 const UNSCORED: f32 = -1000.0;
@@ -24,10 +24,10 @@ type PieceHash = BuildHasherDefault<PieceHasher>;
 /// Ids of tokens by their texts.
 type PieceIds<'a> = HashMap<&'a [u8], usize, PieceHash>;
 
-/// Reads `file`. `pre` names a pre-tokenizer where it shall not be recognized.
+/// Converts `file`. `pre` names a pre-tokenizer, which is otherwise recognized.
 ///
 /// # Errors
-/// When it is no valid tokenizer, or none that a GGUF file can express.
+/// When it is not a valid tokenizer, or cannot be expressed in a GGUF file.
 pub(super) fn read(
     file: TokenizerFile,
     vocab_size: Option<usize>,
@@ -49,7 +49,7 @@ fn structure(path: &'static str, expected: &'static str) -> TokenizerProblem {
     TokenizerProblem::Structure { path, expected }
 }
 
-/// The model's type, which older files leave to be told from its parts.
+/// The model's type; in older files it follows from the model's parts.
 fn kind(file: &TokenizerFile) -> &str {
     let model = &file.json["model"];
     match model["type"].as_str() {
@@ -61,7 +61,7 @@ fn kind(file: &TokenizerFile) -> &str {
     }
 }
 
-/// The tokens of a vocabulary and those that were added to it. `kind` says what a token of the vocabulary is.
+/// The tokens of a vocabulary and those that were added to it. `kind` returns the kind of a token of the vocabulary.
 fn tokens<'a>(
     json: &'a Json,
     vocab: impl Iterator<Item = (&'a str, u64)> + Clone,
@@ -74,7 +74,7 @@ fn tokens<'a>(
         return Err(structure("model.vocab", "at least one token"));
     }
     let count = token_count(vocab_size, ids)?;
-    // An added token without a row is left out. A piece of text without one means that the files belong to two models.
+    // An added token without a row is left out. A piece of text without a row means that the files are of different models.
     let is_added = |id: u64| added.iter().any(|token| token.id == id);
     if let Some((_, id)) = vocab.clone().find(|&(_, id)| id >= count as u64 && !is_added(id)) {
         return Err(TokenizerProblem::Vocabulary { token: id, vocab_size: count });
@@ -94,13 +94,13 @@ fn tokens<'a>(
     Ok(tokens)
 }
 
-/// Texts and ids of a vocabulary that is written as an object.
+/// Texts and ids of a vocabulary that is an object.
 fn object_vocab(vocab: &VocabList) -> Result<impl Iterator<Item = (&str, u64)> + Clone, TokenizerProblem> {
     let vocab = vocab.ids().ok_or(structure("model.vocab", "tokens with their ids"))?;
     Ok(vocab.iter().map(|(text, id)| (text.as_str(), *id)))
 }
 
-/// Whether `<0xNN>` is what `text` looks like.
+/// Whether `text` has the form `<0xNN>`.
 fn is_byte(text: &str) -> bool {
     let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
@@ -145,7 +145,7 @@ fn byte_pairs(
     characters(&json, tokens, merges, changes, pre)
 }
 
-/// Byte-pair encoding of characters, as sentencepiece has it: with scores, or with merges for Gemma 4.
+/// BPE of characters, as in SentencePiece: with scores, or with merges for Gemma 4.
 fn characters(
     json: &Json,
     mut tokens: Tokens,
@@ -207,8 +207,8 @@ fn characters(
     Ok(Vocabulary { scores, space_prefix, normalizes, ..Vocabulary::new("llama", Some("default".into()), tokens) })
 }
 
-/// Scores by which pairs are joined in the order of the `merges`: the sooner, the higher. Sentencepiece joins whatever
-/// makes a token, so that the merges must be all there are.
+/// Scores for which pairs are joined in the order of the `merges`: earlier merges have higher scores. SentencePiece joins every
+/// pair that makes a token, so the list of merges must be complete.
 fn scores(json: &Json, tokens: &Tokens, merges: &[String], anyway: bool) -> Result<Vec<f32>, TokenizerProblem> {
     let ids: PieceIds<'_> = tokens.texts.iter().enumerate().map(|(id, text)| (text.as_slice(), id)).collect();
     let mut first = vec![None; tokens.texts.len()];
@@ -222,7 +222,7 @@ fn scores(json: &Json, tokens: &Tokens, merges: &[String], anyway: bool) -> Resu
         joined_text.extend_from_slice(left);
         joined_text.extend_from_slice(right);
         let Some(&joined) = ids.get(joined_text.as_slice()) else { continue };
-        // Runs of one character grow from the left in any order.
+        // Runs of one character are joined from the left in any order.
         if first[joined].is_some() && last != Some(joined) && !anyway && !is_run(&tokens.texts[joined]) {
             return Err(TokenizerProblem::MixedMerges { token: tokens.text(joined) });
         }
@@ -335,7 +335,7 @@ fn word_piece(
     let vocab = object_vocab(&file.vocab)?;
     let mut tokens = tokens(json, vocab.clone(), vocab_size, |_| TokenKind::Normal)?;
     for (text, kind) in tokens.texts.iter_mut().zip(&tokens.kinds) {
-        // Words begin with a space that only the vocabulary knows.
+        // Words in the vocabulary begin with a space.
         if !matches!(kind, TokenKind::Control | TokenKind::UserDefined) {
             match text.strip_prefix(inner.as_bytes()).filter(|_| !inner.is_empty()) {
                 Some(rest) => *text = rest.to_vec(),

@@ -1,4 +1,4 @@
-//! Tokenizers of small made folders as metadata.
+//! Tests of converting tokenizers of small folders in memory.
 
 use serde_json::{Value as Json, json};
 
@@ -109,7 +109,7 @@ fn pairs_are_divided_as_the_file_says() {
     assert_eq!(single, [2, 0, 1, 3]);
 }
 
-/// Every token that ends a generation by the checkpoint's settings ends it by the file's keys, as far as there are keys.
+/// Every end token of the checkpoint's settings is an end token by the file's keys, as long as there are keys.
 #[test]
 fn all_end_tokens_are_named() {
     let json = byte_level(&["<|endoftext|>", "<|stop|>", "<|halt|>", "<|more|>", "<|im_end|>"], &Json::Null);
@@ -166,21 +166,21 @@ fn what_cannot_be_expressed_is_refused_with_a_way_out() {
     assert!(message.contains("`abc` is not made of `a` and `bc`") && message.contains("--pre default"), "{message}");
     assert!(metadata(&[("tokenizer.json", incomplete.clone())], &[], Some("default")).is_ok());
     assert!(metadata(&[("tokenizer.json", incomplete.clone())], &[TokenKey::MergesOfCharacters], None).is_ok());
-    assert!(refused(&incomplete, Some("qwen2")).contains("--pre qwen2: cuts for merges of bytes"));
+    assert!(refused(&incomplete, Some("qwen2")).contains("--pre qwen2: is for byte-level BPE"));
     let mixed = characters(&[["a", "bc"], ["b", "c"], ["a", "b"], ["ab", "c"]], true);
     assert!(refused(&mixed, None).contains("those that make `abc` stand between others"));
     let complete = characters(&[["b", "c"], ["a", "b"], ["ab", "c"], ["a", "bc"]], true);
     assert!(metadata(&[("tokenizer.json", complete)], &[], None).is_ok());
     assert!(
         refused(&characters(&[], false), None)
-            .contains("256 tokens for bytes: a GGUF file needs all 256, and byte_fallback")
+            .contains("256 byte tokens: a GGUF file needs all 256, and byte_fallback")
     );
     let mut suffix = incomplete;
     suffix["model"]["end_of_word_suffix"] = "</w>".into();
     assert!(refused(&suffix, None).contains("model.end_of_word_suffix: expected none"));
 }
 
-/// A byte-level tokenizer of single letters with one merge, as a class of GPT-2's kind has it.
+/// A byte-level tokenizer of single letters with one merge, in the form of GPT-2's class.
 fn letters(added: &[Json]) -> Json {
     let mut vocab: serde_json::Map<String, Json> =
         ('a'..='z').chain(['Ġ']).zip(0..).map(|(c, id)| (c.to_string(), id.into())).collect();
@@ -223,7 +223,7 @@ fn flags_of_added_tokens_are_kept() {
     assert!(!encode(&single, "<f><e>").is_empty() && encode(&single, "<f><e>") == [29, 28]);
 }
 
-/// What `tokenizer_config.json` lists counts before `tokenizer.json`; what is listed elsewhere only adds.
+/// The list of `tokenizer_config.json` overrides that of `tokenizer.json`; other lists only add tokens.
 #[test]
 fn added_tokens_are_found_wherever_transformers_looks() {
     let flagged = |flag: &str| token(28, "<e>", &[flag]);
@@ -244,7 +244,7 @@ fn added_tokens_are_found_wherever_transformers_looks() {
     assert_eq!(from_metadata(&both).expect("a tokenizer").kind(28), TokenKind::Control);
 }
 
-/// Tokens that are looked for in normalized texts are written there as these are, the space before them included.
+/// Tokens that are matched in normalized texts are normalized as well, including the space before them.
 #[test]
 fn normalized_tokens_are_looked_for_last() {
     let mut vocab: serde_json::Map<String, Json> = (0..256).map(|b| (format!("<0x{b:02X}>"), b.into())).collect();
@@ -285,7 +285,7 @@ fn an_added_token_without_a_row_is_left_out_unless_it_is_needed() {
     assert!(message.to_string().contains("token 28 is outside the vocabulary of 28"), "{message}");
 }
 
-/// Nothing is made for places that the files' sizes do not bear out.
+/// No memory is allocated for more tokens than the sizes of the files justify.
 #[test]
 fn numbers_of_tokens_are_bounded_by_what_the_files_hold() {
     let refused = |vocab_size: Json, id: u64| {
@@ -299,7 +299,7 @@ fn numbers_of_tokens_are_bounded_by_what_the_files_hold() {
         [(json!(20_000_000), 0), (json!(1 << 24), 0), (json!(1u64 << 31), (1 << 31) - 1), (Json::Null, (1 << 31) - 1)]
     {
         let message = refused(vocab_size, id);
-        assert!(message.contains("tokens, but the tokenizer's files hold 28"), "{message}");
+        assert!(message.contains("tokens, but the tokenizer's files have 28"), "{message}");
     }
     assert!(refused(json!(28), (1 << 31) - 1).contains("is outside the vocabulary of 28"));
 }

@@ -1,7 +1,7 @@
-//! `vocab.json` and `merges.txt`, which older tokenizers are saved as, as what a `tokenizer.json` would say.
+//! Converts `vocab.json` and `merges.txt` of older tokenizers to the form of a `tokenizer.json`.
 //!
-//! What they do to texts stands in no file: it follows from the tokenizer's class. The classes are those of
-//! transformers (`models/*/tokenization_*.py`).
+//! The pre-tokenizer is in no file: it follows from the tokenizer's class. The classes are those of transformers
+//! (`models/*/tokenization_*.py`).
 
 use serde_json::{Map, Value as Json, json};
 
@@ -9,22 +9,22 @@ use super::error::TokenizerProblem;
 use super::tokenizer_file::{TokenizerFile, VocabList};
 use super::{Error, Folder};
 
-/// Words as Qwen 2's class cuts them.
+/// The pattern of Qwen 2's class.
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// A class of tokenizers.
 struct Class {
     names: &'static [&'static str],
-    /// Types of models whose tokenizers are of this class where no file names one.
+    /// Model types whose tokenizers have this class if no file names one.
     model_types: &'static [&'static str],
-    /// Unicode's normal form C first.
+    /// Whether texts are normalized to NFC.
     nfc: bool,
-    /// The pattern that cuts words, where it is not GPT-2's.
+    /// The pattern of words, if it is not GPT-2's.
     pattern: Option<&'static str>,
-    /// Special tokens where the settings do not name any.
+    /// Special tokens if the settings do not name any.
     named: &'static [(&'static str, &'static str)],
-    /// Texts begin and end as RoBERTa's do.
+    /// Whether texts begin and end as in RoBERTa.
     roberta: bool,
 }
 
@@ -84,10 +84,10 @@ const CLASSES: &[Class] = &[
     },
 ];
 
-/// What both files say, if they are there.
+/// The tokenizer of both files, if they exist.
 ///
 /// # Errors
-/// When one cannot be read, or nothing tells what their tokenizer does to texts.
+/// When one cannot be read, or the tokenizer's class is not known.
 pub(super) fn read(folder: &Folder, settings: &Map<String, Json>) -> Result<Option<TokenizerFile>, Error> {
     let Some(vocab) = folder.parse::<VocabList>("vocab.json")? else { return Ok(None) };
     let Some(merges) = folder.text("merges.txt")? else { return Ok(None) };
@@ -140,7 +140,7 @@ impl Class {
         } else {
             Json::Null
         };
-        // What is named is special, though no list has it.
+        // Named tokens are special even if no list has them.
         let mut added: Vec<(u64, &str)> = Vec::new();
         for text in self.named.iter().filter_map(|(key, _)| text(key)) {
             if let Some(id) = vocab.id(text).filter(|id| !added.iter().any(|(known, _)| known == id)) {

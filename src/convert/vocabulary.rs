@@ -1,4 +1,4 @@
-//! A vocabulary before it is metadata: tokens, scores, merges, and what a file says about them.
+//! A vocabulary before it is written as metadata: tokens, scores, merges, and settings.
 
 use super::added_tokens::AddedToken;
 use super::error::TokenizerProblem;
@@ -8,11 +8,11 @@ use crate::tokenizer::TokenKind;
 
 /// Score of tokens that were added to a sentencepiece model.
 pub(super) const ADDED_SCORE: f32 = -1000.0;
-/// Score of places without a token.
+/// Score of unused ids.
 pub(super) const EMPTY_SCORE: f32 = -10000.0;
 
-/// Places without a token that a vocabulary may have beside as many again as it has tokens: embeddings are padded, and
-/// models with a small tokenizer of their own may keep the size of a large one.
+/// Unused ids that a vocabulary may have in addition to its own number of tokens: embeddings are padded, and models with a small
+/// tokenizer may keep the size of a large one.
 const MOST_PADDING: usize = 1 << 19;
 
 /// The tokens of a vocabulary.
@@ -55,26 +55,26 @@ impl Tokens {
 
 /// A tokenizer without its special tokens.
 pub(super) struct Vocabulary {
-    /// Which tokenizer, as files name it.
+    /// The kind of tokenizer, by its name in files.
     pub(super) model: &'static str,
     pub(super) pre: Option<String>,
     pub(super) tokens: Tokens,
-    /// Scores of the tokens, where they have some.
+    /// Scores of the tokens, if they have any.
     pub(super) scores: Vec<f32>,
     pub(super) merges: Option<Vec<String>>,
-    /// Whether a space is put before texts, where the folder's settings do not decide it.
+    /// Whether a space is put before texts, unless the folder's settings decide it.
     pub(super) space_prefix: Option<bool>,
-    /// What a unigram tokenizer does to texts.
+    /// Normalization of a unigram tokenizer.
     pub(super) unigram: Option<Metaspace>,
-    /// Types of tokens, where the family has an embedding for each.
+    /// Number of token types, for families with embeddings of them.
     pub(super) types: Option<usize>,
-    /// The token for what is unknown, where no setting names it.
+    /// The unknown token, if no setting names it.
     pub(super) unknown: Option<usize>,
     /// Tokens that were added to the vocabulary.
     pub(super) added: Vec<AddedToken>,
-    /// Whether some of them are looked for after a text is normalized, in what that makes of it.
+    /// Whether some added tokens are matched in the normalized text.
     pub(super) normalizes: bool,
-    /// Tokens that the model has no row for.
+    /// Tokens for which the model has no row.
     pub(super) left_out: Vec<(u64, String)>,
     /// Keys that come last.
     pub(super) last: Vec<(&'static str, Value)>,
@@ -99,7 +99,7 @@ impl Vocabulary {
         }
     }
 
-    /// Writes how many types of tokens there are.
+    /// Writes the number of token types.
     pub(super) fn write_types(&self, metadata: &mut Metadata) {
         if let Some(types) = self.types {
             metadata.set(keys::TOKENIZER_TOKEN_TYPE_COUNT, Value::U32(u32::try_from(types).unwrap_or(u32::MAX)));
@@ -108,7 +108,7 @@ impl Vocabulary {
 
     /// Writes all keys up to those of special tokens.
     pub(super) fn write(&self, metadata: &mut Metadata) {
-        // The reference converter writes it ahead, between or, of bytes, behind.
+        // The position of this key in the reference converter depends on the kind of tokenizer.
         if self.model == "bert" {
             self.write_types(metadata);
         }
@@ -140,10 +140,10 @@ pub(super) fn index(id: Option<u64>, count: usize) -> Option<usize> {
     id.and_then(|id| usize::try_from(id).ok()).filter(|&id| id < count)
 }
 
-/// Number of tokens that a model has which says `vocab_size`, and whose files hold tokens with these `ids`.
+/// Number of tokens of a model with this `vocab_size`, whose files have tokens with these `ids`.
 ///
 /// # Errors
-/// When that is far more than the files hold: each place without a token takes memory.
+/// When that is far more than the files have, because each unused id takes memory.
 pub(super) fn token_count(
     vocab_size: Option<usize>,
     ids: impl Iterator<Item = u64>,

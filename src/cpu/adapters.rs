@@ -22,19 +22,19 @@ pub struct LowRank {
     scale: f32,
 }
 
-/// What a product computes with: some rows of a matrix of a tensor.
+/// The weights of a product: some rows of a matrix of a tensor.
 pub(super) struct Piece<'a> {
     /// The tensor's name.
     pub(super) tensor: &'a str,
-    /// Which matrix of the tensor, where it is a stack of them.
+    /// The index of the matrix, if the tensor is a stack of matrices.
     pub(super) index: Option<usize>,
     /// The rows of that matrix.
     pub(super) rows: Range<usize>,
 }
 
 impl Adapters {
-    /// Adds a change of the tensor `name`, whose `matrices` matrices lie one after the other: `a` is
-    /// `[matrices * rank, cols]`, `b` is `[matrices * rows, rank]`.
+    /// Adds a change of the tensor `name`, which is a stack of `matrices` matrices: `a` is `[matrices * rank, cols]`, `b` is
+    /// `[matrices * rows, rank]`.
     ///
     /// # Panics
     /// When these shapes do not fit each other.
@@ -64,8 +64,8 @@ impl Adapters {
         self.changes.contains_key(name)
     }
 
-    /// Adds to `out`, `[tokens, rows of the piece]`, what the changes make of the rows `tokens` of `x` (all of them when
-    /// `None`).
+    /// Adds the change of the products of the rows `tokens` of `x` (all rows when `None`) to `out`,
+    /// `[tokens, rows of the piece]`.
     pub(super) fn add_to(
         &self,
         pool: &Pool,

@@ -1,8 +1,8 @@
 //! Softmax attention of the newest positions of sequences over their caches.
 //!
-//! A row (one query of one head) goes over its keys in tiles of 64 positions; runs of eight tiles form chunks, each
-//! with its own softmax, and chunks are joined in order. All of these lie at absolute positions, so that a row's bits
-//! depend on nothing but its query and the keys that it sees: not on the batch, not on threads.
+//! A row (one query of one head) walks its keys in tiles of 64 positions. Eight tiles form a chunk with a softmax of its own,
+//! and chunks are merged in order. Tiles and chunks start at fixed absolute positions, so that a row's bits depend on its
+//! query and the keys that it sees alone, not on the batch or on threads.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -47,9 +47,9 @@ pub struct AttentionSpec<'a> {
 
 /// The queries of one sequence.
 pub struct AttentionPart<'a> {
-    /// `[n, heads * k_dim]`; the last stands at the cache's last position.
+    /// `[n, heads * k_dim]`; the last query is at the cache's last position.
     pub queries: &'a [f32],
-    /// The sequence's keys and values, those of these positions included.
+    /// The sequence's keys and values, including those of these positions.
     pub cache: &'a KvCache,
     /// Position of the first query.
     pub first_position: usize,
@@ -66,7 +66,7 @@ struct Rows<'a> {
     positions: Range<usize>,
     /// From these queries' first head on: `[.., heads, k_dim]`.
     queries: &'a [f32],
-    /// Where a query's `[group, v_dim]` go.
+    /// The output of each query, `[group, v_dim]`.
     out: Mutex<Vec<&'a mut [f32]>>,
 }
 
@@ -76,7 +76,7 @@ struct Rows<'a> {
 /// If shapes do not agree.
 pub fn attention(pool: &Pool, spec: &AttentionSpec<'_>, parts: &mut [AttentionPart<'_>]) {
     let mut all: Vec<_> = parts.iter_mut().flat_map(|part| Rows::all(spec, part)).collect();
-    // Queries see more keys the later they are: the short tasks come last, and threads end together.
+    // Later queries see more keys. The short tasks come last, so that threads finish at about the same time.
     all.reverse();
     all.sort_by_key(|rows| rows.kv_head);
     if all.len() >= 2 * pool.threads() || all.iter().all(|rows| rows.chunks().len() <= 1) {
@@ -86,7 +86,7 @@ pub fn attention(pool: &Pool, spec: &AttentionSpec<'_>, parts: &mut [AttentionPa
     }
 }
 
-/// Few rows over many keys: chunks are tasks of their own, joined afterwards in their order.
+/// For few rows and many keys: each chunk is a task, and the results are merged in order afterwards.
 fn attend_by_chunks(pool: &Pool, all: &[Rows<'_>]) {
     let tasks: Vec<(usize, usize)> =
         all.iter().enumerate().flat_map(|(i, rows)| rows.chunks().map(move |chunk| (i, chunk))).collect();
@@ -107,7 +107,7 @@ fn attend_by_chunks(pool: &Pool, all: &[Rows<'_>]) {
     }
 }
 
-/// What a task keeps from tile to tile.
+/// Buffers of a task.
 struct Scratch {
     /// Scaled, sixteen rows side by side.
     queries: Vec<f32>,
@@ -128,7 +128,7 @@ impl Scratch {
 }
 
 impl<'a> Rows<'a> {
-    /// The rows of a part, shared out.
+    /// The rows of a part, divided among tasks.
     fn all(spec: &'a AttentionSpec<'a>, part: &'a mut AttentionPart<'_>) -> Vec<Self> {
         let (group, cache) = (spec.heads / spec.kv_heads, part.cache);
         let (k_len, v_len) = (spec.heads * spec.k_dim, spec.heads * spec.v_dim);
@@ -153,7 +153,7 @@ impl<'a> Rows<'a> {
         all
     }
 
-    /// The queries as tiles want them, scaled: scores are in units of ln 2, because the exponential is a power of two.
+    /// The scaled queries in the layout of tiles. Scores are in units of ln 2, because the exponential is a power of two.
     fn packed_queries(&self, pool: &Pool) -> Vec<f32> {
         let (k_dim, scale) = (self.spec.k_dim, self.spec.scale * std::f32::consts::LOG2_E);
         let queries = self.queries.chunks(self.spec.heads * k_dim).take(self.positions.len());
@@ -245,7 +245,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Adds the sinks' share, divides by the sums and writes the result.
+    /// Adds the sinks, divides by the sums and writes the result.
     fn finish(&self, pool: &Pool, mut total: Softmax) {
         let group = self.group();
         if let Some(sinks) = self.spec.sinks {

@@ -1,4 +1,4 @@
-//! The rows of one forward pass, on their way through the layers.
+//! The rows of one forward pass.
 
 use super::rope::RopeTables;
 use super::rows::keep_rows;
@@ -6,19 +6,19 @@ use super::sequence::LayerState;
 use super::{AttentionPart, AttentionSpec, Part, Run, attention};
 use crate::network::LengthScale;
 
-/// What a forward pass hands from layer to layer.
+/// The state of a forward pass, which is handed from layer to layer.
 pub(super) struct Batch<'a, 'p> {
-    /// What it runs with.
+    /// Threads, observer and adapters.
     pub(super) run: Run<'a>,
     pub(super) parts: &'a mut [Part<'p>],
     /// First row of each part in the batch, and the end.
     pub(super) starts: Vec<usize>,
-    /// Rotary tables of the batch's positions, made when first asked for.
+    /// Rotary tables of the batch's positions, computed on first use.
     pub(super) rope: RopeTables,
-    /// `[rows, layers, length]`, where the family has them.
+    /// `[rows, layers, length]`, for families with per-layer embeddings.
     pub(super) layer_inputs: Vec<f32>,
-    /// The rows (ascending) that leave the layer at hand, when not all of them do.
-    pub(super) leaving: Option<&'a [u32]>,
+    /// The rows (ascending) whose output is needed from this layer on; `None` for all rows.
+    pub(super) output_rows: Option<&'a [u32]>,
 }
 
 impl Batch<'_, '_> {
@@ -27,15 +27,15 @@ impl Batch<'_, '_> {
         self.starts.last().copied().unwrap_or(0)
     }
 
-    /// Lets the rows go that do not leave the layer at hand. A mixer calls it once the sequences remember all rows.
-    pub(super) fn narrow(&mut self) {
-        let Some(leaving) = self.leaving else { return };
+    /// Drops the rows whose output is not needed. A mixer calls it once the state of every sequence has all rows.
+    pub(super) fn keep_output_rows(&mut self) {
+        let Some(output_rows) = self.output_rows else { return };
         let stride = self.layer_inputs.len() / self.rows();
-        keep_rows(&mut self.layer_inputs, stride, leaving);
+        keep_rows(&mut self.layer_inputs, stride, output_rows);
         for start in &mut self.starts {
-            *start = leaving.partition_point(|&row| (row as usize) < *start);
+            *start = output_rows.partition_point(|&row| (row as usize) < *start);
         }
-        self.rope.keep(leaving);
+        self.rope.keep(output_rows);
     }
 
     /// Attention of all rows over the caches of layer `layer`: from `query`, `[rows, heads, k_dim]`, to `out`,
@@ -48,7 +48,7 @@ impl Batch<'_, '_> {
             let rows = self.starts[i]..self.starts[i + 1];
             let (out, others) = rest.split_at_mut(rows.len() * v);
             rest = others;
-            // Parts may have lost all their rows.
+            // All rows of a part may have been dropped.
             let Some(&first_position) = self.rope.positions().get(rows.start) else { continue };
             if let Some(cache) = &part.sequence.layers[layer].cache {
                 parts.push(AttentionPart { queries: &query[rows.start * q..rows.end * q], cache, first_position, out });

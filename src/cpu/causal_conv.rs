@@ -1,4 +1,4 @@
-//! Convolution along a sequence, each channel for itself, over the latest few positions.
+//! Convolution along a sequence over the latest few positions, separately for each channel.
 
 use super::Weights;
 use super::rows::for_rows;
@@ -8,7 +8,7 @@ use crate::network::{Error, Tensors};
 /// A causal convolution with its weights.
 #[derive(Clone)]
 pub struct CausalConv {
-    /// `[taps, channels]`; the last tap meets the current position.
+    /// `[taps, channels]`; the last tap belongs to the current position.
     weight: Vec<f32>,
     bias: Option<Vec<f32>>,
     channels: usize,
@@ -16,7 +16,7 @@ pub struct CausalConv {
 }
 
 impl CausalConv {
-    /// Takes `name.weight`, `channels` rows of `taps` elements, and, when there, `name.bias`.
+    /// Loads `name.weight`, `channels` rows of `taps` elements, and `name.bias` if it exists.
     ///
     /// # Errors
     /// When the weight is missing, or either has another shape.

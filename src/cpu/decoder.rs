@@ -21,8 +21,8 @@ pub struct Decoder {
     layer_inputs: Option<LayerInputWeights>,
     streams: Option<Streams>,
     layers: Vec<Layer>,
-    /// See [`Self::last_memory`].
-    last_memory: usize,
+    /// See [`Self::last_stateful_layer`].
+    last_stateful_layer: usize,
     output_norm: Option<Norm>,
     output: Option<Linear>,
     classifier: Option<Head>,
@@ -32,7 +32,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes the tensors that `spec` asks for.
+    /// Loads the tensors that `spec` needs.
     ///
     /// # Errors
     /// When one is missing or of another shape.
@@ -60,7 +60,7 @@ impl Decoder {
                 .map(|inputs| LayerInputWeights::load(weights, &spec, inputs))
                 .transpose()?,
             streams: spec.altup.map(|altup| Streams::load(weights, &spec, altup)).transpose()?,
-            last_memory: spec.last_memory(),
+            last_stateful_layer: spec.last_stateful_layer(),
             causal: layers.iter().all(Layer::is_causal),
             layers,
             output_norm: spec.output_norm.map(|name| Norm::load(weights, name, embedding, spec.norm)).transpose()?,
@@ -77,31 +77,31 @@ impl Decoder {
         self.spec.vocab_size
     }
 
-    /// The last layer that remembers anything of a sequence. Rows whose logits nobody wants do not leave it.
+    /// The last layer that keeps a state of a sequence. After it, only rows whose logits are wanted are computed.
     #[must_use]
-    pub fn last_memory(&self) -> usize {
-        self.last_memory
+    pub fn last_stateful_layer(&self) -> usize {
+        self.last_stateful_layer
     }
 
-    /// Positions that the model has an embedding for, where it has learned one for each.
+    /// Number of positions with a learned embedding, for models that have these.
     #[must_use]
     pub fn learned_positions(&self) -> Option<usize> {
         self.position_embedding.as_ref().map(Matrix::rows)
     }
 
-    /// Whether it predicts tokens: encoders have hidden states alone.
+    /// Whether the model predicts tokens; encoders have hidden states alone.
     #[must_use]
     pub fn has_logits(&self) -> bool {
         self.output.is_some()
     }
 
-    /// Whether no token's hidden state depends on those after it. Else a sequence is evaluated in one pass.
+    /// Whether the hidden state of a token never depends on later tokens. Otherwise a sequence is evaluated in one pass.
     #[must_use]
     pub fn is_causal(&self) -> bool {
         self.causal
     }
 
-    /// How the hidden states of a text become its embedding, where the model says it.
+    /// How the hidden states of a text become its embedding, if the model's file says so.
     #[must_use]
     pub fn pooling(&self) -> Option<Pooling> {
         self.spec.pooling
@@ -138,8 +138,8 @@ impl Decoder {
 
     /// Runs the parts' tokens and returns the wanted logits, `[rows, vocab]`, part after part.
     ///
-    /// The numbers are the same however a sequence is split into calls, parts and threads. There are none of a pass that
-    /// [`Run::stop`] has ended.
+    /// The results do not depend on how a sequence is split into calls, parts and threads. A pass that [`Run::stop`] has ended
+    /// returns nothing.
     ///
     /// # Panics
     /// When a part is empty, a token is outside the vocabulary, a position outside [`Self::learned_positions`], the model
@@ -151,7 +151,7 @@ impl Decoder {
         logits
     }
 
-    /// Like [`Self::forward`], but stops before the final norm: what [`Self::logits`] takes, `[rows, embedding]`.
+    /// Like [`Self::forward`], but stops before the final norm. Returns the input of [`Self::logits`], `[rows, embedding]`.
     ///
     /// # Panics
     /// As [`Self::forward`], but for logits.
@@ -172,7 +172,7 @@ impl Decoder {
             .flat_map(|(part, start)| (0..).take(start + part.tokens.len()).skip(start + part.first_wanted()))
             .collect();
         let rope = RopeTables::new(positions, contexts);
-        let mut batch = Batch { run, rope, starts, layer_inputs: Vec::new(), parts, leaving: None };
+        let mut batch = Batch { run, rope, starts, layer_inputs: Vec::new(), parts, output_rows: None };
         if let Some(inputs) = &self.layer_inputs {
             batch.layer_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
         }
@@ -183,7 +183,8 @@ impl Decoder {
             if run.stop.is_some_and(|stop| stop()) {
                 return Vec::new();
             }
-            batch.leaving = Some(&*wanted).filter(|wanted| i == self.last_memory && wanted.len() < batch.rows());
+            batch.output_rows =
+                Some(&*wanted).filter(|wanted| i == self.last_stateful_layer && wanted.len() < batch.rows());
             layer.apply(&mut batch, &mut x);
             if x.is_empty() {
                 break;
@@ -226,8 +227,8 @@ impl Decoder {
         x
     }
 
-    /// The hidden states after the final norm, `[rows, embedding]`, of the wanted rows, part after part: what texts'
-    /// embeddings are pooled from.
+    /// The hidden states after the final norm, `[rows, embedding]`, of the wanted rows, part after part. Embeddings of texts are
+    /// pooled from these.
     ///
     /// # Panics
     /// As [`Self::hidden`].
@@ -290,7 +291,7 @@ fn dense(weights: &Weights, cols: usize) -> Result<Vec<Linear>, Error> {
     Ok(vec![Linear::load(weights, "dense_2", wide, cols)?, Linear::load(weights, "dense_3", cols, wide)?])
 }
 
-/// The norm of the embeddings, when its tensor is there and no other norm goes by its name.
+/// The norm of the embeddings, if its tensor exists and no other norm uses that name.
 fn embedding_norm(weights: &Weights, spec: &ModelSpec) -> Result<Option<Norm>, Error> {
     let name = "token_embd_norm";
     if spec.output_norm == Some(name) || !weights.has(&format!("{name}.weight")) {
@@ -299,7 +300,7 @@ fn embedding_norm(weights: &Weights, spec: &ModelSpec) -> Result<Option<Norm>, E
     Norm::load(weights, name, spec.embedding_length, spec.norm).map(Some)
 }
 
-/// The second embedding of the families that feed one to every layer.
+/// The per-layer token embeddings of families that have them (Gemma's per-layer inputs).
 struct LayerInputWeights {
     spec: LayerInputs,
     layers: usize,

@@ -1,4 +1,4 @@
-//! A dense feed-forward part and a mixture of experts beside it, each between norms of its own (Gemma 4).
+//! A dense feed-forward part in parallel with a mixture of experts, each with norms of its own (Gemma 4).
 
 use super::ffn::Ffn;
 use super::moe::Moe;
@@ -14,9 +14,9 @@ pub(super) struct DenseAndExperts {
     experts: Moe,
     experts_in: Norm,
     experts_out: Norm,
-    /// Before the router.
+    /// The norm before the router.
     router_in: Norm,
-    /// Factors of the router's inputs, the root of their number divided out.
+    /// Factors of the router's inputs, already divided by the square root of the embedding length.
     router_scale: Vec<f32>,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Layer {
     mixer_sum: Option<Norm>,
     laurel: Option<Laurel>,
     feed_forward_in: Option<Norm>,
-    /// Whether the feed-forward part sees what the mixer sees, norm included.
+    /// Whether the feed-forward part has the same normed input as the mixer.
     shared_in: bool,
     feed_forward: FeedForwardWeights,
     feed_forward_out: Option<Norm>,
@@ -42,7 +42,7 @@ enum FeedForwardWeights {
     DenseAndExperts(Box<DenseAndExperts>),
 }
 
-/// The gate that lets a layer's own token embedding in.
+/// The gate through which a per-layer token embedding is added.
 struct LayerInput {
     gate: Linear,
     projection: Linear,
@@ -101,7 +101,7 @@ impl Layer {
         })
     }
 
-    /// Whether what leaves a position depends on none after it.
+    /// Whether the output of a position never depends on later positions.
     pub(super) fn is_causal(&self) -> bool {
         self.mixer.is_causal()
     }
@@ -123,8 +123,8 @@ impl Layer {
         let run = batch.run;
         altup.predict(run, x);
         let mut active = altup.active(run.pool, x).to_vec();
-        if let Some(leaving) = batch.leaving {
-            keep_rows(x, x.len() / active.len() * self.cols, leaving);
+        if let Some(output_rows) = batch.output_rows {
+            keep_rows(x, x.len() / active.len() * self.cols, output_rows);
         }
         self.parts(batch, &mut active);
         if x.is_empty() {
@@ -142,8 +142,8 @@ impl Layer {
         let run = batch.run;
         let none = self.mixer.is_none();
         let mut input = if none { Scratch::new(0) } else { normed(run.pool, self.mixer_in.as_ref(), x, self.cols) };
-        if let Some(leaving) = batch.leaving {
-            keep_rows(x, self.cols, leaving);
+        if let Some(output_rows) = batch.output_rows {
+            keep_rows(x, self.cols, output_rows);
         }
         let mixed_into_stream =
             none || self.wiring == Wiring::Sequential && self.mixer_out.is_none() && self.residual_scale == 1.0;
@@ -157,12 +157,12 @@ impl Layer {
         if x.is_empty() {
             return;
         }
-        if let Some(leaving) = batch.leaving.filter(|_| self.shared_in || self.laurel.is_some()) {
-            move_rows(&mut input, self.cols, leaving);
-            input.truncate(leaving.len() * self.cols);
+        if let Some(output_rows) = batch.output_rows.filter(|_| self.shared_in || self.laurel.is_some()) {
+            move_rows(&mut input, self.cols, output_rows);
+            input.truncate(output_rows.len() * self.cols);
         }
         if !mixed.is_empty() && self.wiring == Wiring::Sequential {
-            self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
+            self.add_residual(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
         }
         if let Some(norm) = &self.mixer_sum {
             norm.apply(run.pool, x);
@@ -172,7 +172,7 @@ impl Layer {
         }
         self.feed_forward(run, &input, x);
         if self.wiring == Wiring::Parallel {
-            self.join(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
+            self.add_residual(run.pool, self.mixer_out.as_ref(), &mut mixed, x);
         }
         if let Some(norm) = &self.feed_forward_sum {
             norm.apply(run.pool, x);
@@ -199,23 +199,23 @@ impl Layer {
             FeedForwardWeights::Dense(ffn) => {
                 let mut out = Scratch::new(x.len());
                 ffn.apply(run, &input, rows, Store::Set, &mut out);
-                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
+                self.add_residual(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
             FeedForwardWeights::Experts(moe) => {
                 let mut out = Scratch::new(x.len());
                 moe.apply(run, &input, rows, &mut out);
-                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
+                self.add_residual(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
             FeedForwardWeights::DenseAndExperts(both) => {
                 let mut out = Scratch::new(x.len());
                 both.apply(run, x, &input, &mut out);
-                self.join(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
+                self.add_residual(run.pool, self.feed_forward_out.as_ref(), &mut out, x);
             }
         }
     }
 
     /// Adds a part's output to the residual stream, after its norm and with the layer's scale.
-    fn join(&self, pool: &Pool, norm: Option<&Norm>, part: &mut [f32], x: &mut [f32]) {
+    fn add_residual(&self, pool: &Pool, norm: Option<&Norm>, part: &mut [f32], x: &mut [f32]) {
         if let Some(norm) = norm {
             norm.apply(pool, part);
         }
@@ -244,7 +244,7 @@ impl LayerInput {
     }
 }
 
-/// A copy of `x`, rows of `cols`, through a norm, or as it is.
+/// A copy of `x`, rows of `cols`, with the norm applied if there is one.
 fn normed(pool: &Pool, norm: Option<&Norm>, x: &[f32], cols: usize) -> Scratch {
     copy_rows(pool, x, cols, |row| {
         if let Some(norm) = norm {

@@ -13,19 +13,19 @@ use crate::network::{Activation, Error, Tensors};
 /// `y = W x + b`.
 #[derive(Clone)]
 pub struct Linear {
-    /// Name of the tensor that the weight is, or is a part of.
+    /// Name of the tensor that has the weight.
     name: Arc<str>,
-    /// Which matrix of the tensor, where it is a stack of them (experts, heads).
+    /// The index of the matrix, if the tensor is a stack of matrices (experts, heads).
     index: Option<usize>,
-    /// The row of its matrix that the weight begins with: of several parts of one matrix, which meet the same input, an
-    /// observer sees the one that begins with row 0.
+    /// The first row of the weight in its matrix. When several parts of one matrix have the same input, an observer is called for
+    /// the one that begins with row 0.
     first_row: usize,
     weight: Matrix,
     bias: Option<Vec<f32>>,
 }
 
 impl Linear {
-    /// Takes `name.weight` (`rows` outputs of `cols` inputs) and, when there, `name.bias`.
+    /// Loads `name.weight` (`rows` outputs of `cols` inputs) and `name.bias` if it exists.
     ///
     /// # Errors
     /// When the weight is missing, or either has another shape.
@@ -36,7 +36,7 @@ impl Linear {
         Ok(Self { bias, ..Self::from_matrix(&tensor, weight) })
     }
 
-    /// As [`Self::load`], when the weight is there.
+    /// As [`Self::load`], or `None` if there is no such weight.
     ///
     /// # Errors
     /// When either has another shape.
@@ -50,7 +50,7 @@ impl Linear {
         Self { name: name.into(), index: None, first_row: 0, weight, bias: None }
     }
 
-    /// The map to some of the outputs.
+    /// The map to the outputs `rows` alone.
     #[must_use]
     pub fn rows_of(&self, rows: Range<usize>) -> Self {
         Self {
@@ -68,12 +68,12 @@ impl Linear {
         Self { index: Some(index), first_row: 0, ..self.rows_of(index * rows..(index + 1) * rows) }
     }
 
-    /// The tensor's name and the matrix's place in it, where an observer is to see the map's input.
+    /// The tensor's name and the index of the matrix, if observers are called for this map.
     pub(super) fn observed_as(&self) -> Option<(&str, Option<usize>)> {
         (self.first_row == 0).then_some((&*self.name, self.index))
     }
 
-    /// What an adapter needs to know of the weight.
+    /// The description of the weight for adapters.
     fn piece(&self) -> Piece<'_> {
         Piece { tensor: &self.name, index: self.index, rows: self.first_row..self.first_row + self.rows() }
     }
@@ -197,7 +197,7 @@ impl Run<'_> {
         gated(self.pool, x, &mut products);
     }
 
-    /// A gated pair as two products, between which an adapter may change both.
+    /// A gated pair as two separate products, so that adapters can change both before the activation.
     fn project_apart(&self, x: &Activations<'_>, pair: &mut GatedProjection<'_>) {
         let GatedProjection { gate, up, activation, tokens, out } = pair;
         let cols = up.rows();

@@ -1,5 +1,5 @@
-//! A mixture of experts: a router picks a few experts for each token, and each expert's weights are read once a
-//! batch for all the tokens that picked it.
+//! A mixture of experts: a router picks a few experts for each token, and each expert's weights are read once per batch for
+//! all tokens that picked it.
 
 use std::cmp::Ordering;
 
@@ -10,14 +10,14 @@ use super::{Linear, Run, Weights};
 use crate::kernels::{Activations, Scratch, Store, vector};
 use crate::network::{Dense, Error, Experts, Gate, Gating, Groups, Tensors};
 
-/// Keeps a token that no expert wants from dividing by zero.
+/// Lower bound on the sum of a token's weights, which prevents a division by zero.
 const MIN_WEIGHT_SUM: f32 = 1.0 / 16384.0;
 
 /// The experts of a layer, their router and the part that all tokens share.
 pub(super) struct Moe {
     spec: Experts,
     router: Linear,
-    /// Added to an expert's score for the choice alone.
+    /// Bias of the scores that is used for choosing experts, but not for their weights.
     choice_bias: Option<Vec<f32>>,
     experts: Vec<Expert>,
     shared: Option<Shared>,
@@ -33,11 +33,11 @@ struct Expert {
 
 struct Shared {
     ffn: Ffn,
-    /// One logit a token; its sigmoid scales the shared part.
+    /// One logit for each token, whose sigmoid scales the shared expert.
     gate: Option<Linear>,
 }
 
-/// Which token goes to which expert: pairs sorted by expert, then by token.
+/// The tokens of each expert: pairs sorted by expert, then by token.
 struct Routing {
     /// Token of each pair.
     tokens: Vec<u32>,
@@ -324,7 +324,7 @@ impl Shared {
     }
 }
 
-/// Shuts out the experts of all groups but the best, a group being as good as its best experts together.
+/// Excludes the experts outside of the best groups. The score of a group is the sum of the scores of its best experts.
 fn keep_best_groups(scores: &mut [f32], groups: Groups) {
     let len = scores.len() / groups.count;
     let mut ranked: Vec<(f32, usize)> = scores

@@ -9,14 +9,14 @@ use crate::network::{Error, NormKind, NormSpec, Tensors};
 #[derive(Clone)]
 pub struct Norm {
     spec: NormSpec,
-    /// One set of `len`, or one for each of several heads.
+    /// `[len]`, or `[heads, len]` with weights for each head.
     weight: Option<Vec<f32>>,
     bias: Option<Vec<f32>>,
     len: usize,
 }
 
 impl Norm {
-    /// Takes `name.weight` and, when there, `name.bias`, of `len` elements; neither for a norm without weights.
+    /// Loads `name.weight` and, if it exists, `name.bias`, of `len` elements; nothing for a norm without weights.
     ///
     /// # Errors
     /// When the weight is missing or of another length.
@@ -33,7 +33,7 @@ impl Norm {
         Ok(Self { spec, weight: Some(weight), bias, len })
     }
 
-    /// A norm of heads, when `name.weight` is there: of each head (one weight for all, `[dim]`, or one each,
+    /// A norm of heads, if `name.weight` exists: of each head (with one weight for all heads, `[dim]`, or one for each,
     /// `[heads, dim]`), or of all heads together (`[heads * dim]`).
     ///
     /// # Errors
@@ -65,12 +65,12 @@ impl Norm {
 
     /// Norms every row of `x`, in place.
     pub fn apply(&self, pool: &Pool, x: &mut [f32]) {
-        // A task takes whole sets of heads, so that each meets its own weight.
+        // A task has all heads of a row, so that each head gets its own weight.
         let cols = self.weight.as_ref().map_or(self.len, Vec::len);
         for_rows(pool, x, cols, |_, row| self.apply_row(row));
     }
 
-    /// Norms rows that stand one after the other, in place.
+    /// Norms consecutive rows, in place.
     pub fn apply_row(&self, rows: &mut [f32]) {
         let sets = self.weight.as_ref().map_or(1, |w| w.len() / self.len);
         for (i, row) in rows.chunks_exact_mut(self.len).enumerate() {

@@ -1,8 +1,8 @@
 //! Mixers' gated linear recurrences: the delta rule (gated delta nets, Kimi's with a decay for each element of a key) and plain
 //! decay (Mamba 2).
 //!
-//! Positions follow one another and heads are independent: a head's numbers depend neither on how a sequence is
-//! split into calls nor on threads.
+//! Positions are computed in order and heads independently, so that results depend neither on how a sequence is split into
+//! calls nor on threads.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -24,7 +24,7 @@ pub struct RecurrenceSpec {
     pub v_dim: usize,
     /// How heads share keys and queries.
     pub sharing: KeySharing,
-    /// Whether a value is first corrected by what the state holds for its key (the delta rule).
+    /// Whether the state's present value for the key is subtracted from the value first (the delta rule).
     pub delta: bool,
     /// Whether each element of a key has a decay of its own.
     pub by_element: bool,
@@ -53,7 +53,7 @@ impl From<&KimiDeltaMixer> for RecurrenceSpec {
 }
 
 impl RecurrenceSpec {
-    /// Elements of a position's queries, keys and values, which a convolution mixes with those before.
+    /// Elements of a position's queries, keys and values, which are the channels of the convolution before the recurrence.
     #[must_use]
     pub fn mixed_len(&self) -> usize {
         2 * self.key_heads * self.k_dim + self.heads * self.v_dim
@@ -77,8 +77,8 @@ impl RecurrenceSpec {
     }
 }
 
-/// What goes into a recurrence at `n` positions. Queries, keys and values are columns of one buffer, as a
-/// convolution over all of them leaves it.
+/// The input of a recurrence at `n` positions. Queries, keys and values are columns of one buffer: the output of the
+/// convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct RecurrenceInput<'a> {
     /// `[n, stride]`.
@@ -97,7 +97,7 @@ pub struct RecurrenceInput<'a> {
     pub gain: &'a [f32],
 }
 
-/// Takes the state through `n` positions: for each head, with its state `S`, `[k_dim, v_dim]`,
+/// Advances the state by `n` positions: for each head, with its state `S`, `[k_dim, v_dim]`,
 ///
 /// `S = decay S`, `S = S + key (gain (value - delta S^T key))^T`, `out = S^T query`,
 ///
@@ -125,7 +125,7 @@ pub fn recurrence(pool: &Pool, spec: &RecurrenceSpec, state: &mut [f32], input: 
         .map(Mutex::new)
         .collect();
     pool.run(heads, &|head| {
-        // Each task locks its own head, once: nobody ever waits.
+        // Each task locks its own head once, so no thread ever waits.
         let mut task = tasks[head].lock().unwrap_or_else(PoisonError::into_inner);
         let (state, results) = &mut *task;
         for (vector, (state, out)) in state.chunks_mut(spec.k_dim).zip(results.chunks_mut(n)).enumerate() {

@@ -4,7 +4,7 @@ use super::rows::{for_rows, keep_rows};
 use crate::kernels::Pool;
 use crate::network::{RopeSpec, RopeStyle};
 
-/// Cosines and sines of a batch's positions, made once for all layers that share an embedding.
+/// Cosines and sines of a batch's positions, computed once for all layers with the same frequencies.
 pub(super) struct RopeTables {
     positions: Vec<usize>,
     /// Context length of each row's sequence.
@@ -13,7 +13,7 @@ pub(super) struct RopeTables {
 }
 
 impl RopeTables {
-    /// Of rows at these positions, in sequences with contexts of these lengths.
+    /// Tables for rows at these positions, in sequences with these context lengths.
     pub(super) fn new(positions: Vec<usize>, contexts: Vec<usize>) -> Self {
         debug_assert_eq!(positions.len(), contexts.len());
         Self { positions, contexts, tables: Vec::new() }
@@ -24,7 +24,7 @@ impl RopeTables {
         &self.positions
     }
 
-    /// Keeps these rows (ascending) alone.
+    /// Drops all rows but these (ascending).
     pub(super) fn keep(&mut self, rows: &[u32]) {
         keep_rows(&mut self.positions, 1, rows);
         keep_rows(&mut self.contexts, 1, rows);

@@ -1,10 +1,10 @@
-//! Work on the rows of a buffer, shared out over the pool.
+//! Parallel operations on the rows of a buffer.
 
 use std::sync::Mutex;
 
 use crate::kernels::{Pool, Scratch};
 
-/// Elements that one task should have at least: less is not worth handing to another thread.
+/// Minimum elements of a task: less work is not worth handing to another thread.
 const MIN_TASK_ELEMENTS: usize = 1 << 13;
 
 /// A copy of `x`, each of its rows of `cols` elements passed through `f`.
@@ -27,7 +27,7 @@ pub(super) fn for_rows(pool: &Pool, data: &mut [f32], cols: usize, f: impl Fn(us
     }
     let tasks: Vec<_> = data.chunks_mut(rows_per_task * cols).map(Mutex::new).collect();
     pool.run(tasks.len(), &|task| {
-        // Each task locks its own chunk, once: nobody ever waits.
+        // Each task locks its own chunk once, so no thread ever waits.
         let mut chunk = tasks[task].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (i, values) in chunk.chunks_exact_mut(cols).enumerate() {
             f(task * rows_per_task + i, values);
@@ -35,7 +35,7 @@ pub(super) fn for_rows(pool: &Pool, data: &mut [f32], cols: usize, f: impl Fn(us
     });
 }
 
-/// Keeps these rows (ascending), of `cols` elements, alone.
+/// Drops all rows but these (ascending), of `cols` elements.
 pub(super) fn keep_rows<T: Copy>(data: &mut Vec<T>, cols: usize, rows: &[u32]) {
     move_rows(data, cols, rows);
     data.truncate(rows.len() * cols);

@@ -1,30 +1,30 @@
-//! What a forward pass runs with: threads, whoever observes its products, and what changes the model's matrices.
+//! The context of a forward pass: threads, an observer of products, and adapters.
 
 use super::adapters::Adapters;
 use crate::kernels::{Activations, Pool};
 
-/// What a forward pass runs with.
+/// The context of a forward pass.
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
     /// The threads.
     pub pool: &'a Pool,
-    /// Sees the input of every product with a tensor of the model.
+    /// Called with the input of every product with a tensor of the model.
     pub observer: Option<&'a dyn Observer>,
-    /// Asked before each layer: the pass ends there when it says so. A pass that was stopped gives no rows, and its sequences are of
-    /// no further use.
+    /// Called before each layer; the pass ends there if it returns true. A pass that was stopped returns no rows, and its sequences
+    /// must not be used any more.
     pub stop: Option<&'a (dyn Fn() -> bool + Sync)>,
-    /// Changes of the model's matrices.
+    /// Low-rank changes of the model's matrices.
     pub adapters: Option<&'a Adapters>,
 }
 
-/// Sees what goes into the products of a forward pass: what an importance matrix is made of.
+/// Sees the inputs of the products of a forward pass. Importance matrices are collected this way.
 pub trait Observer: Sync {
-    /// Called before each product with the tensor `name` (`blk.0.attn_q.weight`), once for all rows of its input. Of a
-    /// stack of matrices in one tensor (experts, heads), `index` is the matrix that the rows meet.
+    /// Called before each product with the tensor `name` (`blk.0.attn_q.weight`), once for all rows of its input. If the tensor is
+    /// a stack of matrices (experts, heads), `index` is the matrix that the rows are multiplied with.
     fn product(&self, name: &str, index: Option<usize>, input: &Inputs<'_>);
 }
 
-/// The rows that go into a product.
+/// The input rows of a product.
 pub struct Inputs<'a> {
     pub(super) x: &'a Activations<'a>,
     /// The rows that take part; all of them when `None`.
@@ -46,7 +46,7 @@ impl Inputs<'_> {
 }
 
 impl<'a> Run<'a> {
-    /// A run that nothing observes, of a model as it is.
+    /// A run without observer and adapters.
     #[must_use]
     pub fn new(pool: &'a Pool) -> Self {
         Self { pool, observer: None, stop: None, adapters: None }

@@ -1,4 +1,4 @@
-//! What a model remembers of one sequence.
+//! The state of one sequence: KV caches and states of recurrences.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::network::{Mixer, ModelSpec};
 
 /// The state of one sequence: a cache or a recurrent state for each layer.
 ///
-/// A clone is cheap where states are caches: it shares their layers until one of both writes.
+/// Cloning is cheap: the clone shares caches and states until one of the two writes to them.
 #[derive(Clone)]
 pub struct Sequence {
     pub(super) len: usize,
@@ -27,7 +27,7 @@ pub(super) struct LayerState {
     pub(super) recurrent: Option<Recurrent>,
 }
 
-/// The state of a recurrence, shared by clones until one of them goes on.
+/// The state of a recurrence, shared by clones until one of them is advanced.
 #[derive(Clone)]
 pub(super) struct Recurrent(Arc<Memory>);
 
@@ -113,7 +113,7 @@ impl Sequence {
         self.second_text = position;
     }
 
-    /// Counts `n` tokens as seen, and drops what no later one can see.
+    /// Adds `n` to the length, and drops keys and values that no later position can see.
     pub(super) fn advance(&mut self, n: usize) {
         self.len += n;
         for cache in self.layers.iter_mut().filter_map(|layer| layer.cache.as_mut()) {
@@ -121,20 +121,20 @@ impl Sequence {
         }
     }
 
-    /// Tokens seen.
+    /// Number of tokens that the state has.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no token has been seen.
+    /// Whether the state has no token.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Forgets all tokens from position `len` on. Returns whether it could: a recurrent state (other than to
-    /// the start) and a window that has moved on cannot go back, and then nothing is changed.
+    /// Removes all tokens from position `len` on. Returns false, and changes nothing, if that is not possible: a recurrent state can
+    /// only go back to the start, and a sliding window not before what it has dropped.
     pub fn truncate(&mut self, len: usize) -> bool {
         if len >= self.len {
             return true;
@@ -163,14 +163,14 @@ impl Sequence {
         })
     }
 
-    /// Bytes that this sequence would hold once it has taken `len` tokens, whatever it holds now.
+    /// Bytes that a sequence of `len` tokens holds, whatever this one holds now.
     #[must_use]
     pub fn bytes_after(&self, len: usize) -> usize {
         let cached = |layer: &LayerState| layer.cache.as_ref().map_or(0, |cache| cache.bytes_after(len));
         self.layers.iter().map(|layer| cached(layer) + layer.recurrent_bytes()).sum()
     }
 
-    /// Most bytes that this sequence would hold on its way to `len` tokens, taken a few hundred at a time.
+    /// Peak bytes of this sequence while it grows to `len` tokens, a few hundred at a time.
     #[must_use]
     pub fn bytes_at(&self, len: usize) -> usize {
         let cached = |layer: &LayerState| layer.cache.as_ref().map_or(0, |cache| cache.bytes_at(len));
@@ -204,7 +204,7 @@ pub struct Part<'a> {
     pub sequence: &'a mut Sequence,
     /// The next tokens; at least one.
     pub tokens: &'a [u32],
-    /// For which of them logits are wanted.
+    /// The tokens whose logits are wanted.
     pub logits: Rows,
 }
 
@@ -236,7 +236,7 @@ pub enum Rows {
 pub struct SequenceOptions {
     /// Type of cached keys and values.
     pub kv_type: KvType,
-    /// Positions that the sequence may come to hold. No limit: it says which frequencies rotate the sequence, in
-    /// models that have others for long contexts, and those of the whole sequence are the same.
+    /// Context length of the sequence. This is no limit: models with other rotary frequencies for long contexts choose them by
+    /// this length, for the whole sequence.
     pub context_length: usize,
 }

@@ -1,4 +1,4 @@
-//! A model's tensors by name, handed out to the parts of the network that are made of them.
+//! A model's tensors by name, from which the parts of the network are loaded.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Adds a tensor; one of more than two dimensions comes as a matrix of all its rows.
+    /// Adds a tensor. A tensor of more than two dimensions is a matrix of all its rows.
     pub fn insert(&mut self, name: impl Into<String>, matrix: Matrix) {
         self.tensors.insert(name.into(), matrix);
     }
@@ -39,10 +39,10 @@ impl Weights {
         Ok(matrix.clone())
     }
 
-    /// As [`Tensors::vector`], for one that must be there.
+    /// As [`Tensors::vector`], for a tensor that must exist.
     ///
     /// # Errors
-    /// When it is missing or has not `len` elements.
+    /// When it is missing or its number of elements is not `len`.
     pub fn required_vector(&self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
         self.vector(name, len)?.ok_or_else(|| Error::MissingTensor { name: name.to_owned() })
     }

@@ -1,4 +1,4 @@
-//! Thinking, text and calls of tools, told apart as an answer comes: what chats and servers show.
+//! Splits the stream of an answer into thinking, text and tool calls, for chats and servers.
 
 use super::thinking::{ThinkingSplitter, ThinkingStyle};
 use super::tools::{ToolCall, ToolPart, ToolSplitter};
@@ -22,7 +22,7 @@ impl AnswerSplitter {
         Self { thinking, tools }
     }
 
-    /// The control tokens that a generation has to show.
+    /// The control tokens that generation has to return as text.
     pub(crate) fn shown(
         style: Option<&ThinkingStyle>,
         tools: Option<&ToolSplitter>,
@@ -33,7 +33,7 @@ impl AnswerSplitter {
         shown
     }
 
-    /// Whether the text that comes next is thought.
+    /// Whether the next text is thinking.
     pub(crate) fn is_thinking(&self) -> bool {
         self.thinking.as_ref().is_some_and(ThinkingSplitter::is_thinking)
     }
@@ -44,10 +44,10 @@ impl AnswerSplitter {
         self.tools.as_ref().map_or(0, ToolSplitter::calls)
     }
 
-    /// The parts that `text` completes; all the rest, when it is the last.
+    /// Adds `text` and returns the parts that are complete; all remaining parts if it is the last text.
     pub(crate) fn push(&mut self, text: &str, is_last: bool) -> Vec<AnswerPart> {
         let mut parts = Vec::new();
-        // Where calls have marks in common with thinking, they are looked for first.
+        // If calls share marks with thinking, calls are looked for first.
         if let Some(tools) = self.tools.as_mut().filter(|tools| tools.syntax().before_thinking) {
             let mut found = tools.push(text);
             if is_last {
@@ -89,7 +89,7 @@ impl From<ToolPart> for AnswerPart {
     }
 }
 
-/// Tells thinking from text.
+/// Splits thinking from text.
 fn think(splitter: &mut Option<ThinkingSplitter>, text: &str, is_last: bool, give: &mut dyn FnMut(AnswerPart)) {
     let Some(splitter) = splitter else {
         if !text.is_empty() {

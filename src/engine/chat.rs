@@ -1,6 +1,6 @@
 //! A conversation with a model: its messages, the template that renders them, and what happens when the context is full.
 //!
-//! Nothing here knows a terminal: texts and notes go to the caller, piece by piece.
+//! Independent of terminals: texts and notes are passed to the caller, piece by piece.
 
 use std::sync::Arc;
 
@@ -15,29 +15,29 @@ use crate::kernels::Pool;
 use crate::model::Model;
 use crate::tokenizer::EncodeOptions;
 
-/// Tokens that an answer should have room for.
+/// Minimum tokens of room for an answer.
 const ROOM: usize = 128;
-/// The longest summary of what is dropped, where an eighth of the context is as much.
+/// Maximum tokens of a summary of dropped messages (and at most an eighth of the context).
 const SUMMARY: usize = 160;
 
 /// What happens when the next message does not fit the context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The message is refused, and the conversation stays as it is.
+    /// The message is refused, and the conversation does not change.
     Stop,
     /// The oldest messages are dropped.
     #[default]
     DropOldest,
-    /// The model sums up the oldest messages, and they are dropped.
+    /// The model summarizes the oldest messages, and they are dropped.
     Summarize,
 }
 
 /// Settings of a [`Chat`].
 #[derive(Clone, Debug, Default)]
 pub struct ChatOptions {
-    /// The session's.
+    /// Settings of the session.
     pub session: SessionOptions,
-    /// The samplers'.
+    /// Settings of the samplers.
     pub sampler: SamplerOptions,
     /// A template in place of the file's own: its Jinja source.
     pub template: Option<String>,
@@ -45,37 +45,37 @@ pub struct ChatOptions {
     pub variables: serde_json::Map<String, serde_json::Value>,
     /// The system prompt.
     pub system: Option<String>,
-    /// Most tokens of an answer.
+    /// Maximum tokens of an answer.
     pub max_tokens: Option<usize>,
-    /// Most tokens of thinking, after which it is closed.
+    /// Maximum tokens of thinking, after which it is ended.
     pub think_budget: Option<usize>,
     /// Texts that end an answer.
     pub stop: Vec<String>,
     /// What happens when the context is full.
     pub when_full: WhenFull,
-    /// Control tokens that messages spell out are control tokens.
+    /// Whether control tokens that messages spell out are recognized.
     pub special: bool,
-    /// What answers have to be. Tools are not called then.
+    /// A constraint for answers. Tools are not called then.
     pub grammar: Option<Grammar>,
-    /// What may be called.
+    /// The tools that may be called.
     pub tools: Tools,
 }
 
-/// What a user should know, each thing once.
+/// Information for the user, each shown once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Note {
     /// The file has no chat template: texts are continued.
     NoTemplate,
-    /// The template takes no system message: its text goes before the first message.
+    /// The template does not support system messages: the text is put before the first message.
     SystemInFirstMessage,
-    /// The template wants turns to alternate: messages of the same role are joined.
+    /// The template requires alternating roles: messages of the same role are joined.
     RolesJoined,
     /// The context is longer than the model was trained on.
     BeyondTraining {
         /// The context.
         context_length: usize,
-        /// What the model was trained on.
+        /// The context that the model was trained on.
         trained: usize,
     },
     /// The context is nearly full.
@@ -85,11 +85,11 @@ pub enum Note {
         /// The context.
         context_length: usize,
     },
-    /// The oldest messages are not part of the conversation any more.
+    /// The oldest messages have been dropped.
     Dropped {
-        /// How many.
+        /// Number of messages.
         messages: usize,
-        /// The model has summed them up.
+        /// Whether the model has summarized them.
         summarized: bool,
     },
 }
@@ -120,23 +120,23 @@ impl std::fmt::Display for Note {
     }
 }
 
-/// What comes while a chat answers.
+/// An event while a chat answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChatEvent<'t> {
-    /// Tokens of the prompt that have been read, and of all that have to be.
+    /// Progress of evaluating the prompt.
     Reading {
-        /// Read.
+        /// Evaluated tokens.
         done: usize,
-        /// To be read, those included.
+        /// All tokens to evaluate.
         total: usize,
     },
-    /// Text of the answer. Empty when there is nothing new.
+    /// Text of the answer. Empty if there is nothing new.
     Text(&'t str),
-    /// Text that the model thinks before it answers.
+    /// Text of thinking.
     Thinking(&'t str),
     /// A tool that the model calls.
     Call(&'t ToolCall),
-    /// Something to know.
+    /// Information for the user.
     Note(Note),
 }
 
@@ -147,9 +147,9 @@ pub struct Chat {
     sampler: Sampler,
     options: ChatOptions,
     messages: Vec<Message>,
-    /// What dropped messages were about.
+    /// The summary of dropped messages.
     summary: Option<String>,
-    told: Vec<Note>,
+    shown_notes: Vec<Note>,
     pending: Vec<Note>,
     /// The tokens for constraints, from the first one on.
     trie: Option<TokenTrie>,
@@ -161,7 +161,7 @@ impl Chat {
     /// A chat without messages.
     ///
     /// # Errors
-    /// When the template is no valid Jinja, or the grammar is not valid.
+    /// When the template is not valid Jinja, or the grammar is not valid.
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: ChatOptions) -> Result<Self, Error> {
         let metadata = model.metadata();
         let prompter = Prompter::new(metadata, options.template.as_deref(), &options.variables)?;
@@ -173,7 +173,7 @@ impl Chat {
             options,
             messages: Vec::new(),
             summary: None,
-            told: Vec::new(),
+            shown_notes: Vec::new(),
             pending: Vec::new(),
             trie: None,
             calls: 0,
@@ -189,10 +189,10 @@ impl Chat {
         Ok(chat)
     }
 
-    /// Notes a thing to say, once.
+    /// Adds a note, unless it has been shown.
     fn note(&mut self, note: Note) {
-        if !self.told.contains(&note) {
-            self.told.push(note.clone());
+        if !self.shown_notes.contains(&note) {
+            self.shown_notes.push(note.clone());
             self.pending.push(note);
         }
     }
@@ -203,7 +203,7 @@ impl Chat {
         &self.messages
     }
 
-    /// Puts other messages in place of all.
+    /// Replaces all messages.
     pub fn set_messages(&mut self, messages: Vec<Message>) {
         self.messages = messages;
         self.summary = None;
@@ -215,7 +215,7 @@ impl Chat {
         &self.options
     }
 
-    /// Changes settings; those of the session stay as they are. The samplers start anew if theirs have changed.
+    /// Changes settings, except those of the session. The samplers are reset if their settings have changed.
     pub fn change(&mut self, change: impl FnOnce(&mut ChatOptions)) {
         let before = self.options.sampler.clone();
         change(&mut self.options);
@@ -230,7 +230,7 @@ impl Chat {
         &self.prompter.template
     }
 
-    /// How the model marks its thinking, if its template knows of any.
+    /// How the model marks its thinking, if its template supports thinking.
     #[must_use]
     pub fn thinking(&self) -> Option<&'static ThinkingStyle> {
         self.prompter.thinking
@@ -242,25 +242,25 @@ impl Chat {
         &self.session
     }
 
-    /// Most tokens that the conversation may hold.
+    /// Maximum tokens of the conversation.
     #[must_use]
     pub fn context_length(&self) -> usize {
         self.session.context_length()
     }
 
-    /// Things to know that no answer has told yet.
+    /// Notes that no answer has shown yet.
     pub fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.pending)
     }
 
-    /// Forgets all messages.
+    /// Removes all messages.
     pub fn clear(&mut self) {
         self.messages.clear();
         self.summary = None;
         self.session.clear();
     }
 
-    /// Takes back the last message and its answer, and returns the message.
+    /// Removes the last message and its answer, and returns the message.
     pub fn take_back(&mut self) -> Option<String> {
         let last = self.messages.iter().rposition(|message| message.role == "user")?;
         let message = self.messages[last].content.clone();
@@ -268,7 +268,7 @@ impl Chat {
         Some(message)
     }
 
-    /// Tokens of the conversation, as a prompt without the beginning of an answer.
+    /// Number of tokens of the conversation, as a prompt without the start of an answer.
     ///
     /// # Errors
     /// When the template refuses the conversation.
@@ -280,8 +280,8 @@ impl Chat {
         Ok(self.prompt(&messages)?.tokens.len())
     }
 
-    /// Says `message`, and gives what comes to `show`, which stops the answer by returning false. The conversation grows by
-    /// the message and the answer; where that fails, it stays as it was.
+    /// Sends `message` and passes events to `show`, which stops the answer by returning false. The message and the answer are added
+    /// to the conversation, which does not change on an error.
     ///
     /// # Errors
     /// [`Error::ContextFull`] when the message does not fit the context, alone or, with [`WhenFull::Stop`], after the others;
@@ -292,17 +292,21 @@ impl Chat {
         self.go_on(messages, show)
     }
 
-    /// The calls of the last answer whose results have not been told.
+    /// The calls of the last answer that have no results yet.
     #[must_use]
     pub fn open_calls(&self) -> &[(String, ToolCall)] {
         self.messages.last().map_or(&[], |message| &message.calls)
     }
 
-    /// Tells the results of the open calls, in their order, and lets the model go on as with [`Self::say`].
+    /// Sends the results of the open calls, in order, and continues as with [`Self::say`].
     ///
     /// # Errors
     /// As [`Self::say`].
-    pub fn tell(&mut self, results: &[String], show: &mut dyn FnMut(ChatEvent<'_>) -> bool) -> Result<Answer, Error> {
+    pub fn send_results(
+        &mut self,
+        results: &[String],
+        show: &mut dyn FnMut(ChatEvent<'_>) -> bool,
+    ) -> Result<Answer, Error> {
         let result = |((id, call), result): (&(String, ToolCall), &String)| Message {
             result_of: Some((id.clone(), call.name.clone())),
             ..Message::new("tool", result.as_str())
@@ -326,14 +330,16 @@ impl Chat {
         let content = if self.prompter.has_template { answer.text.trim() } else { &answer.text };
         let named = |call: ToolCall| {
             self.calls += 1;
-            // Nine letters and digits: some templates want no other.
+            // Nine letters and digits: some templates accept nothing else.
             (format!("call{:05}", self.calls % 100_000), call)
         };
         let calls = calls.into_iter().map(named).collect();
         messages.push(Message { reasoning, calls, ..Message::new("assistant", content) });
         self.messages = messages;
         let (tokens, context_length) = (self.session.tokens().len(), self.context_length());
-        if tokens * 8 >= context_length * 7 && !self.told.iter().any(|note| matches!(note, Note::NearlyFull { .. })) {
+        if tokens * 8 >= context_length * 7
+            && !self.shown_notes.iter().any(|note| matches!(note, Note::NearlyFull { .. }))
+        {
             self.note(Note::NearlyFull { tokens, context_length });
         }
         for note in self.take_notes() {
@@ -342,7 +348,7 @@ impl Chat {
         Ok(answer)
     }
 
-    /// The constraint that the settings ask for.
+    /// The constraint according to the settings.
     fn constraint(&mut self) -> Result<Option<Constraint>, Error> {
         let (grammar, tools) = (self.options.grammar.as_ref(), &self.options.tools);
         if grammar.is_none() && (tools.is_empty() || cfg!(not(feature = "constrain"))) {
@@ -395,7 +401,7 @@ impl Chat {
         };
         let budget = self.options.think_budget.unwrap_or(usize::MAX);
         let (mut thought_tokens, mut closed) = (0, false);
-        let mut said = Said::default();
+        let mut answered = PartialAnswer::default();
         let mut answer =
             self.session.generate_with(&prompt.tokens, &mut self.sampler, options, &mut |progress, running| {
                 let piece = match progress {
@@ -410,15 +416,15 @@ impl Chat {
                         closed = true;
                     }
                 }
-                said.show(parts, show)
+                answered.show(parts, show)
             })?;
-        said.show(splitter.push("", true), show);
-        answer.text = said.text;
-        let reasoning = said.reasoning.trim();
-        Ok((answer, (!reasoning.is_empty()).then(|| reasoning.to_owned()), said.calls))
+        answered.show(splitter.push("", true), show);
+        answer.text = answered.text;
+        let reasoning = answered.reasoning.trim();
+        Ok((answer, (!reasoning.is_empty()).then(|| reasoning.to_owned()), answered.calls))
     }
 
-    /// The prompt for `messages`, of which the oldest are dropped where that is needed and wanted.
+    /// The prompt for `messages`; the oldest are dropped if necessary and allowed.
     fn fit(
         &mut self,
         messages: &mut Vec<Message>,
@@ -431,10 +437,10 @@ impl Chat {
             return Ok(whole);
         }
         let full = |needed: usize| Error::ContextFull { needed, context_length };
-        // What cannot fit is refused before anything is dropped.
+        // A message that cannot fit is refused before anything is dropped.
         let alone = self.prompt(&messages[messages.len() - 1..])?;
         if self.options.when_full == WhenFull::Stop && whole.tokens.len() < context_length || messages.len() == 1 {
-            // There is room for the message, if not for a long answer.
+            // There is room for the message, but perhaps not for a long answer.
             return if whole.tokens.len() < context_length { Ok(whole) } else { Err(full(whole.tokens.len())) };
         }
         if alone.tokens.len() >= context_length || self.options.when_full == WhenFull::Stop {
@@ -443,11 +449,11 @@ impl Chat {
         }
         let mut kept = messages.clone();
         let summarize = self.options.when_full == WhenFull::Summarize;
-        // A summary takes room as well.
+        // A summary needs room as well.
         let most = if summarize { most.saturating_sub(self.summary_tokens()) } else { most };
         let mut prompt = whole;
         while prompt.tokens.len() > most && kept.len() > 1 {
-            // An answer goes with its question.
+            // An answer is dropped with its question.
             kept.remove(0);
             while kept.len() > 1 && kept[0].role != "user" {
                 kept.remove(0);
@@ -475,7 +481,7 @@ impl Chat {
         SUMMARY.min(self.context_length() / 8)
     }
 
-    /// Lets the model sum up `messages`.
+    /// Lets the model summarize `messages`.
     fn summarize(
         &mut self,
         messages: &[Message],
@@ -499,7 +505,7 @@ impl Chat {
         Ok(answer.text.trim().to_owned())
     }
 
-    /// The system prompt with the summary of what was dropped.
+    /// The system prompt with the summary of dropped messages.
     fn system(&self) -> Option<String> {
         let summary = self.summary.as_ref().map(|text| format!("Summary of the conversation so far: {text}"));
         match (&self.options.system, summary) {
@@ -508,7 +514,7 @@ impl Chat {
         }
     }
 
-    /// What the model reads.
+    /// The prompt for these messages.
     fn prompt(&mut self, messages: &[Message]) -> Result<Prompt, Error> {
         let system = self.system().map(|system| Message::new("system", system));
         let mut all: Vec<_> = system.iter().chain(messages).map(Message::to_json).collect();
@@ -524,28 +530,28 @@ impl Chat {
         if joined {
             self.note(Note::RolesJoined);
         }
-        let said = if self.options.special { Vec::new() } else { rendered.said };
-        let rendered = Rendered { said, ..rendered };
+        let untrusted = if self.options.special { Vec::new() } else { rendered.untrusted };
+        let rendered = Rendered { untrusted, ..rendered };
         let tokens = rendered.tokens(self.session.model().tokenizer())?;
         Ok(Prompt { text: rendered.text, tokens })
     }
 }
 
-/// What the model reads, as text and as tokens.
+/// A prompt as text and as tokens.
 struct Prompt {
     text: String,
     tokens: Vec<u32>,
 }
 
-/// What an answer has said so far.
+/// The parts of an answer received so far.
 #[derive(Default)]
-struct Said {
+struct PartialAnswer {
     text: String,
     reasoning: String,
     calls: Vec<ToolCall>,
 }
 
-impl Said {
+impl PartialAnswer {
     /// Adds parts, and shows them.
     fn show(&mut self, parts: Vec<AnswerPart>, show: &mut dyn FnMut(ChatEvent<'_>) -> bool) -> bool {
         let mut going = true;

@@ -1,4 +1,4 @@
-//! Embeddings: one vector a text, pooled from the hidden states of its tokens. Called by `gguf embed` and the server.
+//! Embeddings: one vector per text, pooled from the hidden states of its tokens. Used by `gguf embed` and the server.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::kernels::Pool;
 use crate::model::Model;
 use crate::network::Pooling;
 
-/// Tokens of a forward pass: as many texts as fit, or a piece of a long one.
+/// Maximum tokens of a forward pass: as many texts as fit, or a piece of a long one.
 const BATCH: usize = 512;
 
 /// A text's tokens, and where the second one begins, if it is two.
@@ -18,12 +18,12 @@ pub(super) type Text<'t> = (&'t [u32], usize);
 /// Settings of an [`Embedder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EmbeddingOptions {
-    /// How the hidden states of a text become one vector; what the file says when `None`, or else the mean of models whose
-    /// tokens see the whole text, and the last token's of all others.
+    /// The pooling. With `None`, that of the file; if the file has none, the mean for encoders, and the last token for causal
+    /// models.
     pub pooling: Option<Pooling>,
-    /// Whether vectors are brought to length 1.
+    /// Whether vectors are normalized to length 1.
     pub normalize: bool,
-    /// Type of the keys and values that a pass holds.
+    /// Type of keys and values.
     pub kv_type: KvType,
 }
 
@@ -33,7 +33,7 @@ impl Default for EmbeddingOptions {
     }
 }
 
-/// Makes embeddings of tokenized texts.
+/// Computes embeddings of tokenized texts.
 pub struct Embedder {
     model: Arc<Model>,
     pool: Arc<Pool>,
@@ -58,7 +58,7 @@ impl Embedder {
         Ok(Self { model, pool, pooling, normalize, kv_type })
     }
 
-    /// How the hidden states of a text become one vector.
+    /// The pooling.
     #[must_use]
     pub fn pooling(&self) -> Pooling {
         self.pooling
@@ -70,14 +70,14 @@ impl Embedder {
         self.model.decoder().embedding_length()
     }
 
-    /// Most tokens of a text.
+    /// Maximum tokens of a text.
     #[must_use]
     pub fn context_length(&self) -> usize {
         let trained = self.model.hparams().context_length;
         self.model.decoder().learned_positions().map_or(trained, |limit| trained.min(limit))
     }
 
-    /// Fails where a text cannot be embedded.
+    /// Checks that a text can be embedded.
     ///
     /// # Errors
     /// [`Error::NoTokens`], [`Error::ContextFull`] and [`Error::UnknownToken`].
@@ -89,13 +89,13 @@ impl Embedder {
     /// Several texts are evaluated in one pass; the numbers are the same alone or together.
     ///
     /// # Errors
-    /// As [`Self::check`], for the first text that cannot be embedded; [`Error::NotANumber`] when the model computes what is
-    /// none.
+    /// As [`Self::check`], for the first text that cannot be embedded; [`Error::NotANumber`] when the model computes NaN or
+    /// infinity.
     pub fn embed<T: AsRef<[u32]>>(&self, texts: &[T]) -> Result<Vec<Vec<f32>>, Error> {
         self.embed_until(texts, &|| false)
     }
 
-    /// As [`Self::embed`], until `stop`, which is asked before each layer of a pass.
+    /// As [`Self::embed`], until `stop` returns true; it is called before each layer of a pass.
     ///
     /// # Errors
     /// As [`Self::embed`], and [`Error::Cancelled`] when it was stopped.
@@ -194,7 +194,7 @@ impl Embedder {
     }
 }
 
-/// Hidden states on their way to one vector.
+/// The pooling of hidden states to one vector.
 struct Pooled {
     pooling: Pooling,
     length: usize,
@@ -231,7 +231,7 @@ impl Pooled {
     }
 }
 
-/// Brings a vector to length 1; one of zeros stays.
+/// Normalizes a vector to length 1; a vector of zeros does not change.
 #[allow(clippy::cast_possible_truncation, reason = "rounded at last")]
 pub fn to_unit_length(vector: &mut [f32]) {
     let square: f64 = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum();

@@ -1,14 +1,14 @@
-//! What can go wrong while a model runs.
+//! Errors of running a model.
 
-/// Why a session cannot go on.
+/// An error of a session.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing to evaluate.
+    /// There are no tokens to evaluate.
     #[error("no tokens to evaluate")]
     NoTokens,
-    /// An encoder, asked for what comes next.
-    #[error("the model makes embeddings: it predicts no tokens")]
+    /// The model is an encoder, which does not predict tokens.
+    #[error("the model makes embeddings and does not predict tokens")]
     NoLogits,
     /// A model whose pooling is a classifier's scores, asked for an embedding.
     #[error(
@@ -18,21 +18,21 @@ pub enum Error {
     /// A model without a classification head, asked for scores.
     #[error("the model has no classification head (cls.output.weight), so that it scores no documents")]
     NoRankHead,
-    /// More tokens than the context holds.
+    /// The tokens do not fit the context.
     #[error("{needed} tokens do not fit the context of {context_length}")]
     ContextFull {
-        /// Tokens that would be held.
+        /// Tokens of the sequence.
         needed: usize,
-        /// Tokens that may be held.
+        /// The context length.
         context_length: usize,
     },
-    /// The model's logits are no numbers: weights that are broken, or too large for its arithmetic.
-    #[error("the model computes what is no number")]
+    /// The model's logits are NaN or infinite: its weights are broken, or too large for the arithmetic.
+    #[error("the model computes NaN or infinity")]
     NotANumber,
-    /// A text that the tokenizer cannot encode.
+    /// The tokenizer cannot encode a text.
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenizer::Error),
-    /// A token outside the vocabulary.
+    /// A token is outside the vocabulary.
     #[error("token {token} is outside the vocabulary of {vocab_size}")]
     UnknownToken {
         /// Its id.
@@ -40,43 +40,43 @@ pub enum Error {
         /// Number of tokens.
         vocab_size: usize,
     },
-    /// As many requests wait as may.
+    /// The queue of requests is full.
     #[error("the queue is full: {waiting} requests wait")]
     QueueFull {
-        /// How many.
+        /// Number of waiting requests.
         waiting: usize,
     },
-    /// Nobody waits for the result any more.
+    /// The result is not needed any more.
     #[error("cancelled")]
     Cancelled,
-    /// The thread that computes has ended.
+    /// The computing thread has ended.
     #[error("the engine has stopped")]
     Stopped,
-    /// A setting that is out of range.
+    /// A setting is out of range.
     #[error("{name} {value}: must be {range}")]
     Setting {
         /// The setting, or the file's key.
         name: String,
-        /// What was given.
+        /// The value.
         value: String,
-        /// What it may be.
+        /// The range.
         range: String,
     },
-    /// A chat template that is not valid Jinja, or that refuses the conversation.
+    /// The chat template is not valid Jinja, or refuses the conversation.
     #[error("chat template{}: {message}", line.map(|line| format!(" line {line}")).unwrap_or_default())]
     Template {
         /// Line of the template.
         line: Option<usize>,
-        /// What the template engine says.
+        /// The message of the template engine.
         message: String,
     },
-    /// A rule for answers that is not valid, or cannot be kept to.
+    /// A constraint is not valid, or cannot be enforced.
     #[error("{message}")]
     Constraint {
         /// What is wrong.
         message: String,
     },
-    /// A grammar of llama.cpp's that is not valid.
+    /// A GBNF grammar is not valid.
     #[error("grammar: line {line}, column {column}: {message}")]
     Grammar {
         /// Line, from 1.
@@ -86,10 +86,10 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// A tool whose definition is not valid.
+    /// The definition of a tool is not valid.
     #[error("tools[{tool}].{message}")]
     Tool {
-        /// Which of them, from 0.
+        /// Index of the tool, from 0.
         tool: usize,
         /// What is wrong.
         message: String,

@@ -275,7 +275,7 @@ impl Session {
     /// answer by returning false; it is also asked, with an empty text, while the prompt is evaluated.
     ///
     /// # Errors
-    /// When the prompt is empty or does not fit the context, or the model computes what is no number.
+    /// When the prompt is empty or does not fit the context, or the model computes NaN or infinity.
     pub fn generate(
         &mut self,
         prompt: &[u32],

@@ -1,4 +1,4 @@
-//! Prompts that ask a model of code for the text between two others.
+//! Fill-in-the-middle: prompts that ask a code model for the text between two others.
 
 use crate::gguf::{Metadata, Value};
 use crate::model::Model;

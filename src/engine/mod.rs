@@ -1,4 +1,4 @@
-//! Running a model: sessions, samplers, generation, chat templates, chats.
+//! Running models: sessions, samplers, generation, chat templates, chats.
 
 pub(crate) mod answer_splitter;
 mod batcher;

@@ -1,24 +1,24 @@
-//! States of earlier requests, for later ones that begin with the same tokens.
+//! The prefix cache: states of earlier requests, for later ones that begin with the same tokens.
 //!
-//! A state is a clone of a sequence and shares its pages with it. A network of full attention can go back to every position, so
-//! that any common beginning is of use; with windows and recurrences, only a beginning that was stored is.
+//! A state is a clone of a sequence and shares its pages with it. With full attention a state can be truncated to any position, so
+//! that any common prefix is useful. With sliding windows and recurrences, only a stored prefix as a whole is.
 
 use super::session::common;
 use crate::cpu::Sequence;
 
-/// States, at most: looking through them takes time.
+/// Maximum number of states, since all are searched.
 const MOST: usize = 256;
 
 struct Entry {
-    /// Requests of another salt do not see it.
+    /// Only requests with the same salt use it.
     salt: u64,
     tokens: Vec<u32>,
     sequence: Sequence,
-    /// When it was last of use.
+    /// Time of its last use.
     used: u64,
 }
 
-/// The states, the least recently used of which goes first.
+/// The states; the least recently used is evicted first.
 #[derive(Default)]
 pub(super) struct PrefixCache {
     entries: Vec<Entry>,
@@ -26,18 +26,18 @@ pub(super) struct PrefixCache {
 }
 
 impl PrefixCache {
-    /// States held.
+    /// Number of states.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Tokens of the longest stored beginning of `tokens` that can be gone on from.
+    /// Length of the longest stored prefix of `tokens` that can be continued.
     pub(super) fn longest(&self, salt: u64, tokens: &[u32]) -> usize {
         self.best(salt, tokens).map_or(0, |(_, kept)| kept)
     }
 
-    /// A state with the longest stored beginning of `tokens`. At least the last token is left to evaluate: its logits are what is
-    /// wanted.
+    /// A state with the longest stored prefix of `tokens`. At least the last token is left to evaluate, since its logits are
+    /// needed.
     pub(super) fn find(&mut self, salt: u64, tokens: &[u32]) -> Option<Sequence> {
         let (index, kept) = self.best(salt, tokens)?;
         self.clock += 1;
@@ -57,7 +57,7 @@ impl PrefixCache {
         found.max_by_key(|&(i, kept)| (kept, self.entries[i].used))
     }
 
-    /// Keeps the state after `tokens`.
+    /// Stores the state after `tokens`.
     pub(super) fn insert(&mut self, salt: u64, tokens: &[u32], sequence: Sequence) {
         debug_assert_eq!(tokens.len(), sequence.len());
         if tokens.is_empty() {
@@ -77,13 +77,13 @@ impl PrefixCache {
         self.entries.push(Entry { salt, tokens: tokens.to_vec(), sequence, used: self.clock });
     }
 
-    /// Forgets the least recently used state. False where there is none.
+    /// Removes the least recently used state. Returns false if there is none.
     pub(super) fn evict(&mut self) -> bool {
         let oldest = self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.used).map(|(i, _)| i);
         oldest.map(|i| self.entries.swap_remove(i)).is_some()
     }
 
-    /// The memory of all states, as [`Sequence::visit_memory`] tells it.
+    /// Visits the memory of all states, as [`Sequence::visit_memory`].
     pub(super) fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
         self.entries.iter().for_each(|entry| entry.sequence.visit_memory(visit));
     }

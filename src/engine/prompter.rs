@@ -1,4 +1,4 @@
-//! Prompts of conversations: a chat template, and what is done where it does not take a conversation as it is.
+//! Prompts of conversations: a chat template, and adjustments for conversations that it does not support.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,15 +8,15 @@ use super::template::dates::strftime;
 use super::{ChatTemplate, Error, Rendered, TemplateOptions, ThinkingStyle, ToolSyntax, Tools};
 use crate::gguf::{Metadata, Value, keys};
 
-/// What makes the prompts of a model.
+/// Renders the prompts of a model.
 pub(crate) struct Prompter {
     /// Its template.
     pub(crate) template: ChatTemplate,
-    /// The file has a template, or one was given.
+    /// Whether the file has a template, or one was given.
     pub(crate) has_template: bool,
-    /// How the model marks its thinking, if its template knows of any.
+    /// How the model marks its thinking, if its template supports thinking.
     pub(crate) thinking: Option<&'static ThinkingStyle>,
-    /// The template prints system messages.
+    /// Whether the template prints system messages.
     takes_system: bool,
     /// How the model calls tools.
     pub(crate) tool_syntax: &'static ToolSyntax,
@@ -25,10 +25,10 @@ pub(crate) struct Prompter {
 }
 
 impl Prompter {
-    /// That of a file, or with `source` another template in place of the file's; `variables` are those it is rendered with.
+    /// The prompter of a file, or with `source` of another template; `variables` are those of the rendering.
     ///
     /// # Errors
-    /// When the template is no valid Jinja.
+    /// When the template is not valid Jinja.
     pub(crate) fn new(metadata: &Metadata, source: Option<&str>, variables: &Map<String, Json>) -> Result<Self, Error> {
         let own = metadata.get(keys::TOKENIZER_CHAT_TEMPLATE).and_then(Value::as_str);
         let has_template = source.or(own).is_some();
@@ -44,8 +44,8 @@ impl Prompter {
         Ok(Self { template, has_template, thinking, takes_system, tool_syntax, takes_tools })
     }
 
-    /// Puts the tools among `variables` into the system message, and calls and results into texts, where the template knows none of
-    /// these.
+    /// If the template does not support tools: moves the tools of `variables` to the system message, and writes calls and results as
+    /// texts.
     pub(crate) fn tell_tools(&self, messages: &mut Vec<Json>, variables: &mut Map<String, Json>) {
         if self.takes_tools {
             return;
@@ -59,13 +59,14 @@ impl Prompter {
         }
     }
 
-    /// Puts system messages before the text of the first user's message, where the template takes none. Returns whether it has.
+    /// If the template does not support system messages: puts them before the text of the first user message. Returns whether it
+    /// did.
     pub(crate) fn fold_system(&self, messages: &mut Vec<Json>) -> bool {
         !self.takes_system && fold_system(messages)
     }
 
-    /// The conversation as the model reads it, and whether messages of one role had to be joined: many templates want roles to
-    /// alternate.
+    /// The rendered conversation, and whether messages of the same role had to be joined (many templates require alternating
+    /// roles).
     ///
     /// # Errors
     /// When the template refuses the conversation.
@@ -80,8 +81,8 @@ impl Prompter {
     }
 }
 
-/// Options for a prompt, which ends with the beginning of an answer. Templates that know no `strftime_now` ask for the day by the
-/// names that llama.cpp gives it.
+/// Options for a prompt, which ends with the start of an answer. Also sets the variables with the date that llama.cpp has for
+/// templates without `strftime_now`.
 pub(crate) fn prompt_options(mut variables: Map<String, Json>) -> TemplateOptions {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let now = i64::try_from(now).unwrap_or(i64::MAX);
@@ -102,7 +103,7 @@ fn takes_system(template: &ChatTemplate, variables: &Map<String, Json>) -> bool 
     let messages = [json!({ "role": "system", "content": NEEDLE }), json!({ "role": "user", "content": "x" })];
     let options = prompt_options(variables.clone());
     let render = |messages: &[Json]| template.render_json(&Json::from(messages), &options);
-    // Where it refuses the user's message alone as well, the system message is not the reason.
+    // If it also refuses the user's message alone, the system message is not the reason.
     render(&messages).map_or_else(|_| render(&messages[1..]).is_err(), |rendered| rendered.text.contains(NEEDLE))
 }
 
@@ -117,7 +118,7 @@ fn tell_system(messages: &mut Vec<Json>, text: &str) {
     }
 }
 
-/// Calls and results as texts.
+/// Writes calls and results as texts.
 fn spell_out(message: &mut Json) {
     let content = message["content"].as_str().unwrap_or_default().to_owned();
     if message["role"] == "tool" {
@@ -155,7 +156,7 @@ fn fold_system(messages: &mut Vec<Json>) -> bool {
     true
 }
 
-/// Messages of which no two in a row have the same role.
+/// Joins adjacent messages of the same role.
 fn join_roles(messages: &[Json]) -> Vec<Json> {
     let mut joined: Vec<Json> = Vec::new();
     for message in messages {

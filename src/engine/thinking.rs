@@ -1,21 +1,21 @@
-//! What a model thinks before it answers, told apart from the answer by the marks that its template uses.
+//! Separates a model's thinking from its answer by the marks of its template.
 
 use crate::tokenizer::{TokenKind, Tokenizer};
 
 /// How thinking is marked. The first style whose marks a template has is the model's.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ThinkingStyle {
-    /// Begins it.
+    /// The mark before thinking.
     pub open: &'static str,
-    /// Ends it.
+    /// The mark after thinking.
     pub close: &'static str,
-    /// Marks that are part of neither: beginnings of answers, names of channels.
+    /// Marks that belong to neither: starts of answers, names of channels.
     hidden: &'static [&'static str],
-    /// Begins the answer after it; empty where nothing does.
+    /// The mark before the answer; empty if there is none.
     pub(super) answer: &'static str,
 }
 
-/// The known ways, the more special first.
+/// The known styles, the more specific first.
 const STYLES: &[ThinkingStyle] = &[
     ThinkingStyle {
         open: "<|channel|>analysis<|message|>",
@@ -47,10 +47,10 @@ impl ThinkingStyle {
     /// The style of a template, if it has one.
     #[must_use]
     pub fn of_template(source: &str) -> Option<&'static Self> {
-        // A line break may be written as `\n` there.
+        // A line break may be written as `\n` in templates.
         let has = |mark: &str| source.contains(mark.trim_end());
         STYLES.iter().find(|style| match style.close {
-            // The end of any message.
+            // It ends any message.
             "<|end|>" => source.contains("<|channel|>analysis"),
             close => has(style.open) || has(close),
         })
@@ -62,7 +62,7 @@ impl ThinkingStyle {
         [(self.open, Mark::Open), (self.close, Mark::Close)].into_iter().chain(hidden)
     }
 
-    /// The control tokens of `tokenizer` that are parts of its marks: a generation has to show them.
+    /// The control tokens of `tokenizer` in its marks, which generation has to return as text.
     #[must_use]
     pub fn control_tokens(&self, tokenizer: &Tokenizer) -> Vec<u32> {
         let vocab = tokenizer.vocab();
@@ -77,7 +77,7 @@ impl ThinkingStyle {
             .collect()
     }
 
-    /// Whether an answer to `prompt` begins inside of thinking, which the template has begun.
+    /// Whether an answer to `prompt` begins inside of thinking, because the template has opened it.
     #[must_use]
     pub fn begins_inside(&self, prompt: &str) -> bool {
         prompt.trim_end().ends_with(self.open.trim_end())
@@ -91,44 +91,44 @@ enum Mark {
     Hidden,
 }
 
-/// A part of what a model says.
+/// A part of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Thought, not answered.
+    /// Whether it is thinking.
     pub thinking: bool,
     /// Text.
     pub text: String,
 }
 
-/// Tells thinking from answers as text comes.
+/// Splits a stream of text into thinking and answer.
 pub struct ThinkingSplitter {
     style: &'static ThinkingStyle,
     thinking: bool,
-    /// White space between a mark and the text is left out.
+    /// Whether white space is skipped, which follows a mark.
     skip_space: bool,
     held: String,
 }
 
 impl ThinkingSplitter {
-    /// A splitter at the beginning of an answer, which begins `inside` of thinking or not.
+    /// A splitter at the start of an answer, which may start `inside` of thinking.
     #[must_use]
     pub fn new(style: &'static ThinkingStyle, inside: bool) -> Self {
         Self { style, thinking: inside, skip_space: true, held: String::new() }
     }
 
-    /// Whether the text that comes next is thought.
+    /// Whether the next text is thinking.
     #[must_use]
     pub fn is_thinking(&self) -> bool {
         self.thinking
     }
 
-    /// The parts that `text` completes.
+    /// Adds `text` and returns the parts that are complete.
     pub fn push(&mut self, text: &str) -> Vec<Part> {
         self.held.push_str(text);
         let mut parts = Vec::new();
         loop {
             match self.next_mark() {
-                Found::Mark(at, len, mark) => {
+                TagMatch::Mark(at, len, mark) => {
                     self.emit(at, &mut parts);
                     self.held.drain(..len);
                     match mark {
@@ -138,11 +138,11 @@ impl ThinkingSplitter {
                     }
                     self.skip_space = true;
                 }
-                Found::Beginning(at) => {
+                TagMatch::Beginning(at) => {
                     self.emit(at, &mut parts);
                     return parts;
                 }
-                Found::Nothing => {
+                TagMatch::Nothing => {
                     self.emit(self.held.len(), &mut parts);
                     return parts;
                 }
@@ -167,29 +167,29 @@ impl ThinkingSplitter {
         parts.push(Part { thinking: self.thinking, text: shown.to_owned() });
     }
 
-    /// The first place where a mark is, the longest there, or may begin.
-    fn next_mark(&self) -> Found {
+    /// The first mark (the longest at its offset), or the first offset at which a mark may begin.
+    fn next_mark(&self) -> TagMatch {
         for (at, _) in self.held.char_indices() {
             let rest = &self.held[at..];
             let mut longest: Option<(usize, Mark)> = None;
             for (text, mark) in self.style.marks() {
                 if text.len() > rest.len() && text.starts_with(rest) {
-                    return Found::Beginning(at);
+                    return TagMatch::Beginning(at);
                 }
                 if rest.starts_with(text) && longest.is_none_or(|(len, _)| text.len() > len) {
                     longest = Some((text.len(), mark));
                 }
             }
             if let Some((len, mark)) = longest {
-                return Found::Mark(at, len, mark);
+                return TagMatch::Mark(at, len, mark);
             }
         }
-        Found::Nothing
+        TagMatch::Nothing
     }
 }
 
-enum Found {
-    /// Where, how long, which.
+enum TagMatch {
+    /// Its offset, its length, and which mark it is.
     Mark(usize, usize, Mark),
     Beginning(usize),
     Nothing,
@@ -199,7 +199,7 @@ enum Found {
 mod tests {
     use super::*;
 
-    /// What comes of `text` in pieces of `n` characters.
+    /// Splits `text` in pieces of `n` characters.
     fn split(template: &str, inside: bool, text: &str, n: usize) -> (String, String) {
         let style = ThinkingStyle::of_template(template).expect("a style");
         let mut splitter = ThinkingSplitter::new(style, inside);

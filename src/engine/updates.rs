@@ -1,4 +1,4 @@
-//! What comes to whoever waits for an answer of a [`Batcher`](super::Batcher): a bounded channel that threads and tasks can read.
+//! Updates about an answer of a [`Batcher`](super::Batcher): a bounded channel that threads and async tasks can read.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -8,24 +8,24 @@ use std::time::Duration;
 
 use super::{Error, Stop};
 
-/// Updates that wait to be read, at most: a request whose reader falls back further is not computed until it has caught up.
+/// Maximum unread updates. A request whose reader falls behind is not computed until it has caught up.
 const CAPACITY: usize = 64;
 
 /// Probabilities of one token, before any sampler.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logprobs {
-    /// Natural logarithm of the probability of the token that was taken.
+    /// Log-probability (natural) of the chosen token.
     pub taken: f32,
-    /// The likeliest tokens with theirs, the likeliest first.
+    /// The likeliest tokens with their log-probabilities, the likeliest first.
     pub top: Vec<(u32, f32)>,
 }
 
-/// What an answer took.
+/// Tokens and times of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Those of them that were known from an earlier request.
+    /// Those of them that were taken from the prefix cache.
     pub cached_tokens: usize,
     /// Tokens of the answer.
     pub answer_tokens: usize,
@@ -35,15 +35,15 @@ pub struct Usage {
     pub answer_time: Duration,
 }
 
-/// What has happened to a request.
+/// An update about a request.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Update {
-    /// The prompt's turn has come, or a part of it has been evaluated.
+    /// The prompt has been started, or a part of it has been evaluated.
     Reading {
-        /// Tokens that are evaluated or were known.
+        /// Tokens that are evaluated or cached.
         done: usize,
-        /// Those of them that were known from an earlier request.
+        /// Those of them that were taken from the prefix cache.
         cached: usize,
         /// Tokens of the prompt.
         total: usize,
@@ -52,27 +52,27 @@ pub enum Update {
     Token {
         /// Its id.
         token: u32,
-        /// Text that is certain now; may be empty.
+        /// Text that is complete now; may be empty.
         text: String,
-        /// Its probability, where that was asked for.
+        /// Its probability, if that was requested.
         logprobs: Option<Logprobs>,
     },
-    /// The answer has ended: nothing comes after this.
+    /// The answer has ended; this is the last update.
     End {
-        /// Why.
+        /// The reason.
         reason: Stop,
-        /// The last of its text.
+        /// The rest of its text.
         text: String,
         /// The stop text that ended it.
         stop_text: Option<String>,
-        /// What it took.
+        /// Its tokens and times.
         usage: Usage,
     },
-    /// The answer cannot go on: nothing comes after this.
+    /// The answer has failed; this is the last update.
     Failed(Error),
 }
 
-/// Wakes the thread that computes. A call before it waits is not lost.
+/// Wakes the computing thread. A call before it waits is not lost.
 #[derive(Default)]
 pub(super) struct Signal {
     set: Mutex<bool>,
@@ -94,7 +94,7 @@ impl Signal {
     }
 }
 
-/// Locks, whatever happened to another thread that held it.
+/// Locks a mutex, even if it is poisoned.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -113,19 +113,19 @@ struct Channel {
     ready: Condvar,
 }
 
-/// A channel whose reader wakes `signal` when it has made room, and when it goes away.
+/// A channel whose reader notifies `signal` when it has made room and when it is dropped.
 pub(super) fn channel(signal: Arc<Signal>) -> (Sender, Updates) {
     let channel = Arc::new(Channel::default());
     (Sender { channel: channel.clone() }, Updates { channel, signal })
 }
 
-/// The computing end.
+/// The sending end.
 pub(super) struct Sender {
     channel: Arc<Channel>,
 }
 
 impl Sender {
-    /// Whether anybody still waits for the answer.
+    /// Whether the reader still exists.
     pub(super) fn is_open(&self) -> bool {
         !lock(&self.channel.state).receiver_gone
     }
@@ -137,7 +137,7 @@ impl Sender {
 
     pub(super) fn send(&self, update: Update) {
         let mut state = lock(&self.channel.state);
-        // Of a prompt's progress, the latest is enough.
+        // Only the latest progress of a prompt is kept.
         if matches!(update, Update::Reading { .. }) && matches!(state.queue.back(), Some(Update::Reading { .. })) {
             state.queue.pop_back();
         }
@@ -242,7 +242,7 @@ mod tests {
         updates.signal.wait();
         updates.next().expect("a token");
         assert!(sender.has_room());
-        // The reader has told that there is room: this does not wait for ever.
+        // The reader has signalled that there is room, so this does not wait forever.
         updates.signal.wait();
         let signal = updates.signal.clone();
         drop(updates);

@@ -1,8 +1,8 @@
-//! The classes of transformers that models are exported to: a row for each, with the settings that follow from the file
-//! beyond those that all have.
+//! The classes of transformers that models are exported to: a row for each, with its settings beyond those that all classes
+//! have.
 //!
-//! A row need not be complete to be safe: whatever settings come out, the exported folder is converted again before it is
-//! kept, and the network of that must be the file's.
+//! An incomplete row is safe: the exported folder is converted back before it is kept, and the resulting network must be that of
+//! the file.
 
 use crate::arch::keys;
 
@@ -12,23 +12,23 @@ pub(super) struct Class {
     pub(super) architecture: &'static str,
     /// Its name.
     pub(super) name: &'static str,
-    /// Which of the architecture's models are of this class; the first row that fits counts.
+    /// The condition for models of the architecture to be of this class; the first matching row is used.
     pub(super) when: When,
     /// Settings of its own.
     pub(super) settings: &'static [(&'static str, Origin)],
 }
 
-/// Which models of an architecture are of a class.
+/// A condition for models of an architecture to be of a class.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     Always,
-    /// Those whose layers have this tensor.
+    /// Layers have this tensor.
     Has(&'static str),
-    /// Those some of whose layers see a window alone.
+    /// Some layers have a sliding window.
     Windows,
 }
 
-/// What a setting follows from.
+/// The source of a setting's value.
 #[derive(Clone, Copy)]
 pub(super) enum Origin {
     /// What a key holds, where the file has the key.
@@ -39,23 +39,23 @@ pub(super) enum Origin {
     Has(&'static [&'static str]),
     /// A value, as JSON.
     Json(&'static str),
-    /// The form of GELU, where it is not the class's own.
+    /// The form of GELU, if it is not the default of the class.
     Gelu,
-    /// The length of the windows, `null` where no layer has one.
+    /// The length of the sliding window, `null` if no layer has one.
     Window,
-    /// Whether each layer has a window.
+    /// The list of which layers have a sliding window.
     LayerTypes,
     /// The share of a head that is rotated.
     RotaryShare,
     /// The base of the rotary embedding.
     RotaryBase,
-    /// The base of layers with windows.
+    /// The base of layers with sliding windows.
     SlidingBase,
-    /// One over the square of the factor of the scores.
+    /// One over the square of the factor of attention scores.
     ScoreScalar,
-    /// The cap of the scores, `null` where there is none.
+    /// The softcap of attention scores, `null` if there is none.
     ScoreCap,
-    /// The cap of the logits, `null` where there is none.
+    /// The softcap of logits, `null` if there is none.
     LogitCap,
 }
 
@@ -90,7 +90,7 @@ const fn class(architecture: &'static str, name: &'static str, settings: &'stati
     Class { architecture, name, when: When::Always, settings }
 }
 
-/// All of them.
+/// All classes.
 pub(super) static CLASSES: &[Class] = &[
     Class { when: When::Has("ffn_gate_inp.weight"), ..class("llama", "MixtralForCausalLM", &[WINDOW]) },
     Class { when: When::Windows, ..class("llama", "MistralForCausalLM", &[WINDOW]) },

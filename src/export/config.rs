@@ -1,7 +1,7 @@
-//! `config.json` of an exported model: what its class gives, and in place of that what the file says.
+//! `config.json` of an exported model: the defaults of its class, overridden by the settings of the file.
 //!
-//! Where a value also follows from the absence of a key, it is taken from the network as it is computed here, so that what
-//! a file means by leaving a key out is known in one place.
+//! If the absence of a key has a meaning, the value is taken from the network description, so that this meaning is defined in
+//! one place.
 
 use serde_json::{Map, Number, Value as Json, json};
 
@@ -35,7 +35,7 @@ pub(super) fn class(source: &Source<'_>) -> Result<&'static Class, Error> {
 /// The settings of a model with weights of this type.
 pub(super) fn config(source: &Source<'_>, class: &Class, ty: TensorType) -> Result<Map<String, Json>, Error> {
     let h = &source.header.hparams;
-    // A test looks that each has some.
+    // A test checks that each class has defaults.
     let no_defaults = || unfit(source, class, keys::BLOCK_COUNT);
     let (model_type, defaults) = class_settings(class.name).ok_or_else(no_defaults)?;
     let mut config = Map::new();
@@ -49,7 +49,7 @@ pub(super) fn config(source: &Source<'_>, class: &Class, ty: TensorType) -> Resu
             config.insert(name.into(), one(source, class, key, value)?);
         }
     }
-    // Most classes give as many as there are heads, which is no plain value.
+    // For most classes the default is the number of heads, which is not a constant.
     if !defaults.contains_key("n_head") && model_type != "gpt_neox" {
         let kv_heads = h.head_count_kv.iter().copied().max().unwrap_or(0);
         if h.head_count_kv.iter().any(|&heads| heads != kv_heads) {
@@ -128,7 +128,7 @@ fn mixers<'a>(source: &'a Source<'_>) -> impl Iterator<Item = &'a AttentionMixer
     })
 }
 
-/// The value of a key, of which all layers have the same.
+/// The value of a key that must be the same for all layers.
 fn one(source: &Source<'_>, class: &Class, key: &str, value: &Value) -> Result<Json, Error> {
     let number = |value: &Value| match value {
         Value::F32(number) => Some(float(*number)),
@@ -182,7 +182,7 @@ fn share(rotated: usize, head: usize) -> Json {
     rounded.chain([exact]).find(|share| (share * head as f64) as usize == rotated).unwrap_or(exact).into()
 }
 
-/// `1 / scale^2`, a whole number where it is nearly one: transformers 5 takes no other for Gemma's.
+/// `1 / scale^2`, rounded if it is nearly a whole number: transformers 5 accepts only integers for Gemma.
 #[allow(clippy::cast_possible_truncation, reason = "far below 2^63")]
 fn inverse_square(scale: f32) -> Json {
     let square = f64::from(scale).powi(-2);

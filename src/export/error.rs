@@ -1,4 +1,4 @@
-//! Why a model cannot be exported.
+//! Errors of exporting a model.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::tokenizer;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No class of transformers is known for the architecture.
+    /// There is no class for the architecture.
     #[error(
         "{}: models of the architecture {} cannot be exported yet (can be: {known})",
         printable_path(path),
@@ -26,10 +26,10 @@ pub enum Error {
         path: PathBuf,
         /// `general.architecture`.
         architecture: String,
-        /// The architectures that can be.
+        /// The architectures that can be exported.
         known: String,
     },
-    /// The file is no valid model.
+    /// The file is not a valid model.
     #[error("{}: {source}", printable_path(path))]
     Model {
         /// The file.
@@ -37,8 +37,8 @@ pub enum Error {
         /// What is wrong.
         source: arch::Error,
     },
-    /// A key that the class has no setting for, or only with other values.
-    #[error("{}: {}: {}: {class} has no setting that says this", printable_path(path), printable(key), printable(found).limit(60))]
+    /// A key for which the class has no setting, or only with other values.
+    #[error("{}: {}: {}: {class} has no setting for this", printable_path(path), printable(key), printable(found).limit(60))]
     Key {
         /// The file.
         path: PathBuf,
@@ -56,15 +56,15 @@ pub enum Error {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// What is in the way.
+        /// The problem.
         problem: TensorProblem,
     },
-    /// The tokenizer's file cannot be made.
+    /// The tokenizer's file cannot be written.
     #[error("{}: tokenizer: {problem}", printable_path(path))]
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// What is in the way.
+        /// The problem.
         problem: TokenizerProblem,
     },
     /// The vocabulary is not valid.
@@ -75,16 +75,16 @@ pub enum Error {
         /// What is wrong.
         source: tokenizer::Error,
     },
-    /// The exported folder is not what the file was made from.
+    /// The exported folder would not convert back to the file.
     #[error("{}: the exported folder would not convert back: {source}", printable_path(path))]
     NotConvertible {
         /// The file.
         path: PathBuf,
-        /// What the conversion says.
+        /// The error of the conversion.
         source: Box<convert::Error>,
     },
-    /// The folder that is written to holds files of another checkpoint, which would be taken for a part of this one.
-    #[error("{}: holds {}, which is no part of this checkpoint", printable_path(path), printable(name))]
+    /// The output folder has files of another checkpoint, which would be read as a part of this one.
+    #[error("{}: has {}, which is not part of this checkpoint", printable_path(path), printable(name))]
     OtherCheckpoint {
         /// The folder.
         path: PathBuf,
@@ -102,7 +102,7 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The OS error.
         source: io::Error,
     },
     /// The caller has stopped the work.
@@ -110,24 +110,24 @@ pub enum Error {
     Stopped,
 }
 
-/// What is in the way of a tensor.
+/// Why a tensor cannot be exported.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TensorProblem {
-    /// The family's table of tensors has none of this name.
+    /// The family's table has no tensor of this name.
     #[error("a layout of other programs; requantize or convert the model first")]
     Foreign,
-    /// The steps to it cannot be taken back.
+    /// Its conversion steps cannot be reversed.
     #[error("its shape in a checkpoint does not follow from the file")]
     Reshaped,
-    /// Rows of a fused tensor are in no tensor of the file.
-    #[error("the file has only a part of the rows of {source_name}")]
+    /// Rows of a fused tensor are missing in the file.
+    #[error("the file has only some of the rows of {source_name}")]
     MissingRows {
         /// The checkpoint's tensor.
         source_name: String,
     },
-    /// Some layers have it and some do not.
-    #[error("only a part of the layers have it, or of the tensors beside it")]
+    /// Some layers have it, others do not.
+    #[error("only some layers have it, or only some of the tensors that belong to it")]
     NotEverywhere,
     /// A type that cannot be decoded.
     #[error("weights of type {ty} cannot be decoded")]
@@ -135,7 +135,7 @@ pub enum TensorProblem {
         /// The type.
         ty: TensorType,
     },
-    /// A number that the output type does not hold.
+    /// A number is out of range of the output type.
     #[error("{value:e} is out of the range of {ty} (bf16 and f32 hold it)")]
     OutOfRange {
         /// The number.
@@ -143,61 +143,61 @@ pub enum TensorProblem {
         /// The output type.
         ty: TensorType,
     },
-    /// Rotary factors that no settings give.
+    /// No settings give the rotary factors.
     #[error("no settings of llama3's scaling give these factors")]
     Factors,
 }
 
-/// What is in the way of a tokenizer.
+/// Why a tokenizer cannot be exported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerProblem {
-    /// A kind of tokenizer that is not written.
+    /// This kind of tokenizer is not supported.
     #[error("{name} tokenizers cannot be exported yet")]
     Model {
         /// Its name.
         name: &'static str,
     },
-    /// A pre-tokenizer whose rules are not regular expressions of the library that reads the file.
+    /// The rules of the pre-tokenizer cannot be written as regular expressions of the library that reads the file.
     #[error("the pre-tokenizer {} cannot be exported yet", printable(name))]
     Pre {
         /// Its name.
         name: String,
     },
-    /// A token that is no text.
-    #[error("token {id} is no UTF-8")]
+    /// A token is not valid UTF-8.
+    #[error("token {id} is not UTF-8")]
     NotText {
         /// The token.
         id: usize,
     },
-    /// Another number of tokens comes back.
-    #[error("{found} tokens come back from the exported folder, the file has {expected}")]
+    /// The exported folder has another number of tokens.
+    #[error("the exported folder has {found} tokens, the file has {expected}")]
     Count {
         /// Tokens of the folder.
         found: usize,
         /// Tokens of the file.
         expected: usize,
     },
-    /// A token comes back otherwise.
-    #[error("token {id} comes back as `{}`", printable(found).limit(60))]
+    /// A token differs in the exported folder.
+    #[error("token {id} is `{}` in the exported folder", printable(found).limit(60))]
     Token {
         /// The token.
         id: usize,
         /// Its text in the folder.
         found: String,
     },
-    /// A special token or a setting comes back otherwise.
-    #[error("{what}: {found} comes back, the file says {expected}")]
+    /// A special token or a setting differs in the exported folder.
+    #[error("{what}: {found} in the exported folder, {expected} in the file")]
     Setting {
-        /// Which.
+        /// Its name.
         what: &'static str,
-        /// What the folder says.
+        /// Its value in the folder.
         found: String,
-        /// What the file says.
+        /// Its value in the file.
         expected: String,
     },
-    /// A text becomes other tokens.
-    #[error("the text `{}` becomes other tokens with the exported tokenizer", printable(text).limit(60))]
+    /// A text is encoded to other tokens.
+    #[error("the text `{}` is encoded to other tokens by the exported tokenizer", printable(text).limit(60))]
     Encoding {
         /// The text.
         text: String,

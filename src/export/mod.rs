@@ -1,8 +1,8 @@
-//! From a GGUF file to a Hugging Face folder: the way back of [`crate::convert`], for servers that read such folders.
+//! Exports a GGUF file as a Hugging Face folder, the inverse of [`crate::convert`], for servers that read such folders.
 //!
-//! [`Export::new`] finds the class, the settings, the tokenizer and the tensors. [`Export::write`] makes the folder with
-//! all but the numbers, converts it back and compares that with the file (`verify.rs`); only then are weights read and
-//! written. So there is no wrong export: what does not come back is refused by the name of the key, tensor or token.
+//! [`Export::new`] finds the class, the settings, the tokenizer and the tensors. [`Export::write`] writes the folder without
+//! numbers, converts it back and compares the result with the file (`verify.rs`); only then are weights read and written. A model
+//! that does not convert back is refused with the name of the key, tensor or token.
 
 mod class;
 mod config;
@@ -29,7 +29,7 @@ use crate::tensor_type::TensorType;
 use source::Source;
 use tensors::Tensor;
 
-/// The type that weights are exported as.
+/// The type of exported weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightType {
     /// Half precision.
@@ -61,12 +61,12 @@ impl WeightType {
 /// Bytes of tensors that a file of a checkpoint holds at most, as transformers splits them.
 const USUAL_FILE_BYTES: u64 = 5_000_000_000;
 
-/// Wishes for an export.
+/// Options of an export.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Type of the weights; none for that of the file's matrices, half precision where they are quantized.
+    /// Type of the weights; `None` for that of the file's matrices, or half precision if they are quantized.
     pub weight_type: Option<WeightType>,
-    /// Bytes of tensors of a file, unless a single tensor has more.
+    /// Maximum bytes of tensors in a file, unless a single tensor is larger.
     pub max_file_bytes: u64,
 }
 
@@ -81,18 +81,18 @@ pub struct Export<'a> {
     source: Source<'a>,
     class: &'static str,
     weight_type: WeightType,
-    /// The files that hold no weights: names and contents.
+    /// The files without weights: names and contents.
     files: Vec<(&'static str, Vec<u8>)>,
     tensors: Vec<Tensor<'a>>,
-    /// Names of the files with weights, each with the tensors that it holds.
+    /// Names of the files with weights, and their tensors.
     shards: Vec<(String, Range<usize>)>,
 }
 
 impl<'a> Export<'a> {
-    /// Finds everything that the folder of an opened model holds. Weights are not read.
+    /// Prepares the folder for an opened model. Weights are not read.
     ///
     /// # Errors
-    /// When the model cannot be run, its architecture cannot be exported, or something in it has no place in a checkpoint.
+    /// When the model cannot be run, its architecture cannot be exported, or something in it cannot be expressed in a checkpoint.
     pub fn new(reader: &'a Reader, options: &Options) -> Result<Self, Error> {
         let source = Source::new(reader)?;
         let class = config::class(&source)?;
@@ -144,12 +144,12 @@ impl<'a> Export<'a> {
         bytes(&self.tensors, self.weight_type)
     }
 
-    /// Writes the folder. `progress` is told of the bytes of weights that are written, and stops the work by returning
-    /// false; then, and after an error, nothing is left.
+    /// Writes the folder. `progress` is called with the bytes of weights written, and stops the work by returning false. Then, and
+    /// after an error, nothing is left.
     ///
     /// # Errors
-    /// When the folder may not be written to or has no room, what it holds would not convert back to the file, or a file
-    /// cannot be read or written.
+    /// When the folder may not be written to or has no room, the export would not convert back to the file, or a file cannot be
+    /// read or written.
     pub fn write(&self, folder: &Path, overwrite: Overwrite<'_>, progress: &dyn Fn(u64) -> bool) -> Result<(), Error> {
         self.check_folder(folder, overwrite)?;
         let output = OutputFolder::create(folder, overwrite)?;
@@ -177,8 +177,8 @@ impl<'a> Export<'a> {
         Ok(output.commit()?)
     }
 
-    /// Refuses a folder with files that may not be replaced, or that readers would take for a part of the checkpoint and
-    /// that are not replaced.
+    /// Checks the folder: it must not have files that may not be replaced, or other files that would be read as part of the
+    /// checkpoint.
     fn check_folder(&self, folder: &Path, overwrite: Overwrite<'_>) -> Result<(), Error> {
         const OTHERS: [&str; 7] = [
             "tokenizer.model",
@@ -193,7 +193,7 @@ impl<'a> Export<'a> {
             self.files.iter().any(|(own, _)| *own == name) || self.shards.iter().any(|(own, _)| own == name)
         };
         if let Overwrite::Refuse = overwrite {
-            // Whatever is in it, the folder is refused.
+            // A folder that is not empty is refused in any case.
             return Ok(());
         }
         let weights = |name: &str| name.contains(".safetensors") || name.ends_with(".bin");
@@ -208,7 +208,7 @@ impl<'a> Export<'a> {
         Ok(())
     }
 
-    /// Makes a file with its header, and room for its tensors.
+    /// Creates a file with its header and room for its tensors.
     fn begin(&self, path: &Path, tensors: &[Tensor<'_>]) -> Result<(), Error> {
         let failed = |source| Error::Write { path: path.to_owned(), source };
         let mut file = File::create(path).map_err(failed)?;
@@ -241,7 +241,7 @@ fn bytes(tensors: &[Tensor<'_>], ty: WeightType) -> u64 {
     tensors.iter().map(|tensor| tensor.elements() * ty.dtype().bytes()).sum()
 }
 
-/// The type of most numbers in the file's matrices, where that is a plain one.
+/// The type of most numbers in the file's matrices, if that is a plain type.
 fn usual_type(source: &Source<'_>) -> WeightType {
     let of = |ty| {
         let matrices = source.header.tensors.iter().filter(|(_, tensor)| tensor.ty == ty && tensor.shape.len() > 1);
@@ -279,7 +279,7 @@ fn shards(tensors: &[Tensor<'_>], ty: WeightType, most: u64) -> Vec<(String, Ran
     starts.iter().zip(ends).enumerate().map(|(i, (&start, end))| (name(i), start..end)).collect()
 }
 
-/// Which file holds which tensor.
+/// The index: which tensor is in which file.
 fn index(tensors: &[Tensor<'_>], shards: &[(String, Range<usize>)], ty: WeightType) -> Json {
     let of_file = |(file, range): &(String, Range<usize>)| {
         let file = file.clone();
@@ -299,7 +299,7 @@ fn generation_config(source: &Source<'_>) -> Json {
     let mut config =
         json!({ "bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.padding });
     if ends.len() > 1 {
-        // The one that texts end with comes first.
+        // EOS comes first.
         let first = special.eos.filter(|id| ends.contains(id));
         let others = ends.iter().copied().filter(|id| Some(*id) != first);
         config["eos_token_id"] = first.into_iter().chain(others).collect();

@@ -1,4 +1,4 @@
-//! The scaling of the rotary embedding as `config.json` has it (`rope_scaling`).
+//! The scaling of the rotary embedding in the form of `config.json` (`rope_scaling`).
 
 use serde_json::{Value as Json, json};
 
@@ -7,17 +7,17 @@ use super::source::{Source, float};
 use crate::arch::{Config, keys, rope_factors};
 use crate::gguf::Value;
 
-/// Llama 3's factors, which a file keeps in place of the settings that give them.
+/// The tensor with Llama 3's factors, which files have instead of the settings.
 const FACTORS: &str = "rope_freqs.weight";
 const LONG: &str = "rope_factors_long.weight";
 const SHORT: &str = "rope_factors_short.weight";
 
-/// The setting, where the embedding is scaled.
+/// The setting, if the embedding is scaled.
 pub(super) fn scaling(source: &Source<'_>) -> Result<Option<Json>, Error> {
     let h = &source.header.hparams;
     if source.has(LONG) || source.has(SHORT) {
         let list = |name| Ok::<_, Error>(source.values(name)?.into_iter().map(float).collect::<Vec<_>>());
-        // Transformers 4 refuses any other name beside these.
+        // Transformers 4 accepts no other names here.
         return Ok(Some(json!({ "type": "longrope", "long_factor": list(LONG)?, "short_factor": list(SHORT)? })));
     }
     if source.has(FACTORS) {
@@ -48,9 +48,9 @@ pub(super) fn scaling(source: &Source<'_>) -> Result<Option<Json>, Error> {
     Ok(Some(scaling))
 }
 
-/// The settings that give the file's factors: those of published models are tried, 1 and 4 as limits and a power of two as
-/// the length that the model was first trained on. The largest factor is the factor itself, unless no pair turns so
-/// slowly.
+/// The settings that give the file's factors. Those of published models are tried: 1 and 4 as limits, and a power of two as the
+/// original context length. The scaling factor is the largest factor in the file, unless no pair rotates slowly enough to
+/// have it.
 fn llama3(source: &Source<'_>) -> Result<Json, Error> {
     let h = &source.header.hparams;
     let wanted = source.values(FACTORS)?;
@@ -66,7 +66,7 @@ fn llama3(source: &Source<'_>) -> Result<Json, Error> {
             rope["rope_theta"] = base.clone();
             let config = json!({ "architectures": ["LlamaForCausalLM"], "rope_parameters": rope });
             let made = Config::new(config).ok().and_then(|config| rope_factors(&config, h, FACTORS));
-            // Files of other programs have them rounded otherwise.
+            // Other programs round them differently.
             let near = |made: &[f32]| made.iter().zip(&wanted).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs());
             if made.is_some_and(|made| made.len() == wanted.len() && near(&made)) {
                 return Ok(scaling);

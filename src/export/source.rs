@@ -27,12 +27,12 @@ impl<'a> Source<'a> {
     /// Reads all but the weights.
     ///
     /// # Errors
-    /// When the file is no model that could be run.
+    /// When the file is not a model that can be run.
     pub(super) fn new(reader: &'a Reader) -> Result<Self, Error> {
         let failed = |source| Error::Model { path: reader.path().to_owned(), source };
         let header = Header::read(reader).map_err(failed)?;
         let by_name: HashMap<String, &TensorInfo> = header.tensors.iter().cloned().collect();
-        let known = Known { reader, by_name: &by_name };
+        let known = FileTensors { reader, by_name: &by_name };
         let spec = header.family.spec(&header.hparams, &known).map_err(failed)?;
         let tokenizer = from_metadata(&header.metadata)
             .map_err(|source| Error::Vocabulary { path: reader.path().to_owned(), source })?;
@@ -43,7 +43,7 @@ impl<'a> Source<'a> {
         self.reader.path().to_owned()
     }
 
-    /// The error of a key that `class` has no setting for.
+    /// The error for a key without a setting in `class`.
     pub(super) fn key_fault(&self, key: String, class: &'static str) -> Error {
         let found = match self.header.metadata.get(&key) {
             None => "missing".into(),
@@ -64,10 +64,10 @@ impl<'a> Source<'a> {
         self.by_name.contains_key(name)
     }
 
-    /// The special tokens that the file names, or that its kind of tokenizer has of itself.
+    /// The special tokens of the file, or the defaults of its kind of tokenizer.
     pub(super) fn special(&self) -> SpecialIds {
         let vocab = self.tokenizer.vocab();
-        // llama.cpp takes the id 11 where a file of this kind names none.
+        // llama.cpp uses id 11 if a file of this kind has none.
         let named = |id: Option<u32>, key: &str| {
             id.filter(|_| vocab.model != Model::Bpe || self.header.metadata.get(key).is_some())
         };
@@ -90,7 +90,7 @@ impl<'a> Source<'a> {
     /// The numbers of a small tensor.
     ///
     /// # Errors
-    /// When it is not there, or cannot be decoded or read.
+    /// When there is no such tensor, or it cannot be decoded or read.
     pub(super) fn values(&self, name: &str) -> Result<Vec<f32>, Error> {
         let unknown = || Error::Tensor { path: self.path(), name: name.to_owned(), problem: TensorProblem::Factors };
         let tensor = self.by_name.get(name).ok_or_else(unknown)?;
@@ -98,7 +98,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The numbers of a tensor, where it can be decoded and read.
+/// The numbers of a tensor, if it can be decoded and read.
 fn values(reader: &Reader, tensor: &TensorInfo) -> Option<Vec<f32>> {
     formats::codec(tensor.ty)?;
     let mut numbers = vec![0.0; usize::try_from(tensor.elements()).ok()?];
@@ -106,13 +106,13 @@ fn values(reader: &Reader, tensor: &TensorInfo) -> Option<Vec<f32>> {
     Some(numbers)
 }
 
-/// The tensors of a file, whose vectors a network may ask for.
-struct Known<'a> {
+/// The tensors of a file, as a network description reads them.
+struct FileTensors<'a> {
     reader: &'a Reader,
     by_name: &'a HashMap<String, &'a TensorInfo>,
 }
 
-impl Tensors for Known<'_> {
+impl Tensors for FileTensors<'_> {
     fn has(&self, name: &str) -> bool {
         self.by_name.contains_key(name)
     }
@@ -127,7 +127,7 @@ impl Tensors for Known<'_> {
     }
 }
 
-/// The shortest decimal that is this number in single precision: 0.00001, not 9.99999974737875e-06.
+/// The shortest decimal for this number in single precision: 0.00001, not 9.99999974737875e-06.
 pub(super) fn float(number: f32) -> Json {
     number.to_string().parse::<f64>().unwrap_or(f64::from(number)).into()
 }

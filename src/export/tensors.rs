@@ -1,6 +1,5 @@
-//! The tensors of the checkpoint: which rows of which tensors of the file each is made of. The rules of the family say how
-//! a file's tensor is made from a checkpoint's; [`Layout`] tells where each element of it came from, and here that is
-//! turned round.
+//! The tensors of the checkpoint, and the rows of the file's tensors from which they are made. The rules of the family say how a
+//! tensor of the file is made from a checkpoint; [`Layout`] gives the origin of each element, which is inverted here.
 
 use std::collections::HashMap;
 
@@ -14,28 +13,28 @@ use crate::formats;
 use crate::gguf::TensorInfo;
 use crate::tensor_type::TensorType;
 
-/// Elements that are made at once.
+/// Elements that are computed at once.
 const PIECE: usize = 1 << 22;
 
 /// A tensor of the checkpoint.
 pub(super) struct Tensor<'a> {
     pub(super) name: String,
-    /// The slowest dimension first.
+    /// Dimensions, the slowest-running one first.
     pub(super) shape: Vec<u64>,
     cols: usize,
-    /// Whether it is made row by row, or as a whole.
+    /// Whether it is computed as a whole instead of row by row.
     whole: bool,
-    /// For each row its part and the row there; empty where it is made as a whole.
+    /// For each row its part and the row in it; empty if the tensor is computed as a whole.
     rows: Vec<(u32, u32)>,
     parts: Vec<Part<'a>>,
 }
 
-/// A stretch of rows of a tensor of the file that is a part of a checkpoint's tensor.
+/// A range of rows of a tensor of the file that is part of a checkpoint's tensor.
 struct Part<'a> {
     tensor: &'a TensorInfo,
     /// The first of the rows.
     first: u64,
-    /// Rows and columns, as steps count them: of a vector, elements and one.
+    /// Rows and columns as steps count them; a vector has its elements as rows, and one column.
     rows: u64,
     cols: u64,
     layout: Layout,
@@ -47,7 +46,7 @@ struct Part<'a> {
 /// The checkpoint's tensors, in the order of the family's rules.
 ///
 /// # Errors
-/// When a tensor of the file has no place in them, or one of theirs lacks rows.
+/// When a tensor of the file has no counterpart, or rows of a tensor are missing.
 pub(super) fn plan<'a>(source: &Source<'a>) -> Result<Vec<Tensor<'a>>, Error> {
     let header = &source.header;
     let rules =
@@ -66,7 +65,7 @@ pub(super) fn plan<'a>(source: &Source<'a>) -> Result<Vec<Tensor<'a>>, Error> {
         if formats::codec(tensor.ty).is_none() {
             return Err(fault(source, &rule.name, TensorProblem::Type { ty: tensor.ty }));
         }
-        // What the configuration gives is in no checkpoint.
+        // Tensors computed from the configuration are not in a checkpoint.
         let Some(arch::Source::Checkpoint { names: of, steps }) = rule.sources.first() else { continue };
         for (i, name) in of.iter().enumerate() {
             let part = part(source, rule, tensor, of, i as u64, steps)?;
@@ -103,7 +102,7 @@ fn part<'a>(
         Names::Numbered { count, .. } => (*count as u64, *count > 1),
     };
     let dims: Vec<u64> = rule.shape.iter().map(|&n| n as u64).collect();
-    // Steps take the elements of a vector for rows.
+    // For steps, the elements of a vector are rows.
     let (rows, cols, matrix) = match dims[..] {
         [len] => (len, 1, len),
         _ => (dims[1..].iter().product::<u64>() / count.max(1), dims[0], dims[1]),
@@ -126,7 +125,7 @@ fn part<'a>(
 
 impl<'a> Tensor<'a> {
     fn new(source: &Source<'_>, name: String, parts: Vec<Part<'a>>) -> Result<Self, Error> {
-        // Where rules take rows from the front, the last of them tells how many there are.
+        // If rules select ranges of rows, the last range shows their number.
         let largest = parts.iter().max_by_key(|part| part.shape.iter().product::<u64>());
         let mut shape = largest.map(|part| part.shape.clone()).unwrap_or_default();
         let (total, cols) = largest.map_or((0, 0), |part| (part.layout.source_rows, part.layout.source_cols));
@@ -163,7 +162,7 @@ impl<'a> Tensor<'a> {
         self.shape.iter().product()
     }
 
-    /// Makes it as numbers of type `ty`, piece by piece.
+    /// Computes the tensor in type `ty`, piece by piece.
     ///
     /// # Errors
     /// When the file cannot be read, a number is out of the type's range, or `write` fails.
@@ -194,7 +193,7 @@ impl<'a> Tensor<'a> {
         Ok(())
     }
 
-    /// All of its numbers, each at its place.
+    /// All numbers of the tensor, in checkpoint order.
     fn moved(&self, source: &Source<'_>) -> Result<Vec<f32>, Error> {
         let mut all = vec![0.0; size(self.elements())];
         for part in &self.parts {
@@ -224,7 +223,7 @@ impl<'a> Tensor<'a> {
 }
 
 impl Part<'_> {
-    /// Numbers of whole rows from row `first` of the part on, as they are in a checkpoint.
+    /// Whole rows from row `first` of the part on, with the numbers of the checkpoint.
     fn read(&self, source: &Source<'_>, first: u64, out: &mut [f32]) -> Result<(), Error> {
         let ty = self.tensor.ty;
         let cols = size(self.tensor.cols());
@@ -242,7 +241,7 @@ impl Part<'_> {
     }
 }
 
-/// A size as an index; what does not fit is refused by whatever is indexed.
+/// A size as an index. A size that does not fit gives an index out of range.
 fn size(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -9,10 +9,10 @@ use super::source::Source;
 use crate::gguf::{Value, keys};
 use crate::tokenizer::{AddedTokenFlags, Model, TokenKind, Vocab, pre_tokenizer_flags, pre_tokenizer_patterns};
 
-/// The file that the library `tokenizers` reads.
+/// `tokenizer.json`, for the library `tokenizers`.
 ///
 /// # Errors
-/// When it has no words for what the vocabulary does.
+/// When the vocabulary cannot be expressed in it.
 pub(super) fn tokenizer_json(source: &Source<'_>) -> Result<Json, TokenizerProblem> {
     let vocab = source.tokenizer.vocab();
     let texts = texts(vocab)?;
@@ -30,7 +30,7 @@ pub(super) fn tokenizer_json(source: &Source<'_>) -> Result<Json, TokenizerProbl
     }))
 }
 
-/// The settings beside it.
+/// `tokenizer_config.json`.
 pub(super) fn tokenizer_config(source: &Source<'_>) -> Json {
     let (vocab, metadata) = (source.tokenizer.vocab(), &source.header.metadata);
     let mut config = json!({
@@ -44,7 +44,7 @@ pub(super) fn tokenizer_config(source: &Source<'_>) -> Json {
         ("unk_token", special.unknown),
         ("pad_token", special.padding),
     ] {
-        // Named here, a piece of text would be special; `config.json` has its id.
+        // Naming it here would make a piece of text a special token; `config.json` has its id.
         let is_added = |id: &u32| !matches!(kind(vocab, *id as usize), TokenKind::Normal | TokenKind::Byte);
         let text = id.filter(is_added).and_then(|id| vocab.tokens.get(id as usize));
         let text = text.map(|text| String::from_utf8_lossy(text));
@@ -74,7 +74,7 @@ pub(super) fn tokenizer_config(source: &Source<'_>) -> Json {
     config
 }
 
-/// What a text goes through, and the model at its heart.
+/// The pipeline of a tokenizer: normalizer, pre-tokenizer, model, decoder.
 struct Parts {
     normalizer: Json,
     pre_tokenizer: Json,
@@ -82,11 +82,11 @@ struct Parts {
     model: Json,
 }
 
-/// Texts of the tokens as the library has them.
+/// Texts of the tokens in the form of the library.
 fn texts(vocab: &Vocab) -> Result<Vec<String>, TokenizerProblem> {
     let text = |(id, text): (usize, &Vec<u8>)| {
         let text = String::from_utf8(text.clone()).map_err(|_| TokenizerProblem::NotText { id })?;
-        // Sentencepiece's marks of spaces are spaces in what is found before it is asked.
+        // Added tokens are matched before SentencePiece replaces spaces by its mark, so they have real spaces.
         let is_added = vocab.kinds.get(id) == Some(&TokenKind::UserDefined);
         Ok(if vocab.model == Model::Spm && is_added { text.replace('▁', " ") } else { text })
     };
@@ -97,7 +97,7 @@ fn kind(vocab: &Vocab, id: usize) -> TokenKind {
     vocab.kinds.get(id).copied().unwrap_or(TokenKind::Normal)
 }
 
-/// The tokens that are found before a text is cut.
+/// The tokens that are matched before a text is split.
 fn added_tokens(vocab: &Vocab, texts: &[String]) -> Vec<Json> {
     let AddedTokenFlags { lstrip, rstrip, single_word, normalized } = &vocab.added_tokens;
     let has = |ids: &[u32], id: usize| u32::try_from(id).is_ok_and(|id| ids.binary_search(&id).is_ok());
@@ -115,13 +115,13 @@ fn added_tokens(vocab: &Vocab, texts: &[String]) -> Vec<Json> {
     texts.iter().enumerate().filter(|(_, text)| !text.is_empty()).filter_map(added).collect()
 }
 
-/// Every token but those that only fill up. Added ones too: else the library numbers them as it likes.
+/// Every token except fillers. Added tokens are included, since the library would otherwise assign other ids to them.
 fn ids(vocab: &Vocab, texts: &[String]) -> Map<String, Json> {
     let used = texts.iter().enumerate().filter(|(id, _)| kind(vocab, *id) != TokenKind::Unused);
     used.map(|(id, text)| (text.clone(), id.into())).collect()
 }
 
-/// Byte-pair encoding of bytes.
+/// Byte-level BPE.
 fn bytes(vocab: &Vocab, texts: &[String]) -> Result<Parts, TokenizerProblem> {
     let unknown = || TokenizerProblem::Pre { name: vocab.pre.clone() };
     let flags = pre_tokenizer_flags(&vocab.pre).filter(|flags| !flags.characters).ok_or_else(unknown)?;
@@ -139,8 +139,8 @@ fn bytes(vocab: &Vocab, texts: &[String]) -> Result<Parts, TokenizerProblem> {
     })
 }
 
-/// Sentencepiece's byte-pair encoding, as transformers writes Llama 2's: a merge for every way in which a token is made of
-/// two, in the order of the scores.
+/// SentencePiece BPE in the form that transformers uses for Llama 2: a merge for each way to split a token into two, in the order
+/// of scores.
 fn characters(vocab: &Vocab, texts: &[String]) -> Parts {
     let normal = |id: &usize| kind(vocab, *id) == TokenKind::Normal;
     let pieces: HashMap<&str, usize> = (0..texts.len()).filter(normal).map(|id| (texts[id].as_str(), id)).collect();
@@ -188,7 +188,7 @@ fn model(vocab: Map<String, Json>, merges: Vec<Json>, more: &Json) -> Json {
     model
 }
 
-/// Puts the tokens around a text that the file asks for.
+/// The post-processor that adds BOS and EOS as the file requires.
 fn post_processor(source: &Source<'_>, texts: &[String]) -> Json {
     let (vocab, special) = (source.tokenizer.vocab(), source.special());
     let token = |id: Option<u32>, adds: bool| {

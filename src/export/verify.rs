@@ -1,5 +1,5 @@
-//! The proof of an export: the folder, whose tensors have their shapes and no numbers yet, is converted as any checkpoint
-//! is. The network, the tensors and the tokenizer that come back must be the file's.
+//! Verifies an export: the folder, whose tensors have shapes but no numbers yet, is converted like any checkpoint. The resulting
+//! network, tensors and tokenizer must be those of the file.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::model::tokenizer::from_metadata;
 use crate::quantize::Source as _;
 use crate::tokenizer::{EncodeOptions, TokenKind, Tokenizer};
 
-/// Texts in which tokenizers differ.
+/// Texts that show differences between tokenizers.
 const SAMPLES: &[&str] = &[
     "Hello, world! It's 2024; I'll say WE'RE fine, DON'T you?",
     " leading and trailing  ",
@@ -29,7 +29,7 @@ const SAMPLES: &[&str] = &[
 /// Converts the folder and compares.
 ///
 /// # Errors
-/// When it cannot be converted, or something comes back otherwise.
+/// When it cannot be converted, or something differs.
 pub(super) fn check(source: &Source<'_>, class: &'static str, folder: &Path) -> Result<(), Error> {
     let failed = |error| Error::NotConvertible { path: source.path(), source: Box::new(error) };
     let conversion =
@@ -63,7 +63,7 @@ fn different_key(file: &Metadata, back: &Metadata, architecture: &str) -> String
     };
     let keys: Vec<String> = own(file).into_iter().chain(own(back)).collect();
     let differs = |key: &&String| file.get(key) != back.get(key);
-    // One that both have tells more.
+    // A key that both have is more informative.
     let both = keys.iter().filter(|key| file.get(key).is_some() && back.get(key).is_some()).find(differs);
     both.or_else(|| keys.iter().find(differs)).cloned().unwrap_or(prefix)
 }
@@ -79,7 +79,7 @@ fn tokenizers(source: &Source<'_>, back: &Tokenizer) -> Result<(), TokenizerProb
         let (kind, other) = (own.kind(id), back.kind(id));
         let alike = kind == other && own.piece(id) == back.piece(id)
             || added(kind) && added(other) && own.piece(id) == back.piece(id);
-        // Places without a token have names that mean nothing.
+        // Names of unused ids do not matter.
         if !alike && (kind, other) != (TokenKind::Unused, TokenKind::Unused) {
             let found = String::from_utf8_lossy(back.piece(id)).into_owned();
             return Err(TokenizerProblem::Token { id: id as usize, found });
@@ -107,7 +107,7 @@ fn setting(what: &'static str, found: &impl std::fmt::Debug, expected: &impl std
     TokenizerProblem::Setting { what, found: format!("{found:?}"), expected: format!("{expected:?}") }
 }
 
-/// Whether texts become the same tokens: the samples, and one of all tokens in turn.
+/// Compares the encoding of the samples and of a text of all tokens.
 fn texts(own: &Tokenizer, back: &Tokenizer) -> Result<(), TokenizerProblem> {
     let tokens: Vec<u32> = (0..).take(own.vocab_size()).collect();
     let of_tokens = tokens.chunks(256).map(|tokens| own.decode(tokens, true));

@@ -1,6 +1,6 @@
 //! Inputs: regular files, read by position and watched for changes, or bytes in memory.
 //!
-//! Used by every reader of the crate. Nothing is mapped here: a file that is cut short while it is read gives an error.
+//! Used by every reader of the crate. Nothing is mapped here, so a file that is truncated while it is read gives an error.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -21,10 +21,10 @@ pub enum FileError {
     Open {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The OS error.
         source: io::Error,
     },
-    /// The path leads to something that is no regular file.
+    /// The path is not that of a regular file.
     #[error("{}: not a regular file but a {kind}", printable_path(path))]
     NotRegular {
         /// The file.
@@ -41,16 +41,16 @@ pub enum FileError {
         offset: u64,
         /// How many bytes were asked for.
         len: usize,
-        /// The system's word.
+        /// The OS error.
         source: io::Error,
     },
-    /// The file is not what it was when it was opened.
+    /// The file has changed since it was opened.
     #[error("{}: changed while it was read", printable_path(path))]
     Changed {
         /// The file.
         path: PathBuf,
     },
-    /// The file is larger than anything of its kind.
+    /// The file is larger than any valid file of its kind.
     #[error("{}: {size} bytes, more than the limit of {limit}", printable_path(path))]
     TooLarge {
         /// The file.
@@ -138,7 +138,7 @@ impl InputFile {
     /// Opens `path`, which may be a symbolic link, for reading. Never blocks (on a pipe, say).
     ///
     /// # Errors
-    /// When it cannot be opened, or is no regular file.
+    /// When it cannot be opened, or is not a regular file.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let cannot_open = |source| FileError::Open { path: path.into(), source };
         let file = system::open_input(path).map_err(cannot_open)?;
@@ -221,7 +221,7 @@ pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 
 /// A file that is read by position and lies elsewhere, such as on a server.
 pub trait ReadAt: std::fmt::Debug + Send + Sync {
-    /// What stands for a path in messages.
+    /// The name that messages use in place of a path.
     fn path(&self) -> &Path;
 
     /// Size in bytes.
@@ -234,16 +234,16 @@ pub trait ReadAt: std::fmt::Debug + Send + Sync {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError>;
 }
 
-/// What a model is read from.
+/// The input that a model is read from.
 #[derive(Debug)]
 pub enum Input {
     /// A file.
     File(InputFile),
-    /// A file that lies elsewhere.
+    /// A file that is not on this machine.
     Elsewhere(Box<dyn ReadAt>),
     /// Bytes in memory.
     Memory {
-        /// What stands for a path in messages.
+        /// The name that messages use in place of a path.
         name: PathBuf,
         /// All of the model.
         bytes: Bytes,
@@ -286,7 +286,7 @@ impl Input {
     /// When the system cannot read them, or the file has become shorter.
     ///
     /// # Panics
-    /// When bytes in memory do not reach as far.
+    /// When bytes in memory end before that.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError> {
         match self {
             Self::File(file) => file.read_exact_at(buffer, offset),

@@ -1,4 +1,4 @@
-//! Files mapped into memory, and their names for whoever handles a read of one that has been cut short.
+//! Files mapped into memory, with their names for the signal handler of reads from a file that has been truncated.
 
 #![allow(unsafe_code, reason = "mapping a file is a system call")]
 
@@ -23,11 +23,11 @@ struct Mapping {
     path: String,
 }
 
-/// All mapped files of this process, so that a fault can be told with a name.
+/// All mapped files of this process, so that the message about a fault can name the file.
 static MAPPINGS: Mutex<Vec<Mapping>> = Mutex::new(Vec::new());
 
 impl MappedFile {
-    /// Maps a file, as long as it was when it was opened.
+    /// Maps a file with the size that it had when it was opened.
     pub(crate) fn new(file: &InputFile) -> io::Result<Self> {
         let len = usize::try_from(file.size()).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // SAFETY: the mapping is read-only, and whoever uses it reads plain numbers, for which every byte pattern is

@@ -1,4 +1,4 @@
-//! Output files that appear whole or not at all: a temporary beside the target, renamed when it is complete.
+//! Output files that appear whole or not at all: a temporary file beside the target, renamed when it is complete.
 //!
 //! The binary's signal handler calls [`remove_temporaries`]; then an interrupted program leaves nothing behind.
 
@@ -15,7 +15,7 @@ use crate::printable::printable_path;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutputError {
-    /// There is a file already.
+    /// The output exists.
     #[error("{}: exists already (--force replaces it)", printable_path(path))]
     Exists {
         /// The output.
@@ -33,13 +33,13 @@ pub enum OutputError {
         /// The output.
         path: PathBuf,
     },
-    /// The output shall be a folder and is something else.
+    /// The output should be a folder but is something else.
     #[error("{}: not a folder", printable_path(path))]
     NotFolder {
         /// The output.
         path: PathBuf,
     },
-    /// The output's folder holds something already.
+    /// The output folder is not empty.
     #[error("{}: the folder is not empty (--force replaces the files of these names in it)", printable_path(path))]
     NotEmpty {
         /// The output.
@@ -50,7 +50,7 @@ pub enum OutputError {
     Create {
         /// The output, or the temporary beside it.
         path: PathBuf,
-        /// The system's word.
+        /// The OS error.
         source: io::Error,
     },
     /// The disk has no room for the whole file.
@@ -60,9 +60,9 @@ pub enum OutputError {
         path: PathBuf,
         /// Size of the file to be written.
         bytes: u64,
-        /// Bytes that are free where it shall be.
+        /// Free bytes on its disk.
         free: u64,
-        /// The system's word.
+        /// The OS error.
         source: io::Error,
     },
     /// Writing fails.
@@ -70,12 +70,12 @@ pub enum OutputError {
     Write {
         /// The output.
         path: PathBuf,
-        /// The system's word.
+        /// The OS error.
         source: io::Error,
     },
 }
 
-/// What to do about a file that stands where the output shall be.
+/// What to do about an existing output.
 #[derive(Clone, Copy, Debug)]
 pub enum Overwrite<'a> {
     /// Refuse to go on.
@@ -87,7 +87,7 @@ pub enum Overwrite<'a> {
     },
 }
 
-/// A file under construction. Dropped before [`commit`](Self::commit), it vanishes, and an older file stays as it was.
+/// A file under construction. If it is dropped before [`commit`](Self::commit), it is removed, and an older file is unchanged.
 #[derive(Debug)]
 pub struct OutputFile {
     file: BufWriter<File>,
@@ -110,7 +110,7 @@ pub fn free_room(path: &Path) -> Result<u64, OutputError> {
 /// Checks, without leaving anything, that a file of `bytes` bytes can be made at `path`.
 ///
 /// # Errors
-/// [`OutputError::NoRoom`] when the disk has not that much; [`OutputError::Create`] when the folder cannot be opened or
+/// [`OutputError::NoRoom`] when the disk has less space; [`OutputError::Create`] when the folder cannot be opened or
 /// written to.
 pub fn check_room(path: &Path, bytes: u64) -> Result<(), OutputError> {
     let free = free_room(path)?;
@@ -136,10 +136,10 @@ impl OutputFile {
     /// Begins the file `path`. Room on the disk is reserved for `bytes` bytes where the file system can do so.
     ///
     /// # Errors
-    /// When the output exists and may not be replaced, is no regular file, cannot be made, or has no room.
+    /// When the output exists and may not be replaced, is not a regular file, cannot be created, or has no room.
     pub fn create(path: &Path, overwrite: Overwrite<'_>, bytes: u64) -> Result<Self, OutputError> {
         check_target(path, overwrite)?;
-        // Through a symbolic link the file behind it is replaced, not the link.
+        // If the path is a symbolic link, the file behind it is replaced, not the link.
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
         let (file, temporary) =
             Temporary::beside(&target).map_err(|source| OutputError::Create { path: path.into(), source })?;
@@ -149,22 +149,22 @@ impl OutputFile {
         Ok(Self { file, temporary, target, replace, written: 0, reserved: bytes })
     }
 
-    /// Path of the file that will be.
+    /// Final path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.target
     }
 
-    /// Brings all bytes to the disk and the file to its place. Returns its size in bytes.
+    /// Syncs all bytes to the disk and renames the file to its final name. Returns its size in bytes.
     ///
     /// # Errors
-    /// When something cannot be written, or another program has meanwhile made a file of this name. The temporary is
-    /// removed then.
+    /// When something cannot be written, or another program has created a file of this name in the meantime. The temporary file
+    /// is removed then.
     pub fn commit(self) -> Result<u64, OutputError> {
         self.complete()?.place()
     }
 
-    /// Brings all bytes to the disk: the first half of [`commit`](Self::commit).
+    /// Syncs all bytes to the disk: the first half of [`commit`](Self::commit).
     pub(crate) fn complete(self) -> Result<CompleteFile, OutputError> {
         let Self { file, temporary, target, replace, written, reserved } = self;
         let cannot_write = |source| OutputError::Write { path: target.clone(), source };
@@ -197,20 +197,20 @@ pub(crate) struct CompleteFile {
 }
 
 impl CompleteFile {
-    /// Path of the file that will be.
+    /// Final path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.target
     }
 
-    /// Where the bytes are meanwhile. The system is asked to forget what it remembers of them, so that reading them
-    /// tells what the disk has.
-    pub(crate) fn meanwhile(&self) -> &Path {
-        // Where it cannot be asked, reading is a weaker check, and still one.
+    /// Path of the bytes until the file is complete. They are dropped from the page cache first, so that reading them
+    /// shows what is on the disk.
+    pub(crate) fn temporary_path(&self) -> &Path {
+        // Reading through the page cache is a weaker check, but still one.
         let _ = File::open(&self.temporary.path).map(|file| system::forget_pages(&file));
         &self.temporary.path
     }
 
-    /// Brings the file to its place. Returns its size in bytes.
+    /// Renames the file to its final name. Returns its size in bytes.
     pub(crate) fn place(self) -> Result<u64, OutputError> {
         let Self { temporary, target, replace, bytes } = self;
         let cannot_write = |source| OutputError::Write { path: target.clone(), source };
@@ -223,13 +223,13 @@ impl CompleteFile {
     }
 }
 
-/// A folder under construction: beside the one that it becomes, or in it where that is there already. Dropped before
-/// [`commit`](Self::commit), it vanishes.
+/// A folder under construction: a temporary folder beside the target, or in it if the target exists. If it is dropped before
+/// [`commit`](Self::commit), it is removed.
 #[derive(Debug)]
 pub struct OutputFolder {
     temporary: Temporary,
     target: PathBuf,
-    /// Whether the target was there.
+    /// Whether the target exists, so that the temporary folder is inside it.
     is_inside: bool,
     inputs: Option<Vec<FileId>>,
 }
@@ -238,7 +238,7 @@ impl OutputFolder {
     /// Begins the folder `path`.
     ///
     /// # Errors
-    /// When it is a file, holds something and may not be written to, or cannot be made.
+    /// When it is a file, is not empty and may not be written to, or cannot be created.
     pub fn create(path: &Path, overwrite: Overwrite<'_>) -> Result<Self, OutputError> {
         let failed = |source| OutputError::Create { path: path.into(), source };
         let inputs = match overwrite {
@@ -258,25 +258,25 @@ impl OutputFolder {
             }
             Err(source) => return Err(failed(source)),
         };
-        // Without the slash at its end.
+        // Without a trailing slash.
         let target: PathBuf = path.components().collect();
-        // A folder that is there may be the root of a disk, or somebody's working directory.
+        // An existing folder may be the root of a disk, or a working directory, so it cannot be replaced as a whole.
         let like = if is_inside { target.join("folder") } else { target.clone() };
         let ((), temporary) = Temporary::make(&like, |path| fs::create_dir(path)).map_err(failed)?;
         Ok(Self { temporary, target, is_inside, inputs })
     }
 
-    /// Where its files are made.
+    /// The temporary folder in which its files are created.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.temporary.path
     }
 
-    /// Brings the folder to its place: as a whole where nothing stood there, else file by file. What the files hold must be
-    /// on the disk.
+    /// Moves the folder to its final path: as a whole if the target did not exist, otherwise file by file. The content of the files
+    /// must have been synced.
     ///
     /// # Errors
-    /// When something stands there that may not be replaced, or a file cannot be moved.
+    /// When something exists there that may not be replaced, or a file cannot be moved.
     pub fn commit(self) -> Result<(), OutputError> {
         let Self { temporary, target, is_inside, inputs } = self;
         let cannot_write = |source| OutputError::Write { path: target.clone(), source };
@@ -309,10 +309,10 @@ impl Write for OutputFile {
     }
 }
 
-/// Checks, without making anything, that the file `path` may be made.
+/// Checks, without creating anything, that the file `path` may be created.
 ///
 /// # Errors
-/// When it exists and may not be replaced, or is no regular file.
+/// When it exists and may not be replaced, or is not a regular file.
 pub(crate) fn check_target(path: &Path, overwrite: Overwrite<'_>) -> Result<(), OutputError> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
@@ -331,24 +331,24 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Brings the entry of `path` in its folder to the disk.
+/// Syncs the directory entry of `path` to the disk.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     system::sync_folder(folder_of(path))
 }
 
-/// The temporaries of this process. Locked while one is made, renamed or removed.
+/// The temporary files of this process. Locked while one is created, renamed or removed.
 static TEMPORARIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 fn temporaries() -> MutexGuard<'static, Vec<PathBuf>> {
     TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes every unfinished output of this process. For signal handlers: what comes after must end the process.
+/// Removes every unfinished output of this process. For signal handlers; the process must end afterwards.
 pub fn remove_temporaries() {
     remove_all(&mut temporaries());
 }
 
-/// Like [`remove_temporaries`], but gives up where the list is in use.
+/// Like [`remove_temporaries`], but does nothing if the list is locked.
 pub fn try_remove_temporaries() {
     if let Ok(mut list) = TEMPORARIES.try_lock() {
         remove_all(&mut list);
@@ -359,28 +359,28 @@ fn remove_all(list: &mut Vec<PathBuf>) {
     list.drain(..).for_each(|path| remove(&path));
 }
 
-/// Removes a file, or a folder with all that is in it.
+/// Removes a file, or a folder with its content.
 fn remove(path: &Path) {
     // Nothing can be done about an error here.
     let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
 }
 
-/// A temporary file's name. The file is removed with it.
+/// The name of a temporary file. Dropping it removes the file.
 #[derive(Debug)]
 struct Temporary {
     path: PathBuf,
 }
 
 impl Temporary {
-    /// Makes the file `.NAME.tmp-PID` beside `target`, or with a further number where that exists.
+    /// Creates the file `.NAME.tmp-PID` beside `target`, with a further number if that exists.
     fn beside(target: &Path) -> io::Result<(File, Self)> {
         Self::make(target, |path| OpenOptions::new().write(true).create_new(true).open(path))
     }
 
-    /// As [`Self::beside`], of what `create` makes.
+    /// As [`Self::beside`], with `create` in place of creating a file.
     fn make<T>(target: &Path, create: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, Self)> {
         let name = target.file_name().ok_or(ErrorKind::InvalidInput)?;
-        // A long name must leave room for what is added.
+        // A long name must leave room for the suffix.
         let name = if name.len() > 200 { "output".as_ref() } else { name };
         let mut list = temporaries();
         for attempt in 0..100 {
@@ -415,7 +415,7 @@ impl Temporary {
     }
 }
 
-/// Renames, and fails where the target exists: also where it came to exist just now.
+/// Renames, and fails if the target exists, even if it was created just before.
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from),

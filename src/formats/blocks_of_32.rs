@@ -1,6 +1,6 @@
-//! What Q4_0, Q4_1, Q5_0 and Q5_1 share: 32 elements a block, a nibble each, and in two of them a fifth bit.
+//! Code shared by Q4_0, Q4_1, Q5_0 and Q5_1: blocks of 32 elements with a nibble each and, in the last two, a fifth bit.
 //!
-//! Element `i` shares its byte with element `i + 16`; fifth bits stand in a word of their own, element `i`'s in bit `i`.
+//! Element `i` shares its byte with element `i + 16`. The fifth bits are in a separate word, that of element `i` in bit `i`.
 
 use super::scale_search::{scale_and_min, symmetric_scale, weighted};
 use super::super_block::{spread, sum_of_squares};
@@ -9,7 +9,7 @@ use super::{Written, encode_weighted_blocks};
 /// Elements of a block.
 pub(crate) const LEN: usize = 32;
 
-/// A block's scale and offset: `x = d * q + m`. An offset of -0.0 changes no number, not even the sign of a zero.
+/// A block's scale and offset: `x = d * q + m`. Adding an offset of -0.0 changes no number, not even the sign of a zero.
 pub(super) struct Grid {
     pub(super) d: f32,
     pub(super) m: f32,
@@ -74,7 +74,7 @@ pub(super) fn put_affine_row<F: Written, const FIVE: bool>(x: &[f32], importance
     });
 }
 
-/// Writes a block of a row with that mean square.
+/// Writes a block of a row whose elements have the mean square `mean_square`.
 pub(crate) fn put_affine_block<const FIVE: bool>(x: &[f32], importance: &[f32], mean_square: f32, block: &mut [u8]) {
     let (weights, mut codes) = (weights(x, importance, mean_square), [0; LEN]);
     let (d, min) = scale_and_min(x, &weights, &mut codes, &weighted(if FIVE { 31 } else { 15 }));
@@ -89,7 +89,7 @@ fn half_bits(x: f32) -> u16 {
     half::f16::from_f32(x).to_bits()
 }
 
-/// `x` cut to an integer of 8 bits as x86 does it (0 for what no `i32` holds), and at most `top`.
+/// `x` truncated to an 8-bit integer as x86 does it (0 for what no `i32` holds), and at most `top`.
 fn truncated(x: f32, top: u8) -> u8 {
     let whole = if x.abs() < 2_147_483_648.0 { x as i32 } else { 0 };
     i32::from(whole as i8).min(i32::from(top)) as u8

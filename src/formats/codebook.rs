@@ -1,9 +1,9 @@
-//! What the formats with a codebook share: runs of 4 or 8 elements whose values are an entry of a table, and signs.
+//! Code shared by the formats with a codebook: runs of 4 or 8 elements whose values are an entry of a table, and signs.
 //!
-//! A table is stored as llama.cpp's gguf-py has it: an entry is a word of 16 bits, two or four of them an element, from
-//! the first element up. [`eights`] and [`fours`] make bytes of them when this crate is compiled.
+//! A table is stored as in llama.cpp's gguf-py: an entry is a word of 16 bits with two or four bits for each element, the
+//! first element in the lowest. [`eights`] and [`fours`] unpack the entries to bytes at compile time.
 
-/// The entries of a table of eight elements with two bits each, as their values in bytes, the first in the lowest.
+/// The entries of a table of eight elements with two bits each, as values in bytes, the first element in the lowest byte.
 pub(super) const fn eights<const N: usize>(packed: &[u16; N], values: [u8; 3]) -> [u64; N] {
     let mut entries = [0; N];
     let mut n = 0;
@@ -18,7 +18,7 @@ pub(super) const fn eights<const N: usize>(packed: &[u16; N], values: [u8; 3]) -
     entries
 }
 
-/// The entries of a table of four elements with four bits each, as their values in bytes, the first in the lowest.
+/// The entries of a table of four elements with four bits each, as values in bytes, the first element in the lowest byte.
 pub(super) const fn fours<const N: usize>(packed: &[u16; N], values: [u8; 8]) -> [u32; N] {
     let mut entries = [0; N];
     let mut n = 0;
@@ -33,12 +33,12 @@ pub(super) const fn fours<const N: usize>(packed: &[u16; N], values: [u8; 8]) ->
     entries
 }
 
-/// The entries of a table of eight elements as indices of their values: the levels that encoders search among.
+/// The entries of a table of eight elements as indices of values (levels), which encoders search.
 pub(super) fn levels_of_eights(packed: &[u16]) -> Vec<[u8; 8]> {
     packed.iter().map(|entry| std::array::from_fn(|i| (entry >> (2 * i) & 3) as u8)).collect()
 }
 
-/// Likewise of a table of four elements.
+/// The same for a table of four elements.
 pub(super) fn levels_of_fours(packed: &[u16]) -> Vec<[u8; 4]> {
     packed.iter().map(|entry| std::array::from_fn(|i| (entry >> (4 * i) & 15) as u8)).collect()
 }
@@ -46,7 +46,7 @@ pub(super) fn levels_of_fours(packed: &[u16]) -> Vec<[u8; 4]> {
 /// The magnitudes of the two-bit codebooks.
 pub(super) const MAGNITUDES: [u8; 3] = [0x08, 0x19, 0x2b];
 
-/// The signs of eight elements of which seven are stored (a set bit is a minus): an even number of them is set.
+/// The signs of eight elements of which seven are stored (a set bit is a minus): the eighth makes the number of set bits even.
 pub(super) const fn even_signs(seven: u8) -> u8 {
     let seven = seven & 127;
     seven | (seven.count_ones() as u8 & 1) << 7
@@ -78,14 +78,14 @@ static EVEN_MASKS: [u64; 128] = {
     masks
 };
 
-/// Eight codes with zero at `zero`, a multiple of [`ONES`](super::view::ONES): the values, negated where the bit of `signs`
-/// is set. Values are at most the zero.
+/// Eight codes with the zero code `zero` (a multiple of [`ONES`](super::view::ONES)): `zero` plus the values, or minus them
+/// where the bit of `signs` is set. No value exceeds the zero code.
 #[inline(always)]
 pub(super) fn signed(values: u64, signs: u8, zero: u64) -> u64 {
     zero + values - 2 * (values & MASKS[usize::from(signs)])
 }
 
-/// Likewise, with the lowest seven bits of `signs`, of which an even number are set with an eighth.
+/// The same for the lowest seven bits of `signs`, completed by [`even_signs`].
 #[inline(always)]
 pub(super) fn signed_evenly(values: u64, signs: u32, zero: u64) -> u64 {
     zero + values - 2 * (values & EVEN_MASKS[signs as usize & 127])

@@ -1,8 +1,8 @@
-//! How IQ2 and IQ3 are encoded: a scale for each sub-block, such that the entries of a codebook that are nearest to the
-//! scaled magnitudes fit best by weighted error.
+//! The encoders of IQ2 and IQ3: they search the scale of each sub-block for which the nearest entries of the codebook have the
+//! smallest weighted error.
 //!
-//! A codebook is a grid of points with `K` levels each. A scale gives every run of `K` elements a point, level by level; one
-//! that is no entry is replaced by the best of the entries nearest to it, which are listed when a codebook is first used.
+//! A codebook is a set of points with `K` levels each. With a given scale, every run of `K` elements is rounded to a point. If
+//! that point is no entry, the best of its nearest entries is taken; these are listed when a codebook is first used.
 
 use super::super_block::{spread, sum_of_squares};
 use super::{SUPER_BLOCK, nearest};
@@ -12,11 +12,11 @@ const MAX_SUB_BLOCK: usize = 32;
 /// Elements that share a byte of signs.
 const SIGNS: usize = 8;
 
-/// A codebook for encoding: its entries as levels, and for every point an entry or those nearest to it.
+/// A codebook for encoding: its entries as levels, and for every point its entry or the entries nearest to it.
 pub(super) struct Grid<const K: usize> {
     /// Levels of each entry, from 0 on; the magnitude of level `l` counts as `2 l + 1`.
     entries: Vec<[u8; K]>,
-    /// By the levels of a point, [`Self::BITS`] each.
+    /// Indexed by the levels of a point, [`Self::BITS`] bits each.
     points: Vec<Point>,
     neighbours: Vec<u16>,
 }
@@ -32,7 +32,7 @@ impl<const K: usize> Grid<K> {
     /// Bits of a level in the number of a point.
     const BITS: usize = if K == 4 { 3 } else { 2 };
 
-    /// Lists what is nearest to the points of levels below `levels`: the entries at the `shells` least distances.
+    /// Lists, for all points with levels below `levels`, the entries at the `shells` smallest distances.
     pub(super) fn new(entries: Vec<[u8; K]>, levels: u8, shells: usize) -> Self {
         let mut grid =
             Self { points: vec![Point::Between(0, 0); 1 << (K * Self::BITS)], neighbours: Vec::new(), entries };
@@ -69,7 +69,7 @@ impl<const K: usize> Grid<K> {
         levels.iter().rev().fold(0, |number, &level| number << Self::BITS | usize::from(level))
     }
 
-    /// The entry of a point, or those nearest to it.
+    /// The entry of a point, or the entries nearest to it.
     pub(super) fn find(&self, levels: &[u8; K]) -> Result<u16, &[u16]> {
         match self.points[Self::number(levels)] {
             Point::Entry(number) => Ok(number),
@@ -77,7 +77,7 @@ impl<const K: usize> Grid<K> {
         }
     }
 
-    /// The entry for the scaled magnitudes of `K` elements, and whether it is their very point.
+    /// The entry for the scaled magnitudes of `K` elements, and whether it is exactly their point.
     fn nearest(&self, x: &[f32], roots: &[f32], (inverse, scale): (f32, f32), top: i32) -> (u16, bool) {
         let levels = std::array::from_fn(|i| nearest(0.5 * (inverse * x[i] - 1.0)).clamp(0, top) as u8);
         match self.find(&levels) {
@@ -86,7 +86,7 @@ impl<const K: usize> Grid<K> {
         }
     }
 
-    /// Of some entries the one with the least error, the first of several.
+    /// The entry with the smallest error; the first of several.
     pub(super) fn best(
         &self,
         neighbours: &[u16],
@@ -95,7 +95,7 @@ impl<const K: usize> Grid<K> {
         scale: f32,
         value: impl Fn(u8) -> f32,
     ) -> u16 {
-        // What is no number has no error either: any entry will do.
+        // NaN compares with nothing, so the first entry is the default.
         let mut best = (neighbours[0], f32::MAX);
         for &neighbour in neighbours {
             let mut error = 0.0;
@@ -111,12 +111,12 @@ impl<const K: usize> Grid<K> {
     }
 }
 
-/// What a level counts.
+/// The magnitude of a level.
 fn magnitude(level: u8) -> f32 {
     f32::from(2 * level + 1)
 }
 
-/// How a format searches.
+/// The search parameters of a format.
 pub(super) struct GridSearch {
     /// Elements of a sub-block.
     pub(super) sub_block: usize,
@@ -125,11 +125,11 @@ pub(super) struct GridSearch {
     /// Scales tried on each side of the first, and the steps between them.
     pub(super) trials: i32,
     pub(super) step: f32,
-    /// Sub-blocks of lesser magnitudes are zeros.
+    /// Sub-blocks of smaller magnitudes become zeros.
     pub(super) least: f32,
-    /// What the mean square counts in weights.
+    /// The factor of the mean square in weights.
     pub(super) spread: f32,
-    /// An eighth sign is not stored: it makes the number of minus signs even.
+    /// Whether the eighth sign is not stored: it makes the number of minus signs even.
     pub(super) even_signs: bool,
     pub(super) kind: Kind,
 }
@@ -137,16 +137,16 @@ pub(super) struct GridSearch {
 /// What differs between formats.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// With the best scale, runs whose point was no entry get another.
+    /// With the best scale, only runs whose point was no entry are looked up again.
     Between,
-    /// Likewise all runs, as soon as one point was no entry.
+    /// All runs are looked up again if any point was no entry.
     AllIfBetween,
-    /// Likewise all runs, always; scales are tried around one that fits without a codebook.
+    /// All runs are always looked up again; scales are tried around the one that fits best without a codebook.
     All,
 }
 
 /// What the search found for a super-block.
-pub(super) struct Found {
+pub(super) struct SearchResult {
     /// The entry of each run.
     pub(super) entries: [u16; SUPER_BLOCK / 4],
     /// Minus signs, a bit each.
@@ -156,7 +156,7 @@ pub(super) struct Found {
     pub(super) greatest: f32,
 }
 
-/// The weights of elements without importance, of which the mean square times [`GridSearch::spread`] is told.
+/// The weight of an element without importance, from the element and the mean square times [`GridSearch::spread`].
 pub(super) type Weight = fn(f32, f32) -> f32;
 
 impl GridSearch {
@@ -167,9 +167,13 @@ impl GridSearch {
         x: &[f32],
         importance: Option<&[f32]>,
         without: Weight,
-    ) -> Found {
-        let mut found =
-            Found { entries: [0; SUPER_BLOCK / 4], signs: [0; SUPER_BLOCK / SIGNS], scales: [0.0; 16], greatest: 0.0 };
+    ) -> SearchResult {
+        let mut found = SearchResult {
+            entries: [0; SUPER_BLOCK / 4],
+            signs: [0; SUPER_BLOCK / SIGNS],
+            scales: [0.0; 16],
+            greatest: 0.0,
+        };
         let mean_square = self.spread * sum_of_squares(x) / SUPER_BLOCK as f32;
         let n = self.sub_block;
         for (j, x) in x.chunks_exact(n).enumerate() {
@@ -235,8 +239,8 @@ impl GridSearch {
         scale
     }
 
-    /// The signs of eight elements, and their magnitudes. Where signs must be even, the element that counts least may get the
-    /// wrong one: its magnitude is negative then.
+    /// The signs of eight elements, and their magnitudes. Where the number of minus signs must be even, the element with the smallest
+    /// weighted square may get the wrong sign; its magnitude is negative then.
     fn signs(&self, x: &[f32], weights: &[f32], magnitudes: &mut [f32]) -> u8 {
         let mut signs = 0u8;
         for (i, (magnitude, &v)) in magnitudes.iter_mut().zip(x).enumerate() {
@@ -344,14 +348,14 @@ impl Elements<'_> {
     }
 }
 
-/// Four bits for each scale, which stand for `2 code + 1`, and the step between them.
+/// A four-bit code for each scale, which stands for `2 code + 1` steps, and the step.
 pub(super) fn four_bits(scales: &[f32; 16], greatest: f32) -> ([u8; 16], f32) {
     let step = greatest / 31.0;
     let inverse = 1.0 / step;
     (scales.map(|scale| nearest(0.5 * (inverse * scale - 1.0)).clamp(0, 15) as u8), step)
 }
 
-/// Writes scales as nibbles, two a byte, as many as there are bytes for.
+/// Writes scales as nibbles, two to a byte, until `out` is full.
 pub(super) fn put_nibbles(scales: &[u8; 16], out: &mut [u8]) {
     for (byte, pair) in out.iter_mut().zip(scales.chunks_exact(2)) {
         *byte = pair[0] | pair[1] << 4;

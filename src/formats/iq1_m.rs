@@ -54,7 +54,7 @@ impl Written for Iq1M {
     }
 }
 
-/// Encodes a super-block; `weights` are those of sub-block `j`.
+/// Encodes a super-block; `weights` returns the weights of sub-block `j`.
 fn put_block(x: &[f32], weights: impl Fn(&[f32; SUB_BLOCK], usize) -> [f32; SUB_BLOCK], block: &mut [u8]) {
     block.fill(0);
     let sub_blocks = x.as_chunks().0;
@@ -84,7 +84,7 @@ fn put_block(x: &[f32], weights: impl Fn(&[f32; SUB_BLOCK], usize) -> [f32; SUB_
         for k in 0..2 {
             block[HIGH + j] |= u8::from(down[j][k]) << (3 + 4 * k);
         }
-        // The scale of all, anew for these codes.
+        // The scale of the super-block, refitted for these codes.
         let weights = weights(x, j);
         for k in 0..2 {
             let entry = u16::from(block[2 * j + k]) | u16::from(block[HIGH + j] >> (4 * k) & 7) << 8;

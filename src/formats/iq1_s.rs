@@ -126,7 +126,7 @@ pub(super) fn put_shifted(entry: u64, down: bool, scale: f32, out: &mut [f32]) {
     }
 }
 
-/// The values and one.
+/// The values plus one.
 pub(super) static CODEBOOK: [u64; 2048] = eights(&PACKED, [0, 1, 2]);
 
 #[rustfmt::skip]

@@ -57,8 +57,8 @@ impl Written for Iq3S {
         block.fill(0);
         let mut at = 0;
         for (j, x) in x.chunks_exact(SEARCH.sub_block).enumerate() {
-            // The reference moves on in low bits and signs only after a sub-block that is not all zeros, so that later ones
-            // take the places of such a sub-block: a fault, but these are the bytes that it writes.
+            // The reference advances in low bits and signs only after a sub-block that is not all zeros, so that later sub-blocks
+            // are stored in the place of such a sub-block. That is a bug, but byte equality requires it.
             if x.iter().all(|&v| v == 0.0) {
                 continue;
             }

@@ -47,7 +47,7 @@ fn put_block(x: &[f32], d: f32, block: &mut [u8]) {
     put_codes(x, d, &mut block[CODES..]);
 }
 
-/// Squares of 32 elements: their weights where they have no importance.
+/// Squares of 32 elements: the weights of elements without importance.
 pub(super) fn squares(x: &[f32]) -> [f32; LEN] {
     std::array::from_fn(|i| x[i] * x[i])
 }
@@ -105,7 +105,7 @@ fn nearest_code(x: f32) -> u8 {
     if x - f32::from(VALUES[above - 1]) < f32::from(VALUES[above]) - x { above as u8 - 1 } else { above as u8 }
 }
 
-/// The values and 128.
+/// The values plus 128.
 pub(super) const BIASED: [u8; 16] = {
     let (mut biased, mut i) = ([0; 16], 0);
     while i < 16 {

@@ -1,6 +1,6 @@
 //! IQ4_XS: 256 elements in 136 bytes: d, six-bit scales of eight sub-blocks, codes as in IQ4_NL.
 //!
-//! `x = d * (scale - 32) * v[code]`. A scale's high two bits stand in a word of 16 bits, its low four in a nibble.
+//! `x = d * (scale - 32) * v[code]`. A scale's high two bits are in a word of 16 bits, its low four in a nibble.
 
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
 
@@ -48,7 +48,7 @@ impl Written for Iq4Xs {
     }
 }
 
-/// The best scale of each sub-block; `weights` are those of a sub-block's elements, of which the first is told.
+/// The best scale of each sub-block; `weights` returns the weights of a sub-block from its elements and the index of the first.
 fn sub_block_scales(x: &[f32], weights: impl Fn(&[f32], usize) -> [f32; SUB_BLOCK]) -> [f32; 8] {
     std::array::from_fn(|j| {
         let sub_block = &x[j * SUB_BLOCK..][..SUB_BLOCK];
@@ -102,7 +102,7 @@ impl SuperBlockFormat for Iq4Xs {
 
     #[inline(always)]
     fn scale_bytes<L: Lanes>(_: L, block: &[u8]) -> [u64; 2] {
-        // A scale's high two bits go to a byte of their own.
+        // The high two bits of each scale are spread to a byte each.
         let high = u64::from(u16_at(block, SCALES_HIGH));
         let high = (high | high << 24) & 0x0000_00ff_0000_00ff;
         let high = (high | high << 12) & 0x000f_000f_000f_000f;

@@ -1,9 +1,8 @@
-//! Tensor formats: how blocks of numbers become bytes and back, and how products compute with them. One file a format,
-//! one row in the table below, from which every match over types is made.
+//! Tensor formats: encoding, decoding, and how products compute with them. Each format is one file and one row in the table
+//! below, from which every match over types is generated.
 //!
 //! What `encode` writes is what llama.cpp's `quantize_row_*_ref` writes, bit for bit: the same operations on `f32`
-//! in the same order, never fused. The scalar codecs are the reference that versions in
-//! lanes are held against.
+//! in the same order, never fused. The scalar codecs are the reference; tests compare the versions in lanes with them.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -69,22 +68,22 @@ pub(crate) use super_block::{
 /// Elements of a super-block of the K-quants.
 pub const SUPER_BLOCK: usize = 256;
 
-/// Encodes whole blocks: numbers, the importance of a row's elements (`None` when nothing is known of it), the bytes to
+/// Encodes whole blocks: the numbers, the importance of a row's elements (`None` if it is not known), and the bytes to
 /// write.
 pub type Encode = fn(&[f32], Option<&[f32]>, &mut [u8]);
 
-/// A format's way to bytes and back; both work on whole blocks.
+/// The encoder and decoder of a format; both work on whole blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Codec {
     /// The format.
     pub ty: TensorType,
-    /// From numbers to bytes, for the formats that can be written. Importance is one weight for each element of a row:
-    /// how much its squared error counts; the numbers are rows of that length. Panics unless the numbers fill whole
-    /// blocks (and rows, where there is importance), and the bytes are theirs.
+    /// The encoder, for formats that can be written. Importance is one weight of the squared error for each element of a row; the
+    /// numbers are then rows of that length. Panics unless the numbers fill whole blocks (and rows, with importance) and `out` has
+    /// their number of bytes.
     pub encode: Option<Encode>,
     /// Whether the encoder has a version in lanes.
     in_lanes: bool,
-    /// From bytes to numbers. Panics unless the bytes are whole blocks and the numbers are theirs.
+    /// The decoder. Panics unless the bytes are whole blocks and `out` has their number of elements.
     pub decode: fn(&[u8], &mut [f32]),
 }
 
@@ -146,8 +145,8 @@ macro_rules! read {
     };
 }
 
-// Every tensor type: its format and whether it can be written in `lanes`, `written` one by one or only `read`, or that it
-// has none.
+// Every tensor type: its format, and whether it is encoded in `lanes`, `written` by the scalar encoder alone, or only `read`; or
+// that there is no format for it.
 formats! {
     none: I8, I16, I32, I64, F64;
     F32 = float::F32, written;
@@ -201,7 +200,7 @@ pub(crate) trait Format: Sized + 'static {
     /// Reads one block.
     fn decode_block(block: &[u8], out: &mut [f32]);
 
-    /// Reads whole blocks, faster if the format has a way.
+    /// Reads whole blocks; formats with a faster way override this.
     fn decode(bytes: &[u8], out: &mut [f32]) {
         decode_all::<Self>(bytes, out);
     }
@@ -216,7 +215,7 @@ pub(crate) trait Written: Format {
     /// Writes one block; `importance` is that of its elements, where it is known.
     fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]);
 
-    /// Writes a row whose elements have importance; formats that weigh by the whole row have their own way.
+    /// Writes a row whose elements have importance; formats whose weights depend on the whole row override this.
     fn encode_row(x: &[f32], importance: &[f32], out: &mut [u8]) {
         encode_weighted_blocks::<Self>(x, importance, out, |x, importance, block| {
             Self::encode_block(x, Some(importance), block);
@@ -268,7 +267,7 @@ fn encode_all_lanes<L: Lanes, F: InLanes>(l: L, x: &[f32], importance: Option<&[
     }
 }
 
-/// Rows of `len` elements with their bytes.
+/// Rows of `len` elements, each with its part of `out`.
 fn rows<'a, F: Format>(x: &'a [f32], len: usize, out: &'a mut [u8]) -> impl Iterator<Item = (&'a [f32], &'a mut [u8])> {
     assert!(x.len().is_multiple_of(len), "rows of {len} in {} elements", x.len());
     x.chunks_exact(len).zip(out.chunks_exact_mut(F::TY.row_bytes(len)))
@@ -280,7 +279,7 @@ fn encode_blocks<F: Written>(x: &[f32], out: &mut [u8]) {
     }
 }
 
-/// Writes the blocks of a row by `encode`: numbers, their importance, the block.
+/// Encodes the blocks of a row with `encode`, which gets the numbers, their importance and the block.
 fn encode_weighted_blocks<F: Written>(
     x: &[f32],
     importance: &[f32],
@@ -316,14 +315,14 @@ fn u32_at(block: &[u8], offset: usize) -> u32 {
     u32::from(u16_at(block, offset)) | u32::from(u16_at(block, offset + 2)) << 16
 }
 
-/// Writes `value` as a half-precision number at `offset`, and returns what it has become.
+/// Writes `value` as a half-precision number at `offset`, and returns the rounded value.
 fn put_f16(block: &mut [u8], offset: usize, value: f32) -> f32 {
     let half = half::f16::from_f32(value);
     block[offset..offset + 2].copy_from_slice(&half.to_le_bytes());
     half.to_f32()
 }
 
-/// The nearest integer, ties to even, by the reference's trick: far outside 22 bits it wraps as that does.
+/// The nearest integer, ties to even, computed by adding 1.5 * 2^23 as the reference does. Outside of 22 bits it wraps likewise.
 fn nearest(x: f32) -> i32 {
     const ROUND: f32 = 12_582_912.0;
     ((x + ROUND).to_bits() & 0x007f_ffff) as i32 - 0x0040_0000

@@ -69,7 +69,7 @@ fn nearest_scale(x: f32) -> u8 {
     if rounded >= 15 << 3 { GREATEST } else { rounded as u8 }
 }
 
-/// Half of an unsigned E4M3 number (the top bit does not count, NaN is zero).
+/// Half of an unsigned E4M3 number (the top bit is ignored, NaN is zero).
 fn half_scale(e4m3: u8) -> f32 {
     if e4m3 == 0x7f {
         return 0.0;

@@ -104,14 +104,14 @@ impl Symmetric for Q3_K {
     }
 }
 
-/// Writes scales' codes and the step between them, and returns each sub-block's step as it is stored.
+/// Writes the codes of scales and the step between them. Returns each sub-block's step as it is stored.
 fn put_scale_codes(codes: &[u8; SUB_BLOCKS], step: f32, block: &mut [u8]) -> [f32; SUB_BLOCKS] {
     pack_scales(codes, &mut block[SCALES..D]);
     let d = put_f16(block, D, step);
     codes.map(|code| d * f32::from(i16::from(code) - 32))
 }
 
-/// Low four bits of scales 0 to 7 and 8 to 15 share eight bytes; the high two bits of scale `j` stand in byte
+/// The low four bits of scales 0 to 7 and 8 to 15 share eight bytes; the high two bits of scale `j` are in byte
 /// `8 + j % 4`.
 fn pack_scales(scales: &[u8; SUB_BLOCKS], out: &mut [u8]) {
     out.fill(0);

@@ -36,7 +36,7 @@ impl Written for Q8_0 {
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
         put_f16(block, 0, d);
         for (code, v) in block[2..].iter_mut().zip(x) {
-            // The inverse of the smallest steps is infinite; x86 makes 0 of what is no integer.
+            // The inverse of the smallest steps is infinite; x86 converts what is no integer to 0.
             let scaled = (v * inverse).round();
             *code = if scaled.is_finite() { scaled as i32 as i8 as u8 } else { 0 };
         }

@@ -1,11 +1,11 @@
-//! The searches for a sub-block's scale that the K-quants share.
+//! The searches for a sub-block's scale that the K formats share.
 
 use super::nearest;
 
-/// Magnitudes below this make a block of zeros.
+/// A block with only smaller magnitudes is encoded as zeros.
 pub(crate) const TINY: f32 = 1e-15;
 
-/// How [`scale_and_min`] searches.
+/// Parameters of [`scale_and_min`].
 pub(crate) struct Search {
     /// Highest code.
     pub top: i32,
@@ -104,13 +104,13 @@ pub(super) fn scale_and_min<const N: usize>(
     (scale, -min)
 }
 
-/// How [`scale_and_min`] searches where elements have importance. (`make_qkx3_quants`.)
+/// Parameters of [`scale_and_min`] for elements with importance. (`make_qkx3_quants`.)
 pub(crate) const fn weighted(top: i32) -> Search {
     Search { top, first: -0.9, step: 0.05, trials: 36, absolute: false }
 }
 
-/// Scale of the grid `scale * code` that fits `x` best by weighted error, with its codes. `x` is not negative; codes of
-/// numbers that are wrap, as the reference's do. (`make_qp_quants`.)
+/// Scale of the grid `scale * code` that fits `x` best by weighted error, with its codes. `x` should not be negative; codes of
+/// negative numbers wrap, as in the reference. (`make_qp_quants`.)
 pub(super) fn positive_scale(x: &[f32], weights: &[f32], top: i32, codes: &mut [u8]) -> f32 {
     let mut max = 0.0f32;
     for &v in x {
@@ -131,7 +131,7 @@ pub(super) fn positive_scale(x: &[f32], weights: &[f32], top: i32, codes: &mut [
         sum
     };
     let mut inverse = top as f32 / max;
-    // The first error is that of codes as bytes.
+    // The first error is computed with codes as bytes, as in the reference.
     let mut best = error(inverse, 1.0 / inverse, |code, _| i32::from(code as u8));
     for trial in (-4..=4).filter(|&trial| trial != 0) {
         let this = (0.1 * trial as f32 + top as f32) / max;

@@ -7,7 +7,7 @@ use super::{f16_at, nearest, put_f16};
 const SUB_BLOCKS: usize = 8;
 /// Elements of a sub-block.
 pub(super) const SUB_BLOCK: usize = 32;
-/// Where the twelve bytes stand in a block; `d` and `dmin` stand before.
+/// Offset of the twelve bytes in a block; `d` and `dmin` are before them.
 const OFFSET: usize = 4;
 
 /// Scales and mins from the twelve bytes of a Q4_K or Q5_K block.
@@ -50,7 +50,7 @@ fn first(scales: &Codes) -> [u8; SUB_BLOCKS] {
     std::array::from_fn(|j| scales.codes[j])
 }
 
-/// Six bits for each value, and the step between them.
+/// A six-bit code for each value, and the step between codes.
 fn six_bits(values: &[f32; 16]) -> Codes {
     let mut max = 0.0f32;
     for &v in &values[..SUB_BLOCKS] {

@@ -1,28 +1,28 @@
-//! How a super-block of 256 elements is encoded: a search in every sub-block, scales out of all of them, and codes
-//! anew from the scales as they were stored. `super::encode` does the same, many sub-blocks at a time.
+//! Encodes a super-block of 256 elements: a search in every sub-block, quantized scales from the results, and codes
+//! recomputed with the scales as they were stored. `super::encode` does the same for many sub-blocks at a time.
 
 use super::nearest;
 use super::scale_search::{self, Search, positive_scale, scale_and_min, symmetric_scale};
 use super::{SUPER_BLOCK, Written};
 
-/// Most sub-blocks of a super-block; formats with fewer leave the rest of an array alone.
+/// Maximum sub-blocks of a super-block; formats with fewer do not use the rest of an array.
 pub(crate) const SUB_BLOCKS: usize = 16;
 
 /// A format whose elements are `step * code - min`, in sub-blocks of `N`.
 pub(crate) trait Affine<const N: usize>: Written {
     /// The search for a sub-block's scale and min.
     const SEARCH: Search;
-    /// An element's weight in that search is its magnitude, and if this is set also the root of the mean square.
+    /// An element's weight in that search is its magnitude; if this is set, plus the root of the mean square.
     const TYPICAL: bool;
 
-    /// Where elements have importance: the highest code of a scale or min, and what the mean square counts in weights.
+    /// For elements with importance: the highest code of a scale or min, and the factor of the mean square in weights.
     const SCALE_TOP: i32;
     const SPREAD: f32;
 
     /// Writes scales and mins, and returns each sub-block's step and min as they are stored.
     fn put_scales(scales: &[f32; SUB_BLOCKS], mins: &[f32; SUB_BLOCKS], block: &mut [u8]) -> [(f32, f32); SUB_BLOCKS];
 
-    /// Likewise, of scales and mins as codes, each with the step between them.
+    /// The same for scales and mins that are codes already, each with the step between them.
     fn put_scale_codes(scales: &Codes, mins: &Codes, block: &mut [u8]) -> [(f32, f32); SUB_BLOCKS];
 
     /// Writes codes.
@@ -43,13 +43,13 @@ pub(crate) trait Symmetric: Written {
     /// The search for a sub-block's scale; returns it, and writes codes.
     fn search(x: &[f32], codes: &mut [u8]) -> f32;
 
-    /// Writes scales, and returns each sub-block's step as it is stored; `None` where all is zero, codes included.
+    /// Writes scales, and returns each sub-block's step as it is stored; `None` if everything is zero, codes included.
     fn put_scales(scales: &[f32; SUB_BLOCKS], block: &mut [u8]) -> Option<[f32; SUB_BLOCKS]>;
 
     /// The weights of a sub-block's elements from their importance and the mean square of the super-block.
     fn weights(x: &[f32], importance: &[f32], mean_square: f32) -> [f32; SUB_BLOCKS];
 
-    /// As [`put_scales`](Self::put_scales), where elements have importance; `sums` are those of sub-blocks' weights.
+    /// As [`put_scales`](Self::put_scales) for elements with importance; `sums` are the sums of weights of each sub-block.
     fn put_weighted_scales(
         scales: &[f32; SUB_BLOCKS],
         sums: &[f32; SUB_BLOCKS],
@@ -121,7 +121,7 @@ pub(crate) fn put_weighted_scales<F: Affine<N>, const N: usize>(
     F::put_scale_codes(&scales, &mins, block)
 }
 
-/// Writes the codes of a super-block; where a step is zero, those of the search stay.
+/// Writes the codes of a super-block. Sub-blocks with a step of zero keep the codes of the search.
 fn put_affine_codes<F: Affine<N>, const N: usize>(
     x: &[f32],
     grids: &[(f32, f32); SUB_BLOCKS],
@@ -168,7 +168,7 @@ pub(crate) fn weighted_symmetric<F: Symmetric>(x: &[f32], importance: &[f32], bl
     put_symmetric_codes::<F>(x, steps, &mut codes, block);
 }
 
-/// The weight of an element: its importance, times the root of its square and what the mean square counts.
+/// The weight of an element: `importance * sqrt(mean_square + x * x)`, with the mean square already multiplied by its factor.
 #[inline(always)]
 pub(crate) fn spread(importance: f32, mean_square: f32, x: f32) -> f32 {
     importance * (mean_square + x * x).sqrt()
@@ -184,7 +184,7 @@ fn in_order(x: &[f32]) -> f32 {
     x.iter().fold(0.0, |sum, &v| sum + v)
 }
 
-/// Writes the codes of a super-block; where a step is zero, those of the search stay.
+/// Writes the codes of a super-block. Sub-blocks with a step of zero keep the codes of the search.
 fn put_symmetric_codes<F: Symmetric>(
     x: &[f32],
     steps: Option<[f32; SUB_BLOCKS]>,
@@ -207,7 +207,7 @@ fn put_symmetric_codes<F: Symmetric>(
     F::pack(codes, block);
 }
 
-/// The element of greatest magnitude, the first of them; zero if that is not above zero.
+/// The element of greatest magnitude (the first of several); zero if all are zero.
 pub(super) fn greatest(x: &[f32; SUB_BLOCKS]) -> f32 {
     let mut found = 0.0f32;
     for &v in x {

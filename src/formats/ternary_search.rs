@@ -1,4 +1,4 @@
-//! How IQ1_S and IQ1_M are encoded: the best of all ways to cut the sorted elements of a sub-block into -1, 0 and 1, for
+//! The encoders of IQ1_S and IQ1_M: they try all ways to divide the sorted elements of a sub-block into -1, 0 and 1, with
 //! values that are shifted up or down by an eighth.
 
 use super::grid_search::Grid;
@@ -12,8 +12,8 @@ pub(super) fn values(down: bool) -> &'static [f32; 3] {
     if down { &DOWN } else { &UP }
 }
 
-/// What was found for a sub-block of `N` elements.
-pub(super) struct Found {
+/// The result of the search in a sub-block of `N` elements.
+pub(super) struct SearchResult {
     pub(super) scale: f32,
     /// The entry of each eight elements.
     pub(super) entries: [u16; 4],
@@ -21,12 +21,12 @@ pub(super) struct Found {
     pub(super) down: [bool; 2],
 }
 
-/// Ways to cut: the best scale, its score, and what is cut where.
+/// The best division so far: its scale, its score, and where the sorted elements are cut.
 #[derive(Clone, Copy)]
 struct Cut {
     scale: f32,
     score: f32,
-    /// Elements of level 0, and of level 0 or 1; nothing where no cut fits.
+    /// The number of elements of level 0, and of level 0 or 1; `None` if no division fits.
     at: Option<(usize, usize)>,
     down: [bool; 2],
 }
@@ -46,7 +46,7 @@ impl Cut {
     }
 }
 
-/// The numbers of elements, from the least to the greatest.
+/// The indices of elements in ascending order of values.
 fn sorted<const N: usize>(x: &[f32; N]) -> [usize; N] {
     let mut order = std::array::from_fn(|i| i);
     order.sort_by(|&a, &b| x[a].partial_cmp(&x[b]).unwrap_or(std::cmp::Ordering::Equal));
@@ -65,7 +65,7 @@ fn greatest(x: &[f32]) -> f32 {
 }
 
 /// IQ1_S: 32 elements of one shift. `None` for elements too small.
-pub(super) fn one_shift(grid: &Grid<8>, x: &[f32; 32], weights: &[f32; 32]) -> Option<Found> {
+pub(super) fn one_shift(grid: &Grid<8>, x: &[f32; 32], weights: &[f32; 32]) -> Option<SearchResult> {
     const N: usize = 32;
     let max = greatest(x);
     if max < 1e-12 {
@@ -94,7 +94,7 @@ pub(super) fn one_shift(grid: &Grid<8>, x: &[f32; 32], weights: &[f32; 32]) -> O
 }
 
 /// IQ1_M: 16 elements, whose halves have a shift each. `None` for elements too small.
-pub(super) fn two_shifts(grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> Option<Found> {
+pub(super) fn two_shifts(grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> Option<SearchResult> {
     const N: usize = 16;
     let max = greatest(x);
     if max < 1e-7 {
@@ -114,7 +114,7 @@ pub(super) fn two_shifts(grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> 
     let mut cut = Cut::new(max);
     for i1 in 0..=N {
         for i2 in i1..=N {
-            // The values of levels are one apart, so that sums over all three need but those up to each cut.
+            // The values of levels differ by one, so sums over all three follow from the sums up to each cut.
             let half = |h: usize| {
                 let at = sum_x[h][i1] + sum_x[h][i2];
                 [UP, DOWN].map(|v| {
@@ -134,14 +134,14 @@ pub(super) fn two_shifts(grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> 
     on_grid(grid, x, weights, &order, cut)
 }
 
-/// The entries for a cut; a run of eight whose levels are none gets the best of those nearest.
+/// The entries for a division; a run of eight whose levels are no entry gets the best of the nearest entries.
 fn on_grid<const N: usize>(
     grid: &Grid<8>,
     x: &[f32; N],
     weights: &[f32; N],
     order: &[usize; N],
     cut: Cut,
-) -> Option<Found> {
+) -> Option<SearchResult> {
     let (first, second) = cut.at?;
     let mut levels = [2u8; N];
     for (j, &i) in order[..second].iter().enumerate() {
@@ -178,5 +178,5 @@ fn on_grid<const N: usize>(
             scale = sum_qx / sum_q2;
         }
     }
-    Some(Found { scale, entries, down })
+    Some(SearchResult { scale, entries, down })
 }

@@ -1,7 +1,7 @@
 //! TQ1_0: 256 elements in 54 bytes: -1, 0 or 1 each, five to a byte, d.
 //!
-//! `x = d * (digit - 1)`. A byte is a fraction of 256, in whose base-three notation the elements are the digits after
-//! the point: times 3, the next digit is what exceeds a byte. The last four bytes hold four digits.
+//! `x = d * (digit - 1)`. A byte divided by 256 is a fraction whose base-three digits after the point are the elements:
+//! multiplied by 3, the next digit is the carry out of the byte. The last four bytes hold four digits.
 
 use super::tq2_0::{greatest_magnitude, ternary};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, vectors};
@@ -48,11 +48,11 @@ impl Written for Tq1 {
             for (m, byte) in block[first..first + bytes].iter_mut().enumerate() {
                 let mut number = 0;
                 for n in 0..5 {
-                    // Where there are only four digits, the last is zero.
+                    // With only four digits, the last one is zero.
                     number =
                         3 * number + if n < digits { u16::from(ternary(x[m + n * bytes], d).unwrap_or(1)) } else { 0 };
                 }
-                // The least fraction of 256 whose first five digits are these.
+                // The smallest fraction of 256 whose first five digits are these.
                 *byte = (number * 256).div_ceil(243) as u8;
             }
         }

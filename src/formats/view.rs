@@ -1,6 +1,6 @@
-//! How products compute with the blocks of a format: its view, one kind of four.
+//! How products compute with the blocks of a format: its view, which is one of four kinds.
 //!
-//! Quantized formats come as unsigned byte codes in vectors, integer scales, and floats.
+//! Quantized formats are given as unsigned byte codes in vectors, integer scales, and float factors.
 //! In every super-block format an element is `d * scale * (code - zero) - dmin * min`, in every block format
 //! `d * (code - zero) + m`. The products over codes, scales, mins and zeros are exact in integers; only the
 //! per-block sums are converted to `f32`.
@@ -15,7 +15,7 @@ use crate::simd::lanes::{Lanes, Sums};
 /// Sub-blocks of 16 elements in a super-block.
 pub(crate) const SUBS: usize = 16;
 
-/// What is done with a format, by the kind of its view.
+/// An operation on a format, by the kind of its view.
 pub(crate) trait ViewVisitor: Sized {
     /// The result.
     type Output;
@@ -40,14 +40,14 @@ pub(crate) const VECTOR: usize = 4 * LANES;
 pub(crate) trait FloatFormat: Format {
     /// Bytes of a number.
     const BYTES: usize = Self::TY.block_bytes();
-    /// Whether the input is rounded to bf16, as the CPU's products of bf16 want it.
+    /// Whether the input is rounded to bf16, as the CPU's bf16 products need it.
     const ROUNDED_INPUT: bool = false;
     /// Numbers of a vector.
     const LEN: usize;
-    /// The form that slabs have: vectors of [`VECTOR`] bytes, of as many numbers.
+    /// The format of slabs: vectors of [`VECTOR`] bytes with the same numbers.
     type Wide: FloatFormat;
 
-    /// A vector in the form of slabs.
+    /// Converts a vector to the format of slabs.
     ///
     /// # Safety
     /// `from` points to [`Self::LEN`] numbers, `to` to room for [`VECTOR`] bytes.
@@ -66,13 +66,13 @@ pub(crate) trait FloatFormat: Format {
     );
 }
 
-/// The integers of a super-block besides its codes, one a sub-block.
+/// The integers of a super-block besides its codes, one for each sub-block.
 #[derive(Clone, Copy)]
 pub(crate) struct SubScales {
     /// Sixteen, or eight and the mins.
     pub(crate) scales: [i16; SUBS],
-    /// Times the sum of the input's codes: mins, or what zero points add to the products (`-zero * scale`). Sixteen, or
-    /// eight and as many zeros.
+    /// Factors of the sums of the input's codes: mins, or the contribution of zero codes (`-zero * scale`). Sixteen, or
+    /// eight and eight zeros.
     pub(crate) offsets: [i16; SUBS],
 }
 
@@ -82,22 +82,22 @@ pub(crate) trait SuperBlockFormat: Format {
     const BYTES: usize = Self::TY.block_bytes();
     /// Whether elements have mins.
     const MINS: bool;
-    /// The code of zero; there are no mins unless it is 0.
+    /// The code that stands for zero. Formats with mins have 0 here.
     const ZERO: i16;
-    /// What is added to scales where they are stored.
+    /// The bias of stored scales.
     const SCALE_BIAS: i16;
     /// Elements that share a scale: 16 or 32.
     const SUB_LEN: usize;
-    /// Whether codes have eight bits; else they have at most seven, and six where sums are narrow.
+    /// Whether codes have eight bits. Otherwise they have at most seven, and six if `WIDE_SUMS` is false.
     const EIGHT_BITS: bool = false;
-    /// Whether the products of a sub-block may add up to more than a word of 16 bits.
+    /// Whether the sum of a sub-block's products may exceed 16 bits.
     const WIDE_SUMS: bool = false;
-    /// What the factor `d` is multiplied by, a power of two.
+    /// A power of two by which the factor `d` is multiplied.
     const UNIT: f32 = 1.0;
-    /// Which runs of 32 elements the halves of each vector of codes are.
+    /// The run of 32 elements that each half of each vector of codes holds.
     const HALVES: [[usize; 2]; 4] = [[0, 1], [2, 3], [4, 5], [6, 7]];
-    /// Where the factor `d` is, in half precision; `dmin` follows it where there are mins. Without mins, the block begins or
-    /// ends with it.
+    /// Offset of the factor `d`, in half precision; `dmin` follows it in formats with mins. In others, the block begins or
+    /// ends with `d`.
     const FACTORS: usize;
     /// Which scale belongs to each word of each vector.
     const SPREAD: [Spread; 4] = spread(Self::HALVES, Self::SUB_LEN);
@@ -105,7 +105,7 @@ pub(crate) trait SuperBlockFormat: Format {
     /// The codes, in vectors of 64.
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4];
 
-    /// A byte for each of sixteen scales, or for each of eight and of as many mins.
+    /// A byte for each of sixteen scales, or for each of eight scales and eight mins.
     fn scale_bytes<L: Lanes>(l: L, block: &[u8]) -> [u64; 2];
 
     /// A byte for each of sixteen mins.
@@ -114,7 +114,7 @@ pub(crate) trait SuperBlockFormat: Format {
         [0; 2]
     }
 
-    /// The mins of sixteen blocks with as many sub-blocks, a block in each lane, four mins a vector.
+    /// The mins of sixteen blocks with sixteen sub-blocks, a block in each lane, four mins in each vector.
     ///
     /// # Safety
     /// Blocks must be whole.
@@ -170,18 +170,18 @@ pub(crate) trait SuperBlockFormat: Format {
 pub(crate) trait BlockFormat: Format {
     /// Bytes of a block.
     const BYTES: usize = Self::TY.block_bytes();
-    /// The code of zero.
+    /// The code that stands for zero.
     const ZERO: i16;
     /// Whether blocks have an offset.
     const OFFSET: bool;
 
-    /// Blocks that are multiplied at once: two of one vector, or four of two vectors.
+    /// Blocks that are multiplied at once: two in one vector, or four in two vectors.
     const RUN: usize;
 
     /// The codes of two blocks.
     fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int;
 
-    /// The codes of two blocks, or the first halves of those of four, and the second.
+    /// The codes of two blocks, or the first and the second halves of the codes of four blocks.
     fn run<L: Lanes>(l: L, blocks: [&[u8]; 4]) -> [L::Int; 2];
 
     /// The factors `d` of sixteen blocks, and their offsets `m`, from the first four bytes of each.
@@ -191,7 +191,7 @@ pub(crate) trait BlockFormat: Format {
     }
 }
 
-/// Places so many bytes behind others.
+/// The pointers advanced by `bytes`.
 #[inline(always)]
 fn offset(places: &[*const u8; LANES], bytes: usize) -> [*const u8; LANES] {
     let mut places = *places;
@@ -242,10 +242,10 @@ pub(super) fn nibbles_as_bytes(four: u32) -> u64 {
     (four | four << 4) & NIBBLES
 }
 
-/// A byte each of these values.
+/// The value 1 in each byte.
 pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
 
-/// The low nibble of each byte.
+/// The mask of the low nibble of each byte.
 pub(super) const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 
 #[inline(always)]
@@ -280,14 +280,14 @@ pub(super) fn nibbles<L: Lanes>(l: L, block: &[u8], at: usize) -> [L::Int; 2] {
     [l.and_bytes(low, 15), l.and_bytes(high, 15)]
 }
 
-/// 64 bytes, and their high nibbles in the place of the low ones.
+/// 64 bytes, and the same bytes with the high nibbles moved to the low ones.
 #[inline(always)]
 pub(super) fn low_and_high<L: Lanes>(l: L, block: &[u8], at: usize) -> [L::Int; 2] {
     let bytes = load(l, block, at);
     [bytes, l.shr_halves::<4, 4>(bytes)]
 }
 
-/// The low nibbles of bytes, and two bits above them.
+/// The low nibbles of `low` with two bits of `two` above them.
 #[inline(always)]
 pub(super) fn six_bits_of<L: Lanes>(l: L, low: L::Int, two: L::Int) -> L::Int {
     l.or_int(l.and_bytes(low, 15), l.and_bytes(two, 0x30))
@@ -311,7 +311,7 @@ pub(super) fn six_bits<L: Lanes>(l: L, block: &[u8]) -> [u64; 2] {
     l.six_bits(&block.as_chunks::<16>().0[0])
 }
 
-/// What sixteen blocks of Q4_K or Q5_K begin with, a block in each lane.
+/// The heads of sixteen blocks of Q4_K or Q5_K, a block in each lane.
 #[derive(Clone, Copy)]
 pub(crate) struct Heads<L: Lanes> {
     /// `d` and `dmin`.
@@ -346,7 +346,7 @@ pub(super) fn block_nibbles<L: Lanes>(l: L, blocks: [&[u8]; 2], at: usize) -> L:
     unsafe { l.nibbles(blocks[0][at..at + 16].as_ptr(), blocks[1][at..at + 16].as_ptr()) }
 }
 
-/// Those, with the fifth bits that are at `bits`.
+/// The same with the fifth bits from byte `bits` on.
 #[inline(always)]
 pub(super) fn block_fives<L: Lanes>(l: L, blocks: [&[u8]; 2], bits: usize, at: usize) -> L::Int {
     let bits = [word32(blocks[0], bits), word32(blocks[1], bits)];
@@ -365,7 +365,7 @@ pub(super) fn run_nibbles<L: Lanes>(l: L, blocks: [&[u8]; 4], at: usize) -> [L::
     [l.and_bytes(bytes, 15), l.and_bytes(l.shr_halves::<4, 4>(bytes), 15)]
 }
 
-/// Those, with the fifth bits that are at `bits`.
+/// The same with the fifth bits from byte `bits` on.
 #[inline(always)]
 pub(super) fn run_fives<L: Lanes>(l: L, blocks: [&[u8]; 4], bits: usize, at: usize) -> [L::Int; 2] {
     let [low, high] = run_nibbles(l, blocks, at);

@@ -1,4 +1,4 @@
-//! Checked reading of a header, from memory or from a file that is read no further than the header goes.
+//! Checked reading of a header, from memory or from a file, of which no more than the header is read.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -9,7 +9,7 @@ use super::limits::MAX_HEADER_BYTES;
 use crate::bytes::Bytes;
 use crate::files::{FileError, Input};
 
-/// Why nothing could be taken.
+/// Why a field could not be read.
 pub(super) enum Stop {
     Problem(Problem),
     File(FileError),
@@ -56,12 +56,12 @@ impl<'a> Cursor<'a> {
         self.position
     }
 
-    /// Where the field begins that was taken last.
+    /// Offset of the field that was read last.
     pub(super) const fn last(&self) -> u64 {
         self.last
     }
 
-    /// Makes `offset` the place that an error will name.
+    /// Sets the offset that an error will name.
     pub(super) const fn point_at(&mut self, offset: u64) {
         self.last = offset;
     }
@@ -79,7 +79,7 @@ impl<'a> Cursor<'a> {
         self.bytes().get(range).ok_or(Stop::Problem(Problem::Truncated { needed: n, left: 0 }))
     }
 
-    /// Skips the next `n` bytes and says where they lie.
+    /// Skips the next `n` bytes and returns their range.
     #[inline]
     pub(super) fn advance(&mut self, n: u64) -> Result<Range<usize>, Stop> {
         let left = self.left();
@@ -106,7 +106,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads the file up to byte `end` and some further, so that few reads are needed.
+    /// Reads the file up to byte `end` and some bytes beyond, so that few reads are needed.
     #[cold]
     fn read_to(&mut self, end: usize) -> Result<(), Stop> {
         let Source::File { file, read } = &mut self.source else {
@@ -123,7 +123,7 @@ impl<'a> Cursor<'a> {
         file.read_exact_at(fresh, start as u64).map_err(Stop::File)
     }
 
-    /// What was taken, as bytes that stay: ranges given by [`advance`](Self::advance) lie inside.
+    /// All bytes read so far; ranges returned by [`advance`](Self::advance) are inside.
     pub(super) fn into_bytes(self) -> Bytes {
         match self.source {
             Source::Memory(bytes) => bytes,

@@ -1,4 +1,4 @@
-//! What can be wrong with a GGUF file: one line that names the file, the place and the cause.
+//! Errors of GGUF files: each is one line that names the file, the place and the cause.
 
 use std::fmt;
 use std::io;
@@ -15,13 +15,13 @@ use crate::tensor_type::TensorType;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The input file cannot be opened or read, or changed meanwhile.
+    /// The input file cannot be opened or read, or has changed while it was read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The bytes are no valid GGUF file.
+    /// The bytes are not a valid GGUF file.
     #[error(transparent)]
     Format(Box<FormatError>),
-    /// The parts of a split model do not fit together.
+    /// The shards of a split model do not belong together.
     #[error("{}: {problem}", printable_path(path))]
     Shard {
         /// The shard that does not fit.
@@ -34,13 +34,13 @@ pub enum Error {
     Map {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The OS error.
         source: io::Error,
     },
     /// The output file cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// A key or a tensor cannot stand in a file.
+    /// A key or a tensor cannot be stored in a file.
     #[error("{}: cannot write {place}: {problem}", printable_path(path))]
     Unwritable {
         /// The output.
@@ -50,7 +50,7 @@ pub enum Error {
         /// What is wrong.
         problem: Problem,
     },
-    /// More data than the tensor at hand takes. The name is empty when all tensors were complete.
+    /// More data than the current tensor has room for. The name is empty when all tensors were complete.
     #[error("tensor {}: {bytes} bytes to write, room for {room}", printable(name))]
     TooMuchData {
         /// The tensor.
@@ -70,7 +70,7 @@ pub enum Error {
         /// Bytes written.
         found: u64,
     },
-    /// A read of tensor data that does not lie inside the tensor.
+    /// A read of tensor data that is not inside the tensor.
     #[error("tensor {}: bytes {offset} to {offset}+{len} asked for, it has {bytes}", printable(name))]
     OutOfTensor {
         /// The tensor.
@@ -84,7 +84,7 @@ pub enum Error {
     },
 }
 
-/// A fault in the bytes of a file.
+/// An invalid field of a file.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {place} at offset {offset}: {problem}", printable_path(path))]
 pub struct FormatError {
@@ -92,7 +92,7 @@ pub struct FormatError {
     pub path: PathBuf,
     /// Which part of the header.
     pub place: Place,
-    /// Where the fault lies, in bytes from the start of the file.
+    /// Offset of the invalid field, in bytes from the start of the file.
     pub offset: u64,
     /// What is wrong.
     pub problem: Problem,
@@ -136,7 +136,7 @@ pub enum Problem {
     Magic { begins: [u8; 4] },
     #[error("big-endian file: only little-endian files are supported")]
     BigEndian,
-    #[error("GGUF version 1 is not supported any more: convert the model anew")]
+    #[error("GGUF version 1 is not supported any more: convert the model again")]
     VersionOne,
     #[error("GGUF version {0} is not known (known: 2 and 3)")]
     Version(u32),
@@ -184,7 +184,7 @@ pub enum Problem {
     Overlap(String),
 }
 
-/// Says what a file is that is no GGUF, where its first bytes tell.
+/// What a file that is not GGUF is instead, if its first bytes show it.
 fn hint(begins: &[u8; 4]) -> &'static str {
     match begins {
         b"FUGG" => " (big-endian?)",
@@ -198,12 +198,12 @@ fn hint(begins: &[u8; 4]) -> &'static str {
     }
 }
 
-/// Says of a tensor type that it was once known.
+/// Remark for tensor types that ggml has removed.
 fn removed(id: &u32) -> &'static str {
     if matches!(id, 4 | 5 | 31..=33 | 36..=38) { " any more" } else { "" }
 }
 
-/// How a shard fails to fit.
+/// Why a shard does not belong to the others.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages say it")]

@@ -16,7 +16,7 @@ use super::warning::Warning;
 use super::{keys, limits};
 use crate::tensor_type::TensorType;
 
-/// Alignment of tensor data where the metadata name none.
+/// Default alignment of tensor data.
 pub const DEFAULT_ALIGNMENT: u32 = 32;
 
 /// Bytes of the shortest metadata entry: key length, one byte of key, type, one byte of value.
@@ -31,7 +31,7 @@ pub(super) struct Header {
     pub(super) alignment: u32,
     /// In the order of the file. All belong to shard 0.
     pub(super) tensors: Vec<TensorInfo>,
-    /// Those of types that are not known, where these are let through.
+    /// Tensors of unknown types, if these are accepted.
     pub(super) unknown: Vec<UnknownTensor>,
     /// Where the data section begins, in bytes from the start of the file.
     pub(super) data_start: u64,
@@ -45,7 +45,7 @@ impl Header {
     }
 }
 
-/// A value whose array, if it is one, is not yet cut out of the header's bytes.
+/// A value; an array is still a range of the header's bytes.
 enum Parsed {
     Value(Value),
     Array { element: ValueType, len: usize, range: Range<usize> },
@@ -62,7 +62,7 @@ struct Parser<'a> {
 /// Which tensor types a file may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Types {
-    /// Those that are known.
+    /// Known types alone.
     Known,
     /// Any.
     Any,
@@ -85,7 +85,7 @@ pub(super) fn parse(cursor: Cursor<'_>, path: &Path, types: Types) -> Result<Hea
         .map(|parts| parts.finish(parser.cursor, parser.warnings))
 }
 
-/// What `Parser::header` finds, before arrays are cut out.
+/// The result of `Parser::header`, with arrays as ranges of the header's bytes.
 struct Parts {
     version: u32,
     entries: Vec<(String, Parsed)>,
@@ -145,7 +145,7 @@ impl Parser<'_> {
         Ok(Parts { version, entries, alignment, tensors, unknown, data_start })
     }
 
-    /// A count of records that must have room in the rest of the file.
+    /// A count of records, checked against the room in the rest of the file.
     fn count(&mut self, min_record: u64, limit: u64) -> Result<u64, Stop> {
         let count = self.cursor.take_u64()?;
         let left = self.cursor.left();
@@ -242,7 +242,7 @@ impl Parser<'_> {
         Ok(Value::String(text))
     }
 
-    /// Element type, length and where the elements lie. All of them have been walked over.
+    /// Element type, length and range of the elements, all of which have been checked.
     fn array(&mut self, depth: u32) -> Result<(ValueType, usize, Range<usize>), Stop> {
         if depth > limits::MAX_ARRAY_DEPTH {
             return Err(Problem::TooDeep.into());
@@ -287,7 +287,7 @@ impl Parser<'_> {
         Ok((element, len, start..self.cursor.position()))
     }
 
-    /// The tensors of known types, and those of others.
+    /// The tensors of known types, and those of unknown types.
     fn tensor_infos(&mut self, count: u64, alignment: u32) -> Result<(Vec<TensorInfo>, Vec<UnknownTensor>), Stop> {
         let (mut tensors, mut unknown) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
@@ -345,7 +345,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Where the data section begins, once all tensors are known to lie inside it, each in its own place.
+    /// The start of the data section. Checks that all tensors are inside it and that none overlap.
     fn data_section(
         &mut self,
         tensors: &[TensorInfo],
@@ -402,7 +402,7 @@ enum Tensor {
     Unknown(UnknownTensor),
 }
 
-/// Gives each tensor of an unknown type the bytes up to the next tensor's data, or to the end of the file.
+/// Sets the size of each tensor of an unknown type: up to the next tensor's data, or to the end of the file.
 fn size_unknown(tensors: &[TensorInfo], unknown: &mut [UnknownTensor], data_bytes: u64) {
     let mut starts: Vec<u64> = tensors.iter().map(|t| t.offset).chain(unknown.iter().map(|t| t.offset)).collect();
     starts.sort_unstable();

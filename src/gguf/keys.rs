@@ -39,9 +39,9 @@ keys! {
 
     /// Of an adapter: its kind ([`LORA`]).
     ADAPTER_TYPE = "adapter.type";
-    /// Of an adapter: the scale of its changes times their ranks.
+    /// Scale of an adapter's changes times their rank (`alpha`).
     ADAPTER_LORA_ALPHA = "adapter.lora.alpha";
-    /// Of an adapter that changes what follows some tokens alone: these tokens.
+    /// Tokens after which an adapter is active, for adapters that are not always active (aLoRA).
     ADAPTER_INVOCATION_TOKENS = "adapter.alora.invocation_tokens";
 
     /// Number of this shard, from 0.
@@ -51,11 +51,11 @@ keys! {
     /// Tensors of all shards together.
     SPLIT_TENSORS_COUNT = "split.tensors.count";
 
-    /// Of an architecture: number of blocks.
+    /// Number of layers (`ARCHITECTURE.block_count`).
     BLOCK_COUNT = "block_count";
-    /// Of an architecture: positions the model was trained for.
+    /// Context length that the model was trained for (`ARCHITECTURE.context_length`).
     CONTEXT_LENGTH = "context_length";
-    /// Of an architecture: width of the hidden state.
+    /// Length of the hidden state (`ARCHITECTURE.embedding_length`).
     EMBEDDING_LENGTH = "embedding_length";
 
     /// Kind of tokenizer (`llama`, `gpt2` ...).
@@ -72,23 +72,23 @@ keys! {
     TOKENIZER_SCORES = "tokenizer.ggml.scores";
     /// Merges of a byte-pair encoding.
     TOKENIZER_MERGES = "tokenizer.ggml.merges";
-    /// Id of the token that begins a text.
+    /// Id of the begin-of-text token (BOS).
     TOKENIZER_BOS_ID = "tokenizer.ggml.bos_token_id";
-    /// Id of the token that ends a text.
+    /// Id of the end-of-text token (EOS).
     TOKENIZER_EOS_ID = "tokenizer.ggml.eos_token_id";
-    /// Id of the token that ends a turn.
+    /// Id of the end-of-turn token (EOT).
     TOKENIZER_EOT_ID = "tokenizer.ggml.eot_token_id";
-    /// Id of the token that ends a message to a tool.
+    /// Id of the end-of-message token (EOM), which ends a message to a tool.
     TOKENIZER_EOM_ID = "tokenizer.ggml.eom_token_id";
-    /// Id of the token for what is unknown.
+    /// Id of the unknown token.
     TOKENIZER_UNKNOWN_ID = "tokenizer.ggml.unknown_token_id";
-    /// Id of the token that fills up.
+    /// Id of the padding token.
     TOKENIZER_PADDING_ID = "tokenizer.ggml.padding_token_id";
-    /// Whether a text begins with the token that begins a text.
+    /// Whether BOS is put before a text.
     TOKENIZER_ADD_BOS = "tokenizer.ggml.add_bos_token";
-    /// Whether a text ends with the token that ends a text.
+    /// Whether EOS is put after a text.
     TOKENIZER_ADD_EOS = "tokenizer.ggml.add_eos_token";
-    /// Whether the separator divides two texts.
+    /// Whether the separator token is put between two texts.
     TOKENIZER_ADD_SEPARATOR = "tokenizer.ggml.add_sep_token";
     /// Whether a space is put before a text.
     TOKENIZER_ADD_SPACE_PREFIX = "tokenizer.ggml.add_space_prefix";
@@ -96,21 +96,21 @@ keys! {
     TOKENIZER_REMOVE_EXTRA_SPACES = "tokenizer.ggml.remove_extra_whitespaces";
     /// Character map of a sentencepiece normalizer.
     TOKENIZER_CHARACTER_MAP = "tokenizer.ggml.precompiled_charsmap";
-    /// Whether words are taken in lower case.
+    /// Whether text is converted to lower case.
     TOKENIZER_LOWERCASE = "tokenizer.ggml.normalizer.lowercase";
-    /// Whether words are taken without accents.
+    /// Whether accents are removed.
     TOKENIZER_STRIP_ACCENTS = "tokenizer.ggml.normalizer.strip_accents";
     /// Jinja template of a chat.
     TOKENIZER_CHAT_TEMPLATE = "tokenizer.chat_template";
     /// Names of further chat templates, each in a key of its own (`tokenizer.chat_template.NAME`).
     TOKENIZER_CHAT_TEMPLATES = "tokenizer.chat_templates";
 
-    /// This project's own: ids of added tokens to which white space before them belongs.
+    /// Ids of added tokens that include white space before them. Not a key of llama.cpp.
     ADDED_TOKENS_LSTRIP = "gguf.added_tokens.lstrip";
-    /// This project's own: ids of added tokens to which white space after them belongs.
+    /// Ids of added tokens that include white space after them. Not a key of llama.cpp.
     ADDED_TOKENS_RSTRIP = "gguf.added_tokens.rstrip";
-    /// This project's own: ids of added tokens that are not found within words.
+    /// Ids of added tokens that are not matched within words. Not a key of llama.cpp.
     ADDED_TOKENS_SINGLE_WORD = "gguf.added_tokens.single_word";
-    /// This project's own: ids of added tokens that are looked for after a text is normalized.
+    /// Ids of added tokens that are matched after normalization of the text. Not a key of llama.cpp.
     ADDED_TOKENS_NORMALIZED = "gguf.added_tokens.normalized";
 }

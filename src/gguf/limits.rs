@@ -1,4 +1,4 @@
-//! How much a file may ask for. Far above what models need, far below what hurts.
+//! Limits on the sizes in a file: far above what models need, and far below what would exhaust memory.
 
 /// Keys in one file. Models have about 30.
 pub const MAX_KEYS: u64 = 1 << 16;

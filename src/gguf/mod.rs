@@ -1,7 +1,7 @@
 //! The GGUF file format: reading and writing.
 //!
-//! [`Reader`] opens a model, whole or split; it trusts nothing that a file says before it has checked it. [`Writer`]
-//! makes one, which appears under its name when it is complete.
+//! [`Reader`] opens a model in one file or in shards, and checks everything in it before using it. [`Writer`] writes a model,
+//! which appears under its name when it is complete.
 
 mod cursor;
 mod error;

@@ -17,7 +17,7 @@ use crate::bytes::Bytes;
 use crate::files::MappedFile;
 use crate::files::{FileError, FileId, Input, InputFile};
 
-/// An opened model, fully checked: the data of every tensor lie inside their file, and no two overlap.
+/// An opened model whose header has been checked: the data of every tensor are inside their file, and no two overlap.
 ///
 /// Opening reads the headers alone. Tensor data are mapped when [`data`](Self::data) is first called, and not at all
 /// by [`read_at`](Self::read_at).
@@ -46,13 +46,13 @@ impl Reader {
     /// Opens a model by the path of its file, or of any of its shards (`NAME-00001-of-00003.gguf`).
     ///
     /// # Errors
-    /// When a file cannot be read, is no valid GGUF file, or is not the shard it should be.
+    /// When a file cannot be read, is not a valid GGUF file, or is not the shard it should be.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::open_with(path, Types::Known, &file)
     }
 
-    /// As [`open`](Self::open), but tensors of types that this crate does not know do not keep the file from being looked
-    /// at: they are in [`unknown_tensors`](Self::unknown_tensors).
+    /// As [`open`](Self::open), but tensors of unknown types are accepted: they are in
+    /// [`unknown_tensors`](Self::unknown_tensors).
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -60,10 +60,10 @@ impl Reader {
         Self::open_with(path, Types::Any, &file)
     }
 
-    /// As [`open_any`](Self::open_any), for files that lie elsewhere: `open` gives that of a path.
+    /// As [`open_any`](Self::open_any), for files that are not on this machine: `open` opens the file of a path.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and what `open` says.
+    /// As [`open`](Self::open), and the errors of `open`.
     pub fn open_elsewhere(path: &Path, open: &Open<'_>) -> Result<Self, Error> {
         Self::open_with(path, Types::Any, open)
     }
@@ -86,15 +86,15 @@ impl Reader {
         }
     }
 
-    /// Opens one file by itself, which may be a shard under any name.
+    /// Opens a single file, which may be a shard under any name.
     pub(super) fn open_alone(path: &Path) -> Result<Self, Error> {
         Self::assemble(vec![Opened::input(path, Types::Known, &file)?])
     }
 
-    /// Opens a model that lies in memory. `name` stands for it in messages.
+    /// Opens a model in memory. `name` is used for it in messages.
     ///
     /// # Errors
-    /// When the bytes are no valid GGUF file, or only one shard of a model.
+    /// When the bytes are not a valid GGUF file, or only one shard of a model.
     pub fn from_bytes(name: &str, bytes: Bytes) -> Result<Self, Error> {
         let path = Path::new(name);
         let header = header::parse(Cursor::in_memory(bytes.clone()), path, Types::Known)?;
@@ -137,7 +137,7 @@ impl Reader {
         Ok(named.into_iter().map(|(_, index)| index).collect())
     }
 
-    /// Keys and values. Of a split model, those of its first shard.
+    /// Keys and values; for a split model, those of its first shard.
     #[must_use]
     pub const fn metadata(&self) -> &Metadata {
         &self.metadata
@@ -149,7 +149,7 @@ impl Reader {
         &self.tensors
     }
 
-    /// Tensors of types that this crate does not know, in the order of the file; none in a reader of [`open`](Self::open).
+    /// Tensors of unknown types, in the order of the file; none for a reader from [`open`](Self::open).
     #[must_use]
     pub fn unknown_tensors(&self) -> &[UnknownTensor] {
         &self.unknown
@@ -169,7 +169,7 @@ impl Reader {
     /// When the shard cannot be mapped, or has become shorter since it was opened.
     ///
     /// # Panics
-    /// When `tensor` is another reader's, and does not fit this one.
+    /// When `tensor` is from another reader and does not fit this one.
     pub fn data(&self, tensor: &TensorInfo) -> Result<Bytes, Error> {
         let shard = self.shard_of(tensor);
         let start = usize::try_from(shard.data_start.saturating_add(tensor.offset)).unwrap_or(usize::MAX);
@@ -181,10 +181,10 @@ impl Reader {
     /// Fills `buffer` with the bytes of a tensor from `offset_bytes` on, without mapping the file.
     ///
     /// # Errors
-    /// When the bytes do not lie inside the tensor, cannot be read, or the file has become shorter.
+    /// When the bytes are not inside the tensor, cannot be read, or the file has become shorter.
     ///
     /// # Panics
-    /// When `tensor` is another reader's, and does not fit this one.
+    /// When `tensor` is from another reader and does not fit this one.
     pub fn read_at(&self, tensor: &TensorInfo, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let end = offset_bytes.checked_add(buffer.len() as u64);
         if end.is_none_or(|end| end > tensor.bytes) {
@@ -207,7 +207,7 @@ impl Reader {
     /// Where the data of a tensor begin, in bytes from the start of its shard's file.
     ///
     /// # Panics
-    /// When `tensor` is another reader's, and does not fit this one.
+    /// When `tensor` is from another reader and does not fit this one.
     #[must_use]
     pub fn offset_in_file(&self, tensor: &TensorInfo) -> u64 {
         self.shard_of(tensor).data_start.saturating_add(tensor.offset)
@@ -255,13 +255,13 @@ impl Reader {
         self.shards.iter().filter_map(|shard| shard.input.file_id()).collect()
     }
 
-    /// What is odd about the files, though allowed.
+    /// Oddities of the files that are allowed.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 
-    /// Checks that no file has changed since it was opened: worth a call when all has been read.
+    /// Checks that no file has changed since it was opened. To be called after everything has been read.
     ///
     /// # Errors
     /// When the size or the time of modification of a file is not what it was.
@@ -323,7 +323,7 @@ struct Opened {
     header: Header,
 }
 
-/// Gives what is read of a path.
+/// Opens the file of a path.
 type Open<'a> = dyn Fn(&Path) -> Result<Input, FileError> + 'a;
 
 fn file(path: &Path) -> Result<Input, FileError> {
@@ -338,7 +338,7 @@ impl Opened {
     }
 }
 
-/// Says of a shard that is not there from which file its absence was noticed.
+/// The error for a missing shard, with the file that led to it.
 fn missing(error: Error, opened: &Path) -> Error {
     match error {
         Error::File(FileError::Open { path, source }) if source.kind() == ErrorKind::NotFound => {

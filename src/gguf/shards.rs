@@ -6,13 +6,13 @@ use super::error::{Error, ShardProblem};
 use super::value::Metadata;
 use super::{keys, limits};
 
-/// The shards that a model is said to have.
+/// The shards that the metadata announce.
 pub(super) struct ShardSet {
     pub(super) paths: Vec<PathBuf>,
     tensor_count: u64,
 }
 
-/// The set that the file at `path` belongs to, or `None` when it is a whole model.
+/// The set that the file at `path` belongs to, or `None` if the file is a whole model.
 pub(super) fn set_of(path: &Path, metadata: &Metadata) -> Result<Option<ShardSet>, Error> {
     let Some(count) = shard_count(metadata) else { return Ok(None) };
     let fail = |problem| Error::Shard { path: path.into(), problem };
@@ -30,7 +30,7 @@ pub(super) fn set_of(path: &Path, metadata: &Metadata) -> Result<Option<ShardSet
     Ok(Some(ShardSet { paths, tensor_count }))
 }
 
-/// Refuses a header that says it is one of several shards.
+/// Returns an error if a header is that of one of several shards.
 pub(super) fn refuse_shard(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     match shard_count(metadata) {
         None => Ok(()),
@@ -60,7 +60,7 @@ fn number(metadata: &Metadata, key: &'static str) -> Result<u64, ShardProblem> {
 }
 
 impl ShardSet {
-    /// Checks that the metadata of the shard `no` say that it is this one.
+    /// Checks that the metadata of shard `no` have its number and count.
     pub(super) fn check(&self, no: usize, path: &Path, metadata: &Metadata) -> Result<(), Error> {
         let expected = [
             (keys::SPLIT_NO, no as u64),

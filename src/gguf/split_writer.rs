@@ -1,5 +1,5 @@
-//! Writing models in several files, as llama.cpp's `gguf-split` and `llama-quantize --keep-split` lay them out: the
-//! first shard carries the metadata, every shard its number.
+//! Writing models in several files, in the layout of llama.cpp's `gguf-split` and `llama-quantize --keep-split`: the first
+//! shard has the metadata, and every shard its number.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ impl SplitWriter {
     /// `out-00001-of-00002.gguf` and `out-00002-of-00002.gguf`; one shard makes a plain file, `out.gguf`.
     ///
     /// # Errors
-    /// When metadata or tensors cannot stand in a file, when an output may not be replaced, or there is no room.
+    /// When metadata or tensors cannot be stored in a file, when an output may not be replaced, or there is no room.
     pub fn create(
         path: &Path,
         overwrite: Overwrite<'_>,
@@ -44,9 +44,9 @@ impl SplitWriter {
     /// Writes data of the next tensor that is not complete: all of it, or a piece.
     ///
     /// # Errors
-    /// When there is more than the tensor takes, or the system cannot write it.
+    /// When there are more bytes than the tensor has room for, or they cannot be written.
     pub fn write_tensor(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        // Past the last shard, that one says that there is no room.
+        // After the last shard, its writer returns the error that there is no room.
         let last = self.shards.len() - 1;
         self.shards[self.current.min(last)].write_tensor(bytes)?;
         self.skip_complete();
@@ -59,18 +59,18 @@ impl SplitWriter {
         }
     }
 
-    /// Brings all files to their places, the first shard last. Returns the bytes of all.
+    /// Renames all files to their final names, the first shard last. Returns the bytes of all files.
     ///
     /// # Errors
-    /// When data are missing, or the system cannot write them. Nothing stays behind then.
+    /// When data are missing, or the system cannot write them. Nothing is left behind then.
     pub fn finish(self) -> Result<u64, Error> {
         self.complete()?.place()
     }
 
-    /// Brings all bytes to the disk: the first half of [`finish`](Self::finish).
+    /// Syncs all bytes to the disk: the first half of [`finish`](Self::finish).
     ///
     /// # Errors
-    /// When data are missing, or the system cannot write them. Nothing stays behind then.
+    /// When data are missing, or the system cannot write them. Nothing is left behind then.
     pub fn complete(self) -> Result<CompleteModel, Error> {
         let mut shards = Vec::with_capacity(self.shards.len());
         for shard in self.shards {
@@ -80,7 +80,7 @@ impl SplitWriter {
     }
 }
 
-/// A model whose bytes are all on the disk, not yet at their place. Dropped, it vanishes.
+/// A model whose bytes are all on the disk under temporary names. Dropping it removes the files.
 #[derive(Debug)]
 pub struct CompleteModel {
     shards: Vec<CompleteFile>,
@@ -88,24 +88,24 @@ pub struct CompleteModel {
 }
 
 impl CompleteModel {
-    /// Opens what has been written, each file by itself: to see that the disk has it.
+    /// Opens the written files one by one, to check what is on the disk.
     ///
     /// # Errors
-    /// When a file cannot be read, or is no valid one.
+    /// When a file cannot be read, or is not a valid GGUF file.
     pub fn read_back(&self) -> Result<Vec<Reader>, Error> {
-        self.shards.iter().map(|shard| Reader::open_alone(shard.meanwhile())).collect()
+        self.shards.iter().map(|shard| Reader::open_alone(shard.temporary_path())).collect()
     }
 
-    /// Paths of the files that will be.
+    /// Final paths of the files.
     #[must_use]
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths
     }
 
-    /// Brings all files to their places, the first shard last. Returns the bytes of all.
+    /// Renames all files to their final names, the first shard last. Returns the bytes of all files.
     ///
     /// # Errors
-    /// When the system cannot do so. Nothing stays behind then.
+    /// When the system cannot do so. Nothing is left behind then.
     pub fn place(self) -> Result<u64, Error> {
         let mut bytes = 0;
         let mut placed = Vec::with_capacity(self.shards.len());
@@ -127,7 +127,7 @@ impl CompleteModel {
 /// Removes shards of a set that cannot be completed.
 fn remove(paths: &[PathBuf]) {
     for path in paths {
-        // The error at hand says more than one about this could.
+        // The error that led here is more useful than one about this.
         let _ = std::fs::remove_file(path);
     }
 }
@@ -135,7 +135,7 @@ fn remove(paths: &[PathBuf]) {
 /// Sizes in bytes of the files that [`SplitWriter::create`] would make.
 ///
 /// # Errors
-/// When metadata or tensors cannot stand in a file.
+/// When metadata or tensors cannot be stored in a file.
 pub fn split_file_sizes(metadata: &Metadata, shards: &[Vec<TensorSpec>]) -> Result<Vec<u64>, Error> {
     let headers = headers(Path::new("output"), metadata, shards)?;
     headers.iter().zip(shards).map(|((_, metadata), tensors)| file_size(metadata, tensors)).collect()
@@ -178,10 +178,10 @@ fn output_paths(path: &Path, count: usize) -> Vec<PathBuf> {
     (0..count as u64).map(shard).collect()
 }
 
-/// Checks, without making anything, that the `count` files of the model `path` may be made.
+/// Checks, without creating anything, that the `count` files of the model `path` may be created.
 ///
 /// # Errors
-/// When one exists and may not be replaced, or is no regular file.
+/// When one exists and may not be replaced, or is not a regular file.
 pub fn check_outputs(path: &Path, count: usize, overwrite: Overwrite<'_>) -> Result<(), OutputError> {
     output_paths(path, count).iter().try_for_each(|path| check_target(path, overwrite))
 }

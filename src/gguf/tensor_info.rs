@@ -17,8 +17,8 @@ pub struct TensorInfo {
     pub(super) shard: usize,
 }
 
-/// A tensor of a type that this crate does not know: what the header says about it. Its size is that of the room up to the
-/// next tensor's data, or to the end of the file.
+/// A tensor of an unknown type. Its size is taken to be the bytes up to the next tensor's data, or to the end of the
+/// file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownTensor {
     /// Name.
@@ -39,7 +39,7 @@ impl UnknownTensor {
         self.bytes
     }
 
-    /// Where the data begin, in bytes from the start of its shard's data section.
+    /// Start of the data, in bytes from the start of its shard's data section.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
@@ -65,7 +65,7 @@ impl TensorInfo {
         self.bytes
     }
 
-    /// Where the data begin, in bytes from the start of its shard's data section.
+    /// Start of the data, in bytes from the start of its shard's data section.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset

@@ -1,7 +1,7 @@
 //! Metadata values of a GGUF file, and the ordered map that holds them.
 //!
-//! Arrays stay in their encoded form (little-endian, as in the file): a vocabulary of 128 k tokens costs nothing
-//! until somebody walks it.
+//! Arrays are kept in their encoded form (little-endian, as in the file), so that a vocabulary of 128 k tokens costs nothing
+//! until it is iterated.
 
 use std::borrow::Cow;
 
@@ -220,7 +220,7 @@ pub struct Array {
 }
 
 impl Array {
-    /// An array whose encoded elements the caller has checked: `len` whole elements of `element` fill `bytes`.
+    /// An array of encoded elements that the caller has checked: `bytes` are exactly `len` elements of type `element`.
     pub(crate) fn from_encoded(element: ValueType, len: usize, bytes: Bytes) -> Self {
         Self { element, len, bytes }
     }
@@ -274,20 +274,20 @@ impl Array {
         (0..self.len).map_while(move |_| decode(self.element, &self.bytes, &mut rest))
     }
 
-    /// The bytes of each string, or `None` when the elements are no strings. They need not be UTF-8.
+    /// The bytes of each string (not necessarily UTF-8), or `None` if the elements are not strings.
     #[must_use]
     pub fn string_bytes(&self) -> Option<impl Iterator<Item = &[u8]> + '_> {
         let mut rest = &*self.bytes;
         (self.element == ValueType::String).then(|| (0..self.len).map_while(move |_| take_string(&mut rest)))
     }
 
-    /// Each string, with what is not UTF-8 replaced; `None` when the elements are no strings.
+    /// Each string, with invalid UTF-8 replaced; `None` if the elements are not strings.
     #[must_use]
     pub fn strs(&self) -> Option<impl Iterator<Item = Cow<'_, str>> + '_> {
         Some(self.string_bytes()?.map(String::from_utf8_lossy))
     }
 
-    /// The numbers or booleans whose places `keep` accepts, or `None` when the elements are strings or arrays.
+    /// The numbers or booleans at the indices that `keep` accepts, or `None` if the elements are strings or arrays.
     #[must_use]
     pub fn kept(&self, keep: impl Fn(usize) -> bool) -> Option<Self> {
         if matches!(self.element, ValueType::String | ValueType::Array) || self.len == 0 {
@@ -302,20 +302,20 @@ impl Array {
         Some(Self::from_encoded(self.element, len, bytes.into()))
     }
 
-    /// Each element as an integer, or `None` when the elements are no integers.
+    /// Each element as an integer, or `None` if the elements are not integers.
     #[must_use]
     pub fn to_i64s(&self) -> Option<Vec<i64>> {
         self.iter().map(|value| value.as_i64()).collect()
     }
 
-    /// Each element as a float, or `None` when the elements are no floats.
+    /// Each element as a float, or `None` if the elements are not floats.
     #[must_use]
     pub fn to_f32s(&self) -> Option<Vec<f32>> {
         #[allow(clippy::cast_possible_truncation, reason = "f64 metadata is rounded to the precision of the engine")]
         self.iter().map(|value| value.as_f64().map(|v| v as f32)).collect()
     }
 
-    /// Each element as a boolean, or `None` when the elements are no booleans.
+    /// Each element as a boolean, or `None` if the elements are not booleans.
     #[must_use]
     pub fn to_bools(&self) -> Option<Vec<bool>> {
         self.iter().map(|value| value.as_bool()).collect()
@@ -434,7 +434,7 @@ impl Metadata {
         self.entries.iter().find(|(k, _)| k == key).map(|(_, value)| value)
     }
 
-    /// Sets `key`: a key that is there keeps its place, a new one comes last.
+    /// Sets `key`. An existing key keeps its position, a new one is added at the end.
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         let (key, value) = (key.into(), value.into());
         match self.entries.iter_mut().find(|(k, _)| *k == key) {

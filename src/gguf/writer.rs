@@ -1,6 +1,6 @@
-//! Writing models: everything is known before the first byte, so the header comes first and is final.
+//! Writing models. All sizes are known before the first byte, so the header is written first and is final.
 //!
-//! Offsets and padding are those of llama.cpp: each tensor, also the last, is filled up to the alignment with zeros.
+//! Offsets and padding are those of llama.cpp: each tensor, including the last one, is padded to the alignment with zeros.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -56,7 +56,7 @@ impl Writer {
     /// Begins the file `path` and writes its header.
     ///
     /// # Errors
-    /// When metadata or tensors cannot stand in a file, when the output may not be replaced, or there is no room.
+    /// When metadata or tensors cannot be stored in a file, when the output may not be replaced, or there is no room.
     pub fn create(
         path: &Path,
         overwrite: Overwrite<'_>,
@@ -68,20 +68,20 @@ impl Writer {
         Self::begin(output, path, layout)
     }
 
-    /// Brings the complete file to its place. Returns its size in bytes.
+    /// Renames the complete file to its final name. Returns its size in bytes.
     ///
     /// # Errors
-    /// When data are missing, or the system cannot write them. Nothing stays behind then.
+    /// When data are missing, or the system cannot write them. Nothing is left behind then.
     pub fn finish(self) -> Result<u64, Error> {
         Ok(self.into_sink()?.commit()?)
     }
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes the header to `sink`. `name` stands for it in messages.
+    /// Writes the header to `sink`. `name` is used for it in messages.
     ///
     /// # Errors
-    /// When metadata or tensors cannot stand in a file, or the sink fails.
+    /// When metadata or tensors cannot be stored in a file, or the sink fails.
     pub fn to_sink(sink: W, name: &str, metadata: &Metadata, tensors: &[TensorSpec]) -> Result<Self, Error> {
         let path = Path::new(name);
         Self::begin(sink, path, Layout::new(path, metadata, tensors)?)
@@ -95,10 +95,10 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Writes data of the next tensor that is not complete: all of it, or a piece. Padding is added by itself.
+    /// Writes data of the next tensor that is not complete: all of it, or a piece. Padding is added automatically.
     ///
     /// # Errors
-    /// When there is more than the tensor takes, or the system cannot write it.
+    /// When there are more bytes than the tensor has room for, or they cannot be written.
     pub fn write_tensor(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if bytes.is_empty() {
             return Ok(());
@@ -120,7 +120,7 @@ impl<W: Write> Writer<W> {
         self.current == self.tensors.len()
     }
 
-    /// Checks that all data have been written, and gives the sink back.
+    /// Checks that all data have been written, and returns the sink.
     ///
     /// # Errors
     /// When data are missing.
@@ -132,7 +132,7 @@ impl<W: Write> Writer<W> {
         Ok(self.sink)
     }
 
-    /// Goes on to the next tensor that takes data, when the current one is complete.
+    /// Advances to the next tensor with data when the current one is complete.
     fn close_filled(&mut self) -> Result<(), Error> {
         while let Some(tensor) = self.tensors.get(self.current)
             && self.filled == tensor.bytes
@@ -163,12 +163,12 @@ impl<W: Write> Writer<W> {
 /// Size in bytes of the file that [`Writer::create`] would make.
 ///
 /// # Errors
-/// When metadata or tensors cannot stand in a file.
+/// When metadata or tensors cannot be stored in a file.
 pub fn file_size(metadata: &Metadata, tensors: &[TensorSpec]) -> Result<u64, Error> {
     Ok(Layout::new(Path::new("output"), metadata, tensors)?.file_bytes)
 }
 
-/// The finished header, and what comes after it.
+/// The finished header and the layout of the data after it.
 struct Layout {
     header: Vec<u8>,
     tensors: Vec<Pending>,
@@ -303,7 +303,7 @@ mod tests {
         let specs: Vec<_> = tensors.iter().map(|(spec, _)| spec.clone()).collect();
         let mut writer = Writer::to_sink(Vec::new(), "test", metadata, &specs)?;
         for (_, data) in tensors {
-            // In two pieces, to see that they join.
+            // In two pieces, to check that they are joined.
             let (head, tail) = data.split_at(data.len() / 3);
             writer.write_tensor(head)?;
             writer.write_tensor(tail)?;

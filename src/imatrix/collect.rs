@@ -1,5 +1,6 @@
-//! Runs a text through a model and sums up what goes into its products, by llama-imatrix's procedure: chunks of a context
-//! each, every one with a fresh memory and the begin-of-text token in place of its first where the model wants one.
+//! Runs a text through a model and sums the squares of the inputs of its products, by the procedure of llama-imatrix: chunks of
+//! the length of the context, each evaluated separately, with the begin-of-text token in place of the first token if the model
+//! uses one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -11,25 +12,25 @@ use crate::kernels::Pool;
 use crate::model::Model;
 use crate::perplexity::{self, Scores};
 
-/// Columns that a thread sums up at once: the sums stay in its nearest cache while all rows pass.
+/// Columns that a thread sums at once: their sums stay in the first-level cache for all rows.
 const COLUMNS: usize = 256;
 
-/// How a matrix is made.
+/// Options of collecting a matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Tokens of a chunk.
     pub context: usize,
     /// Tokens of a forward pass; as many chunks as fit share it.
     pub batch: usize,
-    /// Chunks of the text that are left out at its beginning.
+    /// Chunks to skip at the beginning of the text.
     pub first_chunk: usize,
-    /// Most chunks.
+    /// Maximum chunks.
     pub chunks: Option<usize>,
-    /// The output matrix is a tensor like the others.
+    /// Whether the output matrix is included.
     pub process_output: bool,
-    /// Control tokens in the text are such, and not text.
+    /// Whether control tokens in the text are recognized.
     pub parse_special: bool,
-    /// The perplexity of the text is measured too; without it nothing is computed of the output matrix.
+    /// Whether the perplexity of the text is measured as well; without it the output matrix is not computed.
     pub perplexity: bool,
     /// Type of cached keys and values.
     pub kv_type: KvType,
@@ -50,18 +51,18 @@ impl Default for Options {
     }
 }
 
-/// How far the text is read.
+/// The progress of collecting.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
-    /// Chunks done, those left out included.
+    /// Chunks done, including skipped ones.
     pub done: usize,
-    /// All chunks, those left out included.
+    /// All chunks, including skipped ones.
     pub total: usize,
     /// The perplexity of the chunks so far, and its standard error.
     pub perplexity: Option<(f64, f64)>,
 }
 
-/// A text on its way through a model.
+/// Collects the sums of a text.
 pub struct Collector<'a> {
     model: &'a Model,
     pool: &'a Pool,
@@ -75,12 +76,11 @@ pub struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    /// Begins with `text` (without one newline at its end), which is called `dataset`, and what `base` knows already.
-    /// `tensors` are the model's: those of them that products meet are summed up, the ones of layers, and the output
-    /// matrix if it is wanted.
+    /// Starts with `text` (without one newline at its end), which is named `dataset`, and the sums of `base`. `tensors` are the
+    /// model's tensors: those of layers that are used in products are collected, and the output matrix if it is wanted.
     ///
     /// # Errors
-    /// When there is too little text, it cannot be encoded, or `base` knows other shapes of a tensor.
+    /// When there is too little text, it cannot be encoded, or `base` has another shape for a tensor.
     pub fn new(
         model: &'a Model,
         pool: &'a Pool,
@@ -111,17 +111,17 @@ impl<'a> Collector<'a> {
         Ok(Self { model, pool, options, base: merged, dataset, chunks, done: first, scores: Scores::default(), sums })
     }
 
-    /// How far it is.
+    /// The progress so far.
     #[must_use]
     pub fn progress(&self) -> Progress {
         let perplexity = (self.scores.count() > 0).then(|| (self.scores.perplexity(), self.scores.stderr()));
         Progress { done: self.done, total: self.chunks.len(), perplexity }
     }
 
-    /// Takes the next chunks through the model, as many as fit a forward pass. Returns whether there were any.
+    /// Evaluates the next chunks, as many as fit a forward pass. Returns whether there were any.
     ///
     /// # Errors
-    /// When the model computes what is no number.
+    /// When the model computes NaN or infinity.
     pub fn advance(&mut self) -> Result<bool, Error> {
         let together = (self.options.batch / self.options.context).max(1);
         let end = (self.done + together).min(self.chunks.len());
@@ -149,10 +149,10 @@ impl<'a> Collector<'a> {
         Ok(true)
     }
 
-    /// What is known so far.
+    /// The matrix so far.
     ///
     /// # Errors
-    /// When what was known before has another number of matrices in a tensor.
+    /// When the base has another number of matrices for a tensor.
     pub fn matrix(&self) -> Result<ImportanceMatrix, Error> {
         let mut matrix = self.base.clone();
         matrix.merge(&self.sums.matrix(self.dataset.clone()))?;
@@ -164,8 +164,8 @@ impl<'a> Collector<'a> {
         self.options.context / 2
     }
 
-    /// The negative log-likelihoods of the tokens that the second half of each chunk predicts. With `all`, also the other
-    /// rows meet the output matrix.
+    /// The negative log-likelihoods of the tokens that the second half of each chunk predicts. With `all`, the output matrix is
+    /// computed for the other rows as well.
     fn score(&self, run: Run<'_>, group: &[Vec<u32>], mut rows: Vec<f32>, all: bool) -> Vec<f64> {
         let (context, first) = (self.options.context, self.first_scored());
         let cols = self.model.decoder().embedding_length();
@@ -174,7 +174,7 @@ impl<'a> Collector<'a> {
             let kept = rows.chunks_exact(cols).enumerate().filter(|(position, _)| scored(*position));
             rows = kept.flat_map(|(_, row)| row).copied().collect();
         }
-        // Nothing follows the last token of a chunk: its score does not count.
+        // No token follows the last one of a chunk, so its score does not count.
         let next = |chunk: &Vec<u32>, i: usize| chunk.get(i + 1).copied().unwrap_or(0);
         let targets = group.iter().flat_map(|chunk| (0..context).map(|i| next(chunk, i)));
         let targets: Vec<u32> =
@@ -185,11 +185,11 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// What the observer has to know of a tensor.
+/// The shape of a tensor for the observer.
 struct Shape {
     cols: usize,
     matrices: usize,
-    /// Experts meet other rows each; heads meet the same number of rows all.
+    /// Number of counts: one for each expert, since experts have different rows; one for all heads.
     counts: usize,
 }
 
@@ -206,7 +206,7 @@ impl Shape {
 /// Sums of squares and counts of rows, by tensor.
 type Sums = BTreeMap<String, (Vec<f64>, Vec<u64>)>;
 
-/// The sums, in double precision: so that the last of a million rows counts as much as the first.
+/// The sums, in double precision so that the last of a million rows counts as much as the first.
 struct Observed<'a> {
     pool: &'a Pool,
     wanted: HashMap<String, Shape>,
@@ -258,7 +258,7 @@ impl Observed<'_> {
         let entry = |(name, (sums, counts)): (&String, &(Vec<f64>, Vec<u64>))| {
             (name.clone(), Entry { sums: sums.iter().map(|&sum| sum as f32).collect(), counts: counts.clone() })
         };
-        // The number of tokens in a chunk is that of the matrix this is added to.
+        // The number of tokens in a chunk is taken from the matrix that this is added to.
         ImportanceMatrix {
             datasets: dataset.into_iter().collect(),
             chunks: 0,

@@ -1,32 +1,32 @@
-//! Why an importance matrix cannot be read, merged or made.
+//! Errors of reading, merging and collecting importance matrices.
 
 use std::path::PathBuf;
 
 use crate::printable::{printable, printable_path};
 use crate::{files, gguf, perplexity, tokenizer};
 
-/// What is wrong with an importance matrix.
+/// An error of an importance matrix.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] files::FileError),
-    /// The file is no valid GGUF file, or cannot be written.
+    /// The file is not a valid GGUF file, or cannot be written.
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
     /// The file cannot be written.
     #[error(transparent)]
     Output(#[from] files::OutputError),
-    /// The bytes of the file make no importance matrix.
-    #[error("{}: no importance matrix: {problem}", printable_path(path))]
+    /// The file is not an importance matrix.
+    #[error("{}: not an importance matrix: {problem}", printable_path(path))]
     Invalid {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         problem: String,
     },
-    /// A tensor of the matrix is not as it should be.
+    /// An entry of the matrix is not valid.
     #[error("{}: tensor {}: {problem}", printable_path(path), printable(name))]
     Entry {
         /// The file.
@@ -36,25 +36,25 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
-    /// Two matrices have another number of sums or counts for a tensor.
+    /// Two matrices have different numbers of sums or counts for a tensor.
     #[error("tensor {}: {found} {what} cannot be added to {expected}", printable(name))]
     Mismatch {
         /// The tensor.
         name: String,
-        /// What there is another number of.
+        /// What differs: sums or counts.
         what: &'static str,
         /// How many the first has.
         expected: usize,
         /// How many the second has.
         found: usize,
     },
-    /// The text or the model does not do.
+    /// The text or the model cannot be used.
     #[error(transparent)]
     Text(#[from] perplexity::Error),
     /// The text cannot be encoded.
     #[error("tokenizer: {0}")]
     Tokenizer(#[from] tokenizer::Error),
-    /// Nothing is left of the text.
+    /// Nothing is left of the text after skipping chunks.
     #[error("the text has {chunks} chunks of {context} tokens, the first of them to be used is number {first}")]
     NothingLeft {
         /// Chunks of the text.
@@ -64,8 +64,8 @@ pub enum Error {
         /// The first chunk that is wanted, from 0.
         first: usize,
     },
-    /// An input of a product that is no number.
-    #[error("tensor {}: the model computes what is no number for its input", printable(name))]
+    /// An input of a product is NaN or infinite.
+    #[error("tensor {}: the model computes NaN or infinity for its input", printable(name))]
     NotFinite {
         /// The tensor.
         name: String,

@@ -1,5 +1,5 @@
 //! Files of importance matrices, as llama-imatrix reads and writes them: GGUF (two tensors for each tensor of the model,
-//! `NAME.in_sum2` and `NAME.counts`), and the legacy form of before 2025, which has mean values and no counts of experts.
+//! `NAME.in_sum2` and `NAME.counts`), and the legacy format from before 2025, which has means and no counts for experts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,34 +16,34 @@ const CHUNK_SIZE: &str = "imatrix.chunk_size";
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
 
-/// Bytes that a file may have: a model of a trillion parameters makes one of some hundred MB.
+/// Maximum bytes of a file. The file of a model with a trillion parameters has some hundred MB.
 const MAX_BYTES: u64 = 16 << 30;
 /// Counts are stored as `f32`; beyond this they would not be whole.
 const MAX_COUNT: f32 = 9.0e15;
 
-/// The form of a file.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileForm {
     /// GGUF.
     Gguf,
-    /// llama.cpp's own of before 2025.
+    /// llama.cpp's format from before 2025.
     Legacy,
 }
 
 impl ImportanceMatrix {
-    /// Reads a file of either form.
+    /// Reads a file of either format.
     ///
     /// # Errors
-    /// When it cannot be read, or is no importance matrix.
+    /// When it cannot be read, or is not an importance matrix.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let bytes = read_whole(path, MAX_BYTES)?;
         Self::from_bytes(path, bytes)
     }
 
-    /// Reads the bytes of a file of either form. `path` stands for it in messages.
+    /// Reads the bytes of a file of either format. `path` is used for it in messages.
     ///
     /// # Errors
-    /// When they are no importance matrix.
+    /// When they are not an importance matrix.
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, Error> {
         let matrix = if bytes.starts_with(b"GGUF") { from_gguf(path, bytes)? } else { from_legacy(path, &bytes)? };
         for (name, entry) in &matrix.entries {
@@ -77,7 +77,7 @@ impl ImportanceMatrix {
         for (name, entry) in entries() {
             let (sums, counts) = (entry.sums.len() as u64, entry.counts.len() as u64);
             let mut spec = |suffix: &str, cols| {
-                // As ggml counts dimensions: those of 1 at the end are left out.
+                // ggml does not count trailing dimensions of 1.
                 let shape = if counts == 1 { vec![cols] } else { vec![cols, counts] };
                 specs.push(TensorSpec { name: format!("{name}{suffix}"), shape, ty: TensorType::F32 });
             };
@@ -92,7 +92,8 @@ impl ImportanceMatrix {
         Ok(writer.into_sink()?)
     }
 
-    /// Sums become means times chunks there. What has met no input at all is left out, and experts that have not get 1.
+    /// The legacy format has means times chunks instead of sums. Tensors without any input are left out, and experts without input
+    /// get 1.
     #[allow(clippy::cast_precision_loss, reason = "the format's own arithmetic")]
     fn to_legacy(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -180,7 +181,7 @@ fn to_count(count: f32) -> Option<u64> {
     (0.0..MAX_COUNT).contains(&count).then(|| count.round() as u64)
 }
 
-/// Takes pieces off the front of a legacy file.
+/// Reads a legacy file from the front.
 struct Legacy<'a> {
     path: &'a Path,
     rest: &'a [u8],
@@ -196,7 +197,7 @@ impl<'a> Legacy<'a> {
         Ok(taken)
     }
 
-    /// A number that counts something.
+    /// A non-negative number.
     fn number(&mut self) -> Result<usize, Error> {
         let bytes = self.take(4)?;
         let number = i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
@@ -225,7 +226,7 @@ fn from_legacy(path: &Path, bytes: &[u8]) -> Result<ImportanceMatrix, Error> {
         }
         let sums = file.take(values.checked_mul(4).ok_or_else(|| invalid(path, "it is too large"))?)?;
         let sums = sums.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-        // A file without calls has means already.
+        // A file with zero calls has means already.
         let counts = vec![(calls as u64).max(1)];
         matrix.entries.insert(name, Entry { sums, counts });
     }
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(*entry("blk.0.attn_q.weight"), Entry { sums: vec![2.0, 4.0], counts: vec![2] });
         assert_eq!(*entry("blk.0.ffn_up_exps.weight"), Entry { sums: vec![1.0, 0.5, 1.0, 1.0], counts: vec![1] });
         assert_eq!(read.entries.len(), 2);
-        // The oldest end after the entries; anything shorter is none.
+        // The oldest files end after the entries; a shorter trailer is not valid.
         let trailer = 8 + "b.txt".len();
         for len in 0..bytes.len() {
             let read = ImportanceMatrix::from_bytes(Path::new("m"), bytes[..len].to_vec());
@@ -288,8 +289,8 @@ mod tests {
             |bytes: Vec<u8>| ImportanceMatrix::from_bytes(Path::new("m"), bytes).expect_err("none").to_string();
         let error = refused(nan.to_bytes(FileForm::Gguf).expect("written"));
         assert_eq!(error, "m: tensor blk.0.attn_q.weight: one of its sums is NaN");
-        assert!(refused(b"\xff\xff\xff\xff".to_vec()).contains("no importance matrix"));
-        assert!(refused(b"Once upon a time there was a dog".to_vec()).contains("no importance matrix"));
+        assert!(refused(b"\xff\xff\xff\xff".to_vec()).contains("not an importance matrix"));
+        assert!(refused(b"Once upon a time there was a dog".to_vec()).contains("not an importance matrix"));
         let mut metadata = Metadata::new();
         metadata.set("general.architecture", "llama");
         let model = Writer::to_sink(Vec::new(), "m", &metadata, &[]).expect("valid").into_sink().expect("complete");

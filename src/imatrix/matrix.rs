@@ -7,27 +7,27 @@ use super::Error;
 /// Sums of squared inputs of a model's matrices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportanceMatrix {
-    /// Names of the texts that the model has read.
+    /// Names of the texts.
     pub datasets: Vec<String>,
-    /// Chunks that it has read of them.
+    /// Number of chunks of these texts.
     pub chunks: u32,
-    /// Tokens of a chunk. `None` for a file of the legacy form, whose counts are chunks and not tokens.
+    /// Tokens of a chunk. `None` for a file of the legacy format, which counts chunks and not tokens.
     pub chunk_size: Option<u32>,
-    /// What is known of each tensor, by its name.
+    /// The sums of each tensor, by its name.
     pub entries: BTreeMap<String, Entry>,
 }
 
-/// What is known of a tensor of one matrix, or of several: experts, or heads.
+/// The sums of a tensor, which is one matrix or a stack of them (experts, heads).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entry {
     /// Sum of the squared inputs of each column, `[matrices, cols]`.
     pub sums: Vec<f32>,
-    /// Rows that have been summed up: a count for each matrix, or one for all of them.
+    /// Number of rows summed: one count for each matrix, or one for all.
     pub counts: Vec<u64>,
 }
 
 impl Entry {
-    /// An entry of nothing.
+    /// An entry without any rows.
     #[must_use]
     pub fn new(sums: usize, counts: usize) -> Self {
         Self { sums: vec![0.0; sums], counts: vec![0; counts] }
@@ -39,8 +39,8 @@ impl Entry {
         self.sums.chunks(len).zip(self.counts.iter().copied())
     }
 
-    /// How much the squared error of a weight of each column counts, `[matrices, cols]`: the mean of the squared inputs;
-    /// 1 for a matrix that has met no input.
+    /// The weight of the squared error of each column, `[matrices, cols]`: the mean of the squared inputs, or 1 for a matrix without
+    /// input.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "as the reference does")]
     pub fn weights(&self) -> Vec<f32> {
@@ -53,7 +53,7 @@ impl Entry {
         self.parts().flat_map(mean).collect()
     }
 
-    /// Matrices that have met no input.
+    /// Number of matrices without input.
     #[must_use]
     pub fn unseen(&self) -> usize {
         self.counts.iter().filter(|&&count| count == 0).count()
@@ -64,7 +64,7 @@ impl Entry {
         if self.sums.len() != other.sums.len() {
             return mismatch("sums", self.sums.len(), other.sums.len());
         }
-        // Files of earlier years have one count for all experts, or one for each head.
+        // Older files have one count for all experts, or one for each head.
         let (ours, theirs) = (self.counts.len(), other.counts.len());
         match (ours, theirs) {
             _ if ours == theirs => {}
@@ -80,16 +80,16 @@ impl Entry {
 }
 
 impl ImportanceMatrix {
-    /// A matrix of nothing, for chunks of so many tokens.
+    /// An empty matrix, for chunks of `chunk_size` tokens.
     #[must_use]
     pub fn new(chunk_size: u32) -> Self {
         Self { chunk_size: Some(chunk_size), ..Self::default() }
     }
 
-    /// Adds what `other` knows. Of one in the legacy form a chunk counts as long as a chunk of this one.
+    /// Adds the sums of `other`. If that is in the legacy format, its chunks count as having the length of the chunks of this matrix.
     ///
     /// # Errors
-    /// When a tensor has another number of columns or matrices there.
+    /// When a tensor has another number of columns or matrices in `other`.
     pub fn merge(&mut self, other: &Self) -> Result<(), Error> {
         let scale = if other.chunk_size.is_none() { self.chunk_size } else { None };
         for (name, entry) in &other.entries {
@@ -105,14 +105,14 @@ impl ImportanceMatrix {
         Ok(())
     }
 
-    /// Sets the number of chunks by the tensor that has seen most rows.
+    /// Sets the number of chunks from the tensor with the most rows.
     pub(super) fn count_chunks(&mut self) {
         let most = self.entries.values().flat_map(|entry| &entry.counts).max().copied().unwrap_or(0);
         let chunks = most / u64::from(self.chunk_size.unwrap_or(1).max(1));
         self.chunks = u32::try_from(chunks).unwrap_or(u32::MAX);
     }
 
-    /// Tensors of which some matrices have met no input, with the number of these.
+    /// Tensors of which some matrices have no input.
     pub fn partly_seen(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().filter(|(_, entry)| entry.unseen() > 0).map(|(name, entry)| (name.as_str(), entry))
     }

@@ -1,8 +1,8 @@
-//! Importance matrices: how large the inputs of each matrix of a model are, column by column. Quantizing weighs errors
-//! by them.
+//! Importance matrices: the mean squared inputs of each matrix of a model, column by column, by which the quantizer weights
+//! errors.
 //!
-//! A [`Collector`] runs a text through a model and sums up squared inputs; [`ImportanceMatrix`] holds the sums, reads and
-//! writes llama-imatrix's two forms of files, and merges several of them; [`statistics`] describes them.
+//! A [`Collector`] runs a text through a model and sums squared inputs. [`ImportanceMatrix`] has the sums, reads and writes the
+//! two file formats of llama-imatrix, and merges matrices. [`statistics`] describes them.
 
 mod collect;
 mod error;

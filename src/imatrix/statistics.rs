@@ -1,15 +1,15 @@
-//! What llama-imatrix shows of a matrix: how the mean squared inputs of a tensor are spread over its columns, and how like
-//! those of the layer before they are.
+//! The statistics that llama-imatrix shows of a matrix: the distribution of the mean squared inputs of a tensor over its
+//! columns, and their similarity to those of the layer before.
 
 use std::collections::BTreeMap;
 
 use super::{Entry, ImportanceMatrix};
 use crate::gguf::{layer_of, part_of};
 
-/// A column whose mean squared input is at most this is not active.
+/// A column with at most this mean squared input is inactive.
 const INACTIVE: f64 = 1e-5;
 
-/// How the mean squared inputs of a tensor are spread over its columns. Matrices that have met no input do not count.
+/// The distribution of the mean squared inputs of a tensor over its columns. Matrices without input do not count.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorStatistics {
     /// Name of the tensor.
@@ -20,7 +20,7 @@ pub struct TensorStatistics {
     pub elements: usize,
     /// Sum of the mean squared inputs.
     pub total: f64,
-    /// The least of them.
+    /// The smallest mean squared input.
     pub min: f64,
     /// The greatest.
     pub max: f64,
@@ -30,11 +30,11 @@ pub struct TensorStatistics {
     pub deviation: f64,
     /// Share of the columns that are active: more than 1e-5.
     pub active: f64,
-    /// Entropy of their shares of the sum, in bits.
+    /// Entropy of the columns' shares of the sum, in bits.
     pub entropy: f64,
     /// Share of the columns more than a standard deviation above the mean.
     pub outliers: f64,
-    /// Cosine between the sums of this tensor and those of its like in the layer before, where there is one.
+    /// Cosine similarity with the same tensor of the layer before, if there is one.
     pub cosine: Option<f64>,
 }
 
@@ -62,15 +62,15 @@ impl TensorStatistics {
 pub struct LayerStatistics {
     /// The layer.
     pub layer: usize,
-    /// Of the sums of mean squared inputs.
+    /// Mean of the sums of mean squared inputs.
     pub total: f64,
-    /// Of the shares of outliers.
+    /// Mean of the shares of outliers.
     pub outliers: f64,
-    /// Of the cosines.
+    /// Mean of the cosines.
     pub cosine: f64,
 }
 
-/// Statistics of each tensor that has met an input, in the order of parts, the greatest sum first.
+/// Statistics of each tensor with input, in the order of parts, the greatest sum first.
 #[must_use]
 pub fn statistics(matrix: &ImportanceMatrix) -> Vec<TensorStatistics> {
     let mut all: Vec<TensorStatistics> =

@@ -1,13 +1,13 @@
-//! The numbers of a tensor of any type as floats, in pieces, so that a tensor of any size can be looked at.
+//! Decodes a tensor of any type to floats, in pieces, so that a tensor of any size can be inspected.
 
 use crate::TensorType;
 use crate::formats;
 use crate::gguf::{self, Reader, TensorInfo};
 
-/// Elements of a piece: whole blocks of every type.
+/// Elements of a piece: a multiple of the block length of every type.
 pub(crate) const PIECE: usize = 1 << 16;
 
-/// Why a tensor's numbers cannot be told.
+/// Why a tensor cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -41,8 +41,8 @@ impl<'a> Decoder<'a> {
         Ok(Self { reader, tensor, bytes: Vec::new() })
     }
 
-    /// Decodes the elements from `first` on, a multiple of [`PIECE`], into `out`, which has room for a piece. Returns
-    /// those that there are.
+    /// Decodes the elements from `first` on, a multiple of [`PIECE`], into `out`, which has room for a piece. Returns the
+    /// decoded elements.
     ///
     /// # Errors
     /// When they cannot be read.

@@ -1,19 +1,19 @@
-//! How two models differ: in metadata, in their tensors' names, shapes and types, and in the numbers.
+//! Differences between two models: in metadata, in names, shapes and types of tensors, and in numbers.
 
 use super::decoded::{DecodeError, Decoder, PIECE};
 use crate::TensorType;
 use crate::gguf::{Reader, TensorInfo, Value};
 
-/// Everything in which a second model differs from a first.
+/// The differences between two models.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Difference {
-    /// Keys, in the order of the first model, then those of the second alone.
+    /// Keys, in the order of the first model, then those that only the second has.
     pub keys: Vec<KeyDifference>,
     /// Tensors, in the same order.
     pub tensors: Vec<TensorDifference>,
 }
 
-/// A key whose value is not the same in both; `None` where it is not there.
+/// A key whose value differs; `None` for a model that does not have it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyDifference {
     /// The key.
@@ -24,34 +24,34 @@ pub struct KeyDifference {
     pub second: Option<Value>,
 }
 
-/// A tensor that is not the same in both.
+/// A tensor that differs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorDifference {
     /// Its name.
     pub name: String,
-    /// What is not the same.
+    /// The difference.
     pub change: TensorChange,
 }
 
-/// What of a tensor is not the same.
+/// A difference of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TensorChange {
     /// The first model alone has it.
     OnlyFirst,
     /// The second model alone has it.
     OnlySecond,
-    /// Its shapes, in the first and the second model; then its numbers are not compared.
+    /// The shapes in the first and the second model; numbers are not compared then.
     Shape(Vec<u64>, Vec<u64>),
-    /// Its types or bytes.
+    /// The types or bytes.
     Data {
         /// Its types, in the first and the second model.
         types: (TensorType, TensorType),
-        /// How far its numbers are apart; `None` where they were not compared.
+        /// The difference of its numbers; `None` if they were not compared.
         numbers: Option<DataDifference>,
     },
 }
 
-/// How far the numbers of two tensors of the same shape are apart.
+/// The difference of the numbers of two tensors of the same shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DataDifference {
     /// Elements that differ.
@@ -62,12 +62,12 @@ pub struct DataDifference {
     pub rmse: f64,
     /// The same, as a share of the root mean square of the first tensor; infinite where that is zero.
     pub relative_rmse: f64,
-    /// Greatest difference.
+    /// Largest absolute difference.
     pub max: f64,
 }
 
 impl Difference {
-    /// Compares two models; their numbers too where `data` says so.
+    /// Compares two models; with `data`, their numbers too.
     ///
     /// # Errors
     /// When weights cannot be read. Types that cannot be decoded are compared byte by byte alone.
@@ -105,7 +105,7 @@ fn keys(first: &Reader, second: &Reader) -> Vec<KeyDifference> {
     changed.chain(new).map(|(key, first, second)| KeyDifference { key: key.to_owned(), first, second }).collect()
 }
 
-/// Whether two values are the same; a NaN is the same as another.
+/// Whether two values are the same; NaN equals NaN.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::F32(a), Value::F32(b)) => a.to_bits() == b.to_bits(),
@@ -115,9 +115,9 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-type In<'a> = (&'a Reader, &'a TensorInfo);
+type TensorIn<'a> = (&'a Reader, &'a TensorInfo);
 
-fn data_change(a: In<'_>, b: In<'_>, data: bool) -> Result<Option<TensorChange>, DecodeError> {
+fn data_change(a: TensorIn<'_>, b: TensorIn<'_>, data: bool) -> Result<Option<TensorChange>, DecodeError> {
     let types = (a.1.ty, b.1.ty);
     if !data {
         return Ok((types.0 != types.1).then_some(TensorChange::Data { types, numbers: None }));
@@ -132,8 +132,8 @@ fn data_change(a: In<'_>, b: In<'_>, data: bool) -> Result<Option<TensorChange>,
     Ok(Some(TensorChange::Data { types, numbers }))
 }
 
-/// How far the numbers of two tensors of the same shape are apart; `None` where they are the same bytes, or of a type that
-/// cannot be decoded.
+/// The difference of the numbers of two tensors of the same shape; `None` if their bytes are equal, or their type cannot be
+/// decoded.
 ///
 /// # Errors
 /// When they cannot be read.
@@ -147,7 +147,7 @@ pub fn tensor_difference(
     }
 }
 
-fn same_bytes(a: In<'_>, b: In<'_>) -> Result<bool, DecodeError> {
+fn same_bytes(a: TensorIn<'_>, b: TensorIn<'_>) -> Result<bool, DecodeError> {
     const STEP: u64 = 1 << 20;
     let (mut left, mut right) = (Vec::new(), Vec::new());
     let mut offset = 0;
@@ -165,7 +165,7 @@ fn same_bytes(a: In<'_>, b: In<'_>) -> Result<bool, DecodeError> {
     Ok(true)
 }
 
-fn numbers(a: In<'_>, b: In<'_>) -> Result<DataDifference, DecodeError> {
+fn numbers(a: TensorIn<'_>, b: TensorIn<'_>) -> Result<DataDifference, DecodeError> {
     let (mut left, mut right) = (Decoder::new(a.0, a.1)?, Decoder::new(b.0, b.1)?);
     let (mut x, mut y) = (vec![0.0; PIECE], vec![0.0; PIECE]);
     let mut found = DataDifference { elements: a.1.elements(), ..DataDifference::default() };
@@ -178,7 +178,7 @@ fn numbers(a: In<'_>, b: In<'_>) -> Result<DataDifference, DecodeError> {
                 let apart = (f64::from(x) - f64::from(y)).abs();
                 found.differing += 1;
                 squares += apart * apart;
-                // A NaN is as far away as can be.
+                // The difference to NaN is NaN, which counts as the largest.
                 found.max = if apart.is_nan() { f64::NAN } else { found.max.max(apart) };
             }
         }

@@ -1,7 +1,6 @@
-//! What can be told of a model's file without running it: [`Summary`], a glance at its header; [`usable`], whether this
-//! program can run it; [`Fit`], what memory it would need here and how fast it would be; [`values`], what
-//! its numbers look like; [`Difference`], how two files differ; [`hash`], checksums. Used by `gguf inspect`, `gguf list`,
-//! `gguf diff` and `gguf hash`.
+//! Facts about a model's file that are found without running it: [`Summary`], an overview of its header; [`usable`], whether this
+//! program can run it; [`Fit`], its memory and speed on this machine; [`values`], statistics of its numbers; [`Difference`],
+//! differences between two files; [`hash`], checksums. Used by `gguf inspect`, `gguf list`, `gguf diff` and `gguf hash`.
 
 mod decoded;
 mod difference;

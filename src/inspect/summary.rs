@@ -1,4 +1,4 @@
-//! A model at a glance: what a person wants to know first, told from the header alone.
+//! An overview of a model from its header alone.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::TensorType;
 use crate::gguf::{Metadata, Reader, TensorInfo, Value, keys, part_of};
 use crate::quantize::{TypeTotal, file_type_name};
 
-/// A model at a glance. What a file does not say is `None`; nothing here is an error.
+/// An overview of a model. What the file does not have is `None`; nothing here is an error.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// `general.name`.
@@ -16,7 +16,7 @@ pub struct Summary {
     pub architecture: Option<String>,
     /// Elements of all tensors.
     pub parameters: u64,
-    /// Those that one token meets: of the experts as many as are used.
+    /// Parameters used for one token: of the experts, only those that are chosen.
     pub active_parameters: u64,
     /// Experts, and how many of them a token uses.
     pub experts: Option<(u64, u64)>,
@@ -26,19 +26,19 @@ pub struct Summary {
     pub layers: Option<u64>,
     /// Length of the residual stream.
     pub embedding_length: Option<u64>,
-    /// Hidden lengths of the layers' feed-forward parts: the least and the greatest.
+    /// Hidden lengths of feed-forward parts: the smallest and the largest.
     pub feed_forward_length: Option<(u64, u64)>,
-    /// Attention heads: the least and the greatest number in a layer with any.
+    /// Attention heads: the smallest and the largest number in layers with attention.
     pub heads: Option<(u64, u64)>,
-    /// Heads of keys and values: the least and the greatest number in a layer with any.
+    /// Key-value heads: the smallest and the largest number in layers with attention.
     pub kv_heads: Option<(u64, u64)>,
     /// Length of a head (of keys).
     pub head_length: Option<u64>,
-    /// Positions that a layer with a window sees.
+    /// Positions that a layer with a sliding window sees.
     pub sliding_window: Option<u64>,
     /// The tokens.
     pub vocabulary: Option<Vocabulary>,
-    /// What the chat template does; `None` without one.
+    /// Features of the chat template; `None` without one.
     pub template: Option<TemplateFeatures>,
     /// `general.license`.
     pub license: Option<String>,
@@ -48,18 +48,18 @@ pub struct Summary {
     pub tensor_bytes: u64,
     /// Number in `general.file_type`.
     pub file_type: Option<u64>,
-    /// What stands in matrices, by what they do in the network, in the order of the file.
+    /// The types of matrices, by their role in the network, in the order of the file.
     pub mix: Vec<Role>,
     /// Tensors, elements and bytes of each type.
     pub types: BTreeMap<TensorType, TypeTotal>,
-    /// What this program can do with the model, or why it cannot run it.
+    /// What this program can do with the model, or the reason why it cannot run it.
     pub usable: Result<Vec<Ability>, String>,
 }
 
 /// A model's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
-    /// How many.
+    /// Number of tokens.
     pub tokens: u64,
     /// Kind of tokenizer (`tokenizer.ggml.model`).
     pub model: Option<String>,
@@ -67,7 +67,7 @@ pub struct Vocabulary {
     pub pre: Option<String>,
 }
 
-/// Matrices that do the same in every layer, and how many of them are of which type.
+/// Matrices with the same role in every layer, and their number by type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
     /// The tensor's name without layer and suffix: `ffn_down`.
@@ -83,7 +83,7 @@ impl Summary {
         let metadata = reader.metadata();
         let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
         let architecture = text(keys::GENERAL_ARCHITECTURE);
-        let of = Of { metadata, architecture: architecture.as_deref().unwrap_or_default() };
+        let of = ArchitectureKeys { metadata, architecture: architecture.as_deref().unwrap_or_default() };
         let (heads, kv_heads) = (of.range("attention.head_count"), of.range("attention.head_count_kv"));
         let embedding_length = of.number(keys::EMBEDDING_LENGTH);
         let by_heads = || embedding_length?.checked_div(heads?.1);
@@ -122,14 +122,13 @@ impl Summary {
         (self.parameters > 0).then(|| self.tensor_bytes as f64 * 8.0 / self.parameters as f64)
     }
 
-    /// What llama.cpp calls the mix that the file claims to have; `None` where it claims none that is known.
+    /// llama.cpp's name of the file type in the metadata; `None` if there is none or it is not known.
     #[must_use]
     pub fn file_type_name(&self) -> Option<&'static str> {
         file_type_name(self.file_type?.try_into().ok()?)
     }
 
-    /// The type that holds most of the elements, when the claimed mix is not made of it: `Q8_0` in a file that says
-    /// `Q4_K_M`.
+    /// The type of most elements, if it contradicts the file type in the metadata: `Q8_0` in a file that claims `Q4_K_M`.
     #[must_use]
     pub fn contradiction(&self) -> Option<TensorType> {
         let claimed = self.file_type_name()?;
@@ -137,9 +136,9 @@ impl Summary {
         let base = |name: &str| name.trim_end_matches("_MOE").to_owned();
         let agrees = base(claimed) == most.name()
             || base(claimed).starts_with(&format!("{}_", most.name()))
-            // The mixes of these names are made of a neighbouring type.
+            // These mixes consist mostly of a neighbouring type.
             || matches!((claimed, most), ("Q2_K" | "Q2_K_S", TensorType::Q3_K) | ("IQ3_XS" | "IQ3_M", TensorType::IQ3_S | TensorType::IQ3_XXS) | ("IQ2_M", TensorType::IQ2_S | TensorType::IQ2_XS) | ("IQ2_S", TensorType::IQ2_XS));
-        // Where rows do not fill blocks of 256, or a large vocabulary holds most of the weights, others take their place.
+        // Other types may dominate if rows do not fill blocks of 256, or if most weights are in a large vocabulary.
         (!agrees && self.tensors_of(most) * 2 > self.matrices()).then_some(most)
     }
 
@@ -152,13 +151,13 @@ impl Summary {
     }
 }
 
-/// The keys of an architecture, which may be numbers or lists with one for each layer.
-struct Of<'a> {
+/// Access to the keys of an architecture, whose values may be numbers or lists with one number for each layer.
+struct ArchitectureKeys<'a> {
     metadata: &'a Metadata,
     architecture: &'a str,
 }
 
-impl Of<'_> {
+impl ArchitectureKeys<'_> {
     fn values(&self, key: &str) -> Vec<u64> {
         match self.metadata.get(&keys::of(self.architecture, key)) {
             Some(Value::Array(array)) => array.iter().filter_map(|value| value.as_u64()).collect(),
@@ -180,14 +179,14 @@ impl Of<'_> {
     }
 }
 
-fn vocabulary(metadata: &Metadata, of: &Of<'_>) -> Option<Vocabulary> {
+fn vocabulary(metadata: &Metadata, of: &ArchitectureKeys<'_>) -> Option<Vocabulary> {
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
     let tokens = metadata.get(keys::TOKENIZER_TOKENS).and_then(Value::as_array).map(|array| array.len() as u64);
     let tokens = tokens.or_else(|| of.number("vocab_size"))?;
     Some(Vocabulary { tokens, model: text(keys::TOKENIZER_MODEL), pre: text(keys::TOKENIZER_PRE) })
 }
 
-/// Elements that one token meets.
+/// Elements that are used for one token.
 fn active_parameters(reader: &Reader, experts: Option<(u64, u64)>) -> u64 {
     let met = |tensor: &TensorInfo| match experts {
         Some((all, used)) if tensor.name.contains("_exps.") => {

@@ -1,27 +1,27 @@
-//! What a chat template can do, told from its text: it is not run, because it is a stranger's program.
+//! Features of a chat template, found in its text. The template is not run, because it is an untrusted program.
 
 /// Features of a chat template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemplateFeatures {
-    /// Messages with the role `system` have a place.
+    /// Whether messages with the role `system` are supported.
     pub system: bool,
-    /// Tools can be offered and called.
+    /// Whether tools can be offered and called.
     pub tools: bool,
-    /// Thinking can be asked for, or is told apart from answers.
+    /// Whether thinking can be switched on, or is separated from answers.
     pub thinking: bool,
 }
 
 impl TemplateFeatures {
-    /// Reads the features from a template's text.
+    /// Finds the features in a template's text.
     #[must_use]
     pub fn of(source: &str) -> Self {
         let has = |parts: &[&str]| parts.iter().any(|part| source.contains(part));
-        // `{{ raise_exception('System role not supported') }}` is Gemma's way.
+        // As in Gemma: `{{ raise_exception('System role not supported') }}`.
         let refuses = source.split("raise_exception(").skip(1).any(|rest| {
             let message = rest.split(')').next().unwrap_or_default().to_lowercase();
             message.contains("system") && message.contains("not supported")
         });
-        // Templates that write any role's name take that of the system too.
+        // Templates that print the name of any role support the system role too.
         let any_role = has(&["message['role']", "message.role", "message[\"role\"]"]);
         let names_roles = has(&["'user'", "\"user\""]);
         Self {

@@ -1,5 +1,5 @@
-//! Whether this program can run a model, told from its header: the architecture, the names of its tensors, their
-//! shapes and types, its tokenizer. What only weights show is left to loading.
+//! Whether this program can run a model, from its header: architecture, tensor names, shapes and types, tokenizer. Problems that
+//! only the weights show are found on loading.
 
 use crate::arch;
 use crate::formats;
@@ -10,18 +10,18 @@ use crate::tokenizer::pre_tokenizer_names;
 /// What can be done with a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ability {
-    /// Conversations with its own template.
+    /// Conversations with the model's own template.
     Chat,
-    /// Texts can be continued.
+    /// Continuing texts.
     Complete,
-    /// Its tokenizer alone can be used: the file has no weights.
+    /// Tokenizing alone: the file has no weights.
     Tokenize,
 }
 
 /// What can be done with a model.
 ///
 /// # Errors
-/// Why it cannot be run: the architecture or one of its keys, a tensor or its type, the tokenizer.
+/// The reason why it cannot be run: the architecture or one of its keys, a tensor or its type, the tokenizer.
 pub fn usable(reader: &Reader) -> Result<Vec<Ability>, NotUsable> {
     let text = |key: &str| reader.metadata().get(key).and_then(Value::as_str);
     if let Some(kind) = text(keys::GENERAL_TYPE).filter(|kind| *kind != "model") {
@@ -54,16 +54,16 @@ pub fn usable(reader: &Reader) -> Result<Vec<Ability>, NotUsable> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotUsable {
-    /// The file is no model but an adapter, an importance matrix or the like.
+    /// The file is not a model but an adapter, an importance matrix or the like.
     #[error("the file is of the kind {}, not a model", crate::printable::printable(.0).limit(40))]
     Kind(String),
-    /// Neither tensors nor tokens.
+    /// The file has neither tensors nor tokens.
     #[error("the file has neither tensors nor tokens")]
     Empty,
-    /// The architecture, one of its keys, or a tensor that it has no place for, lacks, or has in another shape.
+    /// The architecture or one of its keys, or a tensor that is unexpected, missing, or of another shape.
     #[error(transparent)]
     Architecture(#[from] arch::Error),
-    /// A tensor of a type that is not known at all.
+    /// A tensor of an unknown type.
     #[error("tensor {}: tensor type {type_id} is not known", crate::printable::printable(name).limit(80))]
     UnknownType {
         /// The tensor.
@@ -71,7 +71,7 @@ pub enum NotUsable {
         /// The id of its type.
         type_id: u32,
     },
-    /// A type that nothing here computes with.
+    /// A type without products.
     #[error("weights of type {0} cannot be run yet")]
     Type(&'static str),
     /// No tokenizer.

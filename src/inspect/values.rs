@@ -1,17 +1,17 @@
-//! What the numbers of one tensor look like: their range, mean and deviation, how they are spread, what is far from all
-//! others, and what is no number. A tensor of any size is read in pieces.
+//! Statistics of the numbers of one tensor: range, mean, deviation, histogram, outliers, and NaN and infinities. A tensor of any
+//! size is read in pieces.
 
 use super::decoded::{DecodeError, Decoder, PIECE};
 use crate::gguf::{Reader, TensorInfo};
 
 /// Classes of a histogram.
 const CLASSES: usize = 16;
-/// Outliers that are named.
+/// Maximum outliers that are listed.
 const MAX_OUTLIERS: usize = 8;
-/// Standard deviations from the mean from which on a value is called an outlier.
+/// Values more than this many standard deviations from the mean are outliers.
 const FAR: f64 = 8.0;
 
-/// The numbers of a tensor.
+/// Statistics of the numbers of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
     /// Number of elements.
@@ -22,7 +22,7 @@ pub struct Values {
     pub infinite: u64,
     /// Elements that are zero.
     pub zeros: u64,
-    /// Least of the finite elements; not a number when there are none.
+    /// Least of the finite elements; NaN if there are none.
     pub min: f64,
     /// Greatest of the finite elements.
     pub max: f64,
@@ -30,18 +30,18 @@ pub struct Values {
     pub mean: f64,
     /// Standard deviation of the finite elements.
     pub deviation: f64,
-    /// How many lie where.
+    /// Their distribution.
     pub histogram: Histogram,
-    /// How many finite elements lie more than eight standard deviations from the mean.
+    /// Number of finite elements more than eight standard deviations from the mean.
     pub outlier_count: u64,
-    /// Those farthest from the mean, the farthest first.
+    /// The elements farthest from the mean, the farthest first.
     pub outliers: Vec<Outlier>,
 }
 
-/// Counts of values in classes of equal width, from the least to the greatest value.
+/// Counts of values in bins of equal width, from the least to the greatest value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
-    /// Elements of each class.
+    /// Elements in each bin.
     pub counts: Vec<u64>,
 }
 
@@ -54,7 +54,7 @@ pub struct Outlier {
     pub value: f32,
 }
 
-/// Sums over what has been seen.
+/// Sums over the elements read so far.
 #[derive(Default)]
 struct Sums {
     finite: u64,
@@ -66,7 +66,7 @@ struct Sums {
     max: f64,
 }
 
-/// Reads a tensor twice and describes its numbers.
+/// Computes the statistics of a tensor, which is read twice.
 ///
 /// # Errors
 /// When its type cannot be decoded, or the file cannot be read.
@@ -85,7 +85,7 @@ pub fn values(reader: &Reader, tensor: &TensorInfo) -> Result<Values, DecodeErro
             let distance = (f64::from(value) - mean).abs();
             squares += distance * distance;
             counts[class(f64::from(value) - sums.min, width)] += 1;
-            // Few are farther than all that have been seen.
+            // Few elements are farther than the outliers found so far.
             if farthest.len() < MAX_OUTLIERS || farthest.last().is_some_and(|(least, _)| distance > *least) {
                 farthest.push((distance, Outlier { index, value }));
                 farthest.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -123,7 +123,7 @@ fn count_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// The class of a value so far above the least.
+/// The bin of a value that is `above` the least value.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the classes")]
 fn class(above: f64, width: f64) -> usize {
     if width > 0.0 { ((above / width) as usize).min(CLASSES - 1) } else { 0 }

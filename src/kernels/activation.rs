@@ -8,8 +8,8 @@ use crate::simd::lanes::{Kernel, Lanes, exp2, tanh_half_ln2};
 
 /// An activation function applied to rows.
 impl Activation {
-    /// The function of every element of `x`, in place. (Of [`Self::SwigluOai`], which joins two inputs, the gate's
-    /// factor.)
+    /// Applies the function to every element of `x`, in place. For [`Self::SwigluOai`], which has two inputs, this is the
+    /// factor that the gate contributes.
     pub fn apply(self, x: &mut [f32]) {
         Isa::active().run(Apply { activation: self, x, up: None });
     }
@@ -36,7 +36,7 @@ impl Kernel for Apply<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Self { activation, x, up } = self;
-        // Short rows and tails go through a padded buffer: every element takes the same path.
+        // Short rows and tails go through a padded buffer, so that every element takes the same operations.
         let mut start = 0;
         while start < x.len() {
             let n = LANES.min(x.len() - start);
@@ -100,7 +100,7 @@ fn evaluate<L: Lanes>(l: L, activation: Activation, g: L::Float, up: Option<L::F
 #[inline(always)]
 fn sigmoid<L: Lanes>(l: L, x: L::Float) -> L::Float {
     let power = l.mul(x, l.splat(-std::f32::consts::LOG2_E));
-    // Above, the exponential would leave the range of the polynomial; the result is zero to f32 there.
+    // Larger exponents are outside of the polynomial's range; the result is zero in f32 there.
     let power = l.min(l.splat(126.0), power);
     let one = l.splat(1.0);
     l.div(one, l.add(one, exp2(l, power)))

@@ -1,9 +1,9 @@
 //! One tile of keys and values in an online softmax: scores, running maximum and sum, weighted values.
 //!
-//! Keys lie so that lanes are positions, values so that lanes are elements; no sum runs across lanes but those of a
-//! row's probabilities. Scores are in units of `ln 2`, so that the exponential is a power of two. Rows go in blocks of
-//! sixteen: one vector holds a number of each, and a register tile is a block with one vector of keys or values, which
-//! is then converted once and met by sixteen broadcasts from memory.
+//! Keys are laid out so that lanes are positions, values so that lanes are elements; the only sums across lanes are those
+//! of a row's probabilities. Scores are in units of `ln 2`, so that the exponential is a power of two. Rows are processed in
+//! groups of sixteen: one vector holds one number of each row. A register tile is the product of a group with one vector of
+//! keys or values; the vector is converted once and multiplied with sixteen broadcasts from memory.
 
 #![allow(unsafe_code, reason = "register tiles read and write through raw pointers")]
 
@@ -17,12 +17,12 @@ use crate::simd::lanes::{Columns, Kernel, Lanes, Product, Rows, exp2, tanh_half_
 pub(crate) const TILE: usize = 64;
 /// Vectors of positions of a tile.
 const VECTORS: usize = TILE / LANES;
-/// Up to so many rows, a tile is waited for longer than it is computed with.
+/// Up to this many rows, loading a tile takes longer than computing with it.
 const FEW_ROWS: usize = 8;
-/// Rows of a block up to which those that are missing are not computed with.
+/// With up to this many rows in a group, only these are computed; with more, the whole group is.
 const PART_OF_BLOCK: usize = 12;
 
-/// Numbers of a tile, in the type of the cache.
+/// The numbers of a tile, in the element type of the cache.
 #[derive(Clone, Copy)]
 pub(crate) enum Numbers<'a> {
     F32(&'a [f32]),
@@ -47,12 +47,12 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// Rows (a query of a head each) in the middle of their softmax.
+/// The running softmax of some rows; a row is the query of one head.
 pub(crate) struct Softmax {
     rows: usize,
-    /// Greatest score so far, of a block of rows each.
+    /// Greatest score so far, one vector for each group of rows.
     max: Vec<[f32; LANES]>,
-    /// Sum of the powers, relative to the greatest.
+    /// Sum of the powers of two, relative to the greatest score.
     sum: Vec<[f32; LANES]>,
     /// Sum of powers times values: `[blocks, 16, width]`.
     values: Vec<f32>,
@@ -75,17 +75,17 @@ impl Softmax {
         self.values.fill(0.0);
     }
 
-    /// Has row `row`, which has seen no key, see one with this score and without a value.
+    /// Adds an attention sink to row `row`, before any key: a score without a value.
     pub(crate) fn see_sink(&mut self, row: usize, score: f32) {
         (self.max[row / LANES][row % LANES], self.sum[row / LANES][row % LANES]) = (score, 1.0);
     }
 
-    /// Joins rows that have seen later keys. Rows without keys leave the others as they are.
+    /// Merges the softmax of the same rows over later keys into this one. Rows without keys change nothing.
     pub(crate) fn merge(&mut self, isa: Isa, later: &Self) {
         isa.run(Merge { state: self, later });
     }
 
-    /// Divides by the sums: rows of `v_dim` elements, one after the other into `out`.
+    /// Divides the values by the sums and writes one row of `v_dim` elements to each of `out`.
     pub(crate) fn finish(&self, isa: Isa, v_dim: usize, out: &mut [&mut [f32]]) {
         isa.run(Finish { state: self, v_dim, out });
     }
@@ -154,13 +154,13 @@ impl Kernel for Finish<'_, '_> {
     }
 }
 
-/// Zero for minus infinity, which could not be taken from itself.
+/// `max`, with zero in place of minus infinity (subtracting minus infinity from itself gives NaN).
 #[inline(always)]
 fn finite<L: Lanes>(l: L, max: L::Float) -> L::Float {
     l.select_lt(l.splat(f32::NEG_INFINITY), max, max, l.splat(0.0))
 }
 
-/// Writes rows as [`AttendTile`] wants its queries: times `scale`, in blocks `[k_dim, 16]`, sixteen rows side by side.
+/// Packs queries for [`AttendTile`]: multiplied by `scale`, in groups `[k_dim, 16]` with sixteen rows side by side.
 pub(crate) struct PackQueries<'a> {
     /// Each of `k_dim` elements.
     pub(crate) rows: &'a [&'a [f32]],
@@ -186,7 +186,7 @@ impl Kernel for PackQueries<'_> {
     }
 }
 
-/// Sixteen columns, from `first` on, of up to sixteen rows: a vector each. What there is not, is zero.
+/// Sixteen columns of up to sixteen rows, from column `first` on, one vector for each column. Missing rows and columns are zero.
 #[inline(always)]
 fn side_by_side<L: Lanes>(l: L, rows: &[&[f32]], first: usize) -> [L::Float; LANES] {
     let mut vectors = [l.splat(0.0); LANES];
@@ -230,9 +230,9 @@ pub(crate) struct AttendTile<'a> {
     pub(crate) keys: Numbers<'a>,
     /// `[64, width]`.
     pub(crate) values: Numbers<'a>,
-    /// Keys and values of the tile that comes next, where it pays to fetch them early.
+    /// Keys and values of the next tile, where prefetching them pays.
     pub(crate) next: Option<(Numbers<'a>, Numbers<'a>)>,
-    /// The positions of the tile that each row sees, from and to.
+    /// The positions of the tile that each row sees, as start and end.
     pub(crate) visible: &'a [(usize, usize)],
     /// Of each row; none where scores have none.
     pub(crate) biases: &'a [Bias],
@@ -253,7 +253,7 @@ impl Kernel for AttendTile<'_> {
         self.next = self.next.filter(|_| rows <= FEW_ROWS);
         let mut scores = Scores([[[0.0; LANES]; VECTORS]; LANES]);
         for (block, visible) in self.visible.chunks(LANES).enumerate() {
-            // The positions that any of these rows sees: no others carry weight.
+            // The positions that any of these rows sees; all others have no weight.
             let (from, to) = visible.iter().fold((TILE, 0), |(from, to), v| (from.min(v.0), to.max(v.1)));
             if from >= to {
                 continue;
@@ -301,8 +301,8 @@ impl AttendTile<'_> {
         }
     }
 
-    /// Turns a block's scores into powers relative to their rows' new maximum, and moves the sums to that. Returns the
-    /// factors that move the values.
+    /// Turns the scores of a group into powers relative to the new maximum of their rows, and rescales the sums. Returns the
+    /// factors by which the values have to be rescaled.
     #[inline(always)]
     fn weigh<L: Lanes>(
         &mut self,
@@ -361,7 +361,8 @@ impl AttendTile<'_> {
         l.to_array(keep)
     }
 
-    /// Adds the values at the positions `seen`, times the powers of `rows` rows of a block, to those rows times `keep`.
+    /// Multiplies the accumulated values of `rows` rows by `keep` and adds the values at the positions `seen`, weighted by the
+    /// rows' powers.
     ///
     /// # Safety
     /// `state` must hold the block, and `values` must be a tile's.
@@ -401,7 +402,7 @@ impl AttendTile<'_> {
     }
 }
 
-/// As [`tiles`]; meanwhile what stands at the same places of `next` is fetched.
+/// As [`tiles`], and prefetches the same places of `next`.
 ///
 /// # Safety
 /// As [`tiles`].
@@ -424,7 +425,7 @@ unsafe fn tiles_ahead<L: Lanes, A: TileRows, C: TileColumns<L>>(
     }
 }
 
-/// All register tiles of a product of `rows` rows of a block and the vectors `vectors` of `columns`.
+/// All register tiles of the product of `rows` rows of a group with the vectors `vectors` of `columns`.
 ///
 /// # Safety
 /// As [`Lanes::multiply`], for all rows of a block and all vectors.
@@ -524,11 +525,11 @@ trait TileColumns<L: Lanes>: Columns<L> {
     /// There must be such a vector.
     unsafe fn at_vector(self, vector: usize) -> Self;
 
-    /// Fetches what [`Columns::load`] will load.
+    /// Prefetches what [`Columns::load`] will load.
     fn prefetch(self, lanes: L, depth: usize, vector: usize);
 }
 
-/// Columns whose loads fetch those of the next tile.
+/// Columns whose loads also prefetch those of the next tile.
 #[derive(Clone, Copy)]
 struct Ahead<C> {
     columns: C,

@@ -14,8 +14,8 @@ pub enum Error {
         /// Elements in a row.
         cols: usize,
     },
-    /// More or fewer bytes than the shape needs.
-    #[error("a matrix of {rows} rows and {cols} columns of {ty} has {found} bytes, not its own number of bytes")]
+    /// The number of bytes does not match the shape.
+    #[error("{found} bytes are not a matrix of {rows} rows and {cols} columns of {ty}")]
     Size {
         /// The type.
         ty: TensorType,

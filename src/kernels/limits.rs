@@ -1,4 +1,4 @@
-//! What this machine does at most: multiply-adds out of registers, and reading memory. Speeds are held against these.
+//! The limits of this machine: multiply-adds out of registers, and reading memory. `bench` compares speeds with them.
 
 #![allow(unsafe_code, reason = "vector loads of a tile of products")]
 
@@ -13,7 +13,7 @@ use crate::simd::lanes::{Kernel, Lanes};
 
 /// How long each measurement takes.
 const BUDGET: Duration = Duration::from_millis(150);
-/// Tasks a thread of one region, so that no thread waits long for another at its end.
+/// Tasks per thread in one region: many, so that no thread waits long for another at the end.
 const TASKS: usize = 32;
 /// Rounds of products of one task: some ten microseconds.
 const ROUNDS: usize = 2000;
@@ -34,14 +34,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Measures them: products as kernels of the pool's instruction set do them, and one read of all of `memory`
-    /// after the other, so that pages are of the kind that they are.
+    /// Measures all limits: products with the instruction set of the pool, and repeated reads of all of `memory` (the model's
+    /// weights, so that the kind of pages is the same).
     #[must_use]
     pub fn measure(pool: &Pool, memory: &[Bytes]) -> Self {
         Self::measure_within(pool, memory, BUDGET)
     }
 
-    /// As [`Self::measure`], taking about this long for each of the four.
+    /// As [`Self::measure`], with about `budget` for each of the four measurements.
     #[must_use]
     pub fn measure_within(pool: &Pool, memory: &[Bytes], budget: Duration) -> Self {
         let parts: Vec<&[u8]> = memory.iter().flat_map(|bytes| bytes.chunks(PART)).collect();
@@ -87,7 +87,7 @@ fn products(pool: &Pool, task: &(dyn Fn() -> usize + Sync)) -> usize {
     each.into_inner() * tasks
 }
 
-/// The best rate of several calls, each of which tells how much it has done.
+/// The best rate of several calls; each returns the amount of work that it has done.
 fn rate(budget: Duration, mut call: impl FnMut() -> usize) -> f64 {
     let start = Instant::now();
     let mut best = 0.0_f64;
@@ -101,7 +101,7 @@ fn rate(budget: Duration, mut call: impl FnMut() -> usize) -> f64 {
     best
 }
 
-/// A tile of products of bf16 numbers, out of the first-level cache.
+/// Products of a tile of bf16 numbers out of the first-level cache.
 struct Bf16Products;
 
 impl Kernel for Bf16Products {
@@ -152,7 +152,7 @@ fn chains<L: Lanes, const N: usize>(l: L) -> usize {
     N * LANES * ROUNDS
 }
 
-/// Reads everything, and does as little as possible with it.
+/// Reads all bytes with as little arithmetic as possible.
 struct Read<'a>(&'a [u8]);
 
 impl Kernel for Read<'_> {

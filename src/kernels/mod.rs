@@ -1,7 +1,7 @@
-//! Everything that is computed often, for one CPU: products of matrices, attention, vector functions, threads.
+//! The inner loops of the engine: matrix products, attention, vector functions, and the thread pool.
 //!
-//! Each kernel is written once over `simd::lanes::Lanes` and compiled for every instruction set; a few have a version of
-//! their own for one. All of them give the same bits: what differs is speed.
+//! Each kernel is written once over `simd::lanes::Lanes` and compiled for every instruction set; a few also have a version
+//! for one instruction set. All versions give the same bits and differ in speed alone.
 
 #![allow(
     clippy::cast_possible_truncation,

@@ -1,7 +1,7 @@
-//! Threads that live as long as the engine and share out the tasks of one parallel region after another.
+//! A pool of threads that lives as long as the engine and runs one parallel region after another.
 //!
-//! A token takes about five regions a layer, so a region must begin and end within a microsecond: waiting threads
-//! spin for a moment before they sleep, and a thread that comes too late is not waited for. The caller takes part.
+//! A token takes about five regions per layer, so a region must begin and end within a microsecond. Waiting threads
+//! therefore spin for a moment before they sleep, and a thread that wakes too late is not waited for. The caller works too.
 #![allow(unsafe_code, reason = "a region's closure is lent to threads that outlive the borrow")]
 
 use std::any::Any;
@@ -23,11 +23,11 @@ const OPEN: u64 = 1 << 15;
 const GENERATION: u64 = 1 << 16;
 
 thread_local! {
-    /// Whether this thread is inside a region: a region within a region runs on the thread that asks for it.
+    /// Whether this thread is inside a region. A nested region runs on the thread that starts it.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Alone on its cache lines, so that writing it does not slow down the readers of its neighbours.
+/// A value on cache lines of its own, so that writing it does not slow down readers of neighbouring values.
 #[repr(align(128))]
 struct Padded<T>(T);
 
@@ -38,7 +38,7 @@ struct Job {
 }
 
 struct Shared {
-    /// Generation, whether it is open, workers inside it.
+    /// The region's generation, whether it is open, and the number of workers inside it.
     state: Padded<AtomicU64>,
     next: Padded<AtomicUsize>,
     /// Written by the caller while no worker is inside; read by workers inside.
@@ -57,12 +57,12 @@ unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is to a `Sync` closure, which may be called from any thread.
 unsafe impl Send for Shared {}
 
-/// What the regions of a pool have cost.
+/// Number and waiting time of a pool's regions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Regions {
     /// Parallel regions run.
     pub count: u64,
-    /// Time that the caller has waited at their ends for other threads.
+    /// Time that the caller has waited for other threads at the end of regions.
     pub waiting: Duration,
 }
 
@@ -76,7 +76,7 @@ pub struct Pool {
 
 impl Pool {
     /// A pool of `threads` threads (at least one), the caller of [`Pool::run`] among them, that uses the
-    /// [selected](Isa::selected) instruction set, or the best one if the selection is at fault.
+    /// [selected](Isa::selected) instruction set, or the best one if the selection is invalid.
     #[must_use]
     pub fn new(threads: usize) -> Self {
         Self::with_isa(threads, Isa::active())
@@ -102,7 +102,7 @@ impl Pool {
         let workers = (1..threads.min(1 << 12))
             .map_while(|i| {
                 let shared = Arc::clone(&shared);
-                // A thread that the system refuses is one thread fewer, not an error.
+                // If the system refuses to start a thread, the pool has one thread fewer; that is no error.
                 std::thread::Builder::new().name(format!("gguf-{i}")).spawn(move || work(&shared)).ok()
             })
             .collect();
@@ -121,7 +121,7 @@ impl Pool {
         self.isa
     }
 
-    /// What the regions have cost so far.
+    /// Number and waiting time of all regions so far.
     #[must_use]
     pub fn regions(&self) -> Regions {
         *lock(&self.region)
@@ -202,7 +202,7 @@ impl Shared {
         INSIDE.set(false);
     }
 
-    /// Lets no more workers in, and waits for those inside. Returns how long that took.
+    /// Closes the region for further workers and waits for those inside. Returns how long that took.
     fn close(&self) -> Duration {
         if self.state.0.fetch_and(!OPEN, Ordering::AcqRel) & WORKERS == 0 {
             return Duration::ZERO;
@@ -233,9 +233,9 @@ impl Shared {
         self.sleepers.0.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Wakes those who sleep; to be called after the change that they wait for.
+    /// Wakes sleeping threads. To be called after the change that they wait for.
     fn wake_sleepers(&self) {
-        // With the fence in `wait`: either this load sees the sleeper, or the sleeper sees the change.
+        // Together with the fence in `wait`: either this load sees the sleeper, or the sleeper sees the change.
         fence(Ordering::SeqCst);
         if self.sleepers.0.load(Ordering::SeqCst) > 0 {
             drop(lock(&self.sleep));

@@ -1,4 +1,4 @@
-//! Cached keys and values as bytes with scales, and how a tile of them becomes floats.
+//! Converts a tile of keys and values that are cached as bytes with scales (Q8_0) to floats.
 
 use crate::simd::LANES;
 use crate::simd::lanes::{Kernel, Lanes};
@@ -19,9 +19,9 @@ pub(crate) struct Q8Tile<'a> {
     pub(crate) values: &'a [i8],
     /// `[64, ceil(width / 32)]`.
     pub(crate) value_scales: &'a [u16],
-    /// Takes the keys, `[4, k_dim, 16]`.
+    /// Receives the keys, `[4, k_dim, 16]`.
     pub(crate) to_keys: &'a mut [f32],
-    /// Takes the values, `[64, width]`.
+    /// Receives the values, `[64, width]`.
     pub(crate) to_values: &'a mut [f32],
 }
 

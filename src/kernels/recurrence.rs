@@ -1,13 +1,13 @@
 //! Recurrences over the positions of a sequence: a gated linear one, for sixteen elements of a head's values, and a selective
 //! scan, for sixteen channels.
 //!
-//! Lanes are value elements, so that sums over the key's elements never cross lanes. Each such sum runs in four
-//! interleaved chains, joined by two additions.
+//! Lanes are elements of the value, so that sums over the key's elements never cross lanes. Each such sum is four
+//! interleaved partial sums, which two additions combine.
 
 use crate::simd::LANES;
 use crate::simd::lanes::{Kernel, Lanes, exp2};
 
-/// Chains of a sum.
+/// Partial sums of a sum.
 const CHAINS: usize = 4;
 
 /// A range of columns of a row-major buffer.
@@ -43,7 +43,7 @@ pub(crate) struct Recurrence<'a> {
     pub(crate) decay: Columns<'a>,
     /// `[n, 1]`.
     pub(crate) gain: Columns<'a>,
-    /// Whether the value is corrected by what the state already holds for the key.
+    /// Whether the state's present value for the key is subtracted from the value first (the delta rule).
     pub(crate) delta: bool,
     /// `[n, 16]`.
     pub(crate) out: &'a mut [[f32; LANES]],

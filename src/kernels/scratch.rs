@@ -1,4 +1,4 @@
-//! Buffers that a thread keeps from use to use, so that nobody need clear new pages for each.
+//! Buffers that a thread keeps and uses again, so that the system does not have to clear new pages each time.
 
 #![allow(unsafe_code, reason = "memory as numbers")]
 
@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::LANES;
 
-/// Most buffers that a thread keeps.
+/// The maximum number of buffers that a thread keeps.
 const SPARES: usize = 16;
 
 /// A line of the cache.
@@ -26,7 +26,7 @@ pub(crate) trait Number: Copy + Default {}
 impl Number for f32 {}
 impl Number for i32 {}
 
-/// Numbers that begin with a line of the cache, and go back to their thread's store when dropped.
+/// A buffer aligned to cache lines that goes back to its thread's store when dropped.
 pub(crate) struct Scratch<T: Number = f32> {
     lines: Vec<Line>,
     len: usize,
@@ -34,12 +34,12 @@ pub(crate) struct Scratch<T: Number = f32> {
 }
 
 impl<T: Number> Scratch<T> {
-    /// `len` numbers of any value.
+    /// A buffer of `len` numbers with arbitrary values.
     pub(crate) fn new(len: usize) -> Self {
         let count = len.div_ceil(LANES);
         let spare = SPARE.with_borrow_mut(|spare| {
-            // The shortest that is long enough. Where none is, the longest makes room: there is never one more than
-            // were in use at a time.
+            // The shortest buffer that is long enough. If none is, the longest is replaced, so that a thread never keeps more
+            // buffers than were in use at the same time.
             let fit = |room: usize| if room >= count { room } else { usize::MAX - room };
             let best = (0..spare.len()).min_by_key(|&i| fit(spare[i].len()));
             best.map(|i| spare.swap_remove(i))
@@ -48,7 +48,7 @@ impl<T: Number> Scratch<T> {
         Self { lines: lines.unwrap_or_else(|| vec![Line([0; LANES]); count]), len, numbers: PhantomData }
     }
 
-    /// Forgets the numbers from `len` on.
+    /// Shortens the buffer to `len` numbers.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
@@ -65,7 +65,7 @@ impl<T: Number> Scratch<T> {
 impl<T: Number> Drop for Scratch<T> {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
-        // A thread that ends has no store any more, and the lines go to the allocator.
+        // A thread that is ending has no store any more; then the memory goes to the allocator.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < SPARES {
@@ -107,7 +107,7 @@ mod tests {
         let again = Scratch::<f32>::zeros(99);
         assert_eq!((again.as_ptr(), again.len(), again[98]), (place, 99, 0.0));
         drop((second, again));
-        // The shortest that is long enough comes back; where none is, the longest makes room.
+        // The shortest that is long enough is used again; if none is, the longest is replaced.
         assert_eq!(Scratch::<f32>::new(90).as_ptr(), place);
         assert_ne!(Scratch::<f32>::new(10).as_ptr(), place);
         assert_eq!(Scratch::<f32>::new(1000).len(), 1000);

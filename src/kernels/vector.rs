@@ -1,4 +1,5 @@
-//! Functions of whole rows: norms, softmax, sums. Sixteen partial sums and one tree of additions, on every CPU.
+//! Functions of whole rows: norms, softmax, sums. Each sum is sixteen partial sums that a tree of additions combines, on
+//! every instruction set.
 
 use crate::simd::Isa;
 use crate::simd::LANES;
@@ -68,7 +69,7 @@ pub fn log_sum_exp(x: &[f32]) -> f64 {
     f64::from(max) + parts.sum::<f64>().ln()
 }
 
-/// Elements whose sum is taken in `f32`.
+/// Number of elements whose sum is computed in `f32`; sums of more elements are computed in `f64` from these.
 const BLOCK: usize = 64 * LANES;
 
 fn scale(x: &mut [f32], offset: f32, factor: f32, weight: Option<&[f32]>, bias: Option<&[f32]>) {
@@ -82,7 +83,7 @@ fn scale(x: &mut [f32], offset: f32, factor: f32, weight: Option<&[f32]>, bias: 
     }
 }
 
-/// The vectors of `x`, and a last one that `padding` fills up.
+/// The whole vectors of `x`, and a last vector with the remaining elements, padded with `padding`.
 #[inline(always)]
 fn padded(x: &[f32], padding: f32) -> (&[[f32; LANES]], Option<[f32; LANES]>) {
     let (whole, tail) = x.as_chunks::<LANES>();
@@ -113,7 +114,7 @@ impl Kernel for Sum<'_> {
     }
 }
 
-/// The largest element; not a number, or minus infinity, where there is none.
+/// The largest element; NaN or minus infinity if there is none.
 struct Max<'a> {
     x: &'a [f32],
 }

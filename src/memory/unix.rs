@@ -18,7 +18,7 @@ pub(super) fn available() -> Option<u64> {
     available_by(&|path| std::fs::read_to_string(path).ok())
 }
 
-/// `read` gives the text of a file of the system.
+/// As [`available`]; `read` returns the text of a system file.
 fn available_by(read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
     let machine = read("/proc/meminfo").and_then(|text| kib(&text, "MemAvailable:"));
     let groups = read("/proc/self/cgroup").unwrap_or_default();
@@ -35,14 +35,14 @@ fn available_by(read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
     rooms.chain(machine).min()
 }
 
-/// How a version of control groups calls what it says of memory: the limit, what is used, and those lines of
-/// `memory.stat` that count pages of files, which are given up when memory is needed.
+/// File names of a version of control groups: the memory limit, the memory in use, and the lines of `memory.stat` that count
+/// the page cache, which is released when memory is needed.
 type Names = (&'static str, &'static str, [&'static str; 2]);
 const V1: Names = ("memory.limit_in_bytes", "memory.usage_in_bytes", ["total_inactive_file ", "total_active_file "]);
 const V2: Names = ("memory.max", "memory.current", ["inactive_file ", "active_file "]);
 
-/// What is left of the limits of a group and of those that it is in. Within a container its path may be the host's: then
-/// only the root is there, and is the container's own.
+/// What remains of the limits of a group and of the groups that contain it. In a container the path may be that of the host;
+/// then only the root exists, which is the container's own group.
 fn room(read: &dyn Fn(&str) -> Option<String>, root: &str, path: &str, (limit, usage, files): Names) -> Option<u64> {
     let room_of = |group: &Path| {
         let text = |name: &str| read(&format!("{root}{}/{name}", group.to_str()?.trim_end_matches('/')));

@@ -1,5 +1,5 @@
-//! Low-rank adapters (LoRA) in GGUF files, as llama.cpp's `convert_lora_to_gguf.py` and this program write them: for a
-//! tensor of the model two factors, `NAME.lora_a` and `NAME.lora_b`.
+//! Low-rank adapters (LoRA) in GGUF files, as llama.cpp's `convert_lora_to_gguf.py` and this program write them: two factors,
+//! `NAME.lora_a` and `NAME.lora_b`, for each changed tensor.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,13 +22,13 @@ const NO_PRODUCTS: [&str; 8] = [
     "shortconv.conv.",
 ];
 
-/// An adapter that has been read.
+/// A loaded adapter.
 pub struct Adapter {
     path: PathBuf,
     architecture: String,
-    /// Divided by the rank, the factor of every change; each change counts as it is where it is zero.
+    /// LoRA alpha: the factor of every change is alpha divided by its rank, or 1 if alpha is zero.
     alpha: f32,
-    /// By the name of the tensor that is changed.
+    /// Factors by the name of the changed tensor.
     factors: BTreeMap<String, Factors>,
 }
 
@@ -47,12 +47,12 @@ impl Adapter {
     /// Reads the adapter at `path`.
     ///
     /// # Errors
-    /// When it cannot be read, or is no adapter of a kind that is known.
+    /// When it cannot be read, or is not an adapter of a known kind.
     pub fn load(path: &Path) -> Result<Self, Error> {
         Self::from_reader(&Reader::open(path)?)
     }
 
-    /// As [`Self::load`], of an opened file.
+    /// As [`Self::load`], for an opened file.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -80,7 +80,7 @@ impl Adapter {
         Ok(Self { path, architecture, alpha, factors })
     }
 
-    /// The changes of `model`'s tensors, `scale` times as strong as the adapter says.
+    /// The changes of `model`'s tensors, multiplied by `scale`.
     fn changes(&self, model: &Model, scale: f32) -> Result<Adapters, AdapterProblem> {
         let architecture = &model.hparams().architecture;
         if self.architecture != *architecture {
@@ -114,11 +114,11 @@ impl Adapter {
 }
 
 impl Model {
-    /// This model with an adapter besides those that it has, `scale` times as strong as the adapter says. The copy shares the
-    /// weights, which stay as they are: products add what the adapter's factors make of their input.
+    /// This model with a further adapter, whose changes are multiplied by `scale`. The copy shares the weights, which are not
+    /// modified: products add the low-rank changes to their results.
     ///
     /// # Errors
-    /// When it is another model's adapter, or changes tensors in ways that are not supported.
+    /// When it is an adapter of another model, or changes tensors in ways that are not supported.
     pub fn with_adapter(&self, adapter: &Adapter, scale: f32) -> Result<Self, Error> {
         let changes = adapter.changes(self, scale);
         let changes = changes.map_err(|problem| Error::Adapter { path: adapter.path.clone(), problem })?;
@@ -128,7 +128,7 @@ impl Model {
         Ok(self.with(all, self.applied().iter().cloned().chain([applied]).collect()))
     }
 
-    /// This model as its file has it.
+    /// This model without adapters.
     #[must_use]
     pub fn without_adapters(&self) -> Self {
         self.with(Adapters::default(), Vec::new())
@@ -167,7 +167,7 @@ fn is_product(name: &str) -> bool {
     name.ends_with(".weight") && !name.ends_with("norm.weight") && !NO_PRODUCTS.iter().any(|part| name.contains(part))
 }
 
-/// How many matrices the change is of, where its factors fit each other and the tensor.
+/// The number of matrices in the change, if its factors fit each other and the tensor.
 fn stack(a: &Factor, b: &Factor, tensor: &Matrix) -> Option<usize> {
     let dimension = |factor: &Factor, i: usize| factor.shape.get(i).map_or(Some(1), |&n| usize::try_from(n).ok());
     let matrices = dimension(a, 2)?;

@@ -1,35 +1,35 @@
-//! Files of other writers that run under other names: Ollama's own converter (2024 to 2026) has architectures, keys and
-//! tensors that llama.cpp does not know, and puts the tensors for images into the same file. What these mean is taken from
-//! the translation that Ollama itself has had since it runs llama.cpp (`llama/compat` of its repository).
+//! Translates files of other writers to llama.cpp's names. Ollama's own converter (2024 to 2026) uses architectures, keys and
+//! tensors that llama.cpp does not know, and puts tensors for images into the same file. Their meaning is taken from the
+//! translation in Ollama itself, which now runs llama.cpp (`llama/compat` of its repository).
 
 use super::Warning;
 use crate::gguf::{Array, Metadata, Reader, Value, keys};
 
-/// A file's metadata and tensors under the names that families read.
+/// A file's metadata and tensors with the names that families use.
 pub(super) struct Translated {
     pub(super) metadata: Metadata,
-    /// For each tensor of the file its name; none for one that is left out.
+    /// The name of each tensor of the file; `None` for one that is left out.
     pub(super) names: Vec<Option<String>>,
     pub(super) warnings: Vec<Warning>,
 }
 
-/// How a writer spells a family.
+/// The names that a writer uses for a family.
 struct Dialect {
     /// `general.architecture`.
     architecture: &'static str,
-    /// What llama.cpp calls it.
+    /// llama.cpp's name of the architecture.
     family: &'static str,
-    /// Keys of the architecture, and what they are called where they are not there under that name.
+    /// Keys of the architecture: llama.cpp's name, and the name in files that do not have that one.
     keys: &'static [(&'static str, &'static str)],
-    /// Endings of tensors' names, and what stands there in their place.
+    /// Suffixes of tensor names, and their replacements.
     tensors: &'static [(&'static str, &'static str)],
-    /// What else its files leave out or have otherwise.
+    /// Further corrections of metadata.
     complete: fn(&mut Metadata, &Reader),
 }
 
 const PLAIN: Dialect = Dialect { architecture: "", family: "", keys: &[], tensors: &[], complete: |_, _| {} };
 
-/// Recurrent blocks' bias of the time step, whose name has no ending.
+/// The bias of the time step in recurrent layers, whose name has no suffix.
 const TIME_STEP: &[(&str, &str)] = &[(".ssm_dt", ".ssm_dt.bias")];
 
 static DIALECTS: &[Dialect] = &[
@@ -44,7 +44,7 @@ static DIALECTS: &[Dialect] = &[
         architecture: "gemma4",
         family: "gemma4",
         tensors: &[(".ffn_gate_inp.per_expert_scale", ".ffn_down_exps.scale")],
-        // Its tokens are merged, whatever the file says.
+        // The tokenizer uses merges, whatever the file says.
         complete: |metadata, _| {
             let merges = metadata.get(keys::TOKENIZER_MERGES).is_some();
             if merges && text(metadata, keys::TOKENIZER_MODEL) == Some("llama") {
@@ -89,10 +89,10 @@ static DIALECTS: &[Dialect] = &[
     Dialect { architecture: "qwen35moe", family: "qwen35moe", tensors: TIME_STEP, ..PLAIN },
 ];
 
-/// What the names of tensors begin with that serve images, sound or the prediction of further tokens.
+/// Prefixes of tensors for images, sound and MTP.
 const LEFT_OUT: [&str; 5] = ["v.", "mm.", "a.", "mtp.", "model.vision_tower."];
 
-/// Brings the names of a file to those that families read.
+/// Translates the names of a file to those that families use.
 pub(super) fn translate(reader: &Reader) -> Translated {
     let mut metadata = reader.metadata().clone();
     let architecture = text(&metadata, keys::GENERAL_ARCHITECTURE).unwrap_or_default().to_owned();
@@ -114,7 +114,7 @@ pub(super) fn translate(reader: &Reader) -> Translated {
     Translated { metadata, names, warnings }
 }
 
-/// Puts the family's name in front of the architecture's keys.
+/// Replaces the prefix of the architecture's keys by the family's name.
 fn rename_architecture(metadata: &mut Metadata, dialect: &Dialect) {
     let prefix = format!("{}.", dialect.architecture);
     let renamed = metadata.iter().map(|(key, value)| {
@@ -146,7 +146,7 @@ fn names(reader: &Reader, dialect: &Dialect, warnings: &mut Vec<Warning>) -> Vec
     names
 }
 
-/// Leaves out the tokens for which there is no row of the embedding: those for images, in some files.
+/// Removes tokens without a row in the embedding (tokens for images, in some files).
 fn cut_tokens(metadata: &mut Metadata, reader: &Reader, warnings: &mut Vec<Warning>) {
     let rows = reader.tensor("token_embd.weight").and_then(|info| usize::try_from(info.rows()).ok());
     let tokens = metadata.get(keys::TOKENIZER_TOKENS).and_then(Value::as_array).map(Array::len);
@@ -162,7 +162,7 @@ fn cut_tokens(metadata: &mut Metadata, reader: &Reader, warnings: &mut Vec<Warni
     warnings.push(Warning::TokensWithoutRow { tokens, rows });
 }
 
-/// Ollama's files of Gemma 3 leave out what is the same in all of them, and the scaling of those with a long context.
+/// Ollama's files of Gemma 3 leave out keys that are the same in all sizes, and the scaling of those with a long context.
 fn gemma3(metadata: &mut Metadata, reader: &Reader) {
     const EPSILON: &str = "gemma3.attention.layer_norm_rms_epsilon";
     let by_ollama = metadata.get(EPSILON).is_none()
@@ -190,11 +190,11 @@ fn gpt_oss(metadata: &mut Metadata, reader: &Reader) {
         set_missing(metadata, "gpt-oss.expert_feed_forward_length", Value::U32(rows));
     }
     set_missing(metadata, "gpt-oss.rope.scaling.type", Value::from("yarn"));
-    // The files name the plain one.
+    // The files name the default pre-tokenizer.
     metadata.set(keys::TOKENIZER_PRE, "gpt-4o");
 }
 
-/// GLM 4.7 Flash: DeepSeek's model, whose keys have the lengths of heads where llama.cpp has those of what is cached.
+/// GLM 4.7 Flash: DeepSeek's network. The keys have the lengths of heads, where llama.cpp has the lengths of what is cached.
 fn glm4_moe_lite(metadata: &mut Metadata, _: &Reader) {
     let number = |metadata: &Metadata, key: &str| {
         metadata.get(&keys::of("deepseek2", key)).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok())

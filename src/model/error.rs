@@ -1,4 +1,4 @@
-//! Why a file is no model that can be run.
+//! Errors of loading a model.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::{arch, gguf, kernels, network, tokenizer};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file cannot be read, or is no valid GGUF file.
+    /// The file cannot be read, or is not a valid GGUF file.
     #[error(transparent)]
     File(#[from] gguf::Error),
     /// Its metadata or tensors do not make a model.
@@ -56,7 +56,7 @@ pub enum Error {
         /// What is wrong.
         source: tokenizer::Error,
     },
-    /// The file is no adapter of the model.
+    /// The file is not an adapter of the model.
     #[error("{}: {problem}", printable_path(path))]
     Adapter {
         /// The file.
@@ -64,33 +64,33 @@ pub enum Error {
         /// What is wrong.
         problem: AdapterProblem,
     },
-    /// The system gives no memory for the weights.
+    /// The system has no memory for the weights.
     #[error("{}: no memory for {needed} bytes of weights (--load mmap needs none): {source}", printable_path(path))]
     Memory {
         /// The file.
         path: PathBuf,
         /// Bytes of the weights.
         needed: u64,
-        /// The system's word.
+        /// The OS error.
         source: std::io::Error,
     },
 }
 
-/// Why a file is no adapter of a model.
+/// Why an adapter cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterProblem {
     /// It is another kind of file.
     #[error("{key} is {found}, not \"{expected}\"")]
     OtherKind {
-        /// The key that says so.
+        /// The key.
         key: &'static str,
         /// Its value.
         found: String,
-        /// That of an adapter.
+        /// The value for an adapter.
         expected: &'static str,
     },
-    /// A key has a value that it cannot have.
+    /// A key has an invalid value.
     #[error("{key}: {problem}")]
     BadKey {
         /// The key.
@@ -98,29 +98,29 @@ pub enum AdapterProblem {
         /// What is wrong.
         problem: &'static str,
     },
-    /// It changes models of another architecture.
-    #[error("an adapter for {found}, and the model is {expected}")]
+    /// It is for models of another architecture.
+    #[error("the adapter is for {found}, but the model is {expected}")]
     OtherArchitecture {
         /// The adapter's.
         found: String,
         /// The model's.
         expected: String,
     },
-    /// A tensor is neither factor of a change.
-    #[error("tensor {name} is no factor of a change (.lora_a, .lora_b): such adapters are not supported")]
+    /// A tensor is not a factor of a change.
+    #[error("tensor {name} is not a factor of a change (.lora_a, .lora_b): such adapters are not supported")]
     NoFactor {
         /// The tensor.
         name: String,
     },
     /// One of two factors is missing.
-    #[error("of the change of {name}, {missing} is missing")]
+    #[error("{missing} of the change of {name} is missing")]
     OneFactor {
         /// The tensor that is changed.
         name: String,
         /// The factor.
         missing: &'static str,
     },
-    /// It holds no change.
+    /// It has no changes.
     #[error("no tensor is changed")]
     Empty,
     /// The model has no such tensor.
@@ -136,7 +136,7 @@ pub enum AdapterProblem {
         name: String,
     },
     /// The factors do not fit the tensor.
-    #[error("the change of {name} has the shapes {a:?} and {b:?}, and the tensor has {rows} rows of {cols} elements")]
+    #[error("the change of {name} has the shapes {a:?} and {b:?}, but the tensor has {rows} rows of {cols} elements")]
     BadShape {
         /// The tensor that is changed.
         name: String,

@@ -1,9 +1,9 @@
-//! Layouts of tensors that other programs and other years give to a model: a family's table says one, files may have another
-//! that holds the same numbers. The table is rewritten to what a file has; the network takes both.
+//! Alternative layouts of tensors, in files of other programs and older versions. A family's table has one layout; files may
+//! have another with the same numbers. The table is rewritten to the layout of the file; the network supports both.
 
 use crate::arch::{Hparams, TensorRule};
 
-/// Rewrites `rules` to the layouts of the file whose tensors `has` knows.
+/// Rewrites `rules` to the layouts of the file; `has` says which tensors it has.
 pub(super) fn adapt(rules: &mut Vec<TensorRule>, h: &Hparams, has: &dyn Fn(&str) -> bool) {
     for block in 0..h.block_count {
         let prefix = format!("blk.{block}.");
@@ -15,7 +15,7 @@ pub(super) fn adapt(rules: &mut Vec<TensorRule>, h: &Hparams, has: &dyn Fn(&str)
     }
 }
 
-/// Queries, keys and values in one tensor, where the family has three.
+/// Queries, keys and values in one tensor instead of three.
 fn fuse_attention(rules: &mut Vec<TensorRule>, prefix: &str, has: &dyn Fn(&str) -> bool) {
     for part in ["weight", "bias"] {
         let fused = format!("{prefix}attn_qkv.{part}");
@@ -36,7 +36,7 @@ fn fuse_attention(rules: &mut Vec<TensorRule>, prefix: &str, has: &dyn Fn(&str) 
     }
 }
 
-/// Queries, keys and values in three tensors, where the family has one.
+/// Queries, keys and values in three tensors instead of one.
 fn split_attention(rules: &mut Vec<TensorRule>, prefix: &str, h: &Hparams, block: usize, has: &dyn Fn(&str) -> bool) {
     let (heads, kv_heads) = (h.head_count[block], h.head_count_kv[block]);
     let parts =
@@ -59,7 +59,7 @@ fn split_attention(rules: &mut Vec<TensorRule>, prefix: &str, h: &Hparams, block
     }
 }
 
-/// Gate and up of all experts in one tensor, where the family has two.
+/// Gate and up of all experts in one tensor instead of two.
 fn fuse_experts(rules: &mut Vec<TensorRule>, prefix: &str, has: &dyn Fn(&str) -> bool) {
     let fused = format!("{prefix}ffn_gate_up_exps.weight");
     let parts = ["ffn_gate_exps", "ffn_up_exps"].map(|name| format!("{prefix}{name}.weight"));
@@ -74,7 +74,7 @@ fn fuse_experts(rules: &mut Vec<TensorRule>, prefix: &str, has: &dyn Fn(&str) ->
     rules.push(rule);
 }
 
-/// Gate and up of all experts in two tensors, where the family has one.
+/// Gate and up of all experts in two tensors instead of one.
 fn split_experts(rules: &mut Vec<TensorRule>, prefix: &str, has: &dyn Fn(&str) -> bool) {
     let fused = format!("{prefix}ffn_gate_up_exps.weight");
     let parts = ["ffn_gate_exps", "ffn_up_exps"].map(|name| format!("{prefix}{name}.weight"));
@@ -87,7 +87,7 @@ fn split_experts(rules: &mut Vec<TensorRule>, prefix: &str, has: &dyn Fn(&str) -
     rules.extend(parts.map(|name| TensorRule { name, ..rule.clone() }));
 }
 
-/// A tensor for each expert, as files of early 2024 have them.
+/// A tensor for each expert, as in files of early 2024.
 fn single_experts(rules: &mut Vec<TensorRule>, prefix: &str, has: &dyn Fn(&str) -> bool) {
     for part in ["ffn_gate", "ffn_up", "ffn_down"] {
         let stacked = format!("{prefix}{part}_exps.weight");

@@ -1,4 +1,4 @@
-//! A file's tensors, checked against its architecture's table and put together to a network.
+//! Loads a model: checks the file's tensors against the table of its architecture and builds the network from them.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,17 +13,17 @@ use crate::gguf::{Metadata, Reader, TensorInfo, layer_of};
 use crate::kernels::{Matrix, Pool};
 use crate::tokenizer::Tokenizer;
 
-/// Where weights are held.
+/// Where weights are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Loading {
-    /// In the mapped file: instant, shared with other programs, read on demand.
+    /// In the mapped file: available at once, shared with other programs, read on demand.
     #[default]
     Map,
-    /// In memory of this process, in large pages where the system has them: a little faster from then on.
+    /// In memory of this process, in large pages if the system has them: a little faster once loaded.
     Copy,
 }
 
-/// A model: network, tokenizer, what its file says about it, and the adapters that change it. A copy shares all of these.
+/// A model: network, tokenizer, metadata, and adapters. A clone shares all of these.
 #[derive(Clone)]
 pub struct Model {
     loaded: Arc<Loaded>,
@@ -41,7 +41,7 @@ pub struct Applied {
     pub scale: f32,
 }
 
-/// What a file holds.
+/// The content of a file.
 struct Loaded {
     decoder: Decoder,
     tokenizer: Tokenizer,
@@ -57,27 +57,27 @@ impl Model {
     /// Opens the model at `path` (a file, or the first of a split one).
     ///
     /// # Errors
-    /// When it cannot be read, is not valid, or is of an unknown architecture.
+    /// When it cannot be read, is not valid, or has an unknown architecture.
     pub fn load(path: &Path) -> Result<Self, Error> {
         Self::from_reader(&Reader::open(path)?)
     }
 
-    /// Puts the model of an opened file together.
+    /// Loads the model of an opened file.
     ///
     /// # Errors
-    /// As [`Self::load`], but for reading.
+    /// As [`Self::load`], except for opening the file.
     pub fn from_reader(reader: &Reader) -> Result<Self, Error> {
         Self::from_reader_with(reader, Loading::default())
     }
 
-    /// As [`Self::from_reader`], with a word on where weights are held.
+    /// As [`Self::from_reader`], with a choice of where weights are kept.
     ///
     /// # Errors
     /// As [`Self::load`]; also when there is no memory for the weights.
     pub fn from_reader_with(reader: &Reader, loading: Loading) -> Result<Self, Error> {
         let path = reader.path();
         let arch_error = |source| Error::Architecture { path: path.to_owned(), source };
-        // A reader of any types lets such tensors through.
+        // A reader that accepts any type may have such tensors.
         if let Some(tensor) = reader.unknown_tensors().first() {
             let (name, type_id) = (tensor.name.clone(), tensor.type_id);
             return Err(Error::UnknownType { path: path.to_owned(), name, type_id });
@@ -114,7 +114,7 @@ impl Model {
         &self.adapters
     }
 
-    /// What a forward pass of this model runs with.
+    /// The context for a forward pass of this model.
     #[must_use]
     pub fn run<'a>(&'a self, pool: &'a Pool) -> Run<'a> {
         Run { adapters: Some(&*self.adapters).filter(|adapters| !adapters.is_empty()), ..Run::new(pool) }
@@ -138,13 +138,13 @@ impl Model {
         &self.loaded.hparams
     }
 
-    /// The architecture's keys that nothing was computed with.
+    /// Keys of the architecture that were not used.
     #[must_use]
     pub fn unread_keys(&self) -> &[String] {
         &self.loaded.unread
     }
 
-    /// What the owner may want to know about the file.
+    /// Warnings about the file.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.loaded.warnings
@@ -156,7 +156,7 @@ impl Model {
         self.loaded.hparams.metadata()
     }
 
-    /// All tensors that are run, by name; one of more than two dimensions is a matrix of all its rows.
+    /// All tensors in use, by name. A tensor of more than two dimensions is a matrix of all its rows.
     #[must_use]
     pub fn tensors(&self) -> &[(String, Matrix)] {
         &self.loaded.tensors
@@ -175,20 +175,20 @@ impl Model {
     }
 }
 
-/// What a file's header says of its model, in the names of the architecture's tables.
+/// A model's header with the names of the architecture's tables.
 pub(crate) struct Header<'a> {
-    /// Translated from the names of other programs.
+    /// The metadata, translated from the names of other programs.
     pub(crate) metadata: Metadata,
     pub(crate) hparams: Hparams,
     pub(crate) family: &'static Family,
-    /// The tensors that are run, in the order of the file: the name of the rule, and the tensor.
+    /// The tensors in use, in the order of the file: the name in the table, and the tensor.
     pub(crate) tensors: Vec<(String, &'a TensorInfo)>,
     warnings: Vec<Warning>,
 }
 
 impl<'a> Header<'a> {
-    /// Finds the architecture and each tensor's place in it. A tensor without a place is refused by name; blocks that are
-    /// not run (prediction of further tokens) are passed over.
+    /// Finds the architecture, and the row of its table for each tensor. A tensor without a row is an error that names it; layers
+    /// that are not run (MTP) are skipped.
     pub(crate) fn read(reader: &'a Reader) -> Result<Self, arch::Error> {
         let Translated { metadata, names, warnings } = dialects::translate(reader);
         let named: Vec<_> =
@@ -241,13 +241,13 @@ fn matrices(
     matrices.collect()
 }
 
-/// Whether a tensor is of a block that predicts further tokens.
+/// Whether a tensor is part of an MTP layer.
 fn is_prediction(name: &str, h: &Hparams) -> bool {
     layer_of(name).is_some_and(|block| (h.block_count..h.block_count + h.next_n).contains(&block))
 }
 
 fn check_shape(rule: &TensorRule, info: &TensorInfo) -> Result<(), arch::Error> {
-    // Trailing dimensions of one are written by some and left out by others.
+    // Some writers leave out trailing dimensions of one.
     let trimmed = |shape: &[u64]| {
         let kept = shape.iter().rposition(|&n| n != 1).map_or(1, |last| last + 1);
         shape[..kept.min(shape.len())].to_vec()

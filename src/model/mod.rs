@@ -1,4 +1,4 @@
-//! From a file to a model that can be run.
+//! Loading a file as a model that can be run.
 
 mod adapter;
 mod dialects;

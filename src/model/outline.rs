@@ -1,5 +1,5 @@
-//! A model as its header describes it: the network, and which tensors it is made of. No weight is read, so that a file
-//! of any size is told at once, and one whose weights are elsewhere, too.
+//! A model as described by its header: the network and its tensors. No weight is read, so that this is fast for files of any
+//! size, including files whose weights are not on this machine.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,11 @@ use crate::cpu::{KvType, Sequence, SequenceOptions};
 use crate::gguf::{Reader, TensorInfo, layer_and_part, layer_of};
 use crate::network::{self, ModelSpec, Tensors};
 
-/// What a model is made of.
+/// The network and the tensors of a model.
 pub struct Outline {
     hparams: Hparams,
     spec: ModelSpec,
-    /// By the names of the architecture's tables, in the order of the file.
+    /// Tensors by the names of the architecture's tables, in the order of the file.
     tensors: Vec<(String, TensorInfo)>,
 }
 
@@ -22,7 +22,7 @@ impl Outline {
     /// The outline of an opened file.
     ///
     /// # Errors
-    /// When the architecture is not known, a key is missing or impossible, or a tensor is missing, left over or of another
+    /// When the architecture is not known, a key is missing or not valid, or a tensor is missing, unexpected or of another
     /// shape.
     pub fn of(reader: &Reader) -> Result<Self, arch::Error> {
         let header = Header::read(reader)?;
@@ -40,13 +40,13 @@ impl Outline {
         &self.hparams
     }
 
-    /// The network. Values that stand in tensors (rotary factors) are not those of the file.
+    /// The network. Values from tensors (rotary factors) are not those of the file.
     #[must_use]
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
 
-    /// The tensors that are run, in the order of the file.
+    /// The tensors in use, in the order of the file.
     pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
         self.tensors.iter().map(|(_, info)| info)
     }
@@ -68,19 +68,19 @@ impl Outline {
         named.filter(move |((found, _), _)| *found == layer).map(|((_, part), info)| (part, info))
     }
 
-    /// Bytes of all tensors that are run.
+    /// Bytes of all tensors in use.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         self.tensors().map(TensorInfo::bytes).fold(0, u64::saturating_add)
     }
 
-    /// The share of a tensor that a token meets: of experts, those that it uses.
+    /// The share of a tensor that one token uses (of experts, those that are chosen).
     #[must_use]
     pub fn used_share(&self, tensor: &TensorInfo) -> f64 {
         used_share(&tensor.name, &self.hparams)
     }
 
-    /// An empty sequence, which tells what a longer one would take.
+    /// An empty sequence, for computing the memory of longer ones.
     #[must_use]
     pub fn sequence(&self, options: SequenceOptions) -> Sequence {
         Sequence::new(&self.spec, options)
@@ -97,7 +97,7 @@ impl Outline {
             bytes: info.bytes(),
         });
         let weights: Vec<Weight<'_>> = weights.collect();
-        Work::with(&self.hparams, self.spec.last_memory(), &weights, kv_type)
+        Work::with(&self.hparams, self.spec.last_stateful_layer(), &weights, kv_type)
     }
 }
 

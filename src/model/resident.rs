@@ -1,4 +1,4 @@
-//! Weights in memory of this process: read once, on all cores, into large pages where the system has them.
+//! Weights in memory of this process: read once, on all cores, into large pages if the system has them.
 
 use memmap2::MmapMut;
 use rayon::prelude::*;
@@ -9,9 +9,9 @@ use crate::gguf::{Reader, TensorInfo};
 
 /// Bytes of a large page.
 const LARGE_PAGE: usize = 2 << 20;
-/// Where tensors begin: at a cache line.
+/// Alignment of tensors: a cache line.
 const ALIGNMENT: usize = 64;
-/// Bytes that a task reads.
+/// Bytes read by one task.
 const PART: usize = 8 << 20;
 
 /// Anonymous memory, from its first large page on.
@@ -38,7 +38,7 @@ pub(super) fn copy(reader: &Reader, tensors: &[&TensorInfo]) -> Result<Vec<Bytes
     }
     let failed = |source| Error::Memory { path: reader.path().to_owned(), needed: len as u64, source };
     let mut map = MmapMut::map_anon(len.saturating_add(LARGE_PAGE)).map_err(failed)?;
-    // A wish: systems without large pages have small ones.
+    // Best effort: systems without large pages use small ones.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
     let start = map.as_ptr().align_offset(LARGE_PAGE).min(LARGE_PAGE);

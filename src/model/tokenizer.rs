@@ -1,4 +1,4 @@
-//! A tokenizer from a file's metadata.
+//! Builds a tokenizer from a file's metadata.
 
 use super::{Warning, dialects};
 use crate::gguf::{Metadata, Reader, Value, keys};
@@ -22,7 +22,7 @@ impl Tokenizer {
     /// ```
     ///
     /// # Errors
-    /// When its metadata describe none that this crate knows.
+    /// When its metadata have no tokenizer that this crate knows.
     pub fn from_gguf(reader: &Reader) -> Result<Self, Error> {
         from_metadata(&dialects::translate(reader).metadata)
     }
@@ -31,12 +31,12 @@ impl Tokenizer {
 /// The tokenizer that `metadata` describe.
 ///
 /// # Errors
-/// When they describe none that this crate knows.
+/// When they have no tokenizer that this crate knows.
 pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
     from_metadata_with(metadata, &mut Vec::new())
 }
 
-/// As [`from_metadata`]; adds what the owner may want to know to `warnings`.
+/// As [`from_metadata`], and adds warnings.
 ///
 /// # Errors
 /// As [`from_metadata`].
@@ -108,7 +108,7 @@ fn ids(bos: Option<u32>, eos: Option<u32>, unknown: Option<u32>, separator: Opti
     SpecialIds { bos, eos, unknown, separator, ..SpecialIds::default() }
 }
 
-/// How added tokens are found in a text, by the keys that say so or else by the model's name.
+/// How added tokens are matched in a text: from the keys for it, or else from the model's name.
 fn added_token_flags(metadata: &Metadata, tokens: &[Vec<u8>], kinds: &[TokenKind]) -> Result<AddedTokenFlags, Error> {
     let own = [
         keys::ADDED_TOKENS_LSTRIP,
@@ -139,8 +139,8 @@ fn added_token_flags(metadata: &Metadata, tokens: &[Vec<u8>], kinds: &[TokenKind
     })
 }
 
-/// How added tokens are found in a file that does not say it: as llama.cpp has it, which knows Phi-3 by the model's
-/// name. There, white space after a special token belongs to it, but for three of them.
+/// How added tokens are matched in files without keys for it: as in llama.cpp, which recognizes Phi-3 by the model's name. In
+/// Phi-3, special tokens (with three exceptions) include the white space after them.
 #[must_use]
 pub fn flags_by_name(name: &str, tokens: &[Vec<u8>], kinds: &[TokenKind]) -> AddedTokenFlags {
     let name = name.to_lowercase();
@@ -153,8 +153,8 @@ pub fn flags_by_name(name: &str, tokens: &[Vec<u8>], kinds: &[TokenKind]) -> Add
     AddedTokenFlags { rstrip: found.map(|(id, _)| id).collect(), ..AddedTokenFlags::default() }
 }
 
-/// The pre-tokenizer of files from before its name was written (until May 2024): Llama 3's where its tokens are there, else
-/// the plain one, as in llama.cpp.
+/// The pre-tokenizer of files without its name (from before May 2024): that of Llama 3 if the vocabulary has its tokens, else
+/// the default, as in llama.cpp.
 fn guess_pre(tokens: &[Vec<u8>]) -> &'static str {
     const END_OF_TURN: usize = 128_009;
     if tokens.get(END_OF_TURN).is_some_and(|text| text == b"<|eot_id|>") { "llama-bpe" } else { "default" }
@@ -170,7 +170,7 @@ fn special(
         None => Ok(default.filter(|&id| (id as usize) < tokens)),
         Some(value) => {
             let token = value.as_u64().ok_or(Error::BadKey { key, expected: "a token id" })?;
-            // Some files write -1 (as u32) for none.
+            // Some files have -1 (as u32) for none.
             if token == u64::from(u32::MAX) {
                 return Ok(None);
             }
@@ -225,7 +225,7 @@ fn bytes(metadata: &Metadata, key: &'static str) -> Result<Vec<u8>, Error> {
     let Some(value) = metadata.get(key) else { return Ok(Vec::new()) };
     let numbers = value.as_array().and_then(|array| array.to_i64s());
     let numbers = numbers.ok_or(Error::BadKey { key, expected: "an array of bytes" })?;
-    // Files hold them as signed or as unsigned bytes.
+    // Files have them as signed or as unsigned bytes.
     numbers
         .into_iter()
         .map(|n| u8::try_from(n & 0xff).map_err(|_| Error::BadKey { key, expected: "an array of bytes" }))

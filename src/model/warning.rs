@@ -1,8 +1,8 @@
-//! What a model's owner may want to know about its file, though it runs.
+//! Warnings about a model's file that do not prevent running it.
 
 use crate::printable::printable;
 
-/// Something about a model's file.
+/// A warning about a model's file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages say it")]
@@ -12,7 +12,7 @@ pub enum Warning {
         printable(first)
     )]
     LeftOutTensors { count: usize, first: String },
-    #[error("{tokens} tokens, but only {rows} rows of token_embd.weight: the tokens past these are left out")]
+    #[error("{tokens} tokens, but only {rows} rows of token_embd.weight: the tokens beyond these are left out")]
     TokensWithoutRow { tokens: usize, rows: usize },
     #[error("no {key}: texts are split as {guess} does, perhaps not as in training")]
     NoPreTokenizer { key: &'static str, guess: &'static str },

@@ -1,4 +1,4 @@
-//! What a model has to do for its tokens at the least, so that times can be held against the machine's limits.
+//! The minimum work of a model per token, for comparing times with the limits of the machine.
 
 #![allow(clippy::cast_precision_loss, reason = "sums of work, of which three digits are shown")]
 
@@ -16,24 +16,24 @@ use crate::kernels::Limits;
 pub struct Work {
     /// Products of each token of a prompt.
     pub each: Products,
-    /// Products of its last token alone: the output matrix, and what follows the last keys and values.
+    /// Products for the last token of a prompt alone: the output matrix, and what follows the last keys and values.
     pub last: Products,
     /// Bytes of weights that one token reads.
     pub weight_bytes: f64,
-    /// Bytes of the cache for a position.
+    /// Bytes of the cache per position.
     pub cache_bytes: f64,
 }
 
-/// Products by the weights that they are computed with.
+/// Numbers of products, by the type of weights.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Products {
-    /// With the weights of each type.
+    /// Products with weights of each type.
     pub weights: BTreeMap<TensorType, f64>,
-    /// Of attention, for each position that is seen.
+    /// Products of attention, for each position that is seen.
     pub attention: f64,
 }
 
-/// A tensor of a model, as far as work depends on it.
+/// The facts about a tensor that determine work.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Weight<'a> {
     pub(super) name: &'a str,
@@ -48,7 +48,7 @@ impl Products {
         *self.weights.entry(ty).or_default() += products;
     }
 
-    /// The least seconds for `tokens` tokens that see `positions` in all.
+    /// The minimum seconds for `tokens` tokens that see `positions` positions in total.
     fn seconds(&self, tokens: f64, positions: f64, limits: &Limits) -> f64 {
         let weights = self.weights.iter().map(|(&ty, products)| tokens * products / limits.products(ty));
         weights.sum::<f64>() + positions * self.attention / limits.float_products
@@ -56,8 +56,7 @@ impl Products {
 }
 
 impl Work {
-    /// The work of `model`'s tokens, with a cache of type `kv_type`. Of a mixture of experts, as many count as a
-    /// token uses.
+    /// The work of `model` per token, with a cache of type `kv_type`. Of experts, only those that a token uses count.
     #[must_use]
     pub fn of(model: &Model, kv_type: KvType) -> Self {
         let weights = model.tensors().iter().map(|(name, matrix)| Weight {
@@ -68,11 +67,11 @@ impl Work {
             bytes: matrix.bytes().len() as u64,
         });
         let weights: Vec<Weight<'_>> = weights.collect();
-        Self::with(model.hparams(), model.decoder().last_memory(), &weights, kv_type)
+        Self::with(model.hparams(), model.decoder().last_stateful_layer(), &weights, kv_type)
     }
 
-    /// The work of the tokens of a model with these weights.
-    pub(super) fn with(h: &Hparams, last_memory: usize, weights: &[Weight<'_>], kv_type: KvType) -> Self {
+    /// The work per token of a model with these weights.
+    pub(super) fn with(h: &Hparams, last_stateful_layer: usize, weights: &[Weight<'_>], kv_type: KvType) -> Self {
         let mut work = Self::default();
         let output = OUTPUTS.into_iter().find_map(|name| weights.iter().find(|weight| weight.name == name));
         if let Some(weight) = output {
@@ -80,11 +79,11 @@ impl Work {
             work.last.add(weight.ty, (weight.rows * weight.cols) as f64);
         }
         for weight in weights {
-            let Some((block, part)) = layer_and_part(weight.name) else { continue };
+            let Some((layer, part)) = layer_and_part(weight.name) else { continue };
             let share = used_share(weight.name, h);
             work.weight_bytes += share * weight.bytes as f64;
             if weight.rows > 1 {
-                let once = block > last_memory || block == last_memory && !feeds_memory(part);
+                let once = layer > last_stateful_layer || layer == last_stateful_layer && !feeds_state(part);
                 let products = if once { &mut work.last } else { &mut work.each };
                 products.add(weight.ty, share * (weight.rows * weight.cols) as f64);
             }
@@ -95,9 +94,9 @@ impl Work {
             KvType::Q8_0 => TensorType::Q8_0.row_bytes(32) as f64 / 32.0,
         };
         let length = (h.key_length + h.value_length) as f64;
-        for (block, (&heads, &kv_heads)) in h.head_count.iter().zip(&h.head_count_kv).enumerate() {
+        for (layer, (&heads, &kv_heads)) in h.head_count.iter().zip(&h.head_count_kv).enumerate() {
             if kv_heads > 0 {
-                let products = if block < last_memory { &mut work.each } else { &mut work.last };
+                let products = if layer < last_stateful_layer { &mut work.each } else { &mut work.last };
                 products.attention += heads as f64 * length;
                 work.cache_bytes += kv_heads as f64 * length * number_bytes;
             }
@@ -105,28 +104,28 @@ impl Work {
         work
     }
 
-    /// The least seconds for a prompt of `tokens` after `depth` others: all products at the rates of `limits`.
+    /// The minimum seconds for a prompt of `tokens` after `depth` others: all products at the rates of `limits`.
     #[must_use]
     pub fn prompt_seconds(&self, tokens: usize, depth: usize, limits: &Limits) -> f64 {
         self.each.seconds(tokens as f64, positions_seen(tokens, depth), limits)
             + self.last.seconds(1.0, (depth + tokens) as f64, limits)
     }
 
-    /// The least seconds for `tokens` one after the other after `depth` others: all bytes at the rate of `limits`.
+    /// The minimum seconds for generating `tokens` after `depth` others: all bytes at the rate of `limits`.
     #[must_use]
     pub fn generation_seconds(&self, tokens: usize, depth: usize, limits: &Limits) -> f64 {
         (tokens as f64 * self.weight_bytes + positions_seen(tokens, depth) * self.cache_bytes) / limits.bytes_read
     }
 }
 
-/// Positions that `tokens` tokens see in all, after `depth` others.
+/// Positions that `tokens` tokens see in total, after `depth` others.
 fn positions_seen(tokens: usize, depth: usize) -> f64 {
     let n = tokens as f64;
     n * depth as f64 + n * (n + 1.0) / 2.0
 }
 
 /// Whether what a sequence remembers depends on this tensor of the last block that remembers anything.
-fn feeds_memory(part: &str) -> bool {
+fn feeds_state(part: &str) -> bool {
     let input = ["attn_k", "attn_v", "attn_qkv", "ssm_", "shortconv."].iter().any(|prefix| part.starts_with(prefix));
     input && !part.contains("out")
 }

@@ -1,4 +1,4 @@
-//! What Hugging Face has: repositories of GGUF files, and the models in one.
+//! Searches Hugging Face for repositories of GGUF files, and lists the models of one.
 
 use serde_json::Value as Json;
 
@@ -16,20 +16,20 @@ const MOST_JSON: u64 = 16 << 20;
 
 /// A repository that a search has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct SearchHit {
     /// `ORG/NAME`.
     pub name: String,
-    /// How often it was fetched in the last month.
+    /// Downloads in the last month.
     pub downloads: u64,
-    /// How many people like it.
+    /// Number of likes.
     pub likes: u64,
-    /// Parameters of its models, where the server knows.
+    /// Parameters of its models, if the server reports them.
     pub parameters: Option<u64>,
-    /// Their architecture, where the server knows.
+    /// Their architecture, if the server reports it.
     pub architecture: Option<String>,
     /// Whether terms must be accepted first.
     pub is_gated: bool,
-    /// When it was changed, as the server writes it.
+    /// Time of the last change, as reported by the server.
     pub changed: Option<String>,
 }
 
@@ -38,9 +38,9 @@ pub struct Found {
 pub struct Offers {
     /// `ORG/NAME`.
     pub repository: String,
-    /// Parameters of its models, where the server knows.
+    /// Parameters of its models, if the server reports them.
     pub parameters: Option<u64>,
-    /// Their architecture, where the server knows.
+    /// Their architecture, if the server reports it.
     pub architecture: Option<String>,
     /// The models, in the order of the repository's listing.
     pub models: Vec<Offered>,
@@ -55,24 +55,23 @@ pub struct Offered {
     pub quant: Option<String>,
     /// The (first) file's path in the repository.
     pub path: String,
-    /// Files that it has.
+    /// Number of its files.
     pub files: usize,
     /// Bytes of all its files.
     pub bytes: u64,
-    /// Bytes of memory that it takes, roughly: its weights, a context and buffers.
+    /// Approximate bytes of memory that it needs: weights, a context and buffers.
     pub needs_bytes: u64,
-    /// Bits for each parameter, where the server knows how many there are.
+    /// Bits per parameter, if the server reports their number.
     pub bits_per_weight: Option<f64>,
     /// Whether it is on this machine, in the cache of Hugging Face.
     pub is_here: bool,
 }
 
-/// Repositories of GGUF files whose names have `text` in them (all, where it is empty), those that are fetched most
-/// often first.
+/// Repositories of GGUF files whose names contain `text` (all, if it is empty), the most downloaded first.
 ///
 /// # Errors
-/// When the server refuses, or nothing may be asked.
-pub fn search(settings: &Settings, text: &str, limit: u16) -> Result<Vec<Found>, Error> {
+/// When the server refuses, or the program is offline.
+pub fn search(settings: &Settings, text: &str, limit: u16) -> Result<Vec<SearchHit>, Error> {
     if settings.is_offline {
         return Err(Error::Offline { name: text.to_owned() });
     }
@@ -94,9 +93,9 @@ fn search_url(endpoint: &str, text: &str, limit: u16) -> String {
     format!("{endpoint}/api/models?search={text}&filter=gguf&sort=downloads&direction=-1&limit={limit}{fields}")
 }
 
-fn found(json: &Json) -> Option<Found> {
+fn found(json: &Json) -> Option<SearchHit> {
     let name = json["id"].as_str().or_else(|| json["modelId"].as_str())?;
-    Some(Found {
+    Some(SearchHit {
         name: name.to_owned(),
         downloads: json["downloads"].as_u64().unwrap_or(0),
         likes: json["likes"].as_u64().unwrap_or(0),
@@ -110,7 +109,7 @@ fn found(json: &Json) -> Option<Found> {
 /// The models of a repository.
 ///
 /// # Errors
-/// When there is none of this name, the server refuses, or nothing may be asked.
+/// When there is no such repository, the server refuses, or the program is offline.
 pub fn offers(settings: &Settings, name: &str) -> Result<Offers, Error> {
     if settings.is_offline {
         return Err(Error::Offline { name: name.to_owned() });

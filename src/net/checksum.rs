@@ -1,4 +1,4 @@
-//! Checksums by which servers name what a file holds.
+//! Checksums with which servers identify the content of files.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,22 +6,22 @@ use std::io::Read;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// What the bytes of a file must come to.
+/// The expected checksum of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Checksum {
-    /// SHA-256 of the bytes, in small hexadecimal digits.
+    /// SHA-256 of the bytes, in lower-case hexadecimal.
     Sha256(String),
-    /// SHA-1 of `blob LENGTH\0` and the bytes, which git names files by.
+    /// SHA-1 of `blob LENGTH\0` and the bytes, as in git.
     Git(String),
 }
 
 impl Checksum {
-    /// The SHA-256 of a text of 64 hexadecimal digits.
+    /// A SHA-256 from 64 hexadecimal digits.
     pub(super) fn sha256(digits: &str) -> Option<Self> {
         is_hex(digits, 64).then(|| Self::Sha256(digits.to_ascii_lowercase()))
     }
 
-    /// git's name of a text of 40 hexadecimal digits.
+    /// A git checksum from 40 hexadecimal digits.
     pub(super) fn git(digits: &str) -> Option<Self> {
         is_hex(digits, 40).then(|| Self::Git(digits.to_ascii_lowercase()))
     }
@@ -33,8 +33,8 @@ impl Checksum {
         }
     }
 
-    /// The digits that the first `bytes` bytes of a file come to. `seen` is told how many have been read, and says
-    /// whether to go on; `None` where not.
+    /// Computes the checksum of the first `bytes` bytes of a file. `seen` is called with the number of bytes read, and stops by
+    /// returning false; the result is `None` then.
     pub(super) fn of(
         &self,
         mut file: &File,

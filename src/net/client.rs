@@ -1,5 +1,5 @@
-//! The HTTP client: one request at a time, redirections by hand, so that a token goes to the server that it is for and
-//! to no other; time-outs, proxies of the environment, answers of bounded size.
+//! The HTTP client: one request at a time, with time-outs, proxies from the environment, and answers of bounded size. Redirections
+//! are followed manually, so that a token is sent only to its own server.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -17,16 +17,16 @@ use super::url::{Origin, joined, without_query};
 use crate::files::read_whole;
 use crate::printable::printable_path;
 
-/// How often, and how.
+/// Settings of the client.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// Connections to one server at a time.
     pub connections: usize,
-    /// Tries after one that failed, as long as no byte comes.
+    /// Retries after a failure, as long as no byte is received.
     pub retries: u32,
-    /// Pause before the first of them; each further one is twice as long.
+    /// Pause before the first retry; each further pause is twice as long.
     pub first_pause: Duration,
-    /// How long a server may say nothing.
+    /// Time-out for a silent server.
     pub silence: Duration,
 }
 
@@ -36,19 +36,19 @@ impl Default for ClientOptions {
     }
 }
 
-/// The longest pause between two tries.
+/// Maximum pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
-/// The longest pause that a server can ask for.
+/// Maximum pause that a server can request.
 const LONGEST_WISH: Duration = Duration::from_secs(60);
 const MOST_REDIRECTIONS: usize = 8;
-/// Bytes of a message of the server that are read.
+/// Maximum bytes of a server's error message.
 const MOST_SAID: u64 = 4096;
 /// Bytes of a file of certificates that are read.
 const MOST_CERTIFICATES: u64 = 64 << 20;
 /// Tries after one that failed where somebody waits for a first word.
 pub(super) const QUICK_RETRIES: u32 = 3;
 
-/// Bytes of a file, from the first to the one before the last.
+/// A range of bytes of a file.
 pub(super) type Range = std::ops::Range<u64>;
 
 /// A client, with the token of one server.
@@ -71,12 +71,12 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// An answer whose body has not been read.
+/// An answer whose body has not been read yet.
 pub(super) struct Answer {
     pub(super) status: u16,
     headers: HeaderMap,
     body: Body,
-    /// The address that has answered, as it may be shown.
+    /// The URL that has answered, without secrets.
     pub(super) url: String,
 }
 
@@ -85,7 +85,7 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The body's length, where the server says it.
+    /// The body's length, if the server reports it.
     pub(super) fn length(&self) -> Option<u64> {
         self.header("content-length")?.parse().ok()
     }
@@ -96,7 +96,7 @@ impl Answer {
         Some((range.split_once('-')?.0.trim().parse().ok()?, total.trim().parse().ok()))
     }
 
-    /// The body, as it comes.
+    /// The body as a stream.
     pub(super) fn into_body(self) -> impl Read {
         self.body.into_reader()
     }
@@ -140,10 +140,10 @@ impl Client {
         Ok(Self { agent: config.new_agent(), token: None, options })
     }
 
-    /// With a token that goes to the server of `endpoint` alone, and only where nobody can read it on the way.
+    /// Adds a token, which is sent only to the server of `endpoint`, and only over private connections.
     ///
     /// # Errors
-    /// When `endpoint` is no address, or the token has bytes that no token has.
+    /// When `endpoint` is not a URL, or the token has invalid bytes.
     pub(super) fn with_token(mut self, endpoint: &str, token: &str) -> Result<Self, Error> {
         let origin = Origin::of(endpoint)?;
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -153,7 +153,7 @@ impl Client {
         Ok(self)
     }
 
-    /// How often, and how.
+    /// Settings of the client.
     pub(super) const fn options(&self) -> &ClientOptions {
         &self.options
     }
@@ -162,10 +162,10 @@ impl Client {
         self.token.is_some()
     }
 
-    /// Asks once, and follows redirections.
+    /// Sends one request, and follows redirections.
     ///
     /// # Errors
-    /// Also for every answer but a success.
+    /// Also for every status other than success.
     pub(super) fn get(&self, url: &str, range: Option<&Range>, accept: Option<&str>) -> Result<Answer, Error> {
         let mut at = url.to_owned();
         for _ in 0..MOST_REDIRECTIONS {
@@ -196,7 +196,7 @@ impl Client {
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, url: without_query(url).to_owned() })
     }
 
-    /// A JSON answer of at most `limit` bytes, with its headers; tried again where that may help.
+    /// A JSON answer of at most `limit` bytes, with its headers; with retries if they may help.
     pub(super) fn json(&self, url: &str, limit: u64, accept: &str) -> Result<(Json, HeaderMap), Error> {
         let (bytes, headers) = self.small(url, limit, Some(accept))?;
         let json = serde_json::from_slice(&bytes).map_err(|error| Error::Answer {
@@ -206,7 +206,7 @@ impl Client {
         Ok((json, headers))
     }
 
-    /// The whole of an answer of at most `limit` bytes; tried again where that may help.
+    /// A whole answer of at most `limit` bytes; with retries if they may help.
     pub(super) fn small(&self, url: &str, limit: u64, accept: Option<&str>) -> Result<(Vec<u8>, HeaderMap), Error> {
         self.retried(QUICK_RETRIES, || {
             let answer = self.get(url, None, accept)?;
@@ -257,7 +257,7 @@ fn success(answer: Answer) -> Result<Answer, Error> {
     let retry_after = text("retry-after").and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
     let message = text("x-error-message");
     let mut bytes = Vec::new();
-    // What the server says is a help, not a need.
+    // The server's message is optional.
     let _ = answer.into_body().take(MOST_SAID).read_to_end(&mut bytes);
     let said = message.or_else(|| {
         let json: Json = serde_json::from_slice(&bytes).ok()?;
@@ -266,10 +266,10 @@ fn success(answer: Answer) -> Result<Answer, Error> {
     Err(Error::Status { url, status, code, said: said.unwrap_or_default(), retry_after })
 }
 
-/// What the client's library says, in a sentence.
+/// The message of the client library, as a sentence.
 fn unreachable(host: &str, error: ureq::Error) -> Error {
     let lasting = match &error {
-        // A certificate that is not trusted stays so.
+        // Retrying does not help if a certificate is not trusted.
         ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
         ureq::Error::Timeout(_)
         | ureq::Error::Protocol(_)

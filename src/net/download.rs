@@ -1,5 +1,5 @@
-//! One file from a server: pieces over several connections, each noted when it is on the disk, so that any interruption
-//! costs seconds alone; the checksum of the whole before the file gets its name.
+//! Downloads one file: in pieces over several connections. Pieces are recorded once they are on the disk, so that an interruption
+//! costs only seconds, and the checksum is verified before the file gets its name.
 
 use std::io::Read;
 use std::ops::Range;
@@ -15,41 +15,41 @@ use super::error::Error;
 use super::part::{PIECE_BYTES, Part, is_there};
 use super::url::without_query;
 
-/// Pieces of one request, at most.
+/// Maximum pieces of one request.
 const RUN: usize = 256;
-/// Pieces below which a further connection is not worth it.
+/// Minimum pieces per connection.
 const PIECES_A_CONNECTION: usize = 4;
-/// How often pieces are noted.
+/// Interval of recording pieces.
 const NOTED_EVERY: Duration = Duration::from_secs(1);
 
-/// What is going on with a file.
+/// The phase of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Another program fetches it.
+    /// Another program is fetching it.
     Waiting,
-    /// Its bytes come.
+    /// It is being fetched.
     Fetching,
-    /// Its checksum is computed.
+    /// Its checksum is being computed.
     Checking,
 }
 
-/// How far several files are.
+/// Progress of several files.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
-    /// The file at hand.
+    /// The current file.
     pub file: &'a str,
-    /// What is done with it.
+    /// Its phase.
     pub phase: Phase,
-    /// Bytes of all files that are here; of the file at hand, those that have been read, while it is checked.
+    /// Bytes of all files that have been received; while a file is checked, the bytes of it that have been read.
     pub done: u64,
-    /// Bytes of all files; those of the file at hand, while it is checked.
+    /// Bytes of all files; while a file is checked, its own.
     pub total: u64,
 }
 
-/// Is told how far it is, from several threads, and says whether to go on.
+/// Called with the progress, from several threads; stops the work by returning false.
 pub type Observer<'a> = dyn Fn(Progress<'_>) -> bool + Sync + 'a;
 
-/// Where several files are counted together.
+/// Counts the progress of several files together.
 pub(super) struct Meter<'a> {
     pub(super) done: AtomicU64,
     pub(super) total: u64,
@@ -57,26 +57,26 @@ pub(super) struct Meter<'a> {
 }
 
 impl Meter<'_> {
-    fn tell(&self, file: &str, phase: Phase) -> bool {
+    fn update(&self, file: &str, phase: Phase) -> bool {
         (self.observer)(Progress { file, phase, done: self.done.load(Ordering::Relaxed), total: self.total })
     }
 }
 
-/// A file to be fetched.
+/// A file to fetch.
 pub(super) struct Job<'a> {
-    /// Its name, for people.
+    /// Its name for display.
     pub(super) name: &'a str,
     pub(super) url: &'a str,
     pub(super) bytes: u64,
     pub(super) checksum: &'a Checksum,
-    /// What it shall be.
+    /// The path of the complete file.
     pub(super) target: &'a Path,
 }
 
-/// Fetches a file, unless it is there.
+/// Fetches a file, unless it exists.
 pub(super) fn download(client: &Client, job: &Job<'_>, meter: &Meter<'_>) -> Result<(), Error> {
     let waiting = || {
-        meter.tell(job.name, Phase::Waiting);
+        meter.update(job.name, Phase::Waiting);
     };
     let opened = if is_there(job.target, job.bytes) { None } else { Part::open(job.target, job.bytes, &waiting)? };
     let Some(mut part) = opened else {
@@ -97,7 +97,7 @@ pub(super) fn download(client: &Client, job: &Job<'_>, meter: &Meter<'_>) -> Res
             let expected = job.checksum.digits().to_owned();
             return Err(Error::Checksum { name: job.name.to_owned(), expected, found });
         }
-        // What an earlier run has left was not what it seemed to be.
+        // The pieces of an earlier run were wrong.
         meter.done.store(before, Ordering::Relaxed);
         part.begin()?;
     }
@@ -109,7 +109,7 @@ fn checksum(job: &Job<'_>, part: &Part, meter: &Meter<'_>) -> Result<String, Err
     found.map_err(|source| Error::Disk { path: job.target.to_owned(), source })?.ok_or(Error::Stopped)
 }
 
-/// What the connections share.
+/// State shared by all connections.
 struct Shared<'a> {
     client: &'a Client,
     job: &'a Job<'a>,
@@ -121,7 +121,7 @@ struct Shared<'a> {
     pauses: Mutex<Pauses>,
     failure: Mutex<Option<Error>>,
     ended: AtomicBool,
-    /// The server sends whole files alone.
+    /// Whether the server sends only whole files.
     whole_only: AtomicBool,
 }
 
@@ -136,12 +136,12 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Fetches what of a file is missing.
+/// Fetches the missing parts of a file.
 fn fetch(client: &Client, job: &Job<'_>, part: &Part, meter: &Meter<'_>) -> Result<(), Error> {
     let pieces: Vec<State> = part.came.iter().map(|&came| if came { State::Here } else { State::Missing }).collect();
     let here: u64 = (0..pieces.len()).filter(|&piece| part.came[piece]).map(|piece| length(&part.range(piece))).sum();
     let before = meter.done.fetch_add(here, Ordering::Relaxed);
-    if !meter.tell(job.name, Phase::Fetching) {
+    if !meter.update(job.name, Phase::Fetching) {
         return Err(Error::Stopped);
     }
     let missing = pieces.iter().filter(|&&state| state == State::Missing).count();
@@ -181,7 +181,7 @@ const fn length(range: &Range<u64>) -> u64 {
 }
 
 impl Shared<'_> {
-    /// What a connection does: run after run, until nothing is missing.
+    /// The loop of a connection: fetches runs of pieces until none is missing.
     fn work(&self) {
         while let Some(run) = self.take() {
             let Err(error) = self.fetch_run(&run) else { continue };
@@ -209,7 +209,7 @@ impl Shared<'_> {
         self.ended.store(true, Ordering::SeqCst);
     }
 
-    /// Sleeps, unless all has ended meanwhile.
+    /// Sleeps, unless the download has ended.
     fn sleep(&self, pause: Duration) {
         let end = Instant::now() + pause;
         while !self.ended.load(Ordering::SeqCst) {
@@ -221,7 +221,7 @@ impl Shared<'_> {
         }
     }
 
-    /// The next pieces that are missing, side by side.
+    /// The next contiguous missing pieces.
     fn take(&self) -> Option<Range<usize>> {
         if self.ended.load(Ordering::SeqCst) {
             return None;
@@ -233,7 +233,7 @@ impl Shared<'_> {
         Some(start..start + count)
     }
 
-    /// Fetches pieces side by side with one request.
+    /// Fetches contiguous pieces with one request.
     fn fetch_run(&self, run: &Range<usize>) -> Result<(), Error> {
         let wanted = self.part.range(run.start).start..self.part.range(run.end - 1).end;
         let url = without_query(self.job.url);
@@ -263,13 +263,13 @@ impl Shared<'_> {
         }
         let mut writer = Writer::new(self.part, run.clone());
         let copied = self.copy(&mut answer.into_body(), &mut writer);
-        // Pieces that have come are kept, whatever happened then.
+        // Received pieces are kept in any case.
         let noted = writer.note();
         self.settle(&writer);
         copied.and(noted)
     }
 
-    /// Takes over which pieces of a run are here, and what of it was counted in vain.
+    /// Updates the shared state with the received pieces of a run, and corrects the progress.
     fn settle(&self, writer: &Writer<'_>) {
         let mut pieces = locked(&self.pieces);
         pieces[writer.first..writer.noted].fill(State::Here);
@@ -284,7 +284,7 @@ impl Shared<'_> {
     fn copy(&self, body: &mut impl Read, writer: &mut Writer<'_>) -> Result<(), Error> {
         let mut buffer = vec![0; 128 << 10];
         while writer.at < writer.end {
-            if self.ended.load(Ordering::Relaxed) || !self.meter.tell(self.job.name, Phase::Fetching) {
+            if self.ended.load(Ordering::Relaxed) || !self.meter.update(self.job.name, Phase::Fetching) {
                 return Err(Error::Stopped);
             }
             let room = usize::try_from(writer.end - writer.at).unwrap_or(usize::MAX).min(buffer.len());
@@ -300,12 +300,12 @@ impl Shared<'_> {
     }
 }
 
-/// Writes a run of pieces, and notes those that are whole from time to time.
+/// Writes a run of pieces, and records complete ones from time to time.
 struct Writer<'a> {
     part: &'a Part,
     first: usize,
     last: usize,
-    /// Pieces before this one are noted.
+    /// Pieces before this one are recorded.
     noted: usize,
     noted_at: Instant,
     /// The next byte.
@@ -325,7 +325,7 @@ impl<'a> Writer<'a> {
         if self.noted_at.elapsed() >= NOTED_EVERY { self.note() } else { Ok(()) }
     }
 
-    /// Notes the pieces that are whole.
+    /// Records the complete pieces.
     fn note(&mut self) -> Result<(), Error> {
         let whole =
             if self.at == self.end { self.last } else { usize::try_from(self.at / PIECE_BYTES).unwrap_or(self.noted) };
@@ -336,7 +336,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Fetches a file from its first byte to its last over one connection, from a server that does nothing else.
+/// Fetches a whole file over one connection, for servers without range requests.
 fn fetch_whole(client: &Client, job: &Job<'_>, part: &Part, meter: &Meter<'_>) -> Result<(), Error> {
     let before = meter.done.load(Ordering::Relaxed);
     let all = 0..usize::try_from(job.bytes.div_ceil(PIECE_BYTES)).unwrap_or(usize::MAX);

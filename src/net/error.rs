@@ -1,4 +1,4 @@
-//! What goes wrong between this machine and a server.
+//! Errors of fetching from servers.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,19 +7,19 @@ use std::time::Duration;
 use crate::files::{FileError, OutputError};
 use crate::printable::{printable, printable_path};
 
-/// Why something cannot be fetched.
+/// An error of fetching.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A text that is no address of a server, or one that must not be followed.
+    /// A URL that is not valid, or must not be followed.
     #[error("{}: {problem}", printable(url).limit(200))]
     Url {
-        /// The address.
+        /// The URL.
         url: String,
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// A name that leads to no repository.
+    /// A name that is not that of a repository.
     #[error("{}: {problem}", printable(name).limit(200))]
     Name {
         /// The name.
@@ -33,73 +33,73 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
-    /// No connection, or none that lasts.
+    /// The connection failed.
     #[error("cannot reach {}: {}", printable(host).limit(200), printable(reason).limit(300))]
     Unreachable {
         /// The server.
         host: String,
-        /// What the system or the protocol says.
+        /// The reason.
         reason: String,
-        /// Whether another try may help.
+        /// Whether retrying does not help.
         lasting: bool,
     },
-    /// A connection that broke while an answer came.
+    /// The connection broke while an answer was received.
     #[error("{}: the connection broke: {}", printable(url).limit(200), printable(reason).limit(300))]
     Broken {
-        /// The address.
+        /// The URL.
         url: String,
-        /// What the system or the protocol says.
+        /// The reason.
         reason: String,
     },
-    /// An answer other than success.
+    /// The status is an error.
     #[error("{}: the server answers {status}{}", printable(url).limit(200), said_by(said))]
     Status {
-        /// The address.
+        /// The URL.
         url: String,
         /// The status.
         status: u16,
-        /// `X-Error-Code`, by which Hugging Face tells the reason.
+        /// `X-Error-Code`, Hugging Face's reason.
         code: Option<String>,
         /// The server's message.
         said: String,
-        /// How long the server asks to wait.
+        /// The time that the server asks to wait.
         retry_after: Option<Duration>,
     },
-    /// More redirections than any server needs.
+    /// Too many redirections.
     #[error("{}: redirected too often", printable(url).limit(200))]
     Redirects {
-        /// The first address.
+        /// The first URL.
         url: String,
     },
-    /// An answer that makes no sense.
+    /// The answer is not valid.
     #[error("{}: {problem}", printable(url).limit(200))]
     Answer {
-        /// The address.
+        /// The URL.
         url: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// An answer of more bytes than anything of its kind.
+    /// The answer is too large.
     #[error("{}: more than {limit} bytes", printable(url).limit(200))]
     TooLarge {
-        /// The address.
+        /// The URL.
         url: String,
-        /// The most bytes.
+        /// The maximum bytes.
         limit: u64,
     },
-    /// There is nothing of this name.
+    /// There is nothing with this name.
     #[error("{}: no such {what} at {}{}", printable(name).limit(200), printable(host).limit(200), hint)]
     Missing {
         /// The name.
         name: String,
-        /// What was looked for.
+        /// What was searched for.
         what: &'static str,
         /// The server.
         host: String,
-        /// What may help.
+        /// A hint.
         hint: &'static str,
     },
-    /// A repository whose terms must be accepted first.
+    /// The terms of the repository must be accepted first.
     #[error(
         "{}: its owner asks that terms are accepted first: do so at {}, then set HF_TOKEN to a token of your account",
         printable(name).limit(200),
@@ -120,26 +120,26 @@ pub enum Error {
         host: String,
         /// The status.
         status: u16,
-        /// What may help.
+        /// A hint.
         hint: &'static str,
     },
-    /// No file of a repository is meant.
+    /// No file of the repository matches.
     #[error("{}: no file of this name or type; there is {}", printable(name).limit(200), listed(found))]
     NoFile {
         /// The name.
         name: String,
-        /// What there is.
+        /// The files that exist.
         found: Vec<String>,
     },
-    /// A repository that is of no use here.
+    /// The repository has no model.
     #[error("{}: no GGUF files{}", printable(name).limit(200), hint)]
     NoModel {
         /// The repository.
         name: String,
-        /// What may help.
+        /// A hint.
         hint: &'static str,
     },
-    /// The bytes that came are not those that were asked for.
+    /// The checksum of the received bytes is wrong.
     #[error(
         "{}: the bytes that came are not the file's: their checksum is {found}, that of the file {expected}",
         printable(name).limit(200)
@@ -147,21 +147,21 @@ pub enum Error {
     Checksum {
         /// The file.
         name: String,
-        /// The checksum that the server has named.
+        /// The expected checksum.
         expected: String,
-        /// That of the bytes.
+        /// The checksum of the received bytes.
         found: String,
     },
-    /// Nothing may be fetched, and it is not on this machine.
+    /// The program is offline, and the model is not on this machine.
     #[error("{}: not on this machine, and nothing is fetched offline", printable(name).limit(200))]
     Offline {
         /// The name.
         name: String,
     },
-    /// There is nowhere to put it.
+    /// There is no folder for models.
     #[error("no folder for models: neither HOME nor {variable} is set")]
     NoFolder {
-        /// The variable that would name one.
+        /// The variable that could name one.
         variable: &'static str,
     },
     /// A file cannot be written.
@@ -170,21 +170,21 @@ pub enum Error {
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The disk refuses.
+    /// A file operation failed.
     #[error("{}: {source}", printable_path(path))]
     Disk {
         /// The file or folder.
         path: PathBuf,
-        /// The system's word.
+        /// The OS error.
         source: io::Error,
     },
-    /// The caller has had enough.
+    /// The caller has stopped the work.
     #[error("stopped")]
     Stopped,
 }
 
 impl Error {
-    /// Whether the same request may succeed a little later.
+    /// Whether the same request may succeed later.
     pub(super) const fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { lasting, .. } => !*lasting,
@@ -194,7 +194,7 @@ impl Error {
         }
     }
 
-    /// How long the server asks to wait.
+    /// The time that the server asks to wait.
     pub(super) const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,

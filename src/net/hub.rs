@@ -10,7 +10,7 @@ use super::url::{escaped_path, host};
 
 /// Largest page of a listing, in bytes.
 const MOST_JSON: u64 = 32 << 20;
-/// Most pages of a listing; one has a thousand files.
+/// Maximum pages of a listing, each of a thousand files.
 const MOST_PAGES: usize = 100;
 /// Largest file, in bytes.
 const MOST_BYTES: u64 = 1 << 50;
@@ -38,7 +38,7 @@ pub(super) struct HubFile {
 }
 
 impl Repository {
-    /// Asks for the files of a repository at a branch, a tag or a commit.
+    /// Requests the files of a repository at a branch, a tag or a commit.
     pub(super) fn ask(settings: &Settings, name: &str, revision: &str) -> Result<Self, Error> {
         if !is_revision(revision) {
             return Err(Error::Name { name: revision.to_owned(), problem: "no name of a branch, a tag or a commit" });
@@ -50,7 +50,7 @@ impl Repository {
         let nonsense = |problem: &str| Error::Answer { url: url.clone(), problem: problem.to_owned() };
         let commit = about["sha"].as_str().filter(|sha| is_hex(sha, 40));
         let commit = commit.ok_or_else(|| nonsense("the answer names no commit"))?.to_owned();
-        // A repository that has been renamed answers by its old name as well.
+        // A renamed repository also answers to its old name.
         let id = about["id"].as_str().filter(|id| id.eq_ignore_ascii_case(name)).unwrap_or(name).to_owned();
         let mut files = Vec::new();
         let mut page = Some(format!("{api}/tree/{commit}?recursive=true"));
@@ -73,7 +73,7 @@ impl Repository {
     }
 }
 
-/// A file of a listing; `None` for folders, and for what could not be put into a folder.
+/// A file of a listing; `None` for folders, and for names that cannot be files here.
 fn file(entry: &Json) -> Option<HubFile> {
     let path = entry["path"].as_str().filter(|path| is_safe_path(path))?;
     if entry["type"].as_str() != Some("file") {
@@ -86,13 +86,13 @@ fn file(entry: &Json) -> Option<HubFile> {
     (bytes <= MOST_BYTES).then(|| HubFile { path: path.to_owned(), bytes, checksum })
 }
 
-/// The address of `Link: <ADDRESS>; rel="next"`.
+/// The URL of `Link: <URL>; rel="next"`.
 fn next_page(link: &str) -> Option<&str> {
     let next = link.split(',').find(|part| part.contains("rel=\"next\""))?;
     Some(next.split_once('<')?.1.split_once('>')?.0)
 }
 
-/// What a refusal of Hugging Face means.
+/// Interprets an error of Hugging Face.
 pub(super) fn explain(settings: &Settings, name: &str, error: Error) -> Error {
     let Error::Status { status, code, .. } = &error else { return error };
     let (host, name) = (host(&settings.endpoint), name.to_owned());

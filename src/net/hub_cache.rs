@@ -22,7 +22,7 @@ impl Cache {
         Self { folder: root.join(format!("models--{}", repository.replace('/', "--"))) }
     }
 
-    /// Where the bytes of a file lie.
+    /// The blob of a file.
     pub(super) fn blob(&self, checksum: &Checksum) -> PathBuf {
         self.folder.join("blobs").join(checksum.digits())
     }
@@ -32,7 +32,7 @@ impl Cache {
         self.folder.join("snapshots").join(commit)
     }
 
-    /// Makes `path` of a commit a name of a blob.
+    /// Links `path` of a commit to a blob.
     pub(super) fn link(&self, commit: &str, path: &str, blob: &str) -> Result<(), Error> {
         let link = self.snapshot(commit).join(path);
         let failed = |source| Error::Disk { path: link.clone(), source };
@@ -42,12 +42,12 @@ impl Cache {
         if fs::read_link(&link).is_ok_and(|found| found == to) {
             return Ok(());
         }
-        // Beside it and renamed, so that the name is always one of a whole file.
+        // Created under a temporary name and renamed, so that the name always refers to a complete file.
         let temporary = link.with_file_name(format!(".gguf-link-{}", std::process::id()));
         let _ = fs::remove_file(&temporary);
         match symlink(&to, &temporary) {
             Ok(()) => fs::rename(&temporary, &link).map_err(failed),
-            // A file system without links.
+            // The file system has no links.
             Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
                 fs::hard_link(self.folder.join("blobs").join(blob), &link).map_err(failed)
             }
@@ -55,7 +55,7 @@ impl Cache {
         }
     }
 
-    /// Notes what commit a branch is at.
+    /// Writes the commit of a branch.
     pub(super) fn write_reference(&self, reference: &str, commit: &str) -> Result<(), Error> {
         let path = self.folder.join("refs").join(reference);
         if read_whole(&path, commit.len() as u64).is_ok_and(|found| found == commit.as_bytes()) {

@@ -1,9 +1,8 @@
-//! Models from servers: Hugging Face and registries that speak Ollama's protocol. What comes lies in the stores of the
-//! programs that keep models there, so that these find it too, and nothing is there twice.
+//! Fetches models from Hugging Face and registries with Ollama's protocol. Models are put into the stores of the programs that
+//! usually fetch them, so that these find them too and nothing is stored twice.
 //!
-//! [`Settings`] say which servers and folders, a [`Plan`] is what a name means there, [`Plan::fetch`] brings it. A file
-//! gets its name when all of its bytes are on the disk and come to the checksum that the server has named; what is
-//! interrupted goes on from where it was.
+//! [`Settings`] have the servers and folders, a [`Plan`] has the files for a name, and [`Plan::fetch`] fetches them. A file gets
+//! its name when all its bytes are on the disk and match the server's checksum. Interrupted fetches can be continued.
 
 mod browse;
 mod checksum;
@@ -22,7 +21,7 @@ mod selection;
 mod settings;
 mod url;
 
-pub use browse::{Found, Offered, Offers, offers, search};
+pub use browse::{Offered, Offers, SearchHit, offers, search};
 pub use client::ClientOptions;
 pub use download::{Observer, Phase, Progress};
 pub use error::Error;

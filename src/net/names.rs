@@ -1,9 +1,9 @@
-//! What a name to be fetched means: a repository of Hugging Face, or a model of a registry that speaks Ollama's protocol.
+//! Parses names of models to fetch: a repository of Hugging Face, or a model of a registry with Ollama's protocol.
 
 use super::error::Error;
 use crate::stores::{OLLAMA_NAMESPACE, OLLAMA_TAG, split_tag, without_hub};
 
-/// Where a model comes from.
+/// The source of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// A repository of Hugging Face.
@@ -27,18 +27,18 @@ pub(super) struct HubName {
 /// `[HOST/][NAMESPACE/]MODEL[:TAG]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RegistryName {
-    /// Its address, `https://HOST`; `None` for Ollama's own.
+    /// Its URL, `https://HOST`; `None` for Ollama's own.
     pub(super) server: Option<String>,
     pub(super) namespace: String,
     pub(super) model: String,
     pub(super) tag: String,
 }
 
-/// Hosts that mean Ollama's own registry.
+/// Hosts of Ollama's own registry.
 const OLLAMA: [&str; 4] = ["https://ollama.com/", "ollama.com/", "https://registry.ollama.ai/", "registry.ollama.ai/"];
 
 impl Source {
-    /// What `name` means, where Hugging Face is at `endpoint`.
+    /// Parses `name`; Hugging Face is at `endpoint`.
     pub(super) fn parse(name: &str, endpoint: &str) -> Result<Self, Error> {
         let failed = |problem| Error::Name { name: name.to_owned(), problem };
         let at_endpoint = || name.strip_prefix(endpoint).and_then(|rest| rest.strip_prefix('/'));
@@ -80,7 +80,7 @@ impl HubName {
         }
         let mut named = Self { repository: format!("{organization}/{repository}"), tag, ..Self::default() };
         let Some(rest) = parts.next() else { return Ok(named) };
-        // As the address of a page: resolve/main/FILE, blob/main/FILE, tree/main.
+        // As in the URL of a page: resolve/main/FILE, blob/main/FILE, tree/main.
         let mut words = rest.splitn(3, '/');
         let file = match (words.next(), words.next(), words.next()) {
             (Some("resolve" | "blob" | "tree"), Some(revision), file) => {
@@ -117,7 +117,7 @@ impl RegistryName {
     }
 }
 
-/// Whether a text is half of a repository's name.
+/// Whether a text is one of the two parts of a repository's name.
 fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 96
@@ -129,12 +129,12 @@ fn is_name(text: &str) -> bool {
         && !text.contains("..")
 }
 
-/// Whether a text is the name of a branch, a tag or a commit.
+/// Whether a text may be a branch, a tag or a commit.
 pub(super) fn is_revision(text: &str) -> bool {
     is_safe_path(text) && text.len() <= 200 && !text.contains(char::is_whitespace)
 }
 
-/// Whether a path stays in its folder, and is of this kind of file system.
+/// Whether a path stays within its folder and is valid on this file system.
 pub(super) fn is_safe_path(path: &str) -> bool {
     path.len() <= 1000
         && path.split('/').count() <= 16

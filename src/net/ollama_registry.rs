@@ -18,7 +18,7 @@ use crate::stores::{OLLAMA_HOST, ollama_blob, ollama_layer_kind, ollama_manifest
 const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// Largest manifest, in bytes.
 const MOST_MANIFEST: u64 = 4 << 20;
-/// Most layers of a manifest.
+/// Maximum layers of a manifest.
 const MOST_LAYERS: usize = 1000;
 /// Largest layer, in bytes.
 const MOST_BYTES: u64 = 1 << 50;
@@ -29,7 +29,7 @@ pub(super) struct Manifest {
     /// Its shortest name.
     pub(super) name: String,
     pub(super) layers: Vec<Layer>,
-    /// Its address, without a slash at the end.
+    /// Its URL, without a trailing slash.
     server: String,
     /// `NAMESPACE/MODEL`.
     repository: String,
@@ -37,25 +37,25 @@ pub(super) struct Manifest {
     path: PathBuf,
     root: PathBuf,
     weights: Checksum,
-    /// As the server has sent it: its own checksum is the model's identity.
+    /// The manifest as received; its checksum identifies the model.
     bytes: Vec<u8>,
 }
 
 /// A file of a model.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
-    /// What it is, for people.
+    /// Its name for display.
     pub(super) name: String,
     pub(super) bytes: u64,
     pub(super) checksum: Checksum,
 }
 
 impl Manifest {
-    /// Asks for a model.
+    /// Requests the manifest of a model.
     pub(super) fn ask(settings: &Settings, name: &RegistryName) -> Result<Self, Error> {
         let root = settings.roots.ollama.clone().ok_or(Error::NoFolder { variable: "OLLAMA_MODELS" })?;
         let RegistryName { server, namespace, model, tag } = name;
-        // A mirror of Ollama's registry stands for it.
+        // A mirror of Ollama's registry uses the same folder.
         let folder = server.as_deref().map_or_else(|| OLLAMA_HOST.to_owned(), host);
         let server = server.clone().unwrap_or_else(|| settings.registry.clone());
         let parts = [folder.as_str(), namespace, model, tag];
@@ -79,17 +79,17 @@ impl Manifest {
         Ok(Self { name: short, layers, server, repository, path, root, weights, bytes })
     }
 
-    /// Where the bytes of a layer lie.
+    /// The blob of a layer.
     pub(super) fn blob(&self, checksum: &Checksum) -> PathBuf {
         ollama_blob(&self.root, checksum.digits())
     }
 
-    /// The address of a layer.
+    /// The URL of a layer.
     pub(super) fn blob_url(&self, checksum: &Checksum) -> String {
         format!("{}/v2/{}/blobs/sha256:{}", self.server, self.repository, checksum.digits())
     }
 
-    /// Where the manifest lies.
+    /// The path of the manifest.
     pub(super) fn path(&self) -> PathBuf {
         self.path.clone()
     }
@@ -102,7 +102,7 @@ impl Manifest {
         Ok(self.blob(&self.weights))
     }
 
-    /// What a refusal of the registry means.
+    /// Interprets an error of the registry.
     pub(super) fn explain(&self, error: Error) -> Error {
         explain(&self.name, &self.server, error)
     }

@@ -1,8 +1,8 @@
-//! A file on its way: its bytes, and behind them which pieces of it have come. A program that is killed leaves it, and
-//! the next one goes on from there. While one program writes it, another waits.
+//! A partial file: its bytes, followed by a record of the received pieces. If the program is killed, the file remains and the
+//! next run continues. While one program writes it, others wait.
 //!
 //! `NAME.gguf-part` = the file's bytes, then a header (the magic, the file's length, the length of a piece), then a byte
-//! for each piece. Without what is behind the bytes, it is whole and has not been checked yet.
+//! for each piece. A file without that record is complete but has not been checked yet.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -17,37 +17,37 @@ const HEADER_BYTES: usize = 24;
 /// Bytes of a piece.
 pub(super) const PIECE_BYTES: u64 = 1 << 20;
 
-/// A file on its way. Dropped, it stays.
+/// A partial file. It remains when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Part {
     file: File,
     path: PathBuf,
     bytes: u64,
-    /// Pieces that had come when it was opened.
+    /// Pieces that had been received when it was opened.
     pub(super) came: Vec<bool>,
 }
 
-/// Where the bytes of `target` are until they are whole.
+/// The path of the partial file of `target`.
 pub(super) fn part_path(target: &Path) -> PathBuf {
     let mut path = target.as_os_str().to_owned();
     path.push(PART_SUFFIX);
     path.into()
 }
 
-/// Bytes that the disk must still have room for until `target` is whole.
+/// Bytes of disk space still needed for `target`.
 pub(super) fn bytes_to_come(target: &Path, bytes: u64) -> u64 {
     let taken = bytes_on_disk(&part_path(target)).unwrap_or(0);
     bytes.saturating_sub(taken)
 }
 
-/// Whether a file is there and whole: it gets its name when it has been checked.
+/// Whether the complete file exists; a file gets its name when it has been checked.
 pub(super) fn is_there(target: &Path, bytes: u64) -> bool {
     fs::metadata(target).is_ok_and(|found| found.is_file() && found.len() == bytes)
 }
 
 impl Part {
-    /// Opens what there is of `target`, or begins it. `waiting` is called once when another program is at it; `None` when
-    /// that has brought the file to its place.
+    /// Opens or creates the partial file of `target`. `waiting` is called once if another program is writing it. Returns `None` if
+    /// that program has completed the file.
     pub(super) fn open(target: &Path, bytes: u64, waiting: &dyn Fn()) -> Result<Option<Self>, Error> {
         let path = part_path(target);
         let failed = |source| Error::Disk { path: path.clone(), source };
@@ -60,7 +60,7 @@ impl Part {
                     waiting();
                     file.lock().map_err(failed)?;
                 }
-                // A file system without locks: nobody else can be told.
+                // The file system has no locks, so other programs cannot be detected.
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
@@ -80,7 +80,7 @@ impl Part {
                 }
                 return Ok(Some(part));
             }
-            // It has got its name, or has been removed, while this program waited.
+            // It has been completed or removed while this program waited.
         }
     }
 
@@ -96,7 +96,7 @@ impl Part {
         header
     }
 
-    /// The pieces that have come; `None` where the file tells nothing.
+    /// The received pieces; `None` if the file has no valid record.
     fn read_pieces(&self) -> Option<Vec<bool>> {
         let found = self.file.metadata().ok()?.len();
         if found == self.bytes && self.bytes > 0 {
@@ -113,13 +113,13 @@ impl Part {
         Some(pieces.into_iter().map(|piece| piece == 1).collect())
     }
 
-    /// Begins anew: room on the disk, and no piece.
+    /// Starts over: reserves disk space, with no pieces.
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         let mut behind = self.header().to_vec();
         behind.resize(HEADER_BYTES + self.pieces(), 0);
         self.file.set_len(0).map_err(|source| self.failed(source))?;
         if let Err(error) = reserve(&self.file, &self.path, self.bytes) {
-            // What could be reserved is given back.
+            // Frees the space that was reserved.
             let _ = fs::remove_file(&self.path);
             return Err(error.into());
         }
@@ -142,7 +142,7 @@ impl Part {
         write_all_at(&self.file, bytes, offset).map_err(|source| self.failed(source))
     }
 
-    /// Notes pieces that have come, when their bytes are on the disk.
+    /// Records received pieces, once their bytes are on the disk.
     pub(super) fn note(&self, pieces: std::ops::Range<usize>) -> Result<(), Error> {
         if pieces.is_empty() {
             return Ok(());
@@ -152,25 +152,25 @@ impl Part {
         self.write(&vec![1; pieces.len()], offset)
     }
 
-    /// The open file, to be read from its beginning.
+    /// Opens the file for reading from the start.
     pub(super) fn reopened(&self) -> Result<File, Error> {
         File::open(&self.path).map_err(|source| self.failed(source))
     }
 
-    /// Takes away all but the bytes.
+    /// Removes the record after the bytes.
     pub(super) fn cut(&self) -> Result<(), Error> {
         self.file.set_len(self.bytes).and_then(|()| self.file.sync_all()).map_err(|source| self.failed(source))
     }
 
-    /// Gives the file its name.
+    /// Renames the file to its final name.
     pub(super) fn place(self, target: &Path) -> Result<(), Error> {
         let placed = fs::rename(&self.path, target).and_then(|()| sync_folder(target));
         placed.map_err(|source| Error::Disk { path: target.to_owned(), source })
     }
 
-    /// Removes the file: its bytes are wrong.
+    /// Removes the file, because its bytes are wrong.
     pub(super) fn remove(self) {
-        // What cannot be removed is written over the next time.
+        // If it cannot be removed, it is overwritten the next time.
         let _ = self.file.set_len(0);
         let _ = fs::remove_file(&self.path);
     }

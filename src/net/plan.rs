@@ -1,5 +1,4 @@
-//! What will be fetched for a name: every file with its size and checksum, and where it shall lie. Nothing is written
-//! before [`Plan::fetch`].
+//! The plan of a fetch: every file with its size, checksum and destination. Nothing is written before [`Plan::fetch`].
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -18,33 +17,33 @@ use super::settings::Settings;
 use crate::files::check_room;
 use crate::stores::Store;
 
-/// What of a repository is fetched.
+/// What to fetch of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// A GGUF model.
     Model {
-        /// Also the projector of a model that sees or hears.
+        /// Whether the projector of a multimodal model is fetched too.
         projector: bool,
     },
     /// A checkpoint to convert: safetensors, configuration, tokenizer.
     Checkpoint,
 }
 
-/// How a name is understood.
+/// Options of a fetch.
 #[derive(Clone, Debug)]
 pub struct PullOptions {
-    /// What of a repository is fetched.
+    /// What to fetch of a repository.
     pub wanted: Wanted,
     /// A branch, a tag or a commit in place of `main`.
     pub revision: Option<String>,
-    /// Bytes of memory that a model may take where its name says no type.
+    /// Bytes of memory that a model may need, if its name has no type.
     pub room: Option<u64>,
 }
 
-/// A file that belongs to what was asked for.
+/// A file of the plan.
 #[derive(Clone, Debug)]
 pub struct PlannedFile {
-    /// Its name, for people.
+    /// Its name for display.
     pub name: String,
     /// Its length.
     pub bytes: u64,
@@ -55,23 +54,23 @@ pub struct PlannedFile {
     target: PathBuf,
 }
 
-/// What will be fetched.
+/// The files to fetch.
 #[derive(Debug)]
 pub struct Plan {
-    /// The name by which every command finds it.
+    /// The name by which commands find the model.
     pub name: String,
-    /// Where it will lie.
+    /// The store in which it is put.
     pub store: Store,
     /// Its files.
     pub files: Vec<PlannedFile>,
-    /// Why this model of the repository.
+    /// Why this model of the repository was chosen.
     pub choice: Choice,
     /// The types of the repository's models.
     pub types: Vec<String>,
     finish: Finish,
 }
 
-/// What is done when all files are there.
+/// The final steps when all files exist.
 #[derive(Debug)]
 enum Finish {
     /// Links and a reference in the cache of Hugging Face.
@@ -81,10 +80,10 @@ enum Finish {
 }
 
 impl Plan {
-    /// Asks the server for what `name` means.
+    /// Asks the server for the files of `name`.
     ///
     /// # Errors
-    /// When there is no such thing, the server refuses, or nothing may be fetched.
+    /// When there is no such model, the server refuses, or the program is offline.
     pub fn new(settings: &Settings, name: &str, options: &PullOptions) -> Result<Self, Error> {
         let source = Source::parse(name, &settings.endpoint)?;
         if settings.is_offline {
@@ -146,7 +145,7 @@ impl Plan {
                 target,
             });
         }
-        // What an earlier commit has brought, and this one still holds, stays where it is found.
+        // Files of an earlier commit that are unchanged keep their links.
         let kept =
             |file: &&hub::HubFile| is_there(&cache.blob(&file.checksum), file.bytes) && file.path.ends_with(".gguf");
         let kept = repository.files.iter().filter(kept).filter(|file| !wanted.contains(file));
@@ -192,11 +191,11 @@ impl Plan {
         self.files.iter().filter(|file| !file.is_here).map(|file| file.bytes).fold(0, u64::saturating_add)
     }
 
-    /// Fetches what is missing, and makes the names under which it is found. Returns the path of the model, or the folder
-    /// of the checkpoint. What is interrupted goes on from where it was with the next call.
+    /// Fetches missing files and creates the names under which the model is found. Returns the path of the model, or the folder of
+    /// the checkpoint. If it is interrupted, the next call continues.
     ///
     /// # Errors
-    /// When the disk has no room, the server sends something else or nothing; the files that were whole stay.
+    /// When the disk has no room, or the server fails or sends wrong bytes; complete files remain.
     pub fn fetch(&self, settings: &Settings, observer: &Observer<'_>) -> Result<PathBuf, Error> {
         self.check_room()?;
         let meter = Meter { done: AtomicU64::new(0), total: self.bytes(), observer };
@@ -225,7 +224,7 @@ impl Plan {
         }
     }
 
-    /// What the model's files are called under which the stores find them, for `rm`.
+    /// The paths under which the stores find the model, for `rm`.
     #[must_use]
     pub fn entries(&self) -> Vec<PathBuf> {
         match &self.finish {
@@ -246,12 +245,12 @@ impl Plan {
         }
     }
 
-    /// Checks that the disk holds what is to come, before anything is asked for.
+    /// Checks that the disk has room, before anything is fetched.
     fn check_room(&self) -> Result<(), Error> {
         let Some(first) = self.files.first() else { return Ok(()) };
         let mut missing: Vec<&PlannedFile> =
             self.files.iter().filter(|file| !is_there(&file.target, file.bytes)).collect();
-        // Two names of the same bytes are one file.
+        // Two names with the same blob are one file.
         missing.sort_by(|a, b| a.target.cmp(&b.target));
         missing.dedup_by(|a, b| a.target == b.target);
         let needed = missing.iter().map(|file| bytes_to_come(&file.target, file.bytes)).fold(0, u64::saturating_add);

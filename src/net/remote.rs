@@ -1,4 +1,4 @@
-//! A model that stays on its server: its header is read by ranges.
+//! Reads the header of a model on a server by range requests.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -14,28 +14,28 @@ use super::url::{Origin, without_query};
 use crate::files::{FileError, Input, ReadAt};
 use crate::gguf::{self, Reader};
 
-/// Bytes of a file that are fetched, at most.
+/// Maximum bytes of a file that are fetched.
 const MOST_BYTES: u64 = 64 << 20;
 /// Bytes of the first request.
 const FIRST_BYTES: u64 = 256 << 10;
 
-/// Why a model that lies elsewhere cannot be looked at.
+/// Errors of reading a model on a server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
     /// It cannot be fetched.
     #[error(transparent)]
     Net(#[from] Error),
-    /// It is no model.
+    /// It is not a model.
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
 }
 
-/// Opens the model at an address (`https://...`, `hf://ORG/REPO/FILE`, `hf://ORG/REPO[:TYPE]`), of which the header is
-/// fetched: at most 64 MiB.
+/// Opens the model at a URL (`https://...`, `hf://ORG/REPO/FILE`, `hf://ORG/REPO[:TYPE]`). Only the header is fetched, at most
+/// 64 MiB.
 ///
 /// # Errors
-/// When the server refuses, or what it has is no model.
+/// When the server refuses, or the file is not a model.
 pub fn open_remote(settings: &Settings, address: &str) -> Result<Reader, RemoteError> {
     if settings.is_offline {
         return Err(Error::Offline { name: address.to_owned() }.into());
@@ -56,7 +56,7 @@ pub fn open_remote(settings: &Settings, address: &str) -> Result<Reader, RemoteE
         Some(name) => hub::explain(settings, name, error),
         None => error,
     };
-    // The first file's refusals are told as they are, not as a file that cannot be read.
+    // Errors of the first file are reported as they are, not as a file that cannot be read.
     let first = std::cell::RefCell::new(Some(RemoteFile::open(&settings.client, &path, &url).map_err(explained)?));
     let open = |shard: &Path| -> Result<Input, FileError> {
         if let Some(file) = first.borrow_mut().take_if(|file| file.path == shard) {
@@ -92,7 +92,7 @@ impl RemoteFile {
             let size = if answer.status == 206 {
                 answer.content_range().filter(|(start, _)| *start == 0).and_then(|(_, total)| total)
             } else {
-                // The whole file comes: no more of it than may.
+                // The server sends the whole file; read no more than allowed.
                 answer.length().filter(|&length| length <= MOST_BYTES)
             };
             let size = size.ok_or_else(|| nonsense("the server sends no parts of files"))?;

@@ -1,4 +1,4 @@
-//! Which files of a repository are meant.
+//! Selects files of a repository.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ impl Model<'_> {
         self.files.iter().map(|file| file.bytes).fold(0, u64::saturating_add)
     }
 
-    /// Bytes of memory that it takes, roughly: its weights, a context and buffers.
+    /// Approximate bytes of memory that it needs: weights, a context and buffers.
     pub(super) fn needs_bytes(&self) -> u64 {
         self.bytes().saturating_add(self.bytes() / 8).saturating_add(256 << 20)
     }
@@ -30,7 +30,7 @@ impl Model<'_> {
         self.files.first().map_or("", |file| &file.path)
     }
 
-    /// What tells it from the repository's others: the type, or the file's name.
+    /// What distinguishes it from others of the repository: the type, or the file's name.
     pub(super) fn tag(&self) -> &str {
         self.quant.as_deref().unwrap_or_else(|| file_name(self.path()))
     }
@@ -40,20 +40,20 @@ pub(super) fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
-/// Why a file was taken where several could be meant.
+/// Why a file was chosen among several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// It was named, or is the only one.
     Named,
-    /// It is the usual type (Q4_K_M, Q8_0), or the first file.
+    /// It has a default type (Q4_K_M, Q8_0), or is the first file.
     Usual,
-    /// The usual type does not fit this machine's memory; this is the largest that does.
+    /// The default type does not fit this machine's memory; this is the largest that does.
     Fits,
     /// None fits this machine's memory; this is the smallest.
     Smallest,
 }
 
-/// All models of a repository, in the order of its listing; a split one that is not whole is none.
+/// All models of a repository, in the order of its listing, without incomplete split models.
 pub(super) fn models(repository: &Repository) -> Vec<Model<'_>> {
     let is_first = |file: &&HubFile| is_model_name(file_name(&file.path));
     repository.files.iter().filter(is_first).filter_map(|first| whole(repository, first)).collect()
@@ -65,7 +65,7 @@ fn whole<'a>(repository: &'a Repository, first: &HubFile) -> Option<Model<'a>> {
     Some(Model { files: files?, quant: quant_of(Path::new(&first.path)) })
 }
 
-/// The model that a name means; without a type, one that `room` bytes of memory hold, where that is known.
+/// The model for a name; if the name has no type, one that fits `room` bytes of memory, if that is known.
 pub(super) fn model<'a>(
     repository: &'a Repository,
     name: &HubName,
@@ -95,7 +95,7 @@ pub(super) fn model<'a>(
     Ok((found, Choice::Named))
 }
 
-/// The usual model where it fits, else the largest that does.
+/// The default model if it fits, else the largest that does.
 fn fitting<'a>(all: &[Model<'a>], usual: Model<'a>, room: u64) -> (Model<'a>, Choice) {
     if usual.needs_bytes() <= room {
         return (usual, Choice::Usual);
@@ -108,7 +108,7 @@ fn fitting<'a>(all: &[Model<'a>], usual: Model<'a>, room: u64) -> (Model<'a>, Ch
     }
 }
 
-/// The projector that goes with a model: in its folder or above, of the nearest number of bits.
+/// The projector for a model: in its folder or above, with the nearest number of bits.
 pub(super) fn projector<'a>(repository: &'a Repository, model: &Model<'_>) -> Option<&'a HubFile> {
     let folder = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
     let of_model = folder(model.path());
@@ -134,7 +134,7 @@ fn bits(quant: Option<&str>) -> u32 {
 pub(super) fn checkpoint(repository: &Repository) -> Result<Vec<&HubFile>, Error> {
     let is_safetensors = |file: &&HubFile| file.path.ends_with(".safetensors") && !file.path.contains('/');
     let weights: Vec<&HubFile> = repository.files.iter().filter(is_safetensors).collect();
-    // The same weights in the maker's own layout.
+    // The same weights in Mistral's own layout.
     let is_own = |file: &HubFile| file.path.starts_with("consolidated");
     let others = weights.iter().any(|file| !is_own(file));
     if weights.is_empty() {

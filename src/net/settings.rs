@@ -1,4 +1,4 @@
-//! Where models are fetched from, and where they are put.
+//! Servers from which models are fetched, and folders for them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,33 +15,33 @@ const REGISTRY: &str = "https://registry.ollama.ai";
 /// Bytes of a file with a token that are read.
 const MOST_TOKEN: u64 = 4096;
 
-/// Servers, a client for them, and folders for what comes.
+/// Servers, a client for them, and folders for fetched models.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub(super) client: Client,
-    /// Hugging Face, or a mirror (`HF_ENDPOINT`), without a slash at the end.
+    /// Hugging Face, or a mirror (`HF_ENDPOINT`), without a trailing slash.
     pub(super) endpoint: String,
     /// Ollama's registry, or a mirror (`GGUF_OLLAMA_REGISTRY`).
     pub(super) registry: String,
     pub(super) roots: Roots,
-    /// Whether nothing may be fetched.
+    /// Whether the program is offline.
     pub(super) is_offline: bool,
 }
 
 impl Settings {
-    /// As the environment says: `HF_ENDPOINT`, `HF_TOKEN` (or the file that `hf auth login` writes), `HF_HUB_OFFLINE`,
+    /// The settings of the environment: `HF_ENDPOINT`, `HF_TOKEN` (or the file that `hf auth login` writes), `HF_HUB_OFFLINE`,
     /// `HF_HOME`, `HF_HUB_CACHE`, `OLLAMA_MODELS`, `GGUF_OLLAMA_REGISTRY`, `SSL_CERT_FILE`, and proxies.
     ///
     /// # Errors
-    /// When one of them has no meaning.
+    /// When one of them is not valid.
     pub fn from_environment(options: ClientOptions) -> Result<Self, Error> {
         Self::from_variables(options, &|name| std::env::var_os(name).filter(|value| !value.is_empty()))
     }
 
-    /// As [`Self::from_environment`], for variables that `get` gives; those of the client are the environment's.
+    /// As [`Self::from_environment`], with `get` in place of the environment (except for the client).
     ///
     /// # Errors
-    /// When one of them has no meaning.
+    /// When one of them is not valid.
     pub fn from_variables(options: ClientOptions, get: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
         let text = |name: &str| get(name).map(|value| value.to_string_lossy().into_owned());
         let address = |name: &str, usual: &str| -> Result<String, Error> {
@@ -69,14 +69,14 @@ impl Settings {
         Ok(Self { client, endpoint, registry, roots, is_offline })
     }
 
-    /// The same, but nothing is fetched.
+    /// The same settings, but offline.
     #[must_use]
     pub const fn offline(mut self) -> Self {
         self.is_offline = true;
         self
     }
 
-    /// Whether nothing may be fetched.
+    /// Whether the program is offline.
     #[must_use]
     pub const fn is_offline(&self) -> bool {
         self.is_offline

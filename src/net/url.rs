@@ -1,10 +1,10 @@
-//! Addresses: which server one belongs to, and where a redirection leads.
+//! URLs: the server of a URL, and targets of redirections.
 
 use ureq::http::Uri;
 
 use super::error::Error;
 
-/// A server: what a token is bound to.
+/// A server, to which a token is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     scheme: String,
@@ -13,7 +13,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// The server of an address.
+    /// The server of a URL.
     pub(super) fn of(url: &str) -> Result<Self, Error> {
         let failed = |problem| Error::Url { url: without_query(url).to_owned(), problem };
         let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
@@ -34,7 +34,7 @@ impl Origin {
         Ok(Self { scheme, host, port: authority.port_u16().unwrap_or(default) })
     }
 
-    /// Whether what is sent there can be read by nobody on the way.
+    /// Whether connections to it are private (HTTPS, or this machine).
     pub(super) fn is_private(&self) -> bool {
         let host = self.host.trim_matches(['[', ']']);
         let is_loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -45,24 +45,24 @@ impl Origin {
         self.scheme == "https"
     }
 
-    /// The host, with its port where that is not the usual one.
+    /// The host, with its port unless that is the default.
     pub(super) fn host(&self) -> String {
         let usual = if self.scheme == "https" { 443 } else { 80 };
         if self.port == usual { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
     }
 }
 
-/// The host of an address, for messages.
+/// The host of a URL, for messages.
 pub(super) fn host(url: &str) -> String {
     Origin::of(url).map_or_else(|_| without_query(url).to_owned(), |origin| origin.host())
 }
 
-/// An address as it may be shown: what follows `?` can be a signature.
+/// A URL without its query, which may contain a signature.
 pub(super) fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// Where `Location: location` leads in an answer of `base`.
+/// The target of `Location: location` in an answer of `base`.
 pub(super) fn joined(base: &str, location: &str) -> Result<String, Error> {
     let location = location.split('#').next().unwrap_or_default();
     let failed = || Error::Url { url: without_query(location).to_owned(), problem: "a redirection that leads nowhere" };
@@ -89,7 +89,7 @@ pub(super) fn joined(base: &str, location: &str) -> Result<String, Error> {
     Ok(next)
 }
 
-/// A path with everything escaped that has a meaning in addresses.
+/// A path with all special characters of URLs escaped.
 pub(super) fn escaped_path(path: &str) -> String {
     let mut escaped = String::with_capacity(path.len());
     for byte in path.bytes() {
@@ -103,7 +103,7 @@ pub(super) fn escaped_path(path: &str) -> String {
     escaped
 }
 
-/// A value of a query.
+/// An escaped value of a query.
 pub(super) fn escaped_value(value: &str) -> String {
     escaped_path(value).replace('/', "%2F")
 }

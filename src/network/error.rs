@@ -1,4 +1,4 @@
-//! Why a network cannot be put together.
+//! Errors of building a network.
 
 /// A tensor that does not fit the network.
 #[derive(Debug, thiserror::Error)]

@@ -1,17 +1,17 @@
-//! Feed-forward parts: what follows the mixer at each position.
+//! Feed-forward parts, which follow the mixer at each position.
 
 use super::{Activation, Experts, Gate};
 
-/// What follows the mixer at each position.
+/// The feed-forward part of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FeedForward {
     /// Nothing.
     None,
     /// One dense part.
     Dense(Dense),
-    /// A mixture of experts, with a dense shared part where its tensors are there.
+    /// A mixture of experts, with a shared expert if its tensors exist.
     Experts(Experts),
-    /// A dense part and experts beside it, each between norms of its own.
+    /// A dense part in parallel with experts, each with norms of its own.
     DenseAndExperts(Dense, Experts),
 }
 

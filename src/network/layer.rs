@@ -2,14 +2,14 @@
 
 use super::{FeedForward, Mixer};
 
-/// One block: a mixer along the sequence, then a feed-forward part at every position.
+/// One layer: a mixer along the sequence, then a feed-forward part at every position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerSpec {
-    /// What mixes positions.
+    /// The mixer.
     pub mixer: Mixer,
-    /// What follows at each position.
+    /// The feed-forward part.
     pub feed_forward: FeedForward,
-    /// How both hang on the residual stream.
+    /// How both are connected to the residual stream.
     pub wiring: Wiring,
     /// Tensor names of the layer's norms.
     pub norms: LayerNorms,

@@ -1,15 +1,15 @@
-//! What mixes positions: attention, and the recurrences that stand in its place.
+//! Mixers: attention, and the recurrences that take its place.
 
 use super::{LengthScale, NormKind, RopeSpec};
 
-/// What mixes positions.
+/// The part of a layer that combines positions.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mixer {
     /// Nothing: each position for itself.
     None,
     /// Softmax attention over keys and values.
     Attention(AttentionMixer),
-    /// Multi-head latent attention over one compressed key-value vector a position.
+    /// Multi-head latent attention over one compressed key-value vector per position.
     Latent(LatentMixer),
     /// A gated delta net.
     DeltaNet(DeltaNetMixer),
@@ -90,7 +90,7 @@ pub struct LatentMixer {
     pub heads: usize,
     /// Length of the compressed key-value vector.
     pub kv_rank: usize,
-    /// Length of a head's part without position.
+    /// Length of a head's part that is not rotated.
     pub plain_dim: usize,
     /// Length of a head's rotated part.
     pub rope_dim: usize,
@@ -155,7 +155,7 @@ pub struct Mamba2Mixer {
     pub heads: usize,
     /// Groups of neighbouring heads that share keys and queries (`B` and `C`): a divisor of `heads`.
     pub groups: usize,
-    /// Length of a key or query: the state's size an element of a value.
+    /// Length of a key or query: the size of the state for each element of a value.
     pub k_dim: usize,
     /// Length of a value head.
     pub v_dim: usize,
@@ -170,12 +170,12 @@ pub struct ShortConvMixer {
     pub taps: usize,
 }
 
-/// Which key head a value head goes with.
+/// Which key head belongs to a value head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeySharing {
     /// Neighbouring value heads share a key head: `0 0 1 1`.
     Adjacent,
-    /// Value heads go through all key heads in turn: `0 1 0 1`.
+    /// Value heads use all key heads in turn: `0 1 0 1`.
     Tiled,
 }
 

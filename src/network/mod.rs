@@ -1,4 +1,4 @@
-//! What a network is made of, as data: an architecture fills it in, an executor ([`crate::cpu`]) runs it.
+//! The description of a network as data. An architecture fills it in, and an executor ([`crate::cpu`]) runs it.
 //!
 //! Nothing here computes or holds weights. Sizes that tensors show (bias or none, tied output or not, query norms) are
 //! not repeated here: the executor looks whether the tensor is there. So it is with what is added to the embeddings

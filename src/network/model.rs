@@ -21,7 +21,7 @@ pub struct ModelSpec {
     pub output_norm: Option<&'static str>,
     /// Whether hidden states become logits; encoders have no output matrix.
     pub logits: bool,
-    /// How the hidden states of a text become its embedding, where the file says it.
+    /// How the hidden states of a text become its embedding, if the file says so.
     pub pooling: Option<Pooling>,
     /// The head that scores texts, where the file has one.
     pub classifier: Option<Classifier>,
@@ -34,9 +34,9 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
-    /// The last layer that remembers anything of a sequence.
+    /// The last layer that keeps a state of a sequence (keys and values, or a recurrence).
     #[must_use]
-    pub fn last_memory(&self) -> usize {
+    pub fn last_stateful_layer(&self) -> usize {
         let remembers = |layer: &LayerSpec| match &layer.mixer {
             Mixer::None => false,
             Mixer::Attention(mixer) => mixer.shares_kv_of.is_none(),
@@ -49,6 +49,6 @@ impl ModelSpec {
 /// Per-layer token embeddings (Gemma's per-layer inputs).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerInputs {
-    /// Elements a layer and token.
+    /// Elements per layer and token.
     pub length: usize,
 }

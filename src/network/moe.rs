@@ -7,7 +7,7 @@ use super::{Activation, Gate};
 pub struct Experts {
     /// Number of experts.
     pub count: usize,
-    /// Experts a token.
+    /// Experts per token.
     pub used: usize,
     /// Their activation.
     pub activation: Activation,
@@ -15,7 +15,7 @@ pub struct Experts {
     pub gate: Gate,
     /// How router logits become weights.
     pub gating: Gating,
-    /// Whether the chosen weights are made to sum to one.
+    /// Whether the weights of the chosen experts are scaled to a sum of one.
     pub normalize: bool,
     /// Factor of the weights.
     pub weight_scale: f32,
@@ -23,7 +23,7 @@ pub struct Experts {
     pub weighted_input: bool,
     /// Factor of the output, the shared part included.
     pub output_scale: f32,
-    /// Experts are first chosen by group.
+    /// Choice by groups, for models that have it.
     pub groups: Option<Groups>,
 }
 
@@ -32,7 +32,7 @@ pub struct Experts {
 pub enum Gating {
     /// Softmax over all experts, then the choice.
     Softmax,
-    /// A sigmoid an expert, then the choice.
+    /// A sigmoid for each expert, then the choice.
     Sigmoid,
     /// The choice, then softmax over the chosen.
     SoftmaxOfChosen,
@@ -51,6 +51,6 @@ pub struct Groups {
     pub count: usize,
     /// Groups that take part.
     pub used: usize,
-    /// Experts whose scores together are a group's.
+    /// The number of best experts whose scores are summed to the score of a group.
     pub best: usize,
 }

@@ -3,7 +3,7 @@
 /// How the hidden states of a text become one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
-    /// They do not: each token keeps its own.
+    /// No pooling: one vector for each token.
     None,
     /// Their mean.
     Mean,

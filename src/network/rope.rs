@@ -1,7 +1,7 @@
 //! Rotary position embedding.
 //!
-//! Every way of scaling it (linear, YaRN, llama3, longrope) comes down to one frequency for each pair of elements and
-//! one factor of all results; so does what is kept here.
+//! Every kind of scaling (linear, YaRN, llama3, longrope) is expressed as one frequency for each pair of elements and one
+//! factor of the results.
 
 use std::f64::consts::TAU;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct RopeSpec {
     pub style: RopeStyle,
     /// Radians a position, for each pair.
     pub frequencies: Arc<[f32]>,
-    /// Other frequencies, of sequences whose context is longer than so many positions.
+    /// A context length and the frequencies of sequences with a longer context.
     pub long: Option<(usize, Arc<[f32]>)>,
     /// Factor of the rotated elements.
     pub magnitude: f32,
@@ -31,19 +31,19 @@ pub struct RopeSpec {
 /// The settings of YaRN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Yarn {
-    /// Growth of the context.
+    /// The factor by which the context is extended.
     pub factor: f64,
     /// Positions the model was first trained on.
     pub original_context_length: usize,
-    /// Turns over these positions from which a pair keeps its frequency.
+    /// Pairs with at least this many rotations over the original context keep their frequency.
     pub beta_fast: f64,
-    /// Turns up to which a pair's frequency is divided by the factor.
+    /// The frequency of pairs with at most this many rotations is divided by the factor.
     pub beta_slow: f64,
-    /// Where the stretch between the two begins and ends.
+    /// How the range of pairs between the two is rounded.
     pub edges: YarnEdges,
 }
 
-/// Edges of the pairs that YaRN stretches in part.
+/// How the edges of YaRN's interpolation range are rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum YarnEdges {
     /// At whole pairs.
@@ -60,7 +60,7 @@ pub fn frequencies(base: f64, dims: usize) -> Vec<f64> {
 }
 
 impl Yarn {
-    /// Brings the frequencies of `base` from their own to `1 / factor` of it, between the two betas.
+    /// Interpolates the frequencies of `base`: from unchanged at `beta_fast` to divided by `factor` at `beta_slow`.
     #[allow(clippy::cast_precision_loss, reason = "dimensions and positions are far below 2^52")]
     pub fn stretch(&self, frequencies: &mut [f64], base: f64) {
         let dims = 2.0 * frequencies.len() as f64;
@@ -77,7 +77,7 @@ impl Yarn {
         }
     }
 
-    /// The factor of the results that goes with the stretch.
+    /// YaRN's factor of the results.
     #[must_use]
     pub fn magnitude(&self) -> f64 {
         1.0 + 0.1 * self.factor.ln()
@@ -93,8 +93,8 @@ impl RopeSpec {
         Self { style, frequencies, long: None, magnitude: magnitude as f32 }
     }
 
-    /// The same embedding, but of other frequencies in sequences whose context is longer than `context` positions. A
-    /// sequence is of one kind from its first position to its last, so its numbers do not depend on how it is split.
+    /// The same embedding with other frequencies for sequences whose context is longer than `context` positions. The context of a
+    /// sequence is fixed, so that its results do not depend on how it is split.
     ///
     /// # Panics
     /// When there are not as many of them.
@@ -105,7 +105,7 @@ impl RopeSpec {
         Self { long: Some((context, frequencies.iter().map(|&f| f as f32).collect())), ..self }
     }
 
-    /// The frequencies of a sequence with a context of so many positions.
+    /// The frequencies of a sequence with a context of `context_length` positions.
     #[must_use]
     pub fn frequencies_within(&self, context_length: usize) -> &[f32] {
         self.long.as_ref().filter(|(most, _)| context_length > *most).map_or(&self.frequencies, |(_, long)| long)

@@ -1,8 +1,8 @@
-//! A fast sum over bytes, to see whether what a disk gives back is what it was given. No defence against people.
+//! A fast checksum for comparing what was written with what is read back. It is not cryptographic.
 
 const LANES: usize = 4;
-/// Odd, so that each step can be undone and no change of a word is lost: the golden ratio's digits, and three primes
-/// of the usual kind.
+/// Odd factors, so that each step is invertible and no change of a word is lost: the digits of the golden ratio, and three
+/// primes as other hashes use them.
 const FACTORS: [u64; LANES] =
     [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f, 0x1656_67b1_9e37_79f9, 0x27d4_eb2f_1656_67c5];
 

@@ -1,4 +1,4 @@
-//! Why a model cannot be quantized.
+//! Errors of quantizing a model.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::TensorType;
 use crate::gguf;
 use crate::printable::{printable, printable_path};
 
-/// What is wrong with a plan, its source or its output.
+/// An error of a plan, its source or its output.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,7 +16,7 @@ pub enum Error {
     /// The source cannot be read.
     #[error(transparent)]
     Source(Box<dyn std::error::Error + Send + Sync>),
-    /// A key that the rules of a mix need.
+    /// A key that the rules of a mix need is missing or invalid.
     #[error("{}: key {}: {problem}", printable_path(path), printable(key))]
     Key {
         /// The input.
@@ -50,7 +50,7 @@ pub enum Error {
         /// Its type.
         ty: TensorType,
     },
-    /// A type that can be read and not written.
+    /// A type that can be read but not written.
     #[error("{}: tensor {}: {ty} cannot be written yet", printable_path(path), printable(name))]
     NotWritable {
         /// The input.
@@ -60,7 +60,7 @@ pub enum Error {
         /// The type.
         ty: TensorType,
     },
-    /// Tensors whose rows do not fill blocks of their type, where no other may be taken.
+    /// Rows of a tensor do not fill blocks of its type, and no fallback is allowed.
     #[error(
         "{}: tensor {}: rows of {cols} elements do not fill blocks of {ty} (it would become {fallback}; --no-fallback forbids it)",
         printable_path(path),
@@ -78,7 +78,7 @@ pub enum Error {
         /// The type it would have.
         fallback: TensorType,
     },
-    /// A weight that is no number.
+    /// A weight is NaN or infinite.
     #[error("{}: tensor {}: element {index} is {value}", printable_path(path), printable(name))]
     NotFinite {
         /// The input.
@@ -90,7 +90,7 @@ pub enum Error {
         /// Its value.
         value: f32,
     },
-    /// A weight whose block would have an infinite scale: these are in half precision.
+    /// A weight is so large that the scale of its block, in half precision, would be infinite.
     #[error(
         "{}: tensor {}: {value} at element {index} is too large for a block of {ty}",
         printable_path(path),
@@ -108,7 +108,7 @@ pub enum Error {
         /// The type that cannot hold it.
         ty: TensorType,
     },
-    /// An importance matrix that does not do.
+    /// An importance matrix that cannot be used.
     #[error("{}: {problem}", printable_path(path))]
     Importance {
         /// The matrix.
@@ -127,12 +127,12 @@ pub enum Error {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// Columns that the matrix knows of all matrices of the tensor.
+        /// Columns that the importance matrix has for the tensor.
         found: usize,
-        /// Columns that there are.
+        /// Columns of the tensor.
         expected: u64,
     },
-    /// A type that comes to nothing without importance.
+    /// A type that needs importance, for a tensor without any.
     #[error(
         "{}: tensor {}: {ty} needs an importance matrix that has this tensor (`gguf imatrix` makes one)",
         printable_path(path),
@@ -154,7 +154,7 @@ pub enum Error {
         /// The pattern.
         pattern: String,
     },
-    /// A pattern of `--tensor-type` that is no regular expression.
+    /// A pattern of `--tensor-type` that is not a regular expression.
     #[error("tensor pattern {}: {problem}", printable(pattern))]
     Pattern {
         /// The pattern.
@@ -162,7 +162,7 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
-    /// A recipe that does not do.
+    /// A recipe that is not valid.
     #[error("{}:{line}:{column}: {}", printable_path(path), printable(problem))]
     Recipe {
         /// The file.
@@ -175,49 +175,49 @@ pub enum Error {
         problem: String,
     },
     /// No choice of types is small enough.
-    #[error("{}: cannot become as small as {limit} bytes: the least is {least} bytes", printable_path(path))]
+    #[error("{}: cannot be made as small as {limit} bytes: the minimum is {least} bytes", printable_path(path))]
     TargetTooSmall {
         /// The input.
         path: PathBuf,
         /// Bytes of the smallest choice, counted as the target is.
         least: u64,
-        /// Bytes that there may be.
+        /// The allowed bytes.
         limit: u64,
     },
-    /// A wish of `--override-kv` that cannot be.
+    /// A value of `--override-kv` that is not valid.
     #[error("override {}: {problem}", printable(text))]
     Override {
-        /// The wish.
+        /// The value.
         text: String,
         /// What is wrong.
         problem: &'static str,
     },
-    /// A block to be left out that is not there.
-    #[error("{}: no block {block} to leave out (the model has {total})", printable_path(path))]
-    NoSuchBlock {
+    /// A layer to leave out that the model does not have.
+    #[error("{}: no layer {layer} to leave out (the model has {total})", printable_path(path))]
+    NoSuchLayer {
         /// The input.
         path: PathBuf,
-        /// The block.
-        block: usize,
-        /// Blocks that there are.
+        /// The layer.
+        layer: usize,
+        /// Layers of the model.
         total: usize,
     },
-    /// All blocks are to be left out.
-    #[error("{}: no block would be left", printable_path(path))]
+    /// All layers are to be left out.
+    #[error("{}: no layer would be left", printable_path(path))]
     NothingLeft {
         /// The input.
         path: PathBuf,
     },
-    /// What was written does not read back.
-    #[error("{}: tensor {} reads back otherwise than it was written", printable_path(path), printable(name))]
+    /// The data that was read back differ from what was written.
+    #[error("{}: tensor {} differs from what was written when it is read back", printable_path(path), printable(name))]
     ReadBack {
         /// The output.
         path: PathBuf,
         /// The tensor.
         name: String,
     },
-    /// What was written does not begin as it should.
-    #[error("{}: the header reads back otherwise than it was written", printable_path(path))]
+    /// The header that was read back differs from what was written.
+    #[error("{}: the header differs from what was written when it is read back", printable_path(path))]
     ReadBackHeader {
         /// The output.
         path: PathBuf,
@@ -229,7 +229,7 @@ pub enum Error {
         path: PathBuf,
         /// Bytes that the work takes at most.
         bytes: u64,
-        /// Bytes that there are.
+        /// Available bytes.
         available: u64,
     },
     /// The work was stopped.

@@ -36,13 +36,13 @@ macro_rules! file_types {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
-            /// The type of all tensors that the mix does not treat in a way of its own.
+            /// The type of all tensors for which the mix has no other rule.
             #[must_use]
             pub const fn default_type(self) -> TensorType {
                 match self { $(Self::$name => TensorType::$ty,)* }
             }
 
-            /// What it is for, in a few words.
+            /// A short description.
             #[must_use]
             pub const fn description(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
@@ -133,7 +133,7 @@ impl FileType {
     }
 }
 
-/// Mixes of llama.cpp that its own llama-quantize does not write, with their numbers in `general.file_type`
+/// Mixes of llama.cpp that llama-quantize does not write, with their numbers in `general.file_type`
 /// (`enum llama_ftype`).
 const OTHERS: &[(u32, &str)] = &[(39, "NVFP4")];
 

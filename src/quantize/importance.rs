@@ -1,4 +1,4 @@
-//! What an importance matrix says to a quantization: weights of each tensor, and what the file tells of their origin.
+//! An importance matrix as the quantizer uses it: weights for the columns of each tensor, and the metadata about their origin.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,10 +10,10 @@ use crate::TensorType;
 use crate::gguf::{Metadata, TensorSpec};
 use crate::imatrix::ImportanceMatrix;
 
-/// Bytes of a text under a key `quantize.imatrix.*`, as llama-quantize cuts them.
+/// Maximum bytes of a text under a key `quantize.imatrix.*`; llama-quantize truncates them.
 const MAX_TEXT_BYTES: usize = 127;
 
-/// Weights of the errors of each tensor, and where they are from.
+/// Weights of the errors of each tensor, and their origin.
 #[derive(Clone, PartialEq)]
 pub struct Importance {
     name: String,
@@ -34,7 +34,7 @@ impl Importance {
     /// `include` (of all, where that is empty) and none of `exclude`.
     ///
     /// # Errors
-    /// When one of `include` and `exclude` is in no name, nothing is left, or a weight is no number.
+    /// When no name contains one of `include` or `exclude`, nothing is left, or a weight is NaN or infinite.
     pub fn new(name: &str, matrix: &ImportanceMatrix, include: &[String], exclude: &[String]) -> Result<Self, Error> {
         let refused = |problem: String| Error::Importance { path: name.into(), problem };
         for part in include.iter().chain(exclude) {
@@ -48,7 +48,7 @@ impl Importance {
         for (tensor, entry) in matrix.entries.iter().filter(|(name, _)| wanted(name)) {
             let own = entry.weights();
             if own.iter().any(|weight| !weight.is_finite()) {
-                return Err(refused(format!("tensor {tensor} has a weight that is no number")));
+                return Err(refused(format!("tensor {tensor} has a weight that is NaN or infinite")));
             }
             weights.insert(tensor.clone(), own.into());
         }
@@ -58,11 +58,11 @@ impl Importance {
         Ok(Self { name: name.to_owned(), dataset: matrix.datasets.first().cloned(), chunks: matrix.chunks, weights })
     }
 
-    /// The weights of a tensor, `[matrices, cols]`, by the name that it has in the source; `spec` is what it has become.
+    /// The weights of a tensor, `[matrices, cols]`, by its name in the source; `spec` is the tensor of the output.
     ///
     /// # Errors
-    /// When there is another number of them than of columns of all its matrices. The token embedding's do not matter:
-    /// it is looked up, and not multiplied.
+    /// When their number is not that of the columns of all matrices of the tensor. The token embedding is not checked, since it is
+    /// looked up and not multiplied.
     pub(super) fn of(&self, path: &Path, name: &str, spec: &TensorSpec) -> Result<Option<Arc<[f32]>>, Error> {
         let Some(weights) = self.weights.get(name) else { return Ok(None) };
         let size = |dimension: usize| spec.shape.get(dimension).copied().unwrap_or(1);
@@ -77,7 +77,7 @@ impl Importance {
         Err(Error::ImportanceLength { path: path.to_owned(), name: name.to_owned(), found, expected })
     }
 
-    /// Says in the metadata where the weights are from, as llama-quantize does.
+    /// Adds the origin of the weights to the metadata, as llama-quantize does.
     pub(super) fn describe(&self, metadata: &mut Metadata) {
         metadata.set_last("quantize.imatrix.file", cut(&self.name));
         if let Some(dataset) = &self.dataset {
@@ -100,7 +100,7 @@ fn is_embedding(name: &str) -> bool {
     matches!(name, "token_embd.weight" | "per_layer_token_embd.weight")
 }
 
-/// Whether a tensor of type `ty` comes to nothing without importance.
+/// Whether a tensor of type `ty` needs importance, because its quality would be useless without.
 pub(super) fn is_required(name: &str, ty: TensorType, file_type: FileType) -> bool {
     use TensorType as T;
     let low = match ty {

@@ -1,4 +1,4 @@
-//! The types of another model's tensors, for a model that shall have the same.
+//! The types of another model's tensors, for quantizing a model to the same types (`--like`).
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::FileType;
 use crate::TensorType;
 use crate::gguf::Reader;
 
-/// Which tensor has which type in a model.
+/// The types of the tensors of a model.
 #[derive(Clone, Debug)]
 pub struct Like {
     types: BTreeMap<String, TensorType>,
@@ -21,7 +21,7 @@ impl Like {
         Self { types, file_type: FileType::of(reader.metadata()) }
     }
 
-    /// The mix that the model says it has: it decides of what the model lacks.
+    /// The file type in the model's metadata, which decides about tensors that the model does not have.
     #[must_use]
     pub fn file_type(&self) -> Option<FileType> {
         self.file_type

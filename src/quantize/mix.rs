@@ -1,19 +1,19 @@
-//! Which tensor gets which type in a mix: llama.cpp's rules (`llama-quant.cpp`).
+//! The types of tensors in a mix, by llama.cpp's rules (`llama-quant.cpp`).
 
 use super::FileType;
 use crate::TensorType;
 use crate::gguf::layer_of;
 
-/// What the rules know of a model.
+/// The facts about a model that the rules use.
 #[derive(Clone, Debug)]
 pub(super) struct ModelFacts {
     pub(super) architecture: String,
-    /// All blocks, those that predict further tokens included.
-    pub(super) blocks: usize,
+    /// All layers, MTP layers included.
+    pub(super) layers: usize,
     pub(super) experts: usize,
-    /// Query heads for each key-value head, in the first block; 0 without attention there.
+    /// Query heads per key-value head in the first layer; 0 if it has no attention.
     pub(super) heads_per_kv: usize,
-    /// Whether the rules for the largest llama (80 blocks) apply.
+    /// Whether the rules for the largest Llama (80 layers) apply.
     pub(super) seventy_billion: bool,
     /// Whether there is an importance matrix.
     pub(super) has_importance: bool,
@@ -23,7 +23,7 @@ pub(super) struct ModelFacts {
     pub(super) values: usize,
 }
 
-/// What a tensor is to the rules.
+/// The category of a tensor in the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Category {
     Output,
@@ -61,7 +61,7 @@ impl Category {
     }
 }
 
-/// Applies the rules to one tensor after the other: some count those that came before.
+/// Applies the rules to one tensor after the other; some rules count earlier tensors.
 pub(super) struct Mix {
     file_type: FileType,
     facts: ModelFacts,
@@ -71,7 +71,7 @@ pub(super) struct Mix {
     downs: usize,
 }
 
-/// Whether block `i` of `n` gets more bits: the first and last eighth, and every third between.
+/// Whether layer `i` of `n` gets more bits: the first and last eighth, and every third in between.
 fn more_bits(i: usize, n: usize) -> bool {
     i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2
 }
@@ -119,7 +119,7 @@ impl Mix {
 
     /// Layers of the model.
     pub(super) fn layers(&self) -> usize {
-        self.facts.blocks
+        self.facts.layers
     }
 
     fn is_falcon(&self) -> bool {
@@ -147,7 +147,7 @@ impl Mix {
         Some((ty, "output"))
     }
 
-    /// Of a token embedding that is no output matrix.
+    /// The rule for a token embedding that is not the output matrix.
     fn embedding(&self) -> Rule {
         use FileType as F;
         let ty = match self.file_type {
@@ -174,7 +174,7 @@ impl Mix {
             Category::Down => {
                 let i = self.downs;
                 self.downs += 1;
-                (i < facts.blocks / 8).then_some((better, "ffn_down"))
+                (i < facts.layers / 8).then_some((better, "ffn_down"))
             }
             Category::AttentionOutput => {
                 let ty = match self.file_type {
@@ -210,7 +210,7 @@ impl Mix {
         };
         let now = rule.unwrap_or(self.file_type.default_type());
         if facts.seventy_billion && matches!(now, T::Q3_K | T::Q4_K) {
-            // Eight heads share a value: more bits cost little.
+            // Eight heads share a value head, so that more bits cost little.
             rule = Some(T::Q5_K);
         }
         if facts.experts == 8 {
@@ -250,7 +250,7 @@ impl Mix {
         Some((ty, "attention output"))
     }
 
-    /// The layer of a tensor, of which `seen` like it came before.
+    /// The layer of a tensor, after `seen` tensors of the same kind.
     fn layer(&self, name: &str, seen: usize) -> usize {
         // Experts are not in order of blocks: there the name counts.
         if self.facts.experts > 1 { layer_of(name).unwrap_or(0) } else { seen }
@@ -259,7 +259,7 @@ impl Mix {
     fn down(&mut self, name: &str) -> Rule {
         use FileType as F;
         use TensorType as T;
-        let n = self.facts.blocks;
+        let n = self.facts.layers;
         let i = self.layer(name, self.downs);
         self.downs += 1;
         let (falcon, first_eighth) = (self.is_falcon(), i < n / 8);
@@ -291,7 +291,7 @@ impl Mix {
             F::Q4_K_M if falcon => return None,
             F::Q4_K_M | F::Q5_K_M if more_bits(i, n) => T::Q6_K,
             F::IQ4_NL | F::IQ4_XS if first_eighth && !has_importance => T::Q5_K,
-            // With importance alone: without it the files are those of the time before.
+            // Only with importance, as in llama-quantize.
             F::Q4_0 if first_eighth && has_importance => T::Q4_1,
             F::Q5_0 if first_eighth && has_importance => T::Q5_1,
             _ => return None,
@@ -303,7 +303,7 @@ impl Mix {
         let gate = category == Category::Gate;
         let i = self.layer(name, if gate { self.gates } else { self.ups });
         *(if gate { &mut self.gates } else { &mut self.ups }) += 1;
-        let n = self.facts.blocks;
+        let n = self.facts.layers;
         let middle = (n / 8..7 * n / 8).contains(&i);
         (self.file_type == FileType::IQ3_XS && middle).then_some((TensorType::IQ3_XXS, "ffn_gate and ffn_up"))
     }
@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_with_more_bits() {
+    fn layers_with_more_bits() {
         let of = |n| (0..n).filter(|&i| more_bits(i, n)).collect::<Vec<_>>();
         assert_eq!(of(32), [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31].to_vec());
         assert_eq!(of(28)[..4], [0, 1, 2, 5]);

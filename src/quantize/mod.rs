@@ -1,6 +1,5 @@
-//! Quantizing models: a plan that can be read first, then one pass over the weights.
+//! Quantizing models: a plan, which can be inspected first, then one pass over the weights.
 
-mod blocks;
 mod checksum;
 mod error;
 mod file_type;
@@ -12,6 +11,7 @@ mod needs;
 mod options;
 mod plan;
 mod progress;
+mod pruned_layers;
 mod recipe;
 mod run;
 mod slab;

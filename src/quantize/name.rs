@@ -1,11 +1,11 @@
-//! What an output is called when nobody says so.
+//! The default names of outputs.
 
 use std::path::{Path, PathBuf};
 
 use super::FileType;
 
-/// The name of `model` quantized to what is called `mix`, without folder: `llama-F16.gguf` becomes `llama-Q4_K_M.gguf`.
-/// Type and shard in the name of the model give way.
+/// The file name for `model` quantized to `mix`, without folder: `llama-F16.gguf` becomes `llama-Q4_K_M.gguf`.
+/// A type and a shard number in the name of the model are removed.
 #[must_use]
 pub fn output_name(model: &Path, mix: &str) -> PathBuf {
     let name = model.file_name().unwrap_or_default().to_string_lossy();

@@ -1,5 +1,5 @@
-//! The memory that carrying out a plan takes at its peak, before it is begun: the slabs that may wait to be written, the
-//! buffers of all threads, and what is held of the model all the time.
+//! An estimate of the peak memory of carrying out a plan: the slabs that may wait to be written, the buffers of all threads,
+//! and the tables of the model.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use super::{Error, Plan, Source};
 
 /// The program itself, with the stacks of its threads.
 const PROGRAM_BYTES: u64 = 16 << 20;
-/// A tensor in all tables that name it: the source's, the plan's, those of the file and of what is read back.
+/// Bytes of a tensor in all tables that contain it: those of the source, the plan, the file, and the file that is read back.
 const TENSOR_BYTES: u64 = 2 << 10;
-/// The header as it is planned, written, and read back.
+/// Copies of the header: planned, written, and read back.
 const HEADERS: u64 = 3;
 
-/// Bytes of memory that [`run`](super::run) takes at most to carry out `plan`, all of the program included.
+/// An upper bound on the memory, in bytes, of the whole program while [`run`](super::run) carries out `plan`.
 #[must_use]
 pub fn memory_bytes(source: &dyn Source, plan: &Plan, options: &RunOptions) -> u64 {
     let slabs = cut(source, plan, Sizes::default());
@@ -30,7 +30,7 @@ pub fn memory_bytes(source: &dyn Source, plan: &Plan, options: &RunOptions) -> u
         TENSOR_BYTES.saturating_mul(plan.tensors.len() as u64),
         // A slab and its checksum.
         (slabs.len() * (size_of::<Slab>() + size_of::<u64>())) as u64,
-        // While the disk stalls, the allocator was seen to leave 26 MiB unused between 64 slabs of a MiB.
+        // Measured: while the disk stalls, the allocator leaves up to 26 MiB unused between 64 slabs of one MiB.
         (largest as u64).saturating_mul(width.window.min(slabs.len()) as u64).saturating_mul(3) / 2,
         worker.saturating_mul(width.threads.min(slabs.len()) as u64),
     ]
@@ -38,10 +38,10 @@ pub fn memory_bytes(source: &dyn Source, plan: &Plan, options: &RunOptions) -> u
     .fold(0, u64::saturating_add)
 }
 
-/// Refuses to make the file `path` with `bytes` of memory where fewer are `available`; what is not known is enough.
+/// Checks that `bytes` of memory for making the file `path` are `available`; if that is not known, it succeeds.
 ///
 /// # Errors
-/// [`Error::NoMemory`] when they do not suffice.
+/// [`Error::NoMemory`] when less memory is available.
 pub fn check_memory(path: &Path, bytes: u64, available: Option<u64>) -> Result<(), Error> {
     match available {
         Some(available) if available < bytes => Err(Error::NoMemory { path: path.to_owned(), bytes, available }),

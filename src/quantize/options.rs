@@ -1,4 +1,4 @@
-//! What can be asked of a quantization, in the words of `llama-quantize`.
+//! Options of quantizing, with the names of `llama-quantize`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,43 +10,43 @@ use crate::TensorType;
 use crate::files::read_whole;
 use crate::gguf::Value;
 
-/// What is asked for.
+/// Options of a quantization.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The mix.
     pub file_type: FileType,
-    /// All tensors get the mix's default type.
+    /// Whether all tensors get the mix's default type.
     pub pure: bool,
-    /// The output matrix stays as it is.
+    /// Whether the output matrix keeps its type.
     pub leave_output_tensor: bool,
     /// Type of the output matrix.
     pub output_tensor_type: Option<TensorType>,
     /// Type of the token embedding.
     pub token_embedding_type: Option<TensorType>,
-    /// Types of the tensors whose names a pattern matches; the first that does counts.
+    /// Types of the tensors whose names match a pattern; the first match counts.
     pub tensor_types: Vec<TensorPattern>,
-    /// A model whose types are taken, tensor by tensor; the mix is for what it lacks.
+    /// A model whose types are used, tensor by tensor; the mix is for tensors that it does not have.
     pub like: Option<Arc<Like>>,
     /// Types of some tensors; the mix is for the others.
     pub recipe: Option<Arc<Recipe>>,
-    /// Quantized tensors may be quantized again.
+    /// Whether quantized tensors may be quantized again.
     pub allow_requantize: bool,
-    /// Another type must not be taken for rows that do not fill blocks.
+    /// Whether rows that do not fill blocks are an error, instead of getting another type.
     pub no_fallback: bool,
     /// Keys to set.
     pub override_kv: Vec<(String, Value)>,
-    /// How much the errors of each tensor's columns count.
+    /// The importance of each tensor's columns.
     pub importance: Option<Arc<Importance>>,
-    /// Blocks to leave out.
-    pub prune_blocks: Vec<usize>,
-    /// The output has as many files as the model, each with the same tensors.
+    /// Layers to leave out, by number.
+    pub prune_layers: Vec<usize>,
+    /// Whether the output has the same files as the model, with the same tensors in each.
     pub keep_split: bool,
-    /// Tensors stay as they are, whatever the mix says: for a conversion to plain numbers.
+    /// Whether tensors keep their types, whatever the mix says; for conversions to plain numbers.
     pub copy: bool,
 }
 
 impl Options {
-    /// The mix as it is, with no other wish.
+    /// The options of a mix, without others.
     #[must_use]
     pub fn new(file_type: FileType) -> Self {
         Self {
@@ -62,14 +62,14 @@ impl Options {
             no_fallback: false,
             override_kv: Vec::new(),
             importance: None,
-            prune_blocks: Vec::new(),
+            prune_layers: Vec::new(),
             keep_split: false,
             copy: false,
         }
     }
 }
 
-/// Bytes that a list of patterns may have.
+/// Maximum bytes of a list of patterns.
 const MAX_LIST_BYTES: u64 = 16 << 20;
 
 /// A type for the tensors whose names a pattern matches.
@@ -80,10 +80,10 @@ pub struct TensorPattern {
 }
 
 impl TensorPattern {
-    /// A pattern, taken in lower case as llama-quantize does.
+    /// A pattern, converted to lower case as llama-quantize does.
     ///
     /// # Errors
-    /// When it is no regular expression.
+    /// When it is not a regular expression.
     pub fn new(pattern: &str, ty: TensorType) -> Result<Self, Error> {
         let problem = |e: regex::Error| Error::Pattern {
             pattern: pattern.to_owned(),
@@ -133,8 +133,8 @@ impl TensorPattern {
     }
 }
 
-/// Bytes that llama-quantize takes of a key. (It takes as many of a text; that is no limit of the format, and templates
-/// are longer.)
+/// Maximum bytes of a key in llama-quantize. (It has the same limit for texts, which is not applied here: the format has
+/// none, and templates are longer.)
 const MAX_KEY_BYTES: usize = 127;
 
 /// A key and its value, `KEY=int:1`, `KEY=float:0.5`, `KEY=bool:true` or `KEY=str:text`. As with llama-quantize whole

@@ -1,13 +1,13 @@
-//! The plan: which tensor gets which type and why, the metadata, and the exact size of the file, before any weight is
+//! The plan: the type of each tensor with the reason, the metadata, and the exact size of the file, before any weight is
 //! read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::blocks::Blocks;
 use super::importance::is_required;
 use super::mix::{Category, Mix, ModelFacts, fallback};
-use super::recipe::Asked;
+use super::pruned_layers::LayerNumbers;
+use super::recipe::TensorQuery;
 use super::{Error, FileType, Options, Source};
 use crate::TensorType;
 use crate::formats;
@@ -16,26 +16,26 @@ use crate::gguf::{Metadata, TensorSpec, Value, keys, layer_of, split_file_sizes}
 /// Why a tensor gets its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// It is none that is quantized: a norm, a bias, a router.
+    /// The tensor is never quantized: a norm, a bias, a router.
     NotQuantized,
-    /// It is the mix's default.
+    /// The default of the mix.
     Default,
     /// A rule of the mix.
     Rule(&'static str),
-    /// An option says so.
+    /// An option.
     Override,
-    /// The model that this one shall be like has it so.
+    /// The model of `--like` has this type.
     Like,
     /// The line of a recipe.
     Recipe(usize),
-    /// Its rows do not fill blocks of the type named.
+    /// The rows do not fill blocks of this type.
     Fallback(TensorType),
-    /// It is copied.
+    /// The tensor is copied.
     Copied,
 }
 
 impl Reason {
-    /// One word for programs.
+    /// The reason as one word, for programs.
     #[must_use]
     pub const fn kind(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl Reason {
         }
     }
 
-    /// In a few words.
+    /// The reason in a few words.
     #[must_use]
     pub fn describe(self) -> String {
         match self {
@@ -69,19 +69,19 @@ impl Reason {
 /// One tensor of the plan.
 #[derive(Clone, Debug)]
 pub struct PlannedTensor {
-    /// What will be written.
+    /// The tensor that will be written.
     pub spec: TensorSpec,
     /// Number of the source's tensor.
     pub source: usize,
-    /// Type there.
+    /// Type in the source.
     pub source_type: TensorType,
     /// Number of the file it goes to.
     pub shard: usize,
-    /// Why it gets its type.
+    /// The reason for its type.
     pub reason: Reason,
-    /// How much the error of each column counts, `[matrices, cols]`, where that is known.
+    /// The importance of each column, `[matrices, cols]`, if it is known.
     pub importance: Option<Arc<[f32]>>,
-    /// Whether its type comes to nothing without importance.
+    /// Whether its type needs importance.
     pub needs_importance: bool,
 }
 
@@ -133,13 +133,13 @@ pub struct Plan {
 /// How a model is split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitBy {
-    /// At most so many tensors in a file.
+    /// Maximum tensors in a file.
     Tensors(usize),
-    /// At most so many bytes of tensors in a file, or one tensor.
+    /// Maximum bytes of tensors in a file; a larger tensor has a file of its own.
     Bytes(u64),
 }
 
-/// What a plan has of one type.
+/// Totals of the tensors of one type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TypeTotal {
     /// Tensors of this type.
@@ -151,7 +151,7 @@ pub struct TypeTotal {
 }
 
 impl TypeTotal {
-    /// Adds `tensors` tensors of so many elements and bytes in all.
+    /// Adds `tensors` tensors with `parameters` elements and `bytes` bytes in all.
     pub fn add(&mut self, tensors: usize, parameters: u64, bytes: u64) {
         self.tensors += tensors;
         self.parameters = self.parameters.saturating_add(parameters);
@@ -165,13 +165,13 @@ impl Plan {
     /// # Errors
     /// When a type cannot be read or written, a tensor would be quantized twice, or a forbidden fallback is needed.
     pub fn new(source: &dyn Source, options: &Options) -> Result<Self, Error> {
-        let blocks = match &options.prune_blocks[..] {
+        let layers = match &options.prune_layers[..] {
             [] => None,
-            pruned => Some(Blocks::new(source, pruned)?),
+            pruned => Some(LayerNumbers::new(source, pruned)?),
         };
-        let kept = in_order(source, options, blocks.as_ref());
+        let kept = in_order(source, options, layers.as_ref());
         let tensors = if options.copy { copied(kept) } else { assign(source, options, kept)? };
-        let metadata = metadata(source, options, blocks.as_ref());
+        let metadata = metadata(source, options, layers.as_ref());
         let shards = tensors.iter().map(|tensor| tensor.shard + 1).max().unwrap_or(1);
         let mut plan = Self { metadata, tensors, shards, file_bytes: 0 };
         plan.file_bytes = plan.file_sizes()?.iter().sum();
@@ -181,7 +181,7 @@ impl Plan {
     /// Plans to write `source` as it is, in as many files as `by` asks for.
     ///
     /// # Errors
-    /// When the metadata cannot stand in a file.
+    /// When the metadata cannot be stored in a file.
     pub fn split(source: &dyn Source, by: SplitBy) -> Result<Self, Error> {
         let mut plan = Self::new(source, &Options { copy: true, ..Options::new(FileType::F16) })?;
         let (mut shard, mut tensors, mut bytes) = (0, 0, 0u64);
@@ -215,7 +215,7 @@ impl Plan {
     /// Bytes of each file.
     ///
     /// # Errors
-    /// When metadata or tensors cannot stand in a file.
+    /// When metadata or tensors cannot be stored in a file.
     pub fn file_sizes(&self) -> Result<Vec<u64>, Error> {
         Ok(split_file_sizes(&self.metadata, &self.files())?)
     }
@@ -255,10 +255,10 @@ impl Plan {
         totals
     }
 
-    /// Checks that importance is known of all tensors whose types come to nothing without it.
+    /// Checks that importance is known for all tensors whose types need it.
     ///
     /// # Errors
-    /// [`Error::NeedsImportance`] for the first of which it is not. `source` is what the plan was made for.
+    /// [`Error::NeedsImportance`] for the first tensor without it. `source` must be the source of the plan.
     pub fn check_importance(&self, source: &dyn Source) -> Result<(), Error> {
         match self.tensors.iter().find(|tensor| tensor.needs_importance && tensor.importance.is_none()) {
             None => Ok(()),
@@ -289,9 +289,9 @@ struct Kept {
     spec: TensorSpec,
 }
 
-/// The source's tensors in the order of the output: those outside blocks first, then block by block, by name. Where
-/// files are kept, as they lie there.
-fn in_order(source: &dyn Source, options: &Options, blocks: Option<&Blocks>) -> Vec<Kept> {
+/// The source's tensors in the order of the output: those outside layers first, then layer by layer, by name. With
+/// `keep_split`, in the order of the source.
+fn in_order(source: &dyn Source, options: &Options, layers: Option<&LayerNumbers>) -> Vec<Kept> {
     let shard = |tensor| if options.keep_split { source.place(tensor).0 } else { 0 };
     let all = source.tensors().iter().cloned().enumerate();
     let mut all: Vec<Kept> = all.map(|(source, spec)| Kept { source, shard: shard(source), spec }).collect();
@@ -303,8 +303,8 @@ fn in_order(source: &dyn Source, options: &Options, blocks: Option<&Blocks>) -> 
     } else if !options.copy {
         all.sort_by(|a, b| (layer_of(&a.spec.name), &a.spec.name).cmp(&(layer_of(&b.spec.name), &b.spec.name)));
     }
-    if let Some(blocks) = blocks {
-        all.retain_mut(|kept| blocks.rename(&mut kept.spec));
+    if let Some(layers) = layers {
+        all.retain_mut(|kept| layers.rename(&mut kept.spec));
     }
     all
 }
@@ -372,7 +372,7 @@ fn choose(
         return Ok((spec.ty, Reason::NotQuantized));
     }
     if !is_quantized(spec) {
-        // Whatever the rules say: a model may be like one that does not follow them.
+        // This overrides the rules, because the other model need not follow them.
         let like = like.filter(|&ty| ty != spec.ty && fallback(ty, cols).is_none());
         return Ok(like.map_or((spec.ty, Reason::NotQuantized), |ty| (ty, Reason::Like)));
     }
@@ -404,10 +404,10 @@ fn choose(
                 ((ty, None), _) => (ty, Reason::Default),
             }
         };
-        let asked = Asked { name, layers: mix.layers(), has_output: mix.has_output() };
+        let query = TensorQuery { name, layers: mix.layers(), has_output: mix.has_output() };
         let recipe = options.recipe.as_ref().filter(|_| reason != Reason::Override);
-        let told = recipe.and_then(|recipe| recipe.choose(asked, base, spec.ty));
-        told.map_or((base, reason), |(ty, line)| (ty, Reason::Recipe(line)))
+        let by_recipe = recipe.and_then(|recipe| recipe.choose(query, base, spec.ty));
+        by_recipe.map_or((base, reason), |(ty, line)| (ty, Reason::Recipe(line)))
     };
     match fallback(ty, cols) {
         None => Ok((ty, reason)),
@@ -423,7 +423,7 @@ fn dimensions(spec: &TensorSpec) -> usize {
     spec.shape.iter().rposition(|&n| n != 1).map_or(1, |last| last + 1)
 }
 
-/// Whether a tensor is one that is ever quantized: a matrix, and none of those that stay as they are in every mix.
+/// Whether a tensor can be quantized: it is a matrix, and not one of those that keep their type in every mix.
 #[must_use]
 pub fn is_quantized(spec: &TensorSpec) -> bool {
     const NEVER: &[&str] = &[
@@ -481,14 +481,14 @@ fn facts(source: &dyn Source, options: &Options, kept: &[Kept]) -> Result<ModelF
     let number = |name: &str| -> Option<usize> {
         let key = keys::of(architecture, name);
         let first = match metadata.get(&key) {
-            // What is told block by block is not overridden.
+            // A value with one element per layer is not overridden.
             Some(Value::Array(array)) => array.iter().next()?.as_u64(),
             value => overriding(&key).or(value)?.as_u64(),
         };
         usize::try_from(first?).ok()
     };
-    // All of them: llama-quantize's rules do not know of those that are left out.
-    let blocks = number(keys::BLOCK_COUNT).ok_or_else(|| missing(&keys::of(architecture, keys::BLOCK_COUNT)))?;
+    // Pruned layers count as well, as in llama-quantize.
+    let layers = number(keys::BLOCK_COUNT).ok_or_else(|| missing(&keys::of(architecture, keys::BLOCK_COUNT)))?;
     let heads = number("attention.head_count").unwrap_or(0);
     let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
     let experts = number("expert_count").unwrap_or(0);
@@ -496,17 +496,17 @@ fn facts(source: &dyn Source, options: &Options, kept: &[Kept]) -> Result<ModelF
         || matches!(architecture, "qwen2" | "deci" | "olmo");
     Ok(ModelFacts {
         architecture: architecture.to_owned(),
-        blocks,
+        layers,
         experts,
         heads_per_kv: heads.checked_div(kv_heads).unwrap_or(0),
-        seventy_billion: large && blocks == 80,
+        seventy_billion: large && layers == 80,
         has_output: kept.iter().any(|kept| kept.spec.name == "output.weight"),
         has_importance: options.importance.is_some(),
         values: kept.iter().filter(|kept| matches!(Category::of(&kept.spec.name), Category::Value)).count(),
     })
 }
 
-fn metadata(source: &dyn Source, options: &Options, blocks: Option<&Blocks>) -> Metadata {
+fn metadata(source: &dyn Source, options: &Options, layers: Option<&LayerNumbers>) -> Metadata {
     let mut metadata = source.metadata().clone();
     if !options.copy {
         metadata.set_last(keys::GENERAL_QUANTIZATION_VERSION, Value::U32(2));
@@ -521,8 +521,8 @@ fn metadata(source: &dyn Source, options: &Options, blocks: Option<&Blocks>) -> 
     if let Some(importance) = options.importance.as_ref().filter(|_| !options.copy) {
         importance.describe(&mut metadata);
     }
-    if let Some(blocks) = blocks {
-        blocks.describe(&mut metadata);
+    if let Some(layers) = layers {
+        layers.describe(&mut metadata);
     }
     metadata
 }

@@ -1,22 +1,22 @@
-//! How a plan is carried out, and how far that has come.
+//! Options of carrying out a plan, and its progress.
 
 use super::stream::Width;
 
-/// Bytes of slabs that may wait to be written: a moment's work, so that a disk's pause stops nobody.
+/// Bytes of slabs that may wait to be written, so that a short stall of the disk does not stop the threads.
 const WINDOW_BYTES: usize = 64 << 20;
 
 const MAX_WINDOW: usize = 64;
 
-/// How a plan is carried out.
+/// Options of carrying out a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
-    /// An existing output is replaced.
+    /// Whether an existing output is replaced.
     pub force: bool,
-    /// Threads that encode; 0 stands for one for each core.
+    /// Threads that encode; 0 means one per core.
     pub threads: usize,
-    /// What is written is read back before it appears under its name.
+    /// Whether the output is read back and compared before it appears under its name.
     pub verify: bool,
-    /// What quantizing costs is measured.
+    /// Whether the errors of quantizing are measured.
     pub stats: bool,
 }
 
@@ -38,9 +38,9 @@ impl RunOptions {
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Tensors are made and written.
+    /// Tensors are encoded and written.
     Writing,
-    /// What was written is read back.
+    /// The output is read back.
     Checking,
 }
 
@@ -55,7 +55,7 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// As many slabs as fit the bound, and one for each thread and the writer at least.
+/// As many slabs as fit the bound, but at least one for each thread and one for the writer.
 pub(super) fn width(threads: usize, max_slab_bytes: usize) -> Width {
     let least = threads + 2;
     let window = (WINDOW_BYTES / max_slab_bytes.max(1)).clamp(least, MAX_WINDOW.max(least));

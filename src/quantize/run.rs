@@ -1,4 +1,4 @@
-//! Carries a plan out: slabs are read, decoded, encoded and measured on all threads, and written in their order.
+//! Carries out a plan: slabs are read, decoded, encoded and measured on all threads, and written in order.
 //! Memory is bounded, whatever the size of a tensor.
 
 use std::path::{Path, PathBuf};
@@ -15,23 +15,23 @@ use crate::files::Overwrite;
 use crate::gguf::{self, SplitWriter, Writer};
 use crate::memory;
 
-/// What has come of a plan.
+/// The result of carrying out a plan.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The files.
     pub paths: Vec<PathBuf>,
     /// Their bytes together.
     pub file_bytes: u64,
-    /// What quantizing has cost, where that was asked for.
+    /// The errors of quantizing, if they were measured.
     pub errors: Option<ModelError>,
 }
 
-/// Writes what `plan` says to `path`: several files get the numbers of shards into their names. `progress` is told of
+/// Writes the model of `plan` to `path`; several files get the numbers of shards in their names. `progress` is called after
 /// every slab, and stops the work by returning false.
 ///
 /// # Errors
-/// When there is too little memory, the source cannot be read or has changed, holds what is no number, or the output
-/// cannot be written. Then nothing is left of it.
+/// When there is too little memory, the source cannot be read, has changed, or has NaN or infinite weights, or the output
+/// cannot be written. Nothing is left of the output then.
 pub fn run(
     source: &dyn Source,
     plan: &Plan,
@@ -44,16 +44,16 @@ pub fn run(
     let ids = source.file_ids();
     let overwrite = if options.force { Overwrite::Replace { inputs: &ids } } else { Overwrite::Refuse };
     let mut writer = SplitWriter::create(path, overwrite, &plan.metadata, &plan.files())?;
-    let made = Making { source, plan, options, sizes: Sizes::default() }
+    let written = Execution { source, plan, options, sizes: Sizes::default() }
         .write(&mut |bytes| writer.write_tensor(bytes), progress)?;
     let complete = writer.complete()?;
     if options.verify {
-        read_back(&complete, plan, &made.slabs, &made.checksums, made.width, progress)?;
+        read_back(&complete, plan, &written.slabs, &written.checksums, written.width, progress)?;
     }
-    // As late as can be: what was read must be the model that is still there.
+    // As late as possible: the model must not have changed while it was read.
     source.check_unchanged()?;
     let paths = complete.paths().to_vec();
-    Ok(Outcome { paths, file_bytes: complete.place()?, errors: made.errors })
+    Ok(Outcome { paths, file_bytes: complete.place()?, errors: written.errors })
 }
 
 /// As [`run`], to memory: for models as small as the embedded one.
@@ -63,34 +63,34 @@ pub fn run(
 pub fn run_in_memory(source: &dyn Source, plan: &Plan) -> Result<Vec<u8>, Error> {
     plan.check_importance(source)?;
     let mut writer = Writer::to_sink(Vec::new(), "memory", &plan.metadata, &plan.files().concat())?;
-    Making { source, plan, options: &RunOptions::default(), sizes: Sizes::default() }
+    Execution { source, plan, options: &RunOptions::default(), sizes: Sizes::default() }
         .write(&mut |bytes| writer.write_tensor(bytes), &|_| true)?;
     source.check_unchanged()?;
     Ok(writer.into_sink()?)
 }
 
-/// A plan about to be carried out.
-struct Making<'a> {
+/// A plan that is being carried out.
+struct Execution<'a> {
     source: &'a dyn Source,
     plan: &'a Plan,
     options: &'a RunOptions,
     sizes: Sizes,
 }
 
-/// What is known when all is written.
-struct Made {
+/// What is known once all tensors are written.
+struct Written {
     slabs: Vec<Slab>,
     checksums: Vec<u64>,
     width: Width,
     errors: Option<ModelError>,
 }
 
-impl Making<'_> {
+impl Execution<'_> {
     fn write(
         &self,
         write: &mut dyn FnMut(&[u8]) -> Result<(), gguf::Error>,
         progress: &dyn Fn(Progress) -> bool,
-    ) -> Result<Made, Error> {
+    ) -> Result<Written, Error> {
         let plan = self.plan;
         let slabs = cut(self.source, plan, self.sizes);
         let width = width(self.options.threads(), slabs.iter().map(|slab| slab.bytes(plan).1).max().unwrap_or(1));
@@ -116,7 +116,7 @@ impl Making<'_> {
             if progress(Progress { phase: Phase::Writing, done, total }) { Ok(()) } else { Err(Error::Stopped) }
         })?;
         let errors = self.options.stats.then(|| ModelError::new(plan, errors));
-        Ok(Made { slabs, checksums, width, errors })
+        Ok(Written { slabs, checksums, width, errors })
     }
 }
 
@@ -127,12 +127,12 @@ mod tests {
 
     use super::super::slab::Sizes;
     use super::super::{Error, FileType, GgufSource, Options, Plan};
-    use super::{Making, Phase, Progress, RunOptions, SplitWriter, read_back, run};
+    use super::{Execution, Phase, Progress, RunOptions, SplitWriter, read_back, run};
     use crate::TensorType;
     use crate::files::{Overwrite, read_exact_at, write_all_at};
     use crate::gguf::{Metadata, Reader, TensorSpec, Writer};
 
-    /// A model of some odd shapes, with numbers of all sizes.
+    /// A model of unusual shapes, with numbers of all sizes.
     fn model() -> Reader {
         let mut metadata = Metadata::new();
         metadata.set("general.architecture", "llama");
@@ -176,7 +176,7 @@ mod tests {
                     let options = RunOptions { threads, stats: true, ..RunOptions::default() };
                     let sizes = Sizes { tile, slab_bytes };
                     let mut bytes = Vec::new();
-                    let made = Making { source: &source, plan: &plan, options: &options, sizes }
+                    let written = Execution { source: &source, plan: &plan, options: &options, sizes }
                         .write(
                             &mut |more| {
                                 bytes.extend_from_slice(more);
@@ -186,8 +186,8 @@ mod tests {
                         )
                         .expect("made");
                     assert_eq!(bytes.len() as u64, plan.tensor_bytes());
-                    let errors = made.errors.expect("measured").tensors;
-                    // Sums over other pieces may differ in their last digits, all else may not.
+                    let errors = written.errors.expect("measured").tensors;
+                    // Sums over other slabs may differ in their last digits; nothing else may differ.
                     let errors: Vec<_> = errors
                         .into_iter()
                         .map(|e| (e.name, e.max_error, e.max_at, e.worst_block, e.worst_rmse))
@@ -235,7 +235,7 @@ mod tests {
             let mut writer =
                 SplitWriter::create(&folder.0.join("out"), Overwrite::Refuse, &plan.metadata, &plan.files())
                     .expect("begun");
-            let made = Making { source: &source, plan: &plan, options: &options, sizes: Sizes::default() }
+            let written = Execution { source: &source, plan: &plan, options: &options, sizes: Sizes::default() }
                 .write(&mut |bytes| writer.write_tensor(bytes), &|_| true)
                 .expect("made");
             let complete = writer.complete().expect("complete");
@@ -245,7 +245,7 @@ mod tests {
                 read_exact_at(&file, &mut byte, at).expect("read");
                 write_all_at(&file, &[byte[0] ^ 1], at).expect("written");
             }
-            let result = read_back(&complete, &plan, &made.slabs, &made.checksums, made.width, &|_| true);
+            let result = read_back(&complete, &plan, &written.slabs, &written.checksums, written.width, &|_| true);
             match change {
                 None => assert!(result.is_ok(), "{result:?}"),
                 Some(0) => assert!(matches!(result, Err(Error::File(_))), "{result:?}"),

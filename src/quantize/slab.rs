@@ -1,7 +1,6 @@
-//! Pieces of tensors, and what one thread does to one of them: read, decode, encode, measure.
+//! Slabs, the pieces of tensors that threads work on: read, decode, encode, measure.
 //!
-//! A slab is what a thread takes at once; it works through it tile by tile, so that a tile's bytes and numbers stay in
-//! its own cache.
+//! A thread processes one slab at a time, tile by tile, so that the bytes and numbers of a tile stay in its cache.
 
 use super::checksum::checksum;
 use super::stats::ErrorSums;
@@ -36,13 +35,13 @@ pub(super) struct Slab {
 }
 
 impl Slab {
-    /// Bytes before it in its tensor, and its own.
+    /// The bytes before it in its tensor, and its own bytes.
     pub(super) fn bytes(&self, plan: &Plan) -> (u64, usize) {
         let ty = plan.tensors[self.tensor].spec.ty;
         (ty.bytes_for(self.first).unwrap_or(0), bytes(ty, self.elements))
     }
 
-    /// Bytes that a thread holds to make it, besides its bytes in the output. `measure` as in [`Job`].
+    /// Bytes of a thread's buffers for it, besides its bytes in the output. `measure` as in [`Job`].
     pub(super) fn worker_bytes(&self, source: &dyn Source, plan: &Plan, measure: bool) -> u64 {
         let planned = &plan.tensors[self.tensor];
         let elements = self.tile.min(self.elements);
@@ -61,7 +60,7 @@ fn index(n: u64) -> usize {
     usize::try_from(n).expect("a piece fits memory")
 }
 
-/// Elements that are read and encoded together, or a multiple of them: whole rows where columns have importance.
+/// Elements that must be read and encoded together (slabs are multiples of it): whole rows if columns have importance.
 pub(super) fn granule(source: &dyn Source, planned: &PlannedTensor) -> u64 {
     let (own, cols) = (source.granule(planned.source).max(1), planned.cols().max(1));
     if planned.importance.is_none() {
@@ -109,7 +108,7 @@ pub(super) fn cut(source: &dyn Source, plan: &Plan, sizes: Sizes) -> Vec<Slab> {
     slabs
 }
 
-/// A slab as it will stand in the file.
+/// An encoded slab.
 pub(super) struct Encoded {
     pub(super) slab: Slab,
     buffer: Vec<u8>,
@@ -129,12 +128,12 @@ impl Encoded {
     }
 }
 
-/// What is made of slabs.
+/// What to do with slabs.
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
     pub(super) source: &'a dyn Source,
     pub(super) plan: &'a Plan,
-    /// What is written is decoded again and held against the source.
+    /// Whether encoded slabs are decoded again and compared with the source.
     pub(super) measure: bool,
 }
 
@@ -146,7 +145,7 @@ pub(super) struct Worker {
     again: Vec<f32>,
 }
 
-/// The first `len` places of a buffer, which grows and never shrinks.
+/// The first `len` elements of a buffer, which grows but never shrinks.
 fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
         buffer.resize(len, T::default());
@@ -155,7 +154,7 @@ fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
 }
 
 impl Worker {
-    /// Makes a slab, in a buffer of any content.
+    /// Encodes a slab into `buffer`, whose content does not matter.
     pub(super) fn encode(&mut self, job: Job<'_>, slab: Slab, mut buffer: Vec<u8>) -> Result<Encoded, Error> {
         let planned = &job.plan.tensors[slab.tensor];
         let (from, to) = (planned.source_type, planned.spec.ty);
@@ -193,7 +192,7 @@ impl Worker {
         Ok(Encoded { slab, buffer, len, checksum, errors })
     }
 
-    /// What has been made of numbers must be numbers again: a scale in half precision may have become infinite.
+    /// Checks that the encoded numbers are finite: a scale in half precision may have overflowed.
     fn check_encoded(
         &mut self,
         source: &dyn Source,
@@ -210,7 +209,7 @@ impl Worker {
         let again = room(&mut self.again, index(elements));
         formats::decode(planned.spec.ty, bytes, again);
         let Some(at) = again.iter().position(|x| !x.is_finite()) else { return Ok(()) };
-        // The greatest number near by is the cause.
+        // The greatest number nearby is the cause.
         let block = numbers[at / 256 * 256..].iter().take(256);
         let value = block.fold(0.0, |most: f32, &x| if x.abs() > most.abs() { x } else { most });
         Err(Error::TooLarge {
@@ -222,7 +221,7 @@ impl Worker {
         })
     }
 
-    /// Also what is copied must be numbers.
+    /// Checks that numbers that are copied are finite.
     fn check_copied(
         &mut self,
         source: &dyn Source,
@@ -247,7 +246,8 @@ impl Worker {
     }
 }
 
-/// Whether any of the little-endian numbers of `N` bytes is of a kind. Looks at all of them: that takes vectors.
+/// Whether `kind` is true for any of the little-endian numbers of `N` bytes. Checks all without stopping early, so that the
+/// compiler can use vectors.
 fn any<const N: usize>(bytes: &[u8], kind: impl Fn([u8; N]) -> bool) -> bool {
     bytes.as_chunks::<N>().0.iter().fold(false, |found, &x| found | kind(x))
 }

@@ -1,4 +1,4 @@
-//! Where weights come from: a GGUF file, or a checkpoint on its way to one.
+//! Sources of weights: a GGUF file, or a checkpoint that is being converted.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::gguf::{Metadata, Reader, TensorSpec};
 
 /// A model whose tensors can be read piece by piece.
 pub trait Source: Sync {
-    /// Stands for it in messages.
+    /// Its name in messages.
     fn path(&self) -> &Path;
 
     /// Its metadata.
@@ -18,18 +18,18 @@ pub trait Source: Sync {
     /// Its tensors, in the order of the file.
     fn tensors(&self) -> &[TensorSpec];
 
-    /// The file that a tensor lies in, and where there: no more than an order.
+    /// The number of the file that has a tensor, and its position there; used for ordering alone.
     fn place(&self, tensor: usize) -> (usize, u64) {
         (0, tensor as u64)
     }
 
-    /// Elements that are best read together: reads begin at multiples of them, and end there or with the tensor. A row,
-    /// unless the source knows better.
+    /// The unit of reads, in elements: reads begin at multiples of it, and end at one or at the end of the tensor. By default a
+    /// row.
     fn granule(&self, tensor: usize) -> u64 {
         self.tensors()[tensor].shape.first().copied().unwrap_or(1)
     }
 
-    /// Bytes that a read of `elements` elements holds besides its buffer.
+    /// Bytes of temporary memory for a read of `elements` elements, besides the buffer.
     fn scratch_bytes(&self, _tensor: usize, _elements: u64) -> u64 {
         0
     }
@@ -40,7 +40,7 @@ pub trait Source: Sync {
     /// When they cannot be read.
     fn read(&self, tensor: usize, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), Error>;
 
-    /// Checks that what has been read is still what there is.
+    /// Checks that the source has not changed since it was opened.
     ///
     /// # Errors
     /// When the source has changed.

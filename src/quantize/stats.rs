@@ -1,7 +1,7 @@
-//! What quantizing costs: how far the numbers that are written lie from those that were read.
+//! The errors of quantizing: differences between the numbers that are written and those that were read.
 //!
-//! Sums are taken in double precision, over eight lanes in a block, block by block, slab by slab: their order does not
-//! depend on threads.
+//! Sums are in double precision, in eight lanes within a block, block by block and slab by slab, so that their order does
+//! not depend on threads.
 
 #![allow(clippy::cast_precision_loss, reason = "counts become divisors")]
 
@@ -10,7 +10,7 @@ use crate::TensorType;
 use crate::gguf::layer_of;
 
 const LANES: usize = 8;
-/// Elements of a block where the format has none: of plain numbers.
+/// Elements of a block for formats of plain numbers, which have no blocks.
 const PLAIN_BLOCK: usize = 32;
 
 /// Sums over some elements of a tensor.
@@ -52,7 +52,7 @@ impl ErrorSums {
         self.elements += x.len() as u64;
     }
 
-    /// Adds what comes after.
+    /// Adds the sums of the elements that follow.
     pub(super) fn append(&mut self, other: &Self) {
         self.elements += other.elements;
         self.source += other.source;
@@ -103,7 +103,7 @@ fn sums(x: &[f32], y: &[f32]) -> [f64; 5] {
     [sum(lanes[0]), sum(lanes[1]), sum(lanes[2]), sum(lanes[3]), max]
 }
 
-/// What quantizing has cost one tensor, or several together.
+/// The errors of one tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorError {
     /// Number of the tensor in the plan.
@@ -153,7 +153,7 @@ impl TensorError {
         }
     }
 
-    /// The block that the tensor belongs to.
+    /// The layer that the tensor belongs to.
     #[must_use]
     pub fn layer(&self) -> Option<usize> {
         layer_of(&self.name)
@@ -173,17 +173,17 @@ fn cosine(sums: &ErrorSums) -> f64 {
     }
 }
 
-/// What quantizing has cost a model.
+/// The errors of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelError {
     /// Every tensor that got another type, in the order of the plan.
     pub tensors: Vec<TensorError>,
 }
 
-/// What quantizing has cost several tensors together.
+/// The errors of several tensors together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TotalError {
-    /// The block; none for tensors outside blocks.
+    /// The layer; `None` for tensors outside layers.
     pub layer: Option<usize>,
     /// Number of elements.
     pub elements: u64,
@@ -208,7 +208,7 @@ impl ModelError {
         total(None, self.tensors.iter())
     }
 
-    /// The tensors outside blocks together, where there are any, and those of each block.
+    /// The errors of the tensors outside layers, if there are any, and of each layer.
     #[must_use]
     pub fn by_layer(&self) -> Vec<TotalError> {
         let mut layers: Vec<Option<usize>> = self.tensors.iter().map(TensorError::layer).collect();

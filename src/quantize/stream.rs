@@ -1,5 +1,5 @@
-//! Work done on many threads and taken up in order: nobody waits for the slowest of a batch, and what is done but not
-//! yet taken up is bounded.
+//! A pipeline that produces items on many threads and consumes them in order, without waiting for whole batches and with a
+//! bounded number of finished items.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -10,7 +10,7 @@ use std::thread;
 
 use rayon::ThreadPoolBuilder;
 
-/// How much is worked on at once.
+/// How many items are in progress at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Width {
     /// Threads that produce.
@@ -105,7 +105,7 @@ mod tests {
         Width { threads: 3, window: 1000 },
     ];
 
-    /// Items that come late out of turn.
+    /// Delays some items so that they finish out of order.
     fn late(item: usize) {
         if item.is_multiple_of(5) {
             std::thread::sleep(Duration::from_micros(300));

@@ -1,14 +1,14 @@
-//! What has been written is read back and held against what should stand there.
+//! Reads back what has been written and compares it with what was to be written.
 
 use super::slab::Slab;
 use super::stream::{Width, ordered};
 use super::{Error, Phase, Plan, Progress};
 use crate::gguf::{CompleteModel, Metadata, Reader, TensorInfo, TensorSpec, Value};
 
-/// Reads all of `model` and compares headers and the sum of each slab.
+/// Reads all of `model` and compares headers and the checksum of each slab.
 ///
 /// # Errors
-/// When something cannot be read, or is not what was written; or `progress` says to stop.
+/// When something cannot be read or differs from what was written, or `progress` returns false.
 pub(super) fn read_back(
     model: &CompleteModel,
     plan: &Plan,
@@ -58,9 +58,9 @@ fn places<'a>(plan: &Plan, readers: &'a [Reader]) -> Vec<(&'a Reader, &'a Tensor
     plan.tensors.iter().map(|tensor| tensor.shard).map(place).collect()
 }
 
-/// Whether all of `planned` is there; a split file has further keys.
+/// Whether `found` has all of `planned`; a split file has further keys.
 fn holds(found: &Metadata, planned: &Metadata) -> bool {
-    // What is no number does not equal itself.
+    // NaN does not equal itself.
     let same = |a: &Value, b: &Value| a == b || format!("{a:?}") == format!("{b:?}");
     planned.iter().all(|(key, value)| found.get(key).is_some_and(|found| same(found, value)))
 }

@@ -13,7 +13,7 @@ use super::index::{Index, MAX_INDEX_BYTES};
 use crate::bytes::Bytes;
 use crate::files::{FileError, FileId, Input, InputFile};
 
-/// What the names of a checkpoint's file and of its index begin with; the first that is there counts.
+/// Prefixes of the names of a checkpoint's file and its index; the first that exists is used.
 const STEMS: [&str; 2] = ["model", "consolidated"];
 
 /// What a header says about one tensor, checked.
@@ -44,7 +44,7 @@ impl TensorInfo {
     }
 }
 
-/// An opened checkpoint, fully checked. Data are read by position; nothing is mapped.
+/// An opened checkpoint whose headers have been checked. Data are read by position; nothing is mapped.
 #[derive(Debug)]
 pub struct Checkpoint {
     files: Vec<Input>,
@@ -59,10 +59,10 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Opens the checkpoint in `folder`: `model.safetensors`, or else the shards of `model.safetensors.index.json`; without
     /// these Mistral's own form, `consolidated.safetensors` or the shards of `consolidated.safetensors.index.json`. Other
-    /// files (adapters) hold other things. The path of one `.safetensors` file will do too.
+    /// files are ignored (adapters). `folder` may also be the path of one `.safetensors` file.
     ///
     /// # Errors
-    /// When there is none, when a file cannot be read or is no valid one, or when index and shards do not fit.
+    /// When there is no checkpoint, a file cannot be read or is not valid, or index and shards do not match.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         if !folder.is_dir() {
             return Self::assemble(vec![open_input(folder)?]);
@@ -80,10 +80,10 @@ impl Checkpoint {
         Err(Error::NoCheckpoint { folder: folder.into(), hint: instead(folder) })
     }
 
-    /// Opens a checkpoint of one file that lies in memory. `name` stands for it in messages.
+    /// Opens a checkpoint of one file in memory. `name` is used for it in messages.
     ///
     /// # Errors
-    /// When the bytes are no valid safetensors file.
+    /// When the bytes are not a valid safetensors file.
     pub fn from_bytes(name: &str, bytes: Bytes) -> Result<Self, Error> {
         Self::assemble(vec![Input::Memory { name: name.into(), bytes }])
     }
@@ -155,13 +155,13 @@ impl Checkpoint {
         self.tensors.get(place)
     }
 
-    /// The number of the file that holds a tensor: the files are counted from 0 in the order of their names.
+    /// The number of the file with a tensor. Files are counted from 0 in the order of their names.
     #[must_use]
     pub const fn file_number(&self, tensor: &TensorInfo) -> usize {
         tensor.file
     }
 
-    /// The framework that wrote the files, where they say it (`pt`, `mlx`).
+    /// The framework that wrote the files, if they say so (`pt`, `mlx`).
     #[must_use]
     pub fn format(&self) -> Option<&str> {
         self.format.as_deref()
@@ -187,10 +187,10 @@ impl Checkpoint {
     /// Fills `buffer` with the bytes of a tensor from `offset_bytes` on.
     ///
     /// # Errors
-    /// When the bytes do not lie inside the tensor, cannot be read, or the file has become shorter.
+    /// When the bytes are not inside the tensor, cannot be read, or the file has become shorter.
     ///
     /// # Panics
-    /// When `tensor` is another checkpoint's, and does not fit this one.
+    /// When `tensor` is from another checkpoint and does not fit this one.
     pub fn read_at(&self, tensor: &TensorInfo, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let end = offset_bytes.checked_add(buffer.len() as u64);
         if end.is_none_or(|end| end > tensor.bytes) {
@@ -205,7 +205,7 @@ impl Checkpoint {
         Ok(file.read_exact_at(buffer, tensor.start.saturating_add(offset_bytes))?)
     }
 
-    /// Checks that no file has changed since it was opened: worth a call when all has been read.
+    /// Checks that no file has changed since it was opened. To be called after everything has been read.
     ///
     /// # Errors
     /// When the size or the time of modification of a file is not what it was.
@@ -234,7 +234,7 @@ fn header_of(file: &Input) -> Result<Header, Error> {
     header::parse(&read(LENGTH_BYTES, len)?, file.size()).map_err(fail)
 }
 
-/// What a folder without a checkpoint holds instead.
+/// What a folder without a checkpoint has instead, for the message.
 fn instead(folder: &Path) -> &'static str {
     let names: Vec<String> = fs::read_dir(folder)
         .into_iter()

@@ -11,7 +11,7 @@ macro_rules! dtypes {
         pub enum Dtype { $($variant,)* }
 
         impl Dtype {
-            /// The type that a header calls `name`.
+            /// The type with this name in a header.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
                 match name {
@@ -20,7 +20,7 @@ macro_rules! dtypes {
                 }
             }
 
-            /// Name as it stands in a header (`BF16`).
+            /// Name in a header (`BF16`).
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }

@@ -1,4 +1,4 @@
-//! What can be wrong with a checkpoint: one line that names the file, the place and the cause.
+//! Errors of checkpoints: each is one line that names the file, the place and the cause.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use crate::printable::{printable, printable_path};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file cannot be opened or read, or changed meanwhile.
+    /// A file cannot be opened or read, or has changed while it was read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The folder holds no checkpoint.
+    /// The folder has no checkpoint.
     #[error(
         "{}: no checkpoint: neither model.safetensors nor model.safetensors.index.json{hint}",
         printable_path(folder)
@@ -22,13 +22,13 @@ pub enum Error {
     NoCheckpoint {
         /// The folder.
         folder: PathBuf,
-        /// What there is instead, in words; may be empty.
+        /// What the folder has instead, for the message; may be empty.
         hint: &'static str,
     },
-    /// A file is no valid safetensors file.
+    /// A file is not a valid safetensors file.
     #[error(transparent)]
     Format(Box<FormatError>),
-    /// The index is no valid one, or does not fit the shards.
+    /// The index is not valid, or does not match the shards.
     #[error("{}: {problem}", printable_path(path))]
     Index {
         /// The index.
@@ -36,7 +36,7 @@ pub enum Error {
         /// What is wrong.
         problem: IndexProblem,
     },
-    /// A read of tensor data that does not lie inside the tensor.
+    /// A read of tensor data that is not inside the tensor.
     #[error("tensor {}: bytes {offset} to {offset}+{len} asked for, it has {bytes}", printable(name))]
     OutOfTensor {
         /// The tensor.
@@ -50,7 +50,7 @@ pub enum Error {
     },
 }
 
-/// A fault in the bytes of a file.
+/// An invalid field of a file.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {place} at offset {offset}: {problem}", printable_path(path))]
 pub struct FormatError {
@@ -58,7 +58,7 @@ pub struct FormatError {
     pub path: PathBuf,
     /// Which part of it.
     pub place: Place,
-    /// Where the fault lies, in bytes from the start of the file.
+    /// Offset of the invalid field, in bytes from the start of the file.
     pub offset: u64,
     /// What is wrong.
     pub problem: Problem,
@@ -113,11 +113,11 @@ pub enum Problem {
     NotAdjacent { start: u64, expected: u64 },
     #[error("data end at byte {end}, the file at {size} (truncated download?)")]
     PastEnd { end: u64, size: u64 },
-    #[error("{bytes} bytes after the last tensor belong to none")]
+    #[error("{bytes} bytes after the last tensor belong to no tensor")]
     Trailing { bytes: u64 },
 }
 
-/// Says what a file is that is no safetensors file, where its first bytes tell.
+/// What a file that is not safetensors is instead, if its first bytes show it.
 fn hint(begins: &[u8]) -> &'static str {
     match begins {
         [b'P', b'K', 3, 4, ..] => "; a PyTorch or zip archive?",

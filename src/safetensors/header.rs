@@ -20,12 +20,12 @@ pub(super) struct Entry {
     pub(super) dtype: Dtype,
     /// Dimensions, the slowest-running one first.
     pub(super) shape: Vec<u64>,
-    /// Where its data lie, in bytes from the start of the file.
+    /// Start of its data, in bytes from the start of the file.
     pub(super) start: u64,
     pub(super) bytes: u64,
 }
 
-/// A fault: the place, its offset in the file, the problem.
+/// An invalid field: the place, its offset in the file, the problem.
 pub(super) type Fault = (Place, u64, Problem);
 
 #[derive(Deserialize)]
@@ -52,11 +52,11 @@ pub(super) fn length(begins: &[u8], size: u64) -> Result<u64, Fault> {
     Ok(bytes)
 }
 
-/// What a header says.
+/// A checked header.
 pub(super) struct Header {
     /// Sorted by name.
     pub(super) tensors: Vec<Entry>,
-    /// The framework that wrote it, where it says so.
+    /// The framework that wrote it, if the file says so.
     pub(super) format: Option<String>,
 }
 
@@ -122,7 +122,7 @@ fn check_adjacent(tensors: &[Entry], data_start: u64, size: u64) -> Result<(), F
 mod tests {
     use super::{Problem, length, parse};
 
-    /// The problem of a header whose file holds `data` bytes after it.
+    /// The problem of a header whose file has `data` bytes after it.
     fn problem(json: &str, data: u64) -> Option<Problem> {
         parse(json.as_bytes(), 8 + json.len() as u64 + data).err().map(|(_, _, problem)| problem)
     }

@@ -11,7 +11,7 @@ use super::json::Entries;
 /// Bytes of an index. That of a checkpoint with 100,000 tensors has about ten million.
 pub(super) const MAX_INDEX_BYTES: u64 = 32 << 20;
 
-/// Tensor names and the shards that they are said to be in, sorted by name.
+/// Tensor names and the shards that the index gives for them, sorted by name.
 pub(super) struct Index {
     weights: Vec<(String, String)>,
 }
@@ -43,7 +43,7 @@ impl Index {
     /// Checks that exactly the tensors of the index are there, each in its shard alone. `found`: name and shard of every
     /// tensor, sorted.
     pub(super) fn check(&self, path: &Path, found: &[(&str, &str)]) -> Result<(), Error> {
-        // Both are sorted: those that agree agree in one pass, the rest says where others do not.
+        // Both are sorted, so that one pass compares them; the code below finds the first difference.
         if self.weights.iter().map(|(tensor, shard)| (tensor.as_str(), shard.as_str())).eq(found.iter().copied()) {
             return Ok(());
         }
@@ -70,7 +70,7 @@ impl Index {
     }
 }
 
-/// Whether a name from an index may be joined to the folder's path.
+/// Whether a name from an index is a plain file name, which may be appended to the folder's path.
 fn is_shard_name(name: &str) -> bool {
     name.len() <= 255
         && name.strip_suffix(".safetensors").is_some_and(|stem| !stem.is_empty())

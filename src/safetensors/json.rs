@@ -1,4 +1,4 @@
-//! JSON objects as lists of their entries, so that a name that stands there twice is seen.
+//! JSON objects as lists of entries, so that duplicate names are found.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value as Json;
 
-/// The name under which a safetensors header keeps free text.
+/// The key of free text in a safetensors header.
 const METADATA: &str = "__metadata__";
 
-/// The entries of an object in their order, without free text (`__metadata__`), of which `format` is kept.
+/// The entries of an object in order, without free text (`__metadata__`), of which only `format` is kept.
 pub(super) struct Entries<V> {
     entries: Vec<(String, V)>,
     pub(super) format: Option<String>,
@@ -46,7 +46,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for EntriesVisitor<V> {
 }
 
 impl<V> Entries<V> {
-    /// The entries sorted by name, or the first name that stands there twice.
+    /// The entries sorted by name, or the first duplicate name.
     pub(super) fn sorted(self) -> Result<Vec<(String, V)>, String> {
         let mut entries = self.entries;
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));

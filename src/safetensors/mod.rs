@@ -1,8 +1,8 @@
 //! Safetensors checkpoints: one file, or shards named by an index.
 //!
-//! [`Checkpoint`] trusts nothing that a file says: every tensor has its own bytes, they leave no gap and end where the
-//! file ends, as the format demands. The `safetensors` crate checks the same; it wants the whole file in memory, though,
-//! and its errors do not name the tensor.
+//! [`Checkpoint`] checks everything in a file: every tensor has its own bytes, without gaps and up to the end of the file, as
+//! the format requires. The `safetensors` crate checks the same, but needs the whole file in memory, and its errors do not name
+//! the tensor.
 //!
 //! Layout: <https://github.com/huggingface/safetensors#format>.
 

@@ -1,15 +1,15 @@
-//! The header of a file that is yet to be written.
+//! The header of a file to be written.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::Dtype;
 
 /// The first bytes of a file with tensors of these names, shapes and types, whose elements follow in this order: the
-/// header's length and the header, filled up with spaces to a multiple of eight bytes.
+/// header's length and the header, padded with spaces to a multiple of eight bytes.
 #[must_use]
 pub fn header_bytes<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>, dtype: Dtype) -> Vec<u8> {
     let mut header = Map::new();
-    // Transformers refuses files that do not say for which framework they are.
+    // Transformers refuses files that do not name a framework.
     header.insert("__metadata__".into(), json!({ "format": "pt" }));
     let mut start = 0;
     for (name, shape) in tensors {

@@ -1,4 +1,4 @@
-//! Answers in the making, whatever their dialect: the choices of one request, with thinking told from text.
+//! Answers while they are generated, for all dialects: the choices of one request, with thinking separated from text.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,13 +14,13 @@ use crate::engine::{
     GenerationOptions, Logprobs, Request, Stop, ThinkingSplitter, ToolCall, ToolSplitter, Update, Updates, Usage,
 };
 
-/// What is asked of a model.
+/// A request to a model.
 pub(super) struct Question {
     /// One or more prompts, each of which gets its choices.
     pub(super) prompts: Vec<Vec<u32>>,
-    /// Choices of each.
+    /// Number of choices for each prompt.
     pub(super) choices: usize,
-    /// Tells thinking from answers, which begin inside of it or not.
+    /// Whether thinking is separated, and if so, whether answers start inside of it.
     pub(super) thinking: Option<bool>,
     pub(super) logprobs: Option<usize>,
     pub(super) settings: Settings,
@@ -29,32 +29,32 @@ pub(super) struct Question {
 /// Tokens and their probabilities.
 pub(super) type Tokens = Vec<(u32, Option<Logprobs>)>;
 
-/// What has happened to a choice.
-pub(super) enum News {
-    /// Of its prompt, so many tokens have been read or were known.
+/// An event of a choice (an answer to the request).
+pub(super) enum ChoiceEvent {
+    /// Progress of its prompt: tokens evaluated, tokens taken from the cache, and all tokens.
     Reading { done: usize, cached: usize, total: usize },
-    /// Text, of its thinking and of its answer, and the tokens that it came from.
+    /// Text of its thinking and of its answer, and the tokens of both.
     Text { thinking: String, text: String, tokens: Tokens },
-    /// It calls a tool.
+    /// A tool call.
     Call(ToolCall),
-    /// It has ended.
-    End(Ending),
+    /// The end of the choice.
+    End(ChoiceEnd),
 }
 
-/// How a choice has ended.
+/// How a choice ended.
 #[derive(Clone)]
-pub(super) struct Ending {
+pub(super) struct ChoiceEnd {
     pub(super) reason: Stop,
     pub(super) stop_text: Option<String>,
     pub(super) usage: Usage,
     /// Tokens of thinking.
     pub(super) thinking_tokens: usize,
-    /// Calls of tools.
+    /// Number of tool calls.
     pub(super) calls: usize,
 }
 
-impl Ending {
-    /// OpenAI's word for it.
+impl ChoiceEnd {
+    /// The reason in OpenAI's terms.
     pub(super) fn finish_reason(&self) -> &'static str {
         match self.reason {
             Stop::Length | Stop::Context => "length",
@@ -64,13 +64,13 @@ impl Ending {
     }
 }
 
-/// A whole choice.
-pub(super) struct Whole {
+/// A complete choice.
+pub(super) struct CompleteChoice {
     pub(super) thinking: String,
     pub(super) text: String,
     pub(super) calls: Vec<ToolCall>,
     pub(super) tokens: Tokens,
-    pub(super) ending: Ending,
+    pub(super) ending: ChoiceEnd,
 }
 
 struct Choice {
@@ -79,19 +79,19 @@ struct Choice {
     thinking_tokens: usize,
     /// Tokens whose text is held back.
     held: Tokens,
-    ready: VecDeque<News>,
+    ready: VecDeque<ChoiceEvent>,
     ended: bool,
 }
 
 /// The choices of one request. Dropping them cancels it.
 pub(super) struct Answers {
     choices: Vec<Choice>,
-    /// Where the search for news begins: no choice is served before the others all the time.
+    /// The choice that is polled first, which rotates so that no choice is always preferred.
     turn: usize,
 }
 
 impl Answers {
-    /// Asks the model.
+    /// Submits the request.
     pub(super) async fn ask(model: &Arc<ServedModel>, question: Question) -> Result<Self, Failure> {
         let style = model.prompter.thinking.filter(|_| question.thinking.is_some());
         let settings = question.settings;
@@ -137,12 +137,12 @@ impl Answers {
         self.choices.len()
     }
 
-    /// What happens next, and to which choice; `None` when all have ended.
-    pub(super) async fn next(&mut self) -> Option<Result<(usize, News), Failure>> {
+    /// The next event, with the index of its choice; `None` when all have ended.
+    pub(super) async fn next(&mut self) -> Option<Result<(usize, ChoiceEvent), Failure>> {
         poll_fn(|context| self.poll(context)).await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<(usize, News), Failure>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<(usize, ChoiceEvent), Failure>>> {
         let count = self.choices.len();
         for i in (self.turn..count).chain(0..self.turn) {
             match self.choices[i].poll(context) {
@@ -156,25 +156,25 @@ impl Answers {
         if self.choices.iter().all(|choice| choice.ended) { Poll::Ready(None) } else { Poll::Pending }
     }
 
-    /// Waits for all of it.
-    pub(super) async fn whole(mut self) -> Result<Vec<Whole>, Failure> {
+    /// Waits for all choices to end.
+    pub(super) async fn whole(mut self) -> Result<Vec<CompleteChoice>, Failure> {
         let mut parts: Vec<(String, String, Vec<ToolCall>, Tokens)> =
             self.choices.iter().map(|_| Default::default()).collect();
-        let mut endings: Vec<Option<Ending>> = vec![None; parts.len()];
+        let mut endings: Vec<Option<ChoiceEnd>> = vec![None; parts.len()];
         while let Some(news) = self.next().await {
             match news? {
-                (i, News::Text { thinking, text, tokens }) => {
+                (i, ChoiceEvent::Text { thinking, text, tokens }) => {
                     parts[i].0.push_str(&thinking);
                     parts[i].1.push_str(&text);
                     parts[i].3.extend(tokens);
                 }
-                (i, News::Call(call)) => parts[i].2.push(call),
-                (i, News::End(ending)) => endings[i] = Some(ending),
-                (_, News::Reading { .. }) => {}
+                (i, ChoiceEvent::Call(call)) => parts[i].2.push(call),
+                (i, ChoiceEvent::End(ending)) => endings[i] = Some(ending),
+                (_, ChoiceEvent::Reading { .. }) => {}
             }
         }
         let whole = parts.into_iter().zip(endings).map(|((thinking, text, calls, tokens), ending)| {
-            ending.map(|ending| Whole { thinking, text, calls, tokens, ending })
+            ending.map(|ending| CompleteChoice { thinking, text, calls, tokens, ending })
         });
         whole.collect::<Option<_>>().ok_or_else(stopped)
     }
@@ -185,7 +185,7 @@ fn stopped() -> Failure {
 }
 
 impl Choice {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<News, Failure>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<ChoiceEvent, Failure>>> {
         loop {
             if let Some(news) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(news)));
@@ -210,7 +210,9 @@ impl Choice {
 
     fn take(&mut self, update: Update) {
         match update {
-            Update::Reading { done, cached, total } => self.ready.push_back(News::Reading { done, cached, total }),
+            Update::Reading { done, cached, total } => {
+                self.ready.push_back(ChoiceEvent::Reading { done, cached, total })
+            }
             Update::Token { token, text, logprobs } => {
                 self.held.push((token, logprobs));
                 self.add(&text, false);
@@ -222,36 +224,36 @@ impl Choice {
                 self.add(&text, true);
                 self.ended = true;
                 let (thinking_tokens, calls) = (self.thinking_tokens, self.splitter.calls());
-                self.ready.push_back(News::End(Ending { reason, stop_text, usage, thinking_tokens, calls }));
+                self.ready.push_back(ChoiceEvent::End(ChoiceEnd { reason, stop_text, usage, thinking_tokens, calls }));
             }
             Update::Failed(_) => {}
         }
     }
 
-    /// Adds text; tokens wait for the text that they become.
+    /// Adds text; tokens are held back until their text is complete.
     fn add(&mut self, piece: &str, is_last: bool) {
         let (mut thinking, mut text, mut calls) = (String::new(), String::new(), Vec::new());
         for part in self.splitter.push(piece, is_last) {
             match part {
                 AnswerPart::Thinking(part) => thinking.push_str(&part),
-                // What comes after a call comes after it.
+                // Text after a call must be sent after the call.
                 AnswerPart::Text(part) if calls.is_empty() => text.push_str(&part),
                 AnswerPart::Text(part) => {
-                    self.tell(std::mem::take(&mut thinking), std::mem::take(&mut text), false);
-                    self.ready.extend(calls.drain(..).map(News::Call));
+                    self.push_text(std::mem::take(&mut thinking), std::mem::take(&mut text), false);
+                    self.ready.extend(calls.drain(..).map(ChoiceEvent::Call));
                     text = part;
                 }
                 AnswerPart::Call(call) => calls.push(call),
             }
         }
-        self.tell(thinking, text, is_last);
-        self.ready.extend(calls.into_iter().map(News::Call));
+        self.push_text(thinking, text, is_last);
+        self.ready.extend(calls.into_iter().map(ChoiceEvent::Call));
     }
 
-    fn tell(&mut self, thinking: String, text: String, is_last: bool) {
+    fn push_text(&mut self, thinking: String, text: String, is_last: bool) {
         if !thinking.is_empty() || !text.is_empty() || is_last && !self.held.is_empty() {
             let tokens = std::mem::take(&mut self.held);
-            self.ready.push_back(News::Text { thinking, text, tokens });
+            self.ready.push_back(ChoiceEvent::Text { thinking, text, tokens });
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Whole};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, CompleteChoice, Question};
 use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
@@ -49,7 +49,7 @@ pub(super) async fn count_tokens(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::Json(json!({ "input_tokens": prompt.tokens.len() })))
 }
 
-/// How the answer is made: Anthropic's names, and those of the other dialects.
+/// Settings of the answer, with Anthropic's names and those of the other dialects.
 fn settings(call: &Call, fields: Fields<'_>, model: &ServedModel) -> Result<Settings, Failure> {
     let stop = fields.texts("stop_sequences")?;
     let skipped = ["messages", "system", "tools"];
@@ -80,7 +80,7 @@ async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, tools: Option<&Too
     prompt::prompt(model, messages, tools, variables).await
 }
 
-/// The messages in OpenAI's form, the system's first.
+/// The messages in OpenAI's form, the system message first.
 fn conversation(fields: Fields<'_>) -> Result<Vec<Json>, Failure> {
     let mut messages = Vec::new();
     if let Some(system) = fields.get("system") {
@@ -104,7 +104,7 @@ fn conversation(fields: Fields<'_>) -> Result<Vec<Json>, Failure> {
             (Some(role @ ("user" | "assistant" | "system")), Json::String(text)) => {
                 messages.push(json!({ "role": role, "content": text }));
             }
-            (Some("user"), Json::Array(blocks)) => said(&format!("{place}.content"), blocks, &mut messages)?,
+            (Some("user"), Json::Array(blocks)) => user_blocks(&format!("{place}.content"), blocks, &mut messages)?,
             (Some("assistant"), Json::Array(blocks)) => {
                 messages.push(answered(&format!("{place}.content"), blocks)?);
             }
@@ -120,7 +120,7 @@ fn conversation(fields: Fields<'_>) -> Result<Vec<Json>, Failure> {
     Ok(messages)
 }
 
-/// The text of blocks that are nothing else.
+/// The text of blocks, which must all be text.
 fn texts(place: &str, blocks: &[Json]) -> Result<String, Failure> {
     let text = |(i, block): (usize, &Json)| text_of(&format!("{place}[{i}]"), block);
     Ok(blocks.iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?.join("\n"))
@@ -137,13 +137,13 @@ fn text_of(place: &str, block: &Json) -> Result<String, Failure> {
     text.map(str::to_owned).ok_or_else(|| Failure::field(place, "must be a block with a text"))
 }
 
-/// A user's blocks: the results of tools come first, each a message of its own.
-fn said(place: &str, blocks: &[Json], messages: &mut Vec<Json>) -> Result<(), Failure> {
-    let mut said = Vec::new();
+/// A user's blocks: tool results come first, each as a message.
+fn user_blocks(place: &str, blocks: &[Json], messages: &mut Vec<Json>) -> Result<(), Failure> {
+    let mut user_texts = Vec::new();
     for (i, block) in blocks.iter().enumerate() {
         let place = format!("{place}[{i}]");
         if block["type"] != "tool_result" {
-            said.push(text_of(&place, block)?);
+            user_texts.push(text_of(&place, block)?);
             continue;
         }
         let content = match &block["content"] {
@@ -154,19 +154,19 @@ fn said(place: &str, blocks: &[Json], messages: &mut Vec<Json>) -> Result<(), Fa
         };
         messages.push(json!({ "role": "tool", "tool_call_id": block["tool_use_id"], "content": content }));
     }
-    if !said.is_empty() {
-        messages.push(json!({ "role": "user", "content": said.join("\n") }));
+    if !user_texts.is_empty() {
+        messages.push(json!({ "role": "user", "content": user_texts.join("\n") }));
     }
     Ok(())
 }
 
-/// An assistant's blocks: what it thought, said, and called.
+/// An assistant's blocks: thinking, text and calls.
 fn answered(place: &str, blocks: &[Json]) -> Result<Json, Failure> {
     let (mut text, mut thinking, mut calls) = (String::new(), String::new(), Vec::new());
     for (i, block) in blocks.iter().enumerate() {
         match block["type"].as_str() {
             Some("thinking") => thinking.push_str(block["thinking"].as_str().unwrap_or_default()),
-            // Nobody but its maker can read it.
+            // Only Anthropic can read it.
             Some("redacted_thinking") => {}
             Some("tool_use") => {
                 let function = json!({ "name": block["name"], "arguments": block["input"] });
@@ -192,8 +192,8 @@ fn message(id: &str, model: &ServedModel) -> Json {
     })
 }
 
-/// The blocks of a whole answer.
-fn blocks(whole: &Whole) -> Vec<Json> {
+/// The blocks of a complete answer.
+fn blocks(whole: &CompleteChoice) -> Vec<Json> {
     let mut blocks = Vec::new();
     let thinking = whole.thinking.trim_end();
     if !thinking.is_empty() {
@@ -206,7 +206,7 @@ fn blocks(whole: &Whole) -> Vec<Json> {
     blocks
 }
 
-fn stop_reason(ending: &Ending) -> &'static str {
+fn stop_reason(ending: &ChoiceEnd) -> &'static str {
     match ending.reason {
         Stop::Text => "stop_sequence",
         Stop::Length | Stop::Context => "max_tokens",
@@ -215,8 +215,8 @@ fn stop_reason(ending: &Ending) -> &'static str {
     }
 }
 
-/// What was counted; tokens that were known from earlier requests apart.
-fn usage(ending: &Ending) -> Json {
+/// Token counts; cached tokens are separate.
+fn usage(ending: &ChoiceEnd) -> Json {
     counted(ending.usage.prompt_tokens, ending.usage.cached_tokens, ending.usage.answer_tokens)
 }
 
@@ -234,11 +234,11 @@ enum Block {
     Text,
 }
 
-/// A stream in the making.
+/// The state of a stream.
 struct Stream {
     sink: Sink,
     open: Option<Block>,
-    /// Blocks so far, the open one included.
+    /// Number of blocks so far, including the open one.
     blocks: usize,
 }
 
@@ -262,21 +262,21 @@ impl Stream {
             match news {
                 None => return,
                 Some(Err(failure)) => return self.send(&failure.body(Dialect::Anthropic)).await,
-                // The first news says how much of the prompt was known.
-                Some(Ok((_, News::Reading { cached, total, .. }))) if !begun => {
+                // The first event has the number of cached tokens.
+                Some(Ok((_, ChoiceEvent::Reading { cached, total, .. }))) if !begun => {
                     begun = true;
                     let mut message = message(&id, &model);
                     message["usage"] = counted(total, cached, 0);
                     self.send(&json!({ "type": "message_start", "message": message })).await;
                     self.send(&json!({ "type": "ping" })).await;
                 }
-                Some(Ok((_, News::Reading { .. }))) => {}
-                Some(Ok((_, News::Call(call)))) => self.call(&call).await,
-                Some(Ok((_, News::Text { thinking, text, .. }))) => {
+                Some(Ok((_, ChoiceEvent::Reading { .. }))) => {}
+                Some(Ok((_, ChoiceEvent::Call(call)))) => self.call(&call).await,
+                Some(Ok((_, ChoiceEvent::Text { thinking, text, .. }))) => {
                     self.add(Block::Thinking, &thinking).await;
                     self.add(Block::Text, &text).await;
                 }
-                Some(Ok((_, News::End(ending)))) => return self.end(&ending).await,
+                Some(Ok((_, ChoiceEvent::End(ending)))) => return self.end(&ending).await,
             }
         }
     }
@@ -293,7 +293,7 @@ impl Stream {
         self.delta(&delta).await;
     }
 
-    /// A block of its own for a call.
+    /// Sends a block for a call.
     async fn call(&mut self, call: &ToolCall) {
         self.close().await;
         let block = tools::anthropic(call, false);
@@ -330,7 +330,7 @@ impl Stream {
         self.send(&json!({ "type": "content_block_stop", "index": self.blocks - 1 })).await;
     }
 
-    async fn end(&mut self, ending: &Ending) {
+    async fn end(&mut self, ending: &ChoiceEnd) {
         if self.blocks == 0 {
             self.turn_to(Block::Text).await;
         }

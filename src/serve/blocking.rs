@@ -1,8 +1,8 @@
-//! Work that takes a while, beside the tasks that serve.
+//! Runs slow work outside of the async tasks.
 
 use super::failure::Failure;
 
-/// Runs it on a thread of its own.
+/// Runs work on a thread of its own.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {

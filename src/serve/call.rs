@@ -1,4 +1,4 @@
-//! A request on its way to the file of its dialect.
+//! A request for the handler of its route.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,17 +9,17 @@ use super::failure::Failure;
 use super::offers::Models;
 use super::stored::Responses;
 
-/// A request whose sender may ask, and whose body has come.
+/// An authorized request with its complete body.
 pub(super) struct Call {
     pub(super) models: Arc<Models>,
     /// The routes as an OpenAPI document.
     pub(super) document: &'static LazyLock<String>,
     /// Those that later requests go on from.
     pub(super) responses: Arc<Responses>,
-    /// What follows the path of a route that ends with `/*`.
+    /// The rest of the path, for routes that end with `/*`.
     pub(super) rest: String,
     pub(super) body: Bytes,
-    /// Requests of another key share nothing with it.
+    /// A salt from the API key: requests with other keys share no cache with it.
     pub(super) salt: u64,
 }
 
@@ -28,7 +28,7 @@ impl Call {
         &self.models
     }
 
-    /// The body: a JSON object, whatever its type is called.
+    /// The body as a JSON object, whatever its content type.
     pub(super) fn object(&self) -> Result<Map<String, Json>, Failure> {
         match serde_json::from_slice(&self.body) {
             Ok(Json::Object(map)) => Ok(map),

@@ -1,10 +1,10 @@
-//! OpenAI's text completions: a prompt that is gone on with, without a chat template.
+//! OpenAI's text completions: prompts are continued without a chat template.
 
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::answers::{Answers, Ending, Question, Tokens, Whole};
+use super::answers::{Answers, ChoiceEnd, CompleteChoice, Question, Tokens};
 use super::blocking::blocking;
 use super::call::Call;
 use super::failure::Failure;
@@ -15,12 +15,12 @@ use super::reply::{Form, Reply, Sink};
 use super::settings::{MOST_CHOICES, Settings};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 
-/// Prompts of one request.
+/// Maximum prompts of one request.
 const MOST_PROMPTS: usize = 256;
-/// OpenAI's length of a completion where a request does not say.
+/// OpenAI's default length of a completion.
 const USUAL_TOKENS: usize = 16;
 
-/// The prompts of a request; the control tokens that they spell out are control tokens.
+/// The prompts of a request; control tokens that they spell out are recognized.
 pub(super) async fn prompts(model: &Arc<ServedModel>, fields: Fields<'_>) -> Result<Vec<Vec<u32>>, Failure> {
     let prompt = fields.get("prompt").ok_or_else(|| Failure::field("prompt", "is needed"))?.clone();
     let model = model.clone();
@@ -34,14 +34,14 @@ pub(super) fn known_token(tokenizer: &Tokenizer, id: &Json) -> Option<u32> {
     id.filter(|id| (*id as usize) < tokenizer.vocab_size())
 }
 
-/// A field with prompts or other texts: a text, tokens, a mixture of both, or an array of such. Texts begin and end as texts of the
-/// model do.
+/// A field with prompts or other texts: a text, tokens, a mixture of both, or an array of these. BOS and EOS are added as the model
+/// requires.
 #[derive(Clone, Copy)]
 pub(super) struct PromptField {
     pub(super) name: &'static str,
-    /// The most of them.
+    /// Maximum number of prompts.
     pub(super) most: usize,
-    /// Control tokens that texts spell out are control tokens.
+    /// Whether control tokens that texts spell out are recognized.
     pub(super) parse_special: bool,
 }
 
@@ -58,7 +58,7 @@ impl PromptField {
         if items.len() > self.most && items.iter().any(|item| !item.is_number()) {
             return Err(Failure::field(self.name, format!("must not have more than {} items", self.most)));
         }
-        // Numbers make one prompt, alone or among texts; without them, each item is one.
+        // An array with numbers is one prompt; without numbers, each item is a prompt.
         if items.is_empty() || items.iter().any(Json::is_number) {
             return Ok(vec![self.read_one(tokenizer, items)?]);
         }
@@ -104,7 +104,7 @@ pub(super) async fn completions(call: Call) -> Result<Reply, Failure> {
         return Err(Failure::unsupported("suffix", "texts are gone on with, not filled in"));
     }
     let logprobs = match fields.get("logprobs") {
-        // llama-server takes the chat's form too.
+        // llama-server also accepts the form of chat requests.
         Some(Json::Bool(on)) => on.then_some(0),
         _ => fields.count("logprobs", 0, 20)?,
     };
@@ -120,7 +120,7 @@ pub(super) async fn completions(call: Call) -> Result<Reply, Failure> {
     }
     let prompts = prompts(&model, fields).await?;
     let tokenizer = model.batcher().model().tokenizer();
-    // One for each prompt; choices of the same prompt follow each other.
+    // One for each prompt; choices of the same prompt are adjacent.
     let echoes: Vec<String> =
         prompts.iter().map(|prompt| if echo { tokenizer.decode(prompt, false) } else { String::new() }).collect();
     let answers = Answers::ask(&model, Question { prompts, choices, thinking: None, logprobs, settings }).await?;
@@ -131,7 +131,7 @@ pub(super) async fn completions(call: Call) -> Result<Reply, Failure> {
         }));
     }
     let whole = answers.whole().await?;
-    let choice = |i: usize, whole: &Whole| {
+    let choice = |i: usize, whole: &CompleteChoice| {
         let text = format!("{}{}", echoes[i / choices], whole.text);
         let logprobs = logprobs.map(|_| text_logprobs(tokenizer, &whole.tokens));
         json!({ "text": text, "index": i, "logprobs": logprobs, "finish_reason": whole.ending.finish_reason() })
@@ -156,11 +156,11 @@ async fn stream_texts(
         sink.send(&head.with(&[choice(i, &echoes[i / choices], &Vec::new(), None)])).await;
     }
     let chunk = |i: usize, _: String, text: String, tokens: Tokens| choice(i, &text, &tokens, None);
-    let end = |i: usize, ending: &Ending| choice(i, "", &Vec::new(), Some(ending.finish_reason()));
+    let end = |i: usize, ending: &ChoiceEnd| choice(i, "", &Vec::new(), Some(ending.finish_reason()));
     stream(&sink, &head, answers, choices, wants, chunk, end).await;
 }
 
-/// OpenAI's old form of probabilities: lists side by side.
+/// OpenAI's old form of probabilities: parallel lists.
 fn text_logprobs(tokenizer: &Tokenizer, tokens: &Tokens) -> Json {
     let name = |token: u32| String::from_utf8_lossy(tokenizer.piece(token)).into_owned();
     let (mut names, mut logprobs, mut tops, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! What answers have to be: `response_format`, llama-server's `grammar` and `json_schema`, Ollama's `format`.
+//! Constraints of requests: `response_format`, llama-server's `grammar` and `json_schema`, Ollama's `format`.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use super::fields::Fields;
 use super::models::ServedModel;
 use crate::engine::{Constraint, Error, Grammar, Tools};
 
-/// A rule for answers, and the field that asks for it.
-pub(super) struct Wanted {
+/// A constraint for answers, and the field that requests it.
+pub(super) struct RequestedConstraint {
     field: &'static str,
     grammar: Grammar,
 }
@@ -24,20 +24,20 @@ fn schema(field: &'static str, value: &Json) -> Result<Grammar, Failure> {
     }
 }
 
-/// The rule of a request, if it has one. `null`, and empty texts and schemas, are none.
-pub(super) fn wanted(fields: Fields<'_>) -> Result<Option<Wanted>, Failure> {
+/// The constraint of a request, if it has one. `null`, and empty texts and schemas, mean none.
+pub(super) fn wanted(fields: Fields<'_>) -> Result<Option<RequestedConstraint>, Failure> {
     let mut all = Vec::new();
     if let Some(text) = fields.text("grammar")?.filter(|text| !text.is_empty()) {
-        all.push(Wanted { field: "grammar", grammar: Grammar::Gbnf(text.to_owned()) });
+        all.push(RequestedConstraint { field: "grammar", grammar: Grammar::Gbnf(text.to_owned()) });
     }
     let is_empty = |value: &&Json| value.as_object().is_some_and(Map::is_empty);
     if let Some(value) = fields.get("json_schema").filter(|value| !is_empty(value)) {
-        all.push(Wanted { field: "json_schema", grammar: schema("json_schema", value)? });
+        all.push(RequestedConstraint { field: "json_schema", grammar: schema("json_schema", value)? });
     }
     if let Some(format) = fields.object("response_format")? {
         let grammar = match format.text("type")? {
             Some("text") => None,
-            // llama-server takes a schema here as well.
+            // llama-server accepts a schema here as well.
             Some("json_object") => Some(match format.get("schema") {
                 Some(value) => schema("response_format.schema", value)?,
                 None => Grammar::JsonObject,
@@ -50,7 +50,7 @@ pub(super) fn wanted(fields: Fields<'_>) -> Result<Option<Wanted>, Failure> {
             }
             _ => return Err(Failure::field("response_format.type", "must be text, json_object or json_schema")),
         };
-        all.extend(grammar.map(|grammar| Wanted { field: "response_format", grammar }));
+        all.extend(grammar.map(|grammar| RequestedConstraint { field: "response_format", grammar }));
     }
     match all.as_slice() {
         [first, second, ..] => {
@@ -61,7 +61,7 @@ pub(super) fn wanted(fields: Fields<'_>) -> Result<Option<Wanted>, Failure> {
 }
 
 /// Ollama's `format`: `"json"`, or a schema.
-pub(super) fn format(fields: Fields<'_>) -> Result<Option<Wanted>, Failure> {
+pub(super) fn format(fields: Fields<'_>) -> Result<Option<RequestedConstraint>, Failure> {
     let grammar = match fields.get("format") {
         None => return Ok(None),
         Some(Json::String(text)) if text.is_empty() => return Ok(None),
@@ -69,28 +69,28 @@ pub(super) fn format(fields: Fields<'_>) -> Result<Option<Wanted>, Failure> {
         Some(value) if value.is_object() => schema("format", value)?,
         Some(_) => return Err(Failure::field("format", "must be \"json\" or a JSON schema")),
     };
-    Ok(Some(Wanted { field: "format", grammar }))
+    Ok(Some(RequestedConstraint { field: "format", grammar }))
 }
 
-/// Makes the rule for an answer, or for the calls of tools in it, ready for a model. That may take a while.
+/// Compiles the constraint for an answer, or for tool calls in it. This may take a while.
 pub(super) async fn compile(
     model: &Arc<ServedModel>,
-    wanted: Option<Wanted>,
+    wanted: Option<RequestedConstraint>,
     tools: Option<Arc<Tools>>,
 ) -> Result<Option<Constraint>, Failure> {
     let model = model.clone();
     let failed = |field: &str, error: Error| Failure::field(field, format!("cannot be kept to: {error}"));
     match (wanted, tools) {
         (None, None) => Ok(None),
-        (Some(Wanted { field, .. }), Some(_)) => {
+        (Some(RequestedConstraint { field, .. }), Some(_)) => {
             Err(Failure::unsupported(field, "with tools that may be called (tool_choice none)"))
         }
-        (Some(Wanted { field, grammar }), None) => {
+        (Some(RequestedConstraint { field, grammar }), None) => {
             let work =
                 move || model.trie().and_then(|trie| trie.compile(&grammar)).map_err(|error| failed(field, error));
             blocking(work).await.map(Some)
         }
-        // Without constraints, calls are whatever the model makes of them.
+        // In a build without constraints, calls are not constrained.
         (None, Some(_)) if cfg!(not(feature = "constrain")) => Ok(None),
         (None, Some(tools)) => {
             let work = move || {

@@ -19,9 +19,9 @@ use super::reply::Reply;
 use crate::engine::{Embedder, to_unit_length};
 use crate::network::Pooling;
 
-/// Texts of one request: OpenAI's limit.
+/// Maximum texts of one request, as in OpenAI's API.
 const MOST_TEXTS: usize = 2048;
-/// The texts of a field, as tokens. With `cut`, one that is too long loses its end.
+/// The texts of a field, as tokens. With `cut`, texts that are too long are truncated.
 async fn texts(
     model: &Arc<ServedModel>,
     value: &Json,
@@ -34,7 +34,7 @@ async fn texts(
         let mut texts = field.read(tokenizer, &value)?;
         let most = model.vectors.context_length;
         for text in texts.iter_mut().filter(|text| cut && text.len() > most && most > 1) {
-            // A token that ends every text ends this one, too.
+            // EOS, if it ends every text, is kept.
             let ends = |token: &u32| {
                 let special = &tokenizer.vocab().special;
                 [special.eos, special.separator].contains(&Some(*token))
@@ -54,7 +54,7 @@ fn field(name: &'static str) -> PromptField {
     PromptField { name, most: MOST_TEXTS, parse_special: false }
 }
 
-/// Vectors of length 1, of their first `dimensions` numbers.
+/// Truncates vectors to `dimensions` numbers and normalizes them to length 1.
 fn shaped(vectors: &mut [Vec<f32>], dimensions: Option<usize>) {
     for vector in vectors {
         vector.truncate(dimensions.unwrap_or(usize::MAX));
@@ -62,7 +62,7 @@ fn shaped(vectors: &mut [Vec<f32>], dimensions: Option<usize>) {
     }
 }
 
-/// Fails where each token would have a vector: these dialects have one a text.
+/// Checks that the model pools, since these dialects have one vector per text.
 fn pooled(model: &ServedModel) -> Result<&Embedder, Failure> {
     let embedder = model.vectors.embedder()?;
     if embedder.pooling() == Pooling::None {
@@ -73,7 +73,7 @@ fn pooled(model: &ServedModel) -> Result<&Embedder, Failure> {
     Ok(embedder)
 }
 
-/// How many of a vector's numbers a request wants.
+/// The number of dimensions that a request wants.
 fn dimensions(fields: Fields<'_>, embedder: &Embedder) -> Result<Option<usize>, Failure> {
     fields.count("dimensions", 1, u32::try_from(embedder.length()).unwrap_or(u32::MAX))
 }
@@ -145,7 +145,7 @@ pub(super) async fn embedding(call: Call) -> Result<Reply, Failure> {
     let embedder = model.vectors.embedder()?;
     let name = if fields.get("content").is_some() { "content" } else { "input" };
     let input = fields.get(name).ok_or_else(|| Failure::field("content", "is needed"))?;
-    // As llama-server has it: the usual length (2), or as it is (-1).
+    // As in llama-server: Euclidean norm (2), or not normalized (-1).
     let normalize = match fields.whole("embd_normalize", -1, i32::MAX.into())? {
         None | Some(2) => embedder.pooling() != Pooling::None,
         Some(-1) => false,
@@ -162,7 +162,7 @@ pub(super) async fn embedding(call: Call) -> Result<Reply, Failure> {
     Reply::of(&items.collect::<Vec<_>>())
 }
 
-/// `POST /api/embed`: Ollama's. Texts that are too long are cut, unless `truncate` is false.
+/// `POST /api/embed`: Ollama's. Texts that are too long are truncated, unless `truncate` is false.
 pub(super) async fn ollama_embed(call: Call) -> Result<Reply, Failure> {
     #[derive(Serialize)]
     struct Answer<'m> {
@@ -182,7 +182,7 @@ pub(super) async fn ollama_embed(call: Call) -> Result<Reply, Failure> {
     let is_empty = |input: &Json| input == "" || input.as_array().is_some_and(Vec::is_empty);
     let texts = match fields.get("input").filter(|input| !is_empty(input)) {
         Some(input) => texts(&model, input, field("input"), cut).await?,
-        // By this, clients load a model.
+        // Clients use this to load a model.
         None => Vec::new(),
     };
     let prompt_eval_count = texts.iter().map(Vec::len).sum();

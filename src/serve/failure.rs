@@ -1,13 +1,13 @@
-//! What goes wrong with a request, as the dialects tell it.
+//! Errors of requests, in the form of each dialect.
 
 use serde_json::{Value as Json, json};
 
 use crate::engine;
 
-/// Whose shapes a route speaks.
+/// The dialect of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// OpenAI's, and llama-server's, which has taken it over.
+    /// OpenAI's, which llama-server uses as well.
     OpenAi,
     /// Anthropic's.
     Anthropic,
@@ -15,7 +15,7 @@ pub(super) enum Dialect {
     Ollama,
 }
 
-/// Why a request is not answered.
+/// An error of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Failure {
     pub(super) status: u16,
@@ -25,7 +25,7 @@ pub(super) struct Failure {
     code: Option<&'static str>,
     /// The field that is wrong.
     param: Option<String>,
-    /// Seconds after which another try makes sense.
+    /// Seconds after which the client should retry.
     pub(super) retry_after: Option<u32>,
     /// Further fields of the error.
     more: Vec<(&'static str, Json)>,
@@ -37,17 +37,17 @@ impl Failure {
         Self { status, message: message.into(), kind, code, param, retry_after, more }
     }
 
-    /// A request that makes no sense.
+    /// The request is not valid.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(400, "invalid_request_error", message)
     }
 
-    /// A field with a wrong value.
+    /// A field has a wrong value.
     pub(super) fn field(name: &str, must: impl std::fmt::Display) -> Self {
         Self { param: Some(name.to_owned()), ..Self::invalid(format!("{name} {must}")) }
     }
 
-    /// A field that this server cannot do what it asks for.
+    /// A field requests something that this server does not support.
     pub(super) fn unsupported(name: &str, what: &str) -> Self {
         Self { code: Some("unsupported_parameter"), ..Self::field(name, format!("is not supported: {what}")) }
     }
@@ -86,17 +86,17 @@ impl Failure {
         Self::new(408, "invalid_request_error", "the body has not come in time")
     }
 
-    /// Something that this server does not do.
+    /// The server does not support this.
     pub(super) fn not_done(message: impl Into<String>) -> Self {
         Self { code: Some("not_supported"), ..Self::new(501, "invalid_request_error", message) }
     }
 
-    /// Something that may go better later.
+    /// The request may succeed later.
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self { retry_after: Some(5), ..Self::new(503, "server_error", message) }
     }
 
-    /// A fault of the server.
+    /// An internal error of the server.
     pub(super) fn server(message: impl Into<String>) -> Self {
         Self::new(500, "server_error", message)
     }

@@ -1,7 +1,7 @@
-//! Who may ask: no other host's web page, nobody without a key where there is one.
+//! Access control: no web pages of other sites, and no requests without a key if keys are set.
 //!
-//! A page of a foreign site reaches a server on loopback in two ways: by a request from its own origin, which browsers name in
-//! `Origin`, and by a name of its own that resolves to 127.0.0.1 (DNS rebinding), which `Host` names. Both are refused.
+//! A page of another site can reach a server on loopback in two ways: by a request from its own origin, which browsers send in
+//! `Origin`, and by a host name that resolves to 127.0.0.1 (DNS rebinding), which is in `Host`. Both are refused.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,22 +9,22 @@ use hyper::header::{self, HeaderMap, HeaderName};
 
 use super::failure::Failure;
 
-/// Origins of programs that show pages of their own.
+/// Origins of desktop programs and extensions.
 const PROGRAMS: &[&str] = &["app://", "file://", "tauri://", "vscode-webview://", "vscode-file://"];
 
-/// Whom a server lets in.
+/// Access settings of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// Keys, of which requests have to bring one; none for everybody.
+    /// API keys, one of which requests must have; empty for no check.
     pub keys: Vec<String>,
-    /// Names of this machine besides `localhost`, as clients write them.
+    /// Host names of this machine besides `localhost`.
     pub hosts: Vec<String>,
-    /// Origins (`https://chat.example.org`) whose pages may ask; `localhost` for those of this machine, `*` for all.
+    /// Origins (`https://chat.example.org`) whose pages have access; `localhost` for those of this machine, `*` for all.
     pub origins: Vec<String>,
 }
 
 impl Access {
-    /// Checks a request to a listener at `address`. Returns which key it has brought, counted from 1, or 0 where none is needed.
+    /// Checks a request to a listener at `address`. Returns the number of its key, from 1, or 0 if none is needed.
     pub(super) fn check(&self, headers: &HeaderMap, address: SocketAddr, is_open: bool) -> Result<u64, Failure> {
         let host = text(headers, &header::HOST);
         if let Some(host) = host
@@ -46,13 +46,13 @@ impl Access {
             scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
         });
         let given = bearer.or_else(|| text(headers, &HeaderName::from_static("x-api-key"))).unwrap_or_default();
-        // All are compared, in the same time wherever they differ.
+        // All keys are compared, in constant time.
         let found =
             (1..).zip(&self.keys).filter(|(_, key)| same(key.as_bytes(), given.as_bytes())).map(|(n, _)| n).last();
         found.ok_or_else(Failure::key)
     }
 
-    /// Whether a page of `origin` may read the answers (CORS): only origins that were named.
+    /// Whether a page of `origin` may read the answers (CORS): only configured origins.
     pub(super) fn may_read(&self, origin: &str) -> bool {
         let is_here =
             || origin.split_once("://").is_some_and(|(_, place)| is_local(&name_of(place).to_ascii_lowercase()));
@@ -69,7 +69,7 @@ impl Access {
         if self.hosts.iter().any(|known| known.eq_ignore_ascii_case(&name)) || is_local(&name) {
             return true;
         }
-        // Beyond loopback, the key is what protects; without one, at least no name of a stranger's leads here.
+        // Beyond loopback, the key protects the server; without one, at least foreign host names are refused.
         !listener.is_loopback() && (!self.keys.is_empty() || name.parse::<IpAddr>().is_ok())
     }
 
@@ -80,7 +80,7 @@ impl Access {
         let Some(place) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else {
             return false;
         };
-        // The server's own page, and pages of this machine.
+        // The server's own page, or a page of this machine.
         host.is_some_and(|host| host.eq_ignore_ascii_case(place)) || is_local(&name_of(place).to_ascii_lowercase())
     }
 }

@@ -1,4 +1,4 @@
-//! How long a model stays loaded after its last request, as Ollama's clients and `--keep-alive` write it.
+//! Parses how long a model stays loaded after its last request, in the form of Ollama's clients and `--keep-alive`.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use super::fields::Fields;
 /// How long a model stays loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepAlive {
-    /// So long after its last request.
+    /// This time after its last request.
     For(Duration),
     /// Until the server ends, or another model needs its memory.
     Forever,
 }
 
 impl KeepAlive {
-    /// Reads seconds (`300`) or Go's form of durations (`5m`, `1h30m`, `500ms`); less than nothing is for ever.
+    /// Parses seconds (`300`) or a Go duration (`5m`, `1h30m`, `500ms`); negative values mean forever.
     ///
     /// # Errors
-    /// What it must be.
+    /// The expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || "must be a number of seconds, or a time like 5m, 1h30m".to_owned();
         let seconds = match text.parse::<f64>() {
@@ -37,7 +37,7 @@ impl KeepAlive {
         Duration::try_from_secs_f64(seconds).ok().map(Self::For)
     }
 
-    /// What a request says: `keep_alive`, or LM Studio's `ttl` in seconds.
+    /// The setting of a request: `keep_alive`, or LM Studio's `ttl` in seconds.
     pub(super) fn of(fields: Fields<'_>) -> Result<Option<Self>, Failure> {
         let Some((name, value)) = ["keep_alive", "ttl"].iter().find_map(|name| Some((name, fields.get(name)?))) else {
             return Ok(None);
@@ -50,7 +50,7 @@ impl KeepAlive {
         read.map(Some).ok_or_else(|| Failure::field(name, must))
     }
 
-    /// The time, if there is an end to it.
+    /// The time, unless it is forever.
     pub(super) fn time(self) -> Option<Duration> {
         match self {
             Self::For(time) => Some(time),

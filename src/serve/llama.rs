@@ -1,11 +1,11 @@
-//! llama-server's own routes: completions of plain text, tokens, the chat template, and what the server is.
+//! llama-server's own routes: completions of plain text, tokens, the chat template, properties of the server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Tokens, Whole};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, CompleteChoice, Question, Tokens};
 use super::blocking::blocking;
 use super::call::Call;
 use super::completions::{known_token, prompts};
@@ -28,7 +28,7 @@ pub(super) async fn health(call: Call) -> Result<Reply, Failure> {
     }
 }
 
-/// What an object of a completion needs besides the answer.
+/// Data for the objects of a completion besides the answer.
 struct Frame {
     model: Arc<ServedModel>,
     settings: Json,
@@ -36,7 +36,7 @@ struct Frame {
     choices: usize,
     with_tokens: bool,
     with_probabilities: bool,
-    /// How far prompts are read.
+    /// Whether the progress of prompts is sent.
     with_progress: bool,
 }
 
@@ -45,8 +45,8 @@ impl Frame {
         self.model.batcher().model().tokenizer()
     }
 
-    /// A choice that has ended.
-    fn whole(&self, i: usize, whole: &Whole) -> Json {
+    /// The object of a complete choice.
+    fn whole(&self, i: usize, whole: &CompleteChoice) -> Json {
         let (usage, ending) = (whole.ending.usage, &whole.ending);
         let stop_type = match ending.reason {
             Stop::End => "eos",
@@ -69,7 +69,7 @@ impl Frame {
         json
     }
 
-    /// A piece of a choice.
+    /// The object of a piece of a choice.
     fn piece(&self, i: usize, text: &str, tokens: &Tokens) -> Json {
         let ids: Vec<u32> = tokens.iter().map(|(token, _)| *token).collect();
         let mut json = json!({ "index": i, "content": text, "tokens": ids, "stop": false, "id_slot": -1 });
@@ -89,13 +89,13 @@ pub(super) async fn completion(call: Call) -> Result<Reply, Failure> {
     answer(&call, fields, model, prompts).await
 }
 
-/// `POST /infill`: what comes between two texts.
+/// `POST /infill`: the text between two others.
 pub(super) async fn infill(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let fields = Fields(&body);
     let model = call.models().wanted(fields).await?;
     let text = |name: &'static str| fields.text(name).map(Option::unwrap_or_default);
-    // What is written of the line already follows what comes before it.
+    // The start of the current line follows the prefix.
     let before = format!("{}{}", text("input_prefix")?, text("prompt")?);
     let after = text("input_suffix")?.to_owned();
     let file = |(i, file): (usize, &Json)| {
@@ -166,7 +166,7 @@ async fn answer(
     Ok(Reply::Json(if all.len() == 1 { all.remove(0) } else { all.into() }))
 }
 
-/// What is added to logits, as llama-server shows it: `null` for never.
+/// Logit biases in llama-server's form; `null` excludes a token.
 fn biases(settings: &Settings, tokenizer: &Tokenizer) -> Json {
     let bias = |token: u32, bias: f32| json!({ "token": token, "bias": bias.is_finite().then_some(bias) });
     let given = settings.sampler.logit_bias.iter().map(|&(token, value)| bias(token, value));
@@ -174,7 +174,7 @@ fn biases(settings: &Settings, tokenizer: &Tokenizer) -> Json {
     given.chain(ends.iter().map(|&token| bias(token, f32::NEG_INFINITY))).collect()
 }
 
-/// How far a prompt is read, as llama-server tells it.
+/// Progress of a prompt in llama-server's form.
 fn progress(done: usize, cached: usize, total: usize, time: Duration) -> (Json, Json) {
     let usage = Usage { prompt_tokens: done, cached_tokens: cached, prompt_time: time, ..Usage::default() };
     let mut timings = timings(&usage);
@@ -191,22 +191,22 @@ async fn stream_completion(sink: Sink, frame: Frame, mut answers: Answers) {
     while let Some(news) = answers.next().await {
         match news {
             Err(failure) => return sink.send(&failure.body(Dialect::OpenAi)).await,
-            Ok((i, News::Reading { done, cached, total })) if frame.with_progress => {
+            Ok((i, ChoiceEvent::Reading { done, cached, total })) if frame.with_progress => {
                 let time = began.get_or_insert_with(Instant::now).elapsed();
                 let mut piece = frame.piece(i, "", &Vec::new());
                 (piece["prompt_progress"], piece["timings"]) = progress(done, cached, total, time);
                 sink.send(&piece).await;
             }
-            Ok((_, News::Reading { .. } | News::Call(_))) => {}
-            Ok((i, News::Text { text, tokens, .. })) => sink.send(&frame.piece(i, &text, &tokens)).await,
-            Ok((i, News::End(ending))) => sink.send(&frame.whole(i, &ended(ending))).await,
+            Ok((_, ChoiceEvent::Reading { .. } | ChoiceEvent::Call(_))) => {}
+            Ok((i, ChoiceEvent::Text { text, tokens, .. })) => sink.send(&frame.piece(i, &text, &tokens)).await,
+            Ok((i, ChoiceEvent::End(ending))) => sink.send(&frame.whole(i, &ended(ending))).await,
         }
     }
 }
 
-/// The end of a stream repeats no text.
-fn ended(ending: Ending) -> Whole {
-    Whole { thinking: String::new(), text: String::new(), calls: Vec::new(), tokens: Vec::new(), ending }
+/// The final object of a stream, which has no text.
+fn ended(ending: ChoiceEnd) -> CompleteChoice {
+    CompleteChoice { thinking: String::new(), text: String::new(), calls: Vec::new(), tokens: Vec::new(), ending }
 }
 
 /// `POST /tokenize`.
@@ -252,7 +252,7 @@ pub(super) async fn apply_template(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::Json(json!({ "prompt": openai::prompt_alone(&model, fields).await?.text })))
 }
 
-/// `GET /props`: of the first model that is loaded.
+/// `GET /props`, for the first loaded model.
 pub(super) async fn props(call: Call) -> Result<Reply, Failure> {
     let model = call.models().first()?;
     let tokenizer = model.batcher().model().tokenizer();
@@ -261,7 +261,7 @@ pub(super) async fn props(call: Call) -> Result<Reply, Failure> {
     let path = model.path.as_deref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
     Ok(Reply::Json(json!({
         "default_generation_settings": {
-            "n_ctx": model.batcher().context_length(), "params": shown(&model.usual.sampler),
+            "n_ctx": model.batcher().context_length(), "params": shown(&model.defaults.sampler),
         },
         "total_slots": model.batcher().options().parallel, "model_alias": model.id, "model_path": path,
         "model_ftype": model.quantization(), "modalities": { "vision": false, "audio": false },
@@ -271,7 +271,7 @@ pub(super) async fn props(call: Call) -> Result<Reply, Failure> {
     })))
 }
 
-/// `GET /slots`: of the first model that is loaded.
+/// `GET /slots`, for the first loaded model.
 pub(super) async fn slots(call: Call) -> Result<Reply, Failure> {
     let model = call.models().first()?;
     let (batcher, status) = (model.batcher(), model.batcher().status());
@@ -336,7 +336,7 @@ pub(super) async fn set_adapters(call: Call) -> Result<Reply, Failure> {
     Err(Failure::not_done("adapters are those that the model was loaded with, and stay as strong as they are"))
 }
 
-/// `POST /slots/{id}?action=save`: requests choose no slot, and prefixes are kept without being asked to.
+/// `POST /slots/{id}?action=save`: not supported, since requests do not choose slots and prefixes are cached automatically.
 pub(super) async fn slot_files(_: Call) -> Result<Reply, Failure> {
     Err(Failure::not_done("states of slots are not written to files: prefixes of earlier requests are kept in memory"))
 }

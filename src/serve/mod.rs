@@ -1,4 +1,4 @@
-//! An HTTP server for models: the dialects of OpenAI, Anthropic, llama-server and Ollama on one port, over one engine.
+//! An HTTP server for models: the dialects of OpenAI, Anthropic, llama-server and Ollama on one port.
 //!
 //! A file for each dialect, and `page` for browsers; `router` has the table of routes. Requests become [`Request`](crate::engine::Request)s of an
 //! [`engine::Batcher`](crate::engine::Batcher), whose updates become the pieces of an answer. `guard` says who may ask.
@@ -53,7 +53,7 @@ use call::Call;
 use failure::{Dialect, Failure};
 pub use guard::Access;
 pub use keep_alive::KeepAlive;
-pub use models::{ServedModel, Usual};
+pub use models::{RequestDefaults, ServedModel};
 use offers::Models;
 pub use offers::{Load, Offer};
 use page::File;
@@ -61,17 +61,17 @@ use reply::{Body, failed};
 use router::Routes;
 use stored::Responses;
 
-/// Threads for connections: most of the machine is for the models.
+/// Threads for connections; the rest of the machine is for the models.
 const THREADS: usize = 2;
-/// How long a client may take to send a request's head, and its body.
+/// Time-outs for the head and the body of a request.
 const HEAD_TIME: Duration = Duration::from_secs(15);
 const BODY_TIME: Duration = Duration::from_secs(60);
-/// Bytes and number of a request's headers.
+/// Maximum bytes and number of a request's headers.
 const HEAD_BYTES: usize = 64 << 10;
 const HEADERS: usize = 100;
-/// How often the server looks whether it is to stop.
+/// Interval at which the server checks whether it should stop.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long requests may go on after that.
+/// Time for requests to finish after that.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// The routes as an OpenAPI document, made when it is first asked for.
@@ -80,19 +80,19 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi::describe(&Routes::
 /// Settings of a [`Server`].
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// Who may ask.
+    /// Access settings.
     pub access: Access,
-    /// A model that nobody has is answered for by the first.
+    /// Whether requests for unknown models are answered by the first model.
     pub any_model: bool,
-    /// Bytes of a request's body, at most.
+    /// Maximum bytes of a request's body.
     pub body_bytes: usize,
-    /// Open connections, at most; further ones wait.
+    /// Maximum open connections; further ones wait.
     pub connections: usize,
-    /// Bytes that models may take, with their caches: those that are loaded on demand make room for others.
+    /// Maximum bytes of models with their caches: models loaded on demand are unloaded to make room for others.
     pub memory: u64,
-    /// How long a model that was loaded on demand stays after its last request.
+    /// How long a model that was loaded on demand stays loaded after its last request.
     pub keep_alive: KeepAlive,
-    /// Shows browsers a page at `/`.
+    /// Whether browsers get a page at `/`.
     pub page: bool,
 }
 
@@ -110,7 +110,7 @@ impl Default for ServerOptions {
     }
 }
 
-/// A request that has been answered, for a log. What it said is no part of it.
+/// An answered request, for a log. It contains no content of the request.
 #[derive(Clone, Debug)]
 pub struct Served<'r> {
     /// Its method.
@@ -123,10 +123,10 @@ pub struct Served<'r> {
     pub time: Duration,
 }
 
-/// Is told of each request.
+/// Called for each request.
 pub type Log = Box<dyn Fn(&Served<'_>) + Send + Sync>;
 
-/// A server that listens.
+/// A listening server.
 pub struct Server {
     listener: std::net::TcpListener,
     address: SocketAddr,
@@ -164,17 +164,17 @@ impl Server {
         Ok(Self { listener, address, state: Arc::new(state) })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until `should_stop`, which is asked from time to time. Then no further request is taken, and those under way have
-    /// half a minute to end.
+    /// Serves until `should_stop` returns true, which is polled. Then no further requests are accepted, and running ones have half a
+    /// minute to finish.
     ///
     /// # Errors
-    /// When the system gives no threads or no events of the network.
+    /// When threads or the network event loop cannot be created.
     pub fn run(self, should_stop: &(dyn Fn() -> bool + Sync)) -> io::Result<()> {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(THREADS).thread_name("http").enable_io().enable_time().build()?;
@@ -187,7 +187,7 @@ impl Server {
 
 async fn accept(listener: TcpListener, state: &Arc<State>, should_stop: &(dyn Fn() -> bool + Sync)) -> io::Result<()> {
     let (stop, stopping) = watch::channel(false);
-    // Every connection holds a sender: none is left when all have ended.
+    // Every connection has a sender; none is left when all have ended.
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
     let places = Arc::new(Semaphore::new(state.options.connections.max(1)));
     let forgetting = tokio::spawn(forget_idle(state.models.clone()));
@@ -232,7 +232,7 @@ async fn forget_idle(models: Arc<Models>) {
 }
 
 async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
-    // Tokens are small and are to arrive one by one.
+    // Tokens are small and should arrive one by one.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let state = state.clone();
@@ -243,7 +243,7 @@ async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::R
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let stopped = async { stopping.wait_for(|stop| *stop).await.is_ok() };
     tokio::select! {
-        // A client that goes away is no error.
+        // A client that disconnects is no error.
         _ = connection.as_mut() => return,
         _ = stopped => {}
     }
@@ -272,7 +272,7 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Result<Respon
     let page = File::wanted(request.method(), &path, request.headers()).filter(|_| state.options.page);
     let found = state.routes.find(request.method(), &path);
     let is_preflight = request.method() == Method::OPTIONS && request.headers().contains_key(header::ORIGIN);
-    // The page itself needs no key: it asks for one when the API does.
+    // The page itself needs no key; it asks the user for one if the API needs it.
     let is_open = is_preflight || page.is_some() || found.as_ref().is_ok_and(|(route, _)| route.is_open);
     let guessed = Routes::dialect(&path);
     let salt = state.options.access.check(request.headers(), state.address, is_open).map_err(|e| (e, guessed))?;
@@ -290,7 +290,7 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Result<Respon
     (route.handler)(call).await.map(reply::Reply::into_response).map_err(tell)
 }
 
-/// A body, up to `limit` bytes and as long as it may take.
+/// Reads a body, up to `limit` bytes and within the time-out.
 async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
     if body.size_hint().lower() > limit as u64 {
         return Err(Failure::too_large(limit));
@@ -311,7 +311,7 @@ async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
     tokio::time::timeout(BODY_TIME, all).await.unwrap_or_else(|_| Err(Failure::too_slow()))
 }
 
-/// What a browser asks before it lets a page of another origin ask.
+/// The answer to a CORS preflight request.
 fn preflight() -> Response<Body> {
     let mut response = Response::new(Body::Full(None));
     reply::set(&mut response, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
@@ -319,7 +319,7 @@ fn preflight() -> Response<Body> {
     response
 }
 
-/// Lets pages of an origin that was named read the answer.
+/// Adds CORS headers for pages of configured origins.
 fn allow_origin(state: &State, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
     if let Some(origin) = origin
         && origin.to_str().is_ok_and(|origin| state.options.access.may_read(origin))

@@ -1,4 +1,4 @@
-//! A model that a server answers with.
+//! A model of a server.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,51 +17,51 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
-/// What holds where a request does not say.
+/// Defaults of requests.
 #[derive(Clone, Debug, Default)]
-pub struct Usual {
-    /// How tokens are chosen; its seed is not used.
+pub struct RequestDefaults {
+    /// Sampler settings; the seed is not used.
     pub sampler: SamplerOptions,
     /// The seed; a random one for each request when `None`.
     pub seed: Option<u64>,
-    /// Most tokens of an answer; as many as fit when `None`.
+    /// Maximum tokens of an answer; as many as fit when `None`.
     pub max_tokens: Option<usize>,
-    /// How embeddings are made.
+    /// Settings of embeddings.
     pub embedding: EmbeddingOptions,
 }
 
-/// A model, ready to answer.
+/// A loaded model with its engine.
 pub struct ServedModel {
     pub(super) id: String,
-    /// Its file; none for one in memory.
+    /// Its file; `None` for a model in memory.
     pub(super) path: Option<PathBuf>,
     pub(super) batcher: Batcher,
     pub(super) vectors: Arc<Vectors>,
     pub(super) prompter: Prompter,
-    pub(super) usual: Usual,
+    pub(super) defaults: RequestDefaults,
     /// Its tokens for constraints, from the first one on.
     trie: Mutex<Option<Arc<TokenTrie>>>,
 }
 
 impl ServedModel {
-    /// A model that clients know as `id`. `template` takes the place of its own chat template.
+    /// A model with the name `id` for clients. `template` replaces its own chat template.
     ///
     /// # Errors
-    /// When the chat template is no valid Jinja.
+    /// When the chat template is not valid Jinja.
     pub fn new(
         id: String,
         path: Option<PathBuf>,
         template: Option<&str>,
-        usual: Usual,
+        defaults: RequestDefaults,
         batcher: Batcher,
     ) -> Result<Self, Error> {
         let metadata = batcher.model().metadata();
         let prompter = Prompter::new(metadata, template, &Map::new())?;
-        let vectors = Arc::new(Vectors::new(&batcher, usual.embedding));
-        Ok(Self { id, path, batcher, vectors, prompter, usual, trie: Mutex::default() })
+        let vectors = Arc::new(Vectors::new(&batcher, defaults.embedding));
+        Ok(Self { id, path, batcher, vectors, prompter, defaults, trie: Mutex::default() })
     }
 
-    /// The name by which clients know it.
+    /// Its name for clients.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -90,7 +90,7 @@ impl ServedModel {
         self.batcher.model().metadata()
     }
 
-    /// The name of its file type (`Q4_K_M`), as the file says it.
+    /// The name of its file type (`Q4_K_M`), from the metadata.
     pub(super) fn quantization(&self) -> &'static str {
         file_type_name_of(self.metadata()).unwrap_or("unknown")
     }

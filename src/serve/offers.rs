@@ -1,4 +1,4 @@
-//! The models that a server offers: loaded at its start, or when they are first asked for, within a bound of memory.
+//! The models that a server offers: loaded at the start or on demand, within a memory limit.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,15 +14,15 @@ use crate::engine::prompter::names_tools;
 use crate::gguf::{Metadata, Reader, Value, keys};
 use crate::quantize::file_type_name_of;
 
-/// The least bytes that a model's caches get.
+/// Minimum bytes for a model's caches.
 const LEAST_CACHE: u64 = 64 << 20;
 /// How often a model on demand is looked at while it is in use.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Loads a model, with so many bytes for its caches; or says why it cannot.
+/// Loads a model, with this many bytes for its caches; or returns the reason why it cannot.
 pub type Load = Box<dyn Fn(u64) -> Result<ServedModel, String> + Send + Sync>;
 
-/// What a file's header says of a model.
+/// Facts from a model's header.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     pub(super) architecture: String,
@@ -30,7 +30,7 @@ pub(super) struct Facts {
     pub(super) weight_bytes: u64,
     /// The name of its file type (`Q4_K_M`).
     pub(super) file_type: &'static str,
-    /// Tokens of context that it was trained on.
+    /// Context length that it was trained on.
     pub(super) context_length: u64,
     pub(super) embedding_length: u64,
     pub(super) vocab_size: u64,
@@ -75,15 +75,15 @@ impl Facts {
     }
 }
 
-/// A model that is offered.
+/// An offered model.
 pub struct Offer {
     pub(super) id: String,
-    /// Further names by which clients may ask for it.
+    /// Further names for clients.
     aliases: Vec<String>,
     /// Its file; none for one in memory.
     pub(super) path: Option<PathBuf>,
     pub(super) facts: Facts,
-    /// When it was offered, in seconds since 1970.
+    /// Time at which it was offered, in seconds since 1970.
     pub(super) created: u64,
     /// Loads it; `None` for a model that stays loaded.
     load: Option<Load>,
@@ -92,21 +92,21 @@ pub struct Offer {
 
 struct State {
     model: Option<Arc<ServedModel>>,
-    /// When it was last in use.
+    /// Time of its last use.
     used: Instant,
-    /// How long it stays after that.
+    /// How long it stays loaded after that.
     keep: KeepAlive,
 }
 
 impl Offer {
-    /// A model that is loaded, and stays.
+    /// A loaded model that stays loaded.
     #[must_use]
     pub fn loaded(reader: &Reader, aliases: Vec<String>, model: ServedModel) -> Self {
         let (id, path) = (model.id.clone(), model.path.clone());
         Self::new(id, aliases, path, reader, None, Some(Arc::new(model)))
     }
 
-    /// A model that `load` loads when it is asked for.
+    /// A model that `load` loads on demand.
     #[must_use]
     pub fn on_demand(reader: &Reader, id: String, aliases: Vec<String>, load: Load) -> Self {
         Self::new(id, aliases, Some(reader.path().to_owned()), reader, Some(load), None)
@@ -140,7 +140,7 @@ impl Offer {
         self.facts.weight_bytes
     }
 
-    /// The model, where it is loaded.
+    /// The model, if it is loaded.
     #[must_use]
     pub fn model(&self) -> Option<Arc<ServedModel>> {
         self.lock().model.clone()
@@ -162,7 +162,7 @@ impl Offer {
         self.load.is_some()
     }
 
-    /// How long it stays loaded if nobody asks for it; `None` where it stays, or is not loaded.
+    /// Remaining time that it stays loaded without requests; `None` if it always stays or is not loaded.
     pub(super) fn time_left(&self) -> Option<Duration> {
         let state = self.lock();
         match state.keep {
@@ -173,7 +173,7 @@ impl Offer {
         }
     }
 
-    /// Whether clients mean it by `name`; Ollama's names have a tag, and `latest` is the usual one.
+    /// Whether `name` is one of its names; in Ollama's names, the default tag is `latest`.
     fn is_called(&self, name: &str) -> bool {
         let plain = name.strip_suffix(":latest").unwrap_or(name);
         std::iter::once(&self.id)
@@ -181,16 +181,16 @@ impl Offer {
             .any(|own| own.eq_ignore_ascii_case(name) || own.eq_ignore_ascii_case(plain))
     }
 
-    /// Bytes that it takes, weights and caches.
+    /// Bytes of its weights and caches.
     fn bytes(&self) -> u64 {
         self.model().map_or(0, |model| self.facts.weight_bytes + model.batcher().options().cache_bytes as u64)
     }
 
-    /// When it was last in use; `None` where it is in use now, is not loaded, or stays.
+    /// Time of its last use; `None` if it is in use, not loaded, or always stays.
     fn idle_since(&self) -> Option<Instant> {
         let mut state = self.lock();
         let model = state.model.as_ref().filter(|_| self.load.is_some())?;
-        // Every request holds the model as long as it is under way.
+        // Every running request holds the model.
         if Arc::strong_count(model) > 1 {
             state.used = Instant::now();
             return None;
@@ -198,7 +198,7 @@ impl Offer {
         Some(state.used)
     }
 
-    /// Takes the model out, unless it is in use.
+    /// Removes the model, unless it is in use.
     fn take(&self) -> Option<Arc<ServedModel>> {
         self.idle_since()?;
         let mut state = self.lock();
@@ -232,48 +232,48 @@ impl Offer {
         }
         let path = self.path.clone().unwrap_or_default();
         let open = move || Reader::open(&path).map(|reader| read(reader.metadata()));
-        // What the system says names the path, which is nobody's business.
+        // The OS error contains the path, which clients must not see.
         blocking(move || open().map_err(|_| Failure::server("the file cannot be read"))).await
     }
 }
 
-/// All models that are offered.
+/// All offered models.
 pub(super) struct Models {
     pub(super) offers: Vec<Arc<Offer>>,
-    /// Names that nobody has are the first one's.
+    /// Whether unknown names mean the first model.
     pub(super) any_name: bool,
-    /// Bytes that models on demand may take with those that stay.
+    /// Maximum bytes of all models.
     pub(super) memory: u64,
-    /// How long a model on demand stays loaded where a request does not say.
+    /// How long a model on demand stays loaded by default.
     pub(super) keep_alive: KeepAlive,
-    /// When the server has started, in seconds since 1970.
+    /// Time of the server's start, in seconds since 1970.
     pub(super) since: u64,
-    /// One model is loaded after the other.
+    /// Held while a model is loaded, so that one is loaded at a time.
     pub(super) loading: Arc<tokio::sync::Mutex<()>>,
     /// Is told whenever a model on demand is asked for.
     pub(super) asked: tokio::sync::Notify,
 }
 
 impl Models {
-    /// The models that are loaded.
+    /// The loaded models.
     pub(super) fn loaded(&self) -> Vec<Arc<ServedModel>> {
         self.offers.iter().filter_map(|offer| offer.model()).collect()
     }
 
-    /// The first model that is loaded: routes without a body speak of it.
+    /// The first loaded model, which routes without a body refer to.
     pub(super) fn first(&self) -> Result<Arc<ServedModel>, Failure> {
         self.loaded().into_iter().next().ok_or_else(|| Failure::unavailable("no model is loaded"))
     }
 
-    /// What is offered by this name.
+    /// The offered model with this name.
     pub(super) fn offer(&self, name: &str) -> Result<&Arc<Offer>, Failure> {
         let exact = self.offers.iter().find(|offer| offer.id == name);
         let found = exact.or_else(|| self.offers.iter().find(|offer| offer.is_called(name)));
         found.or(self.offers.first().filter(|_| self.any_name)).ok_or_else(|| Failure::model_not_found(name))
     }
 
-    /// The model that a request asks for; the only one, where it asks for none. It is loaded if it is not, and stays for as long
-    /// as `keep_alive` says.
+    /// The model of a request; the only one, if it names none. It is loaded if necessary, and stays loaded for the time of
+    /// `keep_alive`.
     pub(super) async fn wanted(self: &Arc<Self>, fields: Fields<'_>) -> Result<Arc<ServedModel>, Failure> {
         let offer = match (fields.text("model")?, self.offers.as_slice()) {
             (Some(name), _) if !name.is_empty() => self.offer(name)?,
@@ -284,7 +284,7 @@ impl Models {
         self.get(offer, KeepAlive::of(fields)?).await
     }
 
-    /// The model of an offer, loaded if it is not.
+    /// The model of an offer, loaded if necessary.
     pub(super) async fn get(
         self: &Arc<Self>,
         offer: &Arc<Offer>,
@@ -309,7 +309,7 @@ impl Models {
             return Ok(model);
         }
         let (models, offer) = (self.clone(), offer.clone());
-        // Whoever asks may go away meanwhile: the model is there for the next.
+        // The client may disconnect meanwhile; the model is loaded for later requests.
         let work = move || {
             let _turn = turn;
             models.load(&offer, keep)
@@ -321,7 +321,7 @@ impl Models {
         let Some(load) = &offer.load else { return Err(Failure::server("the model is not loaded")) };
         let weights = offer.facts.weight_bytes;
         let left = self.make_room(&offer.id, weights)?.saturating_sub(weights);
-        // The next model is to find room as well.
+        // Leave room for another model.
         let model = Arc::new(load((left / 2).max(LEAST_CACHE)).map_err(Failure::server)?);
         let mut state = offer.lock();
         state.model = Some(model.clone());
@@ -332,7 +332,7 @@ impl Models {
         Ok(model)
     }
 
-    /// Lets go of idle models, the one longest idle first, until one with these weights fits. Returns the bytes that are left.
+    /// Unloads idle models, the longest idle first, until a model with these weights fits. Returns the remaining bytes.
     fn make_room(&self, id: &str, weights: u64) -> Result<u64, Failure> {
         let needed = weights.saturating_add(LEAST_CACHE);
         loop {
@@ -355,7 +355,7 @@ impl Models {
         }
     }
 
-    /// Lets go of a model; fails where it stays or is in use.
+    /// Unloads a model; an error if it always stays or is in use.
     pub(super) async fn unload(&self, offer: &Arc<Offer>) -> Result<(), Failure> {
         if !offer.is_on_demand() {
             return Err(Failure::invalid("the model was loaded at the start, and stays"));

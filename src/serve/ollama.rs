@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Tokens};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, Tokens};
 use super::call::Call;
 use super::constraint;
 use super::failure::{Dialect, Failure};
@@ -23,11 +23,11 @@ use crate::engine::template::dates::strftime;
 use crate::gguf::{Metadata, Value, keys};
 use crate::tokenizer::EncodeOptions;
 
-/// The version of Ollama whose routes these are: clients ask for it to know what they can do.
+/// The version of Ollama with these routes, which clients check.
 const VERSION: &str = "0.32.0";
-/// When a model that stays is let go of.
+/// The expiry time of a model that always stays loaded.
 const NEVER: &str = "2318-01-01T00:00:00Z";
-/// Elements of a metadata array that `show` gives without `verbose`.
+/// Maximum elements of a metadata array in `show` without `verbose`.
 const SHORT: usize = 5;
 
 /// `GET /`.
@@ -51,7 +51,7 @@ pub(super) async fn tags(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::Json(json!({ "models": call.models().offers.iter().map(model).collect::<Vec<_>>() })))
 }
 
-/// `GET /api/ps`: the models that are loaded.
+/// `GET /api/ps`: the loaded models.
 pub(super) async fn running(call: Call) -> Result<Reply, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let model = |offer: &Arc<Offer>| {
@@ -66,7 +66,7 @@ pub(super) async fn running(call: Call) -> Result<Reply, Failure> {
 }
 
 fn summary(offer: &Offer) -> Json {
-    // No file is hashed for this: the same name is the same digest.
+    // The digest is computed from the name, since hashing the file would take too long.
     let digest = format!(
         "{:016x}",
         offer
@@ -105,7 +105,7 @@ fn capabilities(offer: &Offer) -> Json {
     all.into()
 }
 
-/// What is offered by the name of a request, which older clients call `name`.
+/// The offered model of a request; older clients use the field `name`.
 fn offer<'c>(call: &'c Call, fields: Fields<'_>) -> Result<&'c Arc<Offer>, Failure> {
     match fields.text("model")?.filter(|name| !name.is_empty()).or(fields.text("name")?) {
         Some(name) => call.models().offer(name),
@@ -139,7 +139,7 @@ pub(super) async fn show(call: Call) -> Result<Reply, Failure> {
     })))
 }
 
-/// `POST /api/pull`, and what else would change the store.
+/// `POST /api/pull` and other routes that would change the store.
 pub(super) async fn read_only(_: Call) -> Result<Reply, Failure> {
     Err(Failure::not_done("models are not changed over HTTP"))
 }
@@ -158,7 +158,7 @@ fn metadata_json(value: &Value, verbose: bool) -> Json {
     text.or_else(number).or_else(|| value.as_f64().map(Json::from)).unwrap_or_else(|| "".into())
 }
 
-/// Whether an answer is a chat's message or a text.
+/// Whether an answer is a chat message or a text.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Chat,
@@ -222,7 +222,7 @@ pub(super) async fn generate(call: Call) -> Result<Reply, Failure> {
         // Tools are a chat's: a text is answered by text.
         prompt(&model, fields, messages, None).await?
     };
-    // What an earlier answer gave as its context.
+    // The `context` of an earlier answer.
     if let Some(context) = fields.list("context")? {
         let id = |id: &Json| id.as_u64().and_then(|id| u32::try_from(id).ok());
         let context: Option<Vec<u32>> = context.iter().map(id).collect();
@@ -272,7 +272,7 @@ async fn prompt(
     prompt::prompt(model, messages, tools, variables).await
 }
 
-/// The answer to a request without a text that lets go of a model (`keep_alive` 0).
+/// The answer to a request without text that unloads a model (`keep_alive` 0).
 async fn emptied(call: &Call, fields: Fields<'_>, kind: Kind) -> Result<Option<Reply>, Failure> {
     let is_empty = match kind {
         Kind::Chat => fields.list("messages")?.is_none_or(Vec::is_empty),
@@ -288,7 +288,7 @@ async fn emptied(call: &Call, fields: Fields<'_>, kind: Kind) -> Result<Option<R
     Ok(Some(without_text(&offer.id, kind, "unload")))
 }
 
-/// What an empty request gets, by which clients load models and let go of them.
+/// The answer to an empty request, with which clients load and unload models.
 fn without_text(id: &str, kind: Kind, reason: &str) -> Reply {
     let mut json = piece(id, kind, "", "");
     json["done"] = true.into();
@@ -315,11 +315,11 @@ fn piece(id: &str, kind: Kind, text: &str, thinking: &str) -> Json {
     json
 }
 
-/// What the last line of an answer needs.
+/// Data for the last line of an answer.
 struct Frame {
     model: Arc<ServedModel>,
     kind: Kind,
-    /// Tokens of the prompt, where the answer gives its context.
+    /// Tokens of the prompt, if the answer includes its context.
     context: Option<Vec<u32>>,
     logprobs: bool,
     began: Instant,
@@ -334,11 +334,11 @@ impl Frame {
         json
     }
 
-    /// Adds what the end of an answer says.
-    fn end(&self, mut json: Json, ending: &Ending, answer: &[u32]) -> Json {
+    /// Adds the fields of the end of an answer.
+    fn end(&self, mut json: Json, ending: &ChoiceEnd, answer: &[u32]) -> Json {
         let usage = ending.usage;
         json["done"] = true.into();
-        // Ollama has no word of its own for calls.
+        // Ollama has no reason of its own for calls.
         let reason = ending.finish_reason();
         json["done_reason"] = if reason == "tool_calls" { "stop" } else { reason }.into();
         if let Some(prompt) = &self.context {
@@ -394,17 +394,17 @@ async fn stream_answer(sink: Sink, frame: Frame, mut answers: Answers) {
     while let Some(news) = answers.next().await {
         match news {
             Err(failure) => return sink.send(&failure.body(Dialect::Ollama)).await,
-            Ok((_, News::Reading { .. })) => {}
-            Ok((_, News::Text { thinking, text, tokens })) => {
+            Ok((_, ChoiceEvent::Reading { .. })) => {}
+            Ok((_, ChoiceEvent::Text { thinking, text, tokens })) => {
                 answer.extend(tokens.iter().map(|(token, _)| *token));
                 sink.send(&frame.piece(&text, &thinking, &tokens)).await;
             }
-            Ok((_, News::Call(call))) => {
+            Ok((_, ChoiceEvent::Call(call))) => {
                 let mut json = frame.piece("", "", &Tokens::new());
                 json["message"]["tool_calls"] = json!([tools::ollama(&call)]);
                 sink.send(&json).await;
             }
-            Ok((_, News::End(ending))) => {
+            Ok((_, ChoiceEvent::End(ending))) => {
                 let last = piece(&frame.model.id, frame.kind, "", "");
                 sink.send(&frame.end(last, &ending, &answer)).await;
             }

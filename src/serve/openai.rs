@@ -1,11 +1,11 @@
-//! OpenAI's dialect: chat completions and what both kinds of completions share. Text completions are in `completions`.
+//! OpenAI's dialect: chat completions, and code shared by both kinds of completions. Text completions are in `completions`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Tokens, Whole};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, CompleteChoice, Question, Tokens};
 use super::call::Call;
 use super::failure::Failure;
 use super::fields::Fields;
@@ -20,10 +20,10 @@ use crate::tokenizer::Tokenizer;
 
 /// Version of the program that answers.
 pub(super) const FINGERPRINT: &str = concat!("gguf-", env!("CARGO_PKG_VERSION"));
-/// The names of the most tokens of an answer.
+/// The names of the field with the maximum tokens of an answer.
 pub(super) const LIMITS: &[&str] = &["max_completion_tokens", "max_tokens", "n_predict"];
 
-/// What all objects of one answer begin with.
+/// The fields that all objects of one answer share.
 #[derive(Clone)]
 pub(super) struct Head {
     id: String,
@@ -46,10 +46,15 @@ impl Head {
         })
     }
 
-    /// A whole answer, of so many choices a prompt; `choice` makes one of its number and what has come of it.
-    pub(super) fn whole(&self, whole: &[Whole], choices: usize, choice: impl Fn(usize, &Whole) -> Json) -> Reply {
+    /// A complete answer with `choices` choices per prompt; `choice` renders one by its index.
+    pub(super) fn whole(
+        &self,
+        whole: &[CompleteChoice],
+        choices: usize,
+        choice: impl Fn(usize, &CompleteChoice) -> Json,
+    ) -> Reply {
         let all: Vec<Json> = whole.iter().enumerate().map(|(i, whole)| choice(i, whole)).collect();
-        let endings: Vec<Ending> = whole.iter().map(|whole| whole.ending.clone()).collect();
+        let endings: Vec<ChoiceEnd> = whole.iter().map(|whole| whole.ending.clone()).collect();
         let mut answer = self.with(&all);
         answer["usage"] = usage(&endings, choices);
         answer["timings"] = timings(&endings[0].usage);
@@ -57,9 +62,9 @@ impl Head {
     }
 }
 
-/// The ends of choices as OpenAI counts them: prompts once, however many choices they have.
-pub(super) fn usage(endings: &[Ending], choices: usize) -> Json {
-    let sum = |of: fn(&Ending) -> usize| endings.iter().map(of).sum::<usize>();
+/// Token usage as OpenAI counts it: prompts once, however many choices they have.
+pub(super) fn usage(endings: &[ChoiceEnd], choices: usize) -> Json {
+    let sum = |of: fn(&ChoiceEnd) -> usize| endings.iter().map(of).sum::<usize>();
     let firsts = || endings.iter().step_by(choices.max(1));
     let prompt: usize = firsts().map(|ending| ending.usage.prompt_tokens).sum();
     let cached: usize = firsts().map(|ending| ending.usage.cached_tokens).sum();
@@ -75,7 +80,7 @@ pub(super) fn usage(endings: &[Ending], choices: usize) -> Json {
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
 pub(super) fn timings(usage: &Usage) -> Json {
     let read = usage.prompt_tokens - usage.cached_tokens;
-    // The first token comes from the prompt's step.
+    // The first token is computed with the prompt.
     let steps = usage.answer_tokens.saturating_sub(1);
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let (prompt, answer) = (ms(usage.prompt_time).max(1e-3), ms(usage.answer_time).max(1e-3));
@@ -92,7 +97,7 @@ pub(super) fn timings(usage: &Usage) -> Json {
 /// A token with its text, bytes and probability.
 pub(super) fn token_logprob(tokenizer: &Tokenizer, token: u32, logprob: f32) -> Json {
     let bytes = tokenizer.piece(token);
-    // JSON has no infinities.
+    // JSON has no infinity.
     let logprob = if logprob.is_finite() { logprob } else { -9999.0 };
     json!({ "id": token, "token": String::from_utf8_lossy(bytes), "bytes": bytes, "logprob": logprob })
 }
@@ -109,7 +114,7 @@ pub(super) fn logprob_list(tokenizer: &Tokenizer, tokens: &Tokens) -> Vec<Json> 
     tokens.iter().filter_map(one).collect()
 }
 
-/// Fields that ask for what this server does not do.
+/// Refuses fields with unsupported requests.
 fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
     for (name, what) in
         [("functions", "tools take their place"), ("audio", "only text"), ("web_search_options", "there is no search")]
@@ -144,7 +149,7 @@ fn variables(fields: Fields<'_>) -> Result<Map<String, Json>, Failure> {
             variables.entry("enable_thinking").or_insert(false.into());
         }
     }
-    // As in llama-server: models that can think do, unless a request says otherwise.
+    // As in llama-server: thinking is on for models that support it, unless a request switches it off.
     variables.entry("enable_thinking").or_insert(true.into());
     Ok(variables)
 }
@@ -200,7 +205,7 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     let head = Head::new("chatcmpl", "chat.completion", &model);
     let tokenizer = model.batcher().model().tokenizer();
     let whole = answers.whole().await?;
-    let choice = |i: usize, whole: &Whole| {
+    let choice = |i: usize, whole: &CompleteChoice| {
         let mut message = json!({ "role": "assistant", "content": whole.text, "refusal": null });
         if !whole.thinking.is_empty() {
             message["reasoning_content"] = whole.thinking.trim_end().into();
@@ -218,12 +223,12 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     Ok(head.whole(&whole, choices, choice))
 }
 
-/// What a stream tells besides text.
+/// Optional content of a stream.
 #[derive(Clone, Copy)]
 pub(super) struct Wants {
     pub(super) include_usage: bool,
     pub(super) logprobs: bool,
-    /// How far prompts are read.
+    /// Whether the progress of prompts is sent.
     pub(super) progress: bool,
 }
 
@@ -260,11 +265,12 @@ async fn chat_stream(sink: Sink, head: Head, model: Arc<ServedModel>, answers: A
         }
         choice
     };
-    let end = |i: usize, ending: &Ending| json!({ "index": i, "delta": {}, "finish_reason": ending.finish_reason() });
+    let end =
+        |i: usize, ending: &ChoiceEnd| json!({ "index": i, "delta": {}, "finish_reason": ending.finish_reason() });
     stream(&sink, &head, answers, choices, wants, chunk, end).await;
 }
 
-/// Streams choices: `chunk` makes one of text, `end` the last of a choice.
+/// Streams choices: `chunk` renders a piece of text, `end` the last object of a choice.
 pub(super) async fn stream(
     sink: &Sink,
     head: &Head,
@@ -272,9 +278,9 @@ pub(super) async fn stream(
     choices: usize,
     wants: Wants,
     chunk: impl Fn(usize, String, String, Tokens) -> Json,
-    end: impl Fn(usize, &Ending) -> Json,
+    end: impl Fn(usize, &ChoiceEnd) -> Json,
 ) {
-    let mut endings: Vec<Option<Ending>> = vec![None; answers.len()];
+    let mut endings: Vec<Option<ChoiceEnd>> = vec![None; answers.len()];
     let mut calls = vec![0; answers.len()];
     loop {
         let Ok(news) = tokio::time::timeout(PING, answers.next()).await else {
@@ -287,21 +293,21 @@ pub(super) async fn stream(
                 sink.send(&failure.body(super::failure::Dialect::OpenAi)).await;
                 return;
             }
-            Some(Ok((_, News::Reading { done, cached, total }))) if wants.progress => {
+            Some(Ok((_, ChoiceEvent::Reading { done, cached, total }))) if wants.progress => {
                 let mut progress = head.with(&[]);
                 progress["prompt_progress"] = json!({ "total": total, "cache": cached, "processed": done });
                 sink.send(&progress).await;
             }
-            Some(Ok((_, News::Reading { .. }))) => {}
-            Some(Ok((i, News::Text { thinking, text, tokens }))) => {
+            Some(Ok((_, ChoiceEvent::Reading { .. }))) => {}
+            Some(Ok((i, ChoiceEvent::Text { thinking, text, tokens }))) => {
                 sink.send(&head.with(&[chunk(i, thinking, text, tokens)])).await;
             }
-            Some(Ok((i, News::Call(call)))) => {
+            Some(Ok((i, ChoiceEvent::Call(call)))) => {
                 let delta = tools::delta(calls[i], &call);
                 calls[i] += 1;
                 sink.send(&head.with(&[json!({ "index": i, "delta": delta, "finish_reason": null })])).await;
             }
-            Some(Ok((i, News::End(ending)))) => {
+            Some(Ok((i, ChoiceEvent::End(ending)))) => {
                 let mut last = head.with(&[end(i, &ending)]);
                 last["timings"] = timings(&ending.usage);
                 endings[i] = Some(ending);
@@ -310,7 +316,7 @@ pub(super) async fn stream(
         }
     }
     if wants.include_usage {
-        let endings: Vec<Ending> = endings.into_iter().flatten().collect();
+        let endings: Vec<ChoiceEnd> = endings.into_iter().flatten().collect();
         let mut last = head.with(&[]);
         last["usage"] = usage(&endings, choices);
         if let Some(first) = endings.first() {

@@ -1,17 +1,17 @@
-//! `GET /openapi.json`: the routes as an OpenAPI document, made of the table of routes and of the types of bodies in `openapi.json`.
+//! `GET /openapi.json`: the routes as an OpenAPI document, from the table of routes and the body types in `openapi.json`.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::failure::Dialect;
 use super::router::{Route, Routes};
 
-/// Types of bodies, by name.
+/// Body types, by name.
 const TYPES: &str = include_str!("openapi.json");
 
 /// The document.
 ///
 /// # Panics
-/// When the types are no JSON: a test sees to that.
+/// When the types are not valid JSON, which a test checks.
 pub(super) fn describe(routes: &Routes) -> Json {
     let mut paths = Map::new();
     for route in routes.iter() {

@@ -1,5 +1,5 @@
-//! From the messages of a request to what the model reads: checked, put through the chat template, and turned to tokens in which
-//! nothing that a message says is a control token.
+//! Renders the messages of a request to a prompt: checks them, applies the chat template, and encodes the result, in which no text
+//! of a message becomes a control token.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::engine::prompter::{Prompter, prompt_options};
 use crate::engine::{Rendered, Tools};
 use crate::tokenizer::Tokenizer;
 
-/// What the model reads.
+/// A prompt.
 pub(super) struct Prompt {
     pub(super) text: String,
     pub(super) tokens: Vec<u32>,
-    /// The answer begins inside of thinking.
+    /// Whether the answer starts inside of thinking.
     pub(super) thinks: bool,
 }
 
@@ -49,19 +49,19 @@ fn render(
     if options.variables.remove("add_generation_prompt") == Some(Json::Bool(false)) {
         options.add_generation_prompt = begun.is_some();
     }
-    let (Rendered { mut text, mut said }, _) = prompter.render(messages, &options)?;
+    let (Rendered { mut text, mut untrusted }, _) = prompter.render(messages, &options)?;
     let thinks = begun.is_none() && prompter.thinking.is_some_and(|style| style.begins_inside(&text));
     if let Some(begun) = begun.filter(|begun| !begun.is_empty()) {
-        said.push(text.len()..text.len() + begun.len());
+        untrusted.push(text.len()..text.len() + begun.len());
         text.push_str(&begun);
     }
-    let rendered = Rendered { text, said };
+    let rendered = Rendered { text, untrusted };
     let tokens = rendered.tokens(tokenizer)?;
     Ok(Prompt { text: rendered.text, tokens, thinks })
 }
 
-/// The messages as templates know them: texts for contents, `system` for `developer`, `reasoning_content` for `reasoning`, objects
-/// for the arguments of tool calls.
+/// The messages in the form for templates: content as text, `system` for `developer`, `reasoning_content` for `reasoning`,
+/// arguments of tool calls as objects.
 fn checked(messages: &[Json]) -> Result<Vec<Json>, Failure> {
     if messages.is_empty() {
         return Err(Failure::field("messages", "must not be empty"));
@@ -72,7 +72,7 @@ fn checked(messages: &[Json]) -> Result<Vec<Json>, Failure> {
     Ok(messages)
 }
 
-/// Templates want to know which tool a result is of: the call says it, by its id or by its place.
+/// Adds the name of the tool to results, which templates need: from the call with the same id, or at the same position.
 fn name_results(messages: &mut [Json]) {
     let mut open: Vec<(Json, Json)> = Vec::new();
     for message in messages {
@@ -128,7 +128,7 @@ fn check(i: usize, message: &Json) -> Result<Json, Failure> {
     }
     for call in map.get_mut("tool_calls").and_then(Json::as_array_mut).into_iter().flatten() {
         let arguments = call.pointer_mut("/function/arguments");
-        // What is no JSON stays the text that it is.
+        // Arguments that are not JSON remain text.
         if let Some(arguments) = arguments
             && let Some(Ok(object @ Json::Object(_))) = arguments.as_str().map(serde_json::from_str)
         {
@@ -138,7 +138,7 @@ fn check(i: usize, message: &Json) -> Result<Json, Failure> {
     Ok(Json::Object(map))
 }
 
-/// The text of a content of parts.
+/// The text of content with parts.
 fn texts(i: usize, parts: &[Json]) -> Result<String, Failure> {
     let text = |part: &Json| match (part["type"].as_str(), part["text"].as_str()) {
         (Some("text" | "input_text" | "output_text") | None, Some(text)) => Ok(text.to_owned()),
@@ -150,7 +150,7 @@ fn texts(i: usize, parts: &[Json]) -> Result<String, Failure> {
     Ok(parts.iter().map(text).collect::<Result<Vec<_>, _>>()?.join("\n"))
 }
 
-/// Takes the beginning of an answer from the end of the messages.
+/// Removes the start of an answer from the end of the messages.
 fn begun(messages: &mut Vec<Json>) -> Result<Option<String>, Failure> {
     let is_answer = |message: &Json| message["role"] == "assistant" && message.get("tool_calls").is_none();
     if !messages.last().is_some_and(is_answer) {

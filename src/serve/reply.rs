@@ -1,4 +1,4 @@
-//! Answers as bytes: one JSON document, a text, or a stream that grows while tokens come.
+//! Answers as bytes: one JSON document, a text, or a stream.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,30 +14,30 @@ use tokio::sync::mpsc;
 
 use super::failure::{Dialect, Failure};
 
-/// Pieces of a stream that wait to be sent, at most.
+/// Maximum unsent pieces of a stream.
 const PIECES: usize = 16;
 /// A stream says that it lives when nothing has come for so long.
 pub(super) const PING: Duration = Duration::from_secs(15);
 
-/// What a route gives back.
+/// The result of a route.
 pub(super) enum Reply {
     Json(Json),
     Text(&'static str, String),
-    /// Figures for Prometheus, of a process that has run since then (seconds since 1970).
+    /// Metrics for Prometheus, with the start time of the process (seconds since 1970).
     Figures(String, u64),
     Stream(Form, mpsc::Receiver<Bytes>),
 }
 
-/// How the objects of a stream are written.
+/// The form of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// Server-sent events.
     Events,
-    /// A line each.
+    /// Lines of JSON.
     Lines,
 }
 
-/// Where the objects of a stream go.
+/// The receiver of a stream's objects.
 pub(super) struct Sink {
     form: Form,
     sender: mpsc::Sender<Bytes>,
@@ -62,7 +62,7 @@ impl Sink {
         self.raw("data: [DONE]\n\n".to_owned()).await;
     }
 
-    /// Tells a client that waits long that the server lives.
+    /// Keeps the connection of a waiting client alive.
     pub(super) async fn ping(&self) {
         if self.form == Form::Events {
             self.raw(": ping\n\n".to_owned()).await;
@@ -70,7 +70,7 @@ impl Sink {
     }
 
     async fn raw(&self, text: String) {
-        // When the client has gone, the task that sends is ended.
+        // If the client has disconnected, the sending task is ended.
         let _ = self.sender.send(Bytes::from(text)).await;
     }
 }
@@ -82,7 +82,7 @@ impl Reply {
         Ok(Self::Text("application/json; charset=utf-8", text))
     }
 
-    /// A stream of what `work` sends. It is given up when the client goes away.
+    /// A stream of what `work` sends. It is cancelled when the client disconnects.
     pub(super) fn stream<F: Future<Output = ()> + Send + 'static>(form: Form, work: impl FnOnce(Sink) -> F) -> Self {
         let (sender, receiver) = mpsc::channel(PIECES);
         let work = work(Sink { form, sender: sender.clone() });
@@ -114,7 +114,7 @@ impl Reply {
     }
 }
 
-/// The response that tells a failure.
+/// The response for an error.
 pub(super) fn failed(failure: &Failure, dialect: Dialect) -> Response<Body> {
     let mut response = Reply::Json(failure.body(dialect)).into_response();
     *response.status_mut() = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,10 +1,10 @@
-//! Items of OpenAI's responses as messages of a chat.
+//! Converts items of OpenAI's responses to chat messages.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::failure::Failure;
 
-/// The messages of an input: a text of the user, or items. Calls, and what was thought, are part of the assistant's message.
+/// The messages of an input, which is a user text or items. Calls and reasoning become part of the assistant's message.
 pub(super) fn messages(input: &Json) -> Result<Vec<Json>, Failure> {
     let items = match input {
         Json::String(text) => return Ok(vec![json!({ "role": "user", "content": text })]),
@@ -22,9 +22,9 @@ pub(super) fn messages(input: &Json) -> Result<Vec<Json>, Failure> {
 #[derive(Default)]
 struct Messages {
     done: Vec<Json>,
-    /// The assistant's message in the making: what it thought, said, and called.
+    /// The parts of the current assistant message: thinking, text and calls.
     thought: Vec<String>,
-    said: Option<String>,
+    text: Option<String>,
     calls: Vec<Json>,
 }
 
@@ -35,10 +35,10 @@ impl Messages {
             (None | Some("message"), Some(role)) => {
                 let text = text(&format!("{place}.content"), map.get("content"))?;
                 if role == "assistant" {
-                    if self.said.is_some() || !self.calls.is_empty() {
+                    if self.text.is_some() || !self.calls.is_empty() {
                         self.answered();
                     }
-                    self.said = Some(text);
+                    self.text = Some(text);
                 } else {
                     self.answered();
                     self.done.push(json!({ "role": role, "content": text }));
@@ -59,7 +59,7 @@ impl Messages {
                 self.done.push(json!({ "role": "tool", "tool_call_id": id, "content": content }));
             }
             (Some("reasoning"), _) => {
-                if self.said.is_some() || !self.calls.is_empty() {
+                if self.text.is_some() || !self.calls.is_empty() {
                     self.answered();
                 }
                 self.thought.extend(thoughts(map));
@@ -70,14 +70,14 @@ impl Messages {
         Ok(())
     }
 
-    /// The assistant's message has ended.
+    /// Ends the current assistant message.
     fn answered(&mut self) {
-        let (thought, said) = (std::mem::take(&mut self.thought), self.said.take());
+        let (thought, text) = (std::mem::take(&mut self.thought), self.text.take());
         let calls = std::mem::take(&mut self.calls);
-        if said.is_none() && calls.is_empty() {
+        if text.is_none() && calls.is_empty() {
             return;
         }
-        let mut message = json!({ "role": "assistant", "content": said.unwrap_or_default() });
+        let mut message = json!({ "role": "assistant", "content": text.unwrap_or_default() });
         if !thought.is_empty() {
             message["reasoning_content"] = thought.join("\n").into();
         }
@@ -88,7 +88,7 @@ impl Messages {
     }
 }
 
-/// What an item of reasoning says: its content, or else its summary.
+/// The texts of a reasoning item: its content, or else its summary.
 fn thoughts(map: &Map<String, Json>) -> Vec<String> {
     let texts = |name: &str| -> Vec<String> {
         let parts = map.get(name).and_then(Json::as_array).into_iter().flatten();

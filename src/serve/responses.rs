@@ -1,10 +1,10 @@
-//! OpenAI's responses: answers as lists of items, streamed as named events, and kept for requests that go on from them.
+//! OpenAI's responses: answers as lists of items, streamed as named events, and stored for requests that continue them.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answers::{Answers, Ending, News, Question, Tokens};
+use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, Tokens};
 use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
@@ -35,7 +35,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     let thinking = Some(prompt.thinks);
     let question = Question { prompts: vec![prompt.tokens], choices: 1, thinking, logprobs, settings };
     let answers = Answers::ask(&model, question).await?;
-    let keeper = Keeper {
+    let keeper = ResponseStorage {
         responses: is_stored.then(|| call.responses.clone()),
         salt: call.salt,
         conversation,
@@ -67,7 +67,7 @@ pub(super) async fn count_tokens(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::Json(json!({ "object": "response.input_tokens", "input_tokens": count })))
 }
 
-/// What was said in the response that a request goes on from, and what it brings.
+/// The conversation of the response that a request continues, and its own input.
 fn conversation(call: &Call, fields: Fields<'_>) -> Result<Vec<Json>, Failure> {
     let mut conversation = match fields.text("previous_response_id")? {
         None => Vec::new(),
@@ -134,14 +134,14 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many of the likeliest tokens are told, where probabilities are asked for.
+/// The number of likeliest tokens to report, if probabilities are requested.
 fn logprobs(fields: Fields<'_>) -> Result<Option<usize>, Failure> {
     let top = fields.count("top_logprobs", 0, 20)?;
     let asked = fields.texts("include")?.iter().any(|name| name == "message.output_text.logprobs");
     Ok((asked || top.is_some_and(|top| top > 0)).then_some(top.unwrap_or(0)))
 }
 
-/// The fields of the answer's settings: OpenAI's format of a text lies elsewhere here.
+/// The fields of the answer's settings; `response_format` has another place in this API.
 fn settings_of(fields: Fields<'_>) -> Map<String, Json> {
     let skipped = ["input", "instructions", "tools", "text"];
     let others = fields.0.iter().filter(|(name, _)| !skipped.contains(&name.as_str()));
@@ -177,11 +177,11 @@ async fn prompt(
     prompt::prompt(model, messages, tools, variables).await
 }
 
-/// The response before anything has come.
+/// The response before any output.
 fn head(fields: Fields<'_>, model: &ServedModel, is_stored: bool) -> Result<Json, Failure> {
     let given = |name: &str| fields.get(name).cloned().unwrap_or_default();
     let or = |name: &str, usual: Json| fields.get(name).cloned().unwrap_or(usual);
-    let sampler = &model.usual.sampler;
+    let sampler = &model.defaults.sampler;
     let number = |x: f32| x.to_string().parse::<f64>().map_or(Json::Null, Json::from);
     let mut text = or("text", json!({}));
     if text.get("format").is_none_or(Json::is_null) {
@@ -202,27 +202,33 @@ fn head(fields: Fields<'_>, model: &ServedModel, is_stored: bool) -> Result<Json
     }))
 }
 
-/// What becomes of a response that has ended.
-struct Keeper {
-    /// Where it is kept, if it is.
+/// Where a response is stored once it has ended.
+struct ResponseStorage {
+    /// The store, if the response is stored.
     responses: Option<Arc<Responses>>,
     salt: u64,
     conversation: Vec<Json>,
     input: Json,
 }
 
-impl Keeper {
+impl ResponseStorage {
     fn keep(self, response: &Response) {
         let Some(responses) = self.responses else { return };
         let mut conversation = self.conversation;
-        // Items of answers are read as those of requests are.
+        // Output items are read like input items.
         conversation.extend(messages(&response.head["output"]).unwrap_or_default());
         let id = response.head["id"].as_str().unwrap_or_default().to_owned();
         responses.insert(self.salt, id, Stored::new(&response.head, &self.input, &conversation));
     }
 }
 
-async fn run(sink: Sink, mut response: Response, model: Arc<ServedModel>, mut answers: Answers, keeper: Keeper) {
+async fn run(
+    sink: Sink,
+    mut response: Response,
+    model: Arc<ServedModel>,
+    mut answers: Answers,
+    keeper: ResponseStorage,
+) {
     let tokenizer = model.batcher().model().tokenizer();
     let mut events = Vec::new();
     response.begin(&mut events);
@@ -237,13 +243,13 @@ async fn run(sink: Sink, mut response: Response, model: Arc<ServedModel>, mut an
         match news {
             None => return,
             Some(Err(failure)) => response.fail(&failure, &mut events),
-            Some(Ok((_, News::Reading { .. }))) => {}
-            Some(Ok((_, News::Call(call)))) => response.call(&call, &mut events),
-            Some(Ok((_, News::Text { thinking, text, tokens }))) => {
+            Some(Ok((_, ChoiceEvent::Reading { .. }))) => {}
+            Some(Ok((_, ChoiceEvent::Call(call)))) => response.call(&call, &mut events),
+            Some(Ok((_, ChoiceEvent::Text { thinking, text, tokens }))) => {
                 response.add(Kind::Reasoning, &thinking, &Vec::new(), tokenizer, &mut events);
                 response.add(Kind::Message, &text, &tokens, tokenizer, &mut events);
             }
-            Some(Ok((_, News::End(ending)))) => {
+            Some(Ok((_, ChoiceEvent::End(ending)))) => {
                 response.end(&ending, &mut events);
                 keeper.keep(&response);
                 for event in events {
@@ -262,7 +268,7 @@ enum Kind {
     Message,
 }
 
-/// An item in the making.
+/// The open item.
 struct Item {
     kind: Kind,
     id: String,
@@ -270,7 +276,7 @@ struct Item {
     logprobs: Vec<Json>,
 }
 
-/// A response in the making: what comes goes in, events come out.
+/// The state of a response: takes parts of the answer and produces events.
 struct Response {
     head: Json,
     with_logprobs: bool,
@@ -300,7 +306,7 @@ impl Response {
         }
     }
 
-    /// Items that have ended.
+    /// Number of items that have ended.
     fn count(&self) -> usize {
         self.head["output"].as_array().map_or(0, Vec::len)
     }
@@ -389,7 +395,7 @@ impl Response {
         }
     }
 
-    fn end(&mut self, ending: &Ending, events: &mut Vec<Json>) {
+    fn end(&mut self, ending: &ChoiceEnd, events: &mut Vec<Json>) {
         let cut = ending.finish_reason() == "length";
         let status = if cut { "incomplete" } else { "completed" };
         if self.open.is_none() && self.count() == 0 {

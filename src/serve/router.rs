@@ -1,4 +1,4 @@
-//! The table of routes, and how a request finds its row.
+//! The table of routes, and the look-up of a request's route.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,14 +16,14 @@ type Handler = Box<dyn Fn(Call) -> Answering + Send + Sync>;
 /// A route.
 pub(super) struct Route {
     pub(super) method: Method,
-    /// Its path; `/*` at the end stands for anything.
+    /// Its path; `/*` at the end matches anything.
     pub(super) path: &'static str,
     pub(super) dialect: Dialect,
     /// The name of its body's type.
     pub(super) body: Option<&'static str>,
-    /// What it does.
+    /// A short description.
     pub(super) summary: &'static str,
-    /// Needs no key.
+    /// Whether it needs no key.
     pub(super) is_open: bool,
     pub(super) handler: Handler,
 }
@@ -55,7 +55,7 @@ where
     route(Method::GET, path, dialect, None, summary, handler)
 }
 
-/// A route whose body is of the type that `openapi.json` has by the name `body`.
+/// A route whose body has the type `body` of `openapi.json`.
 fn post<F>(
     path: &'static str,
     dialect: Dialect,
@@ -162,7 +162,7 @@ impl Routes {
         self.0.iter()
     }
 
-    /// The route of a request, and what follows its path.
+    /// The route of a request, and the rest of its path.
     pub(super) fn find(&self, method: &Method, path: &str) -> Result<(&Route, String), Failure> {
         let rest = |route: &Route| match route.path.strip_suffix('*') {
             Some(start) => path.strip_prefix(start).filter(|rest| !rest.is_empty()),
@@ -172,13 +172,13 @@ impl Routes {
         if at.peek().is_none() {
             return Err(Failure::no_route(path));
         }
-        // HEAD asks for the head of what GET would give.
+        // HEAD requests the head of what GET would return.
         let fits = |own: &Method| own == method || method == Method::HEAD && own == Method::GET;
         let found = at.find(|(route, _)| fits(&route.method)).ok_or_else(Failure::method)?;
         Ok((found.0, decoded(found.1)))
     }
 
-    /// Whose shapes a path speaks, for failures.
+    /// The dialect of a path, for errors.
     pub(super) fn dialect(path: &str) -> Dialect {
         if path.starts_with("/api/") {
             Dialect::Ollama
@@ -190,7 +190,7 @@ impl Routes {
     }
 }
 
-/// A path with its `%XX` read.
+/// A path with `%XX` decoded.
 fn decoded(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();

@@ -1,4 +1,4 @@
-//! How an answer is made: the fields that all dialects share, read into the engine's options.
+//! Settings of an answer: the fields that all dialects share, read into the engine's options.
 
 use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
@@ -6,21 +6,21 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::constraint::{self, Wanted};
+use super::constraint::{self, RequestedConstraint};
 use super::failure::Failure;
 use super::fields::Fields;
 use super::models::ServedModel;
 use crate::engine::{SETTINGS, SamplerOptions, Setting, Tools};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 
-/// Tokens that an answer may have, at most, as a number of a request.
+/// Maximum tokens of an answer that a request may set.
 const MOST: i64 = i32::MAX as i64;
-/// Choices of one request.
+/// Maximum choices of one request.
 pub(super) const MOST_CHOICES: u32 = 128;
-/// Stop texts of one request.
+/// Maximum stop texts of one request.
 const MOST_STOPS: usize = 64;
 
-/// How an answer is made.
+/// Settings of an answer.
 pub(super) struct Settings {
     pub(super) sampler: SamplerOptions,
     pub(super) max_tokens: Option<usize>,
@@ -28,14 +28,15 @@ pub(super) struct Settings {
     pub(super) ignore_end: bool,
     pub(super) salt: u64,
     pub(super) no_cache: bool,
-    /// What answers have to be.
-    pub(super) wanted: Option<Wanted>,
-    /// What may be called; none unless a chat's request says so.
+    /// The constraint.
+    pub(super) wanted: Option<RequestedConstraint>,
+    /// The tools that may be called; `None` unless a chat request has some.
     pub(super) tools: Option<Arc<Tools>>,
 }
 
 impl Settings {
-    /// Reads them. `salt` is that of the key; `limits` are the names of the most tokens, the stronger first.
+    /// Reads the settings. `salt` is that of the API key; `limits` are the names of the field with the maximum tokens, the preferred
+    /// name first.
     pub(super) fn read(fields: Fields<'_>, model: &ServedModel, salt: u64, limits: &[&str]) -> Result<Self, Failure> {
         let stop = fields.texts("stop")?;
         if stop.len() > MOST_STOPS {
@@ -43,13 +44,13 @@ impl Settings {
         }
         let mut max_tokens = None;
         for name in limits {
-            // Less than nothing is as many as fit.
+            // Negative numbers mean as many as fit.
             let limit = fields.whole(name, -2, MOST)?.map(|n| usize::try_from(n).ok());
             max_tokens = max_tokens.or(limit);
         }
         Ok(Self {
             sampler: sampler(fields, model)?,
-            max_tokens: max_tokens.unwrap_or(model.usual.max_tokens),
+            max_tokens: max_tokens.unwrap_or(model.defaults.max_tokens),
             stop,
             ignore_end: fields.flag("ignore_eos")?,
             salt: salted(salt, fields.text("cache_salt")?),
@@ -60,7 +61,7 @@ impl Settings {
     }
 }
 
-/// Another salt, where a request brings one.
+/// The salt combined with that of the request, if it has one.
 fn salted(salt: u64, own: Option<&str>) -> u64 {
     let Some(own) = own else { return salt };
     let mut hasher = DefaultHasher::new();
@@ -68,9 +69,9 @@ fn salted(salt: u64, own: Option<&str>) -> u64 {
     hasher.finish()
 }
 
-/// The samplers' settings of a request over those of the model.
+/// The sampler settings of a request, with those of the model as defaults.
 fn sampler(fields: Fields<'_>, model: &ServedModel) -> Result<SamplerOptions, Failure> {
-    let (mut options, tokenizer) = (model.usual.sampler.clone(), model.batcher().model().tokenizer());
+    let (mut options, tokenizer) = (model.defaults.sampler.clone(), model.batcher().model().tokenizer());
     for (name, value) in fields.0.iter().filter(|(_, value)| !value.is_null()) {
         let known = if name == "repetition_penalty" { "repeat_penalty" } else { name };
         let Some(setting) = Setting::named(known) else { continue };
@@ -78,7 +79,7 @@ fn sampler(fields: Fields<'_>, model: &ServedModel) -> Result<SamplerOptions, Fa
         setting.set(&mut options, number).map_err(|_| Failure::field(name, format!("must be {}", setting.range())))?;
     }
     options.seed = match fields.get("seed") {
-        None => model.usual.seed.unwrap_or_else(random),
+        None => model.defaults.seed.unwrap_or_else(random),
         Some(value) => match (value.as_u64(), value.as_i64()) {
             (Some(seed), _) => seed,
             (None, Some(_)) => random(),
@@ -101,7 +102,7 @@ fn sampler(fields: Fields<'_>, model: &ServedModel) -> Result<SamplerOptions, Fa
     Ok(options)
 }
 
-/// Biases as an object of tokens, or as pairs of a token or a text and its bias; `false` for never.
+/// Biases as an object of tokens, or as pairs of a token (or text) and its bias; `false` excludes it.
 fn biases(value: &Json, tokenizer: &Tokenizer) -> Result<Vec<(u32, f32)>, Failure> {
     let wrong = || Failure::field("logit_bias", "must map tokens to numbers");
     #[allow(clippy::cast_possible_truncation, reason = "biases are single precision")]
@@ -135,12 +136,12 @@ fn biases(value: &Json, tokenizer: &Tokenizer) -> Result<Vec<(u32, f32)>, Failur
     Ok(biases)
 }
 
-/// The settings as llama-server shows them.
+/// The settings in llama-server's form.
 #[allow(clippy::cast_possible_truncation, reason = "settings are single precision")]
 pub(super) fn shown(options: &SamplerOptions) -> Map<String, Json> {
     let number = |setting: &Setting| {
         let value = setting.get(options);
-        // Whole numbers stay whole; of a single, no more digits than it has.
+        // CompleteChoice numbers stay whole; single precision numbers get no further digits.
         if value.fract() == 0.0 && setting.range().contains("whole") {
             Json::from(value as i64)
         } else {
@@ -153,13 +154,13 @@ pub(super) fn shown(options: &SamplerOptions) -> Map<String, Json> {
     map
 }
 
-/// A name that nothing else has.
+/// A new unique id.
 pub(super) fn new_id(prefix: &str) -> String {
     format!("{prefix}{:014x}{:08x}", random(), random() >> 21)
 }
 
-/// A number that nobody has chosen.
+/// A random number.
 pub(super) fn random() -> u64 {
-    // Each state of this kind has random keys of the system's. Seeds of 53 bits survive any JSON reader.
+    // `RandomState` has random keys from the system. Seeds of 53 bits are exact in any JSON parser.
     RandomState::new().hash_one(0) >> 11
 }

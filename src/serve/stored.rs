@@ -1,14 +1,14 @@
-//! Responses that are kept for requests that go on from them, within a bound of memory.
+//! Stored responses, which later requests can continue, within a memory limit.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value as Json, json};
 
-/// Bytes of all that is kept.
+/// Maximum bytes of all stored responses.
 const MOST_BYTES: usize = 64 << 20;
 
-/// A response, and the conversation that it ended. All are kept as text, which takes less memory than JSON's values.
+/// A response and its conversation. They are stored as text, which needs less memory than JSON values.
 pub(super) struct Stored {
     response: String,
     input: String,
@@ -16,7 +16,7 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// `messages` are those of the whole conversation, the answer included.
+    /// `messages` are those of the whole conversation, including the answer.
     pub(super) fn new(response: &Json, input: &Json, messages: &[Json]) -> Self {
         let messages = Json::from(messages).to_string();
         Self { response: response.to_string(), input: input.to_string(), messages }
@@ -34,7 +34,7 @@ impl Stored {
         serde_json::from_str(&self.messages).unwrap_or_default()
     }
 
-    /// What the request has brought, as items with names.
+    /// The input of the request, as items with ids.
     pub(super) fn input_items(&self) -> Vec<Json> {
         let items = match serde_json::from_str(&self.input).unwrap_or_default() {
             Json::Array(items) => items,
@@ -52,13 +52,13 @@ impl Stored {
     }
 }
 
-/// All that are kept.
+/// All stored responses.
 #[derive(Default)]
 pub(super) struct Responses(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    /// By the key of its request, and its name.
+    /// By the salt of the request's API key, and the id.
     all: HashMap<(u64, String), Arc<Stored>>,
     /// The oldest first.
     order: VecDeque<(u64, String)>,
@@ -82,7 +82,7 @@ impl Responses {
         kept.drop_one(&key)
     }
 
-    /// Keeps a response; the oldest make room for it.
+    /// Stores a response; the oldest are removed to make room.
     pub(super) fn insert(&self, salt: u64, id: String, stored: Stored) {
         let mut kept = self.lock();
         kept.bytes += stored.bytes();

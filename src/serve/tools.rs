@@ -1,4 +1,4 @@
-//! Tools of requests, and calls in answers.
+//! Tools of requests, and tool calls in answers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::fields::Fields;
 use super::settings::random;
 use crate::engine::{ToolCall, ToolChoice, Tools};
 
-/// Tools of one request.
+/// Maximum tools of one request.
 const MOST_TOOLS: usize = 128;
 
 /// The tools of a request that may be called: `tools`, `tool_choice`, `parallel_tool_calls`.
@@ -50,13 +50,13 @@ pub(super) fn read_anthropic(fields: Fields<'_>) -> Result<Option<Arc<Tools>>, F
     read(Fields(&map))
 }
 
-/// A call as a block of Anthropic's, with an input or without.
+/// A call as an Anthropic block, with or without its input.
 pub(super) fn anthropic(call: &ToolCall, with_input: bool) -> Json {
     let input = if with_input { arguments(call) } else { json!({}) };
     json!({ "type": "tool_use", "id": new_id(), "name": call.name, "input": input })
 }
 
-/// The arguments as JSON; what is none stays the text that it is.
+/// The arguments as JSON; arguments that are not valid JSON remain text.
 fn arguments(call: &ToolCall) -> Json {
     serde_json::from_str(&call.arguments).unwrap_or_else(|_| call.arguments.as_str().into())
 }
@@ -94,7 +94,7 @@ pub(super) fn openai(call: &ToolCall) -> Json {
     json!({ "id": new_id(), "type": "function", "function": { "name": call.name, "arguments": call.arguments } })
 }
 
-/// A call as a piece of a stream: that of the number `index` of its answer.
+/// A call as a piece of a stream; `index` is its number in the answer.
 pub(super) fn delta(index: usize, call: &ToolCall) -> Json {
     let mut json = openai(call);
     json["index"] = index.into();

@@ -10,13 +10,13 @@ use super::failure::Failure;
 use crate::engine::{Batcher, Embedder, EmbeddingOptions, Error, Pair, Reranker};
 use crate::network::Pooling;
 
-/// Numbers of an answer without pooling, which has a vector for each token.
+/// Maximum numbers of an answer without pooling, which has a vector for each token.
 const MOST_NUMBERS: usize = 1 << 24;
 
-/// Whether nobody waits for a piece of work any more.
-struct GivenUp(Arc<AtomicBool>);
+/// Cancels a piece of work when its request is dropped.
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for GivenUp {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -24,21 +24,21 @@ impl Drop for GivenUp {
 
 /// A model's embeddings and scores.
 pub(super) struct Vectors {
-    /// Its vectors are not brought to length 1: some of them are cut first.
+    /// Its vectors are not normalized, since some requests truncate them first.
     embedder: Result<Embedder, Error>,
     reranker: Result<Reranker, Error>,
     /// Most tokens of a text.
     pub(super) context_length: usize,
-    /// Requests that may wait.
+    /// Maximum waiting requests.
     queue: usize,
-    /// Those, and the one that is computed.
+    /// Permits for waiting requests and the running one.
     places: Semaphore,
-    /// One request is computed after the other.
+    /// Held by the running request.
     turn: Mutex<()>,
 }
 
 impl Vectors {
-    /// Those of a batcher's model.
+    /// Embeddings of a batcher's model.
     pub(super) fn new(batcher: &Batcher, options: EmbeddingOptions) -> Self {
         let options = EmbeddingOptions { normalize: false, ..options };
         let (model, pool) = (batcher.model(), batcher.pool());
@@ -54,7 +54,7 @@ impl Vectors {
         self.embedder.as_ref().map_err(|error| Failure::invalid(error.to_string()))
     }
 
-    /// The vectors of texts. The work ends when nobody waits for it any more.
+    /// The vectors of texts. The work is cancelled when the client disconnects.
     pub(super) async fn embed(self: &Arc<Self>, texts: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, Failure> {
         let embedder = self.embedder()?;
         self.check(texts.iter().map(Vec::len))?;
@@ -93,9 +93,9 @@ impl Vectors {
     ) -> Result<T, Failure> {
         let _place = self.places.try_acquire().map_err(|_| Error::QueueFull { waiting: self.queue })?;
         let _turn = self.turn.lock().await;
-        let given_up = Arc::new(AtomicBool::new(false));
-        let _guard = GivenUp(given_up.clone());
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _guard = CancelOnDrop(cancelled.clone());
         let own = self.clone();
-        blocking(move || work(own.as_ref(), &|| given_up.load(Ordering::Relaxed))).await
+        blocking(move || work(own.as_ref(), &|| cancelled.load(Ordering::Relaxed))).await
     }
 }

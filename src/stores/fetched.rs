@@ -1,5 +1,5 @@
-//! Which models of other programs' stores this program has brought there: those it may remove by itself. A file with a
-//! path a line, the names under which the models are found.
+//! The models that this program has fetched into other programs' stores, which it may remove without asking. The list is a file
+//! with the path of a model in each line.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use crate::files::{self, Overwrite, read_whole, write_whole};
 
-/// Bytes of the file that are read, at most.
+/// Maximum bytes of the file.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// The list of what has been fetched.
+/// The list of fetched models.
 #[derive(Clone, Debug, Default)]
 pub struct Fetched {
-    /// The file; without one, nothing is noted.
+    /// The file; without one, nothing is recorded.
     file: Option<PathBuf>,
     paths: BTreeSet<PathBuf>,
 }
@@ -27,7 +27,7 @@ impl Fetched {
         Self::from_variables(&|name| std::env::var_os(name).filter(|value| !value.is_empty()))
     }
 
-    /// As [`Self::from_environment`], for variables that `get` gives.
+    /// As [`Self::from_environment`], with `get` in place of the environment.
     #[must_use]
     pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| get(name).map(PathBuf::from);
@@ -38,24 +38,24 @@ impl Fetched {
         Self { paths: text.unwrap_or_default().lines().map(PathBuf::from).collect(), file }
     }
 
-    /// Whether `path` was brought by this program.
+    /// Whether `path` was fetched by this program.
     #[must_use]
     pub fn has(&self, path: &Path) -> bool {
         self.paths.contains(path)
     }
 
-    /// Notes what has been brought.
+    /// Adds fetched models.
     ///
     /// # Errors
     /// When the list cannot be written.
     pub fn add(&mut self, paths: &[PathBuf]) -> io::Result<()> {
         let before = self.paths.len();
-        // A path with a line break cannot be noted: it stays another program's.
+        // A path with a line break cannot be recorded; it counts as another program's.
         self.paths.extend(paths.iter().filter(|path| !path.to_string_lossy().contains('\n')).cloned());
         if self.paths.len() == before { Ok(()) } else { self.write() }
     }
 
-    /// Forgets what has been removed.
+    /// Removes models from the list.
     ///
     /// # Errors
     /// When the list cannot be written.

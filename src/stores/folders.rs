@@ -1,5 +1,5 @@
-//! Plain folders: the user's own, LM Studio's (`PUBLISHER/REPOSITORY/*.gguf`) and llama.cpp's older cache, in which
-//! every file lies by itself.
+//! Plain folders: the user's own, LM Studio's (`PUBLISHER/REPOSITORY/*.gguf`), and llama.cpp's older cache, which is a flat
+//! folder of files.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use super::hugging_face::names;
 use super::quant_name::{choose, split_tag};
 use super::{Error, Layers, Located, Store, all_models_in, folders_in, models_in};
 
-/// Levels of folders that are searched in a folder of the user's own.
+/// Depth of the search in the user's own folders.
 const LEVELS: usize = 4;
 
 fn located(name: String, path: PathBuf, store: Store) -> Located {
@@ -53,8 +53,8 @@ pub(super) fn list_in_two(root: &Path) -> Vec<Located> {
     repositories(root).into_iter().flat_map(of).collect()
 }
 
-/// The model of this name in a folder of the user's own: the path below it, or the file's name, `.gguf` or not; or a
-/// folder there with `[:TYPE]`.
+/// The model of this name in one of the user's own folders: a path below it or a file name (with or without `.gguf`), or a
+/// folder with `[:TYPE]`.
 pub(super) fn find(root: &Path, name: &str, store: Store) -> Result<Option<Located>, Error> {
     let files = all_models_in(root, LEVELS);
     let same = |text: &str| {
@@ -82,7 +82,7 @@ pub(super) fn find(root: &Path, name: &str, store: Store) -> Result<Option<Locat
     }
 }
 
-/// All models of a folder of the user's own, by their paths below it.
+/// All models of one of the user's own folders, by their paths below it.
 pub(super) fn list(root: &Path, store: Store) -> Vec<Located> {
     let name = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
     all_models_in(root, LEVELS).into_iter().map(|path| located(name(&path), path, store)).collect()

@@ -1,5 +1,5 @@
-//! The cache of Hugging Face, which llama.cpp shares: `models--ORG--NAME/snapshots/COMMIT/FILE`, a link to a blob;
-//! `refs/main` names the commit.
+//! The cache of Hugging Face, which llama.cpp uses too: `models--ORG--NAME/snapshots/COMMIT/FILE` is a link to a blob, and
+//! `refs/main` has the commit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
     }
 }
 
-/// The newest snapshot of a repository: that of `refs/main`, or else that which was changed last.
+/// The newest snapshot of a repository: that of `refs/main`, or else the most recently changed one.
 pub(super) fn snapshot(repository: &Path) -> Option<PathBuf> {
     let snapshots = repository.join("snapshots");
     let commit = read_whole(&repository.join("refs/main"), MOST_REFERENCE).unwrap_or_default();

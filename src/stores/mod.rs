@@ -1,9 +1,8 @@
-//! Where models lie on this machine, and how a name becomes a file: a path, a folder, the cache of Hugging Face, the
-//! store of Ollama, the folders of LM Studio and llama.cpp, and folders of one's own. Finding models only reads;
-//! [`Removal`] takes them away.
+//! Finds models on this machine by name: a path, a folder, the cache of Hugging Face, the store of Ollama, the folders of LM
+//! Studio and llama.cpp, and the user's own folders. Finding models only reads; [`Removal`] removes them.
 //!
-//! [`Places`] says where to look, [`Places::resolve`] finds one model by name, [`Places::list`] all of them. A further
-//! store is a file here and a line in both.
+//! [`Places`] has the folders, [`Places::resolve`] finds one model by name, [`Places::list`] lists all. A further store is a
+//! file here and a line in both functions.
 
 mod fetched;
 mod folders;
@@ -34,10 +33,10 @@ pub(crate) use quant_name::{choose, quant_of, split_tag};
 pub use removal::Removal;
 pub use unfinished::PART_SUFFIX;
 
-/// Files that are looked at in a folder, at most: a folder may be anything.
+/// Maximum files that are examined in a folder, since a folder may be any folder of the disk.
 const MAX_ENTRIES: usize = 20_000;
 
-/// Folders in which models may lie.
+/// Folders that are searched for models.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// Caches of Hugging Face (`models--ORG--NAME`).
@@ -48,23 +47,23 @@ pub struct Places {
     pub lm_studio: Vec<PathBuf>,
     /// llama.cpp's cache of plain files.
     pub llama_cpp: Vec<PathBuf>,
-    /// Folders of the user's own (`GGUF_MODELS`).
+    /// The user's own folders (`GGUF_MODELS`).
     pub own: Vec<PathBuf>,
 }
 
-/// Where models that are fetched are put, whether the folders exist or not.
+/// Folders for fetched models, whether they exist or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
     /// The cache of Hugging Face.
     pub hugging_face: Option<PathBuf>,
     /// Ollama's store.
     pub ollama: Option<PathBuf>,
-    /// What Hugging Face's programs keep beside the cache (the token).
+    /// The folder of Hugging Face's programs for other files (the token).
     pub hugging_face_home: Option<PathBuf>,
 }
 
 impl Roots {
-    /// The folders that the variables name, or those where the programs keep models by themselves.
+    /// The folders that the variables name, or the default folders of the programs.
     #[must_use]
     pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| get(name).map(PathBuf::from);
@@ -80,10 +79,10 @@ impl Roots {
     }
 }
 
-/// A kind of place.
+/// A kind of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Store {
-    /// A path that was given.
+    /// A path given by the user.
     Path,
     /// The cache of Hugging Face.
     HuggingFace,
@@ -119,9 +118,9 @@ pub struct Located {
     pub name: String,
     /// Its file, the first of a split one.
     pub path: PathBuf,
-    /// Where it lies.
+    /// Its store.
     pub store: Store,
-    /// What Ollama keeps beside a model.
+    /// Ollama's template, system prompt and parameters.
     pub layers: Layers,
     /// The manifest of a model of Ollama's store.
     pub manifest: Option<PathBuf>,
@@ -142,25 +141,25 @@ pub struct Entry {
     pub located: Located,
     /// Bytes of all its files.
     pub bytes: u64,
-    /// When its file was last changed, where the system says so.
+    /// Time of its file's last change, if the system reports it.
     pub modified: Option<SystemTime>,
 }
 
-/// Why a name leads to no model.
+/// Errors of finding a model by name.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing of this name anywhere.
+    /// No model of this name.
     #[error("{}: no such file, nor a model of this name{}{}", printable(name).limit(200), looked_in(looked), near(nearest))]
     NotFound {
         /// The name.
         name: String,
-        /// Places that exist and were searched.
+        /// Folders that exist and were searched.
         looked: Vec<PathBuf>,
-        /// Names that are like it.
+        /// Similar names.
         nearest: Vec<String>,
     },
-    /// Several models of which none is meant more than the others.
+    /// The name is ambiguous.
     #[error("{}: several models: {}", printable(name).limit(200), listed(found))]
     Several {
         /// The name.
@@ -180,7 +179,7 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// A manifest of Ollama's that cannot be used.
+    /// A manifest of Ollama that cannot be used.
     #[error("{}: {problem}", printable_path(path))]
     Manifest {
         /// The manifest.
@@ -210,7 +209,7 @@ fn listed(names: &[String]) -> String {
 }
 
 impl Places {
-    /// The places that the environment names, and those where the programs keep models by themselves.
+    /// The folders that the environment names, and the default folders of the programs.
     #[must_use]
     pub fn from_environment() -> Self {
         Self::from_variables(&|name| std::env::var_os(name).filter(|value| !value.is_empty()))
@@ -231,7 +230,7 @@ impl Places {
         let existing =
             |paths: Vec<PathBuf>| -> Vec<PathBuf> { paths.into_iter().filter(|path| path.is_dir()).collect() };
         Self {
-            // llama.cpp keeps what it downloads in the same layout.
+            // llama.cpp stores downloads in the same layout.
             hugging_face: existing(hugging_face.into_iter().chain(llama.clone()).collect()),
             ollama: existing(ollama),
             lm_studio: existing(
@@ -245,7 +244,7 @@ impl Places {
     /// The model called `name`.
     ///
     /// # Errors
-    /// When there is none, or several; or when it is a checkpoint that is not converted.
+    /// When there is no such model, there are several, or it is a checkpoint that is not converted.
     pub fn resolve(&self, name: &str) -> Result<Located, Error> {
         let path = Path::new(name);
         if path.is_dir() {
@@ -280,7 +279,7 @@ impl Places {
         Error::NotFound { name: name.to_owned(), looked, nearest: nearest(name, names) }
     }
 
-    /// All models of all stores, by store and name; one that several names or stores lead to is there once.
+    /// All models of all stores, by store and name. A file that is found under several names or in several stores is listed once.
     #[must_use]
     pub fn list(&self) -> Vec<Entry> {
         let mut all: Vec<Located> = Vec::new();
@@ -300,7 +299,7 @@ impl Places {
     }
 }
 
-/// A name without what says that it is one of Hugging Face; `None` where nothing says so.
+/// A name without the prefix of Hugging Face (`hf.co/` and the like); `None` if it has no such prefix.
 pub(crate) fn without_hub(name: &str) -> Option<&str> {
     ["hf://", "https://huggingface.co/", "https://hf.co/", "huggingface.co/", "hf.co/"]
         .iter()
@@ -315,7 +314,7 @@ fn at_path(path: &Path) -> Located {
 /// The one model of a folder.
 fn folder(path: &Path) -> Result<Located, Error> {
     let name = || path.to_string_lossy().into_owned();
-    // A folder of Hugging Face's cache is that of a repository.
+    // A folder of Hugging Face's cache is a repository.
     if path.join("snapshots").is_dir() {
         let snapshot = hugging_face::snapshot(path).unwrap_or_else(|| path.to_owned());
         return one(name(), &snapshot, all_models_in(&snapshot, 3));
@@ -340,7 +339,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The models in a folder, sorted: of a split one the first file; no projectors, importance matrices or drafts.
+/// The models in a folder, sorted, with the first file of split models; without projectors, importance matrices and drafts.
 fn models_in(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().take(MAX_ENTRIES).filter_map(Result::ok);
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_model(path)).collect();
@@ -348,7 +347,7 @@ fn models_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The models in a folder and in those that it holds, so many levels deep.
+/// The models in a folder and its subfolders, up to `levels` deep.
 fn all_models_in(folder: &Path, levels: usize) -> Vec<PathBuf> {
     let mut files = models_in(folder);
     if levels > 0 {
@@ -367,12 +366,12 @@ fn folders_in(folder: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Whether a file is a model, and the first file of a split one.
+/// Whether a file is a model, or the first file of a split model.
 fn is_model(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(is_model_name) && path.is_file()
 }
 
-/// Whether a file is a model by its name, and the first file of a split one.
+/// Whether a file is a model by its name, or the first file of a split model.
 pub(crate) fn is_model_name(name: &str) -> bool {
     const OTHERS: [&str; 6] = ["mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-"];
     let name = name.to_lowercase();
@@ -401,7 +400,7 @@ pub(crate) fn shards(path: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// The names that are like `name`, the most alike first.
+/// Names similar to `name`, the most similar first.
 fn nearest(name: &str, names: impl Iterator<Item = String>) -> Vec<String> {
     let words = |text: &str| -> HashSet<String> {
         let words = text.to_lowercase();

@@ -47,7 +47,7 @@ pub(crate) fn short_name([host, namespace, model, tag]: [&str; 4]) -> String {
 /// What Ollama keeps beside a model's weights.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layers {
-    /// The template, in the language of Go's templates.
+    /// The template, in Go's template language.
     pub template: Option<String>,
     /// The system prompt.
     pub system: Option<String>,
@@ -70,7 +70,7 @@ pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
     };
     let mut manifest = manifests(root);
     for part in path {
-        // By name among those that are there, in any case: what is typed never becomes a path by itself.
+        // Matched against existing names, ignoring case, so that user input never becomes a path.
         let Some(next) = named(&manifest, part) else { return Ok(None) };
         manifest = next;
     }
@@ -80,7 +80,7 @@ pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
     located(root, &manifest).map(Some)
 }
 
-/// What is called `name` in a folder, in any case.
+/// The entry `name` of a folder, ignoring case.
 fn named(folder: &Path, name: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
     let mut same: Vec<PathBuf> = entries
@@ -133,7 +133,7 @@ fn located(root: &Path, manifest: &Path) -> Result<Located, Error> {
     Ok(Located { name, path, store: Store::Ollama, layers, manifest: Some(manifest.to_owned()) })
 }
 
-/// The blobs that a manifest names, its configuration among them; none where it cannot be read.
+/// The blobs that a manifest names, including its configuration; none if it cannot be read.
 pub(super) fn blobs(root: &Path, manifest: &Path) -> Vec<PathBuf> {
     let bytes = read_whole(manifest, MAX_BYTES).unwrap_or_default();
     let json: Json = serde_json::from_slice(&bytes).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Which file of a repository is meant: by the name of a type in the files' names.
+//! Chooses a file of a repository by the name of a type in file names.
 
 use std::path::{Path, PathBuf};
 
-/// Types in the order in which they are taken when none is named, as llama.cpp does.
+/// Default types in order of preference, as in llama.cpp.
 const USUAL: [&str; 2] = ["Q4_K_M", "Q8_0"];
 
 /// Splits `org/repo:TAG`.
@@ -13,8 +13,8 @@ pub(crate) fn split_tag(name: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The files that `tag` means: those with exactly this type in their names; else those whose names have the text, as
-/// llama.cpp searches. Without a tag, the usual type or else the first file.
+/// The files for `tag`: those with exactly this type in their names, else those whose names contain the text, as in llama.cpp.
+/// Without a tag, a default type or else the first file.
 pub(crate) fn choose(files: &[PathBuf], tag: Option<&str>) -> Option<PathBuf> {
     let tagged = |tag: &str| {
         let exact = files.iter().find(|file| quant_of(file).is_some_and(|quant| quant.eq_ignore_ascii_case(tag)));
@@ -29,7 +29,7 @@ pub(crate) fn choose(files: &[PathBuf], tag: Option<&str>) -> Option<PathBuf> {
         exact.or_else(named).or_else(part).cloned()
     };
     match tag {
-        // Ollama's word for no tag.
+        // Ollama's default tag.
         Some(tag) if tag != "latest" => tagged(tag),
         _ => USUAL.iter().find_map(|tag| tagged(tag)).or_else(|| files.first().cloned()),
     }

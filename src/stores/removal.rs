@@ -1,4 +1,4 @@
-//! What goes when a model goes: its names, and the bytes that nothing else names.
+//! Removes a model: its names, and the blobs that nothing else refers to.
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 
 use super::{Fetched, Located, Store, folders_in, is_model, ollama, shards};
 
-/// What will be removed.
+/// The files that will be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removal {
     /// The names under which the model is found: files, links, a manifest.
     pub names: Vec<PathBuf>,
-    /// Bytes that nothing names then.
+    /// Blobs that nothing refers to then.
     pub blobs: Vec<PathBuf>,
-    /// Whether this program has brought all of it.
+    /// Whether this program has fetched all of it.
     pub is_ours: bool,
-    /// Folders that are empty then are removed up to this one.
+    /// Folders that become empty are removed up to this one.
     root: PathBuf,
 }
 
 impl Removal {
-    /// What goes with a model that has been found.
+    /// The files to remove for a model that has been found.
     #[must_use]
     pub fn of(located: &Located, fetched: &Fetched) -> Self {
         let mut removal = match located.store {
@@ -34,7 +34,7 @@ impl Removal {
         removal
     }
 
-    /// Bytes that the disk gets back.
+    /// Bytes that are freed.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let is_file = |metadata: &fs::Metadata| metadata.is_file();
@@ -43,7 +43,7 @@ impl Removal {
         self.names.iter().chain(&self.blobs).map(size).sum()
     }
 
-    /// Removes names first, then bytes: what is interrupted leaves nothing that is found and broken.
+    /// Removes names first, then blobs, so that an interruption leaves no broken model behind.
     ///
     /// # Errors
     /// When a file cannot be removed.
@@ -63,7 +63,7 @@ impl Removal {
     }
 }
 
-/// A model whose files are its own.
+/// A model in a plain folder.
 fn files(path: &Path) -> Removal {
     Removal { names: shards(path), root: path.to_owned(), ..Removal::default() }
 }
@@ -72,13 +72,13 @@ fn files(path: &Path) -> Removal {
 fn repository(path: &Path) -> Option<Removal> {
     let snapshots = path.ancestors().find(|folder| folder.ends_with("snapshots"))?;
     let folder = snapshots.parent()?;
-    // The same file of other commits is the same model; another file with the same bytes is not.
+    // The same file of other commits is the same model; another file with the same blob is not.
     let in_commit =
         |link: &Path| -> Option<PathBuf> { Some(link.strip_prefix(snapshots).ok()?.components().skip(1).collect()) };
     let gone: HashSet<PathBuf> = shards(path).iter().filter_map(|name| in_commit(name)).collect();
     let is_gone = |link: &PathBuf| in_commit(link).is_some_and(|name| gone.contains(&name));
     let (mut names, stays): (Vec<PathBuf>, Vec<PathBuf>) = links(snapshots).into_iter().partition(is_gone);
-    // Without a model in the repository, what goes with models goes too.
+    // If no model remains in the repository, its other files are removed too.
     let serves_models = |link: &PathBuf| {
         link.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && !is_model(link)
     };

@@ -1,4 +1,4 @@
-//! Made stores, in the layouts of the programs that own them.
+//! Tests on stores with the layouts of the programs that own them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use super::quant_name::quant_of;
 use super::{Error, Places, Store};
 
 /// A folder with one of each store, removed with the value.
-struct Made(PathBuf);
+struct TestStores(PathBuf);
 
-impl Made {
+impl TestStores {
     fn new(name: &str) -> Self {
         let root = std::env::temp_dir().join(format!("gguf-stores-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
@@ -27,7 +27,7 @@ impl Made {
         Places::from_variables(&|name| (name == crate::files::HOME).then(|| self.0.clone().into()))
     }
 
-    /// Where a name leads, below the folder.
+    /// The path of a name, relative to the folder.
     fn found(&self, places: &Places, name: &str) -> String {
         match places.resolve(name) {
             Ok(located) => located.path.strip_prefix(&self.0).unwrap_or(&located.path).display().to_string(),
@@ -36,7 +36,7 @@ impl Made {
     }
 }
 
-impl Drop for Made {
+impl Drop for TestStores {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -46,27 +46,27 @@ const HUB: &str = ".cache/huggingface/hub/models--org--Tiny-GGUF";
 
 #[test]
 fn repositories_of_hugging_face_are_found() {
-    let made = Made::new("hub");
+    let stores = TestStores::new("hub");
     for file in ["tiny-Q8_0.gguf", "tiny-Q4_K_M.gguf", "tiny-IQ4_XS.gguf", "mmproj-tiny-f16.gguf"] {
-        made.file(&format!("{HUB}/snapshots/0abc/{file}"), file);
+        stores.file(&format!("{HUB}/snapshots/0abc/{file}"), file);
     }
     for n in 1..=2 {
-        made.file(&format!("{HUB}/snapshots/0abc/BF16/tiny-BF16-0000{n}-of-00002.gguf"), &format!("shard {n}"));
+        stores.file(&format!("{HUB}/snapshots/0abc/BF16/tiny-BF16-0000{n}-of-00002.gguf"), &format!("shard {n}"));
     }
-    made.file(&format!("{HUB}/snapshots/0old/tiny-Q2_K.gguf"), "old");
-    made.file(&format!("{HUB}/refs/main"), "0abc");
-    made.file(".cache/huggingface/hub/models--org--Checkpoint/snapshots/1/config.json", "{}");
-    let places = made.places();
+    stores.file(&format!("{HUB}/snapshots/0old/tiny-Q2_K.gguf"), "old");
+    stores.file(&format!("{HUB}/refs/main"), "0abc");
+    stores.file(".cache/huggingface/hub/models--org--Checkpoint/snapshots/1/config.json", "{}");
+    let places = stores.places();
     let at = |file: &str| format!("{HUB}/snapshots/0abc/{file}");
-    assert_eq!(made.found(&places, "org/Tiny-GGUF"), at("tiny-Q4_K_M.gguf"));
-    assert_eq!(made.found(&places, "hf.co/org/tiny-gguf:q8_0"), at("tiny-Q8_0.gguf"));
-    assert_eq!(made.found(&places, "https://huggingface.co/org/Tiny-GGUF:IQ4_XS"), at("tiny-IQ4_XS.gguf"));
-    assert_eq!(made.found(&places, "org/Tiny-GGUF:bf16"), at("BF16/tiny-BF16-00001-of-00002.gguf"));
-    assert_eq!(made.found(&places, "org/Tiny-GGUF/tiny-Q8_0.gguf"), at("tiny-Q8_0.gguf"));
-    let several = made.found(&places, "org/Tiny-GGUF:Q3_K");
+    assert_eq!(stores.found(&places, "org/Tiny-GGUF"), at("tiny-Q4_K_M.gguf"));
+    assert_eq!(stores.found(&places, "hf.co/org/tiny-gguf:q8_0"), at("tiny-Q8_0.gguf"));
+    assert_eq!(stores.found(&places, "https://huggingface.co/org/Tiny-GGUF:IQ4_XS"), at("tiny-IQ4_XS.gguf"));
+    assert_eq!(stores.found(&places, "org/Tiny-GGUF:bf16"), at("BF16/tiny-BF16-00001-of-00002.gguf"));
+    assert_eq!(stores.found(&places, "org/Tiny-GGUF/tiny-Q8_0.gguf"), at("tiny-Q8_0.gguf"));
+    let several = stores.found(&places, "org/Tiny-GGUF:Q3_K");
     assert!(several.starts_with("org/Tiny-GGUF: several models: org/Tiny-GGUF:"), "{several}");
-    assert!(made.found(&places, "org/Checkpoint").ends_with("gguf convert makes a GGUF file of it"));
-    let none = made.found(&places, "org/tiny-gguf2");
+    assert!(stores.found(&places, "org/Checkpoint").ends_with("gguf convert makes a GGUF file of it"));
+    let none = stores.found(&places, "org/tiny-gguf2");
     assert!(none.contains("no such file, nor a model of this name in HOME/.cache/huggingface/hub"), "{none}");
     assert!(none.contains("(there is org/Tiny-GGUF:"), "{none}");
     let listed: Vec<(String, u64)> = places.list().into_iter().map(|e| (e.located.name, e.bytes)).collect();
@@ -76,11 +76,11 @@ fn repositories_of_hugging_face_are_found() {
 
 #[test]
 fn names_of_ollama_lead_to_blobs() {
-    let made = Made::new("ollama");
+    let stores = TestStores::new("ollama");
     let store = ".ollama/models";
     let digest = |n: u8| format!("{n:02x}").repeat(32);
     for (n, text) in [(1, "GGUF"), (2, "{{ .Prompt }}"), (3, "Be brief."), (4, "{\"temperature\":0.6}")] {
-        made.file(&format!("{store}/blobs/sha256-{}", digest(n)), text);
+        stores.file(&format!("{store}/blobs/sha256-{}", digest(n)), text);
     }
     let layer = |kind: &str, n| {
         format!(
@@ -90,57 +90,57 @@ fn names_of_ollama_lead_to_blobs() {
     };
     let layers = [layer("model", 1), layer("template", 2), layer("system", 3), layer("params", 4)].join(",");
     let manifest = format!("{{\"schemaVersion\":2,\"layers\":[{layers}]}}");
-    made.file(&format!("{store}/manifests/registry.ollama.ai/library/Llama3.1/8b"), &manifest);
-    made.file(
+    stores.file(&format!("{store}/manifests/registry.ollama.ai/library/Llama3.1/8b"), &manifest);
+    stores.file(
         &format!("{store}/manifests/registry.ollama.ai/library/llama3.2/latest"),
         &manifest.replace(&digest(1), &digest(9)),
     );
-    made.file(&format!("{store}/manifests/registry.ollama.ai/me/mine/latest"), "no JSON");
-    made.file(
+    stores.file(&format!("{store}/manifests/registry.ollama.ai/me/mine/latest"), "no JSON");
+    stores.file(
         &format!("{store}/manifests/registry.ollama.ai/me/evil/latest"),
         &manifest.replace(&format!("sha256:{}", digest(1)), "sha256:../../../etc/passwd"),
     );
-    let places = made.places();
+    let places = stores.places();
     let blob = format!("{store}/blobs/sha256-{}", digest(1));
-    assert_eq!(made.found(&places, "llama3.1:8b"), blob);
-    assert_eq!(made.found(&places, "registry.ollama.ai/library/Llama3.1:8B"), blob);
+    assert_eq!(stores.found(&places, "llama3.1:8b"), blob);
+    assert_eq!(stores.found(&places, "registry.ollama.ai/library/Llama3.1:8B"), blob);
     let located = places.resolve("llama3.1:8b").expect("there");
     assert_eq!((located.store, &*located.name), (Store::Ollama, "Llama3.1:8b"));
     assert_eq!(located.layers.system.as_deref(), Some("Be brief."));
     assert_eq!(located.layers.parameters, Some(serde_json::json!({ "temperature": 0.6 })));
-    assert!(made.found(&places, "llama3.2").contains("the model's blob is missing"));
-    assert!(made.found(&places, "me/mine").contains("no manifest: the text is no JSON"));
-    assert!(made.found(&places, "me/evil").contains("the manifest names no GGUF file"));
-    let near = made.found(&places, "llama3.1:70b");
+    assert!(stores.found(&places, "llama3.2").contains("the model's blob is missing"));
+    assert!(stores.found(&places, "me/mine").contains("no manifest: the text is no JSON"));
+    assert!(stores.found(&places, "me/evil").contains("the manifest names no GGUF file"));
+    let near = stores.found(&places, "llama3.1:70b");
     assert!(near.contains("(there is Llama3.1:8b)"), "{near}");
     assert_eq!(places.list().len(), 1, "broken ones are left out");
 }
 
 #[test]
 fn folders_and_their_files_are_found() {
-    let made = Made::new("folders");
-    made.file(".lmstudio/models/lmstudio-community/gemma-GGUF/gemma-Q4_K_M.gguf", "lm");
-    made.file("mine/a.gguf", "a");
-    made.file("mine/deep/er/b-Q4_0.gguf", "bb");
-    made.file("one/x.gguf", "x");
-    made.file("two/x.gguf", "x");
-    made.file("two/y.gguf", "y");
-    made.file("none/readme.md", "");
-    made.file("checkpoint/config.json", "{}");
-    made.file(".cache/llama.cpp/org_repo_z-Q4_K_M.gguf", "z");
-    fs::hard_link(made.0.join("mine/a.gguf"), made.0.join("mine/same.gguf")).expect("linked");
-    let mut places = made.places();
-    places.own.push(made.0.join("mine"));
-    assert_eq!(made.found(&places, "gemma-gguf"), ".lmstudio/models/lmstudio-community/gemma-GGUF/gemma-Q4_K_M.gguf");
+    let stores = TestStores::new("folders");
+    stores.file(".lmstudio/models/lmstudio-community/gemma-GGUF/gemma-Q4_K_M.gguf", "lm");
+    stores.file("mine/a.gguf", "a");
+    stores.file("mine/deep/er/b-Q4_0.gguf", "bb");
+    stores.file("one/x.gguf", "x");
+    stores.file("two/x.gguf", "x");
+    stores.file("two/y.gguf", "y");
+    stores.file("none/readme.md", "");
+    stores.file("checkpoint/config.json", "{}");
+    stores.file(".cache/llama.cpp/org_repo_z-Q4_K_M.gguf", "z");
+    fs::hard_link(stores.0.join("mine/a.gguf"), stores.0.join("mine/same.gguf")).expect("linked");
+    let mut places = stores.places();
+    places.own.push(stores.0.join("mine"));
+    assert_eq!(stores.found(&places, "gemma-gguf"), ".lmstudio/models/lmstudio-community/gemma-GGUF/gemma-Q4_K_M.gguf");
     assert_eq!(
-        made.found(&places, "lmstudio-community/gemma-GGUF"),
+        stores.found(&places, "lmstudio-community/gemma-GGUF"),
         ".lmstudio/models/lmstudio-community/gemma-GGUF/gemma-Q4_K_M.gguf"
     );
-    assert_eq!(made.found(&places, "a"), "mine/a.gguf");
-    assert_eq!(made.found(&places, "b-q4_0.gguf"), "mine/deep/er/b-Q4_0.gguf");
-    assert_eq!(made.found(&places, "er:Q4_0"), "mine/deep/er/b-Q4_0.gguf");
-    assert_eq!(made.found(&places, "org/repo"), ".cache/llama.cpp/org_repo_z-Q4_K_M.gguf");
-    let here = |name: &str| made.found(&places, &made.0.join(name).display().to_string());
+    assert_eq!(stores.found(&places, "a"), "mine/a.gguf");
+    assert_eq!(stores.found(&places, "b-q4_0.gguf"), "mine/deep/er/b-Q4_0.gguf");
+    assert_eq!(stores.found(&places, "er:Q4_0"), "mine/deep/er/b-Q4_0.gguf");
+    assert_eq!(stores.found(&places, "org/repo"), ".cache/llama.cpp/org_repo_z-Q4_K_M.gguf");
+    let here = |name: &str| stores.found(&places, &stores.0.join(name).display().to_string());
     assert_eq!(here("one"), "one/x.gguf");
     assert_eq!(here("two"), "HOME/two: several models: x.gguf, y.gguf");
     assert_eq!(here("none"), "HOME/none: a folder without GGUF files");
@@ -169,11 +169,11 @@ fn types_are_read_from_names() {
 
 #[test]
 fn the_environment_says_where_to_look() {
-    let made = Made::new("environment");
+    let stores = TestStores::new("environment");
     for folder in ["hub", "home/hub", "ollama", "a", "b"] {
-        fs::create_dir_all(made.0.join(folder)).expect("a folder");
+        fs::create_dir_all(stores.0.join(folder)).expect("a folder");
     }
-    let at = |name: &str| made.0.join(name);
+    let at = |name: &str| stores.0.join(name);
     let places = |pairs: &[(&str, String)]| {
         Places::from_variables(&|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone().into()))
     };

@@ -1,4 +1,4 @@
-//! What fetches that were interrupted, and are not taken up again, have left in stores.
+//! Unfinished files in stores, left by interrupted fetches.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use super::{MAX_ENTRIES, Places, folders_in};
 use crate::files::bytes_on_disk;
 
-/// What follows a file's name while it is on its way.
+/// Suffix of file names while they are fetched.
 pub const PART_SUFFIX: &str = ".gguf-part";
 
 impl Places {
-    /// Files that are not whole, and that no program is fetching now; with the bytes that they take.
+    /// Unfinished files that no program is fetching, with their sizes in bytes.
     #[must_use]
     pub fn unfinished(&self) -> Vec<(PathBuf, u64)> {
         let of_hub = self.hugging_face.iter().flat_map(|root| folders_in(root));
@@ -32,7 +32,7 @@ fn parts(folder: &Path) -> Vec<(PathBuf, u64)> {
     paths.filter_map(with_bytes).collect()
 }
 
-/// Whether a program holds the lock of a file that is on its way.
+/// Whether a program holds the lock of an unfinished file.
 fn is_being_fetched(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }

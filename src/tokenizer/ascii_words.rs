@@ -1,21 +1,21 @@
-//! The words of the commonest pre-tokenizers, found byte by byte where a text is ASCII.
+//! A fast path for the words of the commonest pre-tokenizers in ASCII text.
 //!
-//! Each function says how long the word at a place is, or that it cannot tell: where the answer hangs on a character
-//! outside ASCII, or on a rule that is not worth a second writing. The pattern itself is asked then.
+//! Each function returns the length of the word at an offset, or `None` if that depends on a character outside ASCII or on a
+//! rare rule; the pattern is used then.
 
-/// Pre-tokenizers whose words in ASCII are found here.
+/// Pre-tokenizers with a fast path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AsciiWords {
     /// GPT-2's.
     Gpt2,
-    /// Llama 3's and Qwen's: numbers of at most so many digits, one character before letters, line ends after signs.
+    /// Llama 3's and Qwen's: numbers of limited length, one character before letters, line ends after punctuation.
     Llama {
-        /// The most digits of a number.
+        /// Maximum digits of a number.
         digits: usize,
     },
 }
 
-/// What a byte is. Bytes that are no ASCII are of no class.
+/// Classes of ASCII bytes; other bytes have no class.
 const LETTER: u8 = 1;
 const DIGIT: u8 = 2;
 const SPACE: u8 = 4;
@@ -44,14 +44,14 @@ fn is(bytes: &[u8], at: usize, class: u8) -> bool {
     bytes.get(at).is_some_and(|&byte| CLASSES[usize::from(byte)] & class != 0)
 }
 
-/// Where the run of `class` at `at` ends, unless a character outside ASCII could belong to it.
+/// The end of the run of `class` at `at`; `None` if a character outside ASCII could belong to it.
 fn run(bytes: &[u8], at: usize, class: u8) -> Option<usize> {
     let rest = bytes.get(at..)?;
     let len = rest.iter().position(|&byte| CLASSES[usize::from(byte)] & class == 0).unwrap_or(rest.len());
     rest.get(len).is_none_or(u8::is_ascii).then_some(at + len)
 }
 
-/// Length of `'s`, `'ll` and their like at `at`, in lower case or in any. No answer before a character outside ASCII.
+/// Length of a contraction (`'s`, `'ll` ...) at `at`, in lower case or in any case. `None` before a character outside ASCII.
 fn contraction(bytes: &[u8], at: usize, any_case: bool) -> Option<usize> {
     let Some(&first) = bytes.get(at + 1) else { return Some(0) };
     if !first.is_ascii() {
@@ -66,7 +66,7 @@ fn contraction(bytes: &[u8], at: usize, any_case: bool) -> Option<usize> {
 }
 
 impl AsciiWords {
-    /// Length of the word at `at`, if it is found here.
+    /// Length of the word at `at`, if the fast path can tell.
     pub(super) fn len_at(self, bytes: &[u8], at: usize) -> Option<usize> {
         let end = match self {
             Self::Gpt2 => gpt2(bytes, at),
@@ -90,7 +90,7 @@ fn gpt2(bytes: &[u8], at: usize) -> Option<usize> {
         Some(0) => None,
         _ => {
             let end = run(bytes, at, SPACE)?;
-            // The last space goes with the word after it; alone it is no match.
+            // The last space belongs to the next word; alone it is no match.
             if end == bytes.len() { Some(end) } else { Some(end - 1).filter(|&end| end > at) }
         }
     }
@@ -129,6 +129,6 @@ fn llama(bytes: &[u8], at: usize, digits: usize) -> Option<usize> {
     if let Some(last) = bytes[at..end].iter().rposition(|byte| matches!(byte, b'\r' | b'\n')) {
         return Some(at + last + 1);
     }
-    // The last space goes with the word after it, unless it is the only one.
+    // The last space belongs to the next word, unless it is the only one.
     Some(if end == bytes.len() || end == at + 1 { end } else { end - 1 })
 }

@@ -1,4 +1,4 @@
-//! Byte-pair encoding of words: from bytes (GPT-2's kind) or from characters (Gemma 4's kind).
+//! Byte-pair encoding of words: from bytes (as in GPT-2) or from characters (as in Gemma 4).
 
 use std::collections::HashMap;
 
@@ -7,9 +7,9 @@ use super::pre_tokenizer::{Flags, PreTokenizer, Splitter};
 use super::vocab::{NumberMap, PieceMap, TokenKind, Vocab};
 use super::{Error, bytes_as_text};
 
-/// Words whose tokens are remembered within one text.
+/// Maximum words whose tokens are cached within one text.
 const CACHED_WORDS: usize = 1 << 16;
-/// Bytes of a word up to which it is worth remembering.
+/// Words of at most this many bytes are cached.
 const CACHED_LEN: usize = 48;
 
 /// The encoder of words.
@@ -20,12 +20,12 @@ pub(super) struct Bpe {
     by_bytes: PieceMap<u32>,
     /// Tokens of single bytes.
     bytes: Vec<Option<u32>>,
-    /// Joined token and rank by the ids of both parts.
+    /// Merged token and rank, by the ids of both parts.
     joins: NumberMap<(u32, u32)>,
     unknown: Option<u32>,
 }
 
-/// The bytes that tokens stand for.
+/// The bytes of each token.
 pub(super) fn token_bytes(vocab: &Vocab, characters: bool) -> Vec<Vec<u8>> {
     let decode = |(text, kind): (&Vec<u8>, &TokenKind)| match kind {
         TokenKind::Normal | TokenKind::Unused if characters => unescaped(text),
@@ -53,9 +53,9 @@ impl Bpe {
             by_text.entry(text).or_insert(id);
         }
         let mut by_bytes = PieceMap::default();
-        // Words are looked up as they are encoded: as bytes, or as characters with their spaces escaped.
+        // Words are looked up in the form in which they are encoded: bytes, or characters with escaped spaces.
         let words = if flags.characters { vocab.tokens.clone() } else { token_bytes(vocab, false) };
-        // A word is text, so that it can be no control token; of two tokens with the same bytes the first counts.
+        // A word is never a control token. Of two tokens with the same bytes the first is used.
         for ((id, word), kind) in (0..).zip(words).zip(&vocab.kinds) {
             if matches!(kind, TokenKind::Normal | TokenKind::UserDefined | TokenKind::Unused) {
                 by_bytes.entry(word.into_boxed_slice()).or_insert(id);
@@ -87,7 +87,7 @@ impl Bpe {
         Self { splitter: Splitter::new(pre), flags, by_bytes, bytes, joins, unknown: vocab.special.unknown }
     }
 
-    /// Appends the tokens of `text`, which holds no special ones.
+    /// Appends the tokens of `text`, which has no special tokens.
     pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
         let mut cache = PieceMap::<(u32, u32)>::default();
         let mut symbols = Vec::new();
@@ -141,7 +141,7 @@ impl Bpe {
         Ok(())
     }
 
-    /// Bytes that no token covers, one by one.
+    /// Appends byte tokens for bytes without a token.
     fn spell(&self, bytes: &[u8], tokens: &mut Vec<u32>) -> Result<(), Error> {
         for &byte in bytes {
             tokens.push(self.bytes[usize::from(byte)].or(self.unknown).ok_or(Error::NoByte { byte })?);

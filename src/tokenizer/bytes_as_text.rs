@@ -1,7 +1,7 @@
-//! GPT-2's way to write bytes as printable characters: what is printable in Latin-1 stands for itself, the rest for
-//! the characters from U+0100 on.
+//! GPT-2's byte-level alphabet: bytes that are printable in Latin-1 are themselves, the others are the characters from U+0100
+//! on.
 
-/// The character that stands for `byte` in the tokens of byte-pair vocabularies.
+/// The character for `byte` in the tokens of byte-level vocabularies.
 #[must_use]
 pub fn character(byte: u8) -> char {
     let shifted = match byte {
@@ -13,7 +13,7 @@ pub fn character(byte: u8) -> char {
     char::from_u32(0x100 + shifted).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// The byte that `c` stands for.
+/// The byte for the character `c`.
 fn byte(c: char) -> Option<u8> {
     match c as u32 {
         n @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => u8::try_from(n).ok(),
@@ -24,7 +24,7 @@ fn byte(c: char) -> Option<u8> {
     }
 }
 
-/// The bytes that `text` stands for, or `None` when it is not written so.
+/// The bytes for `text`, or `None` if it has other characters.
 pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     std::str::from_utf8(text).ok()?.chars().map(byte).collect()
 }

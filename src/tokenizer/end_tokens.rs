@@ -1,4 +1,4 @@
-//! Which tokens end a generation: those that a file names, and those whose texts say so.
+//! The tokens that end a generation: those that a file names, and those with known texts.
 //!
 //! The texts are those of llama.cpp's `llama-vocab.cpp`: files have keys for a few of a model's end tokens only.
 
@@ -32,8 +32,8 @@ const ENDS: &[&str] = &[
     "[e~[",
 ];
 
-/// Texts of tokens that end the middle that a model has filled in: where it fills up, and where the next file or
-/// repository begins. Of each list, one token is meant.
+/// Texts of tokens that end a fill-in-the-middle answer: padding, and the start of the next file or repository. One token of each
+/// list is used.
 const ENDS_OF_MIDDLE: [&[&str]; 3] = [
     &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"],
     &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
@@ -57,13 +57,13 @@ pub fn end_tokens(texts: &[Vec<u8>], kinds: &[TokenKind], special: &SpecialIds) 
     for (named, texts) in named.into_iter().zip(ENDS_OF_MIDDLE) {
         ends.extend(named.or_else(|| texts.iter().find_map(|text| id(text))));
     }
-    // Harmony's and Solar's messages end with `<|end|>`, but go on with the next one.
+    // In Harmony and Solar, `<|end|>` ends a message, but generation continues with the next message.
     let goes_on = id("<|return|>").and(id("<|call|>")).is_some()
         || id("<|flush|>").and(id("<|call|>").or_else(|| id("<|calls|>"))).is_some();
     for text in ENDS {
         let end = id(text).filter(|&id| match *text {
             "<|end|>" => !goes_on,
-            // Some vocabularies have the tag of HTML.
+            // In some vocabularies it is an HTML tag.
             "</s>" => is_control(id),
             _ => true,
         });

@@ -1,15 +1,15 @@
-//! The loop that all byte-pair encodings share: join the best pair of neighbours until none is left.
+//! The loop of all byte-pair encodings: merge the best pair of neighbours until none is left.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-/// Symbols below which pairs are searched for anew after each merge: quicker than a heap for a word.
+/// With fewer symbols, pairs are searched again after each merge, which is faster than a heap.
 const SHORT: usize = 32;
 
 /// No symbol.
 const NONE: u32 = u32::MAX;
 
-/// What two neighbours become, and how soon.
+/// The merges of a tokenizer.
 pub(super) trait Pairs {
     /// The joined symbol of `left` and `right` and its rank; the lowest rank is joined first.
     fn join(&self, left: &Symbol, right: &Symbol) -> Option<(Rank, u32)>;
@@ -19,7 +19,7 @@ pub(super) trait Pairs {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rank(pub(super) f32);
 
-/// A symbol: a token, or something that is none (`token` is then [`Symbol::NO_TOKEN`]), and its bytes in the text.
+/// A symbol: a token (or [`Symbol::NO_TOKEN`]) and its bytes in the text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Symbol {
     pub(super) token: u32,
@@ -31,7 +31,7 @@ impl Symbol {
     pub(super) const NO_TOKEN: u32 = u32::MAX;
 }
 
-/// Joins symbols, in place, until no pair can be joined. Of pairs of one rank the leftmost goes first.
+/// Merges symbols, in place, until no pair can be merged. Of pairs of the same rank the leftmost is first.
 pub(super) fn merge(symbols: &mut Vec<Symbol>, pairs: &impl Pairs) {
     if symbols.len() <= SHORT { merge_short(symbols, pairs) } else { merge_long(symbols, pairs) }
 }
@@ -67,7 +67,7 @@ fn merge_short(symbols: &mut Vec<Symbol>, pairs: &impl Pairs) {
     }
 }
 
-/// A pair in the heap, valid while both symbols are as long as they were.
+/// A pair in the heap, valid while both symbols have the same lengths.
 struct Candidate {
     /// Rank, then place: the lowest goes first.
     order: u64,
@@ -85,7 +85,7 @@ impl Candidate {
 
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {
-        // The heap gives the greatest first.
+        // The heap returns the greatest first.
         other.order.cmp(&self.order)
     }
 }
@@ -105,9 +105,9 @@ impl PartialEq for Candidate {
 impl Eq for Candidate {}
 
 impl Rank {
-    /// A number that is in the order of ranks.
+    /// An integer in the order of ranks.
     fn ordinal(self) -> u32 {
-        // Positive floats are in the order of their bits, negative ones in the opposite order below them.
+        // Positive floats are ordered like their bits, negative ones in reverse order below them.
         let bits = self.0.to_bits();
         if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
     }

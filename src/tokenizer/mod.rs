@@ -1,4 +1,4 @@
-//! Text to tokens and back, from what a model's file says alone.
+//! Converts text to tokens and back, from the vocabulary in a model's file.
 
 mod ascii_words;
 mod bpe;
@@ -35,9 +35,9 @@ use special::{Part, Specials, overlaps};
 /// How text is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct EncodeOptions {
-    /// Add the tokens that begin and end a text, as the model wants them.
+    /// Whether BOS and EOS are added, as the model's settings require.
     pub add_special: bool,
-    /// Take control tokens that are spelled out in the text for what they spell.
+    /// Whether control tokens that are spelled out in the text are recognized.
     pub parse_special: bool,
 }
 
@@ -45,9 +45,9 @@ pub struct EncodeOptions {
 pub struct Tokenizer {
     encoder: Encoder,
     specials: Specials,
-    /// Those that are looked for in texts after they are normalized.
+    /// Special tokens that are matched in normalized texts.
     later: Specials,
-    /// Bytes that each token stands for.
+    /// The bytes of each token.
     pieces: Vec<Vec<u8>>,
     vocab: Vocab,
     /// Tokens that end a generation, in ascending order.
@@ -62,8 +62,8 @@ enum Encoder {
 }
 
 impl Encoder {
-    /// What is done to a text as a whole before special tokens are looked for a second time. `prefix` puts a space
-    /// before it, where the tokenizer is of a kind that has one.
+    /// Normalizes a text as a whole, before special tokens are matched a second time. `prefix` puts a space before it, for kinds of
+    /// tokenizers with a space prefix.
     fn normalized<'t>(&self, text: &'t str, prefix: bool) -> Cow<'t, str> {
         match self {
             Self::Spm(_) => format!("{}{}", if prefix { "▁" } else { "" }, text.replace(' ', "▁")).into(),
@@ -86,10 +86,10 @@ impl Encoder {
 }
 
 impl Tokenizer {
-    /// Puts a tokenizer together.
+    /// Builds a tokenizer.
     ///
     /// # Errors
-    /// When lists have not an element for each token, or a pre-tokenizer is not known.
+    /// When lists do not have one element for each token, or the pre-tokenizer is not known.
     pub fn new(mut vocab: Vocab) -> Result<Self, Error> {
         let count = vocab.tokens.len();
         let lists = [("tokenizer.ggml.scores", vocab.scores.len()), ("tokenizer.ggml.token_type", vocab.kinds.len())];
@@ -128,7 +128,7 @@ impl Tokenizer {
         self.vocab.tokens.len()
     }
 
-    /// What the tokenizer was made from.
+    /// The vocabulary from which the tokenizer was built.
     #[must_use]
     pub fn vocab(&self) -> &Vocab {
         &self.vocab
@@ -137,7 +137,7 @@ impl Tokenizer {
     /// The tokens of `text`.
     ///
     /// # Errors
-    /// When the vocabulary has no way to say one of its bytes.
+    /// When the vocabulary has no token for one of its bytes.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, Error> {
         let mut tokens = Vec::with_capacity(text.len() / 3 + 2);
         self.begin(options, &mut tokens);
@@ -146,8 +146,8 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// As [`Self::encode`] with control tokens, but those within the byte ranges `plain` are text. The ranges are in order and
-    /// apart from each other.
+    /// As [`Self::encode`] with control tokens, but control tokens within the byte ranges `plain` are text. The ranges must be
+    /// sorted and disjoint.
     ///
     /// # Errors
     /// As [`Self::encode`].
@@ -160,10 +160,10 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// The tokens of two texts as one, as models that compare texts read them.
+    /// The tokens of a pair of texts, for models that compare texts.
     ///
     /// # Errors
-    /// When the vocabulary has no way to say one of their bytes.
+    /// When the vocabulary has no token for one of their bytes.
     pub fn encode_pair(&self, first: &str, second: &str, options: EncodeOptions) -> Result<Vec<u32>, Error> {
         self.encode_two(first, second, options).map(|(tokens, _)| tokens)
     }
@@ -203,13 +203,13 @@ impl Tokenizer {
         }
     }
 
-    /// The token that ends a text, where texts have one.
+    /// The token that is added at the end of a text, if any.
     fn end_of_text(&self) -> Option<u32> {
         let special = &self.vocab.special;
         if self.vocab.add_eos { special.eos.or(special.separator) } else { None }
     }
 
-    /// Appends the tokens of `text`, those that it spells out among them.
+    /// Appends the tokens of `text`, including special tokens that it spells out.
     fn encode_parts(
         &self,
         text: &str,
@@ -225,7 +225,7 @@ impl Tokenizer {
                 after_special = true;
             }
             Part::Text(part) if failed.is_ok() => {
-                // Normalizing moves bytes: no control token is looked for in what is plain in part.
+                // Normalizing moves bytes, so control tokens are not matched in a part that overlaps a plain range.
                 let start = part.as_ptr() as usize - text.as_ptr() as usize;
                 let parse_special = options.parse_special && !overlaps(plain, start..start + part.len());
                 failed = self.encode_text(part, after_special, parse_special, tokens);
@@ -256,7 +256,7 @@ impl Tokenizer {
         failed
     }
 
-    /// The bytes that `token` stands for in a text; its name where it is a control token. Empty for no token.
+    /// The bytes of `token` in a text, or its name if it is a control token. Empty for an id outside the vocabulary.
     #[must_use]
     pub fn piece(&self, token: u32) -> &[u8] {
         self.pieces.get(token as usize).map_or(&[], Vec::as_slice)
@@ -268,13 +268,13 @@ impl Tokenizer {
         self.vocab.kinds.get(token as usize).copied().unwrap_or(TokenKind::Unused)
     }
 
-    /// The text of `tokens`. Control tokens are left out unless `special`; bytes that are no UTF-8 become U+FFFD.
+    /// The text of `tokens`. Control tokens are left out unless `special`; invalid UTF-8 becomes U+FFFD.
     #[must_use]
     pub fn decode(&self, tokens: &[u32], special: bool) -> String {
         String::from_utf8_lossy(&self.decode_bytes(tokens, special)).into_owned()
     }
 
-    /// As [`Self::decode`], but the bytes themselves, which may end within a character.
+    /// As [`Self::decode`], but as bytes, which may end within a character.
     #[must_use]
     pub fn decode_bytes(&self, tokens: &[u32], special: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -283,7 +283,7 @@ impl Tokenizer {
                 bytes.extend_from_slice(self.piece(token));
             }
         }
-        // The space that encoding has put before the text.
+        // The space that encoding puts before the text.
         let prefixed = self.vocab.add_space_prefix && matches!(self.vocab.model, Model::Spm | Model::Unigram);
         if prefixed && bytes.first() == Some(&b' ') {
             bytes.remove(0);
@@ -304,7 +304,7 @@ impl Tokenizer {
     }
 }
 
-/// The bytes of sentencepiece tokens: `▁` is a space, `<0xNN>` a byte.
+/// The bytes of SentencePiece tokens: `▁` is a space, `<0xNN>` a byte.
 fn sentencepiece_bytes(vocab: &Vocab) -> Vec<Vec<u8>> {
     let bytes = |(text, kind): (&Vec<u8>, &TokenKind)| match kind {
         TokenKind::Byte => byte_of(text).map_or_else(|| text.clone(), |byte| vec![byte]),
@@ -320,14 +320,14 @@ fn byte_of(text: &[u8]) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
-/// Finds the known pre-tokenizer of bytes that cuts texts as these regular expressions do, one after the other, or as
-/// makes no difference for these `tokens`, which are written as in vocabularies.
+/// Finds the known byte-level pre-tokenizer that splits texts like these regular expressions, applied one after the other, or
+/// with no difference for these `tokens`, which are written as in vocabularies.
 #[must_use]
 pub fn recognize_pre_tokenizer(patterns: &[String], tokens: &[&str]) -> Recognized {
     pre_tokenizer::recognize(patterns, tokens)
 }
 
-/// Every known pre-tokenizer's name.
+/// The names of all known pre-tokenizers.
 pub fn pre_tokenizer_names() -> impl Iterator<Item = &'static str> {
     pre_tokenizer::names()
 }
@@ -338,7 +338,7 @@ pub fn pre_tokenizer_flags(name: &str) -> Option<PreTokenizerFlags> {
     Some(pre_tokenizer::named(name)?.flags)
 }
 
-/// The regular expressions of a pre-tokenizer, each of which cuts the pieces that the one before has left.
+/// The regular expressions of a pre-tokenizer, each of which splits the pieces of the one before.
 #[must_use]
 pub fn pre_tokenizer_patterns(name: &str) -> Option<&'static [&'static str]> {
     Some(pre_tokenizer::named(name)?.patterns)

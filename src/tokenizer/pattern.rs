@@ -1,10 +1,9 @@
-//! A small backtracking matcher for the patterns that pre-tokenizers are written as.
+//! A small backtracking matcher for the patterns of pre-tokenizers.
 //!
-//! It knows what they use: alternatives, groups, classes, greedy and possessive repeats, look-ahead, `$`, `\b` and
-//! `(?i:...)`. It finds what a regular expression finds, in time that grows with the text's length alone: a repeat that
-//! has failed is not tried again within the same run of characters, and long repeats of groups are remembered. A
-//! repeated group does not give back what it took; patterns in which that could make a difference are refused. No
-//! input makes it recurse deeper than the pattern.
+//! It supports what they use: alternatives, groups, classes, greedy and possessive repeats, look-ahead, `$`, `\b` and
+//! `(?i:...)`. Its matches are those of a regular expression, in time proportional to the length of the text: a repeat that has
+//! failed is not tried again within the same run of characters, and long repeats of groups are memoized. A repeated group does
+//! not backtrack; patterns in which that could make a difference are refused. Recursion is no deeper than the pattern.
 
 use super::pattern_parser::parse;
 use super::pattern_tree::{Node, Repeat, Set};
@@ -17,43 +16,43 @@ pub(super) struct Pattern {
     repeats: usize,
 }
 
-/// Characters of a run, or rounds of a group, from which on it is worth remembering what came of them.
+/// Results are memoized for runs of at least this many characters, or groups with this many repetitions.
 const LONG: usize = 16;
 
-/// What is known of a text while it is cut.
+/// Memoized results for one text.
 #[derive(Default)]
 pub(super) struct Memo {
-    repeats: Vec<Known>,
-    /// Whether anything is known: of texts without long runs, nothing is.
+    repeats: Vec<RepeatMemo>,
+    /// Whether there are any results; texts without long runs have none.
     any: bool,
-    /// Characters and nodes that were looked at.
+    /// Number of characters and nodes visited.
     #[cfg(test)]
     pub(super) steps: usize,
 }
 
-/// What is known of one repeat.
+/// Memoized results of one repeat.
 #[derive(Clone, Default)]
-struct Known {
-    /// Places from which it fails, of a class: from the first to before the second, all in the same run of characters.
+struct RepeatMemo {
+    /// For a class: the range of offsets from which it fails, all in the same run of characters.
     failed: (usize, usize),
-    /// Where it ends, of a group, from a place on; 0 where that is not known.
+    /// For a group: its end by the offset of its start; 0 if not known.
     ends: Vec<u32>,
 }
 
 impl Memo {
-    /// Forgets everything: another text comes.
+    /// Clears all results for the next text.
     fn next_text(&mut self, repeats: usize) {
         if self.any {
             self.repeats.clear();
             self.any = false;
         }
         if self.repeats.len() < repeats {
-            self.repeats.resize(repeats, Known::default());
+            self.repeats.resize(repeats, RepeatMemo::default());
         }
     }
 
-    /// What is known of a repeat in this text, to be changed.
-    fn learn(&mut self, repeat: &Repeat) -> &mut Known {
+    /// The results of a repeat, for adding to them.
+    fn learn(&mut self, repeat: &Repeat) -> &mut RepeatMemo {
         self.any = true;
         &mut self.repeats[repeat.id]
     }
@@ -69,19 +68,19 @@ impl Memo {
 }
 
 impl Pattern {
-    /// Compiles `source`, unless it uses what this matcher does not know, or what it would match otherwise than a
-    /// regular expression does.
+    /// Compiles `source`. `None` if it uses unsupported features, or if this matcher would not give the matches of a regular
+    /// expression.
     pub(super) fn new(source: &str) -> Option<Self> {
         let (alternatives, repeats) = parse(source)?;
         Some(Self { alternatives, repeats })
     }
 
-    /// Calls `piece` with each match and each stretch between matches.
+    /// Calls `piece` with each match and each text between matches.
     pub(super) fn split<'t>(&self, text: &'t str, memo: &mut Memo, piece: impl FnMut(&'t str)) {
         self.split_with(text, memo, |_| None, piece);
     }
 
-    /// As [`Self::split`]; `quick` may know the length of the match at a place.
+    /// As [`Self::split`]; `quick` may return the length of the match at an offset.
     pub(super) fn split_with<'t>(
         &self,
         text: &'t str,
@@ -95,7 +94,7 @@ impl Pattern {
         while at < text.len() {
             let found = quick(at).or_else(|| Some(matcher.first(&self.alternatives, at)? - at));
             if let Some(len) = found {
-                // An empty match (a look-ahead alone) cuts before the next character.
+                // An empty match (a look-ahead alone) splits before the next character.
                 if done < at {
                     piece(&text[done..at]);
                 }
@@ -114,16 +113,16 @@ impl Pattern {
     }
 }
 
-/// A text while it is cut. What matches at a place hangs on nothing but the place: so it can be remembered.
+/// The matcher for a text. The match at an offset depends on nothing but the offset, so it can be memoized.
 struct Matcher<'t, 'm> {
     text: &'t str,
     memo: &'m mut Memo,
-    /// Look-aheads that are being matched: what they go over will be gone over again.
+    /// Number of look-aheads that are being matched, whose characters will be visited again.
     ahead: usize,
 }
 
 impl Matcher<'_, '_> {
-    /// Where the first alternative that matches at `at` ends.
+    /// The end of the first alternative that matches at `at`.
     fn first(&mut self, alternatives: &[Vec<Node>], at: usize) -> Option<usize> {
         alternatives.iter().find_map(|nodes| self.sequence(nodes, at))
     }
@@ -182,7 +181,7 @@ impl Matcher<'_, '_> {
             count -= 1;
             len -= self.text[at..at + len].chars().next_back().map_or(1, char::len_utf8);
         }
-        // Every later start in this run has fewer places to end at, or the same one, and the rest fails at all of them.
+        // Every later start in this run has the same or fewer possible ends, and the rest of the pattern fails at all of them.
         if unbounded && long {
             self.memo.learn(repeat).failed = (at, end);
         }
@@ -194,16 +193,16 @@ impl Matcher<'_, '_> {
         let taken = if count >= repeat.min { self.sequence(rest, end) } else { None };
         let again = self.ahead > 0 || taken.is_none();
         if again && count >= LONG && repeat.max == usize::MAX && repeat.min <= 1 {
-            self.remember(repeat, alternatives, at, end);
+            self.memoize(repeat, alternatives, at, end);
         }
-        // An optional group is given back as a whole.
+        // An optional group backtracks as a whole.
         match taken {
             None if repeat.min == 0 && count > 0 && !repeat.possessive => self.sequence(rest, at),
             taken => taken,
         }
     }
 
-    /// Where the repeats of a group from `at` on end, and how many there are; at least one of those that are remembered.
+    /// The end of the repetitions of a group from `at` on, and their number; at least 1 if the result is memoized.
     fn rounds(&mut self, repeat: &Repeat, alternatives: &[Vec<Node>], at: usize) -> (usize, usize) {
         let unbounded = repeat.max == usize::MAX && repeat.min <= 1;
         let (mut end, mut count) = (at, 0);
@@ -224,9 +223,9 @@ impl Matcher<'_, '_> {
         (end, count)
     }
 
-    /// Keeps `end` for all places in which a round of the group begins, from `at` on.
-    fn remember(&mut self, repeat: &Repeat, alternatives: &[Vec<Node>], at: usize, end: usize) {
-        // Places in a text of more than four gigabytes are not remembered.
+    /// Memoizes `end` for all offsets at which a repetition of the group starts, from `at` on.
+    fn memoize(&mut self, repeat: &Repeat, alternatives: &[Vec<Node>], at: usize, end: usize) {
+        // Offsets beyond four gigabytes are not memoized.
         let Ok(kept) = u32::try_from(end) else { return };
         let mut place = at;
         while place < end {
@@ -288,9 +287,9 @@ mod tests {
         assert_eq!(pieces(r"\s*[\r\n]+|\s+(?!\S)|\s+", &text).len(), 1);
     }
 
-    /// What has failed or was repeated is remembered for one text, and forgotten for the next.
+    /// Results are memoized for one text and cleared for the next.
     #[test]
-    fn what_is_remembered_is_right() {
+    fn memoized_results_are_right() {
         let pattern = Pattern::new(r"\d{1,3}(?=(?:\d{3})*(?!\d))|\s+$").expect("a valid pattern");
         let mut memo = Memo::default();
         for (text, first, last) in

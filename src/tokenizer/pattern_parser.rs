@@ -1,14 +1,14 @@
-//! Reads the patterns of pre-tokenizers, and makes sure that they match as regular expressions do.
+//! Parses the patterns of pre-tokenizers, and checks that they match like regular expressions.
 
 use regex_syntax::hir::ClassUnicode;
 
 use super::pattern_tree::{Node, Repeat, Set};
 use super::unicode::{is_disjoint, is_subset, property, range, white_space, word_of_patterns};
 
-/// Groups within groups.
+/// Maximum nesting of groups.
 const MAX_DEPTH: usize = 32;
 
-/// The alternatives of the pattern `source`, and the number of its repeats; none where it uses what is not known.
+/// The alternatives of the pattern `source`, and the number of its repeats; `None` if it uses unsupported features.
 pub(super) fn parse(source: &str) -> Option<(Vec<Vec<Node>>, usize)> {
     let chars = source.chars().collect();
     let mut parser = Parser { chars, at: 0, ignore_case: false, depth: 0, repeats: 0 };
@@ -110,7 +110,7 @@ impl Parser {
         Some(Node::Class(self.repeat()?, Set::new(set)))
     }
 
-    /// What stands between the brackets of a class, and the closing one.
+    /// The content of a class up to the closing bracket.
     fn class_items(&mut self, set: &mut ClassUnicode) -> Option<()> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -156,7 +156,7 @@ impl Parser {
         Some(())
     }
 
-    /// Adds characters to a class; in both cases, where case does not count.
+    /// Adds characters to a class; in upper and lower case if case is ignored.
     fn add(&self, mut chars: ClassUnicode, set: &mut ClassUnicode) -> Option<()> {
         if self.ignore_case {
             chars.try_case_fold_simple().ok()?;
@@ -220,7 +220,7 @@ impl Parser {
             (1, 1, false)
         };
         let possessive = repeated && self.eat("+");
-        // Lazy repeats are not known.
+        // Lazy repeats are not supported.
         if repeated && self.peek() == Some('?') || min > max {
             return None;
         }
@@ -238,8 +238,8 @@ impl Parser {
     }
 }
 
-/// Whether the matcher finds in `nodes` what a regular expression finds: groups do not give back anything, so that nothing
-/// may hang on what they could give back.
+/// Whether the matcher gives the matches of a regular expression for `nodes`: groups do not backtrack, so that no match may
+/// depend on that.
 fn is_exact(nodes: &[Node]) -> bool {
     let Some((node, rest)) = nodes.split_first() else { return true };
     let inner_exact = |alternatives: &[Vec<Node>]| alternatives.iter().all(|nodes| is_exact(nodes));
@@ -269,7 +269,7 @@ fn is_exact(nodes: &[Node]) -> bool {
     exact && is_exact(rest)
 }
 
-/// Whether `nodes` match something, perhaps nothing, at every place.
+/// Whether `nodes` match at every offset, possibly the empty text.
 fn succeeds(nodes: &[Node]) -> bool {
     nodes.iter().all(|node| match node {
         Node::Class(repeat, _) | Node::Group(repeat, _) => repeat.min == 0,
@@ -294,7 +294,7 @@ fn length(nodes: &[Node]) -> Option<usize> {
     })
 }
 
-/// All characters that one of these may begin or end with, where they are classes alone.
+/// All characters with which one of these may begin or end, if they are only classes.
 fn first_and_last(alternatives: &[Vec<Node>]) -> Option<ClassUnicode> {
     let mut chars = ClassUnicode::empty();
     for nodes in alternatives {
@@ -307,7 +307,7 @@ fn first_and_last(alternatives: &[Vec<Node>]) -> Option<ClassUnicode> {
     Some(chars)
 }
 
-/// Whether `node` matches nowhere between two of `chars`.
+/// Whether `node` never matches between two of `chars`.
 fn fails_between(node: &Node, chars: &ClassUnicode) -> bool {
     match node {
         Node::Class(repeat, set) => repeat.min > 0 && is_disjoint(&set.class, chars),
@@ -346,7 +346,7 @@ mod tests {
         }
     }
 
-    /// A repeated group keeps what it took, and of a group's matches the first alone is tried.
+    /// A repeated group does not backtrack, and only the first match of a group is tried.
     #[test]
     fn groups_are_refused_where_giving_back_could_matter() {
         for source in

@@ -1,4 +1,4 @@
-//! What a pattern of a pre-tokenizer is made of.
+//! The syntax tree of a pre-tokenizer's pattern.
 
 use regex_syntax::hir::ClassUnicode;
 
@@ -13,18 +13,18 @@ pub(super) enum Node {
     WordBoundary(Set),
 }
 
-/// How often something is repeated.
+/// A repetition.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Repeat {
     pub(super) min: usize,
     pub(super) max: usize,
-    /// Nothing is given back.
+    /// Whether it never backtracks.
     pub(super) possessive: bool,
-    /// Number of this repeat in its pattern.
+    /// Index of this repeat in its pattern.
     pub(super) id: usize,
 }
 
-/// A set of characters: as ranges, and to be asked.
+/// A set of characters: as ranges, and as a table for look-ups.
 #[derive(Debug)]
 pub(super) struct Set {
     pub(super) class: ClassUnicode,

@@ -1,4 +1,4 @@
-//! Cutting text into the words that byte-pair merges stay within.
+//! Splits text into words, within which byte-pair merges are applied.
 
 use std::ops::Range;
 
@@ -9,13 +9,13 @@ use super::pattern::{Memo, Pattern};
 #[path = "pre_tokenizer_table.rs"]
 mod table;
 
-/// One way of cutting text, with the tokenizer settings that go with its name.
+/// A pre-tokenizer, with the tokenizer settings for its name.
 pub(super) struct PreTokenizer {
-    /// Names in files; the first is the one this crate writes.
+    /// Names in files; this crate writes the first.
     pub(super) names: &'static [&'static str],
-    /// Each cuts the pieces that the one before has left.
+    /// The patterns; each splits the pieces of the one before.
     pub(super) patterns: &'static [&'static str],
-    /// Other cuts that models with this name describe: their vocabularies hold no token that could tell them apart.
+    /// Other patterns of models with this name, which differ only for tokens that their vocabularies do not have.
     spellings: &'static [&'static [&'static str]],
     pub(super) flags: Flags,
 }
@@ -23,18 +23,17 @@ pub(super) struct PreTokenizer {
 /// Settings that go with a pre-tokenizer's name.
 #[derive(Clone, Copy, Debug)]
 pub struct Flags {
-    /// A word that is a token is not merged from its bytes.
+    /// Whether a word that is a token is taken as it is, without merging.
     pub whole_words: bool,
-    /// Whether texts begin with the begin-of-text token, where the file does not say it.
+    /// Whether texts begin with BOS, if the file does not say it.
     pub add_bos: Option<bool>,
-    /// Texts begin with that token whatever the file says: some of these models' files say that there is none, and mean
-    /// one.
+    /// Whether texts begin with BOS whatever the file says: the files of some of these models wrongly say that they do not.
     pub always_bos: bool,
-    /// The separator divides two texts, where the file does not say it.
+    /// Whether the separator is put between two texts, if the file does not say it.
     pub add_separator: bool,
-    /// Merges begin with characters, not with bytes.
+    /// Whether merges start from characters instead of bytes.
     pub characters: bool,
-    /// Spaces become `▁` first.
+    /// Whether spaces are replaced by `▁` first.
     pub escape_spaces: bool,
 }
 
@@ -48,30 +47,30 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     table::TABLE.iter().flat_map(|pre| pre.names).copied()
 }
 
-/// What foreign patterns turn out to be.
+/// The result of recognizing patterns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recognized {
-    /// They cut every probe as the pre-tokenizer of this name does.
+    /// They split every probe like the pre-tokenizer of this name.
     Known(&'static str),
-    /// None does; this one comes nearest.
+    /// None does; this one is nearest.
     Nearest {
         /// Its name.
         name: &'static str,
-        /// A text that it cuts otherwise.
+        /// A text that it splits differently.
         text: &'static str,
-        /// The first word of it that differs, as the patterns cut it.
+        /// The first differing word, as split by the patterns.
         found: String,
-        /// The word in its place, as the known one cuts it.
+        /// The word in its place, as split by the known one.
         known: String,
     },
-    /// One uses what this crate's matcher does not know.
+    /// A pattern uses features that this crate's matcher does not support.
     Unreadable {
         /// The pattern.
         pattern: String,
     },
 }
 
-/// Texts that tell pre-tokenizers apart: each stands for something that some of them treat in their own way.
+/// Texts that distinguish pre-tokenizers: each has something that some of them treat differently.
 const PROBES: &[&str] = &[
     "Hello, world! It's 2024; I'll say WE'RE fine, DON'T you?",
     "one 12 123 1234 12345 123456 1234567 3.14 1,000,000 x86_64 ½ ² ५६७",
@@ -95,7 +94,7 @@ const PROBES: &[&str] = &[
     "\n\n\n  a\r\n\r\n\tb \r c\x0b\x0cd\n \n\t\n e\n\n中\n\n1\n\n! \n\n",
 ];
 
-/// Finds the pre-tokenizer of bytes that cuts texts as `patterns` do, one after the other, or as makes no difference for
+/// Finds the byte-level pre-tokenizer that splits texts like `patterns`, applied one after the other, or with no difference for
 /// these `tokens`.
 pub(super) fn recognize(patterns: &[String], tokens: &[&str]) -> Recognized {
     let foreign = match Splitter::foreign(patterns) {
@@ -141,7 +140,7 @@ fn first_difference(known: &[&str], found: &[&str]) -> (String, String) {
 #[derive(Debug)]
 pub(super) struct Splitter {
     patterns: Vec<Pattern>,
-    /// Finds the words of the only pattern quicker than that itself.
+    /// A fast path for the words of a single pattern.
     quick: Option<AsciiWords>,
 }
 
@@ -150,13 +149,13 @@ impl Splitter {
         Self::compiled(pre.patterns)
     }
 
-    /// A splitter by patterns of this crate's own.
+    /// A splitter with built-in patterns.
     fn compiled(patterns: &[&str]) -> Self {
         let compile = |source: &&str| Pattern::new(source).unwrap_or_else(|| panic!("pattern {source:?}"));
         Self { patterns: patterns.iter().map(compile).collect(), quick: table::quick(patterns) }
     }
 
-    /// A splitter by foreign patterns; the first that this crate's matcher does not know, if there is one.
+    /// A splitter with other patterns, or the first pattern that is not supported.
     fn foreign(patterns: &[String]) -> Result<Self, &str> {
         let mut compiled = Vec::with_capacity(patterns.len());
         for source in patterns {
@@ -278,7 +277,7 @@ mod tests {
         assert!(all.iter().enumerate().all(|(i, name)| !all[..i].contains(name)), "a name twice");
     }
 
-    /// Runs of each class of characters, alone and between others, in texts of `len` characters.
+    /// Texts of `len` characters with runs of each class, alone and between others.
     fn runs(len: usize) -> Vec<String> {
         const CLASSES: [&str; 15] =
             ["a", "A", "é", "中", "\u{94d}", "ʰ", "1", "५", "½", " ", "\n", "\r\n", "\u{a0}", "!", "🙂"];
@@ -295,7 +294,7 @@ mod tests {
         texts
     }
 
-    /// No text takes more work than its length bears out, whatever it is a run of.
+    /// The work is proportional to the length of a text, whatever it consists of.
     #[test]
     fn every_pre_tokenizer_takes_time_in_proportion_to_the_text() {
         const SHORT: usize = 200;

@@ -1,7 +1,7 @@
-//! The pre-tokenizers by the names that files give them (`tokenizer.ggml.pre`).
+//! The known pre-tokenizers, by their names in files (`tokenizer.ggml.pre`).
 //!
-//! Names and behaviour are those of llama.cpp's `llama-vocab.cpp`. Where that rewrites a model's own pattern to suit its
-//! matcher, the model's own stands here: `gpt-4o` and `tekken` keep combining marks with their letters.
+//! Names and behaviour are those of llama.cpp's `llama-vocab.cpp`. Where that file rewrites a model's pattern for its own matcher,
+//! the model's pattern is used here: `gpt-4o` and `tekken` keep combining marks with their letters.
 
 use super::{AsciiWords, Flags, PreTokenizer};
 
@@ -28,13 +28,13 @@ const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r
 const DEEPSEEK_LETTERS: &str = r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
 const DEEPSEEK_MARKS: &str = r"\s?[!-/:-~！-／：-～‘-‟　-。]+";
 const DEEPSEEK_CHINESE: &str = "[一-龥ࠀ-一가-퟿]+";
-/// Digits one by one: the vocabulary has no token of several.
+/// Single digits: the vocabulary has no token of several digits.
 const DEEPSEEK_LLM_DIGITS: &[&str] =
     &[r"[\r\n]", DEEPSEEK_LETTERS, DEEPSEEK_MARKS, r"\s+$", DEEPSEEK_CHINESE, r"\p{N}"];
-/// Punctuation, GPT-2's words, digits without the space before them, by three: the vocabulary has no such token.
+/// Punctuation, GPT-2's words, and groups of three digits without the space before them: the vocabulary has no token with one.
 const FALCON_DIGITS: &[&str] = &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"];
 
-/// What finds the words of these patterns quicker.
+/// The fast path for these patterns, if there is one.
 pub(super) fn quick(patterns: &[&str]) -> Option<AsciiWords> {
     match *patterns {
         [GPT2] => Some(AsciiWords::Gpt2),

@@ -1,6 +1,6 @@
-//! Finding tokens that stand for themselves in a text: control tokens, when they are asked for, and user-defined ones.
+//! Finds special tokens in a text: user-defined tokens, and control tokens if requested.
 //!
-//! What the flags of added tokens mean is taken from the tokenizers library (`added_vocabulary.rs`).
+//! The meaning of the flags of added tokens is that of the tokenizers library (`added_vocabulary.rs`).
 
 use std::ops::Range;
 
@@ -15,32 +15,32 @@ pub(super) enum Part<'t> {
     Token(u32),
 }
 
-/// Special tokens that are looked for in the same text: the text as it is given, or as it is normalized.
+/// Special tokens that are matched in the same text, either the original or the normalized one.
 #[derive(Default)]
 pub(super) struct Specials {
     /// User-defined tokens alone.
-    user: Found,
-    /// These and control tokens.
-    all: Found,
-    /// Flags of the tokens; empty where none has any.
+    user: TokenSet,
+    /// User-defined and control tokens.
+    all: TokenSet,
+    /// Flags of the tokens; empty if none has any.
     flags: Vec<u8>,
 }
 
-/// White space before the token belongs to it.
+/// The token includes white space before it.
 const LSTRIP: u8 = 1;
-/// White space after the token belongs to it.
+/// The token includes white space after it.
 const RSTRIP: u8 = 2;
-/// The token is not found next to characters of words.
+/// The token is not matched next to word characters.
 const SINGLE_WORD: u8 = 4;
 
 #[derive(Default)]
-struct Found {
+struct TokenSet {
     trie: Trie,
-    /// Bytes that some token begins with.
+    /// The set of first bytes of all tokens.
     first: [u64; 4],
 }
 
-impl Found {
+impl TokenSet {
     fn insert(&mut self, text: &[u8], id: u32) {
         if let Some(&byte) = text.first() {
             self.first[usize::from(byte) / 64] |= 1 << (byte % 64);
@@ -48,7 +48,7 @@ impl Found {
         }
     }
 
-    /// The first place from `at` on where a token could begin.
+    /// The first offset from `at` on at which a token could begin.
     fn next(&self, text: &str, mut at: usize) -> usize {
         let first = |byte: u8| self.first[usize::from(byte) / 64] >> (byte % 64) & 1 != 0;
         while let Some(found) = text.as_bytes().get(at..).and_then(|rest| rest.iter().position(|&byte| first(byte))) {
@@ -70,20 +70,20 @@ impl Found {
     }
 }
 
-/// Whether one of `ranges`, which are in order, has a byte in common with `range`.
+/// Whether one of `ranges`, which are sorted, overlaps `range`.
 pub(super) fn overlaps(ranges: &[Range<usize>], range: Range<usize>) -> bool {
     let after = ranges.partition_point(|other| other.end <= range.start);
     ranges.get(after).is_some_and(|other| other.start < range.end)
 }
 
 impl Specials {
-    /// The special tokens of `vocab` that are looked for in texts as they are given.
+    /// The special tokens of `vocab` that are matched in original texts.
     pub(super) fn new(vocab: &Vocab) -> Self {
         let later = &vocab.added_tokens.normalized;
         Self::with(vocab, |id, text| later.binary_search(&id).is_err().then(|| text.to_vec()))
     }
 
-    /// Those that are looked for in a text after `normalize`.
+    /// The special tokens that are matched in texts after `normalize`.
     pub(super) fn normalized(vocab: &Vocab, normalize: impl Fn(&str) -> String) -> Self {
         let here = &vocab.added_tokens.normalized;
         Self::with(vocab, |id, text| {
@@ -92,7 +92,7 @@ impl Specials {
         })
     }
 
-    /// The special tokens for which `spelled` says how they stand in a text.
+    /// The special tokens for which `spelled` returns their form in a text.
     fn with(vocab: &Vocab, spelled: impl Fn(u32, &[u8]) -> Option<Vec<u8>>) -> Self {
         let mut specials = Self::default();
         for ((id, text), kind) in (0..).zip(&vocab.tokens).zip(&vocab.kinds) {
@@ -122,8 +122,8 @@ impl Specials {
         self.all.trie.is_empty()
     }
 
-    /// Cuts `text` at its special tokens: the longest at each place. Control tokens that overlap one of the `plain` byte ranges,
-    /// which are in order, are text.
+    /// Splits `text` at its special tokens, taking the longest at each offset. Control tokens that overlap one of the `plain` byte
+    /// ranges, which are sorted, are text.
     pub(super) fn split<'t>(
         &self,
         text: &'t str,
@@ -140,7 +140,7 @@ impl Specials {
         }
         let (mut done, mut at) = (0, found.next(text, 0));
         while at < text.len() {
-            // A token's text that is no UTF-8 of its own may end inside a character: it is then none.
+            // A token that is not valid UTF-8 may end inside a character; it is no match then.
             let whole = |(len, _): &(usize, u32)| text.is_char_boundary(at + len);
             let mut token = found.at(&text.as_bytes()[at..]).filter(whole);
             if token.is_some_and(|(len, _)| overlaps(plain, at..at + len)) {

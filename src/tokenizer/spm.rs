@@ -1,4 +1,4 @@
-//! Sentencepiece's byte-pair encoding: characters are joined to the token of the best score.
+//! SentencePiece BPE: characters are merged to the token with the best score.
 
 use super::Error;
 use super::merge::{Pairs, Rank, Symbol, merge};
@@ -10,15 +10,15 @@ pub(super) struct Spm {
     scores: Vec<f32>,
     bytes: Vec<Option<u32>>,
     unknown: Option<u32>,
-    /// Whether no token has a space behind another character: words are then encoded one by one.
+    /// Whether no token has a space after another character, so that words can be encoded one by one.
     by_words: bool,
 }
 
-/// What spaces are written as.
+/// The character for spaces.
 const SPACE: char = '▁';
-/// Words whose tokens are remembered within one text.
+/// Maximum words whose tokens are cached within one text.
 const CACHED_WORDS: usize = 1 << 16;
-/// Bytes of a word up to which it is worth remembering.
+/// Words of at most this many bytes are cached.
 const CACHED_LEN: usize = 48;
 
 struct Texts<'a> {
@@ -92,7 +92,7 @@ impl Spm {
     }
 }
 
-/// The words of a text, each with the spaces before it: no token that begins in one ends in another.
+/// The words of a text, each with the spaces before it, so that no token spans two words.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

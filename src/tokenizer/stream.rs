@@ -1,11 +1,11 @@
-//! Text of tokens as they come, never a part of a character.
+//! Decodes a stream of tokens to text without splitting characters.
 
 use super::{TokenKind, Tokenizer};
 
-/// Turns tokens to text one by one, and holds back the bytes of a character that is not complete.
+/// Decodes tokens one by one, and holds back the bytes of an incomplete character.
 pub struct StreamDecoder {
     held: Vec<u8>,
-    /// Whether the next bytes are the first: a space that encoding has put there is left out.
+    /// Whether the next bytes are the first ones, from which the space prefix is removed.
     at_start: bool,
     special: bool,
 }
@@ -23,7 +23,7 @@ impl StreamDecoder {
         Self { at_start: true, ..Self::new(special) }
     }
 
-    /// The text that `token` completes.
+    /// Adds `token`, and returns the text that is complete.
     pub fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> String {
         if !self.special && matches!(tokenizer.kind(token), TokenKind::Control | TokenKind::Unknown) {
             return String::new();
@@ -42,14 +42,14 @@ impl StreamDecoder {
         text
     }
 
-    /// What is left at the end of a text: U+FFFD for a character that was never completed.
+    /// The rest at the end of a text: U+FFFD for an incomplete character.
     #[must_use]
     pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.held).into_owned()
     }
 }
 
-/// Bytes up to a character at the end that could still be completed.
+/// Number of bytes before an incomplete character at the end.
 fn complete_len(bytes: &[u8]) -> usize {
     let tail = bytes.len().saturating_sub(3);
     for (i, &byte) in bytes.iter().enumerate().skip(tail) {

@@ -1,4 +1,4 @@
-//! A trie of byte strings: the longest one that a text goes on with.
+//! A trie of byte strings, for finding the longest string at the start of a text.
 
 use super::vocab::NumberMap;
 
@@ -32,7 +32,7 @@ impl Trie {
         self.values.is_empty()
     }
 
-    /// Each string that `text` begins with, shortest first: its length and value.
+    /// Each string at the start of `text`, shortest first: its length and value.
     pub(super) fn prefixes<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (usize, u32)> + 'a {
         let mut node = 0;
         text.iter()
@@ -44,7 +44,7 @@ impl Trie {
             .filter_map(|(len, value)| value.map(|value| (len, value)))
     }
 
-    /// The longest string that `text` begins with.
+    /// The longest string at the start of `text`.
     pub(super) fn longest(&self, text: &[u8]) -> Option<(usize, u32)> {
         self.prefixes(text).last()
     }

@@ -1,17 +1,16 @@
 //! Sets of characters by Unicode's properties.
 //!
-//! The properties are those of the regex-syntax crate (Unicode 16.0), so that they are those of the `regex` and
-//! `fancy-regex` crates, and change with them.
+//! The properties are from the regex-syntax crate (Unicode 16.0), so that they agree with the `regex` and `fancy-regex` crates.
 
 use std::sync::LazyLock;
 
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, HirKind};
 
-/// Pages of 256 characters that Unicode has.
+/// Number of pages of 256 characters in Unicode.
 const PAGES: usize = 0x11_0000 / 256;
 
-/// The characters with the property `name`, as regular expressions call it in `\p{...}`: a general category (`L`,
-/// `Lu`) or a script (`Han`).
+/// The characters with the property `name` of `\p{...}` in regular expressions: a general category (`L`, `Lu`) or a script
+/// (`Han`).
 pub(super) fn property(name: &str) -> Option<ClassUnicode> {
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return None;
@@ -19,7 +18,7 @@ pub(super) fn property(name: &str) -> Option<ClassUnicode> {
     class(&format!("\\p{{{name}}}"))
 }
 
-/// The characters that the class `source` of a regular expression stands for.
+/// The characters of the class `source` of a regular expression.
 fn class(source: &str) -> Option<ClassUnicode> {
     match regex_syntax::parse(source).ok()?.into_kind() {
         HirKind::Class(Class::Unicode(class)) => Some(class),
@@ -32,7 +31,7 @@ pub(super) fn white_space() -> ClassUnicode {
     class(r"\s").unwrap_or_else(ClassUnicode::empty)
 }
 
-/// Characters of words, as Oniguruma has them: it runs the patterns of published tokenizers.
+/// Word characters as defined by Oniguruma, which runs the patterns of published tokenizers.
 pub(super) fn word_of_patterns() -> ClassUnicode {
     class(r"[\p{N}[\w--[\u{200c}\u{200d}]]]").unwrap_or_else(ClassUnicode::empty)
 }
@@ -56,7 +55,7 @@ pub(super) fn is_disjoint(a: &ClassUnicode, b: &ClassUnicode) -> bool {
     both.ranges().is_empty()
 }
 
-/// A set of characters that is asked quickly: a table of pages, most of which are all in it or all outside.
+/// A set of characters for fast look-ups: a table of pages, most of which are entirely inside or outside.
 #[derive(Clone, Debug)]
 pub(super) struct CharSet {
     ascii: [u64; 2],
@@ -117,11 +116,11 @@ macro_rules! sets {
 sets! {
     /// Punctuation.
     PUNCTUATION = r"\p{P}";
-    /// Marks that take no space of their own: accents.
+    /// Non-spacing marks (accents).
     ACCENTS = r"\p{Mn}";
-    /// Control and format characters, and those for private use; not the unassigned.
+    /// Control, format and private-use characters; not unassigned ones.
     CONTROLS = r"[\p{Cc}\p{Cf}\p{Co}]";
-    /// Characters of words, as Unicode's regular expressions have it.
+    /// Word characters as defined by Unicode.
     WORD = r"\w";
 }
 

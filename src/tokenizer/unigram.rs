@@ -1,10 +1,10 @@
-//! Sentencepiece's unigram model: the likeliest sequence of tokens, found by Viterbi's algorithm.
+//! SentencePiece's unigram model: the likeliest sequence of tokens, found by the Viterbi algorithm.
 
 use super::Error;
 use super::trie::Trie;
 use super::vocab::{TokenKind, Vocab};
 
-/// How much less likely than the least likely token the unknown one is.
+/// How much the score of the unknown token is below the lowest score.
 const UNKNOWN_PENALTY: f32 = 10.0;
 
 /// The encoder.
@@ -14,15 +14,15 @@ pub(super) struct Unigram {
     scores: Vec<f64>,
     unknown: u32,
     unknown_score: f64,
-    /// Tokens of single bytes, in place of the unknown one where the vocabulary has them all.
+    /// Byte tokens, used in place of the unknown token if the vocabulary has all of them.
     bytes: Option<Vec<u32>>,
     map: CharacterMap,
     add_space_prefix: bool,
     merge_spaces: bool,
 }
 
-/// Sentencepiece's precompiled normalizer: an XOR-compressed double array over the replacements' sources, and the
-/// replacements as null-terminated strings.
+/// SentencePiece's precompiled normalizer: a double-array trie of the sources, and the replacements as null-terminated
+/// strings.
 struct CharacterMap {
     array: Vec<u32>,
     replacements: Vec<u8>,
@@ -41,7 +41,7 @@ impl CharacterMap {
         Ok(Self { array, replacements: replacements.to_vec() })
     }
 
-    /// The longest source that `text` begins with: its length and replacement.
+    /// The longest source at the start of `text`: its length and replacement.
     fn longest(&self, text: &[u8]) -> Option<(usize, &[u8])> {
         let entry = |index: u32| self.array.get(index as usize).copied();
         let base = |node: u32| (node >> 10) << ((node & 1 << 9) >> 6);
@@ -104,7 +104,7 @@ impl Unigram {
     pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) {
         let text = self.normalized(text);
         let bytes = text.as_bytes();
-        // For each position: the score of the best way there, the last token of it, and where that begins.
+        // For each position: the best score up to it, its last token, and the start of that token.
         let mut best = vec![(f64::MIN, self.unknown, 0); bytes.len() + 1];
         best[0].0 = 0.0;
         for (at, c) in text.char_indices() {
@@ -129,7 +129,7 @@ impl Unigram {
             if let (true, Some(ids)) = (token == self.unknown, &self.bytes) {
                 tokens.extend(bytes[start..at].iter().rev().map(|&byte| ids[usize::from(byte)]));
             } else if token != self.unknown || tokens.len() == first || tokens.last() != Some(&token) {
-                // Neighbouring unknowns are one.
+                // Adjacent unknown characters are one token.
                 tokens.push(token);
             }
             at = start;

@@ -1,20 +1,20 @@
-//! The tokens of a tokenizer and what its file says about them.
+//! The tokens and settings of a tokenizer.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// What kind of token one is, as files number them.
+/// The kind of a token, numbered as in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// A piece of text.
     Normal,
-    /// Stands for what no token can say.
+    /// The unknown token.
     Unknown,
-    /// Begins, ends or divides texts; not text itself.
+    /// A control token, which is not text.
     Control,
     /// A piece of text that is always one token.
     UserDefined,
-    /// In no text.
+    /// An unused token.
     Unused,
     /// One byte.
     Byte,
@@ -34,7 +34,7 @@ impl TokenKind {
         }
     }
 
-    /// The kind with this number; anything else is unused.
+    /// The kind with this number; other numbers are [`Self::Unused`].
     #[must_use]
     pub fn from_number(number: i64) -> Self {
         match number {
@@ -48,91 +48,91 @@ impl TokenKind {
     }
 }
 
-/// Ids of the tokens with a meaning of their own.
+/// Ids of the tokens with a special meaning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialIds {
-    /// Begins a text.
+    /// Begin of text (BOS).
     pub bos: Option<u32>,
-    /// Ends a text.
+    /// End of text (EOS).
     pub eos: Option<u32>,
-    /// Ends a turn.
+    /// End of turn (EOT).
     pub eot: Option<u32>,
-    /// Ends a message that expects an answer from a tool.
+    /// End of message (EOM), when a tool should answer.
     pub eom: Option<u32>,
-    /// Stands for what is unknown.
+    /// The unknown token.
     pub unknown: Option<u32>,
-    /// Divides two texts.
+    /// The separator of two texts.
     pub separator: Option<u32>,
-    /// Fills up.
+    /// Padding.
     pub padding: Option<u32>,
-    /// Fills up where a model fills in the middle of a file.
+    /// Padding of fill-in-the-middle.
     pub fim_padding: Option<u32>,
-    /// Begins another repository there.
+    /// Start of a repository in fill-in-the-middle.
     pub fim_repository: Option<u32>,
-    /// Begins another file there.
+    /// Separator of files in fill-in-the-middle.
     pub fim_separator: Option<u32>,
 }
 
-/// Which tokenizer a vocabulary is for.
+/// The kind of tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Model {
-    /// Sentencepiece byte-pair encoding (`llama`).
+    /// SentencePiece BPE (`llama`).
     Spm,
-    /// Byte-level byte-pair encoding (`gpt2`).
+    /// Byte-level BPE (`gpt2`).
     Bpe,
-    /// Sentencepiece unigram (`t5`).
+    /// SentencePiece unigram (`t5`).
     Unigram,
     /// WordPiece (`bert`).
     WordPiece,
 }
 
-/// How tokens that were added to a vocabulary are found in a text: ids in ascending order. GGUF has no keys for it.
+/// How added tokens are matched in a text, as lists of ids in ascending order. GGUF itself has no keys for this.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddedTokenFlags {
-    /// White space before them belongs to them.
+    /// Tokens that include white space before them.
     pub lstrip: Vec<u32>,
-    /// White space after them belongs to them.
+    /// Tokens that include white space after them.
     pub rstrip: Vec<u32>,
-    /// They are not found next to characters of words.
+    /// Tokens that are not matched next to word characters.
     pub single_word: Vec<u32>,
-    /// They are looked for after the others, in a text with its spaces and its case as the model sees them.
+    /// Tokens that are matched after the others, in the normalized text.
     pub normalized: Vec<u32>,
 }
 
-/// Everything that a tokenizer is made from.
+/// Everything that a tokenizer is built from.
 #[derive(Clone, Debug)]
 pub struct Vocab {
     /// Which tokenizer.
     pub model: Model,
     /// Name of the pre-tokenizer (byte-pair encodings only).
     pub pre: String,
-    /// Texts of the tokens, as they stand in the file.
+    /// Texts of the tokens, as in the file.
     pub tokens: Vec<Vec<u8>>,
-    /// Scores of the tokens (sentencepiece only).
+    /// Scores of the tokens (SentencePiece only).
     pub scores: Vec<f32>,
     /// Kinds of the tokens.
     pub kinds: Vec<TokenKind>,
     /// Merges, best first: two texts with a space between.
     pub merges: Vec<Vec<u8>>,
-    /// Tokens with a meaning of their own.
+    /// Special tokens.
     pub special: SpecialIds,
-    /// How added tokens are found.
+    /// How added tokens are matched.
     pub added_tokens: AddedTokenFlags,
     /// Whether texts begin with [`SpecialIds::bos`].
     pub add_bos: bool,
     /// Whether texts end with [`SpecialIds::eos`].
     pub add_eos: bool,
-    /// Whether [`SpecialIds::separator`] divides two texts, after what ends the first.
+    /// Whether [`SpecialIds::separator`] is put between two texts, after the end of the first.
     pub add_separator: bool,
     /// Whether a space is put before texts.
     pub add_space_prefix: bool,
-    /// Whether runs of spaces count as one (unigram only).
+    /// Whether runs of spaces are merged (unigram only).
     pub remove_extra_spaces: bool,
-    /// Character map of a sentencepiece normalizer (unigram only).
+    /// Character map of a SentencePiece normalizer (unigram only).
     pub character_map: Vec<u8>,
-    /// Whether words are taken in lower case (WordPiece only).
+    /// Whether text is converted to lower case (WordPiece only).
     pub lowercase: bool,
-    /// Whether words are taken without accents (WordPiece only).
+    /// Whether accents are removed (WordPiece only).
     pub strip_accents: bool,
 }
 
@@ -141,8 +141,8 @@ pub(super) type PieceMap<V> = HashMap<Box<[u8]>, V, BuildHasherDefault<PieceHash
 /// A map keyed by integers.
 pub(super) type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<PieceHasher>>;
 
-/// Multiply-and-rotate over eight bytes at a time: pieces are short, and come from models and texts that gain
-/// nothing by collisions but slower tokens.
+/// Multiply-and-rotate over eight bytes at a time: pieces are short, and collisions provoked by a model or a text only slow
+/// down tokenizing.
 #[derive(Default)]
 pub(crate) struct PieceHasher(u64);
 
@@ -172,7 +172,7 @@ impl Hasher for PieceHasher {
     }
 
     fn finish(&self) -> u64 {
-        // The map takes its bucket from the low bits and its tag from the high ones.
+        // The hash map uses the low bits for the bucket and the high bits for the tag.
         self.0 ^ self.0 >> 32
     }
 }

@@ -1,4 +1,4 @@
-//! WordPiece: words, mostly without accents and case, each from the longest tokens that it is made of.
+//! WordPiece: each word, usually in lower case and without accents, is split greedily into the longest tokens.
 
 use std::borrow::Cow;
 
@@ -27,7 +27,7 @@ impl WordPiece {
         Self { by_text, longest, unknown, lowercase: vocab.lowercase, strip_accents: vocab.strip_accents }
     }
 
-    /// A text as its words are looked up, but for what divides them: without case and accents, if they do not count.
+    /// The normalized text: in lower case and without accents, if the settings say so.
     pub(super) fn normalized<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match (self.strip_accents, self.lowercase) {
             (true, lowercase) => {
@@ -42,7 +42,7 @@ impl WordPiece {
     /// Appends the tokens of a normalized text.
     pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) {
         for word in Self::words(text) {
-            // A word begins with a space that only the vocabulary knows.
+            // Words in the vocabulary begin with `▁`.
             let word = format!("▁{word}");
             let first = tokens.len();
             let mut at = 0;
@@ -63,7 +63,7 @@ impl WordPiece {
         }
     }
 
-    /// The words of a text; punctuation and Chinese characters stand alone.
+    /// The words of a text; punctuation and Chinese characters are words of their own.
     fn words(text: &str) -> Vec<String> {
         let mut words = vec![String::new()];
         let push = |c: char| {
@@ -88,7 +88,7 @@ impl WordPiece {
     }
 }
 
-/// The blocks that BERT takes for Chinese; the fourth extension ends as in its own code.
+/// The Unicode blocks that BERT treats as Chinese, with the same bounds as BERT's code.
 fn is_chinese(c: char) -> bool {
     matches!(
         c as u32,

@@ -297,7 +297,7 @@ fn what_is_no_adapter_of_the_model_is_refused_by_name() {
     assert!(
         with("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight", &[2, 64]).contains("one of its two factors")
     );
-    assert!(with(&format!("{q}.lora_magnitude_vector"), &[64]).contains("is no factor of a change"));
+    assert!(with(&format!("{q}.lora_magnitude_vector"), &[64]).contains("is not a factor of a change"));
     assert!(with(&format!("{q}.lora_B.weight"), &[8, 2]).contains("do they belong to this base model?"));
     assert!(with(&format!("{q}.lora_B.weight"), &[64, 3]).contains("do they belong to this base model?"));
     fs::write(&path, good).expect("written");

@@ -1,4 +1,4 @@
-//! `gguf bench`: tables, JSON, and made models.
+//! `gguf bench`: tables, JSON, and synthetic models.
 
 use std::process::{Command, Output};
 

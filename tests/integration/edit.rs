@@ -64,7 +64,7 @@ fn a_file_is_replaced_on_demand_alone() {
     let reader = Reader::open(&folder.path("storyteller-F16.gguf")).expect("opens");
     assert_eq!(reader.metadata().get("general.name"), Some(&Value::String("X".into())));
     assert_eq!(names(&folder), ["storyteller-F16.gguf"]);
-    assert!(told("edit storyteller-F16.gguf --delete no.key --in-place").contains("key no.key is not there"));
+    assert!(told("edit storyteller-F16.gguf --delete no.key --in-place").contains("there is no key no.key"));
     assert!(told("edit storyteller-F16.gguf --set a=u8:300 --in-place").contains("not a value of the type UINT8"));
     assert!(told("edit storyteller-F16.gguf --in-place").contains("nothing to change"));
     assert!(told("edit storyteller-F16.gguf --set-special eos=nothing --in-place").contains("nothing: no such token"));

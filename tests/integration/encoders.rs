@@ -158,7 +158,7 @@ fn an_encoder_predicts_no_tokens() {
         perplexity.expect_err("no logits").to_string(),
         collector.err().expect("no logits").to_string(),
     ] {
-        assert_eq!(error, "the model makes embeddings: it predicts no tokens");
+        assert_eq!(error, "the model makes embeddings and does not predict tokens");
     }
 }
 

@@ -177,21 +177,48 @@ fn unsafe_code_stays_where_it_belongs() {
     assert!(elsewhere.is_empty(), "unsafe code is allowed in {elsewhere:?}");
 }
 
-/// The guides' examples are the tree's: every line of their code stands in what they walk through.
+/// Guides for those who add something, with the files whose lines their examples show.
+const GUIDES: &[(&str, &[&str])] = &[
+    ("adding-an-architecture.md", &["src/arch/glm4_moe/"]),
+    ("adding-a-format.md", &["src/formats/iq4_xs.rs", "src/formats/mod.rs"]),
+    ("adding-an-instruction-set.md", &["src/simd/x86_64/avx2.rs", "src/simd/isa.rs"]),
+    ("adding-a-command.md", &["src/cli/hash.rs", "src/cli/main.rs"]),
+    ("adding-a-sampler.md", &[]),
+];
+
+fn guide(name: &str) -> String {
+    fs::read_to_string(root().join("docs").join(name)).expect("readable")
+}
+
+/// Every line of code in a guide stands in the files that it walks through.
 #[test]
 fn the_guides_show_the_tree() {
-    let family: String = sources("src/arch/glm4_moe").into_iter().map(|(_, text)| text).collect();
-    let formats = sources("src/formats");
-    let of = |name: &str| formats.iter().find(|(path, _)| path.ends_with(name)).map(|(_, text)| text.as_str());
-    let format = [of("/iq4_xs.rs"), of("formats/mod.rs")].map(|text| text.expect("there")).concat();
-    for (guide, tree) in [("adding-an-architecture.md", family), ("adding-a-format.md", format)] {
-        let text = fs::read_to_string(root().join("docs").join(guide)).expect("readable");
-        let tree: Vec<&str> = tree.lines().map(str::trim).collect();
+    let sources = sources("src");
+    for (name, shown) in GUIDES.iter().filter(|(_, shown)| !shown.is_empty()) {
+        let of = |path: &str| shown.iter().any(|shown| path.starts_with(shown));
+        let tree: Vec<&str> = sources.iter().filter(|(path, _)| of(path)).map(|(_, text)| text.as_str()).collect();
+        let tree: Vec<&str> = tree.iter().flat_map(|text| text.lines()).map(str::trim).collect();
+        let text = guide(name);
         let blocks = text.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
         let lines: Vec<&str> = blocks.flat_map(str::lines).map(str::trim).filter(|line| *line != "...").collect();
         assert!(lines.len() > 9, "{lines:?}");
         for line in lines {
-            assert!(tree.contains(&line), "{guide}: not in the tree: {line}");
+            assert!(tree.contains(&line), "{name}: not in the tree: {line}");
+        }
+    }
+}
+
+/// Every path in a guide exists.
+#[test]
+fn the_guides_name_files_that_exist() {
+    for (name, _) in GUIDES {
+        let text = guide(name);
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_path = |word: &&str| ["src/", "tests/", "testdata/", "docs/"].iter().any(|root| word.starts_with(root));
+        let paths: Vec<&str> = quoted.filter(is_path).collect();
+        assert!(paths.len() > 2, "{name}: {paths:?}");
+        for path in paths {
+            assert!(root().join(path).exists(), "{name}: there is no {path}");
         }
     }
 }

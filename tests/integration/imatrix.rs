@@ -139,11 +139,11 @@ fn what_cannot_be_is_refused() {
     let cases = [
         (&["storyteller-F16.gguf", "-f", "short.txt"][..], "the text has 5 tokens, 1024 are needed"),
         (&["storyteller-F16.gguf", "-f", "text.txt", "--chunk", "100000"], "the text has"),
-        (&["--in-file", "storyteller-F16.gguf"], "no importance matrix"),
-        (&["--in-file", "short.txt"], "no importance matrix"),
+        (&["--in-file", "storyteller-F16.gguf"], "not an importance matrix"),
+        (&["--in-file", "short.txt"], "not an importance matrix"),
         (&[], "no model and text"),
         (&["storyteller-F16.gguf", "-f", "text.txt", "-o", "short.txt"], "short.txt: exists already"),
-        (&["--in-file", "text.txt", "-o", "storyteller-F16.gguf", "--force"], "no importance matrix"),
+        (&["--in-file", "text.txt", "-o", "storyteller-F16.gguf", "--force"], "not an importance matrix"),
     ];
     let before = names(&folder);
     for (args, message) in cases {

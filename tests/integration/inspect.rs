@@ -178,7 +178,7 @@ fn one_value_is_given_as_it_is() {
     assert_eq!(value("a.tokens").stdout, b"\xff\n\"\n\xe2\x96\x81x\n");
     let missing = value("no.such\nkey");
     assert_eq!(missing.status.code(), Some(2));
-    assert_eq!(text(&missing.stderr), "error: small.gguf: key no.such\\nkey is not there\n");
+    assert_eq!(text(&missing.stderr), "error: small.gguf: there is no key no.such\\nkey\n");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use gguf::bench::{MadeModel, Shape, prompt};
+use gguf::bench::{Shape, SyntheticModel, prompt};
 use gguf::bytes::Bytes;
 use gguf::cpu::{Inputs, KvType, Observer, Part, Rows, Run, Sequence, SequenceOptions};
 use gguf::gguf::Reader;
@@ -16,7 +16,7 @@ use gguf::quantize::{FileType, Options, Plan, run_in_memory};
 const TOKENS: usize = 75;
 
 fn model(shape: &str, file_type: FileType) -> Model {
-    let made = MadeModel::new(Shape::from_name(shape).expect("in the table")).expect("made");
+    let made = SyntheticModel::new(Shape::from_name(shape).expect("in the table")).expect("made");
     let plan = Plan::new(&made, &Options::new(file_type)).expect("a plan");
     let bytes = run_in_memory(&made, &plan).expect("quantized");
     Model::from_reader(&Reader::from_bytes(shape, Bytes::from(bytes)).expect("valid")).expect("a model")

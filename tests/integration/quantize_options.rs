@@ -226,7 +226,7 @@ fn measures_are_those_of_the_files() {
 }
 
 #[test]
-fn blocks_take_their_share_of_the_metadata_with_them() {
+fn pruned_layers_take_their_elements_of_the_metadata_with_them() {
     let folder = Folder::new("quantize-prune");
     let model = storyteller(&folder);
     let reader = Reader::open(&model).expect("opens");
@@ -249,8 +249,8 @@ fn blocks_take_their_share_of_the_metadata_with_them() {
     let old = reader.tensor("blk.3.attn_norm.weight").expect("there");
     let new = pruned.tensor("blk.1.attn_norm.weight").expect("there");
     assert_eq!(*reader.data(old).expect("data"), *pruned.data(new).expect("data"));
-    assert_eq!(text(&run("1,4").stderr), "error: m.gguf: no block 4 to leave out (the model has 4)\n");
-    assert_eq!(text(&run("0,1,2,3").stderr), "error: m.gguf: no block would be left\n");
+    assert_eq!(text(&run("1,4").stderr), "error: m.gguf: no layer 4 to leave out (the model has 4)\n");
+    assert_eq!(text(&run("0,1,2,3").stderr), "error: m.gguf: no layer would be left\n");
 }
 
 #[test]

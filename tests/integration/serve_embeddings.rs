@@ -109,7 +109,7 @@ fn refusals(served: &Served, cols: usize) {
     let chat = json!({ "messages": [{ "role": "user", "content": "Hi" }] });
     let (status, failure) = error("/v1/chat/completions", &chat);
     assert_eq!(status, 400);
-    assert_eq!(failure["message"], "the model makes embeddings: it predicts no tokens");
+    assert_eq!(failure["message"], "the model makes embeddings and does not predict tokens");
     assert_eq!(served.get("/api/tags").json()["models"][0]["capabilities"], json!(["embedding"]));
 }
 

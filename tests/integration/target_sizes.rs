@@ -45,7 +45,7 @@ fn sizes_that_cannot_be_are_told() {
     let folder = Folder::new("target-wrong");
     storyteller(&folder);
     for (args, problem) in [
-        (&["--target-size", "100KB"][..], "cannot become as small as 100000 bytes: the least is "),
+        (&["--target-size", "100KB"][..], "cannot be made as small as 100000 bytes: the minimum is "),
         (&["--target-size", "4XB"], "a size such as 4.2GB"),
         (&["--target-bpw", "0"], "bits of a weight"),
         (&["--target-bpw", "4", "--target-size", "4MB"], "cannot be used with"),

@@ -144,7 +144,7 @@ fn a_model_that_has_to_call_a_tool_calls_it_by_its_schema() {
         assert!(id.len() == 9 && is_valid(&call.name, &arguments), "{template:?}: {call:?}");
         // The result goes back, and there is an answer to it.
         chat.change(|options| options.tools.choice = ToolChoice::Auto);
-        chat.tell(&["{\"temperature\": 21}".to_owned()], &mut |_| true).expect("answers");
+        chat.send_results(&["{\"temperature\": 21}".to_owned()], &mut |_| true).expect("answers");
         let messages = chat.messages();
         assert_eq!(messages[2].role, "tool");
         assert_eq!(messages[2].result_of.as_ref().map(|(_, name)| name.as_str()), Some("get_weather"));

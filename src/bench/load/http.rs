@@ -1,4 +1,4 @@
-//! A small client of HTTP/1.1: a connection for each request, answers read as they come.
+//! A small HTTP/1.1 client: one connection per request, with streamed answers.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -6,38 +6,38 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-/// How long a server may say nothing.
+/// Time-out for a silent server.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Bytes of a line of an answer's head, and of an event.
+/// Maximum bytes of a header line, and of an event.
 const MOST: u64 = 16 << 20;
 
-/// Why a request has no answer.
+/// Errors of requests.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An address that is none.
-    #[error("{url}: must be like http://127.0.0.1:8080 (TLS is not spoken)")]
+    /// The URL is not valid.
+    #[error("{url}: must be like http://127.0.0.1:8080 (TLS is not supported)")]
     Url {
         /// What was given.
         url: String,
     },
-    /// No connection, or one that has ended.
+    /// The connection failed or was closed.
     #[error("{host}: {error}")]
     Io {
         /// The server.
         host: String,
-        /// What the system says.
+        /// The OS error.
         error: io::Error,
     },
-    /// An answer that is no HTTP or no JSON.
-    #[error("{host}: no valid answer: {what}")]
+    /// The answer is not valid HTTP or JSON.
+    #[error("{host}: the answer is not valid: {what}")]
     Invalid {
         /// The server.
         host: String,
         /// What is wrong.
         what: String,
     },
-    /// A status that is no success.
+    /// The status is an error.
     #[error("{path}: status {status}: {message}")]
     Status {
         /// The route.
@@ -47,13 +47,13 @@ pub enum Error {
         /// The beginning of the answer.
         message: String,
     },
-    /// An error in the middle of an answer.
+    /// The server reported an error within the stream.
     #[error("the server says: {0}")]
-    Told(String),
-    /// A stream without any text.
-    #[error("no text has come")]
+    InStream(String),
+    /// The stream has no text.
+    #[error("the stream has no text")]
     Nothing,
-    /// A server without models.
+    /// The server has no models.
     #[error("the server lists no model")]
     NoModel,
 }
@@ -68,7 +68,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server by its URL (`http://host:port`, perhaps with a path before `/v1`), and the key that it wants.
+    /// A server by its URL (`http://host:port`, optionally with a path before `/v1`), and its API key.
     ///
     /// # Errors
     /// [`Error::Url`].
@@ -95,7 +95,7 @@ impl Server {
         serde_json::from_str(&text).map_err(|error| self.invalid(error.to_string()))
     }
 
-    /// Posts `body`, and calls `take` with each event of the stream that comes.
+    /// Posts `body`, and calls `take` with each event of the stream.
     pub(super) fn stream(&self, path: &str, body: &Json, take: &mut dyn FnMut(&Json)) -> Result<(), Error> {
         let mut answer = self.send("POST", path, &body.to_string())?;
         let mut line = String::new();
@@ -155,11 +155,11 @@ impl Server {
             }
             is_chunked |= line.starts_with("transfer-encoding:") && line.contains("chunked");
         }
-        let left = if is_chunked { Left::Chunk(0) } else { Left::All };
+        let left = if is_chunked { Remaining::Chunk(0) } else { Remaining::All };
         let mut body = BufReader::new(Body { stream, left });
         if status != 200 {
             let mut text = Vec::new();
-            // What has come of it is what is told.
+            // The message has what was received.
             let _ = (&mut body).take(2000).read_to_end(&mut text);
             let text = String::from_utf8_lossy(&text).into_owned();
             let json: Json = serde_json::from_str(&text).unwrap_or_default();
@@ -170,9 +170,9 @@ impl Server {
     }
 }
 
-/// What is left of a body.
-enum Left {
-    /// All that comes.
+/// How much of a body remains to be read.
+enum Remaining {
+    /// Everything up to the end of the connection.
     All,
     /// Bytes of a chunk.
     Chunk(u64),
@@ -182,29 +182,29 @@ enum Left {
 /// A body, put together from its chunks.
 struct Body {
     stream: BufReader<TcpStream>,
-    left: Left,
+    left: Remaining,
 }
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = match self.left {
-            Left::All => return self.stream.read(buffer),
-            Left::Nothing => return Ok(0),
-            Left::Chunk(0) => {
+            Remaining::All => return self.stream.read(buffer),
+            Remaining::Nothing => return Ok(0),
+            Remaining::Chunk(0) => {
                 let size = self.next_chunk()?;
                 if size == 0 {
-                    self.left = Left::Nothing;
+                    self.left = Remaining::Nothing;
                     return Ok(0);
                 }
                 size
             }
-            Left::Chunk(left) => left,
+            Remaining::Chunk(left) => left,
         };
         let count = (&mut self.stream).take(left).read(buffer)?;
         if count == 0 && !buffer.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.left = Left::Chunk(left - count as u64);
+        self.left = Remaining::Chunk(left - count as u64);
         Ok(count)
     }
 }
@@ -229,7 +229,7 @@ impl Body {
 mod tests {
     use super::*;
 
-    /// A server that gives one answer.
+    /// A server that gives a single answer.
     fn serving(answer: &'static str) -> Server {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/base/v1/", listener.local_addr().expect("an address"));
@@ -258,13 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told() {
-        let told = |answer| serving(answer).get("/v1/models").expect_err("no answer").to_string();
-        let refused = told("HTTP/1.1 404 Not Found\r\n\r\n{\"error\":{\"message\":\"no model\"}}");
+    fn failures_have_messages() {
+        let message = |answer| serving(answer).get("/v1/models").expect_err("no answer").to_string();
+        let refused = message("HTTP/1.1 404 Not Found\r\n\r\n{\"error\":{\"message\":\"no model\"}}");
         assert_eq!(refused, "/base/v1/models: status 404: no model");
-        assert!(told("SSH-2.0\r\n\r\n").contains("no valid answer"));
-        assert!(told("HTTP/1.1 200 OK\r\n\r\n<html>").contains("no valid answer"));
-        assert!(told("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{}").contains("end of file"));
+        assert!(message("SSH-2.0\r\n\r\n").contains("the answer is not valid"));
+        assert!(message("HTTP/1.1 200 OK\r\n\r\n<html>").contains("the answer is not valid"));
+        assert!(message("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{}").contains("end of file"));
         for url in ["https://a", "a:80", "http://", "http://a b"] {
             assert!(Server::new(url, None).is_err(), "{url}");
         }

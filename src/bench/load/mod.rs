@@ -1,5 +1,5 @@
-//! Load on a server: many streams of completions at once, and how long each took. Works with any server of OpenAI's
-//! `/v1/completions`; what is measured, and its names, are those of `vllm bench serve`.
+//! Load on a server: many streams of completions at once, and their latencies. Works with any server that has OpenAI's
+//! `/v1/completions`; the figures and their names are those of `vllm bench serve`.
 
 mod http;
 mod report;
@@ -13,24 +13,24 @@ use serde_json::{Value as Json, json};
 pub use http::{Error, Server};
 pub use report::{Figures, LoadReport};
 
-use super::made::mixed;
+use super::synthetic::mixed;
 
 /// Settings of a load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadOptions {
-    /// The model's name; the server's first when `None`.
+    /// The model's name; the server's first model when `None`.
     pub model: Option<String>,
-    /// Requests under way at once, at most.
+    /// Maximum concurrent requests.
     pub concurrency: usize,
-    /// Requests.
+    /// Number of requests.
     pub requests: usize,
-    /// Words of each prompt: nearly as many tokens. The server counts the tokens.
+    /// Words of each prompt, which are nearly as many tokens. The server counts the tokens.
     pub prompt_words: usize,
     /// Tokens of each answer.
     pub max_tokens: usize,
-    /// Requests that begin in a second, at random times; all at once when `None`.
+    /// Requests started per second, at random times; all at once when `None`.
     pub request_rate: Option<f64>,
-    /// Chooses prompts and times.
+    /// Seed of prompts and times.
     pub seed: u64,
     /// Words that all prompts begin with.
     pub shared_words: usize,
@@ -51,10 +51,10 @@ impl Default for LoadOptions {
     }
 }
 
-/// What has become of one request.
+/// The result of one request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answered {
-    /// Why it has failed.
+    /// The error, if it failed.
     pub error: Option<String>,
     /// Tokens of its prompt and of its answer, as the server counts them.
     pub prompt_tokens: usize,
@@ -68,7 +68,7 @@ pub struct Answered {
     pub gaps: Vec<Duration>,
 }
 
-/// Puts a load on a server. `show` is told of each request that has ended, and stops the rest by returning false.
+/// Runs a load on a server. `show` is called for each finished request, and stops the rest by returning false.
 ///
 /// # Errors
 /// When the server does not answer, or offers no model.
@@ -81,7 +81,7 @@ pub fn load(
         Some(model) => model.clone(),
         None => first_model(server)?,
     };
-    // The first request of a server may load things.
+    // The first request may include loading the model.
     let mut first = Answered::default();
     let warm = LoadOptions { max_tokens: 1, ..options.clone() };
     ask(server, &body(&model, &warm, usize::MAX), &mut first)?;
@@ -119,7 +119,7 @@ fn first_model(server: &Server) -> Result<String, Error> {
     models["data"][0]["id"].as_str().map(str::to_owned).ok_or(Error::NoModel)
 }
 
-/// When requests begin: the times between them are those of chance.
+/// Start times of requests, with exponentially distributed gaps.
 #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
 fn starts(options: &LoadOptions) -> Vec<Duration> {
     let Some(rate) = options.request_rate else { return vec![Duration::ZERO; options.requests] };
@@ -133,7 +133,7 @@ fn starts(options: &LoadOptions) -> Vec<Duration> {
     (0..options.requests).map(start).collect()
 }
 
-/// Short words: one token each in nearly every vocabulary.
+/// Short words, which are one token each in nearly every vocabulary.
 const WORDS: [&str; 64] = [
     "the", "of", "and", "to", "in", "is", "was", "for", "on", "that", "with", "as", "it", "by", "at", "from", "his",
     "her", "they", "this", "have", "not", "are", "but", "had", "all", "one", "be", "who", "an", "there", "we", "more",
@@ -142,7 +142,7 @@ const WORDS: [&str; 64] = [
     "well", "way", "down",
 ];
 
-/// The body of request `i`. Prompts differ from their first words on, so that no server knows one from another.
+/// The body of request `i`. Prompts differ from the first word on, so that no server can use a cache.
 fn body(model: &str, options: &LoadOptions, i: usize) -> Json {
     let word = |of: u64, n: usize| WORDS[(mixed(options.seed ^ of << 20 ^ n as u64) % 64) as usize];
     let shared = (0..options.shared_words).map(|n| word(0, n));
@@ -154,7 +154,7 @@ fn body(model: &str, options: &LoadOptions, i: usize) -> Json {
     })
 }
 
-/// One request.
+/// Runs one request.
 fn ask(server: &Server, body: &Json, answered: &mut Answered) -> Result<(), Error> {
     let began = Instant::now();
     let mut last: Option<Instant> = None;
@@ -180,7 +180,7 @@ fn ask(server: &Server, body: &Json, answered: &mut Answered) -> Result<(), Erro
         answered.whole = now - began;
     })?;
     match failed {
-        Some(message) => Err(Error::Told(message)),
+        Some(message) => Err(Error::InStream(message)),
         None if last.is_none() => Err(Error::Nothing),
         None => Ok(()),
     }

@@ -11,18 +11,18 @@ use super::{Answered, LoadOptions};
 pub struct Figures {
     /// The mean.
     pub mean: f64,
-    /// Half of them are at most this.
+    /// The median.
     pub median: f64,
     /// The standard deviation.
     pub deviation: f64,
-    /// 99 of 100 are at most this.
+    /// The 99th percentile.
     pub p99: f64,
     /// The largest.
     pub most: f64,
 }
 
 impl Figures {
-    /// Those of times in milliseconds; zeros when there are none.
+    /// The figures of times in milliseconds; zeros if there are none.
     #[allow(clippy::cast_precision_loss, reason = "counts of requests and tokens")]
     fn of(mut times: Vec<f64>) -> Self {
         if times.is_empty() {
@@ -37,7 +37,7 @@ impl Figures {
     }
 }
 
-/// A quantile of sorted numbers, between two of them on the line that joins them.
+/// A quantile of sorted numbers, with linear interpolation.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -51,7 +51,7 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     sorted[below] + (sorted[above] - sorted[below]) * (place - place.floor())
 }
 
-/// What a load has shown.
+/// The results of a load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadReport {
     /// The model that was asked.
@@ -60,11 +60,11 @@ pub struct LoadReport {
     pub options: LoadOptions,
     /// Time from the first request to the last answer.
     pub duration: Duration,
-    /// Requests with a whole answer.
+    /// Requests with a complete answer.
     pub completed: usize,
-    /// The others.
+    /// Failed requests.
     pub failed: usize,
-    /// Why the first of them has failed.
+    /// The error of the first failed request.
     pub first_error: Option<String>,
     /// Tokens of prompts.
     pub input_tokens: usize,
@@ -72,7 +72,7 @@ pub struct LoadReport {
     pub output_tokens: usize,
     /// Times to the first text (`ttft`).
     pub first: Figures,
-    /// Times for a token after the first (`tpot`).
+    /// Times per token after the first (`tpot`).
     pub token: Figures,
     /// Times between two pieces of text (`itl`).
     pub gap: Figures,
@@ -103,7 +103,7 @@ impl LoadReport {
         }
     }
 
-    /// So many of something in a second.
+    /// `count` per second of the duration.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "counts of tokens")]
     pub fn rate(&self, count: usize) -> f64 {
@@ -121,7 +121,7 @@ impl LoadReport {
         ]
     }
 
-    /// All of it, with vLLM's names.
+    /// The report as JSON, with vLLM's names.
     #[must_use]
     pub fn json(&self) -> Json {
         let mut map = Map::new();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use gguf::bench::{self, Kind, MadeModel, Options, Shape, Test};
+use gguf::bench::{self, Kind, Options, Shape, SyntheticModel, Test};
 use gguf::bytes::Bytes;
 use gguf::gguf::Reader;
 use gguf::model::Model;
@@ -26,14 +26,14 @@ use crate::{outputs, progress, units};
 ///
 /// The limit of a prompt is all its products at the rate at which this CPU multiplies out of registers; the limit of
 /// generation is all bytes of weights and cache at the rate at which memory is read. Without a model, the embedded one
-/// is measured; with --shape, a made one, whose weights look like chance. With --url, a server that runs is measured: how long its clients
+/// is measured; with --shape, a made one, whose weights are pseudorandom. With --url, a server that runs is measured: how long its clients
 /// wait.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gguf bench model.gguf                              # prompts of 512 tokens, generation of 128
   gguf bench model.gguf -p 512 -n 32 -d 0,4096       # also after 4096 other tokens
   gguf bench --shape llama-1b -t Q4_K_M              # no file needed
-  gguf bench --shape llama-1b -t F16 --save 1b.gguf  # write the made model, measure nothing
+  gguf bench --shape llama-1b -t F16 --save 1b.gguf  # write the synthetic model, measure nothing
   gguf bench --url http://127.0.0.1:8080 --concurrency 16 --requests 64  # any server of OpenAI's completions")]
 pub(crate) struct Args {
     /// File, folder or name (default: the embedded model)
@@ -42,10 +42,10 @@ pub(crate) struct Args {
     /// Make a model of this shape in place of a file's
     #[arg(long, value_name = "SHAPE", conflicts_with = "model", value_parser = shapes())]
     shape: Option<&'static str>,
-    /// Mix that the made model is quantized to
+    /// Mix that the synthetic model is quantized to
     #[arg(long = "type", short = 't', value_name = "TYPE", requires = "shape", default_value = "Q4_K_M", value_parser = file_types(), hide_possible_values = true)]
     file_type: FileType,
-    /// Write the made model to this file, and measure nothing
+    /// Write the synthetic model to this file, and measure nothing
     #[arg(long, value_name = "FILE", requires = "shape")]
     save: Option<PathBuf>,
     /// Replace an existing file
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(code) = load::run(&args.load, args.json)? {
         return Ok(code);
     }
-    let made = args.shape.map(|name| Made::new(name, args.file_type)).transpose()?;
+    let made = args.shape.map(|name| Synthetic::new(name, args.file_type)).transpose()?;
     if let (Some(made), Some(path)) = (&made, &args.save) {
         return save(made, path, args.force);
     }
@@ -132,7 +132,7 @@ fn test_name(test: Test) -> String {
     format!("{kind}{}{depth}", test.tokens)
 }
 
-fn load(args: &Args, made: Option<&Made>) -> anyhow::Result<Loaded> {
+fn load(args: &Args, made: Option<&Synthetic>) -> anyhow::Result<Loaded> {
     let in_memory = match (&args.model, made) {
         (_, Some(made)) => Some(made.reader()?),
         (None, None) => Some(model_args::embedded()?),
@@ -149,17 +149,17 @@ fn load(args: &Args, made: Option<&Made>) -> anyhow::Result<Loaded> {
     Ok(Loaded { name, model, file_bytes: reader.file_bytes(), load_time })
 }
 
-/// A made model with its plan.
-struct Made {
+/// A synthetic model with its plan.
+struct Synthetic {
     name: String,
-    source: MadeModel,
+    source: SyntheticModel,
     plan: Plan,
 }
 
-impl Made {
+impl Synthetic {
     fn new(shape: &str, file_type: FileType) -> anyhow::Result<Self> {
         let shape = Shape::from_name(shape).context("an unknown shape")?;
-        let source = MadeModel::new(shape)?;
+        let source = SyntheticModel::new(shape)?;
         let plan = Plan::new(&source, &quantize::Options::new(file_type))?;
         Ok(Self { name: format!("{}-{file_type}", shape.name()), source, plan })
     }
@@ -170,7 +170,7 @@ impl Made {
     }
 }
 
-fn save(made: &Made, path: &Path, force: bool) -> anyhow::Result<ExitCode> {
+fn save(made: &Synthetic, path: &Path, force: bool) -> anyhow::Result<ExitCode> {
     outputs::check(path, 1, force)?;
     let start = Instant::now();
     let bar = progress::bytes(made.plan.tensor_bytes(), "making");

@@ -10,7 +10,7 @@ use gguf::printable::printable_path;
 use serde_json::{Value as Json, json};
 
 use super::sampling;
-use super::screen::tell;
+use super::screen::notice;
 use super::tools::Toolbox;
 use crate::units;
 
@@ -24,8 +24,8 @@ pub(super) enum Next {
     Quit,
 }
 
-/// What commands work on.
-pub(super) struct Talk {
+/// The state of a chat, which commands read and change.
+pub(super) struct ChatState {
     pub(super) chat: Chat,
     /// Tokens and speed are shown after each answer.
     pub(super) verbose: bool,
@@ -43,7 +43,7 @@ pub(super) struct Command {
     aliases: &'static [&'static str],
     args: &'static str,
     about: &'static str,
-    run: fn(&mut Talk, &str) -> anyhow::Result<Next>,
+    run: fn(&mut ChatState, &str) -> anyhow::Result<Next>,
 }
 
 const fn row(
@@ -51,7 +51,7 @@ const fn row(
     aliases: &'static [&'static str],
     args: &'static str,
     about: &'static str,
-    run: fn(&mut Talk, &str) -> anyhow::Result<Next>,
+    run: fn(&mut ChatState, &str) -> anyhow::Result<Next>,
 ) -> Command {
     Command { name, aliases, args, about, run }
 }
@@ -76,7 +76,7 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 /// Runs a command, or passes a message on. What only looks like a command is a message.
-pub(super) fn run(line: &str, talk: &mut Talk) -> Next {
+pub(super) fn run(line: &str, state: &mut ChatState) -> Next {
     let said = |text: &str| Next::Say(text.to_owned());
     let Some(command) = line.trim().strip_prefix('/') else { return said(line) };
     if command.starts_with('/') {
@@ -85,8 +85,8 @@ pub(super) fn run(line: &str, talk: &mut Talk) -> Next {
     let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
     let known = COMMANDS.iter().find(|command| command.name == name || command.aliases.contains(&name));
     let Some(command) = known else { return said(line) };
-    (command.run)(talk, rest.trim()).unwrap_or_else(|error| {
-        tell(&format!("{error:#}"));
+    (command.run)(state, rest.trim()).unwrap_or_else(|error| {
+        notice(&format!("{error:#}"));
         Next::Ask
     })
 }
@@ -95,72 +95,72 @@ pub(super) fn run(line: &str, talk: &mut Talk) -> Next {
 fn help() -> anyhow::Result<Next> {
     for command in COMMANDS {
         let usage = format!("/{} {}", command.name, command.args);
-        tell(&format!("{usage:<34}  {}", command.about));
+        notice(&format!("{usage:<34}  {}", command.about));
     }
-    tell(
+    notice(
         "A line that ends in \\ goes on; \"\"\" begins and ends a message of several lines. // begins a message with /.",
     );
     Ok(Next::Ask)
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "as all commands")]
-fn retry(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
-    Ok(talk.chat.take_back().map_or_else(
+fn retry(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
+    Ok(state.chat.take_back().map_or_else(
         || {
-            tell("nothing has been said");
+            notice("nothing has been said");
             Next::Ask
         },
         Next::Say,
     ))
 }
 
-fn undo(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
-    match talk.chat.take_back() {
+fn undo(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
+    match state.chat.take_back() {
         Some(message) => confirm(&format!("taken back: {}", start_of(&message))),
         None => confirm("nothing has been said"),
     }
 }
 
-fn clear(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
-    talk.chat.clear();
-    talk.attached.clear();
+fn clear(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
+    state.chat.clear();
+    state.attached.clear();
     confirm("the conversation is forgotten")
 }
 
-fn system(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
+fn system(state: &mut ChatState, rest: &str) -> anyhow::Result<Next> {
     match rest {
-        "" => confirm(talk.chat.options().system.as_deref().unwrap_or("no system prompt")),
+        "" => confirm(state.chat.options().system.as_deref().unwrap_or("no system prompt")),
         "none" | "\"\"" | "''" => {
-            talk.chat.change(|options| options.system = None);
+            state.chat.change(|options| options.system = None);
             confirm("no system prompt from here on")
         }
         text => {
-            talk.chat.change(|options| options.system = Some(text.to_owned()));
+            state.chat.change(|options| options.system = Some(text.to_owned()));
             confirm("the system prompt is set")
         }
     }
 }
 
-fn set(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
+fn set(state: &mut ChatState, rest: &str) -> anyhow::Result<Next> {
     let rest = rest.strip_prefix("parameter ").unwrap_or(rest).trim();
     if rest.is_empty() {
-        return list_settings(talk);
+        return list_settings(state);
     }
     let (name, value) = rest.split_once([' ', '=']).unwrap_or((rest, ""));
     let value = value.trim().trim_start_matches('=').trim();
     let name = name.to_ascii_lowercase().replace('_', "-");
     match name.as_str() {
-        "system" => return system(talk, value),
-        "think" => return think(talk, "on"),
-        "nothink" | "no-think" => return think(talk, "off"),
+        "system" => return system(state, value),
+        "think" => return think(state, "on"),
+        "nothink" | "no-think" => return think(state, "off"),
         "verbose" | "quiet" => {
-            talk.verbose = name == "verbose" && !matches!(value, "off" | "false" | "0");
-            return confirm(&format!("verbose {}", if talk.verbose { "on" } else { "off" }));
+            state.verbose = name == "verbose" && !matches!(value, "off" | "false" | "0");
+            return confirm(&format!("verbose {}", if state.verbose { "on" } else { "off" }));
         }
         _ => {}
     }
     if value.is_empty() {
-        let shown = settings(talk).into_iter().find(|(other, _)| *other == name);
+        let shown = settings(state).into_iter().find(|(other, _)| *other == name);
         return match shown {
             Some((name, value)) => confirm(&format!("{name} {value}")),
             None => bail!("no setting is called {name}: /set lists them"),
@@ -169,32 +169,32 @@ fn set(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
     match name.as_str() {
         "seed" => {
             let seed = sampling::seed(value).map_err(|e| anyhow::anyhow!("seed {value}: must be {e}"))?;
-            talk.chat.change(|options| options.sampler.seed = seed.unwrap_or_else(sampling::random_seed));
+            state.chat.change(|options| options.sampler.seed = seed.unwrap_or_else(sampling::random_seed));
         }
         "max-tokens" | "num-predict" | "n-predict" => {
             let max = super::parse_limit(value).map_err(|e| anyhow::anyhow!("{name} {value}: must be {e}"))?;
-            talk.chat.change(|options| options.max_tokens = max.0);
+            state.chat.change(|options| options.max_tokens = max.0);
         }
         "when-full" => {
             let when = parse_when_full(value).map_err(|e| anyhow::anyhow!("when-full {value}: must be {e}"))?;
-            talk.chat.change(|options| options.when_full = when);
+            state.chat.change(|options| options.when_full = when);
         }
-        "stop" => talk.chat.change(|options| options.stop = vec![value.to_owned()]),
+        "stop" => state.chat.change(|options| options.stop = vec![value.to_owned()]),
         _ => {
             let setting =
                 Setting::named(&name).with_context(|| format!("no setting is called {name}: /set lists them"))?;
             let value = setting.parse(value)?;
-            let mut sampler = talk.chat.options().sampler.clone();
+            let mut sampler = state.chat.options().sampler.clone();
             setting.set(&mut sampler, value)?;
-            talk.chat.change(|options| options.sampler = sampler);
+            state.chat.change(|options| options.sampler = sampler);
         }
     }
     confirm(&format!("{name} is {value}"))
 }
 
 /// Names and values of all settings.
-fn settings(talk: &Talk) -> Vec<(&'static str, String)> {
-    let options = talk.chat.options();
+fn settings(state: &ChatState) -> Vec<(&'static str, String)> {
+    let options = state.chat.options();
     let mut all: Vec<_> = SETTINGS.iter().map(|row| (row.name, row.text(&options.sampler))).collect();
     all.push(("seed", options.sampler.seed.to_string()));
     all.push(("max-tokens", options.max_tokens.map_or_else(|| "-1".to_owned(), |n| n.to_string())));
@@ -203,8 +203,8 @@ fn settings(talk: &Talk) -> Vec<(&'static str, String)> {
     all
 }
 
-fn list_settings(talk: &Talk) -> anyhow::Result<Next> {
-    let all = settings(talk).into_iter().map(|(name, value)| format!("{name} {value}"));
+fn list_settings(state: &ChatState) -> anyhow::Result<Next> {
+    let all = settings(state).into_iter().map(|(name, value)| format!("{name} {value}"));
     confirm(&all.collect::<Vec<_>>().join("; "))
 }
 
@@ -225,13 +225,13 @@ fn when_full_name(when: WhenFull) -> &'static str {
     }
 }
 
-fn think(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
-    if talk.chat.thinking().is_none() && !talk.chat.template().source().contains("thinking") {
+fn think(state: &mut ChatState, rest: &str) -> anyhow::Result<Next> {
+    if state.chat.thinking().is_none() && !state.chat.template().source().contains("thinking") {
         return confirm("this model's template knows no thinking");
     }
     let effort = match rest {
         "" => {
-            let variables = &talk.chat.options().variables;
+            let variables = &state.chat.options().variables;
             let known = variables.get("reasoning_effort").or_else(|| variables.get("enable_thinking"));
             return confirm(&format!(
                 "think {}",
@@ -242,7 +242,7 @@ fn think(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
         "low" | "medium" | "high" => Some(rest),
         other => bail!("think {other}: must be on, off, low, medium or high"),
     };
-    talk.chat.change(|options| {
+    state.chat.change(|options| {
         for (name, value) in thinking_variables(rest != "off", effort) {
             options.variables.insert(name.to_owned(), value);
         }
@@ -257,47 +257,47 @@ pub(super) fn thinking_variables(on: bool, effort: Option<&str>) -> Vec<(&'stati
     all
 }
 
-fn attach(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
+fn attach(state: &mut ChatState, rest: &str) -> anyhow::Result<Next> {
     if rest.is_empty() {
         bail!("attach needs a file");
     }
     let text = crate::model_args::read_text(Path::new(rest))?;
     let lines = text.lines().count();
-    talk.attached.push(text);
+    state.attached.push(text);
     confirm(&format!("{lines} lines go before the next message"))
 }
 
-fn tools(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
-    let list = talk.toolbox.list();
+fn tools(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
+    let list = state.toolbox.list();
     confirm(&if list.is_empty() { "no tools (--tools FILE)".to_owned() } else { list.join("\n") })
 }
 
-fn tokens(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
-    let tokens = talk.chat.tokens()?;
-    let bytes = talk.chat.session().cache_bytes();
+fn tokens(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
+    let tokens = state.chat.tokens()?;
+    let bytes = state.chat.session().cache_bytes();
     confirm(&format!(
         "{} messages, {tokens} of {} tokens, {} of cache",
-        talk.chat.messages().len(),
-        talk.chat.context_length(),
+        state.chat.messages().len(),
+        state.chat.context_length(),
         units::bytes(bytes as u64)
     ))
 }
 
-fn show(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
-    if let Some(system) = &talk.chat.options().system {
-        tell(&format!("system: {system}"));
+fn show(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
+    if let Some(system) = &state.chat.options().system {
+        notice(&format!("system: {system}"));
     }
-    for message in talk.chat.messages() {
-        tell(&format!("{}: {}", message.role, message.content));
+    for message in state.chat.messages() {
+        notice(&format!("{}: {}", message.role, message.content));
     }
-    confirm(&format!("{}, {} messages", talk.name, talk.chat.messages().len()))
+    confirm(&format!("{}, {} messages", state.name, state.chat.messages().len()))
 }
 
-fn template(talk: &mut Talk, _: &str) -> anyhow::Result<Next> {
-    confirm(talk.chat.template().source())
+fn template(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
+    confirm(state.chat.template().source())
 }
 
-fn save(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
+fn save(state: &mut ChatState, rest: &str) -> anyhow::Result<Next> {
     let (path, force) = rest.strip_suffix("--force").map_or((rest, false), |path| (path.trim(), true));
     if path.is_empty() {
         bail!("save needs a file");
@@ -318,8 +318,8 @@ fn save(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
         }
         json
     };
-    let messages: Vec<Json> = talk.chat.messages().iter().map(message).collect();
-    let conversation = json!({ "version": 1, "system": talk.chat.options().system, "messages": messages });
+    let messages: Vec<Json> = state.chat.messages().iter().map(message).collect();
+    let conversation = json!({ "version": 1, "system": state.chat.options().system, "messages": messages });
     let text = serde_json::to_string_pretty(&conversation)? + "\n";
     let name = printable_path(path);
     if force {
@@ -340,7 +340,7 @@ fn save(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
     confirm(&format!("{} messages written to {name}", messages.len()))
 }
 
-fn load(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
+fn load(state: &mut ChatState, rest: &str) -> anyhow::Result<Next> {
     if rest.is_empty() {
         bail!("load needs a file");
     }
@@ -369,16 +369,16 @@ fn load(talk: &mut Talk, rest: &str) -> anyhow::Result<Next> {
         system = Some(messages.remove(0).content);
     }
     let count = messages.len();
-    talk.chat.set_messages(messages);
+    state.chat.set_messages(messages);
     if system.is_some() {
-        talk.chat.change(|options| options.system = system);
+        state.chat.change(|options| options.system = system);
     }
     confirm(&format!("{count} messages read from {name}"))
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the result of a command")]
 fn confirm(text: &str) -> anyhow::Result<Next> {
-    tell(text);
+    notice(text);
     Ok(Next::Ask)
 }
 

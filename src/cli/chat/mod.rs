@@ -27,12 +27,12 @@ use serde_json::Value as Json;
 
 use crate::interrupt::Catching;
 use crate::model_args::{self, RunArgs, short_name};
-use commands::{Next, Talk};
+use commands::{ChatState, Next};
 use editor::Messages;
 pub(crate) use foreign::foreign_option;
 use format::FormatArgs;
 pub(crate) use sampling::SamplingArgs;
-use screen::{Screen, remark, tell};
+use screen::{Screen, notice, remark};
 use tools::Toolbox;
 
 /// Chats with a model in the terminal. /help lists what can be typed besides messages.
@@ -165,10 +165,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let message = message(args, piped)?;
     let reader = path.as_deref().map_or_else(model_args::embedded, |path| Ok(Reader::open(path)?))?;
     let model = model_args::load_from(&reader, &args.run)?;
-    let mut talk = start(args, model)?;
+    let mut state = start(args, model)?;
     match message {
-        Some(message) => once(&mut talk, &message),
-        None => interactive(&mut talk),
+        Some(message) => once(&mut state, &message),
+        None => interactive(&mut state),
     }
 }
 
@@ -194,7 +194,7 @@ fn message(args: &Args, piped: bool) -> anyhow::Result<Option<String>> {
     Ok(given.then(|| parts.join("\n\n")))
 }
 
-fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<Talk> {
+fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<ChatState> {
     let session =
         SessionOptions { context_length: args.context, kv_type: args.run.kv_type, ..SessionOptions::default() };
     let mut variables = args.chat_template_kwargs.clone().unwrap_or_default().0;
@@ -219,7 +219,7 @@ fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<Talk> {
     };
     let chat = Chat::new(model, args.run.pool()?, options)?;
     let name = short_name(args.model.as_ref());
-    Ok(Talk { chat, verbose: args.verbose, attached: Vec::new(), name, toolbox })
+    Ok(ChatState { chat, verbose: args.verbose, attached: Vec::new(), name, toolbox })
 }
 
 /// The source of a built-in template, or of one in a file.
@@ -236,18 +236,20 @@ pub(crate) fn template(name: &Path) -> anyhow::Result<String> {
 }
 
 /// One answer, alone on standard output.
-fn once(talk: &mut Talk, message: &str) -> anyhow::Result<ExitCode> {
+fn once(state: &mut ChatState, message: &str) -> anyhow::Result<ExitCode> {
     let catching = Catching::new();
     let mut screen = Screen::new();
-    let mut answer = say(talk, message, &mut screen, &|| catching.interrupted(), false);
+    let mut answer = say(state, message, &mut screen, &|| catching.interrupted(), false);
     let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    while can_ask && answer.is_ok() && !talk.chat.open_calls().is_empty() && !catching.interrupted() {
-        let results = results(talk, &mut |question| {
+    while can_ask && answer.is_ok() && !state.chat.open_calls().is_empty() && !catching.interrupted() {
+        let results = results(state, &mut |question| {
             eprint!("{question}");
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).map(|_| line).ok()
         });
-        answer = go_on(talk, &mut screen, &|| catching.interrupted(), false, |chat, show| chat.tell(&results, show));
+        answer = go_on(state, &mut screen, &|| catching.interrupted(), false, |chat, show| {
+            chat.send_results(&results, show)
+        });
     }
     let answer = match answer {
         Err(error) if matches!(error.downcast_ref(), Some(Error::ContextFull { .. })) => {
@@ -256,16 +258,16 @@ fn once(talk: &mut Talk, message: &str) -> anyhow::Result<ExitCode> {
         other => other?,
     };
     model_args::print("\n")?;
-    summarize(talk, &answer);
+    summarize(state, &answer);
     Ok(if catching.interrupted() { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }
 
-fn interactive(talk: &mut Talk) -> anyhow::Result<ExitCode> {
-    tell(&format!("{} - /help for commands, Ctrl-C stops an answer, Ctrl-D ends", talk.name));
-    talk.chat.take_notes().iter().for_each(|note| remark(&note.to_string()));
+fn interactive(state: &mut ChatState) -> anyhow::Result<ExitCode> {
+    notice(&format!("{} - /help for commands, Ctrl-C stops an answer, Ctrl-D ends", state.name));
+    state.chat.take_notes().iter().for_each(|note| remark(&note.to_string()));
     let mut messages = Messages::new()?;
     loop {
-        let message = match messages.read(&prompt(talk)) {
+        let message = match messages.read(&prompt(state)) {
             Ok(message) if message.trim().is_empty() => continue,
             Ok(message) => message,
             Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => {
@@ -275,79 +277,81 @@ fn interactive(talk: &mut Talk) -> anyhow::Result<ExitCode> {
             Err(ReadlineError::Eof) => return Ok(ExitCode::SUCCESS),
             Err(error) => return Err(error.into()),
         };
-        let mut message = match commands::run(&message, talk) {
+        let mut message = match commands::run(&message, state) {
             Next::Quit => return Ok(ExitCode::SUCCESS),
             Next::Ask => continue,
             Next::Say(message) => message,
         };
-        if !talk.attached.is_empty() {
-            let attached = talk.attached.join("\n\n");
+        if !state.attached.is_empty() {
+            let attached = state.attached.join("\n\n");
             message = format!("{}\n\n{message}", attached.trim_end());
         }
         let mut screen = Screen::new();
-        let mut answer = say(talk, &message, &mut screen, &|| messages.interrupted(), true);
-        while answer.is_ok() && !talk.chat.open_calls().is_empty() && !messages.interrupted() {
-            let results = results(talk, &mut |question| messages.read(question).ok());
-            answer = go_on(talk, &mut screen, &|| messages.interrupted(), true, |chat, show| chat.tell(&results, show));
+        let mut answer = say(state, &message, &mut screen, &|| messages.interrupted(), true);
+        while answer.is_ok() && !state.chat.open_calls().is_empty() && !messages.interrupted() {
+            let results = results(state, &mut |question| messages.read(question).ok());
+            answer = go_on(state, &mut screen, &|| messages.interrupted(), true, |chat, show| {
+                chat.send_results(&results, show)
+            });
         }
         match answer {
             Ok(answer) => {
-                talk.attached.clear();
+                state.attached.clear();
                 model_args::print("\n")?;
-                talk.chat.take_notes().iter().for_each(|note| remark(&note.to_string()));
-                summarize(talk, &answer);
+                state.chat.take_notes().iter().for_each(|note| remark(&note.to_string()));
+                summarize(state, &answer);
             }
-            Err(error) if error.downcast_ref::<Error>().is_some() => tell(&format!("{error}{}", advice(&error))),
+            Err(error) if error.downcast_ref::<Error>().is_some() => notice(&format!("{error}{}", advice(&error))),
             Err(error) => return Err(error),
         }
     }
 }
 
 /// The prompt of the line editor, with how full the context is when that begins to matter.
-fn prompt(talk: &Talk) -> String {
-    let (tokens, most) = (talk.chat.session().tokens().len(), talk.chat.context_length().max(1));
+fn prompt(state: &ChatState) -> String {
+    let (tokens, most) = (state.chat.session().tokens().len(), state.chat.context_length().max(1));
     if tokens * 2 < most { "> ".to_owned() } else { format!("{}% full > ", tokens * 100 / most) }
 }
 
 /// The results of the open calls: each is run when the user says so to `ask`.
-fn results(talk: &Talk, ask: &mut dyn FnMut(&str) -> Option<String>) -> Vec<String> {
+fn results(state: &ChatState, ask: &mut dyn FnMut(&str) -> Option<String>) -> Vec<String> {
     let mut results = Vec::new();
-    for (_, call) in talk.chat.open_calls() {
-        let Some(command) = talk.toolbox.command(call) else {
-            results.push(talk.toolbox.run(call));
+    for (_, call) in state.chat.open_calls() {
+        let Some(command) = state.toolbox.command(call) else {
+            results.push(state.toolbox.run(call));
             continue;
         };
         let shown: Vec<String> = command.iter().map(|part| printable(part).to_string()).collect();
-        tell(&format!("{} wants to run: {}", printable(&call.name), shown.join(" ")));
+        notice(&format!("{} wants to run: {}", printable(&call.name), shown.join(" ")));
         let allowed = ask("run it? [y/N] ").is_some_and(|answer| matches!(answer.trim(), "y" | "Y" | "yes"));
-        results.push(if allowed { talk.toolbox.run(call) } else { "the user does not allow this call".to_owned() });
+        results.push(if allowed { state.toolbox.run(call) } else { "the user does not allow this call".to_owned() });
     }
     results
 }
 
 /// What makes a chat answer.
-type Speaking<'s> = &'s mut dyn FnMut(ChatEvent<'_>) -> bool;
+type ShowEvent<'s> = &'s mut dyn FnMut(ChatEvent<'_>) -> bool;
 
 /// Says a message and shows what comes. Thinking is shown in conversations alone.
 fn say(
-    talk: &mut Talk,
+    state: &mut ChatState,
     message: &str,
     screen: &mut Screen,
     interrupted: &dyn Fn() -> bool,
     thinking: bool,
 ) -> anyhow::Result<Answer> {
-    go_on(talk, screen, interrupted, thinking, |chat, show| chat.say(message, show))
+    go_on(state, screen, interrupted, thinking, |chat, show| chat.say(message, show))
 }
 
 fn go_on(
-    talk: &mut Talk,
+    state: &mut ChatState,
     screen: &mut Screen,
     interrupted: &dyn Fn() -> bool,
     thinking: bool,
-    speak: impl FnOnce(&mut Chat, Speaking<'_>) -> Result<Answer, Error>,
+    speak: impl FnOnce(&mut Chat, ShowEvent<'_>) -> Result<Answer, Error>,
 ) -> anyhow::Result<Answer> {
     let mut written = Ok(());
-    let answer = speak(&mut talk.chat, &mut |event| {
+    let answer = speak(&mut state.chat, &mut |event| {
         let result = match event {
             ChatEvent::Reading { done, total } => {
                 screen.reading(done, total);
@@ -380,21 +384,21 @@ fn advice(error: &anyhow::Error) -> &'static str {
 }
 
 /// Why an answer ended early; with --verbose, tokens and speed.
-fn summarize(talk: &Talk, answer: &Answer) {
+fn summarize(state: &ChatState, answer: &Answer) {
     match answer.stop {
-        Stop::Context => remark(&format!("the context of {} tokens is full", talk.chat.context_length())),
+        Stop::Context => remark(&format!("the context of {} tokens is full", state.chat.context_length())),
         Stop::Length => remark("the most tokens of an answer are reached"),
         Stop::Caller => remark("stopped"),
         _ => {}
     }
-    if talk.verbose {
-        tell(&speed(talk, answer));
+    if state.verbose {
+        notice(&speed(state, answer));
     }
 }
 
 /// Tokens and speed of an answer, in a line.
 #[allow(clippy::cast_precision_loss, reason = "rates for people")]
-fn speed(talk: &Talk, answer: &Answer) -> String {
+fn speed(state: &ChatState, answer: &Answer) -> String {
     let rate = |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
     format!(
         "prompt {} tokens, {:.1} tokens/s; answer {} tokens, {:.1} tokens/s; context {} of {}; seed {}",
@@ -402,9 +406,9 @@ fn speed(talk: &Talk, answer: &Answer) -> String {
         rate(answer.prompt_tokens, answer.prompt_time),
         answer.tokens.len(),
         rate(answer.tokens.len(), answer.answer_time),
-        talk.chat.session().tokens().len(),
-        talk.chat.context_length(),
-        talk.chat.options().sampler.seed,
+        state.chat.session().tokens().len(),
+        state.chat.context_length(),
+        state.chat.options().sampler.seed,
     )
 }
 
@@ -432,9 +436,9 @@ pub(crate) fn with(path: &Path, run: &RunArgs, prompt: Option<&str>) -> anyhow::
         run: run.clone(),
         verbose: true,
     };
-    let mut talk = start(&args, model_args::load(Some(path), &args.run)?)?;
+    let mut state = start(&args, model_args::load(Some(path), &args.run)?)?;
     match prompt {
-        Some(prompt) => once(&mut talk, prompt),
-        None => interactive(&mut talk),
+        Some(prompt) => once(&mut state, prompt),
+        None => interactive(&mut state),
     }
 }

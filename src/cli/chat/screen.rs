@@ -172,11 +172,11 @@ impl Screen {
 
 /// A line in brackets on standard error, wrapped at words.
 pub(super) fn remark(text: &str) {
-    tell(&format!("({text})"));
+    notice(&format!("({text})"));
 }
 
 /// Lines on standard error, wrapped at words.
-pub(super) fn tell(text: &str) {
+pub(super) fn notice(text: &str) {
     let width = terminal::width().filter(|_| io::stderr().is_terminal());
     let mut out = io::stderr().lock();
     for line in text.lines() {

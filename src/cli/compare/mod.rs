@@ -126,19 +126,19 @@ fn compare(args: &Args, catching: &Catching) -> anyhow::Result<ExitCode> {
     check_outputs(args)?;
     let logits = args.kl_base.as_deref().filter(|path| path.exists()).map(BaseFile::open).transpose()?;
     let context = args.context.or(logits.as_ref().map(|file| file.header().context)).unwrap_or(512);
-    let made = quants::Made::new(&args.make);
+    let made = quants::QuantFolder::new(&args.make);
     let base = Loaded::new(short_name(args.models.first()), made.base(args.models.first(), catching)?, args)?;
     let mut models = Vec::new();
     for path in args.models.iter().skip(1) {
         models.push(Loaded::new(short_name(Some(path)), model_args::open(path)?, args)?);
     }
     check_outputs(args)?;
-    tell_warnings(&base, context);
+    report_warnings(&base, context);
     let pool = args.run.pool()?;
     for path in made.quantize(&base.reader, pool.threads(), catching)? {
         models.push(Loaded::new(short_name(Some(&path)), Reader::open(&path)?, args)?);
     }
-    tell_memory(&base, &models);
+    report_memory(&base, &models);
     let outcome = measure(args, &pool, &base, &models, (logits.as_ref(), context), catching)?;
     let stopped = catching.interrupted();
     let most = if stopped { Duration::ZERO } else { ANSWER_TIME };
@@ -161,7 +161,7 @@ fn compare(args: &Args, catching: &Catching) -> anyhow::Result<ExitCode> {
 }
 
 /// Says what is unusual about the base; what is made of it is as unusual.
-fn tell_warnings(base: &Loaded, context: usize) {
+fn report_warnings(base: &Loaded, context: usize) {
     for warning in base.model.warnings() {
         eprintln!("warning: {}: {warning}", base.name);
     }
@@ -187,7 +187,7 @@ fn text_name(args: &Args, logits_are_read: bool) -> String {
 }
 
 /// Says when the models have no room in memory together: each group of chunks would read them all from the disk.
-fn tell_memory(base: &Loaded, models: &[Loaded]) {
+fn report_memory(base: &Loaded, models: &[Loaded]) {
     let bytes: u64 = models.iter().chain([base]).map(|model| model.model.weight_bytes()).sum();
     if let Some(available) = gguf::memory::available().filter(|&available| available < bytes) {
         eprintln!(
@@ -283,7 +283,7 @@ fn check_logits(args: &Args, file: &BaseFile, base: &Loaded, text: &str, context
     Ok(())
 }
 
-/// What is told of a model besides its figures. Its speed is measured for `most` at most.
+/// What is progress_bar of a model besides its figures. Its speed is measured for `most` at most.
 fn entry(loaded: &Loaded, args: &Args, pool: &Pool, context: usize, most: Duration) -> Entry {
     // Any tokens will do.
     let vocab = loaded.model.decoder().vocab_size().min(1000);

@@ -185,7 +185,7 @@ fn quoted_passage(report: &Report, scores: &[Score], tokenizer: &Tokenizer, pass
     let outcome = &report.outcome;
     let first = outcome.target(passage.positions.start);
     let chunk = passage.chunk * outcome.context;
-    // A character of several tokens is told with the last of them.
+    // A character of several tokens is progress_bar with the last of them.
     let mut decoder = StreamDecoder::new(true);
     let mut text = |token: u32| escaped(&decoder.push(tokenizer, token));
     let before: String = outcome.tokens[first.saturating_sub(TOKENS_BEFORE).max(chunk)..first]

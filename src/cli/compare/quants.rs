@@ -34,18 +34,18 @@ pub(crate) struct MakeArgs {
 }
 
 /// A folder for what is made, removed with it unless it is kept.
-pub(super) struct Made<'a> {
+pub(super) struct QuantFolder<'a> {
     args: &'a MakeArgs,
     scratch: PathBuf,
 }
 
-impl Drop for Made<'_> {
+impl Drop for QuantFolder<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.scratch);
     }
 }
 
-impl<'a> Made<'a> {
+impl<'a> QuantFolder<'a> {
     pub(super) fn new(args: &'a MakeArgs) -> Self {
         Self { args, scratch: std::env::temp_dir().join(format!("gguf-compare-{}", std::process::id())) }
     }
@@ -108,11 +108,11 @@ fn write(
 ) -> anyhow::Result<()> {
     let bar = progress::bytes(plan.tensor_bytes(), doing);
     let options = RunOptions { threads, ..RunOptions::default() };
-    let told = |progress: Progress| {
+    let progress_bar = |progress: Progress| {
         bar.set_position(progress.done);
         !catching.interrupted()
     };
-    let outcome = quantize::run(source, plan, output, &options, &told);
+    let outcome = quantize::run(source, plan, output, &options, &progress_bar);
     bar.finish_and_clear();
     outcome?;
     Ok(())

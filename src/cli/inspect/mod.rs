@@ -176,7 +176,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(reader) => reader,
             Err(error) => {
                 out.flush()?;
-                crate::tell(&error);
+                crate::print_error(&error);
                 code = crate::FAILURE.into();
                 continue;
             }
@@ -266,6 +266,6 @@ fn readers(paths: &[PathBuf]) -> impl Iterator<Item = anyhow::Result<Reader>> {
 
 fn write_key(out: &mut impl Write, reader: &Reader, key: &str) -> anyhow::Result<()> {
     let value: Option<&Value> = reader.metadata().get(key);
-    let missing = || format!("{}: key {} is not there", printable_path(reader.path()), printable(key));
+    let missing = || format!("{}: there is no key {}", printable_path(reader.path()), printable(key));
     Ok(text::write_value(out, value.with_context(missing)?)?)
 }

@@ -74,11 +74,11 @@ pub(crate) struct TypeArgs {
 
 impl TypeArgs {
     /// Whether types are taken from a model or a recipe, so that no mix need be named.
-    pub(crate) fn tell_types(&self) -> bool {
+    pub(crate) fn report_types(&self) -> bool {
         self.like.is_some() || self.recipe.is_some()
     }
 
-    /// The library's options. `file_type` may be `None` where [`tell_types`](Self::tell_types) says so.
+    /// The library's options. `file_type` may be `None` where [`report_types`](Self::report_types) says so.
     ///
     /// # Errors
     /// When a file of patterns, a recipe, the other model or the importance matrix is not valid, or no mix is known.
@@ -110,7 +110,7 @@ impl TypeArgs {
             recipe,
             no_fallback: self.no_fallback,
             override_kv: self.override_kv.clone(),
-            prune_blocks: self.prune_layers.clone(),
+            prune_layers: self.prune_layers.clone(),
             ..Options::new(file_type)
         })
     }
@@ -119,7 +119,7 @@ impl TypeArgs {
     ///
     /// # Errors
     /// When the other model has none of the tensors.
-    pub(crate) fn tell_unused(&self, source: &dyn Source, options: &Options, plan: &Plan) -> anyhow::Result<()> {
+    pub(crate) fn report_unused(&self, source: &dyn Source, options: &Options, plan: &Plan) -> anyhow::Result<()> {
         if let (Some(like), Some(path)) = (&options.like, &self.like) {
             let other = printable_path(path);
             let lacks = |name: &&str| like.ty(name).is_none();

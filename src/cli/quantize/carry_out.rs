@@ -30,7 +30,7 @@ pub(crate) fn carry_out(
     }
     plan.check_importance(source)?;
     outputs::check(output, plan.shards, args.run_options().force)?;
-    tell_without_importance(plan);
+    report_without_importance(plan);
     let start = Instant::now();
     let bar = progress::bytes(plan.tensor_bytes(), doing);
     let outcome = quantize::run(source, plan, output, &args.run_options(), &|progress| {
@@ -41,7 +41,7 @@ pub(crate) fn carry_out(
         true
     })?;
     bar.finish_and_clear();
-    tell(plan, &outcome, source_bytes, start);
+    report(plan, &outcome, source_bytes, start);
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         let mut report = plan_report::json(plan, source_bytes)?;
@@ -93,7 +93,7 @@ fn show(
         )?;
     }
     out.flush()?;
-    tell_without_importance(plan);
+    report_without_importance(plan);
     if let Err(error) = plan.check_importance(source) {
         eprintln!("warning: {error}");
     }
@@ -107,7 +107,7 @@ fn show(
 }
 
 /// Says which tensors an importance matrix does not know, where there is one.
-fn tell_without_importance(plan: &Plan) {
+fn report_without_importance(plan: &Plan) {
     let unknown: Vec<String> =
         plan.without_importance().map(|tensor| printable(&tensor.spec.name).to_string()).collect();
     let any = plan.tensors.iter().any(|tensor| tensor.importance.is_some());
@@ -140,7 +140,7 @@ fn write_json(out: &mut impl Write, report: &Json) -> io::Result<()> {
 }
 
 /// One line about what was written, and one about what could not be as wished.
-fn tell(plan: &Plan, outcome: &Outcome, source_bytes: u64, start: Instant) {
+fn report(plan: &Plan, outcome: &Outcome, source_bytes: u64, start: Instant) {
     let seconds = start.elapsed().as_secs_f64();
     #[allow(clippy::cast_precision_loss, reason = "some digits are shown")]
     let rate = plan.parameters() as f64 / seconds / 1e6;

@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             chosen.plan
         }
     };
-    args.types.tell_unused(&source, &options, &plan)?;
+    args.types.report_unused(&source, &options, &plan)?;
     let default = || quantize::output_name(&named_model(&reader), &args::mix_name(&options));
     let output = named.output.unwrap_or_else(|| args.write.output(default));
     carry_out::carry_out(&source, &plan, &write, &output, "quantizing", reader.file_bytes())
@@ -130,7 +130,7 @@ impl Positional {
         if threads.is_some() {
             rest.pop();
         }
-        if (args.types.tell_types() || args.target.target().is_some())
+        if (args.types.report_types() || args.target.target().is_some())
             && rest.last().is_none_or(|last| types::find(last).is_none())
         {
             anyhow::ensure!(rest.len() < 2, "{}: one too many", printable(rest[0]));

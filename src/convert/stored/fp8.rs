@@ -1,6 +1,6 @@
-//! Eight-bit floats (E4M3) with scales: one for all, one a row, or one for each block of rows and columns.
+//! Eight-bit floats (E4M3) with scales: one for the tensor, one for each row, or one for each block of rows and columns.
 //!
-//! As DeepSeek-V3 and Qwen's FP8 checkpoints have them (`weight_scale_inv`), and compressed-tensors (`weight_scale`).
+//! Used by DeepSeek-V3, Qwen's FP8 checkpoints (`weight_scale_inv`), and compressed-tensors (`weight_scale`).
 
 use super::{index, number_type, numbers, write_numbers};
 use crate::safetensors::{Checkpoint, Dtype, Error, TensorInfo};
@@ -14,8 +14,8 @@ pub(in super::super) struct Fp8 {
 }
 
 impl Fp8 {
-    /// The weight of `weight` and `scale`, whose blocks have the size `block` unless the scale's shape says that there
-    /// are none. Nothing when the two do not fit.
+    /// The weight of `weight` and `scale`, with blocks of size `block` unless the scale's shape shows that there are none. `None` if
+    /// the two do not fit.
     pub(super) fn new(weight: &TensorInfo, scale: &TensorInfo, block: [u64; 2]) -> Option<Self> {
         let (&cols, rest) = weight.shape.split_last()?;
         let rows = rest.last().copied().unwrap_or(1);
@@ -72,7 +72,7 @@ impl Fp8 {
     }
 }
 
-/// The value of an E4M3 float: no infinities, and one NaN a sign.
+/// The value of an E4M3 float: no infinities, and one NaN for each sign.
 fn e4m3(byte: u8) -> f32 {
     let (exponent, mantissa) = (u32::from(byte >> 3 & 15), byte & 7);
     let value = match (exponent, mantissa) {

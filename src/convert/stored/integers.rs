@@ -1,5 +1,5 @@
-//! Integers along the rows of a weight, with a scale for each row and group of columns: MLX's affine form,
-//! compressed-tensors (`pack-quantized`, `int-quantized`) and the eight-bit form of bitsandbytes.
+//! Integers along the rows of a weight, with a scale for each row and group of columns: MLX's affine mode, compressed-tensors
+//! (`pack-quantized`, `int-quantized`) and the eight-bit format of bitsandbytes.
 //!
 //! A row of integers is a stream of bits, the lowest bit first, in words of 32 bits. That is how MLX packs 2 to 8 bits
 //! and compressed-tensors 2, 4 or 8.
@@ -16,13 +16,13 @@ pub(in super::super) struct Integers {
     /// `[.., rows, groups]`.
     pub(super) scales: TensorInfo,
     pub(super) zero: Zero,
-    /// Group of each column, where columns of a group do not stand together.
+    /// Group of each column, if the columns of a group are not contiguous.
     pub(super) groups: Option<TensorInfo>,
-    /// What all scales are multiplied with.
+    /// A factor of all scales.
     pub(super) factor: f32,
 }
 
-/// What stands for zero.
+/// The zero point.
 pub(in super::super) enum Zero {
     /// The integer with the highest bit alone.
     Middle,
@@ -30,7 +30,7 @@ pub(in super::super) enum Zero {
     Signed,
     /// An integer for each row and group: packed like the weight, but along the rows, `[words, groups]`.
     Packed(TensorInfo),
-    /// None: a number for each row and group is added.
+    /// None; a number for each row and group is added instead.
     Added(TensorInfo),
 }
 
@@ -131,13 +131,13 @@ impl Integers {
         i32::from(pair >> (bit % 8) & (u16::MAX >> (16 - self.bits)))
     }
 
-    /// What stands for zero in each row and group.
+    /// The zero points of each row and group.
     fn zeros(&self, checkpoint: &Checkpoint, first: u64, rows: usize, count: usize) -> Result<Vec<i32>, Error> {
         let Zero::Packed(zeros) = &self.zero else {
             let zero = if matches!(self.zero, Zero::Middle) { 1 << (self.bits - 1) } else { 0 };
             return Ok(vec![zero; rows * count]);
         };
-        // Those of a group lie along the rows: a word of a column has those of several rows.
+        // Zero points are packed along the rows: a word of a column has those of several rows.
         let bits = u64::from(self.bits);
         let (start, end) = (first * bits / 32, self.words(first + rows as u64));
         let mut words = vec![0; index(end - start) * count * 4];

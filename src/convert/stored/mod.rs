@@ -1,5 +1,5 @@
-//! How a checkpoint stores a weight: plain numbers, or a quantized form of several tensors that is decoded as its
-//! rows are read. One file a form; `quantization_config` of `config.json` says which to look for.
+//! How a checkpoint stores a weight: plain numbers, or a quantized form of several tensors that is decoded when rows are read.
+//! One file for each form; `quantization_config` of `config.json` names the form.
 
 mod fp8;
 mod integers;
@@ -10,24 +10,24 @@ mod scheme;
 use crate::TensorType;
 use crate::safetensors::{Checkpoint, Dtype, Error, TensorInfo};
 
-pub(super) use scheme::{Found, Scheme, Tensors};
+pub(super) use scheme::{FoundWeight, Scheme, Tensors};
 
 /// A weight of a checkpoint.
 pub(super) enum Stored {
-    /// Numbers, as they are.
+    /// Plain numbers.
     Plain(TensorInfo),
     /// Eight-bit floats with scales.
     Fp8(fp8::Fp8),
     /// Blocks of four-bit floats that share an exponent.
     Mxfp4(mxfp4::Mxfp4),
-    /// Integers in words along the inputs (GPTQ) or the outputs (AWQ), with scales and zeros a group of inputs.
+    /// Integers in words along the inputs (GPTQ) or the outputs (AWQ), with a scale and a zero point for each group of inputs.
     Packed(Box<packed::Packed>),
-    /// Integers along the rows (MLX, compressed-tensors, bitsandbytes), with scales a group of columns.
+    /// Integers along the rows (MLX, compressed-tensors, bitsandbytes), with a scale for each group of columns.
     Integers(Box<integers::Integers>),
 }
 
 impl Stored {
-    /// The type of the rows that [`Self::read`] gives; none for what holds no weights.
+    /// The type of the rows that [`Self::read`] returns; `None` for types that are not weights.
     pub(super) fn ty(&self) -> Option<TensorType> {
         match self {
             Self::Plain(tensor) => number_type(tensor.dtype),
@@ -47,7 +47,7 @@ impl Stored {
         }
     }
 
-    /// The tensor that stands for it in messages.
+    /// The tensor that messages name.
     pub(super) fn tensor(&self) -> &TensorInfo {
         match self {
             Self::Plain(tensor) => tensor,
@@ -58,8 +58,8 @@ impl Stored {
         }
     }
 
-    /// Bytes that [`Self::read`] holds, about, besides its buffer of `elements` elements: stored numbers, and single
-    /// precision before it is written.
+    /// Approximate bytes of temporary memory of [`Self::read`] besides its buffer of `elements` elements: stored numbers, and single
+    /// precision.
     pub(super) fn scratch_bytes(&self, elements: u64) -> u64 {
         match self {
             Self::Plain(_) => 0,
@@ -83,7 +83,7 @@ impl Stored {
     }
 }
 
-/// The tensor type with the layout of `dtype`, for types that hold weights.
+/// The tensor type with the layout of `dtype`, for types of weights.
 pub(super) fn number_type(dtype: Dtype) -> Option<TensorType> {
     match dtype {
         Dtype::F32 => Some(TensorType::F32),
@@ -115,7 +115,7 @@ fn write_numbers(numbers: impl IntoIterator<Item = f32>, out: &mut [u8]) {
     }
 }
 
-/// A size as an index; what does not fit is refused by whatever is indexed.
+/// A size as an index. A size that does not fit gives an index out of range.
 fn index(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -1,5 +1,5 @@
-//! MXFP4 as gpt-oss stores it: `_blocks`, 16 bytes for 32 elements with neighbours in a byte, and `_scales`, an
-//! exponent a block. It is the same format as GGUF's in another order, and goes into the file without loss.
+//! MXFP4 as in gpt-oss: `_blocks`, 16 bytes for 32 elements with neighbours in a byte, and `_scales`, an exponent for each block.
+//! It is GGUF's format in another order, and is copied without loss.
 
 use crate::safetensors::{Checkpoint, Dtype, Error, TensorInfo};
 
@@ -15,7 +15,7 @@ pub(in super::super) struct Mxfp4 {
 }
 
 impl Mxfp4 {
-    /// The weight of `blocks` and `scales`; nothing when the two do not fit.
+    /// The weight of `blocks` and `scales`; `None` if the two do not fit.
     pub(super) fn new(blocks: &TensorInfo, scales: &TensorInfo) -> Option<Self> {
         let (&last, rest) = blocks.shape.split_last()?;
         let fits = last == BLOCK as u64 && rest == scales.shape && rest.len() >= 2;

@@ -7,7 +7,7 @@ use crate::safetensors::{Checkpoint, Dtype, Error, TensorInfo};
 
 /// Bits of a word.
 const WORD: u64 = 32;
-/// In which place of a word AWQ puts each of eight outputs.
+/// The position in a word of each of eight outputs in AWQ.
 const AWQ_PLACES: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 
 /// A weight of packed integers.
@@ -16,19 +16,19 @@ pub(in super::super) struct Packed {
     pub(super) zeros: TensorInfo,
     /// `[groups, outputs]`.
     pub(super) scales: TensorInfo,
-    /// Group of each input, where inputs of a group do not stand together.
+    /// Group of each input, if the inputs of a group are not contiguous.
     pub(super) groups: Option<TensorInfo>,
     pub(super) packing: Packing,
 }
 
-/// How integers lie in words.
+/// The layout of integers in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Packing {
     /// Bits of an integer: 2, 4 or 8.
     pub(super) bits: u32,
-    /// Along which dimension they are packed, and in which order.
+    /// The dimension along which they are packed, and their order.
     pub(super) order: Order,
-    /// Inputs of a group; none for one group of all.
+    /// Inputs of a group; `None` for a single group.
     pub(super) group: Option<u64>,
     /// What is added to stored zeros.
     pub(super) zero_offset: u32,
@@ -80,7 +80,7 @@ impl Packed {
         &self.words
     }
 
-    /// Bits that an integer may have set.
+    /// The mask of an integer's bits.
     fn mask(&self) -> u32 {
         u32::MAX >> (32 - self.packing.bits)
     }
@@ -94,7 +94,7 @@ impl Packed {
     pub(super) fn read(&self, checkpoint: &Checkpoint, first: u64, cols: usize, out: &mut [u8]) -> Result<(), Error> {
         let rows = out.len() / 4 / cols;
         let per_word = index(self.per_word());
-        // The words that hold these outputs, where outputs are packed.
+        // The words with these outputs, if outputs are packed.
         let first_word = first / self.per_word();
         let word_count = index((first + rows as u64).div_ceil(self.per_word()) - first_word);
         let skip = index(first % self.per_word());
@@ -133,7 +133,7 @@ impl Packed {
         Ok(())
     }
 
-    /// The group of each of `inputs`; those that the file does not have count as the last.
+    /// The group of each of `inputs`; groups that the file does not have count as the last one.
     fn group_of(&self, checkpoint: &Checkpoint, inputs: usize) -> Result<Vec<usize>, Error> {
         let last = index(self.scales.shape[0]).saturating_sub(1);
         let groups: Vec<usize> = match &self.groups {

@@ -1,4 +1,4 @@
-//! Which form a checkpoint's weights have, from `quantization_config`, and the tensors that make up each of them.
+//! The form of a checkpoint's weights, from `quantization_config`, and the tensors of each weight.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,23 +13,23 @@ use crate::convert::Error;
 use crate::convert::names::text_name;
 use crate::safetensors::{Dtype, TensorInfo};
 
-/// What can be read, for messages.
+/// The supported forms, for messages.
 const KNOWN: &str = "fp8, mxfp4, gptq, awq, MLX in mode affine, bitsandbytes with 8 bits, compressed-tensors in \
                      float-quantized, int-quantized or pack-quantized";
 
-/// A checkpoint's tensors by the names that rules give them, with their place in the checkpoint.
+/// A checkpoint's tensors by their names in rules, with their positions in the checkpoint.
 pub(in super::super) type Tensors<'a> = HashMap<String, (usize, &'a TensorInfo)>;
 
 /// A weight that was found.
-pub(in super::super) struct Found {
+pub(in super::super) struct FoundWeight {
     pub(in super::super) stored: Stored,
-    /// Place of its last tensor.
+    /// Position of its last tensor.
     pub(in super::super) place: usize,
     /// All tensors that belong to it.
     pub(in super::super) names: Vec<String>,
 }
 
-/// The form of the weights. Those that are not in it are plain numbers.
+/// The form of quantized weights. Other weights are plain numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum Scheme {
     /// Plain numbers.
@@ -40,9 +40,9 @@ pub(in super::super) enum Scheme {
     Mxfp4,
     /// GPTQ or AWQ.
     Packed(Packing),
-    /// MLX: bits of an integer, and those of the modules that have others, under the names that rules give them.
+    /// MLX: bits of an integer, and the bits of modules with other numbers, by their names in rules.
     Mlx(u32, HashMap<String, u32>),
-    /// compressed-tensors: bits of a packed integer, and whether it stands for a signed one.
+    /// compressed-tensors: bits of a packed integer, and whether it is signed.
     Rows(u32, bool),
     /// compressed-tensors in signed bytes.
     Bytes,
@@ -51,12 +51,12 @@ pub(in super::super) enum Scheme {
 }
 
 impl Scheme {
-    /// The form that `config` tells; `path` stands in messages.
+    /// The form in `config`; messages name `path`.
     ///
     /// # Errors
-    /// When it is none that can be read.
+    /// When the form is not supported.
     pub(in super::super) fn of(path: &Path, config: &Config) -> Result<Self, Error> {
-        // MLX names no method, and says the same under both names.
+        // MLX names no method, and has the same settings under both names.
         let mlx = |name: &str| config.get(name).filter(|s| s.get("quant_method").is_none() && s.get("bits").is_some());
         if let Some(mlx) = mlx("quantization").or_else(|| mlx("quantization_config")) {
             let unknown = |method| Error::UnknownQuantization { path: path.to_owned(), method, known: KNOWN };
@@ -107,16 +107,16 @@ impl Scheme {
         }
     }
 
-    /// The weight that rules call `name`, when it is there.
+    /// The weight with this name in rules, or `None` if there is none.
     ///
     /// # Errors
-    /// When its tensors do not fit one another.
+    /// When its tensors do not fit each other.
     pub(in super::super) fn find(
         &self,
         path: &Path,
         tensors: &Tensors<'_>,
         name: &str,
-    ) -> Result<Option<Found>, Error> {
+    ) -> Result<Option<FoundWeight>, Error> {
         if matches!(self, Self::Mlx(..) | Self::Rows(..) | Self::Bytes | Self::BitsAndBytes) {
             return self.find_integers(path, tensors, name);
         }
@@ -130,22 +130,22 @@ impl Scheme {
             if let (true, Some((scale, at, scales))) = (name.ends_with("_blocks"), scale_of(&["_scales"])) {
                 let stored = Mxfp4::new(tensor, scales).ok_or_else(|| misfit(name))?;
                 names.push(scale);
-                return Ok(Some(Found { stored: Stored::Mxfp4(stored), place: place.max(at), names }));
+                return Ok(Some(FoundWeight { stored: Stored::Mxfp4(stored), place: place.max(at), names }));
             }
             let Self::Fp8(block) = *self else {
-                return Ok(Some(Found { stored: Stored::Plain(tensor.clone()), place, names }));
+                return Ok(Some(FoundWeight { stored: Stored::Plain(tensor.clone()), place, names }));
             };
             for part in ["input_scale", "input_scale_inv", "weight_zero_point", "output_scale", "k_scale", "v_scale"] {
                 let beside = name.strip_suffix("weight").map(|module| format!("{module}{part}"));
                 names.extend(beside.filter(|name| tensors.contains_key(name)));
             }
             if tensor.dtype != Dtype::F8_E4M3 {
-                return Ok(Some(Found { stored: Stored::Plain(tensor.clone()), place, names }));
+                return Ok(Some(FoundWeight { stored: Stored::Plain(tensor.clone()), place, names }));
             }
             let (scale, at, scales) = scale_of(&["_scale_inv", "_scale"]).ok_or_else(|| misfit(name))?;
             let stored = Fp8::new(tensor, scales, block).ok_or_else(|| misfit(name))?;
             names.push(scale);
-            return Ok(Some(Found { stored: Stored::Fp8(stored), place: place.max(at), names }));
+            return Ok(Some(FoundWeight { stored: Stored::Fp8(stored), place: place.max(at), names }));
         }
         let (&Self::Packed(packing), Some(module)) = (self, name.strip_suffix("weight")) else { return Ok(None) };
         let Some((words_name, place, words)) = companion(format!("{module}qweight")) else { return Ok(None) };
@@ -165,11 +165,11 @@ impl Scheme {
         let place = place.max(zeros.1).max(scales.1);
         let names = [Some(words_name), Some(zeros.0), Some(scales.0), groups.map(|(name, _, _)| name)];
         let stored = Stored::Packed(Box::new(packed));
-        Ok(Some(Found { stored, place, names: names.into_iter().flatten().collect() }))
+        Ok(Some(FoundWeight { stored, place, names: names.into_iter().flatten().collect() }))
     }
 
     /// As [`Self::find`], for the forms of integers along rows.
-    fn find_integers(&self, path: &Path, tensors: &Tensors<'_>, name: &str) -> Result<Option<Found>, Error> {
+    fn find_integers(&self, path: &Path, tensors: &Tensors<'_>, name: &str) -> Result<Option<FoundWeight>, Error> {
         let module = name.strip_suffix("weight").unwrap_or(name);
         let part = |part: &str| {
             let name = format!("{module}{part}");
@@ -186,7 +186,7 @@ impl Scheme {
             let plain = tensors.get(name);
             return Ok(plain.map(|&(place, tensor)| {
                 let names = vec![name.to_owned()];
-                Found { stored: Stored::Plain(tensor.clone()), place, names }
+                FoundWeight { stored: Stored::Plain(tensor.clone()), place, names }
             }));
         };
         let misfit = || Error::BadQuantization { path: path.to_owned(), name: codes.2.name.clone() };
@@ -219,11 +219,11 @@ impl Scheme {
         let place = beside.iter().map(|(_, place, _)| *place).fold(codes.1.max(scales.1), usize::max);
         let names = [Some(codes.0), Some(scales.0), beside.map(|(name, _, _)| name), order.map(|(name, _, _)| name)];
         let names = names.into_iter().flatten().chain(idle).collect();
-        Ok(Some(Found { stored: Stored::Integers(Box::new(integers)), place, names }))
+        Ok(Some(FoundWeight { stored: Stored::Integers(Box::new(integers)), place, names }))
     }
 }
 
-/// MLX's form, or what of it is not known.
+/// The form of MLX, or the setting that is not supported.
 fn mlx_affine(settings: &Json) -> Result<Scheme, String> {
     let bits = |settings: &Json| {
         let bits = settings.get("bits").and_then(Json::as_u64).and_then(|bits| u32::try_from(bits).ok());
@@ -243,7 +243,7 @@ fn mlx_affine(settings: &Json) -> Result<Scheme, String> {
     Ok(Scheme::Mlx(bits(settings)?, own?))
 }
 
-/// The form of compressed-tensors with such weights, in bytes or packed; or what of it is not known.
+/// The form of compressed-tensors, in bytes or packed, or the setting that is not supported.
 fn rows(weights: Option<&Json>, bytes: bool) -> Result<Scheme, String> {
     let get = |name: &str| weights.and_then(|weights| weights.get(name)).filter(|value| !value.is_null());
     let text = |name: &str, usual: &'static str| get(name).map_or(Some(usual), Json::as_str);
@@ -263,13 +263,13 @@ fn rows(weights: Option<&Json>, bytes: bool) -> Result<Scheme, String> {
     }
 }
 
-/// Rows and columns of a block: 128 each where nothing is said.
+/// Rows and columns of a block; by default 128 each.
 fn blocks(setting: Option<&Json>) -> [u64; 2] {
     let size = |i: usize| setting.and_then(|size| size.get(i)?.as_u64()).filter(|&n| n > 0).unwrap_or(128);
     [size(0), size(1)]
 }
 
-/// How GPTQ or AWQ packs integers, where it is a way that is known.
+/// The packing of integers in GPTQ or AWQ, if it is supported.
 fn packing(method: &str, settings: &Json) -> Option<Packing> {
     let number = |name: &str| settings.get(name).and_then(Json::as_i64);
     let text = |name: &str| settings.get(name).and_then(Json::as_str).unwrap_or_default();

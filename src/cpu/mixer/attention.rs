@@ -40,7 +40,7 @@ impl Attention {
             (all.rows_of(0..query_rows), Some(key_value))
         } else {
             let key = Linear::load(w, &name("k"), key_rows, cols)?;
-            // A family without value projection takes the keys, before their norm, for values.
+            // Families without a value projection use the keys (before their norm) as values.
             let value = Linear::load_optional(w, &name("v"), value_rows, cols)?.unwrap_or_else(|| key.clone());
             (Linear::load(w, &name("q"), query_rows, cols)?, Some((key, value)))
         };
@@ -80,12 +80,12 @@ impl Attention {
         let rows = batch.rows();
         let spec = &self.spec;
         let x = Activations::new(x, self.cols);
-        let mut query = Scratch::new(batch.leaving.map_or(rows, <[u32]>::len) * self.query.rows());
+        let mut query = Scratch::new(batch.output_rows.map_or(rows, <[u32]>::len) * self.query.rows());
         let mut gate = Scratch::new(self.gate.as_ref().map_or(0, |gate| query.len() / self.query.rows() * gate.rows()));
         let mut projections =
-            vec![Projection { tokens: batch.leaving, ..self.query.projection(Store::Set, &mut query) }];
+            vec![Projection { tokens: batch.output_rows, ..self.query.projection(Store::Set, &mut query) }];
         if let Some(map) = &self.gate {
-            projections.push(Projection { tokens: batch.leaving, ..map.projection(Store::Set, &mut gate) });
+            projections.push(Projection { tokens: batch.output_rows, ..map.projection(Store::Set, &mut gate) });
         }
         if let Some((key_map, value_map)) = &self.key_value {
             let mut key = Scratch::new(rows * key_map.rows());
@@ -95,15 +95,15 @@ impl Attention {
             batch.run.project(&x, &mut projections);
             self.clamp(&mut key);
             self.clamp(&mut value);
-            self.place(batch, self.key_norm.as_ref(), spec.kv_heads, &mut key);
+            self.norm_and_rope(batch, self.key_norm.as_ref(), spec.kv_heads, &mut key);
             if let Some(norm) = &self.value_norm {
                 norm.apply(batch.run.pool, &mut value);
             }
-            self.remember(batch, layer, &key, &value);
+            self.append_to_cache(batch, layer, &key, &value);
         } else {
             batch.run.project(&x, &mut projections);
         }
-        batch.narrow();
+        batch.keep_output_rows();
         let rows = batch.rows();
         if rows == 0 {
             return;
@@ -112,7 +112,7 @@ impl Attention {
         if spec.output_gate {
             gate = split_gate(&mut query, spec.k_dim);
         }
-        self.place(batch, self.query_norm.as_ref(), spec.heads, &mut query);
+        self.norm_and_rope(batch, self.query_norm.as_ref(), spec.heads, &mut query);
         if let Some(scale) = &spec.length_scale {
             batch.stretch(scale, &mut query);
         }
@@ -123,7 +123,7 @@ impl Attention {
     }
 
     /// Norm and rotary embedding of queries or keys, `[rows, heads, k_dim]`.
-    fn place(&self, batch: &mut Batch<'_, '_>, norm: Option<&Norm>, heads: usize, x: &mut [f32]) {
+    fn norm_and_rope(&self, batch: &mut Batch<'_, '_>, norm: Option<&Norm>, heads: usize, x: &mut [f32]) {
         let spec = &self.spec;
         if let Some(norm) = norm.filter(|_| !spec.norm_after_rope) {
             norm.apply(batch.run.pool, x);
@@ -166,7 +166,8 @@ impl Attention {
         }
     }
 
-    fn remember(&self, batch: &mut Batch<'_, '_>, layer: usize, key: &[f32], value: &[f32]) {
+    /// Appends the keys and values of all rows to the caches of their sequences.
+    fn append_to_cache(&self, batch: &mut Batch<'_, '_>, layer: usize, key: &[f32], value: &[f32]) {
         let (k, v) = (self.spec.kv_heads * self.spec.k_dim, self.spec.kv_heads * self.spec.v_dim);
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part]..batch.starts[part + 1];
@@ -195,7 +196,7 @@ impl Attention {
     }
 }
 
-/// Takes the gates out of `[.., heads, (query, gate)]`: `query` keeps the queries, the gates are returned.
+/// Splits `[.., heads, (query, gate)]`: `query` keeps the queries, the gates are returned.
 fn split_gate(query: &mut Scratch, k_dim: usize) -> Scratch {
     let mut gate = Scratch::new(query.len() / 2);
     let mut kept = 0;

@@ -1,4 +1,4 @@
-//! A gated delta net: a linear attention whose state forgets, and corrects what it holds for a key.
+//! A gated delta net: a linear attention whose state decays, and whose value for a key is corrected, not added to.
 
 use super::super::batch::Batch;
 use super::super::recurrence::{softplus, unit_heads};
@@ -116,11 +116,11 @@ impl DeltaNet {
             self.norm.apply_row(&mut own);
             Activation::Silu.apply_gated(gate, &own);
         });
-        self.output.apply_some(batch.run, &Activations::new(&gate, values), batch.leaving, store, out);
-        batch.narrow();
+        self.output.apply_some(batch.run, &Activations::new(&gate, values), batch.output_rows, store, out);
+        batch.keep_output_rows();
     }
 
-    /// Sorts a joint projection, if there is one, into strengths and steps, both `[rows, heads]`.
+    /// Splits a joint projection, if there is one, into strengths and steps, both `[rows, heads]`.
     fn split_control(&self, joint: &[f32], strength: &mut [f32], step: &mut [f32]) {
         let group = self.spec.heads / self.spec.key_heads;
         let targets = strength.chunks_exact_mut(group).zip(step.chunks_exact_mut(group));

@@ -108,7 +108,7 @@ impl KimiDelta {
         for_rows(pool, &mut result, inner, |i, row| {
             row.iter_mut().zip(&gate[i * inner..]).for_each(|(v, g)| *v /= 1.0 + (-g).exp());
         });
-        self.output.apply_some(run, &Activations::new(&result, inner), batch.leaving, store, out);
-        batch.narrow();
+        self.output.apply_some(run, &Activations::new(&result, inner), batch.output_rows, store, out);
+        batch.keep_output_rows();
     }
 }

@@ -1,6 +1,6 @@
-//! Multi-head latent attention in its absorbed form: the cache holds one compressed vector a position, which is
-//! the key of every head (with its rotated part) and the value of every head; each head's own key and value
-//! matrices act on the query before and on the result after the attention.
+//! Multi-head latent attention (MLA) in its absorbed form: the cache holds one compressed vector per position, which is the
+//! key of every head (together with a rotated part) and the value of every head. Each head's key matrix is applied to the
+//! query before the attention, and its value matrix to the result after it.
 
 use super::super::batch::Batch;
 use super::super::linear::Projection;
@@ -75,13 +75,13 @@ impl Latent {
                 cache.append(&key[first * (rank + rope)..end * (rank + rope)], &compressed[first * rank..end * rank]);
             }
         }
-        batch.narrow();
+        batch.keep_output_rows();
         let rows = batch.rows();
         if rows == 0 {
             return;
         }
         // Rows of these are (row, head).
-        let mut query = self.query(run, &x, batch.leaving, rows);
+        let mut query = self.query(run, &x, batch.output_rows, rows);
         if let Some(scale) = &spec.length_scale {
             batch.stretch(scale, &mut query);
         }
@@ -135,9 +135,9 @@ impl Latent {
     }
 }
 
-/// Each head's key matrix, `[kv_rank, plain_dim]`, and value matrix, `[v_dim, kv_rank]`. In files from before the
-/// absorbed form one matrix holds both, `plain_dim` rows of keys and `v_dim` of values a head: there the keys are turned,
-/// as floats.
+/// Each head's key matrix, `[kv_rank, plain_dim]`, and value matrix, `[v_dim, kv_rank]`. Files from before the absorbed form
+/// have one matrix for both, with `plain_dim` rows of keys and `v_dim` rows of values for each head; the keys are then
+/// transposed, as floats.
 fn heads(w: &Weights, prefix: &str, spec: &LatentMixer) -> Result<(Vec<Linear>, Vec<Linear>), Error> {
     let (rank, plain, value) = (spec.kv_rank, spec.plain_dim, spec.v_dim);
     let each = |all: &Linear, rows: usize| -> Vec<Linear> { (0..spec.heads).map(|h| all.stacked(h, rows)).collect() };

@@ -104,8 +104,8 @@ impl Mamba1 {
             let sums: Vec<f32> = skipping.map(|((own, value), d)| own + value * d).collect();
             Activation::Silu.apply_gated(gate, &sums);
         });
-        self.output.apply_some(run, &Activations::new(&gate, channels), batch.leaving, store, out);
-        batch.narrow();
+        self.output.apply_some(run, &Activations::new(&gate, channels), batch.output_rows, store, out);
+        batch.keep_output_rows();
     }
 
     /// Step widths (of low rank), keys and queries, normed.

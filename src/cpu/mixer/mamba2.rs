@@ -12,7 +12,7 @@ pub(in super::super) struct Mamba2 {
     spec: RecurrenceSpec,
     /// The output's gate.
     gate: Linear,
-    /// Values, keys and queries (which the field calls `x`, `B` and `C`).
+    /// Values, keys and queries (`x`, `B` and `C` in the paper).
     input: Linear,
     /// Step widths.
     step: Linear,
@@ -21,7 +21,7 @@ pub(in super::super) struct Mamba2 {
     step_bias: Vec<f32>,
     /// Logarithm of the decay a step, negative.
     rate: Vec<f32>,
-    /// Factor of the values that skip the recurrence.
+    /// Factor of the values that are added to the output directly (`D` in the paper).
     skip: Vec<f32>,
     norm: Option<Norm>,
     output: Linear,
@@ -53,7 +53,7 @@ impl Mamba2 {
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
         self.mix(batch, layer, x, store, out);
-        batch.narrow();
+        batch.keep_output_rows();
     }
 
     /// As [`Self::apply`], and leaves the batch as it is.
@@ -105,6 +105,6 @@ impl Mamba2 {
                 norm.apply_row(gate);
             }
         });
-        self.output.apply_some(batch.run, &Activations::new(&gate, inner), batch.leaving, store, out);
+        self.output.apply_some(batch.run, &Activations::new(&gate, inner), batch.output_rows, store, out);
     }
 }

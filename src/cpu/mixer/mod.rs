@@ -1,4 +1,4 @@
-//! What mixes the positions of a sequence in a layer: one file a kind.
+//! Mixers, which combine the positions of a sequence in a layer: one file for each kind.
 
 mod attention;
 mod delta_net;
@@ -44,7 +44,7 @@ impl MixerWeights {
         })
     }
 
-    /// Whether what leaves a position depends on none after it.
+    /// Whether the output of a position never depends on later positions.
     pub(super) fn is_causal(&self) -> bool {
         !matches!(self, Self::Attention(mixer) if !mixer.is_causal())
     }
@@ -54,11 +54,11 @@ impl MixerWeights {
         matches!(self, Self::None)
     }
 
-    /// From the batch's rows `x`, `[rows, embedding]`, sets or adds to `out`, `[leaving rows, embedding]`, and narrows
+    /// From the batch's rows `x`, `[rows, embedding]`, sets or adds to `out`, `[output_rows rows, embedding]`, and narrows
     /// the batch to the rows that leave the layer.
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
         match self {
-            Self::None => batch.narrow(),
+            Self::None => batch.keep_output_rows(),
             Self::Attention(mixer) => mixer.apply(batch, layer, x, store, out),
             Self::Latent(mixer) => mixer.apply(batch, layer, x, store, out),
             Self::DeltaNet(mixer) => mixer.apply(batch, layer, x, store, out),

@@ -49,8 +49,8 @@ impl ShortConv {
             }
         }
         multiply(batch, &mut mixed, &after, cols);
-        self.output.apply_some(batch.run, &Activations::new(&mixed, cols), batch.leaving, store, out);
-        batch.narrow();
+        self.output.apply_some(batch.run, &Activations::new(&mixed, cols), batch.output_rows, store, out);
+        batch.keep_output_rows();
     }
 }
 

@@ -1,4 +1,4 @@
-//! When a rule holds: from the first token on, after what the model thinks before it answers, or in calls of tools alone.
+//! Decides when a constraint applies: from the first token on, after the model's thinking, or in tool calls alone.
 
 use std::sync::Arc;
 
@@ -7,30 +7,30 @@ use super::{Calls, Constraint, Rule};
 use crate::engine::{Error, ThinkingStyle};
 use crate::tokenizer::{EncodeOptions, TokenKind, Tokenizer};
 
-/// Keeps an answer to a [`Constraint`].
+/// Enforces a [`Constraint`] on an answer.
 pub(in crate::engine) struct Guide {
-    /// How far the rule is obeyed, where there is one to obey from here on.
+    /// The state of the rule, if one applies from here on.
     state: Option<State>,
     stage: Stage,
     thinking: Option<Thinking>,
     calls: Option<Arc<Calls>>,
-    /// The end of the text in which the mark of a call is looked for.
+    /// The end of the text so far, for finding the mark of a call.
     tail: Vec<u8>,
-    /// Text has come that is no white space.
-    said: bool,
+    /// Whether there has been text other than white space.
+    has_text: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stage {
-    /// Nothing has been said: the model may think first.
+    /// There is no text yet: the model may think first.
     Start,
-    /// The model thinks, or says what stands between its thinking and the answer.
+    /// The model is thinking, or writes what comes between its thinking and the answer.
     Free,
     /// The thinking has ended: white space may come before the answer.
     Ready,
-    /// The rule holds.
+    /// The rule applies.
     Bound,
-    /// The mark of a call is waited for.
+    /// Waiting for the mark of a call.
     Watch,
 }
 
@@ -39,30 +39,30 @@ struct Thinking {
     style: &'static ThinkingStyle,
     open: Vec<u32>,
     close: Vec<u32>,
-    /// What has to come before the answer, as text and as tokens.
+    /// The header that must come before the answer, as text and as tokens.
     header_text: String,
     header: Vec<u32>,
-    /// White space, each a token.
+    /// Tokens of white space.
     spaces: Vec<u32>,
     /// The end of the text so far, as long as a mark.
     tail: Vec<u8>,
     closed: bool,
 }
 
-/// What begins the model's turn in a header that is said after another message.
+/// The start of the model's turn in a header that follows another message.
 const TURN: &str = "<|start|>assistant";
 
 impl Guide {
-    /// The guide of an answer that begins now.
+    /// The guide of a new answer.
     ///
     /// # Errors
-    /// When the tokenizer cannot say the marks of thinking.
+    /// When the tokenizer cannot encode the marks of thinking.
     pub(in crate::engine) fn new(constraint: &Constraint, tokenizer: &Tokenizer) -> Result<Self, Error> {
         let calls = match &constraint.rule {
             Rule::Whole(_) => None,
             Rule::Calls(calls) => Some(calls.clone()),
         };
-        // Where calls are channels, the template's own marks say what is thought.
+        // If calls are channels, the template's own marks separate thinking.
         let style = constraint.thinking.filter(|_| calls.as_ref().is_none_or(|calls| !calls.channels || calls.must));
         let thinking = match style {
             Some((style, _)) => {
@@ -90,16 +90,16 @@ impl Guide {
             (Some((_, false)), Some(thinking)) if thinking.may_begin(tokenizer) => Stage::Start,
             _ => bound,
         };
-        Ok(Self { state, stage, thinking, calls, tail: Vec::new(), said: false })
+        Ok(Self { state, stage, thinking, calls, tail: Vec::new(), has_text: false })
     }
 
-    /// Takes the tokens away that may not come next.
+    /// Excludes the tokens that are not allowed next.
     pub(in crate::engine) fn mask(&mut self, logits: &mut [f32]) -> Result<(), Error> {
         let Some(state) = &mut self.state else { return Ok(()) };
         match (self.stage, &self.thinking) {
             (Stage::Free | Stage::Watch, _) => Ok(()),
             (Stage::Start, Some(thinking)) if !thinking.header.is_empty() => {
-                // The answer has a beginning of its own, after which the rule holds.
+                // The answer has a header of its own, after which the rule applies.
                 let begins = [thinking.open.first(), thinking.header_begins()];
                 for (token, logit) in (0..).zip(logits) {
                     if !begins.contains(&Some(&token)) {
@@ -114,19 +114,19 @@ impl Guide {
         }
     }
 
-    /// Whether nothing more may come.
+    /// Whether the answer must end.
     pub(in crate::engine) fn is_over(&self) -> bool {
         self.stage == Stage::Bound && self.state.as_ref().is_some_and(State::is_over)
     }
 
-    /// What comes instead of the end of an answer that has not begun: the end of the thinking.
+    /// The tokens to insert in place of the end of an answer that has not started yet: the end of the thinking.
     pub(in crate::engine) fn instead_of_end(&self) -> Option<&[u32]> {
         let thinking = self.thinking.as_ref().filter(|_| self.stage == Stage::Free && self.state.is_some())?;
         let tokens = if thinking.closed { &thinking.header } else { &thinking.close };
         (!tokens.is_empty()).then_some(tokens)
     }
 
-    /// Goes on by a token. Returns those that have to come next.
+    /// Advances by a token. Returns the tokens that must come next.
     pub(in crate::engine) fn accept(&mut self, token: u32, tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
         let piece = tokenizer.piece(token);
         match (self.stage, &mut self.thinking) {
@@ -141,18 +141,18 @@ impl Guide {
                     return self.answer(token, piece).map(|()| Vec::new());
                 }
                 self.stage = Stage::Free;
-                thinking.heard(piece);
-                // The rest of a mark of several tokens.
+                thinking.push(piece);
+                // The rest of a mark with several tokens.
                 Ok(if bare && opens { thinking.open[1..].to_vec() } else { Vec::new() })
             }
             (Stage::Free, Some(thinking)) => {
-                let heard = thinking.heard(piece);
-                self.stage = match heard {
-                    Heard::Answer => Stage::Bound,
-                    Heard::Close if self.state.is_none() => Stage::Watch,
-                    Heard::Close if thinking.header.is_empty() => Stage::Ready,
-                    Heard::Close => return Ok(thinking.header.clone()),
-                    Heard::Nothing => Stage::Free,
+                let mark = thinking.push(piece);
+                self.stage = match mark {
+                    Mark::Answer => Stage::Bound,
+                    Mark::Close if self.state.is_none() => Stage::Watch,
+                    Mark::Close if thinking.header.is_empty() => Stage::Ready,
+                    Mark::Close => return Ok(thinking.header.clone()),
+                    Mark::Nothing => Stage::Free,
                 };
                 Ok(Vec::new())
             }
@@ -181,12 +181,12 @@ impl Guide {
         Ok(())
     }
 
-    /// Looks for the mark of a call in the text that comes.
+    /// Looks for the mark of a call in new text.
     fn watch(&mut self, piece: &[u8]) -> Result<(), Error> {
         self.stage = Stage::Watch;
         let Some(calls) = &self.calls else { return Ok(()) };
         let mark = calls.mark.as_bytes();
-        if calls.at_start && self.said {
+        if calls.at_start && self.has_text {
             return Ok(());
         }
         let longest = mark.len() + piece.len();
@@ -194,13 +194,13 @@ impl Guide {
         self.tail.drain(..self.tail.len().saturating_sub(longest));
         let at = self.tail.windows(mark.len()).position(|text| text == mark);
         let before = &self.tail[..at.unwrap_or(self.tail.len())];
-        self.said |= !before.iter().all(u8::is_ascii_whitespace) && at.is_none();
+        self.has_text |= !before.iter().all(u8::is_ascii_whitespace) && at.is_none();
         let Some(at) = at.filter(|_| !calls.at_start || before.iter().all(u8::is_ascii_whitespace)) else {
             return Ok(());
         };
         let mut state = calls.rest.start();
-        self.said = true;
-        // What comes with the mark in one token may not fit: such a call is not kept to anything.
+        self.has_text = true;
+        // The text after the mark within the same token may not be allowed; such a call is not constrained.
         if state.accept_text(&self.tail[at + mark.len()..])? {
             (self.state, self.stage) = (Some(state), Stage::Bound);
         }
@@ -209,11 +209,11 @@ impl Guide {
     }
 }
 
-/// What a token has completed.
-enum Heard {
+/// The mark that a token completes.
+enum Mark {
     /// The end of the thinking.
     Close,
-    /// What has to come before the answer.
+    /// The header before the answer.
     Answer,
     Nothing,
 }
@@ -222,7 +222,7 @@ impl Thinking {
     fn new(style: &'static ThinkingStyle, header_text: String, tokenizer: &Tokenizer) -> Result<Self, Error> {
         let encode = |text: &str| tokenizer.encode(text, EncodeOptions { add_special: false, parse_special: true });
         let space = |text: &str| encode(text).ok().filter(|tokens| tokens.len() == 1).map(|tokens| tokens[0]);
-        // A beginning that the vocabulary does not know is not the model's.
+        // A header that the vocabulary does not have as a token is not used by the model.
         let header =
             Some(encode(&header_text)?).filter(|header| is_mark(tokenizer, header.first())).unwrap_or_default();
         Ok(Self {
@@ -242,34 +242,34 @@ impl Thinking {
         is_mark(tokenizer, self.open.first())
     }
 
-    /// The part of the header that has to come when the turn is the model's already.
+    /// The part of the header that is needed within the model's turn.
     fn answer_mark(&self) -> &str {
         self.header_text.strip_prefix(TURN).unwrap_or(&self.header_text)
     }
 
-    /// The token with which the answer begins there.
+    /// The first token of that part.
     fn header_begins(&self) -> Option<&u32> {
         let skipped = if self.answer_mark().len() == self.header_text.len() { 0 } else { 2 };
         self.header.get(skipped)
     }
 
-    /// Adds text, and says which mark ends it.
-    fn heard(&mut self, piece: &[u8]) -> Heard {
+    /// Adds text, and returns the mark that it completes.
+    fn push(&mut self, piece: &[u8]) -> Mark {
         let longest = self.style.close.len().max(self.header_text.len()) + piece.len();
         self.tail.extend_from_slice(piece);
         self.tail.drain(..self.tail.len().saturating_sub(longest));
         let contains =
             |mark: &str| !mark.is_empty() && self.tail.windows(mark.len()).any(|text| text == mark.as_bytes());
-        let heard = if contains(self.answer_mark()) {
-            Heard::Answer
+        let mark = if contains(self.answer_mark()) {
+            Mark::Answer
         } else if contains(self.style.close) {
             self.closed = true;
-            Heard::Close
+            Mark::Close
         } else {
-            return Heard::Nothing;
+            return Mark::Nothing;
         };
         self.tail.clear();
-        heard
+        mark
     }
 }
 

@@ -1,4 +1,4 @@
-//! The crate `llguidance`: which tokens a rule allows next. Nothing else in the house knows it.
+//! The interface to the crate `llguidance`, which computes the tokens that a rule allows next. No other file uses it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,15 +11,15 @@ use crate::engine::Error;
 use crate::engine::schema::spaced;
 use crate::tokenizer::{TokenKind, Tokenizer};
 
-/// Bytes of a token that may be allowed, at most.
+/// Maximum bytes of a token; longer tokens are never allowed.
 const LONGEST_TOKEN: usize = 250;
-/// Items that one step of a grammar makes, at most: about 25 ms.
+/// Maximum items in one step of a grammar: about 25 ms.
 const STEP_ITEMS: usize = 500_000;
 /// Longest message of an error.
 const MESSAGE: usize = 400;
 
 fn failed(error: impl std::fmt::Display) -> Error {
-    // The first lines say what is wrong; what follows are dumps of the parser.
+    // The first lines are the message; dumps of the parser follow.
     let text = error.to_string();
     let text = text.split("\n<state>").next().unwrap_or_default().split("\n<backtrace>").next().unwrap_or_default();
     let mut message: String = text.trim().chars().take(MESSAGE).collect();
@@ -32,7 +32,7 @@ fn failed(error: impl std::fmt::Display) -> Error {
 /// The token of a text.
 type TokenOf = Box<dyn Fn(&str) -> Option<u32> + Send + Sync>;
 
-/// What all constraints of a model share.
+/// State that all constraints of a model share.
 pub(super) struct Machine {
     factory: ParserFactory,
     /// Tokens by their texts, for grammars that name them.
@@ -64,7 +64,7 @@ impl Machine {
         Ok(Self { factory, names: Box::new(names) })
     }
 
-    /// The token that a grammar calls by its text.
+    /// The token with this text in grammars.
     pub(super) fn token(&self, name: &str) -> Option<u32> {
         (self.names)(name).or_else(|| self.factory.tok_env().tok_trie().token_id(name.as_bytes()))
     }
@@ -74,7 +74,7 @@ impl Machine {
     }
 
     pub(super) fn regex(&self, text: &str) -> Result<Compiled, Error> {
-        // The whole answer is matched, with or without anchors.
+        // The whole answer must match, with or without anchors.
         let text = text.strip_prefix('^').unwrap_or(text);
         let escapes = text.strip_suffix('$').map(|rest| rest.len() - rest.trim_end_matches('\\').len());
         let text = if escapes.is_some_and(|n| n % 2 == 0) { &text[..text.len() - 1] } else { text };
@@ -104,7 +104,7 @@ impl Machine {
     }
 }
 
-/// The bytes of a token, after a byte that is in no text where it is a control token. Nothing for one that no text has.
+/// The bytes of a token; for a control token, they follow a byte that no text has. Empty for a token that is not in texts.
 fn word(tokenizer: &Tokenizer, token: u32) -> Vec<u8> {
     const MARKER: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
     let piece = tokenizer.piece(token);
@@ -116,7 +116,7 @@ fn word(tokenizer: &Tokenizer, token: u32) -> Vec<u8> {
     }
 }
 
-/// A rule, ready to be obeyed.
+/// A compiled rule.
 #[derive(Clone)]
 pub(super) struct Compiled(Arc<Mutex<Matcher>>);
 
@@ -136,11 +136,11 @@ impl Compiled {
     }
 }
 
-/// How far an answer has come.
+/// The state of a rule within an answer.
 pub(super) struct State(Matcher);
 
 impl State {
-    /// Takes all tokens away that may not come next, but those of `also`: their logits are no numbers any more.
+    /// Excludes all tokens that are not allowed next, except those of `also`, by setting their logits to NaN.
     pub(super) fn mask(&mut self, logits: &mut [f32], also: &[u32]) -> Result<(), Error> {
         let allowed = self.0.compute_mask_or_eos().map_err(failed)?;
         let kept: Vec<(u32, f32)> =
@@ -171,18 +171,18 @@ impl State {
         Ok(!self.0.is_stopped() && self.0.validate_tokens(&[token]).map_err(failed)? == 1)
     }
 
-    /// Goes on by a token that is allowed.
+    /// Advances by an allowed token.
     pub(super) fn accept(&mut self, token: u32) -> Result<(), Error> {
         self.0.consume_token(token).map_err(failed)
     }
 
-    /// Goes on by a text, as far as it is allowed. Returns whether it was, as a whole.
+    /// Advances by a text as far as it is allowed. Returns whether all of it was.
     pub(super) fn accept_text(&mut self, text: &[u8]) -> Result<bool, Error> {
         let tokens = self.0.tok_env().map_err(failed)?.tokenize_bytes(text);
         Ok(self.0.try_consume_tokens(&tokens).map_err(failed)? == tokens.len())
     }
 
-    /// Whether the rule allows nothing more.
+    /// Whether the rule allows no further token.
     pub(super) fn is_over(&self) -> bool {
         self.0.is_stopped()
     }

@@ -1,5 +1,5 @@
-//! Answers that obey a rule: JSON, a JSON schema, a grammar or a regular expression. Before a token is chosen, those that the rule
-//! does not allow are taken away; the end of the answer is allowed where the rule may end.
+//! Constrained answers: JSON, a JSON schema, a grammar or a regular expression. Before a token is chosen, those that the rule does
+//! not allow are excluded. The end of the answer is allowed where the rule may end.
 //!
 //! `llguidance` computes which tokens a rule allows (`machine.rs`), and `cache.rs` keeps what it has compiled. Grammars in
 //! llama.cpp's notation are read by `gbnf`, and `guide.rs` says when a rule begins to hold: a model may think before it answers.
@@ -28,19 +28,19 @@ use cache::{Cache, Source};
 pub(super) use guide::Guide;
 use machine::{Compiled, Machine};
 
-/// Bytes of a grammar or a schema, at most.
+/// Maximum bytes of a grammar or a schema.
 const MOST_BYTES: usize = 256 << 10;
 
-/// What an answer has to be.
+/// A constraint for answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Grammar {
     /// Any JSON object.
     JsonObject,
-    /// JSON that is valid by this schema. References lead to places in the schema itself alone.
+    /// JSON that is valid by this schema. References must be within the schema.
     JsonSchema(Json),
-    /// What the rule `root` of a grammar of llama.cpp's describes.
+    /// The rule `root` of a GBNF grammar.
     Gbnf(String),
-    /// What the rule `start` of a Lark grammar describes.
+    /// The rule `start` of a Lark grammar.
     Lark(String),
     /// Text that a regular expression matches as a whole.
     Regex(String),
@@ -70,7 +70,7 @@ impl TokenTrie {
     /// The tokens of `tokenizer`. Those with more than 250 bytes are never allowed.
     ///
     /// # Errors
-    /// [`Error::Constraint`] where the program is built without constraints.
+    /// [`Error::Constraint`] if the program is built without constraints.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self, Error> {
         Ok(Self { machine: Machine::new(tokenizer)?, compiled: Cache::new() })
     }
@@ -78,8 +78,8 @@ impl TokenTrie {
     /// A constraint for one answer or many. The last of them are kept, so that the same grammar is compiled once.
     ///
     /// # Errors
-    /// [`Error::Grammar`] where a grammar of llama.cpp's is not valid, [`Error::Constraint`] where another grammar, a schema or an
-    /// expression is not, says what cannot be kept to, or is too large.
+    /// [`Error::Grammar`] when a GBNF grammar is not valid; [`Error::Constraint`] when another grammar, a schema or an expression is
+    /// not valid, cannot be enforced, or is too large.
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint, Error> {
         let source = grammar.source();
         if source.1.len() > MOST_BYTES {
@@ -99,11 +99,11 @@ impl TokenTrie {
         Ok(Constraint { rule: rule.fresh(), thinking: None })
     }
 
-    /// Keeps the arguments of calls to the schemas of their tools, and calls one where that is required. `None` where nothing is
-    /// kept to: the syntax has no grammar.
+    /// A constraint for tool calls: arguments follow the schemas of the tools, and a call is enforced if it is required. `None` if
+    /// calls in this syntax cannot be constrained.
     ///
     /// # Errors
-    /// [`Error::Constraint`] where the tools take too much to be kept to.
+    /// [`Error::Constraint`] when the tools are too large to enforce.
     pub fn calls(
         &self,
         syntax: &'static ToolSyntax,
@@ -139,12 +139,12 @@ impl TokenTrie {
     }
 }
 
-/// What an answer obeys.
+/// The rule of an answer.
 #[derive(Clone)]
 enum Rule {
-    /// The whole answer is this.
+    /// A rule for the whole answer.
     Whole(Compiled),
-    /// Calls in it are.
+    /// A rule for calls in the answer.
     Calls(Arc<Calls>),
 }
 
@@ -166,30 +166,30 @@ impl Rule {
 #[derive(Clone)]
 struct Calls {
     mark: &'static str,
-    /// The mark counts at the beginning of an answer alone.
+    /// Whether the mark is recognized only at the start of an answer.
     at_start: bool,
-    /// What follows the mark.
+    /// The rule for what follows the mark.
     rest: Compiled,
-    /// A call with its mark, where one has to come.
+    /// The rule for a call with its mark, if a call is required.
     whole: Option<Compiled>,
-    /// One has to come.
+    /// Whether a call is required.
     must: bool,
-    /// Several may.
+    /// Whether several calls are allowed.
     parallel: bool,
-    /// They are channels, as thinking is.
+    /// Whether calls are channels, like thinking.
     channels: bool,
 }
 
-/// A rule that answers obey. Clones share what was computed for it.
+/// A compiled constraint. Clones share the compiled state.
 #[derive(Clone)]
 pub struct Constraint {
     rule: Rule,
-    /// How the model marks what it thinks before, and whether its answer begins inside of that.
+    /// The style of thinking before the answer, and whether the answer starts inside of thinking.
     thinking: Option<(&'static ThinkingStyle, bool)>,
 }
 
 impl Constraint {
-    /// The rule holds from the end of the thinking on, which an answer may begin with; `inside` where the prompt has begun it.
+    /// Applies the rule only after thinking, with which an answer may start; `inside` if the prompt has opened it.
     #[must_use]
     pub fn after_thinking(self, style: Option<&'static ThinkingStyle>, inside: bool) -> Self {
         Self { thinking: style.map(|style| (style, inside)), ..self }
@@ -202,7 +202,7 @@ impl std::fmt::Debug for Constraint {
     }
 }
 
-/// Constraints are equal when they share what was computed.
+/// Constraints are equal if they share the compiled state.
 impl PartialEq for Constraint {
     fn eq(&self, other: &Self) -> bool {
         let same = match (&self.rule, &other.rule) {
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::gguf::Reader;
 
-    /// How long masks take in a vocabulary of 128,256 tokens: `GGUF_SHARED=... cargo test --release --lib masks_in -- --ignored --nocapture`.
+    /// Measures masks in a vocabulary of 128,256 tokens: `GGUF_SHARED=... cargo test --release --lib masks_in -- --ignored --nocapture`.
     #[test]
     #[ignore = "prints figures; needs GGUF_SHARED"]
     fn masks_in_a_large_vocabulary() {

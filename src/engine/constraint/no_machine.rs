@@ -1,18 +1,18 @@
-//! In place of `machine.rs` in a build without the feature `constrain`: nothing can be constrained, and says so.
+//! Replaces `machine.rs` in a build without the feature `constrain`: every constraint is refused with an error.
 
 use serde_json::Value as Json;
 
 use crate::engine::Error;
 use crate::tokenizer::Tokenizer;
 
-/// There is none.
+/// Not available in this build.
 pub(super) enum Machine {}
 
-/// There is none.
+/// Not available in this build.
 #[derive(Clone)]
 pub(super) enum Compiled {}
 
-/// There is none.
+/// Not available in this build.
 pub(super) enum State {}
 
 impl Machine {

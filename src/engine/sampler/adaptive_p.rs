@@ -1,4 +1,4 @@
-//! `adaptive_p`: prefers tokens whose probability is near a target, and moves that target against what was chosen.
+//! `adaptive_p`: prefers tokens whose probability is near a target, which moves against the probabilities of chosen tokens.
 
 use super::{Candidate, Candidates, History, Random, SamplerOptions, Stage};
 
@@ -11,7 +11,7 @@ pub(super) struct AdaptiveP {
     decay: f32,
     weighted_sum: f32,
     total_weight: f32,
-    /// Candidates with the probabilities that they had before.
+    /// Candidates with their probabilities before this stage.
     before: Vec<Candidate>,
 }
 

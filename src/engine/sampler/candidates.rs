@@ -1,4 +1,4 @@
-//! The tokens that may come next. Each stage of the chain changes their logits or leaves some of them out.
+//! The candidates for the next token. Each stage of the chain changes their logits or removes some of them.
 
 use std::cmp::Ordering;
 
@@ -10,18 +10,18 @@ pub(super) struct Candidate {
     pub(super) p: f32,
 }
 
-/// At first the whole vocabulary, as the logits alone; a list of candidates as soon as a stage needs one.
+/// The candidates: at first the whole vocabulary, as logits alone; a list as soon as a stage needs one.
 pub(super) struct Candidates<'l> {
     logits: &'l mut [f32],
     list: &'l mut Vec<Candidate>,
-    /// No stage has asked for the list yet.
+    /// Whether no stage has needed the list yet.
     whole: bool,
-    /// The list is in descending order of logits.
+    /// Whether the list is in descending order of logits.
     sorted: bool,
 }
 
 impl<'l> Candidates<'l> {
-    /// All tokens of `logits`, `[vocab]`; `list` is memory to use again.
+    /// All tokens of `logits`, `[vocab]`; `list` is a buffer.
     pub(super) fn new(logits: &'l mut [f32], list: &'l mut Vec<Candidate>) -> Self {
         list.clear();
         Self { logits, list, whole: true, sorted: false }
@@ -45,7 +45,7 @@ impl<'l> Candidates<'l> {
         }
     }
 
-    /// The candidates, at least one. Tokens without a number for a logit are none.
+    /// The candidates, at least one. Tokens with a NaN logit are excluded.
     pub(super) fn list(&mut self) -> &mut Vec<Candidate> {
         if self.whole {
             let all = (0u32..).zip(self.logits.iter()).filter(|(_, logit)| !logit.is_nan());
@@ -62,12 +62,12 @@ impl<'l> Candidates<'l> {
         }
     }
 
-    /// Changes all logits; the order stays.
+    /// Changes all logits; the order must not change.
     pub(super) fn rescale(&mut self, change: impl Fn(f32) -> f32) {
         self.list().iter_mut().for_each(|c| c.logit = change(c.logit));
     }
 
-    /// Leaves the `k` highest logits; all, where that is 0.
+    /// Keeps the `k` highest logits; all, if `k` is 0.
     pub(super) fn keep_top(&mut self, k: usize) {
         if self.whole && k > 0 && k < self.logits.len() / 2 {
             gather_top(self.logits, k, self.list);
@@ -91,18 +91,18 @@ impl<'l> Candidates<'l> {
         }
     }
 
-    /// Says that a stage has changed the order.
+    /// Marks the list as unsorted, after a stage has changed the order.
     pub(super) fn unsorted(&mut self) {
         self.sorted = false;
     }
 
-    /// Leaves the first `n` of the sorted candidates, at least one.
+    /// Keeps the first `n` of the sorted candidates, at least one.
     pub(super) fn keep_first(&mut self, n: usize) {
         self.sort();
         self.list().truncate(n.max(1));
     }
 
-    /// Leaves those for which `wanted` holds; all, where it holds for none.
+    /// Keeps the candidates for which `wanted` is true; all, if it is true for none.
     pub(super) fn retain(&mut self, wanted: impl Fn(&Candidate) -> bool) {
         if self.list().iter().any(&wanted) {
             self.list().retain(wanted);
@@ -114,7 +114,7 @@ impl<'l> Candidates<'l> {
         self.list().iter().map(|c| c.logit).fold(f32::NEG_INFINITY, f32::max)
     }
 
-    /// Gives each candidate its probability. Infinite logits share all of it.
+    /// Computes the probability of each candidate. Infinite logits share all of the probability.
     pub(super) fn softmax(&mut self) {
         let highest = self.highest();
         let weight = |logit: f32| if logit == highest { 1.0 } else { (logit - highest).exp() };
@@ -126,8 +126,8 @@ impl<'l> Candidates<'l> {
         self.list().iter_mut().for_each(|c| c.p /= sum);
     }
 
-    /// Brings the likeliest candidates that together reach `p` to the front, and leaves out the others. Sorts no more than
-    /// that takes. Needs probabilities.
+    /// Keeps the likeliest candidates that together reach probability `p`, sorted. Sorts no more than necessary. Needs
+    /// probabilities.
     pub(super) fn keep_mass(&mut self, p: f32) {
         let already = self.sorted;
         let list = self.list();
@@ -156,15 +156,15 @@ impl<'l> Candidates<'l> {
     }
 }
 
-/// The logits that may be among the `top_k` highest, those included: few beside the vocabulary, because most lie below
-/// the least of the best so far, and counting a run of them is all that happens to them.
+/// Collects a superset of the `top_k` highest logits. A threshold (the current k-th best) rejects most runs of logits with one
+/// comparison each, so that only few are collected.
 fn gather_top(logits: &[f32], top_k: usize, candidates: &mut Vec<Candidate>) {
     const RUN: usize = 64;
     let room = (4 * top_k).max(4 * RUN);
     let mut bar = f32::NEG_INFINITY;
     for (run, first) in logits.chunks(RUN).zip((0u32..).step_by(RUN)) {
         let open = bar == f32::NEG_INFINITY;
-        // Equal logits: the earlier token wins, and all candidates so far are earlier.
+        // Of equal logits, the earlier token wins, and all candidates so far are earlier.
         let above: u32 = run.iter().map(|&logit| u32::from(logit > bar)).sum();
         if above == 0 && !open {
             continue;
@@ -179,7 +179,7 @@ fn gather_top(logits: &[f32], top_k: usize, candidates: &mut Vec<Candidate>) {
     }
 }
 
-/// The likelier first; of equals, the earlier token.
+/// Orders by likelihood, then by token.
 pub(super) fn best_first(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.token.cmp(&b.token))
 }
@@ -207,7 +207,7 @@ mod tests {
         let draw = |random: &mut Random, n: usize, steps: f32| -> Vec<f32> {
             (0..n).map(|_| (random.unit() * steps).floor() / steps * 8.0 - 4.0).collect()
         };
-        // Few different logits, so that many are equal; rising and falling ones; holes and infinities.
+        // Few different logits, so that many are equal; rising and falling ones; NaN and infinities.
         let mut cases = vec![draw(&mut random, 100_000, 50.0), draw(&mut random, 5_001, 1e6)];
         cases.push((0..3000u16).map(f32::from).collect());
         cases.push((0..3000u16).rev().map(f32::from).collect());

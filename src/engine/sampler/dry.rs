@@ -1,14 +1,14 @@
-//! `dry`: a token that would go on repeating an earlier sequence becomes less likely, the more the longer the repetition
-//! is (p-e-w's "Don't Repeat Yourself" sampler). Sequence breakers end a repetition.
+//! `dry`: penalizes tokens that would continue a repetition of an earlier sequence, the more the longer the repetition (p-e-w's
+//! "Don't Repeat Yourself" sampler). Sequence breakers end a repetition.
 
 use std::collections::HashMap;
 
 use super::{Candidates, History, Random, SamplerOptions, Stage};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 
-/// The most tokens of a breaker after its first.
+/// Maximum tokens of a breaker after its first.
 const MAX_TAIL: usize = 40;
-/// Logarithm of the greatest number of single precision.
+/// Logarithm of the greatest single precision number.
 const MAX_LOG: f32 = 88.722_84;
 
 pub(super) struct Dry {
@@ -41,7 +41,7 @@ impl Dry {
         }
     }
 
-    /// Most tokens of a repetition that ends with the last token: back to the last breaker.
+    /// Maximum length of a repetition that ends with the last token: back to the last breaker.
     fn limit(&self, reversed: &[u32]) -> usize {
         for (i, token) in reversed.iter().enumerate() {
             let Some(tails) = self.breakers.get(token) else { continue };
@@ -54,14 +54,14 @@ impl Dry {
         reversed.len()
     }
 
-    /// The tokens that would go on with a repetition, with the length that it has now.
+    /// The tokens that would continue a repetition, with its present length.
     fn repetitions(&self, reversed: &[u32]) -> HashMap<u32, usize> {
         let mut longest: HashMap<u32, usize> = HashMap::new();
         let limit = self.limit(reversed);
         if reversed.len() <= self.allowed_length || limit < self.allowed_length {
             return longest;
         }
-        // How many of the last tokens also end before place `k`: the Z function of the reversed history.
+        // The length of the match between the end of the history and what precedes position `k`: the Z function of the reversed history.
         let mut z = vec![0; reversed.len()];
         let (mut left, mut right) = (0, 0);
         for k in 1..reversed.len() {
@@ -99,7 +99,7 @@ impl Stage for Dry {
     }
 }
 
-/// The token sequences that contain one of `texts`: a token with all of it, or one that ends in its beginning, and the
+/// The token sequences that contain one of `texts`: a token with all of it, or a token that ends with its start, followed by the
 /// tokens of the rest.
 fn breakers(texts: &[String], tokenizer: &Tokenizer) -> Breakers {
     let mut found = Breakers::new();

@@ -1,4 +1,4 @@
-//! `min_p`: only tokens at least p times as likely as the likeliest.
+//! `min_p`: keeps tokens that are at least p times as likely as the likeliest.
 
 use super::{Candidates, History, Random, SamplerOptions, Stage};
 

@@ -2,7 +2,7 @@
 
 use super::{Candidates, History, Random, SamplerOptions, Stage};
 
-/// How many of the likeliest tokens version 1 looks at to estimate the vocabulary's exponent.
+/// Number of likeliest tokens from which version 1 estimates the exponent of the distribution.
 const ESTIMATED: usize = 100;
 
 pub(super) struct Mirostat {
@@ -13,12 +13,12 @@ pub(super) struct Mirostat {
 }
 
 impl Mirostat {
-    /// Version 1 or 2, as the options say.
+    /// Version 1 or 2, according to the options.
     pub(super) fn stage(o: &SamplerOptions) -> Box<dyn Stage> {
         Box::new(Self { second: o.mirostat == 2, tau: o.mirostat_tau, eta: o.mirostat_eta, mu: 2.0 * o.mirostat_tau })
     }
 
-    /// How many candidates version 1 keeps.
+    /// The number of candidates that version 1 keeps.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,

@@ -1,7 +1,7 @@
-//! From logits to the next token: a chain of samplers with llama.cpp's names, order and meaning, then one draw.
+//! Chooses the next token from logits: a chain of samplers with the names, order and meaning of llama.cpp, then one draw.
 //!
 //! Each sampler is a file with a [`Stage`] and a row in [`NAMES`]. A vocabulary of 256 k costs one pass over the logits:
-//! top-k picks its candidates by partial selection, and what comes after it sees only these.
+//! top-k selects its candidates without sorting, and later stages see only these.
 
 mod adaptive_p;
 mod candidates;
@@ -27,24 +27,24 @@ pub use options::{SETTINGS, SamplerOptions, Setting};
 
 /// One sampler of the chain.
 trait Stage: Send {
-    /// Changes logits, or leaves candidates out; at least one stays.
+    /// Changes logits, or removes candidates; at least one must remain.
     fn apply(&mut self, candidates: &mut Candidates<'_>, history: &History, random: &mut Random);
 
-    /// Learns which token was drawn, and its probability among the last candidates.
+    /// Called with the token that was drawn, and its probability among the last candidates.
     fn chosen(&mut self, _token: u32, _p: f32) {}
 }
 
-/// Makes a stage, where the options ask for one.
+/// Creates a stage, if the options enable it.
 type Build = fn(&SamplerOptions, Option<&Tokenizer>) -> Option<Box<dyn Stage>>;
 
-/// A sampler's name in `--samplers` and in a file's `general.sampling.sequence`, and other ways to write it.
+/// A sampler's name in `--samplers` and in a file's `general.sampling.sequence`, and its aliases.
 struct Name {
     name: &'static str,
     aliases: &'static [&'static str],
     stage: Build,
 }
 
-/// All samplers, in the usual order; those after `temperature` are not usual.
+/// All samplers, in the default order; those after `temperature` are not enabled by default.
 const NAMES: &[Name] = &[
     Name { name: "penalties", aliases: &[], stage: |o, _| penalties::Penalties::stage(o) },
     Name { name: "dry", aliases: &[], stage: dry::Dry::stage },
@@ -58,13 +58,13 @@ const NAMES: &[Name] = &[
     Name { name: "adaptive_p", aliases: &["adaptivep"], stage: |o, _| adaptive_p::AdaptiveP::stage(o) },
 ];
 
-/// The sampler that `name` means, written with `-` or `_`, in any case.
+/// The sampler with this name, written with `-` or `_`, in any case.
 fn named(name: &str) -> Option<&'static Name> {
     let name = name.trim().to_ascii_lowercase().replace('-', "_");
     NAMES.iter().find(|row| row.name == name || row.aliases.contains(&name.as_str()))
 }
 
-/// The last tokens of a text, the prompt's among them.
+/// The last tokens of a text, including those of the prompt.
 #[derive(Default)]
 struct History {
     tokens: Vec<u32>,
@@ -77,11 +77,11 @@ impl History {
     }
 }
 
-/// Chooses tokens, and remembers the recent ones.
+/// Chooses tokens, and keeps the recent ones.
 pub struct Sampler {
     options: SamplerOptions,
     stages: Vec<Box<dyn Stage>>,
-    /// The likeliest token after the stages that change logits: no draw.
+    /// Whether the likeliest token is taken after the stages that change logits, without a draw.
     greedy: bool,
     random: Random,
     history: History,
@@ -95,7 +95,7 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// A sampler at the start of its random numbers. DRY has no sequence breakers: see [`Self::for_model`].
+    /// A sampler at the start of its random numbers. DRY has no sequence breakers; see [`Self::for_model`].
     #[must_use]
     pub fn new(options: SamplerOptions) -> Self {
         Self::with_tokenizer(options, None)
@@ -113,7 +113,7 @@ impl Sampler {
         };
         let greedy = options.is_greedy();
         let stages = if greedy {
-            // Nothing else changes which logit is the highest.
+            // No other stage changes which logit is the highest.
             build(&["penalties", "dry"])
         } else if options.mirostat > 0 {
             let mut stages = build(&["temperature"]);
@@ -132,17 +132,17 @@ impl Sampler {
         &self.options
     }
 
-    /// Counts `token` among the recent ones: call it for the prompt's tokens and for every token that is kept.
+    /// Adds `token` to the recent tokens. To be called for the tokens of the prompt and for every generated token.
     pub fn accept(&mut self, token: u32) {
         self.history.tokens.push(token);
     }
 
-    /// Forgets the recent tokens.
+    /// Clears the recent tokens.
     pub fn forget(&mut self) {
         self.history.tokens.clear();
     }
 
-    /// The next token by its `logits`, `[vocab]`, which penalties change in place.
+    /// Chooses the next token by `logits`, `[vocab]`, which penalties change in place.
     ///
     /// # Panics
     /// When `logits` is empty.
@@ -165,7 +165,7 @@ impl Sampler {
     }
 }
 
-/// One of the candidates by their probabilities.
+/// Draws one of the candidates by their probabilities.
 fn draw(list: &[Candidate], random: &mut Random) -> Candidate {
     let sum: f32 = list.iter().map(|c| c.p).sum();
     let mut left = random.unit() * sum;
@@ -175,12 +175,12 @@ fn draw(list: &[Candidate], random: &mut Random) -> Candidate {
             return *c;
         }
     }
-    // Rounding: the last that can be drawn.
+    // Because of rounding, fall back to the last candidate with a probability.
     let last = list.iter().rev().find(|c| c.p > 0.0).or(list.last()).copied();
     last.unwrap_or(Candidate { token: 0, logit: f32::NEG_INFINITY, p: 1.0 })
 }
 
-/// What one sampler does, for its tests.
+/// Runs one sampler, for its tests.
 #[cfg(test)]
 mod testing {
     use super::{Candidates, History, Random, Stage};
@@ -196,7 +196,7 @@ mod testing {
         list.iter().map(|c| (c.token, c.logit)).collect()
     }
 
-    /// The tokens that `stage` leaves.
+    /// The tokens that `stage` keeps.
     pub(super) fn tokens_after(stage: Option<Box<dyn Stage>>, logits: &[f32]) -> Vec<u32> {
         after(stage, logits, &[]).into_iter().map(|(token, _)| token).collect()
     }
@@ -239,7 +239,7 @@ mod tests {
             let options = SamplerOptions { top_k: 3, top_p: 0.6, samplers, ..open() };
             frequencies(options, &logits, 2000).iter().filter(|f| **f > 0.0).count()
         };
-        // Of three equal ones, two are 0.67; of all, three are needed for 0.6.
+        // Of three equal candidates, two reach 0.67; of all, three are needed for 0.6.
         assert_eq!(order(&["top_k", "top_p"]), 2);
         assert_eq!(order(&["top-p", "TOP_K"]), 3);
         assert_eq!(order(&[]), 5);
@@ -282,7 +282,7 @@ mod tests {
             }
         }
         assert_eq!(Sampler::new(SamplerOptions::default()).sample(&mut [1.0, inf, 2.0]), 1);
-        // Settings that nobody should have let pass.
+        // Settings that should have been refused.
         for repeat_penalty in [0.0, 1e-45, nan, inf, -1.0] {
             let mut sampler = Sampler::new(SamplerOptions { repeat_penalty, ..SamplerOptions::default() });
             sampler.accept(1);

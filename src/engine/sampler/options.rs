@@ -1,37 +1,37 @@
-//! The samplers' settings: one table with the name, range and place of each. Options of programs, keys of files and
-//! commands all go through it.
+//! The settings of samplers: one table with the name, range and field of each, which options of programs, keys of files and
+//! chat commands use.
 
 use super::{NAMES, named};
 use crate::engine::Error;
 use crate::gguf::{Metadata, Value};
 
-/// How the next token is chosen. Every field but `logit_bias`, `samplers`, `dry_sequence_breakers` and `seed` has a row
+/// How the next token is chosen. Every field except `logit_bias`, `samplers`, `dry_sequence_breakers` and `seed` has a row
 /// in [`SETTINGS`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplerOptions {
     /// Divisor of the logits; 0 takes the likeliest token.
     pub temperature: f32,
-    /// The temperature varies this much with the entropy of the candidates.
+    /// Range by which the temperature varies with the entropy of the candidates.
     pub dynatemp_range: f32,
     /// Exponent of the entropy.
     pub dynatemp_exponent: f32,
-    /// Only this many likeliest tokens take part; 0 for all.
+    /// Number of likeliest tokens that are kept; 0 for all.
     pub top_k: usize,
-    /// Only the likeliest tokens that together reach this probability take part; 1 for all.
+    /// The likeliest tokens that together reach this probability are kept; 1 for all.
     pub top_p: f32,
-    /// Only tokens at least this fraction as likely as the likeliest take part; 0 for all.
+    /// Tokens with at least this fraction of the likeliest token's probability are kept; 0 for all.
     pub min_p: f32,
-    /// Only tokens of typical surprise that together reach this probability take part; 1 for all.
+    /// Tokens of typical surprise that together reach this probability are kept; 1 for all.
     pub typical_p: f32,
-    /// Only logits within this many standard deviations of the highest take part; 0 or less for all.
+    /// Logits within this many standard deviations of the highest are kept; 0 or less for all.
     pub top_n_sigma: f32,
-    /// How often likely tokens are left out; 0 for never.
+    /// Probability with which likely tokens are removed; 0 for never.
     pub xtc_probability: f32,
-    /// What counts as likely; over 0.5 for nothing.
+    /// Probability from which a token counts as likely; over 0.5 for none.
     pub xtc_threshold: f32,
     /// Logits of recent tokens are divided (or, below zero, multiplied) by this; 1 for none.
     pub repeat_penalty: f32,
-    /// How many tokens are recent; all when `None`.
+    /// Number of recent tokens; all when `None`.
     pub repeat_last_n: Option<usize>,
     /// Subtracted from the logits of recent tokens.
     pub presence_penalty: f32,
@@ -43,11 +43,11 @@ pub struct SamplerOptions {
     pub dry_base: f32,
     /// Longest repetition that is not penalized.
     pub dry_allowed_length: usize,
-    /// How many tokens are looked through for repetitions; all when `None`.
+    /// Number of tokens that are searched for repetitions; all when `None`.
     pub dry_last_n: Option<usize>,
     /// Texts that end a repetition.
     pub dry_sequence_breakers: Vec<String>,
-    /// Mirostat's version; 0 for none. With it, only the temperature is used besides.
+    /// Mirostat's version; 0 for none. With Mirostat, the temperature is the only other stage.
     pub mirostat: u8,
     /// Its target surprise in bits.
     pub mirostat_tau: f32,
@@ -55,13 +55,13 @@ pub struct SamplerOptions {
     pub mirostat_eta: f32,
     /// Probability of the tokens that `adaptive_p` prefers; below 0 for none.
     pub adaptive_target: f32,
-    /// How slowly it forgets.
+    /// Its decay: how slowly earlier probabilities are forgotten.
     pub adaptive_decay: f32,
     /// Added to the logits of these tokens.
     pub logit_bias: Vec<(u32, f32)>,
-    /// Names of the samplers in their order.
+    /// Names of the samplers, in order.
     pub samplers: Vec<String>,
-    /// Start of the random numbers: the same seed gives the same text.
+    /// Seed of the random numbers: the same seed gives the same text.
     pub seed: u64,
 }
 
@@ -100,13 +100,13 @@ impl Default for SamplerOptions {
     }
 }
 
-/// One number among the samplers' settings.
+/// A numeric setting of the samplers.
 pub struct Setting {
     /// Its name, with dashes.
     pub name: &'static str,
     /// Other names.
     pub aliases: &'static [&'static str],
-    /// What it does, in a few words.
+    /// A short description.
     pub about: &'static str,
     /// The part of its key in files after `general.sampling.`.
     key: Option<&'static str>,
@@ -135,7 +135,7 @@ macro_rules! number {
     };
 }
 
-/// A whole number; `-1` is `None` where there is such.
+/// A setting that is a whole number; for optional ones, `-1` is `None`.
 macro_rules! count {
     ($name:literal, $aliases:expr, $key:expr, $range:expr, $get:expr, $set:expr, $about:literal) => {
         Setting {
@@ -152,9 +152,9 @@ macro_rules! count {
     };
 }
 
-/// As many tokens as may be counted.
+/// Maximum of settings that count tokens.
 const MANY: f64 = 2_147_483_647.0;
-/// The least repeat penalty: what divides by less is not in use.
+/// Minimum repeat penalty; smaller ones are not used in practice.
 const LEAST_PENALTY: f64 = 0.01;
 
 /// Every numeric setting.
@@ -222,7 +222,7 @@ fn narrow(x: f64) -> Option<usize> {
 }
 
 impl Setting {
-    /// The setting that is called `name`, with dashes or underscores.
+    /// The setting with this name, with dashes or underscores.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         let name = name.to_ascii_lowercase().replace('_', "-");
@@ -232,11 +232,11 @@ impl Setting {
     /// Its value in `options`.
     #[must_use]
     pub fn get(&self, options: &SamplerOptions) -> f64 {
-        // Without the digits that a double has beyond a single.
+        // Without the digits that double precision adds to single precision.
         (self.get)(options)
     }
 
-    /// Its value as people write it.
+    /// Its value as text.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "settings are single precision")]
     pub fn text(&self, options: &SamplerOptions) -> String {
@@ -273,7 +273,7 @@ impl Setting {
         Error::Setting { name: self.name.to_owned(), value: value.to_owned(), range: self.range() }
     }
 
-    /// What it may be, in words.
+    /// Its range, in words.
     #[must_use]
     pub fn range(&self) -> String {
         let kind = if self.whole { "a whole number" } else { "a number" };
@@ -286,24 +286,24 @@ impl Setting {
 }
 
 impl SamplerOptions {
-    /// Always the likeliest token.
+    /// Options for always choosing the likeliest token.
     #[must_use]
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }
     }
 
-    /// Whether nothing is drawn, and no sampler leaves out the likeliest token.
+    /// Whether nothing is drawn and no sampler removes the likeliest token.
     pub(super) fn is_greedy(&self) -> bool {
         let fixed = self.temperature <= 0.0 && self.dynatemp_range == 0.0 && self.mirostat == 0;
         let keeps = self.typical_p >= 1.0 && self.xtc_probability == 0.0 && self.adaptive_target < 0.0;
         fixed && keeps || self.top_k == 1 && keeps && self.mirostat == 0
     }
 
-    /// What a model's file recommends, and the usual for the rest. `chosen` are names of settings that the user has
-    /// given, and the file has no say in.
+    /// The settings that a model's file recommends, and defaults for the rest. `chosen` are names of settings that the user has
+    /// given, which override the file.
     ///
     /// # Errors
-    /// [`Error::Setting`] when the file recommends what is out of range.
+    /// [`Error::Setting`] when a recommended value is out of range.
     pub fn from_metadata(metadata: &Metadata, chosen: &[&str]) -> Result<Self, Error> {
         let mut options = Self::default();
         for setting in SETTINGS.iter().filter(|setting| !chosen.contains(&setting.name)) {
@@ -325,7 +325,7 @@ impl SamplerOptions {
         Ok(options)
     }
 
-    /// The samplers of a list of names with `;` or `,` between them.
+    /// Parses a list of samplers, separated by `;` or `,`.
     ///
     /// # Errors
     /// [`Error::Setting`] when one is not known.

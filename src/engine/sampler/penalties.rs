@@ -1,4 +1,4 @@
-//! `penalties`: recent tokens become less likely, whether by a factor, once, or by each time they occurred.
+//! `penalties`: makes recent tokens less likely: by a factor, by a fixed amount, or by an amount for each occurrence.
 
 use std::collections::HashMap;
 
@@ -34,7 +34,7 @@ impl Stage for Penalties {
         }
         for (token, count) in counts {
             candidates.adjust(token, |logit| {
-                // A factor makes a negative logit likelier, so it is multiplied instead.
+                // Dividing would make a negative logit likelier, so it is multiplied instead.
                 let logit = if logit <= 0.0 { logit * self.repeat } else { logit / self.repeat };
                 logit - count * self.frequency - self.presence
             });

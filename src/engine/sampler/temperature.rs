@@ -1,4 +1,4 @@
-//! `temperature`: logits are divided by it. With a range, the temperature follows the entropy of the candidates.
+//! `temperature`: divides logits. With a range, the temperature depends on the entropy of the candidates.
 
 use super::{Candidates, History, Random, SamplerOptions, Stage};
 

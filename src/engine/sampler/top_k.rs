@@ -1,4 +1,4 @@
-//! `top_k`: only the k likeliest tokens.
+//! `top_k`: keeps the k likeliest tokens.
 
 use super::{Candidates, History, Random, SamplerOptions, Stage};
 

@@ -1,4 +1,4 @@
-//! `top_n_sigma`: only logits within n standard deviations of the highest.
+//! `top_n_sigma`: keeps logits within n standard deviations of the highest.
 
 use super::{Candidates, History, Random, SamplerOptions, Stage};
 

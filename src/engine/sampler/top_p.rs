@@ -1,4 +1,4 @@
-//! `top_p`: only the likeliest tokens that together reach probability p (nucleus sampling).
+//! `top_p`: keeps the likeliest tokens that together reach probability p (nucleus sampling).
 
 use super::{Candidates, History, Random, SamplerOptions, Stage};
 

@@ -1,4 +1,4 @@
-//! `typ_p`: only the tokens whose surprise is nearest to what is expected, until they together reach p (locally typical
+//! `typ_p`: keeps the tokens whose surprise is nearest to the expected surprise, until they together reach p (locally typical
 //! sampling).
 
 use super::{Candidate, Candidates, History, Random, SamplerOptions, Stage};
@@ -16,7 +16,7 @@ impl Stage for Typical {
         candidates.sort();
         candidates.softmax();
         let list = candidates.list();
-        // A token that cannot come has an infinite surprise, and adds nothing to the entropy.
+        // A token with probability zero has infinite surprise and adds nothing to the entropy.
         let entropy: f32 = list.iter().filter(|c| c.p > 0.0).map(|c| -c.p * c.p.ln()).sum();
         let distance = |c: &Candidate| (-c.p.ln() - entropy).abs();
         list.sort_by(|a, b| distance(a).total_cmp(&distance(b)));

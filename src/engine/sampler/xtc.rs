@@ -1,4 +1,4 @@
-//! `xtc`: by chance, leaves out all of the likely tokens but the least likely of them ("exclude top choices").
+//! `xtc`: with some probability, removes all likely tokens except the least likely of them ("exclude top choices").
 
 use super::{Candidates, History, Random, SamplerOptions, Stage};
 

@@ -1,4 +1,4 @@
-//! llama.cpp's own templates by their names, for files that have none, or a broken one. The texts are those of its `llama-chat.cpp`.
+//! llama.cpp's built-in templates by name, for files without a (valid) template. The texts are those of its `llama-chat.cpp`.
 
 /// A template: its name, what each message `m` becomes, and how an answer begins.
 struct Builtin {
@@ -11,7 +11,7 @@ const fn row(name: &'static str, message: &'static str, answer: &'static str) ->
     Builtin { name, message, answer }
 }
 
-/// A system message before the user's first one, in a model's words for turns.
+/// A condition for opening a turn: a system message is put into the first user turn.
 const OPEN_TURN: &str = "loop.first or loop.previtem.role == 'assistant'";
 
 #[rustfmt::skip]
@@ -67,7 +67,7 @@ const TABLE: &[Builtin] = &[
         "<seed:bos>assistant\n"),
 ];
 
-/// The source of the template that llama.cpp calls `name`.
+/// The source of llama.cpp's template `name`.
 #[must_use]
 pub fn builtin_template(name: &str) -> Option<String> {
     let row = TABLE.iter().find(|row| row.name == name)?;
@@ -105,7 +105,7 @@ mod tests {
             let rendered = ChatTemplate::new(&source, "", "").and_then(|t| t.render(&messages, &options));
             assert_eq!(rendered.expect("renders"), *expected, "{name}");
         }
-        // Every other renders as well.
+        // All other templates must render.
         for name in builtin_template_names() {
             let source = builtin_template(name).expect("a built-in template");
             let rendered = ChatTemplate::new(&source, "", "").and_then(|t| t.render(&messages, &options));

@@ -1,4 +1,4 @@
-//! Dates as C's `strftime` writes them, in UTC.
+//! Formats dates like C's `strftime`, in UTC.
 
 /// The parts of C's `strftime` that templates use, in UTC.
 pub(crate) fn strftime(format: &str, seconds: i64) -> String {

@@ -1,4 +1,4 @@
-//! Runs a template. Everything that takes time or memory is paid for from a budget before it is done.
+//! Runs a template. Every operation that takes time or memory is deducted from a budget before it is done.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use super::text::{Builder, Text};
 use super::value::{Callable, Loop, Value};
 use super::{Fault, filters, methods};
 
-/// How deeply expressions, blocks and macros may be inside each other while they run: a measure of the stack.
+/// Maximum nesting of expressions, blocks and macros at run time, which bounds the stack.
 const MAX_DEPTH: usize = 500;
 
 type Scope = HashMap<String, Value>;
@@ -30,7 +30,7 @@ enum Flow {
     Continue,
 }
 
-/// Scopes that macros see: the variables, and the template's own.
+/// Number of scopes that macros see: the variables, and that of the template.
 const SHARED: usize = 2;
 
 const FUNCTIONS: [&str; 5] = ["raise_exception", "strftime_now", "namespace", "range", "dict"];
@@ -42,7 +42,7 @@ impl Vm {
         Self { scopes: vec![globals, Scope::new()], ops: Ops::new(budget, now), depth: 0, out: Builder::default() }
     }
 
-    /// The text of a template, and the ranges of it that were said.
+    /// The rendered text, and its untrusted ranges.
     pub(super) fn run(mut self, nodes: &[Node]) -> Result<(String, Vec<(usize, usize)>), Fault> {
         self.body(nodes)?;
         Ok(self.out.into_parts())
@@ -207,7 +207,7 @@ impl Vm {
         Ok(Flow::On)
     }
 
-    /// What a body prints.
+    /// The output of a body.
     fn captured(&mut self, body: &[Node]) -> Result<Value, Fault> {
         let out = std::mem::take(&mut self.out);
         self.scopes.push(Scope::new());

@@ -156,7 +156,7 @@ fn length(ops: &Ops, value: &Value) -> Result<Value, Fault> {
     Ok(Value::Int(i64::try_from(n).unwrap_or(i64::MAX)))
 }
 
-/// What is found along a path such as `function.name`, or at an index.
+/// The value at a path such as `function.name`, or at an index.
 fn lookup(ops: &Ops, value: &Value, path: &Value) -> Result<Value, Fault> {
     let Value::Str(path) = path else { return ops.item(value, path) };
     path.as_str().split('.').try_fold(value.clone(), |value, part| {
@@ -193,7 +193,7 @@ fn indent(ops: &Ops, text: &Text, args: &Args) -> Result<Value, Fault> {
     Ok(Value::Str(out.finish().with_markup(text.markup)))
 }
 
-/// A key to sort by: text in one case, unless cases differ.
+/// A sort key: text in lower case, unless sorting is case-sensitive.
 fn sort_key(ops: &Ops, value: &Value, case_sensitive: bool) -> Result<Value, Fault> {
     match value {
         Value::Str(text) if !case_sensitive => ops.made(text.made(text.as_str().to_lowercase())),
@@ -201,7 +201,7 @@ fn sort_key(ops: &Ops, value: &Value, case_sensitive: bool) -> Result<Value, Fau
     }
 }
 
-/// Sorts by keys that may have no order.
+/// Sorts by keys, with an error if they cannot be compared.
 fn sort(ops: &Ops, pairs: &mut [(Value, Value)]) -> Result<(), Fault> {
     let mut failed = Ok(());
     pairs.sort_by(|a, b| {
@@ -335,7 +335,7 @@ fn map(ops: &Ops, value: &Value, mut args: Args) -> Result<Value, Fault> {
 fn select(ops: &Ops, name: &str, value: &Value, args: &Args) -> Result<Value, Fault> {
     let by_attribute = name.ends_with("attr");
     let wanted = name.starts_with("select");
-    // Jinja passes over what is empty, `none` too.
+    // Jinja treats empty values, including `none`, as empty lists.
     let items = if value.is_true() { ops.items(value)? } else { ops.items(&Value::undefined(""))? };
     let (path, rest) = if by_attribute {
         let path = args.plain.first().ok_or_else(|| ops.fault(format!("{name} needs an attribute")))?;

@@ -1,4 +1,4 @@
-//! JSON as Python's `json.dumps` writes it: transformers' templates have it for `tojson`.
+//! Writes JSON like Python's `json.dumps`, which is `tojson` in transformers.
 
 use std::fmt::Write as _;
 
@@ -7,16 +7,16 @@ use super::text::{Builder, Text};
 use super::value::{Value, float};
 use super::{Fault, value};
 
-/// How a value is written.
+/// Formatting of JSON.
 struct Style {
     indent: Option<usize>,
     sort_keys: bool,
     ensure_ascii: bool,
-    /// Between items, and between a key and its value.
+    /// The text between items, and between a key and its value.
     separators: (String, String),
 }
 
-/// The widest indent: each level of nesting takes it once more.
+/// Maximum indent per level of nesting.
 const MAX_INDENT: usize = 64;
 
 /// `json.dumps(value, ensure_ascii=False)`, with its keyword arguments.
@@ -115,7 +115,7 @@ impl Style {
 
     fn string(&self, text: &Text) -> Text {
         let written = serde_json::Value::from(text.as_str()).to_string();
-        // Python escapes this one as well.
+        // Python escapes this character as well.
         let written = if self.ensure_ascii { written.replace('\u{7f}', "\\u007f") } else { written };
         let mut out = String::with_capacity(written.len());
         let mut units = [0; 2];
@@ -132,7 +132,7 @@ impl Style {
     }
 }
 
-/// What a key becomes: JSON has texts alone.
+/// A key as text, since JSON has only strings as keys.
 fn key_text(key: &Value) -> Text {
     match key {
         Value::Str(text) => text.clone(),

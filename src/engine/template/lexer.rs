@@ -1,5 +1,5 @@
-//! A template's source as texts and tags, with the white space that Jinja removes around them (`trim_blocks` and
-//! `lstrip_blocks`, as transformers sets them), and tags as tokens.
+//! Splits a template's source into texts and tags, removing white space around tags as Jinja does (with `trim_blocks` and
+//! `lstrip_blocks`, as in transformers), and tags into tokens.
 
 use super::Fault;
 
@@ -39,13 +39,13 @@ const OPERATORS: [&str; 28] = [
 
 /// The pieces of `source`, each with its line.
 pub(super) fn pieces(source: &str) -> Result<Vec<(usize, Piece)>, Fault> {
-    // Jinja knows one kind of line break, and drops the last one.
+    // Jinja normalizes line breaks and drops the last one.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let source = source.strip_suffix('\n').unwrap_or(&source);
     Lexer { source, at: 0, line: 1, pieces: Vec::new(), trim: Trim::None }.run()
 }
 
-/// What is removed from the beginning of the next text.
+/// What is removed from the start of the next text.
 #[derive(Clone, Copy, PartialEq)]
 enum Trim {
     None,
@@ -104,7 +104,7 @@ impl<'s> Lexer<'s> {
         self.source[from..].match_indices('{').find(found).map(|(at, _)| from + at)
     }
 
-    /// Passes the text up to `end`, where a tag of this kind begins.
+    /// Emits the text up to `end`, where a tag of this kind begins.
     fn text(&mut self, end: usize, kind: u8, sign: Option<u8>) {
         let whole = &self.source[self.at..end];
         let mut text = match self.trim {
@@ -223,7 +223,7 @@ impl<'s> Lexer<'s> {
     }
 }
 
-/// Where `inside`, what follows `{%`, is `word` alone: its bytes with the end of the tag.
+/// If `inside` (the text after `{%`) is only `word`: the length up to the end of the tag.
 fn lone_word(inside: &str, word: &str) -> Option<usize> {
     let end = inside.trim_start().strip_prefix(word)?.trim_start();
     let end = end.strip_prefix(['-', '+']).unwrap_or(end).strip_prefix("%}")?;

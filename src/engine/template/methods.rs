@@ -61,13 +61,13 @@ fn int(n: usize) -> Value {
     Value::Int(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-/// Arguments of a string's method.
-struct Given<'a> {
+/// Arguments of a string method.
+struct MethodArgs<'a> {
     ops: &'a Ops,
     args: &'a Args,
 }
 
-impl<'a> Given<'a> {
+impl<'a> MethodArgs<'a> {
     fn get(&self, i: usize, name: &str) -> Option<&'a Value> {
         let named = || self.args.named.iter().find(|(other, _)| other == name).map(|(_, value)| value);
         self.args.plain.get(i).or_else(named)
@@ -92,7 +92,7 @@ impl<'a> Given<'a> {
 
 #[allow(clippy::too_many_lines, reason = "one arm a method")]
 fn string(ops: &Ops, text: &Text, name: &str, args: &Args) -> Result<Value, Fault> {
-    let given = Given { ops, args };
+    let given = MethodArgs { ops, args };
     let s = text.as_str();
     ops.pay_bytes(s.len())?;
     let list = |parts: Vec<&str>| {
@@ -256,7 +256,7 @@ fn last_words(s: &str, max: usize) -> Vec<&str> {
     parts
 }
 
-/// `text` with at most `count` of `old` made `new`.
+/// `text` with at most `count` occurrences of `old` replaced by `new`.
 pub(super) fn replace(ops: &Ops, text: &Text, old: &str, new: &Text, count: usize) -> Result<Text, Fault> {
     let mut parts = Vec::new();
     let mut done = 0;
@@ -281,7 +281,7 @@ pub(super) fn join(ops: &Ops, separator: &Text, parts: &[Text]) -> Result<Text, 
     ops.concat(&all)
 }
 
-fn justify(ops: &Ops, text: &Text, name: &str, given: &Given<'_>) -> Result<Value, Fault> {
+fn justify(ops: &Ops, text: &Text, name: &str, given: &MethodArgs<'_>) -> Result<Value, Fault> {
     let width = given.count(0, "width").unwrap_or(0);
     let fill = given.text(1, "fillchar")?.map_or(" ", Text::as_str);
     let missing = width.saturating_sub(text.as_str().chars().count());
@@ -298,7 +298,7 @@ fn justify(ops: &Ops, text: &Text, name: &str, given: &Given<'_>) -> Result<Valu
             format!("{sign}{}{digits}", "0".repeat(missing))
         }
         _ => {
-            // Python puts the odd one left of texts in odd widths.
+            // Python puts the extra padding on the left if text and width are odd.
             let left = missing / 2 + (missing & width & 1);
             fill.repeat(left) + s + &fill.repeat(missing - left)
         }
@@ -306,7 +306,7 @@ fn justify(ops: &Ops, text: &Text, name: &str, given: &Given<'_>) -> Result<Valu
     Ok(Value::Str(text.made(out)))
 }
 
-/// A number or text in a width: `flags`, width and precision as `%` and `{:}` have them.
+/// Formats a number or text with `flags`, width and precision of `%` and `{:}`.
 fn formatted(
     ops: &Ops,
     value: &Value,

@@ -1,12 +1,12 @@
-//! A model's own chat template, rendered as transformers renders it: Jinja as Python has it, with methods of strings, lists and
-//! dictionaries, `tojson` as `json.dumps` writes it, `raise_exception`, `strftime_now`, and white space trimmed around blocks.
+//! Renders a model's chat template like transformers: Python's Jinja with methods of strings, lists and dictionaries, `tojson` like
+//! `json.dumps`, `raise_exception`, `strftime_now`, and white space trimmed around blocks.
 //!
-//! The interpreter is our own, for two reasons. A template comes from a stranger's file: every operation is paid for before
-//! it is done, so that no template takes more time, memory or stack than it is given. And a text knows which parts of it
-//! were said by users, tools and documents: these never become control tokens.
+//! The interpreter is our own, for two reasons. A template is an untrusted program: every operation is deducted from a budget
+//! before it is done, so that no template exceeds its time, memory or stack. And texts track which of their parts are from
+//! messages, tools and documents (untrusted): these never become control tokens.
 //!
-//! Known differences from Python: dates are told in UTC; `recursive` loops, `include`, `import` and `extends` are refused; whole
-//! numbers have 64 bits.
+//! Known differences from Python: dates are in UTC; `recursive` loops, `include`, `import` and `extends` are refused; integers
+//! have 64 bits.
 
 mod builtin;
 pub(crate) mod dates;
@@ -39,11 +39,11 @@ pub struct Message {
     pub role: String,
     /// Its text.
     pub content: String,
-    /// What an assistant thought before it.
+    /// The thinking of an assistant before it.
     pub reasoning: Option<String>,
-    /// The tools that an assistant calls, each with the name by which its result is known.
+    /// The calls of an assistant, each with its id.
     pub calls: Vec<(String, ToolCall)>,
-    /// The call whose result a tool's message is, and the tool.
+    /// For the result of a tool: the id of the call, and the tool's name.
     pub result_of: Option<(String, String)>,
 }
 
@@ -60,7 +60,7 @@ impl Message {
         }
         if !self.calls.is_empty() {
             let call = |(id, call): &(String, ToolCall)| {
-                // Templates want objects; what is none stays the text that it is.
+                // Templates expect objects; other arguments remain text.
                 let arguments: Json =
                     serde_json::from_str(&call.arguments).unwrap_or_else(|_| call.arguments.as_str().into());
                 json!({ "id": id, "type": "function", "function": { "name": call.name, "arguments": arguments } })
@@ -75,8 +75,8 @@ impl Message {
     }
 }
 
-/// Messages as a template sees them. All that they hold was said by somebody, but for roles that are plain words: templates build
-/// markers out of these (`<|user|>`).
+/// Messages as template values. All their texts are untrusted, except for roles that are plain words, from which templates build
+/// markers (`<|user|>`).
 fn spoken(messages: &Json) -> Result<Value, value::TooDeep> {
     let Json::Array(messages) = messages else { return Value::from_json(messages, true) };
     let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
@@ -93,34 +93,34 @@ fn spoken(messages: &Json) -> Result<Value, value::TooDeep> {
     Value::list(messages.iter().map(message).collect::<Result<_, _>>()?)
 }
 
-/// What a template is rendered with besides the messages.
+/// Options of rendering.
 #[derive(Clone, Debug, Default)]
 pub struct TemplateOptions {
-    /// End with the beginning of an answer.
+    /// Whether the prompt ends with the start of an answer.
     pub add_generation_prompt: bool,
     /// Further variables (`tools`, `enable_thinking` ...).
     pub variables: serde_json::Map<String, Json>,
-    /// The time that templates tell; the present one when there is none. They tell it in UTC.
+    /// The time for templates, which is shown in UTC; the current time when `None`.
     pub now: Option<SystemTime>,
 }
 
 /// A rendered conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
-    /// What the model reads.
+    /// The prompt.
     pub text: String,
-    /// Byte ranges of it that users, tools and documents said, in order and apart from each other: no control tokens.
-    pub said: Vec<Range<usize>>,
+    /// Byte ranges of it that are from messages, tools and documents, sorted and disjoint: no control tokens are recognized there.
+    pub untrusted: Vec<Range<usize>>,
 }
 
 impl Rendered {
-    /// Its tokens: what was said is text, also where it spells control tokens out.
+    /// Its tokens. Untrusted text is never a control token, even if it spells one out.
     ///
     /// # Errors
-    /// When the vocabulary has no way to say one of its bytes.
+    /// When the vocabulary has no token for one of its bytes.
     pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
-        let mut tokens = tokenizer.encode_marked(&self.text, &self.said, true)?;
-        // Templates that write the begin-of-text token themselves must not have it twice.
+        let mut tokens = tokenizer.encode_marked(&self.text, &self.untrusted, true)?;
+        // If the template writes BOS itself, it must not be added again.
         let bos = tokenizer.vocab().special.bos;
         if tokens.len() > 1 && bos == Some(tokens[0]) && bos == Some(tokens[1]) {
             tokens.remove(0);
@@ -149,16 +149,16 @@ pub struct ChatTemplate {
     eos: String,
 }
 
-/// The template of models without one: their texts are continued.
+/// The template for models without one, whose texts are continued.
 const PLAIN: &str =
     "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'system' %}{{ '\\n' }}{% endif %}{% endfor %}";
 
-/// What every template may take, besides what grows with the conversation: steps, and bytes of texts and lists.
+/// The fixed part of the budget: steps, and bytes of texts and lists.
 const STEPS: u64 = 5_000_000;
 const BYTES: u64 = 32 << 20;
-/// Bytes of the stack that rendering has: more than the deepest nesting takes, also without optimization.
+/// Stack size for rendering: more than the deepest nesting needs, even without optimization.
 const STACK: usize = 32 << 20;
-/// For each byte of the conversation.
+/// The part of the budget for each byte of the conversation.
 const STEPS_PER_BYTE: u64 = 16;
 const BYTES_PER_BYTE: u64 = 64;
 
@@ -176,19 +176,19 @@ impl From<Fault> for Error {
 }
 
 impl ChatTemplate {
-    /// The template of a model's metadata; a plain one where it has none.
+    /// The template of a model's metadata; a plain one if it has none.
     ///
     /// # Errors
-    /// When it is no valid Jinja.
+    /// When it is not valid Jinja.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, Error> {
         let own = metadata.get(keys::TOKENIZER_CHAT_TEMPLATE).and_then(crate::gguf::Value::as_str);
         Self::with_tokens_of(own.unwrap_or(PLAIN), metadata)
     }
 
-    /// Compiles `template` for the model of `metadata`, whose tokens begin and end texts.
+    /// Compiles `template` with BOS and EOS of the model of `metadata`.
     ///
     /// # Errors
-    /// When it is no valid Jinja.
+    /// When it is not valid Jinja.
     pub fn with_tokens_of(template: &str, metadata: &Metadata) -> Result<Self, Error> {
         let token = |key: &str| {
             let id = usize::try_from(metadata.get(key)?.as_u64()?).ok()?;
@@ -199,10 +199,10 @@ impl ChatTemplate {
         Self::new(template, &bos.unwrap_or_default(), &eos.unwrap_or_default())
     }
 
-    /// Compiles `template`, in which `bos_token` and `eos_token` stand for these texts.
+    /// Compiles `template` with these texts for `bos_token` and `eos_token`.
     ///
     /// # Errors
-    /// When it is no valid Jinja, or nests too deeply.
+    /// When it is not valid Jinja, or nests too deeply.
     pub fn new(template: &str, bos: &str, eos: &str) -> Result<Self, Error> {
         let nodes = parser::parse(template)?;
         Ok(Self { source: template.to_owned(), nodes, bos: bos.to_owned(), eos: eos.to_owned() })
@@ -214,15 +214,15 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// The conversation as the model reads it.
+    /// Renders a conversation.
     ///
     /// # Errors
-    /// When the template refuses the conversation, asks for what this engine does not have, or takes too much time or memory.
+    /// When the template refuses the conversation, uses unsupported features, or exceeds its budget of time or memory.
     pub fn render(&self, messages: &[Message], options: &TemplateOptions) -> Result<String, Error> {
         Ok(self.render_marked(messages, options)?.text)
     }
 
-    /// As [`Self::render`], with the parts that were said.
+    /// As [`Self::render`], with the untrusted ranges.
     ///
     /// # Errors
     /// As [`Self::render`].
@@ -230,12 +230,12 @@ impl ChatTemplate {
         self.render_json(&messages.iter().map(Message::to_json).collect(), options)
     }
 
-    /// As [`Self::render_marked`], for messages with parts, tool calls and whatever else a template knows.
+    /// As [`Self::render_marked`], for messages in JSON with parts, tool calls and other fields.
     ///
     /// # Errors
     /// As [`Self::render`].
     pub fn render_json(&self, messages: &Json, options: &TemplateOptions) -> Result<Rendered, Error> {
-        // How deeply templates may nest is measured by this stack, not by that of the caller.
+        // The limits of nesting are for this stack, not for that of the caller.
         let failed = |message: String| Error::Template { line: None, message };
         std::thread::scope(|scope| {
             let run = || self.run(messages, options);
@@ -251,8 +251,8 @@ impl ChatTemplate {
         let deep = |value::TooDeep| Error::Template { line: None, message: "messages that nest too deeply".to_owned() };
         let mut variables = Vec::new();
         for (name, json) in &options.variables {
-            let said = matches!(name.as_str(), "tools" | "documents");
-            variables.push((name.clone(), Value::from_json(json, said).map_err(deep)?));
+            let untrusted = matches!(name.as_str(), "tools" | "documents");
+            variables.push((name.clone(), Value::from_json(json, untrusted).map_err(deep)?));
         }
         let own = [
             ("messages", spoken(messages).map_err(deep)?),
@@ -263,12 +263,12 @@ impl ChatTemplate {
         variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
         let now = options.now.unwrap_or_else(SystemTime::now).duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-        let (text, said) = eval::Vm::new(variables, &budget, now).run(&self.nodes)?;
-        Ok(Rendered { text, said: said.into_iter().map(|(start, end)| start..end).collect() })
+        let (text, untrusted) = eval::Vm::new(variables, &budget, now).run(&self.nodes)?;
+        Ok(Rendered { text, untrusted: untrusted.into_iter().map(|(start, end)| start..end).collect() })
     }
 }
 
-/// About how many bytes of JSON a value is.
+/// Approximate size of a value in bytes of JSON.
 fn text_bytes(json: &Json) -> u64 {
     match json {
         Json::String(text) => text.len() as u64,
@@ -321,12 +321,12 @@ mod tests {
     #[test]
     fn what_was_said_is_known_wherever_it_goes() {
         let options = TemplateOptions { add_generation_prompt: true, ..TemplateOptions::default() };
-        let said = |template: &str| {
+        let untrusted = |template: &str| {
             let messages = [Message::new("user", " <a>b<c> ")];
             let rendered = ChatTemplate::new(template, "<s>", "</s>")
                 .and_then(|t| t.render_marked(&messages, &options))
                 .expect("renders");
-            rendered.said.iter().map(|range| rendered.text[range.clone()].to_owned()).collect::<Vec<_>>()
+            rendered.untrusted.iter().map(|range| rendered.text[range.clone()].to_owned()).collect::<Vec<_>>()
         };
         for (template, expected) in [
             ("<s>{{ messages[0].content }}</s>", " <a>b<c> "),
@@ -337,15 +337,15 @@ mod tests {
             ("{{ ['<s>', messages[0].content.replace('b', '<s>')] | join('-') }}", " <a>"),
             ("<s>{{ (' ' ~ messages[0].content.strip()) | indent }}", "<a>b<c>"),
         ] {
-            assert_eq!(said(template).first().map(String::as_str), Some(expected), "{template}");
+            assert_eq!(untrusted(template).first().map(String::as_str), Some(expected), "{template}");
         }
-        assert_eq!(said("{{ messages[0].content | trim | tojson }}"), ["\"<a>b<c>\""]);
-        assert_eq!(said("{{ messages | length }}<s>{{ bos_token }}"), [""; 0]);
-        // Markers are made out of roles.
-        assert_eq!(said("{{ '<|' + messages[0].role + '|>' }}"), [""; 0]);
+        assert_eq!(untrusted("{{ messages[0].content | trim | tojson }}"), ["\"<a>b<c>\""]);
+        assert_eq!(untrusted("{{ messages | length }}<s>{{ bos_token }}"), [""; 0]);
+        // Templates build markers from roles.
+        assert_eq!(untrusted("{{ '<|' + messages[0].role + '|>' }}"), [""; 0]);
     }
 
-    /// Each would take minutes, gigabytes, or all of the stack.
+    /// Each of these would take minutes, gigabytes, or the whole stack.
     #[test]
     fn no_template_takes_more_than_it_is_given() {
         let grow = |step: &str, end: &str| {
@@ -419,12 +419,12 @@ mod tests {
             let message = refused(&template);
             assert!(message.starts_with("chat template line 2: "), "{message}");
         }
-        // Long, but nothing is inside anything.
+        // Long, but not nested.
         let flat = format!("{{{{ [{}] | length }}}}{}", "'a', ".repeat(3000), "{{ 'a'+'b' }}".repeat(3000));
         assert!(render(&flat, &TemplateOptions::default()).is_ok());
         let elifs = format!("{{% if false %}}{}{{% endif %}}", "{% elif false %}".repeat(3000));
         assert_eq!(render(&elifs, &TemplateOptions::default()).expect("flat"), "");
-        // As deep as is allowed, on the stack of a thread.
+        // The maximum nesting, on the stack of a thread.
         let sum = format!("{{{{ 'a'{} }}}}", "+'a'".repeat(480));
         assert_eq!(render(&sum, &TemplateOptions::default()).expect("renders").len(), 481);
         let blocks = format!("{}x{}", "{% if true %}".repeat(90), "{% endif %}".repeat(90));

@@ -1,4 +1,4 @@
-//! Operations on values. Everything that takes time or memory is paid for from a budget before it is done.
+//! Operations on values. Every operation that takes time or memory is deducted from a budget before it is done.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,19 +15,19 @@ pub(super) struct Args {
     pub(super) named: Vec<(String, Value)>,
 }
 
-/// What a template may take.
+/// The budget of a template.
 pub(super) struct Budget {
     /// Steps: one for each expression, item, and sixteen bytes.
     pub(super) steps: u64,
-    /// Bytes of all texts and lists that are made.
+    /// Bytes of all texts and lists that are created.
     pub(super) bytes: u64,
 }
 
-/// The operations, and what is left of the budget.
+/// The operations, with the remaining budget.
 pub(super) struct Ops {
     steps: Cell<u64>,
     bytes: Cell<u64>,
-    /// The line that is being run.
+    /// The current line.
     pub(super) line: Cell<usize>,
     /// Seconds since 1970.
     pub(super) now: i64,
@@ -38,12 +38,12 @@ impl Ops {
         Self { steps: Cell::new(budget.steps), bytes: Cell::new(budget.bytes), line: Cell::new(1), now }
     }
 
-    /// An error at the present line.
+    /// An error at the current line.
     pub(super) fn fault(&self, message: impl Into<String>) -> Fault {
         Fault { line: self.line.get(), message: message.into() }
     }
 
-    /// Pays for steps.
+    /// Deducts steps.
     pub(super) fn pay(&self, steps: usize) -> Result<(), Fault> {
         match self.steps.get().checked_sub(steps as u64) {
             Some(left) => {
@@ -54,7 +54,7 @@ impl Ops {
         }
     }
 
-    /// Pays for a text or list of this many bytes, before it is made.
+    /// Deducts the bytes of a text or list before it is created.
     pub(super) fn pay_bytes(&self, bytes: usize) -> Result<(), Fault> {
         self.pay(bytes / 16)?;
         match self.bytes.get().checked_sub(bytes as u64) {
@@ -85,7 +85,7 @@ impl Ops {
         Value::tuple(items).map_err(|TooDeep| self.too_deep())
     }
 
-    /// A dictionary, of which later entries replace earlier ones.
+    /// A dictionary, in which later entries replace earlier ones.
     pub(super) fn dict(&self, entries: Vec<(Value, Value)>) -> Result<Value, Fault> {
         self.pay_bytes(entries.len() * 2 * size_of::<Value>())?;
         let mut kept: Vec<(Value, Value)> = Vec::with_capacity(entries.len());
@@ -112,7 +112,7 @@ impl Ops {
         self.fault(format!("more than {} values inside each other", value::MAX_DEPTH))
     }
 
-    /// `str(value)`, paid for.
+    /// `str(value)`, deducted from the budget.
     pub(super) fn text(&self, value: &Value) -> Result<Text, Fault> {
         if let Value::Str(text) = value {
             return Ok(text.clone());
@@ -121,7 +121,7 @@ impl Ops {
         Ok(value.to_text())
     }
 
-    /// A new text, paid for after it is made: of about the length of what is there.
+    /// A new text, which is deducted after it is created, because its length is about that of existing text.
     pub(super) fn made(&self, text: Text) -> Result<Value, Fault> {
         self.pay_bytes(text.len())?;
         Ok(Value::Str(text))
@@ -143,7 +143,7 @@ impl Ops {
             }
             Value::Dict(dict) => dict.entries.iter().map(|(key, _)| key.clone()).collect(),
             Value::Str(text) => {
-                // Each character becomes a text of its own.
+                // Each character becomes a text.
                 self.pay_bytes(text.len() * 128)?;
                 let chars = text.as_str().char_indices();
                 chars.map(|(at, c)| Value::Str(text.part(&text.as_str()[at..at + c.len_utf8()]))).collect()
@@ -157,7 +157,7 @@ impl Ops {
         }
     }
 
-    /// `value.name`: a method of Python's, or what is stored under that name.
+    /// `value.name`: a Python method, or the value stored under that name.
     pub(super) fn attribute(&self, value: &Value, name: &str) -> Result<Value, Fault> {
         if has_method(value, name) {
             return Ok(Value::Method(Rc::new((value.clone(), name.to_owned()))));

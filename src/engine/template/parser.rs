@@ -1,11 +1,11 @@
-//! From tokens to a tree: statements with expressions.
+//! Parses tokens to a tree of statements and expressions.
 
 use super::Fault;
 use super::lexer::{self, Kind, Piece, Token};
 
-/// Most names and operators of a tag. Published templates have 60; each may nest, and nesting takes stack.
+/// Maximum names and operators of a tag. Published templates have up to 60. Each may nest, which needs stack.
 const MAX_IN_TAG: usize = 1000;
-/// How deeply blocks and brackets may nest.
+/// Maximum nesting of blocks and brackets.
 const MAX_NESTING: usize = 100;
 
 /// A statement, and the line it begins on.
@@ -60,7 +60,7 @@ pub(super) struct Macro {
     pub(super) body: std::sync::Arc<Vec<Node>>,
 }
 
-/// What is assigned to.
+/// The target of an assignment.
 pub(super) enum Target {
     Name(String),
     /// An attribute of a namespace.
@@ -160,7 +160,7 @@ impl Parser {
         Ok((nodes, None))
     }
 
-    /// The statements up to `end`, of which nothing follows in the tag.
+    /// The statements up to `end`, after which the tag must end.
     fn block(&mut self, end: &str) -> Result<Vec<Node>, Fault> {
         let (body, tag) = self.body(&[end])?;
         // `endmacro name` may repeat the name.
@@ -212,7 +212,7 @@ impl Parser {
                 }
                 Stmt::With { values, body: self.block("endwith")? }
             }
-            // transformers marks with it what is trained on.
+            // transformers uses it to mark the text that is trained on.
             "generation" => {
                 tag.end()?;
                 Stmt::Body(self.block("endgeneration")?)
@@ -282,7 +282,7 @@ struct Tag {
     tokens: Vec<Token>,
     at: usize,
     line: usize,
-    /// Its first word, once that is known.
+    /// Its first word.
     word: String,
     depth: usize,
 }
@@ -435,7 +435,7 @@ impl Tag {
         Ok(Filter { name, args })
     }
 
-    /// Arguments, of which the bracket is open.
+    /// Arguments, after the opening bracket.
     fn args(&mut self) -> Result<Vec<Arg>, Fault> {
         let mut args = Vec::new();
         while !self.take(")") {
@@ -463,7 +463,7 @@ impl Tag {
         self.tuple_of(Self::expression)
     }
 
-    /// What a loop goes through: an `if` after it is the loop's.
+    /// The iterable of a loop; an `if` after it belongs to the loop.
     fn tuple_without_condition(&mut self) -> Result<Expr, Fault> {
         self.tuple_of(Self::or)
     }
@@ -654,7 +654,7 @@ impl Tag {
             Kind::Int(n) => Expr::Int(n),
             Kind::Float(x) => Expr::Float(x),
             Kind::Str(mut text) => {
-                // Strings side by side are one.
+                // Adjacent strings are concatenated.
                 while let Some(Kind::Str(more)) = self.kind() {
                     text.push_str(more);
                     self.at += 1;

@@ -1,4 +1,4 @@
-//! Text that remembers where its parts come from: the template itself, or what was said (messages, tools, documents).
+//! Text that tracks the origin of its parts: the template itself, or untrusted sources (messages, tools, documents).
 
 use std::rc::Rc;
 
@@ -6,9 +6,9 @@ use std::rc::Rc;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Text {
     text: Rc<str>,
-    /// Byte ranges that were said by users, tools or documents, in order and apart from each other.
-    said: Option<Rc<[(usize, usize)]>>,
-    /// Python's Markup: HTML already, so that what is added to it is escaped.
+    /// Byte ranges that are from messages, tools or documents, sorted and disjoint.
+    untrusted: Option<Rc<[(usize, usize)]>>,
+    /// Whether it is Python's Markup: HTML, so that text added to it is escaped.
     pub(super) markup: bool,
 }
 
@@ -17,10 +17,10 @@ impl Text {
         Self { text: text.into(), ..Self::default() }
     }
 
-    /// Text of a message.
-    pub(super) fn said(text: &str) -> Self {
-        let said: Option<Rc<[_]>> = (!text.is_empty()).then(|| Rc::from([(0, text.len())]));
-        Self { text: text.into(), said, markup: false }
+    /// Untrusted text, such as that of a message.
+    pub(super) fn untrusted(text: &str) -> Self {
+        let untrusted: Option<Rc<[_]>> = (!text.is_empty()).then(|| Rc::from([(0, text.len())]));
+        Self { text: text.into(), untrusted, markup: false }
     }
 
     /// The same text, Markup or not.
@@ -36,14 +36,14 @@ impl Text {
         self.text.len()
     }
 
-    /// The ranges that were said.
+    /// The untrusted ranges.
     pub(super) fn ranges(&self) -> &[(usize, usize)] {
-        self.said.as_deref().unwrap_or(&[])
+        self.untrusted.as_deref().unwrap_or(&[])
     }
 
-    /// Text made from this one: said as soon as a part of this one was.
+    /// Text derived from this one: untrusted as a whole if a part of this one is.
     pub(super) fn made(&self, text: impl AsRef<str>) -> Self {
-        let made = if self.said.is_some() { Self::said(text.as_ref()) } else { Self::new(text.as_ref()) };
+        let made = if self.untrusted.is_some() { Self::untrusted(text.as_ref()) } else { Self::new(text.as_ref()) };
         Self { markup: self.markup, ..made }
     }
 
@@ -53,16 +53,16 @@ impl Text {
         debug_assert!(start + part.len() <= self.text.len(), "a slice of it");
         let end = start + part.len();
         let inside = self.ranges().iter().map(|&(a, b)| (a.max(start), b.min(end))).filter(|(a, b)| a < b);
-        let said: Vec<_> = inside.map(|(a, b)| (a - start, b - start)).collect();
-        Self { text: part.into(), said: (!said.is_empty()).then(|| said.into()), markup: self.markup }
+        let untrusted: Vec<_> = inside.map(|(a, b)| (a - start, b - start)).collect();
+        Self { text: part.into(), untrusted: (!untrusted.is_empty()).then(|| untrusted.into()), markup: self.markup }
     }
 
-    /// As Markup, escaped where it is not yet.
+    /// As Markup, escaped unless it is Markup already.
     pub(super) fn escaped(&self) -> Self {
         if self.markup { self.clone() } else { self.escaped_again() }
     }
 
-    /// Escaped, whatever it is.
+    /// Escaped, even if it is Markup already.
     pub(super) fn escaped_again(&self) -> Self {
         let mut out = Builder::default();
         let mut done = 0;
@@ -84,20 +84,20 @@ impl Text {
     }
 }
 
-/// A text that grows.
+/// Builds a text.
 #[derive(Default)]
 pub(super) struct Builder {
     text: String,
-    said: Vec<(usize, usize)>,
+    untrusted: Vec<(usize, usize)>,
 }
 
 impl Builder {
     pub(super) fn push(&mut self, text: &Text) {
         let start = self.text.len();
         for &(a, b) in text.ranges() {
-            match self.said.last_mut() {
+            match self.untrusted.last_mut() {
                 Some(last) if last.1 == start + a => last.1 = start + b,
-                _ => self.said.push((start + a, start + b)),
+                _ => self.untrusted.push((start + a, start + b)),
             }
         }
         self.text.push_str(text.as_str());
@@ -109,11 +109,11 @@ impl Builder {
     }
 
     pub(super) fn finish(self) -> Text {
-        let said = (!self.said.is_empty()).then(|| self.said.into());
-        Text { text: self.text.into(), said, markup: false }
+        let untrusted = (!self.untrusted.is_empty()).then(|| self.untrusted.into());
+        Text { text: self.text.into(), untrusted, markup: false }
     }
 
     pub(super) fn into_parts(self) -> (String, Vec<(usize, usize)>) {
-        (self.text, self.said)
+        (self.text, self.untrusted)
     }
 }

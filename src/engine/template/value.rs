@@ -1,4 +1,4 @@
-//! The values of a template, and how Python prints them.
+//! The values of a template, printed as in Python.
 
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -9,12 +9,12 @@ use serde_json::Value as Json;
 use super::parser::Node;
 use super::text::{Builder, Text};
 
-/// How deeply lists and dictionaries may lie in each other: printing and comparing them takes stack.
+/// Maximum nesting of lists and dictionaries, since printing and comparing them needs stack.
 pub(super) const MAX_DEPTH: usize = 100;
 
 #[derive(Clone)]
 pub(super) enum Value {
-    /// What there is not, with its name.
+    /// An undefined value, with its name.
     Undefined(Rc<str>),
     None,
     Bool(bool),
@@ -39,7 +39,7 @@ pub(super) struct List {
     depth: usize,
 }
 
-/// A dictionary in the order of its making.
+/// A dictionary in insertion order.
 pub(super) struct Dict {
     pub(super) entries: Vec<(Value, Value)>,
     depth: usize,
@@ -51,18 +51,18 @@ pub(super) struct Callable {
     /// Names, and defaults as they were when the macro was defined.
     pub(super) params: Vec<(String, Option<Value>)>,
     pub(super) body: std::sync::Arc<Vec<Node>>,
-    /// What `caller` means inside.
+    /// The value of `caller` in the macro.
     pub(super) caller: Option<Value>,
 }
 
-/// Where a loop is.
+/// The state of a loop.
 pub(super) struct Loop {
     pub(super) items: Rc<List>,
     pub(super) index: usize,
     pub(super) last_changed: Option<Value>,
 }
 
-/// Values lie in each other too deeply.
+/// Values are nested too deeply.
 pub(super) struct TooDeep;
 
 impl Value {
@@ -83,7 +83,7 @@ impl Value {
         }
     }
 
-    /// Whether a namespace is in it: a namespace must not lead back to itself.
+    /// Whether it contains a namespace: a namespace must not contain itself.
     pub(super) fn holds_namespace(&self) -> bool {
         match self {
             Self::Namespace(_) => true,
@@ -108,25 +108,25 @@ impl Value {
         Ok(Self::List(Rc::new(List { items, is_tuple, depth })))
     }
 
-    /// A dictionary of these entries, of which the keys differ.
+    /// A dictionary of these entries, whose keys must differ.
     pub(super) fn dict(entries: Vec<(Value, Value)>) -> Result<Self, TooDeep> {
         let depth = depth(entries.iter().flat_map(|(key, value)| [key, value]))?;
         Ok(Self::Dict(Rc::new(Dict { entries, depth })))
     }
 
-    /// The value of JSON; its texts are said where `said`.
-    pub(super) fn from_json(json: &Json, said: bool) -> Result<Self, TooDeep> {
-        let text = |text: &str| Self::Str(if said { Text::said(text) } else { Text::new(text) });
+    /// Converts JSON; its texts are untrusted if `untrusted` is set.
+    pub(super) fn from_json(json: &Json, untrusted: bool) -> Result<Self, TooDeep> {
+        let text = |text: &str| Self::Str(if untrusted { Text::untrusted(text) } else { Text::new(text) });
         Ok(match json {
             Json::Null => Self::None,
             Json::Bool(b) => Self::Bool(*b),
             Json::Number(n) => n.as_i64().map_or_else(|| Self::Float(n.as_f64().unwrap_or(f64::NAN)), Self::Int),
             Json::String(s) => text(s),
             Json::Array(items) => {
-                Self::list(items.iter().map(|item| Self::from_json(item, said)).collect::<Result<_, _>>()?)?
+                Self::list(items.iter().map(|item| Self::from_json(item, untrusted)).collect::<Result<_, _>>()?)?
             }
             Json::Object(map) => {
-                let entry = |(key, item): (&String, &Json)| Ok((text(key), Self::from_json(item, said)?));
+                let entry = |(key, item): (&String, &Json)| Ok((text(key), Self::from_json(item, untrusted)?));
                 Self::dict(map.iter().map(entry).collect::<Result<_, _>>()?)?
             }
         })
@@ -149,7 +149,7 @@ impl Value {
         if let Self::Str(text) = self { Some(text.as_str()) } else { None }
     }
 
-    /// A whole number, of which there are two as truth values.
+    /// The value as an integer; booleans are 0 and 1.
     pub(super) fn as_int(&self) -> Option<i64> {
         match self {
             Self::Int(n) => Some(*n),
@@ -192,7 +192,7 @@ impl Value {
         out.finish()
     }
 
-    /// Appends `repr(value)`, or where not `quoted`, `str(value)`.
+    /// Appends `repr(value)` if `quoted`, otherwise `str(value)`.
     pub(super) fn write(&self, out: &mut Builder, quoted: bool) {
         match self {
             Self::Undefined(_) => out.push_str(if quoted { "Undefined" } else { "" }),
@@ -231,7 +231,7 @@ impl Value {
     }
 }
 
-/// Added to the depth of what holds a namespace.
+/// Added to the depth of values that contain a namespace.
 const NAMESPACE: usize = 1 << 20;
 
 fn depth<'v>(values: impl Iterator<Item = &'v Value>) -> Result<usize, TooDeep> {
@@ -277,7 +277,7 @@ fn quoted_text(text: &Text) -> Text {
     made.with_markup(false)
 }
 
-/// A float as Python's `repr` writes it.
+/// A float in the form of Python's `repr`.
 pub(super) fn float(x: f64) -> String {
     if !x.is_finite() {
         return if x.is_nan() {
@@ -298,7 +298,7 @@ pub(super) fn float(x: f64) -> String {
     format!("{x:?}")
 }
 
-/// Counts what printing a value takes, before it is printed: a list may hold the same list many times.
+/// Computes the cost of printing a value in advance, since a list may contain the same list many times.
 pub(super) fn weigh<E>(value: &Value, cost: &mut dyn FnMut(usize) -> Result<(), E>) -> Result<(), E> {
     cost(1)?;
     match value {
@@ -313,7 +313,7 @@ pub(super) fn weigh<E>(value: &Value, cost: &mut dyn FnMut(usize) -> Result<(), 
     }
 }
 
-/// Whether two values are equal, as in Python; `cost` counts what was looked at, and says when it was enough.
+/// Whether two values are equal, as in Python; `cost` counts the compared values, and may stop with an error.
 pub(super) fn equal<E>(a: &Value, b: &Value, cost: &mut dyn FnMut(usize) -> Result<(), E>) -> Result<bool, E> {
     cost(1)?;
     Ok(match (a, b) {
@@ -376,7 +376,7 @@ pub(super) fn find<'d, E>(
     Ok(None)
 }
 
-/// The order of two values; `None` where Python has none.
+/// The order of two values; `None` if they cannot be compared in Python.
 pub(super) fn compare<E>(
     a: &Value,
     b: &Value,

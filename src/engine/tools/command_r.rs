@@ -27,7 +27,7 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
         reader.close("```")?;
         calls
     };
-    // What answers directly is no call.
+    // A direct answer is no call.
     calls.retain(|call| call.name != "directly_answer" && call.name != "directly-answer");
     Ok(calls)
 }

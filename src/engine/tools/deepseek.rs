@@ -42,7 +42,7 @@ pub(super) const DSML: ToolSyntax = ToolSyntax {
     grammar: None,
 };
 
-/// One call, or all that follow each other.
+/// One call, or several in a row.
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     let all = reader.optional(BEGIN)?;
     let mut calls = Vec::new();
@@ -57,7 +57,7 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
         let (name, arguments) = if reader.peek()? == '{' {
             (first.to_owned(), reader.json()?)
         } else {
-            // V3: the separator stands between the kind and the name.
+            // V3: the separator is between the kind and the name.
             let name = reader.until("\n")?.trim().to_owned();
             reader.space();
             reader.mark("```json")?;

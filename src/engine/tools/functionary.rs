@@ -33,7 +33,7 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     Ok(vec![ToolCall { name, arguments }])
 }
 
-/// `>>>all` is text for everybody.
+/// `>>>all` is text for the user.
 fn read_v32(reader: &mut Reader<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
     reader.mark(">>>")?;
     let name = reader.until("\n")?.trim().to_owned();

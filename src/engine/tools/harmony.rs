@@ -1,5 +1,5 @@
-//! gpt-oss: `<|channel|>commentary to=functions.name <|constrain|>json<|message|>{...}<|call|>`; the name may also stand before the
-//! channel, as the template writes it.
+//! gpt-oss: `<|channel|>commentary to=functions.name <|constrain|>json<|message|>{...}<|call|>`; the name may also come before the
+//! channel, as in the template.
 
 use serde_json::Value as Json;
 
@@ -24,7 +24,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     reader.until("to=functions.")?;
     let name = reader.name()?.to_owned();
-    // The channel, where it comes after the name, and the type of what follows.
+    // The channel, if it comes after the name, and the content type.
     reader.until("<|message|>")?;
     let arguments = reader.json()?;
     if !matches!(arguments, Json::Object(_)) {

@@ -1,4 +1,4 @@
-//! LFM 2: calls as Python writes them, `<|tool_call_start|>[f(city="Paris", days=2)]<|tool_call_end|>`, or a list of JSON objects.
+//! LFM 2: calls in Python syntax, `<|tool_call_start|>[f(city="Paris", days=2)]<|tool_call_end|>`, or a list of JSON objects.
 
 use serde_json::{Map, Value as Json};
 

@@ -38,7 +38,7 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     if reader.optional("[CALL_ID]")? {
         reader.until("[ARGS]")?;
     } else {
-        // Some leave the mark out.
+        // Some models leave the mark out.
         reader.optional("[ARGS]")?;
     }
     let arguments = reader.json()?;

@@ -1,7 +1,7 @@
-//! Tools: what a model may call, and calls in what it says.
+//! Tools: definitions of the tools that a model may call, and parsing of calls in its answers.
 //!
-//! Every family writes calls in its own way. A way is a file with a reader (and, where arguments can be kept to their schemas, a
-//! grammar), and a row in [`SYNTAXES`], which a template finds by its own marks.
+//! Every family has its own syntax of calls. A syntax is a file with a parser (and a grammar, if arguments can be constrained to
+//! their schemas) and a row in [`SYNTAXES`]. The syntax of a model is found by marks in its template.
 
 mod command_r;
 mod deepseek;
@@ -34,14 +34,14 @@ pub use splitter::{ToolPart, ToolSplitter};
 /// Whether tools may or must be called.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// None is called.
+    /// No tool is called.
     None,
-    /// As the model likes.
+    /// The model decides.
     #[default]
     Auto,
-    /// At least one.
+    /// At least one tool is called.
     Required,
-    /// This one.
+    /// This tool is called.
     Named(String),
 }
 
@@ -50,18 +50,18 @@ pub enum ToolChoice {
 pub struct ToolCall {
     /// The tool's name.
     pub name: String,
-    /// Its arguments: the text of a JSON object, or what the model wrote in its place.
+    /// Its arguments: the text of a JSON object, or whatever the model wrote instead.
     pub arguments: String,
 }
 
-/// What may be called.
+/// The tools that may be called.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tools {
     /// Definitions in OpenAI's form: `{"type": "function", "function": {"name", "description", "parameters"}}`.
     definitions: Vec<Json>,
     /// Whether tools may or must be called.
     pub choice: ToolChoice,
-    /// Several calls in one answer.
+    /// Whether an answer may have several calls.
     pub parallel: bool,
 }
 
@@ -69,19 +69,19 @@ impl Tools {
     /// Tools by their definitions, in OpenAI's form or bare (`{"name", "parameters"}`).
     ///
     /// # Errors
-    /// [`Error::Tool`] for one without a name, or with parameters that are no schema.
+    /// [`Error::Tool`] for a tool without a name, or with parameters that are not a schema.
     pub fn new(definitions: &[Json]) -> Result<Self, Error> {
         let definitions = (0..).zip(definitions).map(|(i, tool)| checked(i, tool)).collect::<Result<_, _>>()?;
         Ok(Self { definitions, choice: ToolChoice::Auto, parallel: true })
     }
 
-    /// Whether there are none, or none may be called.
+    /// Whether there are no tools, or none may be called.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.definitions.is_empty() || self.choice == ToolChoice::None
     }
 
-    /// The definitions, as templates get them.
+    /// The definitions, in the form for templates.
     #[must_use]
     pub fn definitions(&self) -> &[Json] {
         &self.definitions
@@ -100,7 +100,7 @@ impl Tools {
         })
     }
 
-    /// The same tools, with any object for arguments.
+    /// The same tools, with any object as arguments.
     pub(crate) fn loosened(&self) -> Self {
         let mut tools = self.clone();
         for tool in &mut tools.definitions {
@@ -109,7 +109,7 @@ impl Tools {
         tools
     }
 
-    /// What tells a model of them whose template does not, and how it calls them.
+    /// A description of the tools and the syntax of calls, for models whose template does not support tools.
     pub(crate) fn described(&self) -> String {
         let tools: Vec<String> = self.definitions.iter().map(|tool| tool["function"].to_string()).collect();
         format!(
@@ -126,7 +126,7 @@ impl Tools {
         self.definitions.iter().any(|tool| tool["function"]["name"] == name)
     }
 
-    /// The value of a parameter that was written as bare text: a text where its schema wants one, or where it is no JSON.
+    /// The value of a parameter that was written as bare text: a string if its schema requires one or it is not valid JSON.
     fn value(&self, tool: &str, parameter: &str, text: &str) -> Json {
         let definition = self.definitions.iter().find(|definition| definition["function"]["name"] == tool);
         let kind = definition.map(|definition| &definition["function"]["parameters"]["properties"][parameter]["type"]);
@@ -169,25 +169,25 @@ fn checked(i: usize, tool: &Json) -> Result<Json, Error> {
 /// The rest of a call after its opening mark, in Lark.
 type Grammar = fn(&Tools, &Marks<'_>) -> Option<String>;
 
-/// How a family writes calls.
+/// The syntax of calls of a family.
 pub struct ToolSyntax {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// Whether a template writes calls so.
+    /// Whether a template uses this syntax.
     is_of: fn(&str) -> bool,
-    /// Marks with which calls begin; `true` for those that count at the beginning of an answer alone.
+    /// Marks with which calls begin; `true` for marks that are recognized only at the start of an answer.
     opens: &'static [(&'static str, bool)],
     /// Further marks, which may be control tokens.
     marks: &'static [&'static str],
-    /// Calls are looked for before thinking is told from answers: their marks are channels, too.
+    /// Whether calls are looked for before thinking is split off, because their marks are channels too.
     pub(crate) before_thinking: bool,
-    /// Reads what begins with one of the marks.
+    /// Parses text that begins with one of the marks.
     read: fn(&mut Reader<'_>, &Tools) -> Read<Vec<ToolCall>>,
-    /// What may follow the first of the marks.
+    /// The grammar of what may follow the first mark.
     grammar: Option<Grammar>,
 }
 
-/// All of them, the more special first. The last is that of templates that know no tools.
+/// All syntaxes, the more specific first. The last is for templates without tools.
 const SYNTAXES: &[ToolSyntax] = &[
     harmony::SYNTAX,
     gemma4::SYNTAX,
@@ -213,13 +213,13 @@ const SYNTAXES: &[ToolSyntax] = &[
 ];
 
 impl ToolSyntax {
-    /// The way of a template.
+    /// The syntax of a template.
     #[must_use]
     pub fn of_template(source: &str) -> &'static Self {
         SYNTAXES.iter().find(|syntax| (syntax.is_of)(source)).unwrap_or(&hermes::SYNTAX)
     }
 
-    /// The control tokens of `tokenizer` that are parts of its marks: a generation has to show them.
+    /// The control tokens of `tokenizer` in its marks, which generation has to return as text.
     #[must_use]
     pub fn control_tokens(&self, tokenizer: &Tokenizer) -> Vec<u32> {
         let marks = || self.opens.iter().map(|(mark, _)| mark).chain(self.marks);
@@ -234,7 +234,7 @@ impl ToolSyntax {
             .collect()
     }
 
-    /// How calls begin, and what may follow that in Lark; nothing where calls of this syntax are not bound.
+    /// The start of calls, and the grammar in Lark of what may follow; `None` if calls in this syntax cannot be constrained.
     pub(crate) fn opening(&self, tools: &Tools, tokenizer: &Tokenizer) -> Option<Opening> {
         let (mark, at_start) = *self.opens.first()?;
         let marks = Marks(tokenizer);
@@ -243,22 +243,22 @@ impl ToolSyntax {
     }
 }
 
-/// The beginning of a call.
+/// The start of a call.
 pub(crate) struct Opening {
     pub(crate) mark: &'static str,
-    /// It counts at the beginning of an answer alone.
+    /// Whether it is recognized only at the start of an answer.
     pub(crate) at_start: bool,
     /// The mark in Lark.
     pub(crate) lark: String,
-    /// What follows it: a grammar in Lark.
+    /// The grammar in Lark of what follows it.
     pub(crate) rest: String,
 }
 
-/// Marks of a vocabulary, as grammars name them.
+/// Marks in the form for grammars.
 pub(crate) struct Marks<'t>(&'t Tokenizer);
 
 impl Marks<'_> {
-    /// A mark in Lark: its control tokens by their numbers, the rest as text.
+    /// A mark in Lark: control tokens by their ids, the rest as text.
     pub(crate) fn lark(&self, mark: &str) -> String {
         let options = crate::tokenizer::EncodeOptions { add_special: false, parse_special: true };
         let Ok(tokens) = self.0.encode(mark, options) else { return text(mark) };
@@ -307,7 +307,7 @@ fn named_objects(tools: &Tools, name: &str, arguments: &str) -> Json {
     json!({ "anyOf": all })
 }
 
-/// A call that is an object of this form.
+/// The call in an object of this form.
 fn call_of(object: &Json) -> Option<ToolCall> {
     let object = object.get("function").filter(|function| function.is_object()).unwrap_or(object);
     let name = ["name", "tool_name", "function"].iter().find_map(|key| object.get(key)?.as_str())?;
@@ -315,7 +315,7 @@ fn call_of(object: &Json) -> Option<ToolCall> {
     Some(ToolCall { name: name.to_owned(), arguments: arguments_text(arguments.unwrap_or(&Json::Object(Map::new()))) })
 }
 
-/// The text of arguments, which some models write as a text of JSON.
+/// The text of arguments, which some models write as a string of JSON.
 fn arguments_text(arguments: &Json) -> String {
     match arguments {
         Json::String(text) if serde_json::from_str::<Map<String, Json>>(text).is_ok() => text.clone(),

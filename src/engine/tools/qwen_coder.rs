@@ -90,7 +90,7 @@ fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
     ))
 }
 
-/// A value; a text of an enumeration stands without quotes.
+/// A value; strings of an enumeration are written without quotes.
 fn any_json(schema: &Json) -> String {
     let texts: Option<Vec<&str>> =
         schema.get("enum").and_then(|all| all.as_array()?.iter().map(Json::as_str).collect());

@@ -1,23 +1,23 @@
-//! Reading calls from text that is still coming.
+//! Parses calls in a stream of text.
 
 use serde_json::Value as Json;
 
-/// Why nothing was read.
+/// Why parsing stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// The text may go on so that it can be read.
+    /// More text is needed.
     More,
-    /// It is something else.
+    /// The text is not a call.
     Not,
 }
 
 pub(super) type Read<T> = Result<T, Stop>;
 
-/// A place in a text.
+/// A position in a text.
 pub(super) struct Reader<'t> {
     text: &'t str,
     at: usize,
-    /// No more text comes.
+    /// Whether the text is complete.
     ended: bool,
 }
 
@@ -35,7 +35,7 @@ impl<'t> Reader<'t> {
         &self.text[self.at..]
     }
 
-    /// What it means that the text is not long enough.
+    /// The result when the text is too short.
     fn short<T>(&self) -> Read<T> {
         Err(if self.ended { Stop::Not } else { Stop::More })
     }
@@ -53,7 +53,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Reads this text, if it is there.
+    /// Reads this text, if it is next.
     pub(super) fn optional(&mut self, mark: &str) -> Read<bool> {
         match self.mark(mark) {
             Ok(()) => Ok(true),
@@ -62,7 +62,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Reads the mark that closes a call, which the end of the answer stands for as well.
+    /// Reads the mark that closes a call; the end of the answer closes it too.
     pub(super) fn close(&mut self, mark: &str) -> Read<()> {
         self.space();
         if self.ended && mark.starts_with(self.rest()) {
@@ -77,7 +77,7 @@ impl<'t> Reader<'t> {
         self.at += self.rest().len() - self.rest().trim_start().len();
     }
 
-    /// Reads up to `mark`, and it.
+    /// Reads up to `mark`, and the mark itself.
     pub(super) fn until(&mut self, mark: &str) -> Read<&'t str> {
         match self.rest().find(mark) {
             Some(len) => {
@@ -159,7 +159,7 @@ impl<'t> Reader<'t> {
         self.rest().chars().next().map_or_else(|| self.short(), Ok)
     }
 
-    /// Whether nothing more comes.
+    /// Whether the text ends here.
     pub(super) fn is_at_end(&self) -> bool {
         self.ended && self.rest().trim().is_empty()
     }

@@ -1,4 +1,4 @@
-//! Tells calls from text as an answer comes. From the moment on where a mark may begin, text is held back.
+//! Splits the stream of an answer into text and calls. Text that may be the start of a mark is held back.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ pub struct ToolSplitter {
     syntax: &'static ToolSyntax,
     tools: Arc<Tools>,
     held: String,
-    /// What is held back begins with a mark, which this white space came before.
+    /// Whether the text held back begins with a mark; `space` is the white space before it.
     in_call: bool,
     space: String,
-    /// Text has come that is no white space.
-    said: bool,
+    /// Whether there has been text other than white space.
+    has_text: bool,
     calls: usize,
 }
 
@@ -31,7 +31,7 @@ impl ToolSplitter {
     /// A splitter at the beginning of an answer.
     #[must_use]
     pub fn new(syntax: &'static ToolSyntax, tools: Arc<Tools>) -> Self {
-        Self { syntax, tools, held: String::new(), in_call: false, space: String::new(), said: false, calls: 0 }
+        Self { syntax, tools, held: String::new(), in_call: false, space: String::new(), has_text: false, calls: 0 }
     }
 
     /// How calls are written.
@@ -46,10 +46,10 @@ impl ToolSplitter {
         self.calls
     }
 
-    /// The parts that `text` completes.
+    /// Adds `text` and returns the parts that are complete.
     pub fn push(&mut self, text: &str) -> Vec<ToolPart> {
         self.held.push_str(text);
-        // Every call ends with one of these; nothing is read again for less.
+        // Every call ends with one of these characters; without one, parsing again is useless.
         if self.in_call && !text.contains(['}', ']', '>', ')', '`']) {
             return Vec::new();
         }
@@ -60,7 +60,7 @@ impl ToolSplitter {
     pub fn finish(&mut self) -> Vec<ToolPart> {
         let mut parts = self.split(true);
         let rest = std::mem::take(&mut self.held);
-        // White space between and after calls is none of the answer.
+        // White space between and after calls is not part of the answer.
         if !rest.trim().is_empty() || self.calls == 0 && !rest.is_empty() {
             parts.push(ToolPart::Text(rest));
         }
@@ -76,7 +76,7 @@ impl ToolSplitter {
                 let text = self.held[..at].trim_end().len();
                 let text = if whole || at == self.held.len() || !ended { text } else { at };
                 if text > 0 {
-                    self.said = true;
+                    self.has_text = true;
                     parts.push(ToolPart::Text(self.held.drain(..text).collect()));
                 }
                 if !whole {
@@ -101,18 +101,18 @@ impl ToolSplitter {
                     let mut text = std::mem::take(&mut self.space);
                     text.extend(self.held.drain(..len));
                     parts.push(ToolPart::Text(text));
-                    self.said = true;
+                    self.has_text = true;
                     self.in_call = false;
                 }
             }
         }
     }
 
-    /// Where the next mark is or may begin, and whether it is whole; the end of what is held back where there is none.
+    /// The offset at which the next mark is or may begin, and whether it is complete; the end of the text held back if there is none.
     fn next_mark(&self) -> (usize, bool) {
         for (at, _) in self.held.char_indices() {
             let rest = &self.held[at..];
-            let first = !self.said && self.calls == 0 && self.held[..at].trim().is_empty();
+            let first = !self.has_text && self.calls == 0 && self.held[..at].trim().is_empty();
             let mut begins = false;
             for (mark, at_start) in self.syntax.opens {
                 if *at_start && !first {

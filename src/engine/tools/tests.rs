@@ -1,4 +1,4 @@
-//! Files of `testdata/tools`, one a syntax: texts of answers, and the calls in them.
+//! Tests with the files of `testdata/tools`, one for each syntax: texts of answers, and the calls in them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ fn nothing_that_a_model_says_is_lost_or_panics() {
             for cut in 0..characters.len() {
                 let beginning: String = characters[..cut].iter().collect();
                 let (content, calls) = split(syntax, &beginning, 5);
-                // What says that nothing is called is no text.
+                // The mark that nothing is called is not text.
                 let swallowed = ["directly_answer\"", ">>>all"].iter().any(|mark| beginning.contains(mark));
                 assert!(
                     !calls.is_empty() || content.trim() == beginning.trim() || swallowed,

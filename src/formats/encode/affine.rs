@@ -1,11 +1,11 @@
-//! Q2_K, Q4_K and Q5_K: the search for a scale and a min, of sixteen sub-blocks at a time.
+//! Q2_K, Q4_K and Q5_K: the search for a scale and a min, for sixteen sub-blocks at a time.
 
 use super::super_blocks::{put_affine, side_by_side};
 use crate::formats::{Affine, SUB_BLOCKS, SUPER_BLOCK, Search};
 use crate::simd::LANES;
 use crate::simd::lanes::{Lanes, ROUND};
 
-/// Magnitudes below this are rounded right by adding [`ROUND`].
+/// Adding [`ROUND`] rounds magnitudes below this correctly.
 const EXACT: f32 = 4_194_304.0;
 /// Most elements of a group.
 const MAX_GROUP: usize = LANES * 32;
@@ -16,7 +16,7 @@ pub(in crate::formats) fn encode<L: Lanes, F: Affine<N>, const N: usize>(l: L, x
     let group = LANES * N;
     let mut padded = [0.0; MAX_GROUP];
     for (x, out) in x.chunks(group).zip(out.chunks_mut(F::TY.row_bytes(group))) {
-        // The last group may be short: lanes over zeros find nothing and disturb none.
+        // The last group may be short: the remaining lanes are zeros, whose results are not used.
         let lanes = if x.len() < group {
             padded[..x.len()].copy_from_slice(x);
             &padded[..group]
@@ -28,7 +28,7 @@ pub(in crate::formats) fn encode<L: Lanes, F: Affine<N>, const N: usize>(l: L, x
         let blocks = x.chunks_exact(SUPER_BLOCK).zip(out.chunks_exact_mut(F::TY.block_bytes()));
         for (i, (x, block)) in blocks.enumerate() {
             let (first, count) = (i * SUPER_BLOCK / N, SUPER_BLOCK / N);
-            if found.odd >> first & (u16::MAX >> (LANES - count)) != 0 {
+            if found.needs_scalar >> first & (u16::MAX >> (LANES - count)) != 0 {
                 F::encode_block(x, None, block);
                 continue;
             }
@@ -41,7 +41,7 @@ pub(in crate::formats) fn encode<L: Lanes, F: Affine<N>, const N: usize>(l: L, x
 }
 
 /// What the search found in each lane.
-pub(super) struct Found<L: Lanes> {
+pub(super) struct SearchResult<L: Lanes> {
     pub(super) scale: L::Float,
     /// Negated.
     pub(super) min: L::Float,
@@ -50,14 +50,14 @@ pub(super) struct Found<L: Lanes> {
     /// The codes of the search are `nearest(inverse * (x - start))` within bounds.
     pub(super) inverse: L::Float,
     pub(super) start: L::Float,
-    /// Lanes whose elements are not all one number that is not positive; in others codes are zero.
+    /// Lanes that are searched. In the others all elements are the same non-positive number, and codes are zero.
     pub(super) varied: u16,
-    /// Lanes in which it is for the reference to say.
-    pub(super) odd: u16,
+    /// Lanes whose block the scalar encoder has to write.
+    pub(super) needs_scalar: u16,
 }
 
 #[inline(always)]
-fn search<L: Lanes, F: Affine<N>, const N: usize>(l: L, x: &[L::Float; N]) -> Found<L> {
+fn search<L: Lanes, F: Affine<N>, const N: usize>(l: L, x: &[L::Float; N]) -> SearchResult<L> {
     let mut typical = l.splat(0.0);
     if F::TYPICAL {
         let mut squares = l.splat(0.0);
@@ -82,7 +82,7 @@ pub(super) fn code<L: Lanes>(l: L, inverse: L::Float, x: L::Float, min: L::Float
     l.sub(l.min(l.max(rounded, round), top), round)
 }
 
-/// Where no element between `lowest` and `max` has an `inverse * (x - min)` that is too great to be rounded right.
+/// Lanes in which `inverse * (x - min)` is small enough to be rounded correctly for all elements between `lowest` and `max`.
 #[inline(always)]
 fn within<L: Lanes>(l: L, inverse: L::Float, (lowest, min, max): (L::Float, L::Float, L::Float)) -> L::Mask {
     let reach = l.max(l.abs(l.sub(max, min)), l.abs(l.sub(lowest, min)));
@@ -114,7 +114,7 @@ pub(super) fn scale_and_min<L: Lanes, const N: usize>(
     l: L,
     elements: &Weighted<'_, L, N>,
     search: &Search,
-) -> Found<L> {
+) -> SearchResult<L> {
     let Weighted { x, weights } = elements;
     let zero = l.splat(0.0);
     let (mut lowest, mut max) = (x[0], x[0]);
@@ -168,13 +168,13 @@ pub(super) fn scale_and_min<L: Lanes, const N: usize>(
     }
     // Where all elements are one non-positive number, the reference does not search.
     let min = l.select(varied, min, first_min);
-    Found {
+    SearchResult {
         scale: l.select(varied, scale, zero),
         min: l.mul(min, l.splat(-1.0)),
         sum: sum_w,
         inverse: best_inverse,
         start,
         varied: l.mask_bits(varied),
-        odd: l.mask_bits(varied) & !l.mask_bits(usual),
+        needs_scalar: l.mask_bits(varied) & !l.mask_bits(usual),
     }
 }

@@ -1,4 +1,4 @@
-//! The formats of 32 elements a block: scales of sixteen blocks in lanes, then the codes block by block.
+//! Formats with blocks of 32 elements: the scales of sixteen blocks are computed in lanes, then the codes block by block.
 
 use super::encode_scalar;
 use crate::TensorType;
@@ -9,7 +9,7 @@ use crate::simd::lanes::Lanes;
 /// Blocks of a group.
 type Group = [[f32; BLOCK]; LANES];
 
-/// Sixteen blocks, the last of them zeros where there are fewer.
+/// Sixteen blocks; missing ones are zeros.
 #[inline(always)]
 fn group<'a>(x: &'a [[f32; BLOCK]], padded: &'a mut Group) -> &'a Group {
     match x.first_chunk() {
@@ -27,8 +27,8 @@ struct Steps {
     halves: [u16; LANES],
     /// One over the step, zero for a step of zero.
     inverse: [f32; LANES],
-    /// Blocks whose inverse may overflow: they are for the reference to write.
-    odd: u16,
+    /// Blocks whose inverse may overflow: the scalar encoder writes them.
+    needs_scalar: u16,
 }
 
 #[inline(always)]
@@ -37,7 +37,11 @@ fn steps<L: Lanes>(l: L, step: L::Float) -> Steps {
     let some = l.lt(l.splat(0.0), size);
     let usual = l.both(l.lt(l.splat(f32::MIN_POSITIVE), size), l.lt(size, l.splat(f32::MAX)));
     let inverse = l.select(some, l.div(l.splat(1.0), step), l.splat(0.0));
-    Steps { halves: l.to_halves(step), inverse: l.to_array(inverse), odd: l.mask_bits(some) & !l.mask_bits(usual) }
+    Steps {
+        halves: l.to_halves(step),
+        inverse: l.to_array(inverse),
+        needs_scalar: l.mask_bits(some) & !l.mask_bits(usual),
+    }
 }
 
 /// The two halves of a block.
@@ -63,7 +67,7 @@ fn magnitudes<L: Lanes>(l: L, x: &Group) -> L::Float {
     all
 }
 
-/// The least and the greatest element of each block; of zeros, either.
+/// The smallest and the greatest element of each block; either of 0.0 and -0.0 where both are present.
 #[inline(always)]
 fn extremes<L: Lanes>(l: L, x: &Group) -> (L::Float, L::Float) {
     let (mut mins, mut maxs) = ([l.splat(0.0); LANES], [l.splat(0.0); LANES]);
@@ -83,14 +87,14 @@ fn extremes<L: Lanes>(l: L, x: &Group) -> (L::Float, L::Float) {
 #[inline(always)]
 pub(in crate::formats) fn whole_bytes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
     const BYTES: usize = TensorType::Q8_0.block_bytes();
-    // The greatest number below one half: with it, what rounds to a half and more is cut to the next integer.
+    // The greatest number below one half: adding it and truncating rounds halves away from zero.
     let below_half = 0.5f32.next_down();
     let (up, down, zero) = (l.splat(below_half), l.splat(-below_half), l.splat(0.0));
     let mut padded = [[0.0; BLOCK]; LANES];
     for (x, out) in x.as_chunks().0.chunks(LANES).zip(out.chunks_mut(LANES * BYTES)) {
         let steps = steps(l, l.div(magnitudes(l, group(x, &mut padded)), l.splat(127.0)));
         for (b, (x, block)) in x.iter().zip(out.as_chunks_mut::<BYTES>().0).enumerate() {
-            if steps.odd >> b & 1 != 0 {
+            if steps.needs_scalar >> b & 1 != 0 {
                 encode_scalar(TensorType::Q8_0, x, None, block);
                 continue;
             }
@@ -120,7 +124,7 @@ pub(in crate::formats) fn symmetric<L: Lanes, const FIVE: bool>(l: L, x: &[f32],
         }
         let steps = steps(l, l.div(l.array(&greatest), l.splat(-half)));
         for (b, (x, block)) in x.iter().zip(out.chunks_exact_mut(ty.block_bytes())).enumerate() {
-            if steps.odd >> b & 1 != 0 {
+            if steps.needs_scalar >> b & 1 != 0 {
                 encode_scalar(ty, x, None, block);
                 continue;
             }
@@ -157,18 +161,18 @@ pub(in crate::formats) fn affine<L: Lanes, const FIVE: bool>(l: L, x: &[f32], ou
         let (min, max) = extremes(l, group(x, &mut padded));
         let mut mins = l.to_array(min);
         for (min, x) in mins.iter_mut().zip(x) {
-            // The first of several zeros gives its sign.
+            // The sign of a zero min is that of the first zero in the block.
             if *min == 0.0 {
                 *min = x.iter().copied().find(|&v| v == 0.0).unwrap_or(*min);
             }
         }
         let min = l.array(&mins);
-        // A negative zero less a positive one would be another zero than the reference's.
+        // Subtracting a positive zero from a negative one would give a zero of another sign than the reference's.
         let max = l.add(max, l.splat(0.0));
         let steps = steps(l, l.div(l.sub(max, min), top));
         let min_halves = l.to_halves(min);
         for (b, (x, block)) in x.iter().zip(out.chunks_exact_mut(ty.block_bytes())).enumerate() {
-            if steps.odd >> b & 1 != 0 {
+            if steps.needs_scalar >> b & 1 != 0 {
                 encode_scalar(ty, x, None, block);
                 continue;
             }

@@ -1,9 +1,9 @@
-//! Encoding of tensor formats, in the fastest version that this CPU has.
+//! Encoding of tensor formats with the fastest instruction set of this CPU.
 //!
-//! A sub-block's search is a chain of operations on floats whose order decides every bit. So the chain is left as it
-//! is, and sixteen sub-blocks go through it side by side, one a lane. The scalar encoders are the oracle,
-//! and do what lanes cannot: sub-blocks whose stored scale is zero keep the codes that the search came upon, and
-//! spans so small that their inverse overflows leave the range in which rounding by addition works.
+//! The search in a sub-block is a chain of float operations whose order decides every bit. The chain is therefore kept as it
+//! is, and sixteen sub-blocks go through it side by side, one in each lane. The scalar encoders are the reference. They also
+//! encode what lanes cannot: sub-blocks whose stored scale is zero (they keep the codes of the search), and blocks with a span so
+//! small that its inverse overflows (rounding by addition does not work there).
 
 pub(super) mod affine;
 pub(super) mod blocks;
@@ -18,8 +18,8 @@ use crate::formats;
 use crate::simd::Isa;
 use crate::simd::lanes::{Kernel, Lanes};
 
-/// Encodes whole blocks of `ty`. `importance`, if given, is one weight for each element of a row: how much its squared
-/// error counts; `x` then is one or more rows of that length.
+/// Encodes whole blocks of `ty`. `importance`, if given, is one weight of the squared error for each element of a row; `x` is
+/// then one or more rows of that length.
 ///
 /// # Panics
 /// If there is no encoder for `ty`, or lengths do not agree.
@@ -27,7 +27,7 @@ pub fn encode(ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [
     encode_with(Isa::active(), ty, x, importance, out);
 }
 
-/// As [`encode`], for an instruction set: [`Isa::Scalar`] is the reference itself.
+/// As [`encode`], with a given instruction set; [`Isa::Scalar`] is the reference.
 ///
 /// # Panics
 /// As [`encode`].
@@ -41,7 +41,7 @@ pub fn encode_with(isa: Isa, ty: TensorType, x: &[f32], importance: Option<&[f32
     }
 }
 
-/// Encodes by the reference.
+/// Encodes with the scalar encoder.
 #[cold]
 #[inline(never)]
 pub(super) fn encode_scalar(ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {

@@ -1,20 +1,20 @@
-//! Q3_K: a scale refined code by code, of the sub-blocks of several super-blocks at a time.
+//! Q3_K: a scale that is refined code by code, for the sub-blocks of several super-blocks at a time.
 //!
-//! Most codes are the best already, which a comparison shows without the division that finds a better one. Where a code
-//! changes, the next step waits for that division; several vectors of sub-blocks fill the wait.
+//! Most codes are already the best ones, which a comparison shows without the division that finds a better code. Where a code
+//! changes, the next step depends on that division; several vectors of sub-blocks are interleaved to hide its latency.
 
 use super::super_blocks::{greatest, put_symmetric, side_by_side};
 use crate::formats::{SUPER_BLOCK, Symmetric, TINY};
 use crate::simd::LANES;
 use crate::simd::lanes::Lanes;
 
-/// Passes over a sub-block, the most.
+/// Maximum passes over a sub-block.
 const PASSES: usize = 5;
-/// Super-blocks at a time, the most.
+/// Maximum super-blocks at a time.
 const MAX_GROUP: usize = 4;
-/// A quotient closer than this to a code is certain to be rounded to it, whatever the errors of the comparison.
+/// A quotient closer than this to a code is certainly rounded to it, whatever the rounding errors of the comparison.
 const NEAR: f32 = 0.4999;
-/// Quotients up to this are certain to be rounded right.
+/// Quotients up to this are certainly rounded correctly.
 const FAR: f32 = 1_048_576.0;
 
 /// Encodes super-blocks.
@@ -32,7 +32,7 @@ pub(in crate::formats) fn encode<L: Lanes, F: Symmetric>(l: L, x: &[f32], out: &
 fn encode_groups<L: Lanes, F: Symmetric, const G: usize>(l: L, x: &[f32], out: &mut [u8]) {
     let mut padded = [0.0; MAX_GROUP * SUPER_BLOCK];
     for (x, out) in x.chunks(G * SUPER_BLOCK).zip(out.chunks_mut(G * F::TY.block_bytes())) {
-        // The last group may be short: lanes over zeros find nothing and disturb none.
+        // The last group may be short: the remaining lanes are zeros, whose results are not used.
         let lanes = if x.len() < G * SUPER_BLOCK {
             padded[..x.len()].copy_from_slice(x);
             &padded[..G * SUPER_BLOCK]
@@ -58,7 +58,7 @@ struct Element<L: Lanes> {
     code: L::Float,
     /// Its part of the sums.
     sums: Sums<L>,
-    /// How far below and above the code a quotient may be and yet be rounded to it, or cut to it as the last one.
+    /// How far below and above the code a quotient may be so that it is still rounded (or clamped) to it.
     below: L::Float,
     above: L::Float,
 }
@@ -121,7 +121,7 @@ fn scales<L: Lanes, const G: usize>(l: L, x: &[[L::Float; LANES]; G], half: f32)
                 changed |= lanes;
             }
         }
-        // A lane in which a pass changes nothing is the same in all passes after.
+        // A lane that a pass does not change will not change in later passes.
         if changed == 0 {
             break;
         }
@@ -134,7 +134,7 @@ fn scales<L: Lanes, const G: usize>(l: L, x: &[[L::Float; LANES]; G], half: f32)
     scales
 }
 
-/// The code of an element anew, given all the others; returns the sums, and the lanes in which the code is another.
+/// Recomputes the code of an element given all others. Returns the sums, and the lanes in which the code has changed.
 #[inline(always)]
 fn refine<L: Lanes>(l: L, sums: Sums<L>, element: &mut Element<L>, bounds: Bounds<L>) -> (Sums<L>, u16) {
     let zero = l.splat(0.0);
@@ -157,7 +157,7 @@ fn refine<L: Lanes>(l: L, sums: Sums<L>, element: &mut Element<L>, bounds: Bound
     let after = l.mul(l.mul(lx, lx), sums.l2);
     let better = l.both(other, l.both(l.lt(zero, l2), l.lt(before, after)));
     let next = Sums { lx: l.select(better, lx, sums.lx), l2: l.select(better, l2, sums.l2) };
-    // Not a choice of old and new, which would be stored by a mask, and slowly.
+    // Not a selection of old and new elements: the compiler would store it with a mask, which is slow.
     *element = bounds.element(l, x, l.add(code, l.select(better, change, zero)));
     (next, l.mask_bits(better))
 }

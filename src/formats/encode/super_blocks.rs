@@ -1,10 +1,10 @@
-//! What the searches have in common: sub-blocks into lanes, and codes from the scales as they were stored.
+//! Code shared by the searches: moving sub-blocks to lanes, and computing codes from the scales as they were stored.
 
 use crate::formats::{Affine, SUB_BLOCKS, SUPER_BLOCK, Symmetric, search_affine};
 use crate::simd::LANES;
 use crate::simd::lanes::Lanes;
 
-/// Element `i` of sixteen sub-blocks of `N` elements, which lie one after the other, as vector `i`.
+/// Vector `i` holds element `i` of sixteen consecutive sub-blocks of `N` elements.
 #[inline(always)]
 pub(super) fn side_by_side<L: Lanes, const N: usize>(l: L, x: &[f32]) -> [L::Float; N] {
     let chunks = &x.as_chunks::<LANES>().0[..N];
@@ -20,7 +20,7 @@ pub(super) fn side_by_side<L: Lanes, const N: usize>(l: L, x: &[f32]) -> [L::Flo
     columns
 }
 
-/// Of each lane the element of greatest magnitude (the first of them), and that magnitude.
+/// For each lane the element of greatest magnitude (the first of several), and that magnitude.
 #[inline(always)]
 pub(super) fn greatest<L: Lanes, const N: usize>(l: L, x: &[L::Float; N]) -> (L::Float, L::Float) {
     let (mut magnitude, mut max) = (l.splat(0.0), l.splat(0.0));
@@ -32,7 +32,7 @@ pub(super) fn greatest<L: Lanes, const N: usize>(l: L, x: &[L::Float; N]) -> (L:
     (magnitude, max)
 }
 
-/// Writes a super-block of which the search is done.
+/// Writes a super-block from the results of its search.
 #[inline(always)]
 pub(super) fn put_affine<L: Lanes, F: Affine<N>, const N: usize>(
     l: L,
@@ -44,7 +44,7 @@ pub(super) fn put_affine<L: Lanes, F: Affine<N>, const N: usize>(
     put_affine_codes::<L, F, N>(l, x, &grids, block, |_, x, codes| searched_affine::<F, N>(x, codes));
 }
 
-/// Writes the codes of a super-block; `searched` those of the search in sub-block `j`, whose step is zero.
+/// Writes the codes of a super-block. For sub-block `j` with a step of zero, `searched` writes the codes of the search.
 #[inline(always)]
 pub(super) fn put_affine_codes<L: Lanes, F: Affine<N>, const N: usize>(
     l: L,
@@ -70,14 +70,14 @@ pub(super) fn put_affine_codes<L: Lanes, F: Affine<N>, const N: usize>(
     F::pack(&codes, block);
 }
 
-/// Writes a super-block of which the search is done.
+/// Writes a super-block from the results of its search.
 #[inline(always)]
 pub(super) fn put_symmetric<L: Lanes, F: Symmetric>(l: L, x: &[f32], scales: &[f32; SUB_BLOCKS], block: &mut [u8]) {
     let steps = F::put_scales(scales, block);
     put_symmetric_codes::<L, F>(l, x, steps, block, |_, x, codes| searched_symmetric::<F>(x, codes));
 }
 
-/// Writes the codes of a super-block; `searched` those of the search in sub-block `j`, whose step is zero.
+/// Writes the codes of a super-block. For sub-block `j` with a step of zero, `searched` writes the codes of the search.
 #[inline(always)]
 pub(super) fn put_symmetric_codes<L: Lanes, F: Symmetric>(
     l: L,
@@ -104,14 +104,14 @@ pub(super) fn put_symmetric_codes<L: Lanes, F: Symmetric>(
     F::pack(&codes, block);
 }
 
-/// The codes that the search itself came upon.
+/// The codes of the search.
 #[cold]
 #[inline(never)]
 fn searched_affine<F: Affine<N>, const N: usize>(x: &[f32], codes: &mut [u8]) {
     search_affine::<F, N>(x, codes);
 }
 
-/// The codes that the search itself came upon.
+/// The codes of the search.
 #[cold]
 #[inline(never)]
 fn searched_symmetric<F: Symmetric>(x: &[f32], codes: &mut [u8]) {

@@ -1,4 +1,4 @@
-//! Q6_K: the search for a scale, of the sixteen sub-blocks of a super-block at a time.
+//! Q6_K: the search for a scale, for the sixteen sub-blocks of a super-block at a time.
 
 use super::super_blocks::{greatest, put_symmetric, side_by_side};
 use crate::formats::{SUPER_BLOCK, Symmetric, TINY};
@@ -29,7 +29,7 @@ struct SubBlocks<'a, L: Lanes, const N: usize> {
 impl<L: Lanes, const N: usize> SubBlocks<'_, L, N> {
     /// `sum(weight * x * code)` and `sum(weight * code * code)` of the codes `nearest(inverse * x)` within bounds.
     ///
-    /// Magnitudes are at least `TINY` where it matters, so that codes before rounding are about `half` at most.
+    /// Lanes whose results are used have magnitudes of at least `TINY`, so that codes before rounding are about `half` at most.
     #[inline(always)]
     fn sums(&self, l: L, inverse: L::Float, half: f32) -> (L::Float, L::Float) {
         let (low, high) = (l.splat(ROUND - half), l.splat(ROUND + half - 1.0));
@@ -45,8 +45,8 @@ impl<L: Lanes, const N: usize> SubBlocks<'_, L, N> {
     }
 }
 
-/// The scale that fits best by weighted error, and the inverse of which the search took its codes (of no use where the scale is
-/// zero).
+/// The scale that fits best by weighted error, and the inverse from which the search computed its codes (meaningless where the
+/// scale is zero).
 #[inline(always)]
 pub(super) fn scale<L: Lanes, const N: usize>(
     l: L,

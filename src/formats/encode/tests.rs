@@ -1,4 +1,4 @@
-//! Every instruction set against the scalar codecs, byte for byte, on weights meant to break lanes.
+//! Compares every instruction set with the scalar codecs, byte for byte, on weights chosen to break the versions in lanes.
 
 use half::f16;
 
@@ -14,7 +14,7 @@ fn types() -> impl Iterator<Item = TensorType> {
     codecs().iter().filter(|codec| codec.in_lanes).map(|codec| codec.ty)
 }
 
-/// Elements of a set; an odd number of super-blocks. Without optimization the reference takes its time.
+/// Elements of a set: an odd number of super-blocks; fewer in debug builds, where the reference is slow.
 const ELEMENTS: usize = 256 * if cfg!(debug_assertions) { 41 } else { 401 };
 
 /// SplitMix64.

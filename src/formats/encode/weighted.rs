@@ -1,4 +1,4 @@
-//! Formats whose elements have importance: the searches of sixteen sub-blocks at a time, with weights.
+//! Encoding with importance: weighted searches for sixteen sub-blocks at a time.
 
 use super::affine::{self, Weighted};
 use super::super_blocks::{put_affine_codes, put_symmetric_codes, side_by_side};
@@ -13,7 +13,7 @@ use crate::simd::lanes::Lanes;
 /// Most elements of a group.
 const MAX_GROUP: usize = LANES * 32;
 
-/// Sixteen sub-blocks of `N` elements side by side, the last of them zeros where there are fewer.
+/// Sixteen sub-blocks of `N` elements side by side; missing ones are zeros.
 #[inline(always)]
 fn group<L: Lanes, const N: usize>(l: L, x: &[f32]) -> [L::Float; N] {
     if x.len() == LANES * N {
@@ -24,7 +24,7 @@ fn group<L: Lanes, const N: usize>(l: L, x: &[f32]) -> [L::Float; N] {
     side_by_side(l, &padded[..LANES * N])
 }
 
-/// Weights from importance and what mean squares count, a lane each.
+/// Weights from importance and scaled mean squares, which are one for each lane.
 #[inline(always)]
 fn weights<L: Lanes, const N: usize>(
     l: L,
@@ -39,7 +39,7 @@ fn weights<L: Lanes, const N: usize>(
     weights
 }
 
-/// For each lane of a group `spread` times the mean square of its super-block.
+/// For each lane of a group, `spread` times the mean square of its super-block.
 #[inline(always)]
 fn mean_squares<L: Lanes, const N: usize>(l: L, x: &[f32], spread: f32) -> L::Float {
     let mut lanes = [0.0; LANES];
@@ -67,7 +67,7 @@ pub(in crate::formats) fn affine<L: Lanes, F: Affine<N>, const N: usize>(
         let [inverses, starts] = [found.inverse, found.start].map(|lanes| l.to_array(lanes));
         for (i, (x, block)) in x.chunks_exact(SUPER_BLOCK).zip(out.chunks_exact_mut(bytes)).enumerate() {
             let first = i * count;
-            if found.odd >> first & (u16::MAX >> (LANES - count)) != 0 {
+            if found.needs_scalar >> first & (u16::MAX >> (LANES - count)) != 0 {
                 scalar(x, &importance[i * SUPER_BLOCK..][..SUPER_BLOCK], block, weighted_affine::<F, N>);
                 continue;
             }
@@ -99,7 +99,7 @@ fn affine_codes<L: Lanes>(l: L, x: &[f32], (inverse, start): (f32, f32), top: i3
     }
 }
 
-/// Q3_K, and Q6_K, where importance is `ALONE` in weights.
+/// Q3_K and Q6_K. In Q6_K the importance `ALONE` is the weight.
 #[inline(always)]
 pub(in crate::formats) fn symmetric<L: Lanes, F: Symmetric, const ALONE: bool>(
     l: L,
@@ -122,7 +122,7 @@ pub(in crate::formats) fn symmetric<L: Lanes, F: Symmetric, const ALONE: bool>(
         let (scales, inverses) = (l.to_array(scale), l.to_array(inverse));
         let steps = F::put_weighted_scales(&scales, &l.to_array(sums), block);
         if steps.is_some_and(|steps| (0..SUB_BLOCKS).any(|j| steps[j] == 0.0 && scales[j] == 0.0)) {
-            // Codes of sub-blocks without a scale are for the reference to find.
+            // The scalar encoder finds the codes of sub-blocks whose scale is zero.
             scalar(x, importance, block, weighted_symmetric::<F>);
             continue;
         }
@@ -162,7 +162,7 @@ pub(in crate::formats) fn symmetric_row<L: Lanes, F: Written, const FIVE: bool>(
             x.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(F::TY.block_bytes())).enumerate()
         {
             let mut codes = [0; BLOCK];
-            // Blocks of tiny elements have codes of zero; others whose scale is zero have those of the search.
+            // Blocks of tiny elements have codes of zero; other blocks whose scale is zero keep the codes of the search.
             if scales[b] != 0.0 || x.iter().any(|v| v.abs() >= crate::formats::TINY) {
                 symmetric_codes(l, x, inverses[b], half, &mut codes);
             }
@@ -191,7 +191,7 @@ pub(in crate::formats) fn affine_row<L: Lanes, F: Written, const FIVE: bool>(
         let mins = l.to_halves(l.mul(found.min, l.splat(-1.0)));
         let [inverses, starts] = [found.inverse, found.start].map(|lanes| l.to_array(lanes));
         for (b, (x, block)) in x.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(bytes)).enumerate() {
-            if found.odd >> b & 1 != 0 {
+            if found.needs_scalar >> b & 1 != 0 {
                 let importance = &importance[b * BLOCK..][..BLOCK];
                 crate::formats::put_affine_block::<FIVE>(x, importance, mean_square, block);
                 continue;
@@ -205,7 +205,7 @@ pub(in crate::formats) fn affine_row<L: Lanes, F: Written, const FIVE: bool>(
     }
 }
 
-/// Leaves a super-block to the reference.
+/// Encodes a super-block with the scalar encoder.
 #[cold]
 #[inline(never)]
 fn scalar(x: &[f32], importance: &[f32], block: &mut [u8], encode: fn(&[f32], &[f32], &mut [u8])) {

@@ -1,5 +1,5 @@
-//! Whether a model fits into this machine's memory, and how fast it would run: told from its header and from a short
-//! measurement of the machine, before a weight is read. Used by `gguf inspect --fit` and the first screen.
+//! Whether a model fits into this machine's memory, and how fast it would run: estimated from its header and a short
+//! measurement of the machine, before any weight is read. Used by `gguf inspect --fit` and the first screen.
 
 mod speed;
 
@@ -16,22 +16,22 @@ use crate::network::{FeedForward, LayerSpec, Mixer};
 const BATCH: usize = 512;
 /// Bytes of the program without a model: code, stacks, tables.
 const PROGRAM: u64 = 12 << 20;
-/// Bytes of tables that a token of the vocabulary takes in the tokenizer: its text, and where it is found.
+/// Bytes per token of the vocabulary in the tables of the tokenizer.
 const TOKEN: u64 = 200;
-/// Bytes that a thread decodes weights into.
+/// Bytes of a thread's buffers for decoded weights.
 const THREAD: u64 = 1 << 20;
-/// What is to be left of the available memory for everything else, as a divisor.
+/// One over the share of the available memory that should remain free.
 const SPARE: u64 = 10;
 
-/// What a model would need here.
+/// The needs of a model on this machine.
 pub struct Fit {
     outline: Outline,
 }
 
-/// Bytes that a model takes with a context that is full.
+/// Bytes that a model needs with a full context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// Tensors that are run: in the mapped file, or copied.
+    /// Tensors that are used, mapped or copied.
     pub weights: u64,
     /// Keys, values and recurrent states of one sequence.
     pub cache: u64,
@@ -42,13 +42,13 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// All of them.
+    /// The sum of all.
     #[must_use]
     pub fn total(&self) -> u64 {
         [self.weights, self.cache, self.buffers, self.program].into_iter().fold(0, u64::saturating_add)
     }
 
-    /// Whether they fit into `available` bytes.
+    /// Whether the sum fits into `available` bytes.
     #[must_use]
     pub fn verdict(&self, available: u64) -> Verdict {
         match self.total() {
@@ -62,11 +62,11 @@ impl Needs {
 /// Whether a model fits into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It does.
+    /// It fits.
     Fits,
-    /// It does, and less than a tenth of what is available is left.
+    /// It fits, but less than a tenth of the available memory remains.
     Tight,
-    /// It does not: weights would be read from the disk again and again, or memory runs out.
+    /// It does not fit: weights would be read from the disk again and again, or memory would run out.
     DoesNotFit,
 }
 
@@ -98,18 +98,18 @@ impl Fit {
         Ok(Self { outline })
     }
 
-    /// Positions that the model was trained on.
+    /// The context length that the model was trained on.
     #[must_use]
     pub fn context_length(&self) -> usize {
         self.outline.hparams().context_length
     }
 
-    /// What a session of one sequence takes with `context` tokens, on so many threads.
+    /// The needs of a session with one sequence of `context` tokens, on `threads` threads.
     #[must_use]
     pub fn needs(&self, context: usize, kv_type: KvType, threads: usize) -> Needs {
         let sequence = self.outline.sequence(SequenceOptions { kv_type, context_length: context });
         let cache = sequence.bytes_after(context);
-        // What a batch adds before it is out of sight.
+        // Keys and values of a batch that sliding windows drop afterwards.
         let passing = sequence.bytes_at(context).saturating_sub(cache);
         Needs {
             weights: self.outline.weight_bytes(),
@@ -119,8 +119,8 @@ impl Fit {
         }
     }
 
-    /// Bytes of a forward pass of so many rows: the residual stream, what a part reads and writes, the widest mixer and
-    /// the widest feed-forward part, each as floats and once more quantized, and the logits of a row.
+    /// Bytes of the buffers of a forward pass of `rows` rows: the residual stream, input and output of a part, the widest mixer and
+    /// the widest feed-forward part, each as floats and quantized, and the logits of a row.
     fn buffers(&self, rows: usize, threads: usize) -> u64 {
         let spec = self.outline.spec();
         let cols = spec.embedding_length;
@@ -144,7 +144,7 @@ impl Fit {
         5 * elements as u64 + 8 * spec.vocab_size as u64 + threads as u64 * THREAD
     }
 
-    /// Elements that the experts of a token take.
+    /// Elements of the buffers for the experts of a token.
     fn experts_width(&self, used: usize, cols: usize) -> usize {
         let h = self.outline.hparams();
         let length = h.count_or(crate::arch::keys::EXPERT_FEED_FORWARD_LENGTH, 0).unwrap_or(0);

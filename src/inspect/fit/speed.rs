@@ -1,5 +1,5 @@
-//! How fast a model would run: for some tenths of a second, products with one token and layers with a short prompt are
-//! computed in the model's own shapes and types, with weights that are made up, and times are carried over to the whole.
+//! Estimates the speed of a model: for some tenths of a second, products with one token and layers with a short prompt are
+//! computed in the model's own shapes and types with synthetic weights, and the times are extrapolated to the whole model.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -19,42 +19,42 @@ use crate::memory;
 use crate::model::Products;
 use crate::network::ModelSpec;
 
-/// Most bytes of made-up weights: more than caches hold.
+/// Maximum bytes of synthetic weights: more than fit a cache.
 const MOST_WEIGHTS: u64 = 160 << 20;
-/// A byte that makes ordinary numbers of every type when it is repeated.
+/// A byte that decodes to ordinary numbers in every type when it is repeated.
 const FILL: u8 = 0x3f;
-/// How long each of the machine's limits is measured.
+/// Time for measuring each limit of the machine.
 const LIMIT_TIME: Duration = Duration::from_millis(15);
-/// How long products with one token, and layers with many, are measured.
+/// Time for measuring products with one token, and for layers with many.
 const PRODUCT_TIME: Duration = Duration::from_millis(150);
 /// Tokens of a short prompt.
 const TOKENS: usize = 128;
-/// Where tensors begin, as in files.
+/// Alignment of tensors, as in files.
 const ALIGNMENT: usize = 64;
-/// The share of the machine's limit that prompts reach, where their layers cannot be measured.
+/// The assumed share of the machine's limit for prompts, if layers cannot be measured.
 const PRODUCT_SHARE: f64 = 0.6;
-/// The share of the limit of floats that attention reaches.
+/// The assumed share of the limit of floats for attention.
 const ATTENTION_SHARE: f64 = 0.75;
 
-/// This machine, as far as a model's speed and memory depend on it.
+/// The facts about this machine on which a model's speed and memory depend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Machine {
-    /// Bytes that this process can still get; `None` where the system does not say.
+    /// Bytes that this process can still get; `None` if the system does not report it.
     pub available: Option<u64>,
     /// Threads.
     pub threads: usize,
-    /// Bytes read a second.
+    /// Bytes read per second.
     pub bytes_read: f64,
-    /// Seconds for a token of an answer, but for the cache.
+    /// Seconds for a generated token, without reading the cache.
     token: f64,
     /// Seconds for a token of a short prompt.
     prompt_token: f64,
-    /// Products of attention a second.
+    /// Products of attention per second.
     attention: f64,
 }
 
 impl Machine {
-    /// Measures how fast this machine is with the model's products: some tenths of a second.
+    /// Measures the speed of this machine with the model's products, which takes some tenths of a second.
     #[must_use]
     pub fn measure(fit: &Fit, pool: &Pool) -> Self {
         let work = fit.outline.work(KvType::F16);
@@ -76,28 +76,28 @@ impl Machine {
         }
     }
 
-    /// Tokens a second of a prompt of `tokens` tokens, in a session that has seen nothing.
+    /// Tokens per second for a prompt of `tokens` tokens, in an empty session.
     #[must_use]
     pub fn prompt_speed(&self, fit: &Fit, tokens: usize) -> f64 {
         let n = tokens as f64;
-        // What a short prompt sees is measured with its layers.
+        // The attention of a short prompt is included in the measurement of layers.
         let seen = n * (n - TOKENS as f64).max(0.0) / 2.0;
         let attention = seen * fit.outline.work(KvType::F16).each.attention / self.attention;
         n / (n * self.prompt_token + self.token + attention)
     }
 
-    /// Tokens a second of an answer, after `depth` other tokens.
+    /// Generated tokens per second, after `depth` other tokens.
     #[must_use]
     pub fn answer_speed(&self, fit: &Fit, depth: usize, kv_type: KvType) -> f64 {
         let sequence = fit.outline.sequence(SequenceOptions { kv_type, context_length: depth });
-        // Pages are whole; the positions in them are what is read.
+        // Whole pages are allocated, but only positions in use are read.
         let cache = sequence.bytes_after(depth) as f64;
         1.0 / (self.token + cache / self.bytes_read)
     }
 }
 
 impl Fit {
-    /// The matrices that a token of an answer meets, and the share of each: of experts, those that it uses.
+    /// The matrices that a generated token is multiplied with, and the share of each that is used (for experts).
     fn matrices(&self) -> Vec<(&TensorInfo, f64)> {
         let layers = self.outline.all_layer_tensors().filter(|tensor| tensor.rows() > 1);
         self.outline
@@ -109,8 +109,8 @@ impl Fit {
     }
 }
 
-/// Seconds for the products of one token with all matrices: with as many as time allows, one after the other, and the
-/// rest by their bytes.
+/// Seconds for the products of one token with all matrices. As many as time allows are measured; the rest is extrapolated by
+/// bytes.
 fn token_seconds(pool: &Pool, weights: &Bytes, matrices: &[(&TensorInfo, f64)]) -> f64 {
     let all: f64 = matrices.iter().map(|(tensor, share)| share * tensor.bytes() as f64).sum();
     let mut at = 0;
@@ -135,8 +135,8 @@ fn token_seconds(pool: &Pool, weights: &Bytes, matrices: &[(&TensorInfo, f64)]) 
     best
 }
 
-/// Seconds that a token of a prompt takes in all layers: each kind of layer is put together with made-up weights and
-/// computes a short prompt, as far as time allows. `None` where weights are too large for that.
+/// Seconds for a prompt token in all layers: each kind of layer is built with synthetic weights and evaluates a short prompt, as
+/// far as time allows. `None` if the weights are too large for that.
 fn layer_seconds(fit: &Fit, pool: &Pool, weights: &Bytes) -> Option<f64> {
     let spec = fit.outline.spec();
     let mut kinds: Vec<(Kind<'_>, usize, Option<f64>)> = Vec::new();
@@ -196,12 +196,12 @@ fn one_layer(fit: &Fit, pool: &Pool, bytes: &Bytes, layer: usize) -> Option<f64>
         decoder.hidden(Run::new(pool), parts);
         start.elapsed().as_secs_f64()
     };
-    // The first run also touches new memory.
+    // The first run includes page faults of new memory.
     let seconds = run(TOKENS).min(run(TOKENS));
     Some(seconds / TOKENS as f64)
 }
 
-/// The first rows of a tensor, made of the bytes from `at` on, or from the first on where they end before.
+/// The first rows of a tensor, from the synthetic bytes from `at` on, starting over where they end.
 fn made(weights: &Bytes, at: &mut usize, tensor: &TensorInfo, rows: u64) -> Option<Matrix> {
     let row = usize::try_from(tensor.row_bytes()).ok().filter(|&row| row > 0)?;
     let rows = usize::try_from(rows).ok()?.min(weights.len() / row);

@@ -1,12 +1,12 @@
-//! A list of checksums that a model is held against, as `gguf hash` and llama.cpp's `gguf-hash` print it: a line each of
-//! algorithm, checksum, and the name of a file, perhaps with a colon and the name of a tensor.
+//! A list of checksums to compare a model with, as `gguf hash` and llama.cpp's `gguf-hash` print it: lines of algorithm,
+//! checksum, and file name, optionally with a colon and a tensor name.
 
 use std::collections::BTreeSet;
 
 use super::{Algorithm, Checksum};
 use crate::printable::printable;
 
-/// What a manifest says of one file.
+/// The checksums of one file in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     entries: Vec<Entry>,
@@ -23,19 +23,19 @@ pub struct Entry {
     pub tensor: Option<String>,
 }
 
-/// What a manifest says of a checksum.
+/// The result of comparing a checksum with a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is the same.
+    /// The checksum matches.
     Ok,
-    /// It is another.
+    /// The manifest has another checksum.
     Mismatch,
-    /// It has none.
+    /// The manifest has no such checksum.
     NotFound,
 }
 
 impl Outcome {
-    /// As `gguf-hash` calls it.
+    /// Its name in the output of `gguf-hash`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -50,13 +50,13 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    /// No line is one of a manifest.
+    /// No line has a checksum.
     #[error("no line has a checksum of a known kind (xxh64, sha1, sha256, uuid)")]
     Empty,
-    /// Which file is meant cannot be told.
-    #[error("the manifest is of several files, none of which is {}: {}", printable(name), printable(&found.join(", ")))]
+    /// The manifest has several files, none of this name.
+    #[error("the manifest has several files, none of which is {}: {}", printable(name), printable(&found.join(", ")))]
     OtherFiles {
-        /// The file that is asked for.
+        /// The file that was asked for.
         name: String,
         /// The files in the manifest.
         found: Vec<String>,
@@ -64,11 +64,11 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Reads what a manifest says of the file `name`, whose tensors are `tensors`. A manifest of one file is taken for
-    /// this one, wherever that lies; among several, one of the same name.
+    /// Reads the checksums of the file `name`, whose tensors are `tensors`, from a manifest. If the manifest has a single file, that
+    /// is used whatever its name; otherwise the file of the same name.
     ///
     /// # Errors
-    /// When there is no checksum in it, or those of several other files.
+    /// When the manifest has no checksum, or only those of several other files.
     pub fn parse(text: &str, name: &str, tensors: &[&str]) -> Result<Self, ManifestError> {
         let lines: Vec<(Algorithm, &str, &str)> = text.lines().filter_map(line).collect();
         if lines.is_empty() {
@@ -97,7 +97,7 @@ impl Manifest {
         self.entries.iter().any(|entry| entry.tensor.is_some())
     }
 
-    /// What it says of a checksum.
+    /// Compares a checksum with the manifest.
     #[must_use]
     pub fn check(&self, checksum: &Checksum) -> Outcome {
         let same = |entry: &&Entry| entry.algorithm == checksum.algorithm && entry.tensor == checksum.tensor;
@@ -108,14 +108,14 @@ impl Manifest {
         }
     }
 
-    /// The tensors that it has and the model lacks.
+    /// Tensors of the manifest that the model does not have.
     #[must_use]
     pub fn missing(&self, tensors: &[&str]) -> BTreeSet<&str> {
         self.entries.iter().filter_map(|entry| entry.tensor.as_deref()).filter(|name| !tensors.contains(name)).collect()
     }
 }
 
-/// Algorithm, checksum and name of a line; `None` for one that is something else.
+/// Algorithm, checksum and name of a line; `None` for other lines.
 fn line(line: &str) -> Option<(Algorithm, &str, &str)> {
     let (algorithm, rest) = line.trim().split_once(char::is_whitespace)?;
     let algorithm = Algorithm::ALL.into_iter().find(|one| one.name() == algorithm)?;
@@ -126,14 +126,14 @@ fn line(line: &str) -> Option<(Algorithm, &str, &str)> {
     (!name.is_empty()).then_some((algorithm, text, name))
 }
 
-/// The name by which a manifest calls the file `name`.
+/// The name in the manifest of the file `name`.
 fn file<'a>(lines: &[(Algorithm, &str, &'a str)], name: &str, tensors: &[&str]) -> Result<&'a str, ManifestError> {
     let mut files: BTreeSet<&'a str> = BTreeSet::new();
     for (.., found) in lines {
         let of_tensor = |tensor: &&str| found.strip_suffix(*tensor)?.strip_suffix(':');
         files.insert(tensors.iter().find_map(of_tensor).unwrap_or(found));
     }
-    // A tensor that the model lacks looks like a file.
+    // A tensor that the model does not have looks like a file.
     let others = files.clone();
     files.retain(|file| !others.iter().any(|other| file.strip_prefix(other).is_some_and(|rest| rest.starts_with(':'))));
     let last = |path: &str| path.rsplit(['/', '\\']).next().map(str::to_owned);
@@ -176,7 +176,7 @@ mod tests {
         let manifest = Manifest::parse(text, "/b/y.gguf", &[]).expect("valid");
         assert_eq!(manifest.check(&checksum(Algorithm::Sha1, None, "02")), Outcome::Ok);
         let other = Manifest::parse(text, "z.gguf", &[]).expect_err("which?").to_string();
-        assert_eq!(other, "the manifest is of several files, none of which is z.gguf: a/x.gguf, a/y.gguf");
+        assert_eq!(other, "the manifest has several files, none of which is z.gguf: a/x.gguf, a/y.gguf");
         assert_eq!(Manifest::parse("hello\n", "x", &[]), Err(ManifestError::Empty));
     }
 }

@@ -16,25 +16,25 @@ use crate::gguf::{Error, Reader, TensorInfo};
 
 /// Bytes that are read at once.
 const PIECE: u64 = 1 << 20;
-/// The name space of a model's UUID: the UUID of `en.wikipedia.org/wiki/Llama.cpp` among those of URLs.
+/// The name space of model UUIDs: the version 5 UUID of `en.wikipedia.org/wiki/Llama.cpp` in the name space of URLs.
 const NAMESPACE: [u8; 16] =
     [0xef, 0x00, 0x12, 0x06, 0xda, 0xdc, 0x5f, 0x6d, 0xa1, 0x5f, 0x33, 0x59, 0xe5, 0x77, 0xd4, 0xe5];
 
 /// How a checksum is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Algorithm {
-    /// XXH64 with the seed 0: fast, no defence against people.
+    /// XXH64 with seed 0: fast, not cryptographic.
     Xxh64,
     /// SHA-1.
     Sha1,
     /// SHA-256.
     Sha256,
-    /// A UUID of version 5 for the whole model, made of SHA-1.
+    /// A version 5 UUID for the whole model, from SHA-1.
     Uuid,
 }
 
 impl Algorithm {
-    /// All of them, in the order in which they are told.
+    /// All algorithms, in the order of output.
     pub const ALL: [Self; 4] = [Self::Xxh64, Self::Sha1, Self::Sha256, Self::Uuid];
 
     /// Its name in a manifest.
@@ -69,8 +69,8 @@ pub struct Checksum {
     pub text: String,
 }
 
-/// Checksums of a model by all of `algorithms`, and where `tensors` says so of each tensor before them. `progress` is
-/// told of bytes as they are done, from several threads.
+/// Checksums of a model with all of `algorithms`; with `tensors`, those of each tensor come first. `progress` is called with the
+/// number of bytes done, from several threads.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -82,7 +82,7 @@ pub fn checksums(
 ) -> Result<Vec<Checksum>, Error> {
     let all = reader.tensors();
     let chosen: Vec<Algorithm> = Algorithm::ALL.into_iter().filter(|one| algorithms.contains(one)).collect();
-    // What takes longest begins first.
+    // The longest tasks start first.
     let mut tasks: Vec<(Algorithm, &[TensorInfo])> = chosen.iter().map(|&algorithm| (algorithm, all)).collect();
     if tensors {
         let of_tensors = chosen.iter().copied().filter(|&algorithm| algorithm != Algorithm::Uuid);
@@ -125,7 +125,7 @@ fn sum(
     Ok(sum.finish())
 }
 
-/// A checksum in the making.
+/// A checksum that is being computed.
 enum Sum {
     Xxh64(Box<XxHash64>),
     Sha1(Sha1),

@@ -1,4 +1,4 @@
-//! The input rows of a product, with their quantized forms made once for all products that share them.
+//! The input rows of a product. Their quantized forms are computed once for all products that share them.
 
 use std::sync::OnceLock;
 
@@ -11,7 +11,7 @@ use crate::TensorType;
 use crate::kernels::Pool;
 use crate::simd::lanes::{Kernel, Lanes};
 
-/// Rows of floats, `[rows, cols]`, with their quantized forms made on first use.
+/// Rows of floats, `[rows, cols]`, with their quantized forms, which are computed on first use.
 pub struct Activations<'a> {
     x: &'a [f32],
     cols: usize,
@@ -22,7 +22,7 @@ pub struct Activations<'a> {
     arranged_blocks: OnceLock<Arranged>,
 }
 
-/// Quantized rows as the instruction set's kernel for many tokens reads them.
+/// Quantized rows in the layout of the instruction set's kernel for many tokens.
 pub(super) enum Arranged {
     /// For AMX.
     Tiles(Tiles),
@@ -74,7 +74,7 @@ impl<'a> Activations<'a> {
         &self.bf16.get().expect("prepared before the product")[row * self.cols..(row + 1) * self.cols]
     }
 
-    /// Makes the form that `ty` wants, on all threads, unless it is there.
+    /// Computes the form that weights of type `ty` need, on all threads, unless it exists.
     pub(super) fn prepare(&self, pool: &Pool, ty: TensorType) {
         match Input::of(ty) {
             Input::Floats => {}
@@ -83,7 +83,7 @@ impl<'a> Activations<'a> {
         }
     }
 
-    /// All rows in the form that `input` names, arranged on first use.
+    /// All rows in the form `input`, in the layout for many tokens; computed on first use.
     pub(super) fn arranged(&self, pool: &Pool, input: Input) -> &Arranged {
         let cell = if input == Input::SuperBlocks { &self.arranged_super_blocks } else { &self.arranged_blocks };
         cell.get_or_init(|| {
@@ -96,7 +96,7 @@ impl<'a> Activations<'a> {
         })
     }
 
-    /// Some rows in the form that `input` names, arranged.
+    /// The rows `tokens` in the form `input`, in the layout for many tokens.
     pub(super) fn arrange(&self, pool: &Pool, input: Input, tokens: &[u32]) -> Arranged {
         let x = self.quantized(pool, input);
         if pool.isa().has_tiles() {
@@ -106,7 +106,7 @@ impl<'a> Activations<'a> {
         }
     }
 
-    /// All rows in the form that `input` names, made on first use.
+    /// All rows in the form `input`, computed on first use.
     fn quantized(&self, pool: &Pool, input: Input) -> &Quantized {
         let cell = if input == Input::SuperBlocks { &self.super_blocks } else { &self.blocks };
         cell.get_or_init(|| self.quantize(pool, input.block_len()))
@@ -128,10 +128,10 @@ impl<'a> Activations<'a> {
         self.super_blocks.get().expect("prepared before the product")
     }
 
-    /// Elements of a task of all threads.
+    /// Elements of one task when the work is shared by all threads.
     fn share(&self, pool: &Pool) -> usize {
         let rows = self.rows();
-        // Few rows are worked on by the caller alone: that is done before another thread has woken.
+        // The caller quantizes few rows alone: that takes less time than waking another thread.
         self.cols * if rows < 8 { rows.max(1) } else { rows.div_ceil(pool.threads() * 2) }
     }
 

@@ -1,7 +1,7 @@
-//! Some rows of a matrix times some rows of input: the inner part of every product.
+//! Products of some rows of a matrix with some rows of input, for few tokens.
 //!
 //! The order of every sum is fixed by the format alone. Floats: sixteen partial sums over the columns, then one tree.
-//! Quantized formats: exact integers a block, and one chain of fused multiply-adds over the blocks.
+//! Quantized formats: an exact integer sum for each block, and one chain of fused multiply-adds over the blocks.
 
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
 
@@ -77,7 +77,7 @@ impl<'a> RowsProduct<'a> {
         self.floats::<L, W>(l, bytes);
     }
 
-    /// A type without a kernel of its own: rows are decoded, and are floats then.
+    /// A type without a kernel of its own: rows are decoded to floats first.
     #[inline(always)]
     fn decoded<L: Lanes>(mut self, l: L) {
         let mut bytes = Vec::with_capacity(self.rows.len() * self.weights.cols() * 4);
@@ -99,8 +99,8 @@ impl<'a> RowsProduct<'a> {
         }
     }
 
-    /// All rows of super-blocks, for `T` tokens from `token` on: sixteen rows side by side, so that their exact products
-    /// are summed with a row in each lane.
+    /// All rows of super-blocks, for `T` tokens from `token` on. Sixteen rows are processed side by side, so that their exact
+    /// products are summed with one row in each lane.
     #[inline(always)]
     fn super_blocks_of<L: Lanes, F: SuperBlockFormat, const T: usize>(&mut self, l: L, token: usize) {
         let x = self.x.super_blocks();
@@ -108,7 +108,7 @@ impl<'a> RowsProduct<'a> {
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
         let inputs = super_inputs::<L, F, T>(l, x, first_blocks, blocks);
         for first in self.rows.clone().step_by(LANES) {
-            let rows = self.sixteen(l, first);
+            let rows = self.row_group(l, first);
             let mut sums = [l.splat(0.0); T];
             for (b, inputs) in inputs.as_chunks::<T>().0.iter().enumerate() {
                 // SAFETY: a row has so many blocks.
@@ -139,14 +139,14 @@ impl<'a> RowsProduct<'a> {
         }
     }
 
-    /// All rows of blocks, for `T` tokens from `token` on: as super-blocks, but two or four blocks at once.
+    /// All rows of blocks, for `T` tokens from `token` on: like super-blocks, but two or four blocks at a time.
     #[inline(always)]
     fn blocks_of<L: Lanes, F: BlockFormat, const T: usize>(&mut self, l: L, token: usize) {
         let blocks = self.weights.cols() / 32;
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
         let inputs = layer_inputs::<L, F, T>(l, self.x.blocks(), first_blocks, blocks);
         for first in self.rows.clone().step_by(LANES) {
-            let rows = self.sixteen(l, first);
+            let rows = self.row_group(l, first);
             let mut sums = [l.splat(0.0); T];
             for (run, inputs) in inputs.as_chunks::<T>().0.iter().enumerate() {
                 let left = blocks - run * F::RUN;
@@ -172,7 +172,7 @@ impl<'a> RowsProduct<'a> {
 
     /// Sixteen rows from row `first` on.
     #[inline(always)]
-    fn sixteen<L: Lanes>(&self, l: L, first: usize) -> Sixteen<'a> {
+    fn row_group<L: Lanes>(&self, l: L, first: usize) -> RowGroup<'a> {
         let (bytes, len) = (self.weights.bytes(), self.weights.row_bytes());
         let end = (first + LANES).min(self.rows.end);
         let mut rows = [&bytes[..0]; LANES];
@@ -183,10 +183,10 @@ impl<'a> RowsProduct<'a> {
             l.fetch(bytes[first * len..].as_ptr(), (end - first) * len);
         }
         let next = if end < self.rows.end { &bytes[end * len..] } else { self.ahead.then };
-        Sixteen { rows, next: next.as_ptr() }
+        RowGroup { rows, next: next.as_ptr() }
     }
 
-    /// Writes the sums of sixteen rows from row `first` on, those that there are, a vector for each token from `token` on.
+    /// Writes the sums of up to sixteen rows from row `first` on, one vector for each token from `token` on.
     #[inline(always)]
     fn put_lanes<L: Lanes>(&mut self, l: L, first: usize, token: usize, sums: &[L::Float]) {
         let (stride, at) = (self.stride, first - self.rows.start);
@@ -197,44 +197,44 @@ impl<'a> RowsProduct<'a> {
     }
 }
 
-/// Sixteen rows of weights side by side; those that are missing are the last one.
-struct Sixteen<'a> {
+/// Sixteen rows of weights side by side; missing rows repeat the last one.
+struct RowGroup<'a> {
     rows: [&'a [u8]; LANES],
-    /// What is likely to be read next.
+    /// The bytes that are likely to be read next.
     next: *const u8,
 }
 
-impl<'a> Sixteen<'a> {
+impl<'a> RowGroup<'a> {
     /// Block `b` of row `i`, `len` bytes.
     ///
     /// # Safety
-    /// The row must have it.
+    /// The row must have that block.
     #[inline(always)]
     unsafe fn block(&self, i: usize, b: usize, len: usize) -> &'a [u8] {
         // SAFETY: the caller vouches for it.
         unsafe { self.rows[i].get_unchecked(b * len..(b + 1) * len) }
     }
 
-    /// Asks for the `i`th of sixteen shares of what lies in the place of the blocks from `b` on, `len` bytes of each row, in
-    /// the sixteen rows that come next: memory is fastest where it is read in order.
+    /// Prefetches the `i`th of sixteen shares of the next sixteen rows, where they have the blocks from `b` on (`len` bytes of each
+    /// row). The shares are in memory order, because memory is fastest when it is read in order.
     #[inline(always)]
     fn fetch_next<L: Lanes>(&self, l: L, i: usize, b: usize, len: usize) {
         let from = self.next.wrapping_add(LANES * b * len);
         let share = len / 64 * 64;
         l.fetch(from.wrapping_add(i * share), share);
-        // What is left over of all shares.
+        // The bytes that do not fill a cache line of any share.
         if 64 * i < LANES * (len % 64) {
             l.prefetch_far(from.wrapping_add(LANES * share + 64 * i));
         }
     }
 }
 
-/// What a super-block of weights meets of one token.
+/// One token's input for one super-block.
 struct SuperInput<L: Lanes> {
     codes: [L::Int; 4],
-    /// Their sums, sixteen each.
+    /// Sums of 16 codes.
     sums: [i16; 16],
-    /// Their sums, a sub-block each, as bytes, four in a word: 64ths, and what is left.
+    /// Sums of the codes of each sub-block as two bytes, the sum divided by 64 and the remainder; four bytes to a word.
     parts: [[i32; 4]; 2],
 }
 
@@ -257,7 +257,7 @@ fn super_inputs<L: Lanes, F: SuperBlockFormat, const T: usize>(
     inputs
 }
 
-/// Products of a super-block of sixteen rows and `T` tokens, those of its mins, and its factors.
+/// For a super-block of sixteen rows and `T` tokens: the products of codes, the products of mins, and the factors `d` and `dmin`.
 type SuperProducts<L, const T: usize> =
     ([<L as Integers>::Int; T], [<L as Integers>::Int; T], [<L as Lanes>::Float; 2]);
 
@@ -268,7 +268,7 @@ type SuperProducts<L, const T: usize> =
 #[inline(always)]
 unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
     l: L,
-    rows: &Sixteen<'_>,
+    rows: &RowGroup<'_>,
     b: usize,
     inputs: &[SuperInput<L>; T],
 ) -> SuperProducts<L, T> {
@@ -304,7 +304,7 @@ unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
                 sum = if F::SUB_LEN == 32 {
                     l.dot_scaled_by_eight(sum, w[v], x.codes[v], eight[i], &F::SPREAD[v])
                 } else if F::EIGHT_BITS {
-                    // The eighth bits apart: products of seven bits fit into words.
+                    // The eighth bits separately: products of seven bits fit into words.
                     let eighth = l.shr_halves::<7, 7>(l.and_bytes(w[v], 0x80));
                     let eighths = l.dot_scaled(l.splat_int(0), eighth, x.codes[v], &scales, &F::SPREAD[v]);
                     let sum = l.add_int(sum, l.shl_int::<7>(eighths));
@@ -326,10 +326,10 @@ unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
     (products, mins, factors)
 }
 
-/// The products of mins, a byte for each of four sub-blocks in a vector, with the sums of the input's codes.
+/// The products of mins (bytes, four sub-blocks to a vector) with the sums of the input's codes.
 #[inline(always)]
 fn min_products<L: Lanes>(l: L, mins: &[L::Int], x: &SuperInput<L>) -> L::Int {
-    // 64ths, and what is left.
+    // The part divided by 64, and the remainder.
     let mut parts = [l.splat_int(0); 2];
     for (i, &mins) in mins.iter().enumerate() {
         for (part, sums) in parts.iter_mut().zip(x.parts) {
@@ -339,10 +339,10 @@ fn min_products<L: Lanes>(l: L, mins: &[L::Int], x: &SuperInput<L>) -> L::Int {
     l.add_int(l.shl_int::<6>(parts[0]), parts[1])
 }
 
-/// What a run of blocks of weights meets of one token; there are zeros where blocks are missing.
+/// One token's input for a run of blocks; missing blocks are zeros.
 struct BlockInput<L: Lanes> {
     codes: [L::Int; 2],
-    /// What the products are added to: in each block's part of the vector, what the code of zero makes of them.
+    /// The initial value of the sums: for each block, minus the zero code times the sum of the input's codes.
     start: L::Int,
     /// The sum of each block's codes.
     sums: [f32; 4],
@@ -387,15 +387,15 @@ fn layer_inputs<L: Lanes, F: BlockFormat, const T: usize>(
     inputs
 }
 
-/// The products of run `run` of blocks of sixteen rows and `T` tokens, a vector for each block, and the first four bytes of
-/// all. Where fewer blocks are `left` in the rows, the last one stands for the missing ones.
+/// The products of run `run` of blocks of sixteen rows with `T` tokens, one vector for each block, and the first four bytes of
+/// each block. Where rows have fewer blocks `left`, the last one is used for the missing ones.
 ///
 /// # Safety
-/// Rows must have such blocks.
+/// The rows must have these blocks.
 #[inline(always)]
 unsafe fn block_products<L: Lanes, F: BlockFormat, const T: usize>(
     l: L,
-    rows: &Sixteen<'_>,
+    rows: &RowGroup<'_>,
     run: usize,
     left: usize,
     inputs: &[BlockInput<L>; T],

@@ -1,9 +1,10 @@
 //! Products with weights that are floats: sixteen partial sums over the columns, then one tree.
 //!
-//! Few tokens stream the weights as they are. For many, slabs of some rows and columns are put side by side once,
-//! widened to `f32` if they are halves, and meet all tokens; the partial sums wait in memory from slab to slab.
+//! With few tokens the weights are streamed as they are. With many, slabs of some rows and columns are copied side by side
+//! once, widened to `f32` if they are halves, and multiplied with all tokens; partial sums are kept in memory between slabs.
 //!
-//! Weights in bf16 meet input that is rounded to bf16, as the CPU's products of bf16 want it: see [`Lanes::dot_bf16`].
+//! Weights in bf16 are multiplied with input that is rounded to bf16, as the CPU's bf16 products need it: see
+//! [`Lanes::dot_bf16`].
 
 #![allow(unsafe_code, reason = "vector loads in the innermost loop")]
 
@@ -18,13 +19,13 @@ use crate::simd::lanes::{Lanes, Sums};
 const MANY_TOKENS: usize = 8;
 /// Vectors of a slab: 2 KiB of each row and token.
 const SLAB: usize = 32;
-/// Tokens whose partial sums wait together, in the second-level cache; slabs are made anew for each so many.
+/// Tokens whose partial sums fit the second-level cache together; slabs are copied again for each chunk of tokens.
 const CHUNK: usize = 174;
 /// Rows of a tile.
 const ROWS: usize = 4;
 
 impl<'a> RowsProduct<'a> {
-    /// All rows and tokens, with `bytes` the rows `self.rows` in type `W`.
+    /// All rows and tokens; `bytes` are the rows `self.rows` in type `W`.
     #[inline(always)]
     pub(super) fn floats<L: Lanes, W: FloatFormat>(&mut self, l: L, bytes: &[u8]) {
         assert_eq!(bytes.len(), self.rows.len() * self.weights.cols() * W::BYTES);
@@ -118,7 +119,7 @@ impl<'a> RowsProduct<'a> {
         }
     }
 
-    /// The input of `T` tokens from `token` on, as `W` meets it; tokens beyond the last one repeat it.
+    /// The input of `T` tokens from `token` on, in the form for `W`; tokens beyond the last one repeat it.
     #[inline(always)]
     fn token_rows<W: FloatFormat, const T: usize>(&self, token: usize) -> [&'a [u8]; T] {
         let x: &'a Activations<'a> = self.x;
@@ -129,7 +130,7 @@ impl<'a> RowsProduct<'a> {
         rows
     }
 
-    /// Writes the sums of a tile, as far as there are rows and for `tokens` tokens at most.
+    /// Writes the sums of a tile for the rows that exist and for at most `tokens` tokens.
     #[inline(always)]
     fn put<L: Lanes, const R: usize, const T: usize>(
         &mut self,
@@ -152,7 +153,7 @@ impl<'a> RowsProduct<'a> {
         for (t, totals) in totals.iter().enumerate().take(tokens) {
             let to = &mut self.out[(token + t) * self.stride + row..];
             match to.first_chunk_mut() {
-                // All at once, where there are so many rows.
+                // All rows at once, where none is missing.
                 Some(to) if rows >= R => *to = *totals,
                 _ => to[..rows.min(R)].copy_from_slice(&totals[..rows.min(R)]),
             }
@@ -160,7 +161,7 @@ impl<'a> RowsProduct<'a> {
     }
 }
 
-/// A token's input in the form that weights of type `W` meet.
+/// A token's input in the form for weights of type `W`.
 #[inline(always)]
 fn input<'a, W: FloatFormat>(x: &'a Activations<'_>, row: usize) -> &'a [u8] {
     if W::ROUNDED_INPUT {

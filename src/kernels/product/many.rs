@@ -1,6 +1,6 @@
-//! Products with many tokens: weights are decoded once into a panel in which sixteen rows lie side by side, and every
-//! token's words are spread over them. No sum runs across lanes, and a panel stays in the cache of its core while all
-//! tokens pass it.
+//! Products with many tokens. Weights are decoded once into panels of sixteen rows side by side, and each word of a token's
+//! input is broadcast and multiplied with a vector of the panel. No sum runs across lanes, and a panel stays in the core's
+//! cache while it is multiplied with all tokens.
 
 #![allow(unsafe_code, reason = "vector loads in the innermost loop")]
 
@@ -19,42 +19,43 @@ use crate::simd::lanes::{Kernel, Lanes};
 
 /// Products with fewer tokens read the weights row by row.
 pub(super) const MIN_TOKENS: usize = 4;
-/// Columns that are decoded together: the codes of a group of tokens in them stay in the first-level cache.
+/// Columns that are decoded together. The codes of a group of tokens for these columns fit the first-level cache.
 const SLAB: usize = 1024;
 
-/// Sixteen super-blocks, one a lane.
+/// Super-blocks of sixteen rows, one row in each lane.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct SuperPanel {
-    /// Four codes of each row a word, in the order of the format's vectors.
+    /// Codes, four of each row in a word, in the order of the format's vectors.
     codes: [[i32; LANES]; 64],
-    /// Of each sub-block, or those of two a word, where sums are narrow and as [`crate::simd::integers::Integers::ADDS_PAIRS`] says.
+    /// Scales of sub-blocks, one to a word; two to a word where sums fit 16 bits and
+    /// [`crate::simd::integers::Integers::ADDS_PAIRS`] holds.
     scales: [[i32; LANES]; SUBS],
-    /// Those of two sub-blocks a word.
+    /// Mins, those of two sub-blocks to a word.
     mins: [[i32; LANES]; SUBS / 2],
     d: [f32; LANES],
     minus_dmin: [f32; LANES],
 }
 
-/// Two blocks of each of sixteen rows, a row a lane.
+/// Two blocks of each of sixteen rows, one row in each lane.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
 struct BlockPanel {
     codes: [[i32; LANES]; 16],
     d: [[f32; LANES]; 2],
-    /// What is taken from each element.
+    /// The min of each block, negated.
     minus_m: [[f32; LANES]; 2],
 }
 
 impl SuperPanel {
-    /// Takes eight scales and as many mins, a byte each, four in a word.
+    /// Sets eight scales and eight mins from bytes, four to a word.
     #[inline(always)]
     fn set_eight<L: Lanes>(&mut self, l: L, scales: [L::Int; 2], mins: [L::Int; 2]) {
         put_pairs(l, &mut self.scales, scales);
         put_pairs(l, &mut self.mins, mins);
     }
 
-    /// Puts the scales of pairs one by one, with zeros in the high words.
+    /// Spreads the scales of pairs to one in each word of 32 bits, with zero in the high half.
     #[inline(always)]
     fn split_scales<L: Lanes>(&mut self, l: L) {
         for two in (0..SUBS / 2).rev() {
@@ -68,7 +69,7 @@ impl SuperPanel {
     }
 }
 
-/// Puts eight bytes of each lane, four in a word, as pairs of words.
+/// Widens eight bytes of each lane (four to a word) to pairs of 16-bit words.
 #[inline(always)]
 fn put_pairs<L: Lanes>(l: L, to: &mut [[i32; LANES]], bytes: [L::Int; 2]) {
     let mut words = [[0; LANES]; 2];
@@ -141,28 +142,28 @@ impl<L: Lanes> ViewVisitor for InLanes<'_, L> {
     }
 }
 
-/// How the panels of a format are made and multiplied.
+/// How the panels of a format are decoded and multiplied.
 trait Panels {
     /// Some blocks of sixteen rows.
     type Panel: Copy + Default + 'static;
     /// Blocks of a row in a panel; the last of a row may have fewer.
     const BLOCKS: usize;
-    /// How the format wants its input.
+    /// The form of input that the format needs.
     const INPUT: Input;
     /// Bytes of a block.
     const BYTES: usize;
-    /// Whether scales of input may come in powers.
+    /// Whether scales of the input may be applied as powers of two, see [`powers`].
     const POWERS: bool;
 
-    /// Where a thread keeps its panels from task to task.
+    /// The panels of this thread, which are used again by the next task.
     fn kept() -> &'static LocalKey<RefCell<Vec<Self::Panel>>>;
 
     /// Decodes a panel's blocks of sixteen rows. Missing rows are left uninitialized.
     /// Returns whether every factor is in range for [`powers`].
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut Self::Panel) -> bool;
 
-    /// Adds the products of `panels` and `TOKENS` tokens of `x` from `token` on to `sums`, with scales as powers or as
-    /// they are.
+    /// Adds the products of `panels` with `TOKENS` tokens of `x` from `token` on to `sums`. With `POWERS`, scales are applied as
+    /// powers of two, otherwise by multiplication.
     ///
     /// # Safety
     /// `x` must have as many blocks as the panels, `token + TOKENS` must be at most [`GROUP`], and `sums` must
@@ -196,23 +197,23 @@ impl PanelProduct<'_> {
         for first in (0..all).step_by(most * P::BLOCKS) {
             let blocks = (most * P::BLOCKS).min(all - first);
             let count = blocks.div_ceil(P::BLOCKS);
-            // A bit for each stripe where a factor cannot meet powers.
-            let mut odd = 0u32;
+            // A bit for each stripe that has a factor out of range for powers.
+            let mut out_of_range = 0u32;
             assert!(stripes <= u32::BITS as usize);
             for (stripe, panels) in kept.chunks_exact_mut(most).enumerate().take(stripes) {
                 for (block, panel) in (first..).step_by(P::BLOCKS).zip(&mut panels[..count]) {
                     let len = P::BLOCKS.min(all - block) * P::BYTES;
                     l.fetch(next, LANES * len);
                     next = next.wrapping_add(LANES * len);
-                    let can_meet = P::decode(l, self.rows_at(stripe, block * P::BYTES, len), panel);
-                    odd |= u32::from(!can_meet) << stripe;
+                    let in_range = P::decode(l, self.rows_at(stripe, block * P::BYTES, len), panel);
+                    out_of_range |= u32::from(!in_range) << stripe;
                 }
             }
             for (group, sums) in self.out.chunks_exact_mut(GROUP * self.stride).enumerate().take(groups) {
                 let x = self.x.blocks(group, first, blocks);
                 for (stripe, panels) in kept.chunks_exact(most).enumerate().take(stripes) {
                     let mut sums = Sums::new(&mut sums[stripe * LANES..], self.stride, first == 0);
-                    if L::ADDS_BITS && P::POWERS && x.in_powers && odd >> stripe & 1 == 0 {
+                    if L::ADDS_BITS && P::POWERS && x.in_powers && out_of_range >> stripe & 1 == 0 {
                         // SAFETY: `x` has the panels' blocks, and these are all tokens of a group, with room for each.
                         unsafe { P::multiply::<L, true, GROUP>(l, &panels[..count], x, 0, sums) };
                     } else if L::WIDE {
@@ -243,19 +244,19 @@ impl PanelProduct<'_> {
     }
 }
 
-/// Where the sums of tokens are, a vector each.
+/// The sums of tokens in memory, one vector for each token: where they are read from and written to.
 #[derive(Clone, Copy)]
 struct Sums {
-    /// What they are so far.
+    /// The sums so far.
     from: *const f32,
-    /// From one token to the next.
+    /// Distance from one token to the next, in floats.
     from_stride: usize,
     to: *mut f32,
     stride: usize,
 }
 
 impl Sums {
-    /// Sums that are in `sums`, or that begin with zero.
+    /// Sums in `sums`, which are read from there or start at zero.
     #[inline(always)]
     fn new(sums: &mut [f32], stride: usize, zero: bool) -> Self {
         static ZEROS: [f32; LANES] = [0.0; LANES];
@@ -264,7 +265,7 @@ impl Sums {
         Self { from, from_stride, to, stride }
     }
 
-    /// Those of the tokens from `tokens` on.
+    /// The sums of the tokens from `tokens` on.
     #[inline(always)]
     fn after(self, tokens: usize) -> Self {
         let (from, to) =
@@ -272,7 +273,7 @@ impl Sums {
         Self { from, to, ..self }
     }
 
-    /// As they are once stored.
+    /// The same sums after they have been stored: they are read from where they were written.
     #[inline(always)]
     fn stored(self) -> Self {
         Self { from: self.to, from_stride: self.stride, ..self }
@@ -295,7 +296,7 @@ impl Sums {
     }
 }
 
-/// Vectors of zeros.
+/// `N` vectors of zeros.
 #[inline(always)]
 fn nothing<L: Lanes, const N: usize>(l: L) -> [L::Int; N] {
     [l.splat_int(0); N]
@@ -304,7 +305,7 @@ fn nothing<L: Lanes, const N: usize>(l: L) -> [L::Int; N] {
 /// `sums + codes * x` for some words of columns.
 ///
 /// # Safety
-/// `codes` must have `WORDS` vectors, and `x` a group's words for each, counted from its first token here.
+/// `codes` must have `WORDS` vectors, and `x` the words of a group for each of them, from this product's first token on.
 #[inline(always)]
 unsafe fn multiply_words<L: Lanes, const EIGHT_BITS: bool, const WORDS: usize, const TOKENS: usize>(
     l: L,
@@ -322,7 +323,7 @@ unsafe fn multiply_words<L: Lanes, const EIGHT_BITS: bool, const WORDS: usize, c
     sums
 }
 
-/// What the zero point `zero` adds to the products of tokens, from their negative sums.
+/// The contribution of the zero point `zero` to the products of tokens, computed from the negative sums of their codes.
 ///
 /// # Safety
 /// `sums` must have a word for each token.
@@ -347,9 +348,9 @@ unsafe fn zeros<L: Lanes, const TOKENS: usize>(l: L, zero: i16, sums: *const i32
     products
 }
 
-/// Where word `word` of a super-block stands in the vectors of format `F`.
+/// The position of word `word` of a super-block in the vectors of format `F`.
 #[inline(always)]
-fn place<F: SuperBlockFormat>(word: usize) -> usize {
+fn word_position<F: SuperBlockFormat>(word: usize) -> usize {
     let places = const {
         let mut places = [0; 8];
         let mut at = 0;
@@ -375,7 +376,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
     const BLOCKS: usize = 1;
     const INPUT: Input = Input::SuperBlocks;
     const BYTES: usize = F::BYTES;
-    // With one scale for so many products, that gains nothing.
+    // With one scale for 256 products, powers gain nothing.
     const POWERS: bool = false;
 
     fn kept() -> &'static LocalKey<RefCell<Vec<SuperPanel>>> {
@@ -523,10 +524,10 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
     }
 }
 
-/// The products of the codes of sub-block `sub` and tokens.
+/// The products of the codes of sub-block `sub` with tokens.
 ///
 /// # Safety
-/// `x` and `sums` must be the words and the negative sums of a group's super-block, from a token on.
+/// `x` and `sums` must be the words and the negative sums of a group's super-block, from this product's first token on.
 #[inline(always)]
 unsafe fn dot_sub_block<L: Lanes, F: SuperBlockFormat, const TOKENS: usize>(
     l: L,
@@ -536,7 +537,7 @@ unsafe fn dot_sub_block<L: Lanes, F: SuperBlockFormat, const TOKENS: usize>(
     sub: usize,
 ) -> [L::Int; TOKENS] {
     let word = sub * F::SUB_LEN / 4;
-    let (w, x) = (panel.codes[place::<F>(word)..].as_ptr(), x.wrapping_add(word * GROUP));
+    let (w, x) = (panel.codes[word_position::<F>(word)..].as_ptr(), x.wrapping_add(word * GROUP));
     // SAFETY: a sub-block has four or eight words, in the panel and in the group. Where there is a zero point, there are 16.
     unsafe {
         let start = zeros::<L, TOKENS>(l, F::ZERO, sums.wrapping_add(sub * GROUP));
@@ -569,7 +570,7 @@ impl<F: BlockFormat> Panels for Blocks<F> {
         let mut blocks = [[rows[0].map_or(std::ptr::null(), <[u8]>::as_ptr); LANES]; 2];
         for (lane, row) in rows.into_iter().enumerate() {
             let Some(row) = row else { continue };
-            // A block without neighbour is one with itself.
+            // The last block of a row with an odd number of blocks is paired with itself.
             let two = [&row[..F::BYTES], &row[row.len() - F::BYTES..]];
             // SAFETY: an array of 16 integers.
             unsafe { l.store_int(to.codes[lane].as_mut_ptr(), F::codes(l, two)) };
@@ -581,10 +582,10 @@ impl<F: BlockFormat> Panels for Blocks<F> {
             // SAFETY: every block has four bytes, and missing ones are the first.
             let [d, m] = F::factors(l, unsafe { l.words_at(blocks) });
             to.d[half] = l.to_array(d);
-            powers &= powers::can_meet(l, d);
+            powers &= powers::in_range(l, d);
             if F::OFFSET {
                 to.minus_m[half] = l.to_array(l.sub(l.splat(0.0), m));
-                powers &= powers::can_meet(l, m);
+                powers &= powers::in_range(l, m);
             }
         }
         powers

@@ -18,10 +18,10 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// A matrix of `rows` rows one after the other, each of whole blocks.
+    /// A matrix of `rows` rows, stored one after the other, each of whole blocks.
     ///
     /// # Errors
-    /// When there is no codec for `ty`, rows do not fill whole blocks, or `bytes` are not as many as there must be.
+    /// When there is no codec for `ty`, rows do not fill whole blocks, or the number of `bytes` does not match the shape.
     pub fn new(ty: TensorType, rows: usize, cols: usize, bytes: Bytes) -> Result<Self, Error> {
         if formats::codec(ty).is_none() {
             return Err(Error::Unsupported { ty });
@@ -71,7 +71,7 @@ impl Matrix {
         &self.bytes
     }
 
-    /// The same bytes, with what keeps them alive.
+    /// The same bytes, shared.
     #[must_use]
     pub fn shared_bytes(&self) -> &Bytes {
         &self.bytes
@@ -96,7 +96,7 @@ impl Matrix {
     /// Some of the rows.
     ///
     /// # Panics
-    /// If there are not that many.
+    /// If the matrix has fewer rows.
     #[must_use]
     pub fn slice_rows(&self, rows: Range<usize>) -> Self {
         let bytes = self.bytes.get(rows.start * self.row_bytes..rows.end * self.row_bytes);
@@ -121,12 +121,12 @@ impl Matrix {
     }
 }
 
-/// When the weights around some rows are read, so that memory can be asked for them ahead of time.
+/// Prefetch hints for some rows of weights.
 #[derive(Clone, Copy)]
 pub(super) struct ReadAhead<'a> {
-    /// Whether nobody has asked for the first of these rows.
+    /// Whether the first of these rows have not been prefetched yet.
     pub(super) cold: bool,
-    /// What this thread is likely to read after them.
+    /// The bytes that this thread is likely to read after these rows.
     pub(super) then: &'a [u8],
 }
 

@@ -1,5 +1,5 @@
-//! Products of whole matrices: shared out over the pool in strips of rows, with bias, activation and residual sum
-//! at the end of each strip.
+//! Products of whole matrices. The pool computes them in strips of rows, with bias, activation and residual addition at the
+//! end of each strip.
 
 #![allow(unsafe_code, reason = "strips of one output are written by several threads")]
 
@@ -32,16 +32,16 @@ use crate::network::Activation;
 use crate::simd::LANES;
 use crate::simd::lanes::{Kernel, Lanes};
 
-/// Rows of a strip where many tokens share them.
+/// Rows of a strip with many tokens.
 const STRIP: usize = 64;
-/// Most rows of a strip where there are few tokens.
+/// Maximum rows of a strip with few tokens.
 const LONG_STRIP: usize = 256;
-/// Tokens from which a strip is short.
+/// Number of tokens from which strips have [`STRIP`] rows.
 const MANY_TOKENS: usize = 8;
-/// Elements of an output that no cache near a core holds until it is read: it is written past the caches.
+/// Outputs of at least this many elements do not stay in a cache until they are read, so they are written with streaming stores.
 const STREAMED: usize = 1 << 21;
 
-/// What becomes of a product.
+/// How a product is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// It is written to the output.
@@ -74,7 +74,7 @@ pub struct GatedProduct<'a> {
     pub gate_bias: Option<&'a [f32]>,
     /// `[rows]`.
     pub up_bias: Option<&'a [f32]>,
-    /// Of the gate.
+    /// The activation function of the gate.
     pub activation: Activation,
     /// The rows of `x` that take part; all of them when `None`.
     pub tokens: Option<&'a [u32]>,
@@ -118,10 +118,10 @@ impl<'a> Output<'a> {
 struct Work<'a> {
     weights: &'a Matrix,
     bias: Option<&'a [f32]>,
-    /// Gate of `weights`, which is then the up matrix.
+    /// The gate matrix with bias and activation; `weights` is the up matrix then.
     gate: Option<(&'a Matrix, Option<&'a [f32]>, Activation)>,
     tokens: Tokens<'a>,
-    /// The input of listed tokens, where it is arranged.
+    /// The input of the listed tokens in the layout for many tokens.
     arranged: Vec<(Input, Arranged)>,
     store: Store,
     out: Output<'a>,
@@ -180,7 +180,7 @@ fn run(pool: &Pool, x: &Activations<'_>, work: &mut [Work<'_>]) {
     }
     pool.run(strips.len(), &|s| {
         let (i, rows) = &strips[s];
-        // Threads take turns.
+        // Strips go to the threads in turn.
         let next = strips.get(s + pool.threads());
         let then = next.map_or(&[][..], |(i, rows)| work[*i].weights.bytes_from(rows.start));
         work[*i].strip(pool, x, rows, ReadAhead { cold: s < pool.threads(), then });
@@ -188,7 +188,7 @@ fn run(pool: &Pool, x: &Activations<'_>, work: &mut [Work<'_>]) {
 }
 
 impl Work<'_> {
-    /// Has the input made in the form that weights of type `ty` want.
+    /// Computes the input in the form that weights of type `ty` need.
     fn prepare(&mut self, pool: &Pool, x: &Activations<'_>, ty: TensorType) {
         let input = Input::of(ty);
         match self.tokens {
@@ -204,7 +204,7 @@ impl Work<'_> {
         input.is_quantized() && self.tokens.len() >= enough
     }
 
-    /// The products of some rows, and their bias: `[tokens, stride]`, with padding.
+    /// The products of some rows plus bias: `[tokens, stride]`, with padding.
     fn multiply(
         &self,
         pool: &Pool,
@@ -234,7 +234,7 @@ impl Work<'_> {
         tile
     }
 
-    /// The task of some rows.
+    /// Computes and stores one strip of rows.
     fn strip(&self, pool: &Pool, x: &Activations<'_>, rows: &Range<usize>, ahead: ReadAhead<'_>) {
         let stride = rows.len().next_multiple_of(LANES);
         let then = self.gate.map_or(ahead.then, |(gate, ..)| gate.bytes_from(rows.start));
@@ -246,12 +246,12 @@ impl Work<'_> {
             tile = gates;
         }
         let tile = &tile[..self.tokens.len() * stride];
-        pool.isa().run(Deliver { tile, stride, store: self.store, out: self.out, columns: rows.clone() });
+        pool.isa().run(StoreResults { tile, stride, store: self.store, out: self.out, columns: rows.clone() });
     }
 }
 
-/// The products of some rows on their way to the output, of which these columns must be this task's own.
-struct Deliver<'a> {
+/// Writes the products of some rows to the output. The columns must belong to this task alone.
+struct StoreResults<'a> {
     /// `[tokens, stride]`.
     tile: &'a [f32],
     stride: usize,
@@ -260,7 +260,7 @@ struct Deliver<'a> {
     columns: Range<usize>,
 }
 
-impl Kernel for Deliver<'_> {
+impl Kernel for StoreResults<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -284,7 +284,7 @@ impl Kernel for Deliver<'_> {
     }
 }
 
-impl Deliver<'_> {
+impl StoreResults<'_> {
     /// Whether the columns are whole lines of the cache in every row.
     fn columns_are_lines(&self) -> bool {
         let lines = |floats: usize| floats.is_multiple_of(LANES);
@@ -307,7 +307,7 @@ mod tests {
         formats::codecs().iter().map(|codec| codec.ty)
     }
 
-    /// Numbers that look like chance, the same in every run.
+    /// Pseudorandom numbers, the same in every run.
     fn numbers(seed: u64, n: usize) -> Vec<f32> {
         let mut state = seed;
         let mut next = || {
@@ -329,7 +329,7 @@ mod tests {
         Matrix::new(ty, rows, cols, Bytes::new(bytes)).unwrap()
     }
 
-    /// Arbitrary bytes of a type that cannot be written, which decode to numbers of usual magnitudes.
+    /// Arbitrary bytes of a type that has no encoder; they decode to numbers of usual magnitudes.
     fn put_arbitrary(ty: TensorType, seed: u64, block: &mut [u8]) {
         let mut decoded = vec![0.0; ty.block_len()];
         for attempt in 0u64.. {
@@ -439,12 +439,12 @@ mod tests {
             let (rows, cols) = (70, 2048);
             let (block, row_bytes) = (ty.block_bytes(), ty.row_bytes(cols));
             let mut bytes = matrix(ty, rows, cols).bytes().to_vec();
-            // Factors of no, of the least and of a great magnitude in three of five sixteens of rows.
+            // Factors of zero, of the smallest and of a large magnitude in three of five groups of sixteen rows.
             bytes[3 * row_bytes + 2 * block..][..block].fill(0);
             bytes[18 * row_bytes + 40 * block..][..block].fill(1);
             bytes[69 * row_bytes..][..2].fill(0x7a);
             let weights = Matrix::new(ty, rows, cols, Bytes::new(bytes)).unwrap();
-            // Input that is far from one in two of four groups of tokens, and none in the third.
+            // Input of magnitudes far from one in two of four groups of tokens, and zeros in the third.
             let mut x = numbers(5, 32 * cols);
             x[9 * cols..10 * cols].iter_mut().for_each(|x| *x *= 1e30);
             x[17 * cols + 64..18 * cols].iter_mut().for_each(|x| *x *= 1e-36);

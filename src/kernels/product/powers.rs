@@ -1,13 +1,14 @@
 //! Scales of input blocks that are sums or differences of two powers of two.
 //!
 //! A factor of weights times such a scale is the sum of two numbers that differ from the factor in their exponents
-//! alone. Additions of exponents and of floats have ports of their own on CPUs where products of floats wait behind
-//! those of bytes. All are exact: a factor in half precision has eleven bits, such a scale at most five.
+//! alone. Integer additions to exponents and float additions run on other execution ports than products, so this is faster where
+//! the products of bytes keep the multiplication ports busy. It is exact: a factor in half precision has eleven significant
+//! bits, such a scale at most five.
 
 use crate::simd::lanes::Lanes;
 
-/// Scales from one power of two to the next, in 16ths, and the exponents of the powers that they are the sum of, or the
-/// difference where so marked.
+/// The scales between one power of two and the next: the scale in 16ths, the exponents of its two powers, and whether it is
+/// their difference (otherwise their sum).
 const STEPS: [(u32, [i32; 2], bool); 8] = [
     (16, [-1, -1], false),
     (17, [0, -4], false),
@@ -18,17 +19,17 @@ const STEPS: [(u32, [i32; 2], bool); 8] = [
     (30, [1, -3], true),
     (31, [1, -4], true),
 ];
-/// Bits of a float below its exponent, and those of them below 16ths.
+/// Mantissa bits of a float, and those of them below a 16th.
 const MANTISSA: u32 = 23;
 const BELOW_16THS: u32 = MANTISSA - 4;
 const BIAS: i32 = 127;
-/// Exponents of scales that come in powers go so far up and down.
+/// The largest magnitude of an exponent for which a scale is split into powers.
 const MOST: u32 = 90;
-/// Between these, magnitudes of factors and their products with such scales are normal floats. All numbers of half
-/// precision are, but for zero.
+/// Factors with a magnitude between these, and their products with such scales, are normal floats. All half-precision numbers
+/// other than zero are in this range.
 const FACTORS: [f32; 2] = [1.0 / (1 << 25) as f32, (1 << 17) as f32];
 
-/// For each 16th between two powers of two: the step that is not below it, in 16ths.
+/// For each 16th between two powers of two: the next step at or above it, in 16ths.
 const NEXT: [u32; 17] = {
     let (mut next, mut at, mut step) = ([32; 17], 0, 0);
     while step < STEPS.len() {
@@ -41,7 +42,7 @@ const NEXT: [u32; 17] = {
     next
 };
 
-/// For each 16th that is a step: what makes one its powers when added to its bits.
+/// For each 16th that is a step: what has to be added to the bits of 1.0 to get its two powers.
 const WORDS: [[i32; 2]; 16] = {
     let (mut words, mut step) = ([[0; 2]; 16], 0);
     while step < STEPS.len() {
@@ -53,7 +54,7 @@ const WORDS: [[i32; 2]; 16] = {
     words
 };
 
-/// The bits of one over each step.
+/// The bits of the inverse of each step.
 const INVERSES: [u32; 16] = {
     let (mut inverses, mut step) = ([0; 16], 0);
     while step < STEPS.len() {
@@ -64,8 +65,8 @@ const INVERSES: [u32; 16] = {
     inverses
 };
 
-/// The least scale that two powers make and that is not below `scale`, which is not negative; and one over it, without a
-/// division's wait. Scales too far from one stay as they are.
+/// The smallest scale of two powers at or above `scale` (which must not be negative), and its inverse, which needs no division.
+/// Scales whose exponent is too large or too small are returned as they are.
 #[inline(always)]
 pub(super) fn round_up(scale: f32) -> (f32, f32) {
     let bits = scale.to_bits();
@@ -79,8 +80,8 @@ pub(super) fn round_up(scale: f32) -> (f32, f32) {
     (f32::from_bits(rounded), f32::from_bits(inverse))
 }
 
-/// What makes a factor its product with each of the powers of `scale`, one of [`round_up`]'s, when added to its bits;
-/// and whether that keeps to the range of normal floats. Any words will do for zero: its codes are zeros.
+/// For a `scale` that [`round_up`] returned: the two words that turn a factor into its products with the two powers when they are
+/// added to its bits, and whether the exponent is in range. A zero scale needs no valid words: its codes are all zero.
 #[inline(always)]
 pub(super) fn words(scale: f32) -> ([i32; 2], bool) {
     let bits = scale.to_bits();
@@ -91,15 +92,15 @@ pub(super) fn words(scale: f32) -> ([i32; 2], bool) {
     (if inside { words } else { [0; 2] }, inside | (bits == 0))
 }
 
-/// Whether all these factors can meet powers.
+/// Whether all factors are in range for powers.
 #[inline(always)]
-pub(super) fn can_meet<L: Lanes>(l: L, factors: L::Float) -> bool {
+pub(super) fn in_range<L: Lanes>(l: L, factors: L::Float) -> bool {
     let magnitudes = l.abs(factors);
     let inside = l.both(l.lt(l.splat(FACTORS[0]), magnitudes), l.lt(magnitudes, l.splat(FACTORS[1])));
     l.mask_bits(inside) == u16::MAX
 }
 
-/// `factors` times the scale of these words.
+/// `factors` times the scale that `words` stand for.
 #[inline(always)]
 pub(super) fn multiply<L: Lanes>(l: L, factors: L::Float, words: [i32; 2]) -> L::Float {
     l.add(l.add_bits(factors, l.splat_int(words[0])), l.add_bits(factors, l.splat_int(words[1])))
@@ -122,7 +123,7 @@ mod tests {
         #[inline(always)]
         fn run<L: Lanes>(self, l: L) -> Self::Output {
             let factors = l.array(&self.0);
-            can_meet(l, factors).then_some(l.to_array(multiply(l, factors, self.1)))
+            in_range(l, factors).then_some(l.to_array(multiply(l, factors, self.1)))
         }
     }
 

@@ -1,5 +1,5 @@
-//! Recipes: mixes in readable files. A base, then rules: which tensors, in which layers, get which type.
-//! `docs/recipes.md` describes the form.
+//! Recipes: mixes in text files. A base mix, then rules that give tensors of some layers a type. `docs/recipes.md` describes
+//! the format.
 
 mod parse;
 
@@ -10,7 +10,7 @@ use crate::TensorType;
 use crate::files::read_whole;
 use crate::gguf::{layer_of, part_of};
 
-/// Bytes that a file may have.
+/// Maximum bytes of a file.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// The recipes that are part of this program.
@@ -21,7 +21,7 @@ const SHIPPED: &[&str] = &[
     include_str!("shipped/experts.recipe"),
 ];
 
-/// Types of the same kind, from few bits to many: what a step up or down means. The first ladder that has a type counts.
+/// Types of the same kind, from few bits to many, for steps up and down. The first ladder with a type is used.
 const LADDERS: &[&[TensorType]] = {
     use TensorType as T;
     &[
@@ -57,35 +57,35 @@ pub struct Recipe {
     rules: Vec<Rule>,
 }
 
-/// Which tensors get which type.
+/// A rule: which tensors get which type.
 #[derive(Clone, Debug)]
 struct Rule {
     /// Its line in the file, from 1.
     line: usize,
     tensors: Vec<Selector>,
-    /// The layers that it is for; `None` for all, and for what is in no layer.
+    /// The layers of the rule; `None` for all tensors, including those outside layers.
     layers: Option<Vec<Span>>,
-    wish: Wish,
+    ty: RuleType,
 }
 
 /// Tensors by name, with `*` for any characters.
 #[derive(Clone, Debug)]
 struct Selector {
     pattern: String,
-    /// Whether it is for the matrix that makes the logits, also where that is the embedding.
+    /// Whether it selects the output matrix, which may be the token embedding (tied models).
     is_output: bool,
 }
 
 /// Some layers of a model.
 #[derive(Clone, Copy, Debug)]
 enum Span {
-    /// From one to another, that included.
+    /// From the first to the last, inclusive.
     Range(usize, usize),
-    /// The first part of them: numerator and denominator.
+    /// The first fraction of them: numerator and denominator.
     First(usize, usize),
-    /// The last part of them.
+    /// The last fraction of them.
     Last(usize, usize),
-    /// Every so many, from the first on.
+    /// Every n-th, from the first on.
     Every(usize),
 }
 
@@ -102,15 +102,15 @@ impl Span {
 
 /// The type that a rule gives.
 #[derive(Clone, Copy, Debug)]
-enum Wish {
+enum RuleType {
     Type(TensorType),
-    /// So many steps from the base's type to one with more (or fewer) bits.
+    /// Steps from the base's type to one with more (or fewer) bits.
     Steps(isize),
-    /// That of the source.
+    /// The type of the source.
     Keep,
 }
 
-impl Wish {
+impl RuleType {
     fn apply(self, base: TensorType, source: TensorType) -> TensorType {
         match self {
             Self::Type(ty) => ty,
@@ -125,9 +125,9 @@ impl Wish {
     }
 }
 
-/// What a rule may ask of a tensor.
+/// What rules need to know of a tensor.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct TensorQuery<'a> {
     pub(super) name: &'a str,
     /// Layers of the model.
     pub(super) layers: usize,
@@ -136,7 +136,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl Recipe {
-    /// The recipe of a file's `text`; `path` stands for it in messages.
+    /// Parses the `text` of a recipe; messages name it `path`.
     ///
     /// # Errors
     /// [`Error::Recipe`] with line and column of what is wrong.
@@ -176,31 +176,31 @@ impl Recipe {
         Self::shipped().into_iter().find(|recipe| recipe.name.eq_ignore_ascii_case(name))
     }
 
-    /// Its name: what the file says, or what it is called.
+    /// Its name: from the file, or the file's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it does, in a line; may be empty.
+    /// A description of one line; may be empty.
     #[must_use]
     pub fn about(&self) -> &str {
         &self.about
     }
 
-    /// The mix of all tensors that no rule is for.
+    /// The mix of all tensors without a rule.
     #[must_use]
     pub fn base(&self) -> FileType {
         self.base
     }
 
-    /// Whether these tensors all get the base's most usual type, without that mix's own rules.
+    /// Whether these tensors all get the base's default type, without the rules of that mix.
     #[must_use]
     pub fn is_pure(&self) -> bool {
         self.pure
     }
 
-    /// Lines of the rules that are for none of the tensors of `source`, conditions of layers aside.
+    /// Lines of the rules that select none of the tensors of `source`, regardless of layers.
     #[must_use]
     pub fn unused(&self, source: &dyn Source) -> Vec<usize> {
         let has_output = source.tensors().iter().any(|tensor| tensor.name == "output.weight");
@@ -208,10 +208,15 @@ impl Recipe {
         self.rules.iter().filter(|rule| !is_used(rule)).map(|rule| rule.line).collect()
     }
 
-    /// The type of a tensor to which the base would give `base`, and the line that says so; `None` where no rule is for it.
-    pub(super) fn choose(&self, asked: Asked<'_>, base: TensorType, source: TensorType) -> Option<(TensorType, usize)> {
-        let rule = self.rules.iter().find(|rule| rule.is_for(asked))?;
-        Some((rule.wish.apply(base, source), rule.line))
+    /// The type of a tensor to which the base mix gives `base`, and the line of the rule; `None` if no rule selects it.
+    pub(super) fn choose(
+        &self,
+        query: TensorQuery<'_>,
+        base: TensorType,
+        source: TensorType,
+    ) -> Option<(TensorType, usize)> {
+        let rule = self.rules.iter().find(|rule| rule.is_for(query))?;
+        Some((rule.ty.apply(base, source), rule.line))
     }
 }
 
@@ -225,11 +230,11 @@ impl Rule {
         })
     }
 
-    fn is_for(&self, asked: Asked<'_>) -> bool {
+    fn is_for(&self, query: TensorQuery<'_>) -> bool {
         let in_layers = |spans: &[Span]| {
-            layer_of(asked.name).is_some_and(|layer| spans.iter().any(|span| span.contains(layer, asked.layers)))
+            layer_of(query.name).is_some_and(|layer| spans.iter().any(|span| span.contains(layer, query.layers)))
         };
-        self.names(asked.name, asked.has_output) && self.layers.as_deref().is_none_or(in_layers)
+        self.names(query.name, query.has_output) && self.layers.as_deref().is_none_or(in_layers)
     }
 }
 
@@ -244,7 +249,7 @@ fn short_name(name: &str) -> &str {
 fn matches_glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
-    // The last star, and how much of the text it takes.
+    // The last star, and how much of the text it matches.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
         if pattern.get(p) == Some(&b'*') {
@@ -272,8 +277,8 @@ mod tests {
 
     /// The type of a tensor of 16 layers in Q4_K_M's most usual type, from F16.
     fn ty(recipe: &Recipe, name: &str) -> Option<TensorType> {
-        let asked = Asked { name, layers: 16, has_output: false };
-        recipe.choose(asked, TensorType::Q4_K, TensorType::F16).map(|(ty, _)| ty)
+        let query = TensorQuery { name, layers: 16, has_output: false };
+        recipe.choose(query, TensorType::Q4_K, TensorType::F16).map(|(ty, _)| ty)
     }
 
     #[test]
@@ -316,10 +321,10 @@ mod tests {
 
     #[test]
     fn steps_end_at_the_ends() {
-        assert_eq!(Wish::Steps(9).apply(TensorType::Q4_0, TensorType::F32), TensorType::F16);
-        assert_eq!(Wish::Steps(-9).apply(TensorType::IQ4_XS, TensorType::F32), TensorType::IQ1_S);
-        assert_eq!(Wish::Steps(1).apply(TensorType::F32, TensorType::F32), TensorType::F32);
-        assert_eq!(Wish::Steps(0).apply(TensorType::Q4_K, TensorType::F32), TensorType::Q4_K);
+        assert_eq!(RuleType::Steps(9).apply(TensorType::Q4_0, TensorType::F32), TensorType::F16);
+        assert_eq!(RuleType::Steps(-9).apply(TensorType::IQ4_XS, TensorType::F32), TensorType::IQ1_S);
+        assert_eq!(RuleType::Steps(1).apply(TensorType::F32, TensorType::F32), TensorType::F32);
+        assert_eq!(RuleType::Steps(0).apply(TensorType::Q4_K, TensorType::F32), TensorType::Q4_K);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Reads recipes. Whatever is wrong is told with line and column, counted from 1.
+//! The parser of recipes. Errors have a line and a column, counted from 1.
 
 use std::path::Path;
 
-use super::{Recipe, Rule, Selector, Span, Wish};
+use super::{Recipe, Rule, RuleType, Selector, Span};
 use crate::TensorType;
 use crate::formats;
 use crate::quantize::{Error, FileType};
@@ -18,7 +18,7 @@ const ROLES: &[(&str, &[&str])] = &[
     ("shared_experts", &["*_shexp"]),
 ];
 
-/// Steps that a type can be up or down at most.
+/// Maximum steps up or down.
 const MAX_STEPS: isize = 20;
 
 /// A word and its column.
@@ -37,7 +37,7 @@ impl Word<'_> {
     }
 }
 
-/// What the lines before a line have said.
+/// The recipe from the lines read so far.
 #[derive(Default)]
 struct Draft {
     name: Option<String>,
@@ -100,7 +100,7 @@ impl Draft {
         let Some(first) = words.get(1) else { return Err(key_word.problem(format!("`{key}:` says nothing"))) };
         match key {
             "name" => {
-                // It becomes part of a file's name.
+                // The name becomes part of a file name.
                 let is_odd = |c: char| c.is_control() || matches!(c, '/' | '\\');
                 if value.len() > 100 || value.starts_with('.') || value.contains(is_odd) {
                     return Err(first.problem("a name has at most 100 bytes, no slash, and no dot at its beginning"));
@@ -131,9 +131,9 @@ fn rule(words: &[Word<'_>], line: usize) -> Result<Rule, Problem> {
         return Err(Problem(end(words), "no `= TYPE` after the tensors".into()));
     };
     let (before, after) = (&words[..equals], &words[equals + 1..]);
-    let wish = match after {
+    let ty = match after {
         [] => return Err(Problem(end(words), "no type after the `=`".into())),
-        [word] => wish(word)?,
+        [word] => rule_type(word)?,
         [_, more, ..] => return Err(more.problem(format!("`{}` is one word too many", more.text))),
     };
     let at_in = before.iter().position(|word| word.text == "in");
@@ -157,17 +157,17 @@ fn rule(words: &[Word<'_>], line: usize) -> Result<Rule, Problem> {
     if tensors.is_empty() {
         return Err(words[0].problem("no tensor before this"));
     }
-    Ok(Rule { line, tensors, layers, wish })
+    Ok(Rule { line, tensors, layers, ty })
 }
 
-fn wish(word: &Word<'_>) -> Result<Wish, Problem> {
+fn rule_type(word: &Word<'_>) -> Result<RuleType, Problem> {
     if word.text == "keep" {
-        return Ok(Wish::Keep);
+        return Ok(RuleType::Keep);
     }
     if word.text.starts_with(['+', '-']) {
         let steps = word.text.parse().ok().filter(|steps: &isize| steps.abs() <= MAX_STEPS);
         return steps
-            .map(Wish::Steps)
+            .map(RuleType::Steps)
             .ok_or_else(|| word.problem(format!("`{}` is no number of steps up to {MAX_STEPS}", word.text)));
     }
     let ty = TensorType::from_name(word.text).ok_or_else(|| {
@@ -176,10 +176,10 @@ fn wish(word: &Word<'_>) -> Result<Wish, Problem> {
     if formats::codec(ty).is_none_or(|codec| codec.encode.is_none()) {
         return Err(word.problem(format!("{ty} cannot be written")));
     }
-    Ok(Wish::Type(ty))
+    Ok(RuleType::Type(ty))
 }
 
-/// What stands after `in`: numbers, ranges, `first 1/8`, `last 1/8`, `every 3`, with commas between.
+/// The layers after `in`: numbers, ranges, `first 1/8`, `last 1/8`, `every 3`, separated by commas.
 fn spans(word: &Word<'_>, words: &[Word<'_>]) -> Result<Vec<Span>, Problem> {
     let mut spans = Vec::new();
     for part in words.split(|word| word.text == ",") {

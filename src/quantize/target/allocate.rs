@@ -1,70 +1,70 @@
-//! One choice for each of many things, so that they cost no more than there is and lose the least together.
+//! Chooses a type for each tensor so that all fit a size and the total loss is as small as possible.
 //!
-//! The best choices for a price of a byte lie on the lower hull of a thing's costs and losses. From the cheapest on, the
-//! steps along all hulls are taken in the order of what they gain for a byte; then what is left is spent on whatever
-//! single change gains most.
+//! The useful choices of a tensor lie on the lower convex hull of its costs and losses. Starting from the cheapest
+//! choices, the steps along all hulls are taken in the order of gain per byte. The remaining bytes go to the
+//! single change that gains most, as long as there is one.
 
-/// What may be chosen.
+/// A possible choice for a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Choice {
     pub(super) cost: u64,
     pub(super) loss: f64,
 }
 
-/// A step along the hull of a thing.
+/// A step along the hull of a tensor.
 struct Step {
-    thing: usize,
+    tensor: usize,
     to: usize,
     cost: u64,
     gain: f64,
 }
 
-/// The number of the choice for each thing. Where not even the cheapest ones fit `room`, these.
-pub(super) fn allocate(things: &[Vec<Choice>], room: u64) -> Vec<usize> {
-    let hulls: Vec<Vec<usize>> = things.iter().map(|choices| hull(choices)).collect();
+/// The index of the choice for each tensor. If not even the cheapest choices fit `room`, these are returned.
+pub(super) fn allocate(tensors: &[Vec<Choice>], room: u64) -> Vec<usize> {
+    let hulls: Vec<Vec<usize>> = tensors.iter().map(|choices| hull(choices)).collect();
     let mut chosen: Vec<usize> = hulls.iter().map(|hull| hull[0]).collect();
-    let cheapest: u64 = chosen.iter().zip(things).map(|(&at, choices)| choices[at].cost).sum();
+    let cheapest: u64 = chosen.iter().zip(tensors).map(|(&at, choices)| choices[at].cost).sum();
     let mut left = room.saturating_sub(cheapest);
     let mut steps = Vec::new();
-    for (thing, hull) in hulls.iter().enumerate() {
+    for (tensor, hull) in hulls.iter().enumerate() {
         for pair in hull.windows(2) {
-            let (from, to) = (things[thing][pair[0]], things[thing][pair[1]]);
-            steps.push(Step { thing, to: pair[1], cost: to.cost - from.cost, gain: from.loss - to.loss });
+            let (from, to) = (tensors[tensor][pair[0]], tensors[tensor][pair[1]]);
+            steps.push(Step { tensor, to: pair[1], cost: to.cost - from.cost, gain: from.loss - to.loss });
         }
     }
-    // Steps of one thing stay in their order: along a hull each gains less for a byte than the one before.
+    // Steps of one tensor stay in order, because along a hull each gains less per byte than the one before.
     steps.sort_by(|a, b| (b.gain * a.cost as f64).total_cmp(&(a.gain * b.cost as f64)));
     for step in &steps {
         if step.cost > left {
             break;
         }
-        chosen[step.thing] = step.to;
+        chosen[step.tensor] = step.to;
         left -= step.cost;
     }
-    while let Some((thing, to, cost)) = best_change(things, &chosen, left) {
-        chosen[thing] = to;
+    while let Some((tensor, to, cost)) = best_change(tensors, &chosen, left) {
+        chosen[tensor] = to;
         left = left + cost.0 - cost.1;
     }
     chosen
 }
 
-/// The single change that gains most of those that fit: the thing, its new choice, the costs before and after.
-fn best_change(things: &[Vec<Choice>], chosen: &[usize], left: u64) -> Option<(usize, usize, (u64, u64))> {
+/// The single change with the largest gain among those that fit: the tensor, its new choice, the costs before and after.
+fn best_change(tensors: &[Vec<Choice>], chosen: &[usize], left: u64) -> Option<(usize, usize, (u64, u64))> {
     let mut best = None;
     let mut most = 0.0;
-    for (thing, choices) in things.iter().enumerate() {
-        let now = choices[chosen[thing]];
+    for (tensor, choices) in tensors.iter().enumerate() {
+        let now = choices[chosen[tensor]];
         for (to, choice) in choices.iter().enumerate() {
             let gain = now.loss - choice.loss;
             if choice.cost <= now.cost + left && gain > most {
-                (best, most) = (Some((thing, to, (now.cost, choice.cost))), gain);
+                (best, most) = (Some((tensor, to, (now.cost, choice.cost))), gain);
             }
         }
     }
     best
 }
 
-/// The choices on the lower hull, from the cheapest on: each loses less than the one before, and gains less for a byte.
+/// The choices on the lower hull, from the cheapest on: each has a smaller loss than the one before, and gains less per byte.
 fn hull(choices: &[Choice]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..choices.len()).collect();
     order.sort_by(|&a, &b| {
@@ -104,28 +104,29 @@ mod tests {
     }
 
     /// The least loss of all choices that fit.
-    fn best(things: &[Vec<Choice>], room: u64) -> f64 {
-        let Some((first, rest)) = things.split_first() else { return 0.0 };
+    fn best(tensors: &[Vec<Choice>], room: u64) -> f64 {
+        let Some((first, rest)) = tensors.split_first() else { return 0.0 };
         let fitting = first.iter().filter(|choice| choice.cost <= room);
         fitting.map(|choice| choice.loss + best(rest, room - choice.cost)).fold(f64::INFINITY, f64::min)
     }
 
     #[test]
     fn nearly_the_best_choice_is_found_in_every_room() {
-        let things: Vec<Vec<Choice>> = (0..6u32)
-            .map(|thing| {
-                let scale = f64::from(thing * 7 % 5 + 1);
+        let tensors: Vec<Vec<Choice>> = (0..6u32)
+            .map(|tensor| {
+                let scale = f64::from(tensor * 7 % 5 + 1);
                 choices(&[(2, scale), (3, scale / 2.5), (5, scale / 7.0), (6, scale / 6.0), (9, scale / 60.0)])
             })
             .collect();
         for room in 12..60 {
-            let chosen = allocate(&things, room);
-            let sum =
-                |value: fn(&Choice) -> f64| -> f64 { chosen.iter().zip(&things).map(|(&at, of)| value(&of[at])).sum() };
+            let chosen = allocate(&tensors, room);
+            let sum = |value: fn(&Choice) -> f64| -> f64 {
+                chosen.iter().zip(&tensors).map(|(&at, of)| value(&of[at])).sum()
+            };
             assert!(sum(|choice| choice.cost as f64) <= room as f64, "{room}");
-            let (found, best) = (sum(|choice| choice.loss), best(&things, room));
+            let (found, best) = (sum(|choice| choice.loss), best(&tensors, room));
             assert!(found <= best * 1.35 + 1e-9, "{room}: {found}, the best is {best}");
         }
-        assert_eq!(allocate(&things, 0), [0; 6], "the cheapest where nothing fits");
+        assert_eq!(allocate(&tensors, 0), [0; 6], "the cheapest where nothing fits");
     }
 }

@@ -1,4 +1,4 @@
-//! What every type costs every tensor: numbers are encoded, decoded again, and the squared differences are weighed by
+//! The error of every tensor in every type: numbers are encoded and decoded again, and the squared differences are weighted by
 //! the importance of their columns.
 
 use super::Open;
@@ -8,9 +8,9 @@ use crate::quantize::slab::{encode_as, granule};
 use crate::quantize::stream::{Width, ordered};
 use crate::quantize::{Error, Plan, PlannedTensor, Source};
 
-/// Weights of a tensor that are looked at; of a larger one some rows from end to end.
+/// Number of weights that are measured; of a larger tensor, rows spread over all of it.
 const SAMPLE: u64 = 1 << 20;
-/// Weights of a piece, about.
+/// Approximate number of weights in a piece.
 const PIECE: u64 = 16 << 10;
 const LANES: usize = 8;
 
@@ -29,7 +29,7 @@ struct Sums {
     errors: Vec<f64>,
 }
 
-/// Fills in the errors of all candidates. Pieces are summed up in their order, whatever thread has done them.
+/// Measures the errors of all candidates. Pieces are summed in order, whatever thread has measured them.
 pub(super) fn measure(
     source: &dyn Source,
     plan: &Plan,
@@ -61,7 +61,7 @@ pub(super) fn measure(
     Ok(())
 }
 
-/// The pieces of a tensor that are looked at: all of it, or as many as make the sample, evenly spread.
+/// The pieces of a tensor that are measured: all, or as many as make up the sample, evenly spread.
 fn cut(source: &dyn Source, plan: &Plan, open: &[Open], number: usize) -> Vec<Piece> {
     let tensor = open[number].tensor(plan);
     let granule = granule(source, tensor);
@@ -107,7 +107,7 @@ impl Worker {
             formats::decode(candidate.ty, &self.bytes, &mut self.again);
             errors.push(weighted(tensor, first, &self.numbers, Some(&self.again)));
         }
-        // What is no number is refused with its place when the file is written.
+        // NaN and infinity are refused, with their place, when the file is written.
         let finite = |x: f64| if x.is_finite() { x } else { f64::MAX };
         Ok(Sums {
             squares: if squares.is_finite() { squares } else { 0.0 },
@@ -116,7 +116,7 @@ impl Worker {
     }
 }
 
-/// Squares of whole rows, or of their differences from others, weighed by the importance of the columns.
+/// The sum of squares of whole rows, or of their differences from `others`, weighted by the importance of the columns.
 fn weighted(tensor: &PlannedTensor, first: u64, numbers: &[f32], others: Option<&[f32]>) -> f64 {
     let Some(importance) = &tensor.importance else { return squares(numbers, others, None) };
     let cols = usize::try_from(tensor.cols()).expect("a row fits memory");

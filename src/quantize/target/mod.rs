@@ -1,7 +1,7 @@
-//! Types for a size: which type each tensor gets so that a file of at most so many bytes loses the least.
+//! Types for a target size: chooses a type for each tensor so that the file fits the size with the smallest loss.
 //!
-//! [`measure`] finds what every type costs every tensor, [`allocate`] chooses; the choice becomes a
-//! [`Recipe`], from which the plan is made as from any other.
+//! [`measure`] measures the error of every tensor in every type, [`allocate`] chooses, and the choice becomes a
+//! [`Recipe`], from which the plan is made as usual.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -25,7 +25,7 @@ use crate::printable::printable;
 use allocate::{Choice, allocate};
 use measure::measure;
 
-/// The types that are tried. Those that models must be trained for are not among them.
+/// The types that are tried. Types for which models must be trained are left out.
 const TYPES: &[TensorType] = {
     use TensorType as T;
     &[
@@ -52,16 +52,16 @@ const TYPES: &[TensorType] = {
     ]
 };
 
-/// What a file may have at most.
+/// The maximum size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
     /// Bytes of all files, headers and padding included.
     FileBytes(u64),
-    /// Bits of a weight on average.
+    /// Average bits per weight.
     BitsPerWeight(f64),
 }
 
-/// One tensor, and what its type costs it.
+/// A tensor with its type and its error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChosenTensor {
     /// Its name.
@@ -70,10 +70,10 @@ pub struct ChosenTensor {
     pub ty: TensorType,
     /// Bytes in that type.
     pub bytes: u64,
-    /// Squared error of the products with it, over their squares: with importance those of the inputs that it knows of,
-    /// without those of inputs that are all alike.
+    /// The squared error of products with the tensor, relative to the squares of the products: for the inputs of the importance
+    /// matrix, or for uniform inputs without one.
     pub error: f64,
-    /// The error times how much that of its kind counts: what is kept small over all tensors.
+    /// The error times the weight of this kind of tensor; the sum of losses is minimized.
     pub loss: f64,
 }
 
@@ -98,12 +98,12 @@ impl TargetPlan {
     }
 }
 
-/// Chooses the types of all tensors of `source` that `options` leave open. The mix of `options` does not matter, unless
-/// `is_mix_given`: then the file says that it has it. `progress` is told of weights that have been measured and of all,
-/// and stops the work by returning false. The result does not depend on `threads` (0 stands for one for each core).
+/// Chooses the types of all tensors of `source` that `options` leave open. The mix of `options` is ignored, unless
+/// `is_mix_given`: then it is written as the file type. `progress` is called with the number of measured weights and of all
+/// weights, and stops the work by returning false. The result does not depend on `threads` (0 means one per core).
 ///
 /// # Errors
-/// When no choice is small enough, the source cannot be read, or the options do not do.
+/// When no choice is small enough, the source cannot be read, or the options are not valid.
 pub fn plan_for(
     source: &dyn Source,
     options: &Options,
@@ -112,7 +112,7 @@ pub fn plan_for(
     threads: usize,
     progress: &dyn Fn(u64, u64) -> bool,
 ) -> Result<TargetPlan, Error> {
-    // Every tensor that can be quantized is, in this plan, so that its importance is found.
+    // This plan quantizes every tensor that can be quantized, so that its importance is looked up.
     let any = FileType::Q4_K_M;
     let first =
         Options { file_type: any, recipe: None, like: None, pure: false, no_fallback: false, ..options.clone() };
@@ -148,11 +148,11 @@ pub fn plan_for(
     Ok(TargetPlan { options, plan, tensors, recipe: text })
 }
 
-/// What may be spent, in bytes.
+/// The byte budget.
 #[derive(Clone, Copy)]
 struct Budget {
     target: Target,
-    /// Tensors in a file begin at multiples of so many bytes.
+    /// Alignment of tensors in a file, in bytes.
     alignment: u64,
     /// Weights of the model.
     parameters: u64,
@@ -166,7 +166,7 @@ impl Budget {
         }
     }
 
-    /// What a tensor of so many bytes costs.
+    /// The cost of a tensor of `bytes` bytes, padding included.
     fn cost(self, bytes: u64) -> u64 {
         match self.target {
             Target::FileBytes(_) => bytes.next_multiple_of(self.alignment),
@@ -174,7 +174,7 @@ impl Budget {
         }
     }
 
-    /// What a plan costs.
+    /// The cost of a plan.
     fn spent(self, plan: &Plan) -> u64 {
         match self.target {
             Target::FileBytes(_) => plan.file_bytes,
@@ -194,7 +194,7 @@ struct Open {
 struct Candidate {
     ty: TensorType,
     bytes: u64,
-    /// Bytes that it takes of the budget.
+    /// Its cost, in bytes of the budget.
     cost: u64,
     /// As [`ChosenTensor::error`]; 0 before it is measured.
     error: f64,
@@ -221,7 +221,7 @@ impl Open {
     }
 }
 
-/// The tensors of `plan` that no option decides about, with all types that they may get.
+/// The tensors of `plan` whose types are not fixed by options, with all types that they may get.
 fn open_tensors(plan: &Plan, budget: Budget) -> Vec<Open> {
     let is_odd = |c: char| c.is_whitespace() || matches!(c, '#' | '=' | ',' | '*');
     let is_open = |tensor: &PlannedTensor| {
@@ -250,8 +250,8 @@ fn open_tensors(plan: &Plan, budget: Budget) -> Vec<Open> {
     plan.tensors.iter().enumerate().filter(|(_, tensor)| is_open(tensor)).map(open).collect()
 }
 
-/// Leaves out types of far fewer bits than there is room for on average: to measure them takes longest, and they would
-/// not be chosen.
+/// Leaves out types with far fewer bits than the average that fits: they take longest to measure and would not be
+/// chosen.
 fn leave_out_extremes(open: &mut [Open], room: u64) {
     const MOST_BELOW: f64 = 0.6;
     let most = |open: &Open| open.candidates.iter().map(|c| c.cost).max().unwrap_or(0);
@@ -260,7 +260,7 @@ fn leave_out_extremes(open: &mut [Open], room: u64) {
     let is_kept = |open: &Open, candidate: &Candidate| candidate.cost as f64 >= most(open) as f64 * share * MOST_BELOW;
     let least =
         |open: &Open| open.candidates.iter().filter(|c| is_kept(open, c)).map(|c| c.cost).min().unwrap_or(u64::MAX);
-    // Rows that do not fill blocks of small types may need what others save.
+    // Tensors whose rows do not fill blocks of small types may need the bytes that others save.
     if open.iter().map(least).fold(0, u64::saturating_add) > room {
         return;
     }
@@ -270,9 +270,9 @@ fn leave_out_extremes(open: &mut [Open], room: u64) {
     }
 }
 
-/// How much an error of each tensor counts: the divergence of the model's answers for each unit of it, beside that of the
-/// token embedding. Measured on two models of 4 and 30 layers, one kind of tensor quantized at a time
-/// (`docs/choosing-a-quant.md` has the figures); the share of a layer falls with the number of layers.
+/// The weight of an error by kind of tensor: the divergence of the model's predictions per unit of error, relative to that of
+/// the token embedding. Measured on two models of 4 and 30 layers by quantizing one kind of tensor at a time
+/// (`docs/choosing-a-quant.md` has the figures). The weight of a layer falls with the number of layers.
 struct Weights {
     layers: f64,
     has_output: bool,
@@ -308,7 +308,7 @@ impl Weights {
     }
 }
 
-/// The mix whose usual type most weights have got, for what the file says of itself.
+/// The mix whose default type most weights have, for the file type in the metadata.
 fn nearest_mix(tensors: &[ChosenTensor], otherwise: FileType) -> FileType {
     let mut bytes: BTreeMap<TensorType, u64> = BTreeMap::new();
     for tensor in tensors {
@@ -318,7 +318,7 @@ fn nearest_mix(tensors: &[ChosenTensor], otherwise: FileType) -> FileType {
     FileType::ALL.iter().copied().find(|mix| Some(mix.default_type()) == most).unwrap_or(otherwise)
 }
 
-/// The file of the choice.
+/// The choice as the text of a recipe.
 fn recipe(source: &dyn Source, base: FileType, target: Target, tensors: &[ChosenTensor]) -> String {
     let (name, what) = match target {
         Target::FileBytes(bytes) => (format!("{bytes}-bytes"), format!("at most {bytes} bytes")),

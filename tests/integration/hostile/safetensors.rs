@@ -36,7 +36,7 @@ fn a_checkpoint_cut_anywhere_is_refused() {
     }
     let longer = [&whole[..], b"PK"].concat();
     let message = open(longer).expect_err("opens");
-    assert!(message.ends_with("2 bytes after the last tensor belong to none"), "{message}");
+    assert!(message.ends_with("2 bytes after the last tensor belong to no tensor"), "{message}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
-/// Characters of one place in a text.
+/// A set of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chars(ClassUnicode);
 
@@ -15,12 +15,12 @@ impl Chars {
         Self::of([('\0', char::MAX)])
     }
 
-    /// Those of ranges, both ends included.
+    /// The characters of ranges, including both ends.
     pub(super) fn of(ranges: impl IntoIterator<Item = (char, char)>) -> Self {
         Self(ClassUnicode::new(ranges.into_iter().map(|(first, last)| ClassUnicodeRange::new(first, last))))
     }
 
-    /// All others.
+    /// The complement.
     pub(super) fn negated(mut self) -> Self {
         self.0.negate();
         self

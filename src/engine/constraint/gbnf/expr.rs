@@ -1,18 +1,18 @@
-//! What a grammar is made of, and what is known of its regular parts.
+//! The expressions of a grammar, and the analysis of its regular parts.
 
 use std::collections::HashSet;
 
 use super::chars::Chars;
 
-/// Characters of a regular expression, repetitions counted, at most.
+/// Maximum characters of a regular expression, with repetitions.
 const MOST_CHARACTERS: usize = 4000;
-/// Places for characters in a regular expression, at most, and steps from one to the next.
+/// Maximum character positions in a regular expression, and maximum transitions.
 const MOST_PLACES: usize = 500;
 const MOST_STEPS: usize = 20_000;
-/// Pairs of places that are looked at, at most.
+/// Maximum pairs of positions that are examined.
 const MOST_PAIRS: usize = 200_000;
 
-/// An expression. Each of a grammar has a number of its own.
+/// An expression. Each expression of a grammar has its own number.
 #[derive(Clone, Debug)]
 pub(super) struct Expr {
     pub(super) id: usize,
@@ -23,7 +23,7 @@ pub(super) struct Expr {
 pub(super) enum Kind {
     /// One of these characters.
     Chars(Chars),
-    /// A token, or any other one.
+    /// A token, or any token but this.
     Token {
         id: u32,
         negated: bool,
@@ -32,7 +32,7 @@ pub(super) enum Kind {
     Rule(usize),
     Seq(Vec<Expr>),
     Alt(Vec<Expr>),
-    /// At least, and at most.
+    /// Repetition with minimum and maximum.
     Repeat(Box<Expr>, u32, Option<u32>),
 }
 
@@ -56,23 +56,23 @@ impl Expr {
     }
 }
 
-/// An expression that is regular, as text and as an automaton: a place for each class of characters in it, repetitions not
-/// counted.
+/// A regular expression, as text and as an automaton with a position for each character class in it (once per repetition
+/// operator).
 #[derive(Clone)]
 pub(super) struct Regular {
-    /// As a regular expression.
+    /// The text of the regular expression.
     pub(super) text: String,
     pub(super) nullable: bool,
     /// Characters with which it begins.
     pub(super) first: Chars,
     places: Vec<Chars>,
-    /// Places where it begins, and where it may end.
+    /// Start positions and end positions.
     begins: Vec<usize>,
     ends: Vec<usize>,
-    /// Places that may follow each.
+    /// Positions that may follow each position.
     next: Vec<Vec<usize>>,
     steps: usize,
-    /// Characters, repetitions counted.
+    /// Number of characters, with repetitions.
     characters: usize,
 }
 
@@ -117,7 +117,7 @@ impl Regular {
         fits.then_some(self)
     }
 
-    /// Adds the places of another. Returns where those with which it begins and ends are now.
+    /// Adds the positions of another. Returns the new numbers of its start and end positions.
     fn add(&mut self, other: &Self) -> (Vec<usize>, Vec<usize>) {
         let offset = self.places.len();
         let moved = |places: &[usize]| places.iter().map(|place| place + offset).collect::<Vec<_>>();
@@ -170,7 +170,7 @@ impl Regular {
             sum.first.add(&one.first);
             sum.characters += one.characters;
         }
-        // No single character, even of alternatives that are.
+        // It is not a single character, even if all alternatives are.
         sum.characters = sum.characters.max(2);
         let texts: Vec<&str> = all.iter().map(|one| one.text.as_str()).collect();
         sum.text = format!("(?:{})", texts.join("|"));
@@ -200,9 +200,9 @@ impl Regular {
         self.within_limits()
     }
 
-    /// Characters with which a text of it may go on where it might as well end. Where repetitions have a limit, it is not minded.
+    /// Characters with which a match may continue at a point where it could also end. Limits of repetitions are ignored.
     pub(super) fn goes_on_with(&self) -> Chars {
-        // Pairs of places that the same text leads to.
+        // Pairs of positions that the same text can lead to.
         let mut waiting: Vec<(usize, usize)> =
             self.begins.iter().flat_map(|&a| self.begins.iter().map(move |&b| (a, b))).collect();
         let (mut seen, mut all) = (HashSet::new(), Chars::none());
@@ -222,14 +222,14 @@ impl Regular {
     }
 }
 
-/// What is known of the rules that are regular.
+/// The regular rules of a grammar.
 pub(super) struct Rules {
-    /// Each rule as it is, and without the empty text; nothing for rules that are not regular.
+    /// Each rule as it is, and without the empty text; `None` for rules that are not regular.
     known: Vec<Option<(Regular, Option<Regular>)>>,
 }
 
 impl Rules {
-    /// Rules that lead to no rule twice on one way, and not to tokens, are regular.
+    /// Rules that are not recursive and do not contain tokens are regular.
     pub(super) fn new(grammar: &Grammar) -> Self {
         let count = grammar.rules.len();
         let mut users = vec![Vec::new(); count];
@@ -281,7 +281,7 @@ impl Rules {
         }
     }
 
-    /// A regular expression without the empty text, where it is easily left out.
+    /// A regular expression without the empty text, if that is easy to exclude.
     fn solid(&self, expr: &Expr) -> Option<Regular> {
         match &expr.kind {
             Kind::Alt(items) => {
@@ -299,7 +299,7 @@ impl Rules {
         }
     }
 
-    /// An expression that may be a lexeme: without the empty text, and whether that is one of its texts.
+    /// An expression as a lexeme: without the empty text, and whether it also allows the empty text.
     pub(super) fn lexeme(&self, expr: &Expr) -> Option<(Regular, bool)> {
         let nullable = self.regular(expr)?.nullable;
         Some((self.solid(expr)?, nullable))

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use super::expr::{Expr, Grammar, Kind};
 use super::lexemes::Lexemes;
 
-/// A grammar in Lark. Rules keep their numbers; what is nested is a rule of its own, because Lark's parentheses nest only so far.
+/// Writes a grammar in Lark. Rules keep their numbers. Nested expressions become rules of their own, because Lark limits the nesting
+/// of parentheses.
 pub(super) fn write(grammar: &Grammar, lexemes: &Lexemes) -> String {
     let mut writer = Writer {
         lexemes,
@@ -25,15 +26,15 @@ pub(super) fn write(grammar: &Grammar, lexemes: &Lexemes) -> String {
 struct Writer<'l> {
     lexemes: &'l Lexemes,
     out: String,
-    /// Rules for what is nested so far.
+    /// Number of rules for nested expressions so far.
     groups: usize,
-    /// Rules that are written or wait for it.
+    /// Rules that are written or queued.
     seen: HashSet<usize>,
     waiting: Vec<usize>,
 }
 
 impl Writer<'_> {
-    /// What stands on the right side of a rule.
+    /// The right side of a rule.
     fn body(&mut self, expr: &Expr) -> String {
         match &expr.kind {
             Kind::Alt(items) if !self.lexemes.contains_key(&expr.id) => {
@@ -52,7 +53,7 @@ impl Writer<'_> {
         }
     }
 
-    /// An expression that may stand anywhere.
+    /// An expression that can be used anywhere.
     fn atom(&mut self, expr: &Expr) -> String {
         if let Some(lexeme) = self.lexemes.get(&expr.id) {
             let text = format!("/{}/", lexeme.regular.text);

@@ -1,29 +1,29 @@
-//! Which parts of a grammar are read as one: lexemes, of which llguidance takes the longest at each place.
+//! Chooses the lexemes of a grammar. llguidance takes the longest lexeme at each position.
 //!
-//! At first every regular part is one. A lexeme is cut into its parts where the longest text might be the wrong one: where another
-//! that begins alike may stand at the same place, or where it may go on with what may follow it. What is left when all is cut
-//! are characters, which nothing can be wrong with.
+//! At first every regular part is a lexeme. A lexeme is split into its parts if the longest match might be wrong: if another lexeme
+//! with a common prefix may be at the same position, or if it could continue with what may follow it. In the end, single
+//! characters remain, which are always right.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::expr::{Expr, Grammar, Kind, Regular, Rules};
 
-/// Steps after which everything is cut into characters: larger grammars than that are machine-made.
+/// After this many steps, everything is split into characters; only machine-generated grammars are so large.
 const MOST_STEPS: usize = 4_000_000;
-/// Expressions of a grammar that is looked at so closely.
+/// Maximum expressions of a grammar that is analysed.
 const MOST_EXPRS: usize = 50_000;
 
 /// A lexeme.
 pub(super) struct Lexeme {
     pub(super) regular: Regular,
-    /// The empty text may stand in its place.
+    /// Whether the empty text is allowed too.
     pub(super) optional: bool,
 }
 
 /// The lexemes of a grammar, by the numbers of their expressions.
 pub(super) type Lexemes = HashMap<usize, Lexeme>;
 
-/// Chooses them.
+/// Chooses the lexemes.
 pub(super) fn choose(grammar: &Grammar) -> Lexemes {
     if grammar.exprs <= MOST_EXPRS {
         let mut chooser = Chooser { grammar, rules: Rules::new(grammar), cut: HashSet::new(), steps: 0 };
@@ -48,32 +48,32 @@ pub(super) fn choose(grammar: &Grammar) -> Lexemes {
 
 type Set = BTreeSet<usize>;
 
-/// What may stand where, by the numbers of lexemes' expressions.
+/// Which lexemes may be where, by the numbers of their expressions.
 #[derive(Default)]
 struct Places {
-    /// What each rule begins with, whether it may be empty, and what follows it.
+    /// The first lexemes of each rule, whether it may be empty, and what follows it.
     first: HashMap<usize, (Set, bool)>,
     follow: HashMap<usize, Set>,
-    /// What follows each lexeme or token.
+    /// The lexemes after each lexeme or token.
     after: HashMap<usize, Set>,
 }
 
 struct Chooser<'g> {
     grammar: &'g Grammar,
     rules: Rules,
-    /// Expressions that are no lexemes.
+    /// Expressions that have been split.
     cut: HashSet<usize>,
     steps: usize,
 }
 
 impl Chooser<'_> {
-    /// Counts steps; `None` when they are too many.
+    /// Counts steps; `None` if there are too many.
     fn step(&mut self, steps: usize) -> Option<()> {
         self.steps += steps + 1;
         (self.steps <= MOST_STEPS).then_some(())
     }
 
-    /// The largest regular parts that are not cut, of all rules that are read.
+    /// The largest regular parts that are not split, of all rules in use.
     fn lexemes(&mut self) -> Option<Lexemes> {
         let (mut lexemes, mut seen, mut waiting) = (Lexemes::new(), HashSet::new(), vec![self.grammar.root]);
         while let Some(rule) = waiting.pop() {
@@ -100,7 +100,7 @@ impl Chooser<'_> {
         Some(lexemes)
     }
 
-    /// Lexemes that may be read in a wrong way.
+    /// Lexemes whose longest match may be wrong.
     fn wrong(&mut self, lexemes: &Lexemes) -> Option<HashSet<usize>> {
         let places = self.places(lexemes)?;
         let mut wrong = HashSet::new();
@@ -113,7 +113,7 @@ impl Chooser<'_> {
                 }
             }
         }
-        // Pairs that may stand at one place: those of a place, and what follows two that are read alike.
+        // Pairs that may be at the same position: those that start there, and those that follow two lexemes with the same text.
         let (mut seen, mut waiting) = (HashSet::new(), Vec::new());
         let root = places.first.get(&self.grammar.root).map(|(first, _)| first);
         for set in root.into_iter().chain(places.after.values()) {
@@ -147,7 +147,7 @@ impl Chooser<'_> {
         Some(wrong)
     }
 
-    /// What may follow what.
+    /// Computes which lexemes may follow which.
     fn places(&mut self, lexemes: &Lexemes) -> Option<Places> {
         let mut places = Places::default();
         let rules: Vec<(usize, &Expr)> = self.grammar.rules.iter().enumerate().collect();
@@ -177,7 +177,7 @@ impl Chooser<'_> {
         }
     }
 
-    /// What an expression begins with, and whether it may be empty.
+    /// The first lexemes of an expression, and whether it may be empty.
     fn first(&mut self, expr: &Expr, lexemes: &Lexemes, places: &Places) -> Option<(Set, bool)> {
         self.step(0)?;
         if let Some(lexeme) = lexemes.get(&expr.id) {
@@ -215,7 +215,7 @@ impl Chooser<'_> {
         })
     }
 
-    /// Notes that `follow` follows an expression.
+    /// Records that `follow` follows an expression.
     fn follow(&mut self, expr: &Expr, follow: &Set, lexemes: &Lexemes, places: &mut Places) -> Option<()> {
         self.step(follow.len())?;
         let is_leaf = lexemes.contains_key(&expr.id) || matches!(expr.kind, Kind::Chars(_) | Kind::Token { .. });

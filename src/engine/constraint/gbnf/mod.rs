@@ -1,9 +1,9 @@
-//! llama.cpp's grammars (GBNF): read by `read.rs`, cut into lexemes by `lexemes.rs`, written in llguidance's Lark by `lark.rs`.
+//! llama.cpp's grammars (GBNF): parsed by `read.rs`, split into lexemes by `lexemes.rs`, written in llguidance's Lark by `lark.rs`.
 //!
-//! GBNF describes characters; llguidance reads words first (lexemes, the longest at each place) and then sentences of them. A
-//! translation that makes a lexeme of each regular part would read `[a-z]+ "b"` otherwise than llama.cpp does: the first part
-//! takes every `b`. So parts become lexemes where no text can be cut in two ways, and single characters elsewhere: the same texts
-//! are allowed, and what is common (strings, numbers, white space) costs little.
+//! GBNF describes characters, while llguidance first reads lexemes (the longest at each position) and then a grammar of lexemes.
+//! Making a lexeme of each regular part would read `[a-z]+ "b"` differently from llama.cpp: the first part would match every `b`.
+//! So parts become lexemes only where no text can be split in two ways, and single characters elsewhere. The same texts are
+//! allowed, and common parts (strings, numbers, white space) are cheap.
 
 mod chars;
 mod expr;
@@ -13,10 +13,10 @@ mod read;
 
 use crate::engine::Error;
 
-/// The grammar in llguidance's Lark; `token` finds the tokens that it calls by their texts.
+/// The grammar in llguidance's Lark; `token` finds tokens by their texts.
 ///
 /// # Errors
-/// [`Error::Grammar`] with the place of what is not valid.
+/// [`Error::Grammar`] with the place that is not valid.
 pub(super) fn to_lark(text: &str, token: &dyn Fn(&str) -> Option<u32>) -> Result<String, Error> {
     let grammar = read::read(text, token)?;
     let lexemes = lexemes::choose(&grammar);
@@ -62,7 +62,7 @@ mod tests {
         Tokenizer::new(vocab).expect("a tokenizer")
     }
 
-    /// Where a text that begins at `at` may end: the grammar itself, without lexemes.
+    /// The offsets at which a match from `at` on may end, by the grammar itself, without lexemes.
     fn ends(grammar: &Parsed, expr: &Expr, text: &[char], at: usize) -> BTreeSet<usize> {
         match &expr.kind {
             Kind::Chars(chars) => {
@@ -107,7 +107,7 @@ mod tests {
         !logits[logits.len() - 1].is_nan()
     }
 
-    /// All texts of these characters, up to so many.
+    /// All texts of these characters, up to a length.
     fn texts(characters: &str, longest: usize) -> Vec<String> {
         let mut all = vec![String::new()];
         let mut last = all.clone();
@@ -118,7 +118,7 @@ mod tests {
         all
     }
 
-    /// Grammars that a reader of lexemes gets wrong when every regular part is one.
+    /// Grammars for which it would be wrong to make every regular part a lexeme.
     #[test]
     fn exactly_the_texts_of_a_grammar_are_allowed() {
         let tokenizer = tokenizer();
@@ -158,7 +158,7 @@ mod tests {
         let lark = to_lark(json, &|_| None).expect("valid");
         let string = r"/\x{22}(?:[\x{0}-\x{21}\x{23}-\x{5b}\x{5d}-\x{10ffff}])*\x{22}/";
         assert!(lark.contains(string), "{lark}");
-        // What is regular as a whole is one lexeme.
+        // A grammar that is regular as a whole is one lexeme.
         assert_eq!(
             to_lark("root ::= a \"c\"\na ::= [ab]+", &|_| None).expect("valid"),
             "start: r0\nr0: /(?:[a-b])+c/\n"
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(machine.token("</s>"), Some(134));
     }
 
-    /// Larger than anything that people write: the answer comes, and in time.
+    /// Excessively large grammars are handled in a bounded time.
     #[test]
     fn grammars_without_measure_are_cut_into_characters_or_refused() {
         let chain: String = (0..8000).map(|i| format!("r{i} ::= [ab] r{} | \"a\" r{}\n", i + 1, i + 1)).collect();

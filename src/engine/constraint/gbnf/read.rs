@@ -1,4 +1,4 @@
-//! The reader of GBNF, after llama.cpp's `llama-grammar.cpp` and `grammars/README.md`.
+//! The parser of GBNF, following llama.cpp's `llama-grammar.cpp` and `grammars/README.md`.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,12 @@ use super::chars::Chars;
 use super::expr::{Expr, Grammar, Kind};
 use crate::engine::Error;
 
-/// Parentheses within each other.
+/// Maximum nesting of parentheses.
 const DEEPEST: usize = 100;
-/// Repetitions; a higher limit is none, as in llama.cpp.
+/// Maximum repetitions; a higher limit counts as no limit, as in llama.cpp.
 const MOST_REPEATS: u32 = 2000;
 
-/// Reads a grammar.
+/// Parses a grammar.
 ///
 /// # Errors
 /// [`Error::Grammar`].
@@ -37,13 +37,13 @@ struct Reader<'t> {
     text: &'t str,
     at: usize,
     token: &'t dyn Fn(&str) -> Option<u32>,
-    /// Expressions so far.
+    /// Number of expressions so far.
     ids: usize,
     depth: usize,
     /// Rules by their names.
     numbers: HashMap<&'t str, usize>,
     rules: Vec<Option<Expr>>,
-    /// Where each rule is named first.
+    /// Offset of the first use of each rule.
     first_uses: Vec<usize>,
 }
 
@@ -62,7 +62,7 @@ impl<'t> Reader<'t> {
         })
     }
 
-    /// That something else should stand here.
+    /// The error that something else is expected here.
     fn expected<T>(&self, what: &str) -> Result<T, Error> {
         let found = self.peek().map_or_else(|| "the end".to_owned(), |c| format!("{c:?}"));
         self.error(self.at, format!("expected {what}, found {found}"))
@@ -109,7 +109,7 @@ impl<'t> Reader<'t> {
         Ok(&rest[..len])
     }
 
-    /// The number of the rule that is called so at byte `at`.
+    /// The number of the rule `name`, used at byte `at`.
     fn number(&mut self, name: &'t str, at: usize) -> usize {
         let next = self.rules.len();
         let number = *self.numbers.entry(name).or_insert(next);
@@ -136,7 +136,7 @@ impl<'t> Reader<'t> {
         self.space(true);
         let number = self.number(name, start);
         let body = self.alternatives(false)?;
-        // A rule that comes again takes the place of the first, as in llama.cpp.
+        // A later rule of the same name replaces the first, as in llama.cpp.
         self.rules[number] = Some(body);
         if !matches!(self.peek(), None | Some('\r' | '\n')) {
             return self.expected("the end of the rule");

@@ -1,5 +1,5 @@
-//! The input of a product with many tokens, in groups of eight: word by word side by side, so that one pointer walks
-//! all tokens of a group, and each word is spread over the lanes of a vector of weight rows.
+//! The input of a product with many tokens, in groups of eight tokens whose words are interleaved. One pointer walks all
+//! tokens of a group, and each word is broadcast to the lanes of a vector of weight rows.
 
 use super::{Input, Quantized, Row};
 use crate::kernels::Pool;
@@ -11,30 +11,30 @@ use crate::simd::lanes::{Kernel, Lanes};
 /// Tokens of a group.
 pub(in crate::kernels::product) const GROUP: usize = 8;
 
-/// Quantized rows of tokens in groups, padded with zeros to whole ones.
+/// Quantized rows of tokens in groups; the last group is padded with zeros.
 ///
 /// Each array is `[group, block, words of a block, GROUP]`.
 pub(in crate::kernels::product) struct Groups {
     /// Tokens without padding.
     tokens: usize,
     blocks: usize,
-    /// Four codes a word.
+    /// Codes, four to a word.
     codes: Words<i32>,
-    /// One a block.
+    /// Scales, one for each block.
     scales: Words<f32>,
-    /// Of blocks, where the instruction set adds bits: two words a block, see [`powers`].
+    /// Scales of blocks as powers of two: two words for each block, see [`powers`]. Only for instruction sets with `ADDS_BITS`.
     powers: Words<i32>,
-    /// Of blocks: whether all scales of a group come in powers.
+    /// For each group, whether all its scales are in range for powers.
     in_powers: Vec<bool>,
-    /// Negative sums of the codes of a block, or of each 16 of a super-block.
+    /// Negative sums of the codes of each block, or of each 16 codes of a super-block.
     sums: Words<i32>,
-    /// Of super-blocks: sums of 16 codes, two a word.
+    /// For super-blocks: sums of 16 codes, two to a word.
     pairs_of_16: Words<i32>,
-    /// Of super-blocks: sums of 32 codes, two a word.
+    /// For super-blocks: sums of 32 codes, two to a word.
     pairs_of_32: Words<i32>,
 }
 
-/// So many words of each block, for all tokens.
+/// A number of words of each block, for all tokens.
 struct Words<T: Number> {
     a_block: usize,
     words: Scratch<T>,
@@ -45,7 +45,7 @@ impl<T: Number> Words<T> {
         Self { a_block, words: Scratch::new(a_block * blocks * GROUP) }
     }
 
-    /// What each group of `blocks` blocks has.
+    /// The words of each group, for rows of `blocks` blocks.
     fn groups(&mut self, blocks: usize) -> impl Iterator<Item = &mut [T]> {
         self.words.chunks_mut((self.a_block * blocks * GROUP).max(1))
     }
@@ -56,7 +56,7 @@ impl<T: Number> Words<T> {
     }
 }
 
-/// What one group has in some blocks, one after the other.
+/// The input of one group for some consecutive blocks.
 #[derive(Clone, Copy)]
 pub(in crate::kernels::product) struct Group<'a> {
     pub(in crate::kernels::product) codes: &'a [i32],
@@ -68,12 +68,12 @@ pub(in crate::kernels::product) struct Group<'a> {
     pub(in crate::kernels::product) pairs_of_32: &'a [i32],
 }
 
-/// The rows that groups are made of.
+/// The rows from which groups are made.
 #[derive(Clone, Copy)]
 pub(in crate::kernels::product) enum Source<'a> {
-    /// All of these, to be quantized.
+    /// Rows of floats, which are quantized first.
     Floats(&'a [f32]),
-    /// Those listed of these.
+    /// The listed rows of an input that is quantized already.
     Codes(&'a Quantized, &'a [u32]),
 }
 
@@ -86,7 +86,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Row `i` of `cols` elements, in `place` if it has to be made.
+    /// Row `i` of `cols` elements, quantized into `place` if necessary.
     fn row<'b>(self, i: usize, cols: usize, input: Input, isa: Isa, place: &'b mut Quantized) -> Row<'b>
     where
         'a: 'b,
@@ -102,7 +102,7 @@ impl<'a> Source<'a> {
 }
 
 impl Groups {
-    /// The rows of `source`, of `cols` elements, as `input` wants them.
+    /// The rows of `source`, of `cols` elements, in the form `input`.
     pub(in crate::kernels::product) fn new(pool: &Pool, source: Source<'_>, input: Input, cols: usize) -> Self {
         let tokens = source.len(cols);
         let len = input.block_len();
@@ -169,7 +169,7 @@ impl Groups {
     }
 }
 
-/// Whether scales are wanted as powers.
+/// Whether the instruction set applies scales as powers.
 struct AddsBits;
 
 impl Kernel for AddsBits {
@@ -181,7 +181,7 @@ impl Kernel for AddsBits {
     }
 }
 
-/// One group, to be filled.
+/// One group while it is filled.
 #[derive(Default)]
 struct Part<'a> {
     codes: &'a mut [i32],
@@ -194,7 +194,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Puts a row into each lane.
+    /// Writes eight rows to the group.
     fn put(&mut self, rows: &[Row<'_>; GROUP]) {
         let sums = rows.map(|row| row.sums);
         let (twos, fours) = (sums.map(|sums| sums.as_chunks::<2>().0), sums.map(|sums| sums.as_chunks::<4>().0));
@@ -222,7 +222,7 @@ impl Part<'_> {
     }
 }
 
-/// Puts words made of a row each into the lanes.
+/// Interleaves the words of eight rows.
 fn put<T, U>(to: &mut [T], rows: [&[U]; GROUP], word: impl Fn(&U) -> T) {
     let to = to.as_chunks_mut::<GROUP>().0;
     let rows = rows.map(|row| &row[..to.len()]);

@@ -1,4 +1,4 @@
-//! The input rows of a product, quantized as the weights' formats ask for it, once for all products that share them.
+//! The input rows of a product, quantized in the form that the format of the weights needs.
 
 pub(super) mod groups;
 
@@ -15,9 +15,9 @@ use crate::simd::lanes::{Kernel, Lanes};
 pub(super) const SUM_LEN: usize = 16;
 /// Elements that are quantized at a time.
 const PART: usize = 256;
-/// Bounds of a super-block's input: the sum of the magnitudes of 16 codes, and of 32 codes of one sign. So the products of 16 codes with
-/// weights of -32 to 31 add up to a word of 16 bits, as do those of 32 codes with weights of 0 to 31, and two such sums meet their
-/// scales in one instruction.
+/// Bounds on the input of a super-block that keep dot products inside 16 bits: the sum of the magnitudes of 16 codes, and of 32
+/// codes of one sign. With them, 16 codes times weights from -32 to 31 fit an i16, as do 32 codes times weights from 0 to 31, and
+/// one instruction multiplies two such sums with their scales.
 pub(super) const MOST_OF_16: usize = 1023;
 pub(super) const MOST_OF_SIGN: usize = 1057;
 
@@ -56,14 +56,14 @@ impl Quantized {
         }
     }
 
-    /// Becomes the codes of `x`.
+    /// Sets codes, scales and sums to those of `x`.
     pub(super) fn quantize(&mut self, isa: Isa, x: &[f32], block_len: usize) {
         *self = Self::zeros(x.len(), block_len);
         isa.run(Quantize { x, codes: &mut self.codes, scales: &mut self.scales, sums: &mut self.sums, block_len });
     }
 }
 
-/// How a weight format wants its input.
+/// The form of input that a weight format needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     /// As floats.
@@ -81,7 +81,7 @@ impl Input {
         formats::view(ty, InputOf)
     }
 
-    /// Whether it is eight-bit codes.
+    /// Whether the input is quantized to eight-bit codes.
     pub(super) fn is_quantized(self) -> bool {
         matches!(self, Self::Blocks | Self::SuperBlocks)
     }
@@ -96,7 +96,7 @@ impl Input {
     }
 }
 
-/// Which input a view takes.
+/// Maps a format's view to the form of its input.
 struct InputOf;
 
 impl ViewVisitor for InputOf {
@@ -119,10 +119,10 @@ impl ViewVisitor for InputOf {
     }
 }
 
-/// The rows of the input that take part.
+/// The rows of the input that are used.
 #[derive(Clone, Copy)]
 pub(super) enum Tokens<'a> {
-    /// The first so many.
+    /// The first rows, by count.
     First(usize),
     /// These.
     Listed(&'a [u32]),
@@ -195,10 +195,10 @@ impl Kernel for Quantize<'_> {
     }
 }
 
-/// What 127 must stand for, at least, for [`MOST_OF_16`] and [`MOST_OF_SIGN`] to hold in a super-block.
+/// The smallest value for code 127 with which [`MOST_OF_16`] and [`MOST_OF_SIGN`] hold in a super-block.
 #[inline(always)]
 fn least_for_sums<L: Lanes>(l: L, x: &[[f32; LANES]; LANES]) -> f32 {
-    // Rounding adds up to a half for each code. Multiples, so that equal numbers are exact.
+    // Rounding adds up to one half for each code. The bound is a multiple of 16, so that equal numbers are exact.
     const OF_16: usize = (MOST_OF_16 - 8) / 16 * 16;
     const OF_SIGN: usize = (MOST_OF_SIGN - 16) / 32 * 32;
     let (mut of_16, mut of_sign) = ([l.splat(0.0); LANES], [l.splat(0.0); LANES]);

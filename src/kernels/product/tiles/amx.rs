@@ -1,8 +1,9 @@
 //! Products with many tokens on AMX: tiles of 16 weight rows, 16 tokens and 64 (or 32) elements.
 //!
-//! Super-blocks: `scale * (code - zero)` is an integer of at most 13 bits, and two digits of eight bits carry it, so
-//! that a super-block's products add up in a tile, exactly, before any float. Mins are sums of small integers, which
-//! bf16 and its `f32` sums hold exactly as well. Blocks have a float scale every 32 elements: one tile step each.
+//! Super-blocks: `scale * (code - zero)` is an integer of at most 13 bits, which is split into two digits of eight bits, so
+//! that the products of a super-block are summed exactly in a tile before any float arithmetic. Mins are products of small
+//! integers, which bf16 products with `f32` sums compute exactly as well. Blocks of 32 have a float scale each: one tile step
+//! per block.
 
 #![allow(unsafe_code, reason = "tile registers and vector intrinsics")]
 
@@ -56,26 +57,26 @@ impl ViewVisitor for Run<'_> {
     }
 }
 
-/// A thread's decoded weights, kept from product to product.
+/// A thread's decoded weights; the buffer is used again by the next product.
 #[derive(Default)]
 struct Panels {
     rows: Vec<SuperRow>,
     steps: Vec<Step>,
 }
 
-/// A row's super-block: weights as two digits, `low + 128 * high`.
+/// A super-block of one row: weights as two digits, `low + 128 * high`.
 #[derive(Clone)]
 #[repr(C, align(64))]
 struct SuperRow {
     low: [i8; 256],
     high: [i8; 256],
-    /// For the low and for the high digits of the input's sums: mins, and 64 times mins.
+    /// The factors of the low and high digits of the input's sums: mins, and 64 times mins.
     mins: [u16; DIGITS],
     d: f32,
     minus_dmin: f32,
 }
 
-/// What 16 rows have in one block.
+/// One block of each of 16 rows.
 #[derive(Clone)]
 #[repr(C, align(64))]
 struct Step {
@@ -84,7 +85,7 @@ struct Step {
     m: [f32; LANES],
 }
 
-/// Result of tile products: `[16 rows, 16 tokens]` each.
+/// The result of tile products, `[16 rows, 16 tokens]`.
 #[repr(C, align(64))]
 struct Tile<T>([[T; LANES]; LANES]);
 
@@ -136,7 +137,7 @@ fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: 
     }
 }
 
-/// A super-block of one row, its codes in their order.
+/// A super-block of one row with its codes in element order.
 #[derive(Default)]
 struct SuperBlock {
     codes: Codes<256>,
@@ -234,7 +235,7 @@ impl SuperRow {
     }
 }
 
-/// Products of the low and high digits of 16 rows with one group of tokens, then with the next.
+/// Products of the low and high digits of 16 rows with two groups of tokens.
 #[inline]
 fn multiply_digits(_: &Configured, rows: &[SuperRow], x: &[i8], out: &mut [Tile<i32>; 2 * PAIR]) {
     assert!(rows.len() == LANES && x.len() >= PAIR * LANES * 256);
@@ -322,7 +323,7 @@ fn multiply_mins(_: &Configured, rows: &[SuperRow], sums: &[u16], out: &mut [Til
     }
 }
 
-/// One super-block further: `sums`, `[16 rows, 2 groups, 16 tokens]`.
+/// Adds the products of one super-block to `sums`, `[16 rows, 2 groups, 16 tokens]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 fn add_super_block<F: SuperBlockFormat>(
@@ -396,7 +397,7 @@ fn all_blocks<F: BlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: &mut Pa
     drop(configured);
 }
 
-/// Products of 16 rows and a group of tokens in four blocks, one after the other.
+/// Products of 16 rows with a group of tokens in four consecutive blocks.
 #[inline]
 fn multiply_four(_: &Configured, steps: &[Step], x: &[i8], out: &mut [Tile<i32>; 4]) {
     assert!(steps.len() == 4 && x.len() >= 4 * LANES * 32);
@@ -460,7 +461,7 @@ fn multiply_one(_: &Configured, step: &Step, x: &[i8], out: &mut Tile<i32>) {
     }
 }
 
-/// One block further: a vector of tokens for each row.
+/// Adds the products of one block: a vector of tokens for each row.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 fn add_block<F: BlockFormat>(
@@ -485,8 +486,8 @@ fn add_block<F: BlockFormat>(
 }
 
 impl TileProduct<'_> {
-    /// Writes vectors of sixteen tokens from `token` on, for each of sixteen rows from `row` on, as far as there are
-    /// tokens and rows.
+    /// Writes a vector of sixteen tokens from `token` on for each of sixteen rows from `row` on. Tokens and rows beyond the output
+    /// are left out.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn put(&mut self, vectors: [__m512; LANES], token: usize, row: usize) {

@@ -1,6 +1,6 @@
-//! The input of a product with many tokens, turned so that sixteen tokens lie side by side.
+//! The input of a product with many tokens, transposed so that sixteen tokens are side by side.
 //!
-//! Tokens in lanes leave the weights as they lie in their rows: a strip of them is decoded once, and meets all tokens.
+//! With tokens in lanes, weights keep the order of their rows: a strip of them is decoded once and multiplied with all tokens.
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AMX alone has tiles"))]
 
@@ -16,17 +16,17 @@ use crate::simd::x86_64;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 
-/// Products with fewer tokens read the input as it is.
+/// Products with fewer tokens do not use tiles.
 pub(super) const MIN_TOKENS: usize = 6;
-/// Groups of 16 tokens come in pairs.
+/// Groups of 16 tokens are processed in pairs.
 pub(super) const PAIR: usize = 2;
 /// Digits of the sums of a super-block: a low and a high one for each of 16.
 pub(super) const DIGITS: usize = 32;
 
 /// Quantized rows of tokens, in groups of 16, padded with zeros to whole pairs of groups.
 ///
-/// A tile is what one group has in one block. Tiles of super-blocks lie block by block, those of blocks group by group:
-/// in the order in which products walk them.
+/// A tile is the input of one group for one block. Tiles of super-blocks are stored block by block, those of blocks group by
+/// group: the order in which products read them.
 pub(super) struct Tiles {
     /// Tokens without padding.
     pub(super) tokens: usize,
@@ -37,12 +37,12 @@ pub(super) struct Tiles {
     input: Input,
     /// A tile is `[block length / 4, 16, 4]`: four elements of each token side by side.
     codes: Vec<i8>,
-    /// A tile has 16.
+    /// Scales, 16 for each tile.
     scales: Vec<f32>,
-    /// Of super-blocks: the sums of 16 codes as two digits in bf16, `low + 64 * high`; a tile is `[16, 16, 2]`, the
-    /// low digits before the high ones.
+    /// For super-blocks: sums of 16 codes as two digits in bf16, `low + 64 * high`; a tile is `[16, 16, 2]`, the low digits before
+    /// the high ones.
     sums: Vec<u16>,
-    /// Of blocks: the sums of 32 codes; a tile has 16.
+    /// For blocks: sums of 32 codes, 16 for each tile.
     totals: Vec<f32>,
 }
 
@@ -129,7 +129,7 @@ impl Tiles {
     }
 }
 
-/// One tile, to be filled.
+/// One tile while it is filled.
 struct Part<'a> {
     codes: &'a mut [i8],
     scales: &'a mut [f32],
@@ -138,7 +138,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Puts block `block` of `x`, of `len` elements, into `lane`.
+    /// Writes block `block` of `x`, of `len` elements, to `lane`.
     fn put(&mut self, lane: usize, x: &Quantized, block: usize, len: usize) {
         let codes = x.codes[block * len..][..len].as_chunks::<4>().0;
         for (to, from) in self.codes.as_chunks_mut::<4>().0[lane..].iter_mut().step_by(LANES).zip(codes) {

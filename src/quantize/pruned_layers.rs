@@ -1,4 +1,5 @@
-//! Blocks of a model that are left out: the others move up, and what the metadata say of each block goes with them.
+//! Layers that are left out of a model (`--prune-layers`): the others are renumbered, and metadata with an element for each layer
+//! lose those of the layers left out.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,8 +8,8 @@ use super::Error;
 use super::Source;
 use crate::gguf::{Metadata, TensorSpec, Value, keys};
 
-/// Keys of an architecture that may have an element for each block.
-const PER_BLOCK: &[&str] = &[
+/// Keys of an architecture that may have an element for each layer.
+const PER_LAYER: &[&str] = &[
     "attention.compress_ratios",
     "attention.head_count",
     "attention.head_count_kv",
@@ -22,7 +23,7 @@ const PER_BLOCK: &[&str] = &[
     "swiglu_clamp_shexp",
 ];
 
-/// Where in a name the number of a block is: `blk.12.attn_v.weight`.
+/// Where a tensor's name has the number of its layer: `blk.12.attn_v.weight`.
 fn number_in(name: &str) -> Option<(Range<usize>, usize)> {
     for (at, part) in name.match_indices("blk.") {
         let start = at + part.len();
@@ -35,25 +36,25 @@ fn number_in(name: &str) -> Option<(Range<usize>, usize)> {
     None
 }
 
-/// What becomes of the blocks.
-pub(super) struct Blocks {
-    /// The new number of every block that there is; none for one that is left out.
+/// The new numbers of the layers.
+pub(super) struct LayerNumbers {
+    /// The new number of each layer of the source; `None` for one that is left out.
     numbers: BTreeMap<usize, Option<usize>>,
     left: usize,
 }
 
-impl Blocks {
-    /// Leaves `pruned` out of the blocks of `source`.
+impl LayerNumbers {
+    /// Leaves the layers `pruned` out of those of `source`.
     ///
     /// # Errors
-    /// When one of them is not there, or none would be left.
+    /// When the source has no such layer, or no layer would be left.
     pub(super) fn new(source: &dyn Source, pruned: &[usize]) -> Result<Self, Error> {
         let names = source.tensors().iter().map(|spec| spec.name.as_str());
         let mut numbers: BTreeMap<usize, Option<usize>> =
             names.filter_map(number_in).map(|(_, number)| (number, None)).collect();
         let total = numbers.len();
-        if let Some(&block) = pruned.iter().find(|block| !numbers.contains_key(block)) {
-            return Err(Error::NoSuchBlock { path: source.path().to_owned(), block, total });
+        if let Some(&layer) = pruned.iter().find(|layer| !numbers.contains_key(layer)) {
+            return Err(Error::NoSuchLayer { path: source.path().to_owned(), layer, total });
         }
         let first = pruned.iter().min().copied().unwrap_or(usize::MAX);
         let mut left = 0;
@@ -68,7 +69,7 @@ impl Blocks {
         Ok(Self { numbers, left })
     }
 
-    /// Gives a tensor its new name; false for one that is left out.
+    /// Gives a tensor its new name. Returns false for a tensor of a layer that is left out.
     pub(super) fn rename(&self, spec: &mut TensorSpec) -> bool {
         let Some((range, number)) = number_in(&spec.name) else { return true };
         let Some(new) = self.numbers.get(&number).copied().flatten() else { return false };
@@ -76,16 +77,16 @@ impl Blocks {
         true
     }
 
-    /// Sets the number of blocks, last as llama-quantize does, and thins what there is for each block.
+    /// Sets the number of layers, as the last key as llama-quantize does, and shortens the arrays with an element for each layer.
     pub(super) fn describe(&self, metadata: &mut Metadata) {
         let architecture = metadata.get(keys::GENERAL_ARCHITECTURE).and_then(Value::as_str).unwrap_or_default();
         let key = keys::of(architecture, keys::BLOCK_COUNT);
         let total = metadata.get(&key).and_then(Value::as_u64);
-        let per_block: Vec<String> = PER_BLOCK.iter().map(|name| keys::of(architecture, name)).collect();
-        for name in per_block {
+        let per_layer: Vec<String> = PER_LAYER.iter().map(|name| keys::of(architecture, name)).collect();
+        for name in per_layer {
             let array = metadata.get(&name).and_then(Value::as_array).filter(|array| Some(array.len() as u64) == total);
             let kept =
-                array.and_then(|array| array.kept(|block| self.numbers.get(&block).copied().flatten().is_some()));
+                array.and_then(|array| array.kept(|layer| self.numbers.get(&layer).copied().flatten().is_some()));
             if let Some(kept) = kept {
                 metadata.set(name, kept);
             }
@@ -99,7 +100,7 @@ mod tests {
     use super::number_in;
 
     #[test]
-    fn names_have_the_number_of_their_block() {
+    fn names_have_the_number_of_their_layer() {
         let number = |name| number_in(name).map(|(_, number)| number);
         assert_eq!(number("blk.12.attn_v.weight"), Some(12));
         assert_eq!(number("enc.blk.3.ffn_up.weight"), Some(3));

@@ -1,5 +1,5 @@
-//! Made models: a published shape, a vocabulary of bytes and fillers, and weights that look like chance, the same in
-//! every run. Any program that reads GGUF files can run them; what they say means nothing.
+//! Synthetic models: a published shape, a vocabulary of bytes and fillers, and pseudorandom weights that are the same in every
+//! run. Any program that reads GGUF files can run them; their output is meaningless.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "bits of draws are cut on purpose")]
 
@@ -14,15 +14,15 @@ use crate::gguf::{Array, Metadata, TensorSpec, Value, keys};
 use crate::quantize::{Error, FileType, Source};
 use crate::tokenizer::{TokenKind, byte_character};
 
-/// Different weights of a tensor come from a table of this many.
+/// Weights are drawn from a table of this many numbers.
 const TABLE: usize = 1 << 16;
-/// Standard deviation of weights: what checkpoints begin training with.
+/// Standard deviation of weights, a usual value for initialization.
 const DEVIATION: f32 = 0.02;
 /// Tensors of more than one dimension that stay in single precision, as converted checkpoints have them.
 const SINGLE: [&str; 5] = ["ffn_gate_inp", "ssm_conv1d", "shortconv.conv", "position_embd", "token_types"];
 
-/// A model of weights that are made as they are read.
-pub struct MadeModel {
+/// A model whose weights are generated when they are read.
+pub struct SyntheticModel {
     name: PathBuf,
     metadata: Metadata,
     tensors: Vec<TensorSpec>,
@@ -30,7 +30,7 @@ pub struct MadeModel {
     table: Vec<u16>,
 }
 
-impl MadeModel {
+impl SyntheticModel {
     /// A model of this shape, in half precision.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ fn spec(rule: &TensorRule) -> TensorSpec {
     TensorSpec { name: rule.name.clone(), shape, ty: if single { TensorType::F32 } else { TensorType::F16 } }
 }
 
-/// A byte-pair vocabulary of `count` tokens: bytes, two merges, fillers, and the two that begin and end a text.
+/// A byte-pair vocabulary of `count` tokens: bytes, two merges, fillers, BOS and EOS.
 fn tokenizer(count: usize, metadata: &mut Metadata) {
     let mut texts: Vec<String> = (0..=255).map(|byte| byte_character(byte).to_string()).collect();
     texts.extend(["th", "the"].map(str::to_owned));
@@ -85,7 +85,7 @@ fn tokenizer(count: usize, metadata: &mut Metadata) {
     metadata.set(keys::TOKENIZER_ADD_BOS, true);
 }
 
-/// A number that looks like chance (splitmix64).
+/// A number that is pseudorandom (splitmix64).
 pub(super) fn mixed(n: u64) -> u64 {
     let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -93,7 +93,7 @@ pub(super) fn mixed(n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Sums of twelve uniform numbers, which are as good as normally distributed.
+/// Sums of twelve uniform numbers, which are nearly normally distributed.
 fn table() -> Vec<u16> {
     let number = |i: u64| -> f32 {
         let uniform = (0..12).map(|k| (mixed(12 * i + k) >> 48) as f32 / 65536.0);
@@ -102,7 +102,7 @@ fn table() -> Vec<u16> {
     (0..TABLE as u64).map(|i| half::f16::from_f32(number(i)).to_bits()).collect()
 }
 
-impl Source for MadeModel {
+impl Source for SyntheticModel {
     fn path(&self) -> &Path {
         &self.name
     }
@@ -126,7 +126,7 @@ impl Source for MadeModel {
         let draw = |i: u64| mixed(((tensor as u64) << 40) + i / 4);
         let first = offset_bytes / size as u64;
         let mut bits = draw(first);
-        // Norms are about one.
+        // Weights of norms are about one.
         let base = if spec.shape.len() < 2 && spec.name.contains("norm") { 1.0 } else { 0.0 };
         for (i, element) in (first..).zip(buffer.chunks_exact_mut(size)) {
             if i % 4 == 0 {
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn every_part_is_the_same_in_every_run_and_looks_like_chance() {
         let shape = Shape::from_name("llama-tiny").expect("in the table");
-        let model = MadeModel::new(shape).expect("a model");
+        let model = SyntheticModel::new(shape).expect("a model");
         let matrix = model.tensors().iter().position(|t| t.name == "blk.1.ffn_up.weight").expect("there");
         let mut whole = vec![0; 2 * 256 * 512];
         model.read(matrix, 0, &mut whole).expect("made");
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn every_shape_has_what_its_family_asks_for() {
         for shape in Shape::all() {
-            let model = MadeModel::new(shape).unwrap_or_else(|e| panic!("{}: {e}", shape.name()));
+            let model = SyntheticModel::new(shape).unwrap_or_else(|e| panic!("{}: {e}", shape.name()));
             let names: Vec<&str> = model.tensors().iter().map(|t| t.name.as_str()).collect();
             assert!(names.contains(&"token_embd.weight"), "{}: {names:?}", shape.name());
         }
