@@ -4,7 +4,7 @@
 //! A request's text does not depend on what else is computed: a logit has the same bits in every batch and split, and each request
 //! has a sampler of its own. So requests may come and go, share states with earlier ones, and lose theirs when memory is short.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use super::prefix_cache::PrefixCache;
 use super::session::{check_tokens, common};
 use super::updates::{Logprobs, Sender, Signal, Update, Updates, Usage, channel, lock};
 use super::{Error, Event, Generation, GenerationOptions, Sampler, SamplerOptions, SessionOptions, Stop};
-use crate::cpu::{Part, Rows, Run, Sequence, SequenceOptions};
+use crate::cpu::{OutOfPages, PagePool, Part, Rows, Run, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 
@@ -74,6 +74,8 @@ pub struct SlotStatus {
     pub answer_tokens: usize,
     /// Whether its prompt has been read.
     pub is_generating: bool,
+    /// Bytes of its cache, pages that it shares included.
+    pub cache_bytes: usize,
 }
 
 /// What a [`Batcher`] does, and has done.
@@ -85,6 +87,8 @@ pub struct BatcherStatus {
     pub waiting: usize,
     /// Bytes of all caches, those that are shared once.
     pub cache_bytes: usize,
+    /// Bytes that all caches may take.
+    pub cache_budget: usize,
     /// Prefixes that are held for later requests.
     pub prefixes: usize,
     /// Requests that have ended, cancelled ones included.
@@ -207,6 +211,8 @@ pub struct Batcher {
     pool: Arc<Pool>,
     shared: Arc<Shared>,
     context_length: usize,
+    /// A sequence without tokens, of the pool of all.
+    empty: Sequence,
     options: BatcherOptions,
     thread: Option<JoinHandle<()>>,
 }
@@ -218,17 +224,20 @@ impl Batcher {
         let wanted = options.session.context_length.unwrap_or_else(|| model.hparams().context_length);
         let context_length = model.decoder().learned_positions().map_or(wanted, |limit| wanted.min(limit)).max(1);
         let shared = Arc::new(Shared { inbox: Mutex::default(), signal: Arc::default() });
-        let empty = model.decoder().sequence(SequenceOptions { kv_type: options.session.kv_type, context_length });
-        let budget = options.cache_bytes.max(empty.bytes_at(context_length));
+        let sequence_options = SequenceOptions { kv_type: options.session.kv_type, context_length };
+        let whole = model.decoder().sequence(sequence_options).bytes_at(context_length);
+        let pages = PagePool::new(options.cache_bytes.max(whole));
+        let empty = model.decoder().sequence_within(&pages, sequence_options);
+        lock(&shared.inbox).status.cache_budget = pages.budget();
         let worker = Worker {
             model: model.clone(),
             pool: pool.clone(),
             shared: shared.clone(),
             most_rows: options.session.batch_size.max(1),
             parallel: options.parallel.max(1),
-            budget,
+            pages,
             context_length,
-            empty,
+            empty: empty.clone(),
             active: Vec::new(),
             cache: PrefixCache::default(),
             row_seconds: 0.001,
@@ -237,7 +246,7 @@ impl Batcher {
         let thread = std::thread::Builder::new().name("batcher".to_owned()).spawn(move || worker.run());
         // Without a thread every request is told that the engine has stopped.
         lock(&shared.inbox).stopped = thread.is_err();
-        Self { model, pool, shared, context_length, options, thread: thread.ok() }
+        Self { model, pool, shared, context_length, empty, options, thread: thread.ok() }
     }
 
     /// The model.
@@ -292,13 +301,12 @@ impl Batcher {
         let mut generation = Generation::new(self.model.clone(), sampler, request.generation);
         generation.accept_prompt(&request.prompt);
         let (sender, updates) = channel(self.shared.signal.clone());
-        let kv_type = self.options.session.kv_type;
         let job = Job {
             prompt_tokens: request.prompt.len(),
             cached_tokens: 0,
             tokens: request.prompt,
             generation,
-            sequence: decoder.sequence(SequenceOptions { kv_type, context_length }),
+            sequence: self.empty.clone(),
             logprobs: request.logprobs,
             salt: request.salt,
             no_cache: request.no_cache,
@@ -341,7 +349,8 @@ struct Worker {
     shared: Arc<Shared>,
     most_rows: usize,
     parallel: usize,
-    budget: usize,
+    /// The memory of all sequences and stored prefixes.
+    pages: PagePool,
     context_length: usize,
     /// A sequence without tokens.
     empty: Sequence,
@@ -371,12 +380,12 @@ impl Worker {
         loop {
             self.forget_cancelled();
             self.admit();
-            let bytes = self.make_room();
-            self.publish(bytes);
+            let mut plan = self.plan();
+            self.reserve(&mut plan);
+            self.publish();
             if lock(&self.shared.inbox).stopped {
                 return;
             }
-            let plan = self.plan();
             if plan.iter().all(|&rows| rows == 0) {
                 // All have ended, or wait for their readers.
                 self.shared.signal.wait();
@@ -417,9 +426,12 @@ impl Worker {
             {
                 job.sequence = sequence;
             }
-            let needed = job.sequence.bytes_at(job.tokens.len() + 1) - job.sequence.bytes_at(job.sequence.len());
-            while self.bytes() + needed > self.budget && self.cache.evict() {}
-            if self.bytes() + needed > self.budget && !self.active.is_empty() {
+            let fits = || {
+                let needed = job.sequence.bytes_to_take(job.tokens.len() + 1);
+                self.pages.used().saturating_add(needed) <= self.pages.budget()
+            };
+            while !fits() && self.cache.evict() {}
+            if !fits() && !self.active.is_empty() {
                 job.sequence = self.empty.clone();
                 lock(&shared.inbox).waiting.insert(next, job);
                 return;
@@ -450,39 +462,44 @@ impl Worker {
         })
     }
 
-    /// Bytes of all caches; what several share counts once.
-    fn bytes(&self) -> usize {
-        let (mut seen, mut sum) = (HashSet::new(), 0);
-        let mut visit = |address: usize, bytes: usize| {
-            if seen.insert(address) {
-                sum += bytes;
+    /// Has every request hold the memory of its planned rows. Where the budget is short, stored prefixes are forgotten, the least
+    /// recently used first; then the youngest request loses its state, which is computed again when there is room for it. A request
+    /// that is alone reads fewer rows.
+    fn reserve(&mut self, plan: &mut Vec<usize>) {
+        let mut i = 0;
+        while i < self.active.len() {
+            match self.active[i].sequence.reserve(plan[i]) {
+                Ok(()) => i += 1,
+                Err(_) if self.cache.evict() => {}
+                Err(_) if self.active.len() > 1 => {
+                    plan.truncate(self.active.len() - 1);
+                    self.preempt();
+                }
+                Err(_) if plan[i] > 1 => plan[i] /= 2,
+                Err(error) => {
+                    plan.truncate(i);
+                    self.give_up(error);
+                }
             }
-        };
-        self.active.iter().for_each(|job| job.sequence.visit_memory(&mut visit));
-        self.cache.visit_memory(&mut visit);
-        sum
+        }
     }
 
-    /// Keeps the budget: forgets stored prefixes, then takes the state of the youngest request, which is computed again when there
-    /// is room for it. Returns the bytes that are left.
-    fn make_room(&mut self) -> usize {
-        loop {
-            let bytes = self.bytes();
-            if bytes <= self.budget {
-                return bytes;
-            }
-            if self.cache.evict() {
-                continue;
-            }
-            if self.active.len() < 2 {
-                return bytes;
-            }
-            let Some(mut job) = self.active.pop() else { return bytes };
-            job.sequence = self.empty.clone();
-            let mut inbox = lock(&self.shared.inbox);
-            inbox.status.preempted += 1;
-            inbox.waiting.push_front(job);
-        }
+    /// Lets the youngest request wait for room.
+    fn preempt(&mut self) {
+        let Some(mut job) = self.active.pop() else { return };
+        job.sequence = self.empty.clone();
+        let mut inbox = lock(&self.shared.inbox);
+        inbox.status.preempted += 1;
+        inbox.waiting.push_front(job);
+    }
+
+    /// Ends the last request, for which there is no memory though it is alone.
+    fn give_up(&mut self, error: OutOfPages) {
+        let Some(job) = self.active.pop() else { return };
+        lock(&self.shared.inbox).status.requests += 1;
+        job.updates.send(Update::Failed(error.into()));
+        // The next one has its turn.
+        self.shared.signal.set();
     }
 
     /// Rows of each active request in the next step.
@@ -615,21 +632,22 @@ impl Worker {
             inbox.status.most_tokens = inbox.status.most_tokens.max(job.tokens.len());
             told.push((job.updates, end));
         }
-        self.publish(self.bytes());
+        self.publish();
         told.into_iter().for_each(|(updates, end)| updates.send(end));
     }
 
-    /// Tells what is being done, with so many bytes of caches.
-    fn publish(&self, bytes: usize) {
+    /// Tells what is being done.
+    fn publish(&self) {
         let slot = |job: &Job| SlotStatus {
             slot: job.slot,
             prompt_tokens: job.prompt_tokens,
             answer_tokens: job.generation.tokens().len(),
             is_generating: job.is_generating(),
+            cache_bytes: job.sequence.bytes(),
         };
         let mut inbox = lock(&self.shared.inbox);
         inbox.status.active = self.active.iter().map(slot).collect();
-        inbox.status.cache_bytes = bytes;
+        inbox.status.cache_bytes = self.pages.used();
         inbox.status.prefixes = self.cache.len();
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Independent of terminals: texts and notes are passed to the caller, piece by piece.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::answer_splitter::{AnswerPart, AnswerSplitter};
@@ -9,7 +10,7 @@ use super::prompter::{Prompter, prompt_options};
 use super::thinking::{ThinkingSplitter, ThinkingStyle};
 use super::{
     Answer, ChatTemplate, Constraint, Error, GenerationOptions, Grammar, Message, Progress, Rendered, Sampler,
-    SamplerOptions, Session, SessionOptions, TokenTrie, ToolCall, ToolSplitter, Tools,
+    SamplerOptions, Session, SessionFileError, SessionOptions, TokenTrie, ToolCall, ToolSplitter, Tools,
 };
 use crate::kernels::Pool;
 use crate::model::Model;
@@ -207,6 +208,26 @@ impl Chat {
     pub fn set_messages(&mut self, messages: Vec<Message>) {
         self.messages = messages;
         self.summary = None;
+    }
+
+    /// What dropped messages were about.
+    #[must_use]
+    pub fn summary(&self) -> Option<&str> {
+        self.summary.as_deref()
+    }
+
+    /// Sets what messages before the first one were about.
+    pub fn set_summary(&mut self, summary: Option<String>) {
+        self.summary = summary;
+    }
+
+    /// Takes what the model remembers from the file `path` ([`Session::save`]), and returns the note in it. What the next message
+    /// has in common with it is not read again.
+    ///
+    /// # Errors
+    /// As [`Session::restore`].
+    pub fn restore_session(&mut self, path: &Path) -> Result<Vec<u8>, SessionFileError> {
+        self.session.restore(path)
     }
 
     /// The settings.

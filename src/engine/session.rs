@@ -58,6 +58,27 @@ impl Session {
         &self.tokens
     }
 
+    /// The types of cached keys and values.
+    #[must_use]
+    pub fn kv_type(&self) -> KvType {
+        self.options.kv_type
+    }
+
+    /// What the model remembers.
+    pub(super) fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+
+    pub(super) fn sequence_mut(&mut self) -> &mut Sequence {
+        &mut self.sequence
+    }
+
+    /// Takes the tokens that the sequence has been brought to.
+    pub(super) fn set_tokens(&mut self, tokens: Vec<u32>) {
+        debug_assert_eq!(tokens.len(), self.sequence.len());
+        self.tokens = tokens;
+    }
+
     /// Most tokens that the session may hold.
     #[must_use]
     pub fn context_length(&self) -> usize {
@@ -148,10 +169,9 @@ impl Session {
         }
     }
 
-    /// Forgets everything.
+    /// Forgets everything; the memory stays for what comes.
     pub fn clear(&mut self) {
-        let options = SequenceOptions { kv_type: self.options.kv_type, context_length: self.context_length };
-        self.sequence = self.model.decoder().sequence(options);
+        self.sequence.truncate(0);
         self.tokens.clear();
     }
 

@@ -43,6 +43,7 @@ fn text(all: &[BatcherStatus]) -> String {
         ("counter", "gguf:requests_total", "Requests that have ended.", sum(|s| s.requests)),
         ("counter", "gguf:preempted_total", "Requests that had to make room for others.", sum(|s| s.preempted)),
         ("gauge", "gguf:cache_bytes", "Bytes of all caches.", sum(|s| s.cache_bytes as u64)),
+        ("gauge", "gguf:cache_budget_bytes", "Bytes that all caches may take.", sum(|s| s.cache_budget as u64)),
         ("gauge", "gguf:prefixes", "Prefixes that are held for later requests.", sum(|s| s.prefixes as u64)),
     ];
     let mut text = String::new();
