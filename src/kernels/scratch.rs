@@ -13,8 +13,10 @@ use super::lines::{LINE, Line, Number};
 const SMALL: usize = 32;
 /// The maximum number of small buffers that a thread keeps.
 const SMALL_SPARES: usize = 128;
-/// The maximum number of large buffers that a thread keeps.
-const LARGE_SPARES: usize = 32;
+/// The maximum number of large buffers that a thread keeps: those that were in use last.
+const LARGE_SPARES: usize = 48;
+/// A large buffer is not taken for less than a quarter of its size.
+const MOST_EXCESS: usize = 4;
 
 thread_local! {
     static SMALL_SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
@@ -30,13 +32,12 @@ fn take(count: usize) -> Vec<Line> {
         return SMALL_SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![Line::ZERO; SMALL]);
     }
     let spare = LARGE_SPARE.with_borrow_mut(|spare| {
-        // The shortest that is long enough. Where none is, the longest makes room: there is never one more than
-        // were in use at a time.
-        let fit = |room: usize| if room >= count { room } else { usize::MAX - room };
-        let best = (0..spare.len()).min_by_key(|&i| fit(spare[i].len()));
-        best.map(|i| spare.swap_remove(i))
+        // The shortest that is long enough.
+        let fits = |i: &usize| (count..=MOST_EXCESS * count).contains(&spare[*i].len());
+        let best = (0..spare.len()).filter(fits).min_by_key(|&i| spare[i].len());
+        best.map(|i| spare.remove(i))
     });
-    spare.filter(|lines| lines.len() >= count).unwrap_or_else(|| vec![Line::ZERO; count])
+    spare.unwrap_or_else(|| vec![Line::ZERO; count])
 }
 
 /// Puts lines back.
@@ -48,9 +49,11 @@ fn give_back(lines: Vec<Line>) {
     // A thread that ends has no store any more, and the lines go to the allocator.
     let _ = store.try_with(|spare| {
         let mut spare = spare.borrow_mut();
-        if spare.len() < most {
-            spare.push(lines);
+        if spare.len() == most {
+            // The one that has been of no use for longest.
+            spare.remove(0);
         }
+        spare.push(lines);
     });
 }
 
@@ -249,7 +252,7 @@ impl<T> Drop for Items<T> {
 mod tests {
     use std::rc::Rc;
 
-    use super::{LARGE_SPARE, List, SMALL, SMALL_SPARE, Scratch};
+    use super::{LARGE_SPARE, LARGE_SPARES, List, SMALL, SMALL_SPARE, Scratch};
 
     #[test]
     fn buffers_come_back() {
@@ -263,11 +266,20 @@ mod tests {
         let again = Scratch::<f32>::zeros(999);
         assert_eq!((again.as_ptr(), again.len(), again[998]), (place, 999, 0.0));
         drop((second, again));
-        // The shortest that is long enough comes back; where none is, the longest makes room.
+        // The shortest that is long enough comes back, unless it is much too long.
         assert_eq!(Scratch::<f32>::new(990).as_ptr(), place);
         assert_ne!(Scratch::<f32>::new(700).as_ptr(), place);
-        assert_eq!(Scratch::<f32>::new(10_000).len(), 10_000);
         assert_eq!(LARGE_SPARE.with_borrow(Vec::len), 2);
+        assert_eq!(Scratch::<f32>::new(10_000).len(), 10_000);
+        assert_eq!(LARGE_SPARE.with_borrow(Vec::len), 3);
+        let long = Scratch::<f32>::new(9_000);
+        drop(Scratch::<f32>::new(2_000));
+        drop(long);
+        assert_eq!(LARGE_SPARE.with_borrow(Vec::len), 4);
+        // Those that were in use last are kept.
+        let many: Vec<_> = (0..LARGE_SPARES).map(|_| Scratch::<f32>::new(100_000)).collect();
+        drop(many);
+        assert_eq!(LARGE_SPARE.with_borrow(|spare| spare.iter().filter(|lines| lines.len() == 6250).count()), 48);
     }
 
     #[test]

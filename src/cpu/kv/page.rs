@@ -45,6 +45,9 @@ struct Part {
     bytes: usize,
 }
 
+/// Turns a tile into floats, with room for its codes.
+type Decode<'d> = &'d dyn Fn(CodeTile<'_>, &mut [i8], &mut [f32]);
+
 /// The bytes of a part of a coded type.
 struct Coded<'a> {
     bytes: &'a mut [u8],
@@ -163,7 +166,7 @@ impl Part {
         bytes: &'a [u8],
         buffer: &'a mut Scratch,
         space: &mut Scratch<i8>,
-        decode: &dyn Fn(CodeTile<'_>, &mut [i8], &mut [f32]),
+        decode: Decode<'_>,
     ) -> Numbers<'a> {
         let Some(codes) = self.ty.codes() else {
             return if self.ty == CacheType::F32 { Numbers::F32(numbers(bytes)) } else { Numbers::F16(numbers(bytes)) };
