@@ -134,7 +134,7 @@ impl Moe {
     fn weighted_inputs(x: &Activations<'_>, routing: &Routing) -> Scratch {
         let cols = x.cols();
         let mut inputs = Scratch::zeros(routing.tokens.len() * cols);
-        let pairs = routing.tokens.iter().zip(&routing.input_weights);
+        let pairs = routing.tokens.iter().zip(routing.input_weights.iter());
         for (row, (&token, &weight)) in inputs.chunks_exact_mut(cols).zip(pairs) {
             vector::add_scaled(row, x.row(token as usize), weight);
         }

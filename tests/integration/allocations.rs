@@ -1,11 +1,11 @@
-//! What a forward pass asks of the allocator: a few things a pass, and nothing for a token and layer.
+//! Counts the allocations of a forward pass: a few for the pass, and none for each token and layer.
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs;
 
-use gguf::bench::{MadeModel, Shape};
+use gguf::bench::{Shape, SyntheticModel};
 use gguf::bytes::Bytes;
 use gguf::cpu::{CacheType, KvType, Part, Rows, Run, Sequence, SequenceOptions};
 use gguf::gguf::Reader;
@@ -17,7 +17,7 @@ use super::folder::Folder;
 use super::logits;
 use super::shared::testdata;
 
-/// The system's allocator, which counts what each thread asks for.
+/// The system's allocator, with a counter of each thread's allocations.
 struct Counting;
 
 thread_local! {
@@ -28,11 +28,11 @@ thread_local! {
 static ALLOCATOR: Counting = Counting;
 
 fn count() {
-    // A thread that ends counts no more.
+    // A thread that is ending has no counter any more.
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
-// SAFETY: all is done by the system's allocator.
+// SAFETY: every call is passed to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -58,7 +58,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Most allocations of a pass: its positions, rows, tables of angles, hidden states and logits.
+/// Maximum of the allocations of a pass: its positions, rows, rotary tables, hidden states and logits.
 const MOST: usize = 24;
 
 /// Allocations of this thread while the sequences take one token each.
@@ -72,7 +72,7 @@ fn step(model: &Model, pool: &Pool, sequences: &mut [Sequence]) -> usize {
     count
 }
 
-/// Allocations of a step, once buffers are there: of one that begins pages, and the most of others.
+/// Allocations of a step when all buffers exist: of a step that begins a page, and the maximum of the other steps.
 fn steps(model: &Model, kv_type: KvType, sequences: usize) -> (usize, usize) {
     const LEN: usize = 56;
     let pool = Pool::new(1);
@@ -85,7 +85,7 @@ fn steps(model: &Model, kv_type: KvType, sequences: usize) -> (usize, usize) {
     for _ in LEN..64 + 4 {
         step(model, &pool, &mut all);
     }
-    // Pages that are freed are there for the next.
+    // Freed pages are used again.
     if all[0].goes_back() {
         all.iter_mut().for_each(|sequence| assert!(sequence.truncate(62)));
     }
@@ -117,7 +117,7 @@ fn a_token_of_any_family_takes_no_memory_for_its_layers() {
 #[test]
 fn more_layers_types_and_sequences_take_no_more() {
     let made = |shape: &str, file_type: FileType| {
-        let made = MadeModel::new(Shape::from_name(shape).expect("in the table")).expect("made");
+        let made = SyntheticModel::new(Shape::from_name(shape).expect("in the table")).expect("made");
         let plan = Plan::new(&made, &Options::new(file_type)).expect("a plan");
         let bytes = run_in_memory(&made, &plan).expect("quantized");
         Model::from_reader(&Reader::from_bytes(shape, Bytes::from(bytes)).expect("valid")).expect("a model")
@@ -129,7 +129,7 @@ fn more_layers_types_and_sequences_take_no_more() {
                 let (first, others) = steps(&model, KvType::both(keys), 1);
                 assert!(first.max(others) <= MOST, "{shape} {file_type} {keys}: {first}, {others}");
             }
-            // Few rows and many take other ways.
+            // Different kernels compute few and many rows.
             for sequences in [2, 5, 9] {
                 let (first, others) = steps(&model, KvType::F16, sequences);
                 assert!(first.max(others) <= MOST, "{sequences} of {shape} {file_type}: {first}, {others}");
