@@ -5,11 +5,12 @@
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 
 use super::lines::{LINE, Line, Number};
 
-/// Lines of a small buffer. All of these are of one size, so that any will do.
+/// Lines of a small buffer. All small buffers have this size, so that any of them will do.
 const SMALL: usize = 32;
 /// The maximum number of small buffers that a thread keeps.
 const SMALL_SPARES: usize = 128;
@@ -19,42 +20,52 @@ const LARGE_SPARES: usize = 48;
 const MOST_EXCESS: usize = 4;
 
 thread_local! {
-    static SMALL_SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
-    static LARGE_SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+    /// The memory of [`Scratch`].
+    static NUMBERS: RefCell<Store<Line>> = const { RefCell::new(Store::new()) };
+    /// The memory of [`List`]. Items may have padding, which has no value: numbers must not be read from it.
+    static ITEMS: RefCell<Store<MaybeUninit<Line>>> = const { RefCell::new(Store::new()) };
 }
 
-/// At least `count` lines of any value.
-fn take(count: usize) -> Vec<Line> {
-    if count == 0 {
-        return Vec::new();
-    }
-    if count <= SMALL {
-        return SMALL_SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![Line::ZERO; SMALL]);
-    }
-    let spare = LARGE_SPARE.with_borrow_mut(|spare| {
-        // The shortest that is long enough.
-        let fits = |i: &usize| (count..=MOST_EXCESS * count).contains(&spare[*i].len());
-        let best = (0..spare.len()).filter(fits).min_by_key(|&i| spare[i].len());
-        best.map(|i| spare.remove(i))
-    });
-    spare.unwrap_or_else(|| vec![Line::ZERO; count])
+/// The buffers that a thread keeps.
+struct Store<L> {
+    /// Buffers of [`SMALL`] lines.
+    small: Vec<Vec<L>>,
+    /// Longer buffers, the one that was in use last at the end.
+    large: Vec<Vec<L>>,
 }
 
-/// Puts lines back.
-fn give_back(lines: Vec<Line>) {
-    if lines.is_empty() {
-        return;
+impl<L: Copy> Store<L> {
+    const fn new() -> Self {
+        Self { small: Vec::new(), large: Vec::new() }
     }
-    let (store, most) = if lines.len() == SMALL { (&SMALL_SPARE, SMALL_SPARES) } else { (&LARGE_SPARE, LARGE_SPARES) };
-    // A thread that ends has no store any more, and the lines go to the allocator.
-    let _ = store.try_with(|spare| {
-        let mut spare = spare.borrow_mut();
+
+    /// A buffer of at least `count` lines with arbitrary values; lines that are new are `line`.
+    fn take(&mut self, count: usize, line: L) -> Vec<L> {
+        if count == 0 {
+            return Vec::new();
+        }
+        if count <= SMALL {
+            return self.small.pop().unwrap_or_else(|| vec![line; SMALL]);
+        }
+        // The shortest buffer that is long enough.
+        let fits = |i: &usize| (count..=MOST_EXCESS * count).contains(&self.large[*i].len());
+        let best = (0..self.large.len()).filter(fits).min_by_key(|&i| self.large[i].len());
+        best.map_or_else(|| vec![line; count], |i| self.large.remove(i))
+    }
+
+    /// Keeps a buffer for the next use.
+    fn give_back(&mut self, lines: Vec<L>) {
+        if lines.is_empty() {
+            return;
+        }
+        let (spare, most) =
+            if lines.len() == SMALL { (&mut self.small, SMALL_SPARES) } else { (&mut self.large, LARGE_SPARES) };
         if spare.len() == most {
-            // The one that has been of no use for longest.
+            // The buffer that has not been used for longest.
             spare.remove(0);
         }
         spare.push(lines);
-    });
+    }
 }
 
 /// A buffer aligned to cache lines that goes back to its thread's store when dropped.
@@ -67,7 +78,9 @@ pub(crate) struct Scratch<T: Number = f32> {
 impl<T: Number> Scratch<T> {
     /// A buffer of `len` numbers with arbitrary values.
     pub(crate) fn new(len: usize) -> Self {
-        Self { lines: take((len * size_of::<T>()).div_ceil(LINE)), len, numbers: PhantomData }
+        let count = (len * size_of::<T>()).div_ceil(LINE);
+        let lines = NUMBERS.with_borrow_mut(|store| store.take(count, Line::ZERO));
+        Self { lines, len, numbers: PhantomData }
     }
 
     /// Shortens the buffer to `len` numbers.
@@ -76,7 +89,6 @@ impl<T: Number> Scratch<T> {
     }
 
     /// `len` zeros.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "asked for by the kernels of AMX alone"))]
     pub(crate) fn zeros(len: usize) -> Self {
         let mut scratch = Self::new(len);
         scratch.fill(T::default());
@@ -99,7 +111,9 @@ impl<T: Number> Default for Scratch<T> {
 
 impl<T: Number> Drop for Scratch<T> {
     fn drop(&mut self) {
-        give_back(std::mem::take(&mut self.lines));
+        let lines = std::mem::take(&mut self.lines);
+        // A thread that is ending has no store any more; then the memory goes to the allocator.
+        let _ = NUMBERS.try_with(|store| store.borrow_mut().give_back(lines));
     }
 }
 
@@ -107,7 +121,7 @@ impl<T: Number> Deref for Scratch<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: there is room in the lines for so many numbers, and any bits are one.
+        // SAFETY: the lines have room for `len` numbers, and every pattern of bits is a number.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
@@ -119,11 +133,21 @@ impl<T: Number> DerefMut for Scratch<T> {
     }
 }
 
-/// A list that grows, in memory of its thread's store. It serves as a [`Vec`] where one would be made for every layer.
+/// A growing list in memory of its thread's store. It takes the place of a [`Vec`] where one would be allocated for every layer.
 pub(crate) struct List<T> {
-    lines: Vec<Line>,
+    lines: Vec<MaybeUninit<Line>>,
     len: usize,
     items: PhantomData<T>,
+}
+
+/// At least `count` lines for items.
+fn item_lines(count: usize) -> Vec<MaybeUninit<Line>> {
+    ITEMS.with_borrow_mut(|store| store.take(count, MaybeUninit::new(Line::ZERO)))
+}
+
+fn give_back_items(lines: Vec<MaybeUninit<Line>>) {
+    // As for numbers, when the thread is ending.
+    let _ = ITEMS.try_with(|store| store.borrow_mut().give_back(lines));
 }
 
 impl<T> List<T> {
@@ -135,7 +159,7 @@ impl<T> List<T> {
 
     /// An empty list with room for `n` items.
     pub(crate) fn with_capacity(n: usize) -> Self {
-        Self { lines: take((n * size_of::<T>()).div_ceil(LINE)), ..Self::new() }
+        Self { lines: item_lines((n * size_of::<T>()).div_ceil(LINE)), ..Self::new() }
     }
 
     fn capacity(&self) -> usize {
@@ -146,9 +170,9 @@ impl<T> List<T> {
     pub(crate) fn push(&mut self, item: T) {
         if self.len == self.capacity() {
             let count = ((self.len + 1) * size_of::<T>()).div_ceil(LINE).max(2 * self.lines.len());
-            let mut lines = take(count);
+            let mut lines = item_lines(count);
             lines[..self.lines.len()].copy_from_slice(&self.lines);
-            give_back(std::mem::replace(&mut self.lines, lines));
+            give_back_items(std::mem::replace(&mut self.lines, lines));
         }
         // SAFETY: there is room for one more item.
         unsafe { self.lines.as_mut_ptr().cast::<T>().add(self.len).write(item) };
@@ -158,7 +182,7 @@ impl<T> List<T> {
     /// Drops all items.
     pub(crate) fn clear(&mut self) {
         let len = std::mem::take(&mut self.len);
-        // SAFETY: so many items are there, and nobody looks at them again.
+        // SAFETY: the first `len` items are initialized, and they are not used again.
         unsafe { std::ptr::slice_from_raw_parts_mut(self.lines.as_mut_ptr().cast::<T>(), len).drop_in_place() };
     }
 }
@@ -187,7 +211,7 @@ impl<T> FromIterator<T> for List<T> {
 impl<T> Drop for List<T> {
     fn drop(&mut self) {
         self.clear();
-        give_back(std::mem::take(&mut self.lines));
+        give_back_items(std::mem::take(&mut self.lines));
     }
 }
 
@@ -195,7 +219,7 @@ impl<T> Deref for List<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: so many items are there; an empty list's address is that of a line as well.
+        // SAFETY: the first `len` items are initialized; the address of an empty list is aligned to a line, too.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
@@ -219,7 +243,7 @@ impl<T> IntoIterator for List<T> {
 
 /// The items of a [`List`], one after the other.
 pub(crate) struct Items<T> {
-    /// The memory; it counts no items, as they are dropped or handed out here.
+    /// The memory. Its own length is 0, because the items are dropped or handed out here.
     list: List<T>,
     next: usize,
     end: usize,
@@ -233,7 +257,7 @@ impl<T> Iterator for Items<T> {
             return None;
         }
         self.next += 1;
-        // SAFETY: the item is there, and is handed out this once.
+        // SAFETY: the item is initialized, and it is handed out only here.
         Some(unsafe { self.list.lines.as_ptr().cast::<T>().add(self.next - 1).read() })
     }
 
@@ -252,7 +276,7 @@ impl<T> Drop for Items<T> {
 mod tests {
     use std::rc::Rc;
 
-    use super::{LARGE_SPARE, LARGE_SPARES, List, SMALL, SMALL_SPARE, Scratch};
+    use super::{LARGE_SPARES, List, NUMBERS, SMALL, Scratch};
 
     #[test]
     fn buffers_come_back() {
@@ -269,17 +293,19 @@ mod tests {
         // The shortest that is long enough comes back, unless it is much too long.
         assert_eq!(Scratch::<f32>::new(990).as_ptr(), place);
         assert_ne!(Scratch::<f32>::new(700).as_ptr(), place);
-        assert_eq!(LARGE_SPARE.with_borrow(Vec::len), 2);
+        let kept = || NUMBERS.with_borrow(|store| store.large.len());
+        assert_eq!(kept(), 2);
         assert_eq!(Scratch::<f32>::new(10_000).len(), 10_000);
-        assert_eq!(LARGE_SPARE.with_borrow(Vec::len), 3);
+        assert_eq!(kept(), 3);
         let long = Scratch::<f32>::new(9_000);
         drop(Scratch::<f32>::new(2_000));
         drop(long);
-        assert_eq!(LARGE_SPARE.with_borrow(Vec::len), 4);
+        assert_eq!(kept(), 4);
         // Those that were in use last are kept.
         let many: Vec<_> = (0..LARGE_SPARES).map(|_| Scratch::<f32>::new(100_000)).collect();
         drop(many);
-        assert_eq!(LARGE_SPARE.with_borrow(|spare| spare.iter().filter(|lines| lines.len() == 6250).count()), 48);
+        let long = NUMBERS.with_borrow(|store| store.large.iter().filter(|lines| lines.len() == 6250).count());
+        assert_eq!(long, LARGE_SPARES);
     }
 
     #[test]
@@ -290,7 +316,7 @@ mod tests {
         let second = Scratch::<f32>::zeros(16 * SMALL);
         assert_eq!(second.as_ptr().addr(), place);
         drop(second);
-        assert_eq!((SMALL_SPARE.with_borrow(Vec::len), LARGE_SPARE.with_borrow(Vec::len)), (1, 0));
+        assert_eq!(NUMBERS.with_borrow(|store| (store.small.len(), store.large.len())), (1, 0));
     }
 
     #[test]
