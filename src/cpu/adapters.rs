@@ -59,7 +59,7 @@ impl Adapters {
         self.changes.is_empty()
     }
 
-    /// Calls `visit` with the bytes of names, factors and matrices, one after the other: what tells adapters apart.
+    /// Calls `visit` with the bytes of all names, factors and matrices, for a fingerprint of the adapters.
     pub fn visit_bytes(&self, visit: &mut dyn FnMut(&[u8])) {
         for (name, changes) in &self.changes {
             visit(name.as_bytes());

@@ -1,31 +1,31 @@
-//! A sequence's memory as bytes: pages as they are, layer after layer.
+//! The state of a sequence as bytes: its pages as they are in memory, layer after layer.
 //!
-//! Bytes belong to a model, types of cached numbers and a version of this program, all of which who stores them has to keep
-//! beside them. Numbers are little-endian, as in memory.
+//! The bytes are valid for one model, one pair of cache types and one version of the layout. Who stores them has to store these,
+//! too: see `engine/session_file.rs`. Numbers are little-endian.
 
 use std::io::{self, Read, Write};
 
 use super::kv::{Limit, OutOfPages, Pages};
 use super::sequence::Sequence;
 
-/// Why bytes are no state of a sequence.
+/// The reason why the state of a sequence cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SavedError {
-    /// They cannot be read, or end too early.
+    /// The bytes cannot be read, or end too early.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// No memory for them.
+    /// There is no memory for the pages.
     #[error(transparent)]
     OutOfPages(#[from] OutOfPages),
-    /// A layer holds what its kind cannot.
+    /// A layer does not have the pages that it needs.
     #[error("layer {layer}: {found} pages from page {first} on for {len} positions")]
     Layer {
-        /// Which, from 0.
+        /// The layer, from 0.
         layer: usize,
         /// The first page.
         first: u64,
-        /// Pages.
+        /// Number of pages.
         found: u64,
         /// Positions of the sequence.
         len: usize,
@@ -33,7 +33,7 @@ pub enum SavedError {
 }
 
 impl Sequence {
-    /// Writes what the sequence remembers.
+    /// Writes the state of the sequence.
     ///
     /// # Errors
     /// When `out` cannot be written.
@@ -49,11 +49,11 @@ impl Sequence {
         Ok(())
     }
 
-    /// Becomes the sequence of `len` tokens that [`Self::save`] has written, of the same model and types. After an error it is
-    /// empty.
+    /// Reads the state of a sequence of `len` tokens, which [`Self::save`] has written for the same model and types, in place of
+    /// this one. After an error the sequence is empty.
     ///
     /// # Errors
-    /// When the bytes end too early or are none of such a sequence, or the pool's budget is used up.
+    /// When the bytes end too early or are not such a state, or the pool's budget is used up.
     pub fn restore(&mut self, len: usize, from: &mut dyn Read) -> Result<(), SavedError> {
         self.truncate(0);
         self.unreserve();

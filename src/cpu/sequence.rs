@@ -35,7 +35,7 @@ pub(super) struct Recurrent {
     lens: (usize, usize),
 }
 
-/// The numbers that a recurrence carries from position to position.
+/// The state of a recurrence.
 pub(super) struct Memory<'a> {
     /// The latest inputs of its convolution.
     pub(super) conv: &'a mut [f32],
@@ -48,7 +48,7 @@ impl Recurrent {
         Self { pages: Pages::new(pool, 4 * (conv + state)), lens: (conv, state) }
     }
 
-    /// Has a page of its own.
+    /// Takes a page of its own.
     fn reserve(&mut self, limit: Limit) -> Result<(), OutOfPages> {
         if self.pages.len() == 0 { self.pages.push(limit) } else { self.pages.make_own(0, limit) }
     }
@@ -61,9 +61,9 @@ impl Recurrent {
         &mut self.pages
     }
 
-    /// This sequence's own copy.
+    /// The state for writing; it is copied first if others hold it, too.
     pub(super) fn writable(&mut self) -> Memory<'_> {
-        // Without a limit there is no error.
+        // There is no error without a limit.
         let _ = self.reserve(Limit::None);
         let (conv, state) = self.lens;
         let page = self.pages.own(0).unwrap_or_default();
@@ -231,7 +231,7 @@ impl Sequence {
         lacking + self.sum(KvCache::bytes_to_copy, copy)
     }
 
-    /// Bytes that this sequence holds, pages that it shares included.
+    /// Bytes that this sequence holds, including shared pages.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.sum(KvCache::bytes, |recurrent| recurrent.pages.bytes())

@@ -74,7 +74,7 @@ pub struct SlotStatus {
     pub answer_tokens: usize,
     /// Whether its prompt has been read.
     pub is_generating: bool,
-    /// Bytes of its cache, pages that it shares included.
+    /// Bytes of its cache, including shared pages.
     pub cache_bytes: usize,
 }
 
@@ -211,7 +211,7 @@ pub struct Batcher {
     pool: Arc<Pool>,
     shared: Arc<Shared>,
     context_length: usize,
-    /// A sequence without tokens, of the pool of all.
+    /// A sequence without tokens, whose memory is from the pool of all.
     empty: Sequence,
     options: BatcherOptions,
     thread: Option<JoinHandle<()>>,
@@ -462,9 +462,9 @@ impl Worker {
         })
     }
 
-    /// Has every request hold the memory of its planned rows. Where the budget is short, stored prefixes are forgotten, the least
-    /// recently used first; then the youngest request loses its state, which is computed again when there is room for it. A request
-    /// that is alone reads fewer rows.
+    /// Reserves memory for the planned rows of every request. When the budget is used up, stored prefixes are evicted, the least
+    /// recently used first; then the youngest request is preempted: its state is dropped, and computed again when there is room.
+    /// A request that is alone reads fewer rows.
     fn reserve(&mut self, plan: &mut Vec<usize>) {
         let mut i = 0;
         while i < self.active.len() {
@@ -484,7 +484,7 @@ impl Worker {
         }
     }
 
-    /// Lets the youngest request wait for room.
+    /// Drops the state of the youngest request, which waits again.
     fn preempt(&mut self) {
         let Some(mut job) = self.active.pop() else { return };
         job.sequence = self.empty.clone();
@@ -493,7 +493,7 @@ impl Worker {
         inbox.waiting.push_front(job);
     }
 
-    /// Ends the last request, for which there is no memory though it is alone.
+    /// Ends the only request, for which there is no memory.
     fn give_up(&mut self, error: OutOfPages) {
         let Some(job) = self.active.pop() else { return };
         lock(&self.shared.inbox).status.requests += 1;
@@ -636,7 +636,7 @@ impl Worker {
         told.into_iter().for_each(|(updates, end)| updates.send(end));
     }
 
-    /// Tells what is being done.
+    /// Updates the status.
     fn publish(&self) {
         let slot = |job: &Job| SlotStatus {
             slot: job.slot,

@@ -210,19 +210,19 @@ impl Chat {
         self.summary = None;
     }
 
-    /// What dropped messages were about.
+    /// The summary of dropped messages.
     #[must_use]
     pub fn summary(&self) -> Option<&str> {
         self.summary.as_deref()
     }
 
-    /// Sets what messages before the first one were about.
+    /// Sets the summary of messages that came before the first one.
     pub fn set_summary(&mut self, summary: Option<String>) {
         self.summary = summary;
     }
 
-    /// Takes what the model remembers from the file `path` ([`Session::save`]), and returns the note in it. What the next message
-    /// has in common with it is not read again.
+    /// Reads the state of the session from the file `path` ([`Session::save`]), and returns the note in it. The next message only
+    /// evaluates what is not in this state.
     ///
     /// # Errors
     /// As [`Session::restore`].

@@ -64,7 +64,7 @@ impl Session {
         self.options.kv_type
     }
 
-    /// What the model remembers.
+    /// The state of the model after the tokens.
     pub(super) fn sequence(&self) -> &Sequence {
         &self.sequence
     }
@@ -73,7 +73,7 @@ impl Session {
         &mut self.sequence
     }
 
-    /// Takes the tokens that the sequence has been brought to.
+    /// Sets the tokens that belong to the state of the sequence.
     pub(super) fn set_tokens(&mut self, tokens: Vec<u32>) {
         debug_assert_eq!(tokens.len(), self.sequence.len());
         self.tokens = tokens;
@@ -169,7 +169,7 @@ impl Session {
         }
     }
 
-    /// Forgets everything; the memory stays for what comes.
+    /// Removes all tokens. The memory stays for later use.
     pub fn clear(&mut self) {
         self.sequence.truncate(0);
         self.tokens.clear();

@@ -1,6 +1,6 @@
-//! Sessions in files: tokens, what the model remembers of them, and a note of the caller's, bound to the model.
+//! Sessions in files: tokens, the state of the model after them, and a note of the caller. A file is valid for one model.
 //!
-//! A file is a head (magic, version, the model's fingerprint and name, types of cached numbers, context), the note, the tokens,
+//! A file has a header (magic, version, the model's fingerprint and name, cache types, context length), the note, the tokens,
 //! the state (see [`Sequence::save`](crate::cpu::Sequence::save)) and the XXH64 of all of this. Numbers are little-endian.
 
 use std::fs::File;
@@ -19,12 +19,12 @@ use crate::model::Model;
 use crate::printable::{printable, printable_path};
 
 const MAGIC: &[u8; 8] = b"gguf-kv\0";
-/// Grows whenever the layout of pages changes: they are written as they are.
+/// To be increased whenever the layout of pages changes, because they are written as they are in memory.
 const VERSION: u32 = 1;
-/// Longest text of a file's head.
+/// Maximum bytes of a text in the header.
 const MOST_TEXT: u64 = 1 << 16;
 
-/// Why a session is not in a file, or cannot be gone on with from one.
+/// The reason why a session cannot be written to a file or read from one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionFileError {
@@ -33,46 +33,46 @@ pub enum SessionFileError {
     Open {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
     /// The file cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The model has no fingerprint.
+    /// The model's fingerprint cannot be computed.
     #[error(transparent)]
     Model(#[from] crate::gguf::Error),
-    /// Something else than a session, or a session of another version of this program.
+    /// The file is not a session, or has another version.
     #[error("{}: {problem}", printable_path(path))]
     NotASession {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// What is wrong.
         problem: String,
     },
-    /// A session of another model.
+    /// The session belongs to another model.
     #[error("{}: a session of {}, and this is {}", printable_path(path), printable(found), printable(expected))]
     OtherModel {
         /// The file.
         path: PathBuf,
         /// The file's model.
         found: String,
-        /// The session's.
+        /// This session's model.
         expected: String,
     },
-    /// A session with another setting.
+    /// The session has another setting.
     #[error("{}: a session with {name} {found}, and this one has {expected}", printable_path(path))]
     OtherSetting {
         /// The file.
         path: PathBuf,
-        /// The setting.
+        /// The name of the setting.
         name: &'static str,
-        /// The file's.
+        /// The file's value.
         found: String,
-        /// The session's.
+        /// This session's value.
         expected: String,
     },
-    /// More tokens than the session may hold.
+    /// The session has more tokens than the context length.
     #[error(
         "{}: a session of {tokens} tokens, which a context of {context_length} does not hold",
         printable_path(path)
@@ -82,10 +82,10 @@ pub enum SessionFileError {
         path: PathBuf,
         /// Its tokens.
         tokens: u64,
-        /// Most tokens of this session.
+        /// The context length of this session.
         context_length: usize,
     },
-    /// A file that is cut short or changed.
+    /// The file is truncated or changed.
     #[error("{}: damaged: {problem}", printable_path(path))]
     Damaged {
         /// The file.
@@ -95,7 +95,7 @@ pub enum SessionFileError {
     },
 }
 
-/// Passes bytes on, and hashes them.
+/// Passes bytes on and hashes them.
 struct Hashing<T> {
     inner: T,
     hash: XxHash64,
@@ -144,7 +144,7 @@ impl Write for Digesting {
 /// The SHA-256 of a model's metadata and of the names, types and shapes of its tensors, and of its adapters.
 ///
 /// # Errors
-/// When the metadata cannot stand in a file.
+/// When the metadata cannot be written.
 fn fingerprint(model: &Model) -> Result<[u8; 32], SessionFileError> {
     let tensors = model.tensors().iter().map(|(name, matrix)| {
         let shape = vec![matrix.cols() as u64, matrix.rows() as u64];
@@ -157,14 +157,14 @@ fn fingerprint(model: &Model) -> Result<[u8; 32], SessionFileError> {
     Ok(digest.0.finalize().into())
 }
 
-/// What people call the model.
+/// The model's name for messages.
 fn name(model: &Model) -> String {
     let text = |key: &str| model.metadata().get(key).and_then(|value| value.as_str()).map(str::to_owned);
     text("general.name").or_else(|| text("general.architecture")).unwrap_or_else(|| "a model without a name".to_owned())
 }
 
 impl Session {
-    /// Writes the session to `path`, whole or not at all, in place of what is there. `note` comes back with it.
+    /// Writes the session to `path`, completely or not at all, and replaces a file that is there. [`Self::restore`] returns `note`.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -194,11 +194,11 @@ impl Session {
         Ok(())
     }
 
-    /// Becomes the session that [`Self::save`] has written to `path`, and returns its note. After an error the session is
-    /// empty.
+    /// Reads the session that [`Self::save`] has written to `path`, in place of this one, and returns its note. After an error
+    /// the session is empty.
     ///
     /// # Errors
-    /// When the file cannot be read, is damaged, or is of another model, version, context or type of cache.
+    /// When the file cannot be read, is damaged, or belongs to another model, version, context length or cache type.
     pub fn restore(&mut self, path: &Path) -> Result<Vec<u8>, SessionFileError> {
         self.clear();
         let open = |source| SessionFileError::Open { path: path.into(), source };
@@ -227,7 +227,7 @@ impl Session {
         Ok(note)
     }
 
-    /// Reads what a file begins with, and checks that it is of this model and its settings.
+    /// Reads the header and checks that it is of this model and its settings.
     fn check_head(&self, input: &mut Input<'_>) -> Result<(), SessionFileError> {
         let path = input.path;
         let mut magic = [0; MAGIC.len()];

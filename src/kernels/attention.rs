@@ -61,12 +61,12 @@ pub(crate) struct Softmax<'a> {
 }
 
 impl<'a> Softmax<'a> {
-    /// Elements of the memory for so many rows.
+    /// Elements of the memory for `rows` rows.
     pub(crate) fn len(rows: usize, v_dim: usize) -> usize {
         rows.div_ceil(LANES) * LANES * (2 + v_dim.next_multiple_of(LANES))
     }
 
-    /// The rows in `memory`, of [`Self::len`] elements: as they have been left there. [`Self::reset`] comes first.
+    /// The rows in `memory`, of [`Self::len`] elements. The memory is taken as it is: new rows need a [`Self::reset`] first.
     pub(crate) fn within(memory: &'a mut [f32], rows: usize, v_dim: usize) -> Self {
         let (blocks, width) = (rows.div_ceil(LANES), v_dim.next_multiple_of(LANES));
         assert_eq!(memory.len(), Self::len(rows, v_dim), "memory of {rows} rows of {v_dim}");

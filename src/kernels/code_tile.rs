@@ -1,8 +1,8 @@
-//! Cached numbers as codes with scales, and how a tile of them becomes floats.
+//! Converts a tile of keys and values that are cached as codes with scales to floats.
 //!
-//! Codes stand in blocks of 32 with a scale each (half precision), and a minimum where the type has one: the blocks of the
-//! tensor type of that name, but for where their parts lie. Of keys, the blocks of sixteen positions lie side by side, so that
-//! lanes are positions; of values, the blocks of a position follow one another.
+//! Codes are in blocks of 32 with a scale (half precision) and, where the type has one, a minimum. These are the blocks of the
+//! tensor type with the same name, with their parts in separate arrays. For keys, the blocks of sixteen positions are
+//! interleaved, so that lanes are positions; for values, the blocks of a position follow one another.
 
 #![allow(unsafe_code, reason = "codes are unpacked through raw pointers")]
 
@@ -14,7 +14,7 @@ use crate::simd::lanes::{Kernel, Lanes};
 /// Elements that share a scale.
 pub(crate) const BLOCK: usize = 32;
 
-/// How numbers are coded.
+/// How numbers are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Codes {
     /// `x = scale * code`, signed bytes (Q8_0).
@@ -26,9 +26,9 @@ pub(crate) enum Codes {
 }
 
 impl Codes {
-    /// What the codes of Q4_0 stand for.
+    /// The values of the codes of Q4_0.
     pub(crate) const Q4_0: Self = Self::Nibbles(&[-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7]);
-    /// What the codes of IQ4_NL stand for.
+    /// The values of the codes of IQ4_NL.
     pub(crate) const IQ4_NL: Self = Self::Nibbles(&IQ4_NL_VALUES);
 
     /// Bytes of a block's codes, without their fifth bits.
@@ -51,18 +51,18 @@ impl Codes {
 #[derive(Clone, Copy)]
 pub(crate) struct CodeTile<'a> {
     pub(crate) codes: Codes,
-    /// In the order of blocks, `[blocks, 32]`: of keys, a block of sixteen positions is `[32, 16]`.
+    /// In the order of blocks, `[blocks, 32]`; for keys, the blocks of sixteen positions are `[32, 16]`.
     pub(crate) bytes: &'a [u8],
-    /// Fifth bits, where there are any.
+    /// Fifth bits, where the type has them.
     pub(crate) bits: &'a [u32],
-    /// Half-precision bits, one a block.
+    /// Half-precision bits, one for each block.
     pub(crate) scales: &'a [u16],
-    /// Likewise, where there are any.
+    /// Half-precision bits, one for each block, where the type has minima.
     pub(crate) minima: &'a [u16],
 }
 
 impl CodeTile<'_> {
-    /// One a byte: as they lie, or in `space`, which has room for all of a tile.
+    /// The codes, one in each byte: as they are stored, or unpacked to `space`, which has room for those of a tile.
     #[inline(always)]
     fn unpacked<'b, L: Lanes>(&'b self, l: L, space: &'b mut [i8]) -> &'b [i8] {
         if self.codes == Codes::Bytes {
@@ -72,25 +72,25 @@ impl CodeTile<'_> {
         let table = if let Codes::Nibbles(table) = self.codes { Some(table.map(i8::cast_unsigned)) } else { None };
         let chunks = self.bytes.as_chunks::<32>().0.iter().zip(space.as_chunks_mut::<64>().0);
         for (i, (bytes, to)) in chunks.enumerate() {
-            // SAFETY: twice sixteen bytes.
+            // SAFETY: both pointers are to sixteen bytes of `bytes`.
             let mut codes = unsafe { l.nibbles(bytes.as_ptr(), bytes.as_ptr().add(16)) };
             if let Some(table) = &table {
                 codes = l.lookup(table, codes);
             } else if let Some([low, high]) = self.bits.as_chunks::<2>().0.get(i) {
                 codes = l.or_int(codes, l.bytes_of_bits([*low, *high], 16));
             }
-            // SAFETY: 64 bytes.
+            // SAFETY: `to` has 64 bytes.
             unsafe { l.store_int(to.as_mut_ptr().cast(), codes) };
         }
         space
     }
 }
 
-/// Keys: to `[4, k_dim, 16]`.
+/// Decodes keys to `[4, k_dim, 16]`.
 pub(crate) struct DecodeKeys<'a> {
     pub(crate) tile: CodeTile<'a>,
     pub(crate) k_dim: usize,
-    /// Room for the codes of the tile, a byte each, where they are smaller.
+    /// Room for the codes of the tile, a byte each, unless they are stored as bytes.
     pub(crate) space: &'a mut [i8],
     pub(crate) to: &'a mut [f32],
 }
@@ -124,7 +124,7 @@ impl Kernel for DecodeKeys<'_> {
     }
 }
 
-/// Values: to `[64, width]`.
+/// Decodes values to `[64, width]`.
 pub(crate) struct DecodeValues<'a> {
     pub(crate) tile: CodeTile<'a>,
     /// Elements of a row, a multiple of 16.

@@ -1,4 +1,4 @@
-//! A matrix cut into rectangles, which several threads write: each rectangle is handed out once.
+//! A matrix cut into rectangles that several threads write to. Each rectangle is handed out once.
 
 #![allow(unsafe_code, reason = "rectangles of one matrix are written by several threads")]
 
@@ -7,28 +7,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::scratch::List;
 
-/// A matrix, `[rows, cols]`, cut every so many rows and columns.
+/// A matrix, `[rows, cols]`, cut into rectangles of equal size.
 pub(crate) struct Grid<'a> {
     start: *mut f32,
     rows: usize,
     cols: usize,
-    /// Rows and columns of a rectangle; the last ones of a matrix may have fewer rows.
+    /// Rows and columns of a rectangle; the last rectangles of a column may have fewer rows.
     piece: (usize, usize),
-    /// Whether a rectangle has been handed out, row by row of rectangles.
+    /// For each rectangle, row by row, whether it has been handed out.
     taken: List<AtomicBool>,
     matrix: PhantomData<&'a mut [f32]>,
 }
 
 // SAFETY: a grid is a mutable slice whose parts are handed out once.
 unsafe impl Send for Grid<'_> {}
-// SAFETY: as above; who gets which part is decided by an atomic exchange.
+// SAFETY: as above; an atomic exchange makes sure that each part is handed out once.
 unsafe impl Sync for Grid<'_> {}
 
 impl<'a> Grid<'a> {
     /// Cuts `matrix`, whose rows have `cols` elements, into rectangles of `piece` rows and columns.
     ///
     /// # Panics
-    /// When rows or rectangles are not whole.
+    /// When the last row is incomplete, or the columns are not a multiple of those of a rectangle.
     pub(crate) fn new(matrix: &'a mut [f32], cols: usize, piece: (usize, usize)) -> Self {
         assert!(matrix.len().is_multiple_of(cols) && cols.is_multiple_of(piece.1), "{} in {cols}", matrix.len());
         let rows = matrix.len() / cols;
@@ -40,7 +40,7 @@ impl<'a> Grid<'a> {
     /// The rows of the rectangle in row `down` and column `across` of rectangles.
     ///
     /// # Panics
-    /// When there is no such rectangle, or somebody has taken it.
+    /// When there is no such rectangle, or it has already been taken.
     pub(crate) fn take(&self, down: usize, across: usize) -> impl Iterator<Item = &'a mut [f32]> {
         let (height, width) = self.piece;
         let beside = self.cols / width;
@@ -48,7 +48,7 @@ impl<'a> Grid<'a> {
         assert!(!self.taken[down * beside + across].swap(true, Ordering::Relaxed), "rectangle {down}, {across}, again");
         let (start, cols) = (self.start, self.cols);
         (down * height..((down + 1) * height).min(self.rows)).map(move |row| {
-            // SAFETY: inside the matrix, and nobody else's: this rectangle has been handed out just now.
+            // SAFETY: inside the matrix, and not shared: this rectangle has been handed out here alone.
             unsafe { std::slice::from_raw_parts_mut(start.add(row * cols + across * width), width) }
         })
     }

@@ -1,11 +1,11 @@
-//! Memory that begins with a line of the cache, read and written as numbers of any type.
+//! Memory aligned to cache lines, read and written as numbers of any type.
 
 #![allow(unsafe_code, reason = "bytes as numbers")]
 
-/// Bytes of a line of the cache.
+/// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
 
-/// A line of the cache.
+/// A cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Line([u64; LINE / 8]);
@@ -14,10 +14,10 @@ impl Line {
     pub(super) const ZERO: Self = Self([0; LINE / 8]);
 }
 
-/// A type of numbers.
+/// A plain type of numbers.
 ///
 /// # Safety
-/// Every pattern of bits is one, and there is no padding.
+/// Every pattern of bits is a valid value, and there is no padding.
 pub(crate) unsafe trait Number: Copy + Default + Send + Sync + 'static {}
 
 // SAFETY: plain numbers.
@@ -39,18 +39,18 @@ unsafe impl Number for u8 {}
 pub(crate) struct Lines(Vec<Line>);
 
 impl Lines {
-    /// Bytes that `len` bytes take as whole lines.
+    /// `len` bytes rounded up to whole lines.
     pub(crate) fn size(len: usize) -> usize {
         len.next_multiple_of(LINE)
     }
 
-    /// Zeros, `len` bytes of them or a few more.
+    /// Zeroed memory of `len` bytes, rounded up to whole lines.
     pub(crate) fn zeros(len: usize) -> Self {
         Self(vec![Line::ZERO; len.div_ceil(LINE)])
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: lines are bytes of any value.
+        // SAFETY: lines are plain memory, and every byte is valid.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LINE) }
     }
 
@@ -60,17 +60,17 @@ impl Lines {
     }
 }
 
-/// Bytes as numbers.
+/// `bytes` as numbers.
 ///
 /// # Panics
-/// If they do not begin where such a number may lie, or are not whole numbers.
+/// If they are not aligned for such numbers, or the last number is incomplete.
 pub(crate) fn numbers<T: Number>(bytes: &[u8]) -> &[T] {
     check::<T>(bytes);
     // SAFETY: as just checked, and any bits are a number.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<T>()) }
 }
 
-/// Likewise, to be written.
+/// As [`numbers`], for writing.
 ///
 /// # Panics
 /// As [`numbers`].

@@ -167,7 +167,7 @@ impl Pool {
         self.run_over(items, task);
     }
 
-    /// As [`Self::run_each`], for whatever gives items.
+    /// As [`Self::run_each`], for the items of any iterator.
     pub(crate) fn run_over<T: Send>(&self, items: impl IntoIterator<Item = T>, task: &(dyn Fn(T) + Sync)) {
         let items: List<_> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
         self.run(items.len(), &|i| {

@@ -109,7 +109,7 @@ impl Model {
         &self.applied
     }
 
-    /// Calls `visit` with the bytes that tell the adapters apart from others.
+    /// Calls `visit` with the bytes of the adapters, for a fingerprint.
     pub(crate) fn visit_adapters(&self, visit: &mut dyn FnMut(&[u8])) {
         self.adapters.visit_bytes(visit);
     }

@@ -1,4 +1,4 @@
-//! Sessions in files: they go on as if nothing had been between, and are refused where they do not belong.
+//! Sessions in files: they go on as if they had never been closed, and files of other models or settings are refused.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::folder::Folder;
 use super::logits;
 use super::quantize_command::{gguf, text};
 
-/// More than a page, and than the windows of the tiny models.
+/// More than a page, and more than the sliding windows of the tiny models.
 const TOKENS: u32 = 70;
 
 fn session(model: &Arc<Model>, kv_type: KvType) -> Session {
@@ -29,7 +29,7 @@ fn tokens() -> Vec<u32> {
     (0..TOKENS).map(|i| 3 + i * 7 % 20).collect()
 }
 
-/// What is wrong with a file.
+/// The error for a file that is refused.
 fn refusal(session: &mut Session, path: &Path) -> String {
     let error = session.restore(path).map(drop).expect_err("refused").to_string();
     assert!(session.tokens().is_empty() && session.cache_bytes() == 0, "{error}");
@@ -41,7 +41,20 @@ fn a_session_goes_on_from_its_file_bit_for_bit() {
     let folder = Folder::new("sessions");
     let path = folder.path("a.session");
     let mixed = KvType { keys: CacheType::Q8_0, values: CacheType::Q4_0 };
-    for name in ["llama3", "gemma3", "qwen3next", "deepseek2", "lfm2", "mamba2"] {
+    let models = [
+        "llama3",
+        "llama4",
+        "gemma3",
+        "gemma3n",
+        "deepseek2",
+        "qwen3next",
+        "kimilinear",
+        "lfm2",
+        "mamba",
+        "mamba2",
+        "falconh1",
+    ];
+    for name in models {
         let model = Arc::new(logits::load(&folder, name));
         for kv_type in [KvType::F16, mixed] {
             goes_on(&model, name, kv_type, &path);
@@ -61,6 +74,29 @@ fn goes_on(model: &Arc<Model>, name: &str, kv_type: KvType, path: &Path) {
     assert_eq!((note.as_slice(), second.tokens()), (name.as_bytes(), &*tokens()));
     assert_eq!((second.cache_bytes(), second.missing(&tokens())), (held, 1), "{name} with {kv_type}");
     assert!(evaluate(&mut second, &[5]) == expected, "{name} with {kv_type}");
+}
+
+#[test]
+fn what_a_text_has_in_common_with_a_restored_session_is_not_evaluated_again() {
+    let folder = Folder::new("sessions-common");
+    let path = folder.path("a.session");
+    let model = Arc::new(logits::load(&folder, "llama3"));
+    let mut first = session(&model, KvType::F16);
+    evaluate(&mut first, &tokens());
+    first.save(&path, b"").expect("written");
+    let mut changed = tokens();
+    changed[66] ^= 1;
+    let expected = evaluate(&mut session(&model, KvType::F16), &changed);
+    let mut second = session(&model, KvType::F16);
+    second.restore(&path).expect("restored");
+    let (logits, evaluated) = second.advance_to(&changed, &mut |_| true).expect("fits").expect("goes on");
+    assert_eq!(evaluated, 4);
+    assert!(logits == expected);
+    // What is taken back is no longer there, and what came before it still is.
+    let shorter = &tokens()[..50];
+    let (logits, evaluated) = second.advance_to(shorter, &mut |_| true).expect("fits").expect("goes on");
+    assert_eq!(evaluated, 1);
+    assert!(logits == evaluate(&mut session(&model, KvType::F16), shorter));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Conversations as JSON, and with what the model remembers of them in session files.
+//! Conversations as JSON, and in session files with their tokens and KV cache.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::commands::ChatState;
 use super::screen::notice;
 
-/// A conversation: system prompt, messages, what dropped messages were about.
+/// A conversation: the system prompt, the messages and the summary of dropped ones.
 pub(super) fn to_json(chat: &Chat) -> Json {
     let message = |message: &Message| {
         let mut json = json!({ "role": message.role, "content": message.content });
@@ -34,7 +34,7 @@ pub(super) fn to_json(chat: &Chat) -> Json {
     conversation
 }
 
-/// Puts the conversation of [`to_json`], or a plain list of messages, in place of the chat's. Returns the number of messages.
+/// Replaces the chat's conversation by one of [`to_json`], or by a plain list of messages. Returns the number of messages.
 pub(super) fn set(chat: &mut Chat, json: &Json) -> anyhow::Result<usize> {
     let list = json.get("messages").unwrap_or(json).as_array().context("no messages")?;
     let mut messages = Vec::new();
@@ -64,7 +64,7 @@ pub(super) fn set(chat: &mut Chat, json: &Json) -> anyhow::Result<usize> {
     Ok(count)
 }
 
-/// Goes on with the session in the file `path`, if there is one. A system prompt that the chat has already stays.
+/// Continues the session in the file `path`, if it exists. A system prompt that the chat already has stays.
 pub(super) fn resume(chat: &mut Chat, path: &Path) -> anyhow::Result<()> {
     if !path.exists() {
         return Ok(());
@@ -81,7 +81,7 @@ pub(super) fn resume(chat: &mut Chat, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the session, if it is kept in a file.
+/// Writes the session to its file, if it has one.
 pub(super) fn keep(state: &ChatState) -> anyhow::Result<()> {
     let Some(path) = &state.session else { return Ok(()) };
     let note = serde_json::to_vec(&to_json(&state.chat))?;

@@ -111,7 +111,7 @@ pub(crate) struct Args {
     /// Tools that the model may call: JSON definitions, each with a "command"; every call is shown, and run when you say so
     #[arg(long, value_name = "FILE|DIR")]
     tools: Option<PathBuf>,
-    /// Keep the conversation in FILE with what the model remembers of it: the next chat with FILE goes on at once
+    /// Keep the conversation with its tokens and KV cache in FILE: the next chat with FILE goes on without evaluating it again
     #[arg(long, value_name = "FILE")]
     session: Option<PathBuf>,
     #[command(flatten)]

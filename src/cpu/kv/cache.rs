@@ -1,7 +1,7 @@
 //! Keys and values of one layer of one sequence, in pages of 64 positions.
 //!
-//! Pages are shared: a clone of a cache holds the same pages, and whoever writes to a shared one first takes a copy
-//! of it. So sequences grow without moving, share a prefix, and go back to any position that is still held.
+//! A clone of a cache holds the same pages, and a shared page is copied before a write. So sequences grow without moving, share
+//! a prefix, and can go back to any position that is still held.
 
 use super::KvSpec;
 use super::page::{Layout, POSITIONS, TileBuffer};
@@ -9,9 +9,9 @@ use super::pool::{Limit, OutOfPages, PagePool, Pages};
 use crate::kernels::attention::Numbers;
 use crate::kernels::{Isa, Pool};
 
-/// Elements from which all threads write them.
+/// Appends with at least this many elements are divided among all threads.
 const MANY: usize = 1 << 15;
-/// Tokens of a forward pass that most memory is asked for; see [`KvCache::bytes_at`].
+/// Tokens of a forward pass that [`KvCache::bytes_at`] assumes.
 const BATCH: usize = 512;
 
 /// Keys and values of one layer of one sequence.
@@ -19,7 +19,7 @@ const BATCH: usize = 512;
 pub struct KvCache {
     spec: KvSpec,
     layout: Layout,
-    /// Page `i` holds the positions from `POSITIONS * i` on; a window lets go of those that it has left behind.
+    /// Page `i` holds the positions from `POSITIONS * i` on. Pages before a sliding window are dropped.
     pages: Pages,
     len: usize,
 }
@@ -56,13 +56,13 @@ impl KvCache {
         &self.spec
     }
 
-    /// Bytes of the pages held, shared ones included.
+    /// Bytes of the pages held, including shared ones.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.pages.bytes()
     }
 
-    /// Bytes of the pages that are held once `len` positions have been appended and those out of sight dropped.
+    /// Bytes of the pages that are held once `len` positions have been appended and unseen pages dropped.
     pub(in crate::cpu) fn bytes_after(&self, len: usize) -> usize {
         (len.div_ceil(POSITIONS) - self.first_seen(len).min(len.div_ceil(POSITIONS))) * self.pages.page_bytes()
     }
@@ -72,25 +72,25 @@ impl KvCache {
         self.spec.window.map_or(0, |window| (len + 1).saturating_sub(window) / POSITIONS)
     }
 
-    /// Most bytes of pages on the way to `len` positions, up to 512 at a time, as far as a later query can see them.
+    /// Peak bytes of pages while the cache grows to `len` positions, up to 512 at a time.
     pub(in crate::cpu) fn bytes_at(&self, len: usize) -> usize {
         // A window may begin and end in the middle of a page.
         let seen = self.spec.window.map_or(len, |window| len.min(window.saturating_add(BATCH + 2 * POSITIONS)));
         seen.div_ceil(POSITIONS).saturating_mul(self.pages.page_bytes())
     }
 
-    /// Bytes of the page that the next position is written to, where others hold it as well: it will be copied.
+    /// Bytes of the page that the next position is written to, if others hold it, too, so that it will be copied.
     pub(in crate::cpu) fn bytes_to_copy(&self) -> usize {
         let partial = !self.len.is_multiple_of(POSITIONS) && self.pages.is_shared(self.len / POSITIONS);
         if partial { self.pages.page_bytes() } else { 0 }
     }
 
-    /// Has pages of its own for `n` more positions. After an error those that were there are there, and no others.
+    /// Takes pages of its own for `n` more positions. After an error it has the pages that it had before.
     pub(in crate::cpu) fn reserve(&mut self, n: usize, limit: Limit) -> Result<(), OutOfPages> {
         if n == 0 {
             return Ok(());
         }
-        // The page that is partly full, and those that a clone has taken over from an earlier reservation.
+        // The page that is partly full, and pages that were reserved before the cache was cloned.
         for page in self.len / POSITIONS..self.pages.len() {
             self.pages.make_own(page, limit)?;
         }
@@ -103,13 +103,13 @@ impl KvCache {
         Ok(())
     }
 
-    /// Lets go of the pages that hold no position yet.
+    /// Gives back the pages that hold no position yet.
     pub(in crate::cpu) fn unreserve(&mut self) {
         self.pages.truncate(self.len.div_ceil(POSITIONS));
     }
 
     /// Appends `n` positions: keys `[n, heads * k_dim]`, values `[n, heads * v_dim]`. Takes the pages that it needs,
-    /// whatever the pool's budget; a sequence that keeps to it reserves them before.
+    /// whatever the pool's budget; [`Self::reserve`] takes them before within it.
     ///
     /// # Panics
     /// If these are not the same number of whole positions.
@@ -117,7 +117,7 @@ impl KvCache {
         let (k, v) = (self.spec.heads * self.spec.k_dim, self.spec.heads * self.spec.v_dim);
         assert!(keys.len().is_multiple_of(k) && keys.len() / k * v == values.len(), "keys and values do not agree");
         let (first, end, layout) = (self.len, self.len + keys.len() / k, self.layout);
-        // Without a limit there is no error.
+        // There is no error without a limit.
         let _ = self.reserve(end - first, Limit::None);
         debug_assert_eq!(self.pages.own_from(first / POSITIONS).count(), self.pages.len() - first / POSITIONS);
         let pages = (first / POSITIONS..).zip(self.pages.own_from(first / POSITIONS));
@@ -146,7 +146,7 @@ impl KvCache {
         &self.pages
     }
 
-    /// The pages of `len` positions, which the caller puts there.
+    /// Sets the length to `len` positions, whose pages the caller then appends.
     pub(in crate::cpu) fn pages_for(&mut self, len: usize) -> &mut Pages {
         self.len = len;
         &mut self.pages
@@ -161,14 +161,14 @@ impl KvCache {
         }
     }
 
-    /// Whether [`Self::truncate`] can forget the positions from `len` on: not when a window has already dropped what
-    /// the position `len` would see.
+    /// Whether [`Self::truncate`] can remove the positions from `len` on: not when a sliding window has already dropped
+    /// what the position `len` would see.
     #[must_use]
     pub fn can_truncate(&self, len: usize) -> bool {
         len >= self.len || (self.first_seen(len)..len.div_ceil(POSITIONS)).all(|page| self.pages.get(page).is_some())
     }
 
-    /// Forgets the positions from `len` on. Returns false, and changes nothing, when it [cannot](Self::can_truncate).
+    /// Removes the positions from `len` on. Returns false, and changes nothing, when it [cannot](Self::can_truncate).
     pub fn truncate(&mut self, len: usize) -> bool {
         if len >= self.len {
             return true;
@@ -181,13 +181,12 @@ impl KvCache {
         fits
     }
 
-    /// Keys and values of head `head` in tile `tile`, where there is one whose numbers can be computed with as they
-    /// lie.
+    /// Keys and values of head `head` in tile `tile`, if the tile exists and its numbers need no decoding.
     pub(in crate::cpu) fn numbers(&self, tile: usize, head: usize) -> Option<(Numbers<'_>, Numbers<'_>)> {
         self.layout.numbers(self.pages.get(tile)?.bytes(), head)
     }
 
-    /// Keys and values of head `head` in tile `tile`, as floats in `buffer` or as they lie.
+    /// Keys and values of head `head` in tile `tile`, as they are stored, or decoded to floats in `buffer`.
     ///
     /// # Panics
     /// If the tile has been dropped or does not exist.

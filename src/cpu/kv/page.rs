@@ -1,4 +1,4 @@
-//! A page of cached positions: how keys and values lie in it, in each type.
+//! A page of cached positions: the layout of keys and values of each type.
 //!
 //! A page is one tile of attention. Heads follow one another, each with its keys and then its values, so that attention reads
 //! long runs of memory.
@@ -16,7 +16,7 @@ use crate::kernels::{Isa, LANES, Scratch};
 /// Positions of a page.
 pub(super) const POSITIONS: usize = TILE;
 
-/// Space for a tile's numbers as floats, where the cache's type is not computed with directly.
+/// Buffers for decoding a tile to floats, for types that attention does not compute with directly.
 #[derive(Default)]
 pub(in crate::cpu) struct TileBuffer {
     keys: Scratch,
@@ -24,31 +24,31 @@ pub(in crate::cpu) struct TileBuffer {
     codes: Scratch<i8>,
 }
 
-/// Where the numbers of a head lie in a page.
+/// The layout of a page.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     heads: usize,
     keys: Part,
     values: Part,
-    /// Elements of a value; those of a row of values are a multiple of 16.
+    /// Elements of a value head. Rows of values are padded to a multiple of 16.
     v_dim: usize,
 }
 
-/// A head's keys, as `[POSITIONS / 16, len, 16]`, or its values, as `[POSITIONS, len]`; of coded types see [`CodeTile`].
+/// The layout of a head's keys, `[POSITIONS / 16, len, 16]`, or its values, `[POSITIONS, len]`. For encoded types see [`CodeTile`].
 #[derive(Clone, Copy)]
 struct Part {
     ty: CacheType,
     len: usize,
-    /// Positions that lie side by side.
+    /// Positions that are interleaved.
     beside: usize,
     /// Bytes of all positions.
     bytes: usize,
 }
 
-/// Turns a tile into floats, with room for its codes.
+/// Decodes a tile to floats. Its arguments are the tile, room for its codes, and the floats.
 type Decode<'d> = &'d dyn Fn(CodeTile<'_>, &mut [i8], &mut [f32]);
 
-/// The bytes of a part of a coded type.
+/// The bytes of a part of an encoded type.
 struct Coded<'a> {
     bytes: &'a mut [u8],
     bits: &'a mut [u32],
@@ -57,7 +57,7 @@ struct Coded<'a> {
 }
 
 impl CacheType {
-    /// How it codes numbers, if it does.
+    /// How its numbers are encoded; `None` for floats.
     fn codes(self) -> Option<Codes> {
         match self {
             Self::F32 | Self::F16 => None,
@@ -92,25 +92,25 @@ impl Layout {
         page[head * len..(head + 1) * len].split_at(self.keys.bytes)
     }
 
-    /// The places of the heads in `page`.
+    /// The bytes of each head in `page`.
     pub(super) fn heads<'a>(&self, page: &'a mut [u8]) -> impl Iterator<Item = &'a mut [u8]> {
         page.chunks_exact_mut(self.head_bytes())
     }
 
-    /// Writes one position of head `head`, whose place is `place`: of key `[heads * k_dim]` and value `[heads * v_dim]`.
+    /// Writes one position of head `head`, whose bytes are `place`, from a key `[heads * k_dim]` and a value `[heads * v_dim]`.
     pub(super) fn put(&self, place: &mut [u8], head: usize, slot: usize, (key, value): (&[f32], &[f32])) {
         let (keys, values) = place.split_at_mut(self.keys.bytes);
         self.keys.put(keys, slot, &key[head * self.keys.len..(head + 1) * self.keys.len]);
         self.values.put(values, slot, &value[head * self.v_dim..(head + 1) * self.v_dim]);
     }
 
-    /// Keys and values of a head of `page`, where both can be computed with as they lie.
+    /// Keys and values of a head of `page`, if neither needs decoding.
     pub(super) fn numbers<'a>(&self, page: &'a [u8], head: usize) -> Option<(Numbers<'a>, Numbers<'a>)> {
         let (keys, values) = self.head(page, head);
         Some((self.keys.numbers(keys)?, self.values.numbers(values)?))
     }
 
-    /// Keys and values of a head of `page`, as floats in `buffer` or as they lie.
+    /// Keys and values of a head of `page`, as they are stored, or decoded to floats in `buffer`.
     pub(super) fn tile<'a>(
         &self,
         isa: Isa,
@@ -137,12 +137,12 @@ impl Part {
         Self { ty, len, beside, bytes: POSITIONS * ty.tensor_type().row_bytes(row) }
     }
 
-    /// Blocks of a row, where the type codes numbers.
+    /// Blocks of a row, for encoded types.
     fn blocks(&self) -> usize {
         self.len.div_ceil(BLOCK)
     }
 
-    /// Where codes, their fifth bits, scales and minima end, one after the other.
+    /// The ends of codes, fifth bits, scales and minima, which follow one another.
     fn ends(&self, codes: Codes) -> [usize; 4] {
         let blocks = POSITIONS * self.blocks();
         let mut end = 0;
@@ -160,7 +160,7 @@ impl Part {
         }
     }
 
-    /// As floats in `buffer`, by `decode`, or as they lie.
+    /// The numbers as they are stored, or decoded to floats in `buffer` by `decode`.
     fn tile<'a>(
         &self,
         bytes: &'a [u8],
@@ -200,7 +200,7 @@ impl Part {
         let mut encoded = Scratch::<u8>::new(ty.row_bytes(padded.len()));
         encode(ty, &padded, None, &mut encoded);
         for (i, block) in encoded.chunks_exact(ty.block_bytes()).enumerate() {
-            // The block among all blocks, and the place of its codes among those of the positions beside it.
+            // The first of the blocks that are interleaved with this one, and this block's lane.
             let (first, lane) =
                 (slot / self.beside * self.beside * self.blocks() + i * self.beside, slot % self.beside);
             place.put(codes, block, first, (self.beside, lane));
@@ -229,12 +229,11 @@ impl Part {
 }
 
 impl Coded<'_> {
-    /// Writes a block as the tensor type has it. `first` is the first of the blocks that lie side by side; it has lane `lane` of
-    /// `beside`.
+    /// Writes a block of the tensor type. It is lane `lane` of the `beside` blocks from block `first` on, which are interleaved.
     fn put(&mut self, codes: Codes, block: &[u8], first: usize, (beside, lane): (usize, usize)) {
         let half = |at: usize| u16::from_le_bytes([block[at], block[at + 1]]);
         self.scales[first + lane] = half(0);
-        // The place of the block's element `i` among all codes.
+        // The index of the block's element `i` among all codes.
         let at = |i: usize| first * BLOCK + i * beside + lane;
         if codes == Codes::Bytes {
             block[2..].iter().enumerate().for_each(|(i, code)| self.bytes[at(i)] = *code);
@@ -258,7 +257,7 @@ impl Coded<'_> {
     }
 }
 
-/// Has `buffer` be of `len` numbers, of any value.
+/// Makes `buffer` have `len` numbers, with arbitrary values.
 fn make_room<T: Number>(buffer: &mut Scratch<T>, len: usize) {
     if buffer.len() != len {
         *buffer = Scratch::new(len);

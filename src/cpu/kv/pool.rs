@@ -1,6 +1,6 @@
-//! The memory of caches: pages from a pool with a budget, which keeps those that are freed for those that come next.
+//! The memory of caches: pages from a pool with a byte budget. Freed pages are kept and used again.
 //!
-//! A page is shared by reference. Whoever writes to one that others hold first takes a copy of it.
+//! A page is shared by reference, and copied before a write when others hold it, too.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,18 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::kernels::lines::Lines;
 
-/// Memory for the caches and recurrent states of sequences. Clones are the same pool.
+/// Memory for the KV caches and recurrent states of sequences. Clones are the same pool.
 #[derive(Clone)]
 pub struct PagePool(Arc<Inner>);
 
 struct Inner {
     budget: usize,
-    /// Bytes of all pages that exist, those kept for later included.
+    /// Bytes of all pages that exist, including those that are kept for later use.
     existing: Arc<AtomicUsize>,
     spare: Mutex<Spare>,
 }
 
-/// Pages that nobody holds.
+/// Pages that no sequence holds.
 #[derive(Default)]
 struct Spare {
     by_bytes: BTreeMap<usize, Vec<Arc<Page>>>,
@@ -30,24 +30,24 @@ struct Spare {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the cache has no page of {wanted} bytes left: {used} of its {budget} bytes are used")]
 pub struct OutOfPages {
-    /// Bytes of the page that was wanted.
+    /// Bytes of the page that was asked for.
     pub wanted: usize,
     /// Bytes of the pages that are held.
     pub used: usize,
-    /// Bytes of all pages together, at most.
+    /// Maximum of the bytes of all pages.
     pub budget: usize,
 }
 
-/// What becomes of a sequence that wants more than the budget.
+/// Whether pages beyond the budget are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cpu) enum Limit {
-    /// It gets an error.
+    /// They are refused with an error.
     Budget,
-    /// It gets its pages.
+    /// They are given.
     None,
 }
 
-/// A piece of memory.
+/// A piece of memory of one size for all pages of a cache.
 pub(in crate::cpu) struct Page {
     memory: Lines,
     existing: Arc<AtomicUsize>,
@@ -72,19 +72,19 @@ impl PagePool {
         Self(Arc::new(Inner { budget, existing: Arc::default(), spare: Mutex::default() }))
     }
 
-    /// A pool that takes what memory there is.
+    /// A pool without a budget.
     #[must_use]
     pub fn unlimited() -> Self {
         Self::new(usize::MAX)
     }
 
-    /// Bytes of all its pages, at most.
+    /// Maximum of the bytes of all pages.
     #[must_use]
     pub fn budget(&self) -> usize {
         self.0.budget
     }
 
-    /// Bytes of the pages that sequences hold, shared ones once.
+    /// Bytes of the pages that sequences hold; shared pages count once.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used_beside(&self.spare())
@@ -98,7 +98,7 @@ impl PagePool {
         self.0.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A page of `bytes` bytes of any value that nobody else holds.
+    /// A page of `bytes` bytes with arbitrary values, which nobody else holds.
     fn take(&self, bytes: usize, limit: Limit) -> Result<Arc<Page>, OutOfPages> {
         let bytes = Lines::size(bytes);
         let mut spare = self.spare();
@@ -107,7 +107,7 @@ impl PagePool {
             return Ok(page);
         }
         let existing = || self.0.existing.load(Ordering::Relaxed);
-        // Pages of other sizes make room.
+        // Spare pages of other sizes are freed to make room.
         while limit == Limit::Budget && existing().saturating_add(bytes) > self.0.budget {
             let Some((size, pages)) = spare.by_bytes.iter_mut().find(|(_, pages)| !pages.is_empty()) else {
                 let used = self.used_beside(&spare);
@@ -121,9 +121,9 @@ impl PagePool {
         Ok(Arc::new(Page { memory: Lines::zeros(bytes), existing: self.0.existing.clone() }))
     }
 
-    /// Takes a page back; it stays what it is while others hold it.
+    /// Takes a page back, unless others still hold it.
     fn give_back(&self, mut page: Arc<Page>) {
-        // Where two holders let go at the same moment, none may be the last, and the page goes to the allocator.
+        // If the last two holders give it back at the same moment, neither may be the only one; then the page is freed.
         if Arc::get_mut(&mut page).is_some() {
             let mut spare = self.spare();
             let bytes = page.memory.bytes().len();
@@ -133,13 +133,13 @@ impl PagePool {
     }
 }
 
-/// Pages of one size, in their order, some of which may have been let go.
+/// A list of pages of one size, some of which may have been dropped.
 pub(in crate::cpu) struct Pages {
     pool: PagePool,
-    /// Bytes of each.
+    /// Bytes of a page.
     bytes: usize,
     pages: Vec<Option<Arc<Page>>>,
-    /// How many of them are there.
+    /// Number of pages that have not been dropped.
     held: usize,
 }
 
@@ -148,7 +148,7 @@ impl Pages {
         Self { pool: pool.clone(), bytes: Lines::size(bytes), pages: Vec::new(), held: 0 }
     }
 
-    /// Pages, those that have been let go included.
+    /// Number of pages, including those that have been dropped.
     pub(in crate::cpu) fn len(&self) -> usize {
         self.pages.len()
     }
@@ -158,22 +158,22 @@ impl Pages {
         self.bytes
     }
 
-    /// Bytes of the pages held, shared ones included.
+    /// Bytes of the pages held, including shared ones.
     pub(in crate::cpu) fn bytes(&self) -> usize {
         self.bytes * self.held
     }
 
-    /// Page `i`, unless it has been let go or does not exist.
+    /// Page `i`, unless it has been dropped or does not exist.
     pub(in crate::cpu) fn get(&self, i: usize) -> Option<&Page> {
         self.pages.get(i)?.as_deref()
     }
 
-    /// Whether others hold page `i` as well.
+    /// Whether others hold page `i`, too.
     pub(in crate::cpu) fn is_shared(&self, i: usize) -> bool {
         self.pages.get(i).and_then(Option::as_ref).is_some_and(|page| Arc::strong_count(page) > 1)
     }
 
-    /// Makes page `i`, if it is there, this one's own: takes a copy where others hold it.
+    /// Makes sure that nobody else holds page `i`: replaces it by a copy if others do.
     pub(in crate::cpu) fn make_own(&mut self, i: usize, limit: Limit) -> Result<(), OutOfPages> {
         let Some(Some(page)) = self.pages.get_mut(i) else { return Ok(()) };
         if Arc::get_mut(page).is_some() {
@@ -199,23 +199,23 @@ impl Pages {
         Ok(())
     }
 
-    /// Appends a page that has been let go.
+    /// Appends a page as if it had been dropped.
     pub(in crate::cpu) fn push_none(&mut self) {
         self.pages.push(None);
     }
 
-    /// The bytes of page `i`, to be written; `None` unless [`Self::make_own`] or [`Self::push`] has made it this one's own.
+    /// The bytes of page `i` for writing; `None` if others hold it, too, which [`Self::make_own`] changes.
     pub(in crate::cpu) fn own(&mut self, i: usize) -> Option<&mut [u8]> {
         self.own_from(i).next()
     }
 
-    /// The bytes of the pages from page `first` on, to be written, those that are this one's own.
+    /// The bytes of the pages from page `first` on for writing, up to the first page that others hold, too.
     pub(in crate::cpu) fn own_from(&mut self, first: usize) -> impl Iterator<Item = &mut [u8]> {
         let first = first.min(self.pages.len());
         self.pages[first..].iter_mut().map_while(|page| Some(Arc::get_mut(page.as_mut()?)?.memory.bytes_mut()))
     }
 
-    /// Lets go of page `i`. Returns whether it was there.
+    /// Drops page `i`. Returns whether it was there.
     pub(in crate::cpu) fn let_go(&mut self, i: usize) -> bool {
         let page = self.pages.get_mut(i).and_then(Option::take);
         let Some(page) = page else { return false };
@@ -224,7 +224,7 @@ impl Pages {
         true
     }
 
-    /// Lets go of all pages from page `len` on.
+    /// Removes all pages from page `len` on.
     pub(in crate::cpu) fn truncate(&mut self, len: usize) {
         for page in self.pages.drain(len.min(self.pages.len())..).flatten() {
             self.held -= 1;
@@ -233,7 +233,7 @@ impl Pages {
     }
 }
 
-/// Holds the same pages.
+/// The clone holds the same pages.
 impl Clone for Pages {
     fn clone(&self) -> Self {
         Self { pool: self.pool.clone(), bytes: self.bytes, pages: self.pages.clone(), held: self.held }

@@ -48,7 +48,7 @@ impl CacheType {
         }
     }
 
-    /// Bytes that a number takes, on average.
+    /// Bytes of a number, scales included.
     #[must_use]
     pub fn number_bytes(self) -> f64 {
         f64::from(u8::try_from(self.tensor_type().row_bytes(32)).unwrap_or(u8::MAX)) / 32.0
@@ -69,7 +69,7 @@ impl KvType {
         Self { keys: ty, values: ty }
     }
 
-    /// What `K` or `K,V` (also `K/V`) names, in whatever case; `None` where a name is none of a [`CacheType`].
+    /// The types that `K` or `K,V` (also `K/V`) names, in upper or lower case; `None` if a name is not one of a [`CacheType`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (keys, values) = text.split_once([',', '/']).unwrap_or((text, text));
