@@ -106,6 +106,18 @@ pub struct LatentMixer {
     pub selection: Option<Selection>,
 }
 
+impl LatentMixer {
+    /// Elements that are cached as the key of a position: the compressed vector, the rotated part, the indexer's key.
+    #[must_use]
+    pub fn key_length(&self) -> usize {
+        let indexed = match &self.selection {
+            Some(Selection::Indexer(indexer)) => indexer.dim,
+            _ => 0,
+        };
+        self.kv_rank + self.rope_dim + indexed
+    }
+}
+
 /// Which positions sparse attention sees.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
