@@ -34,8 +34,10 @@ const EPSILON: f32 = 1e-6;
 const SHARING_CONTEXT: usize = 1 << 20;
 
 fn config_keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
-    if config.layer_types().is_some_and(|types| types.iter().any(|ty| *ty != "indexed_attention")) {
-        return Err(config.bad("layer_types", "indexed_attention for all layers"));
+    let count = config.block_count()?;
+    let indexed = |types: &[&str]| types.len() == count && types.iter().all(|ty| *ty == "indexed_attention");
+    if config.layer_types().is_some_and(|types| !indexed(&types)) {
+        return Err(config.bad("layer_types", "indexed_attention for each layer"));
     }
     deepseek2::keys(config, keys)?;
     glm4_moe::predicting(config, keys);
