@@ -18,6 +18,7 @@ use gguf::stores::{Places, Store};
 use crate::chat::SamplingArgs;
 use crate::interrupt::Catching;
 use crate::model_args::{self, PoolingArg, RunArgs};
+use crate::speculation::SpeculationArgs;
 use crate::units;
 
 /// Serves models over HTTP, as OpenAI, Anthropic, llama-server and Ollama do: any client of theirs works. Browsers get a page to chat
@@ -98,6 +99,8 @@ pub(crate) struct Args {
     pooling: Option<PoolingArg>,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    speculation: SpeculationArgs,
     /// Tell of each request on standard error: method, path, status, time
     #[arg(long, short)]
     verbose: bool,
@@ -167,6 +170,7 @@ fn offers(args: &Args) -> anyhow::Result<Vec<Offer>> {
     let loader = Arc::new(Loader {
         pool: args.run.pool()?,
         template: args.chat_template.as_deref().map(crate::chat::template).transpose()?,
+        draft: args.speculation.load(&args.run)?,
         args: args.clone(),
     });
     let mut named = named(args)?;
@@ -230,6 +234,8 @@ struct Loader {
     args: Args,
     pool: Arc<Pool>,
     template: Option<String>,
+    /// Drafts for all of them.
+    draft: Option<Arc<Model>>,
 }
 
 impl Loader {
@@ -257,7 +263,9 @@ impl Loader {
             kv_type: args.run.kv_type,
             ..SessionOptions::default()
         };
-        let options = BatcherOptions { session, parallel: args.parallel.into(), queue: args.queue.into(), cache_bytes };
+        let speculation = args.speculation.options(self.draft.as_ref(), &model)?;
+        let (parallel, queue) = (args.parallel.into(), args.queue.into());
+        let options = BatcherOptions { session, parallel, queue, cache_bytes, speculation };
         let batcher = Batcher::new(model, self.pool.clone(), options);
         let sampler = args.sampling.options(batcher.model().metadata())?;
         let path = (reader.path() != Path::new(model_args::EMBEDDED)).then(|| reader.path().to_owned());

@@ -323,7 +323,7 @@ mod tests {
                 let out = &mut out[rows.start * len..rows.end * len];
                 let part = AttentionPart { queries: &queries, cache: &cache, first_position: first, out };
                 attention(pool, spec, &mut [part]);
-                cache.drop_unseen();
+                cache.drop_unseen(cache.len());
             }
             out
         }

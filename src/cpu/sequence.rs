@@ -16,6 +16,24 @@ pub struct Sequence {
     /// The first position of the second of two texts.
     pub(super) second_text: usize,
     pub(super) layers: Vec<LayerState>,
+    /// Length that the sequence may have to go back to: windows keep what is seen from there.
+    held: Option<usize>,
+}
+
+/// What a sequence goes back to after tokens that were tried: see [`Sequence::hold`].
+pub struct Held {
+    len: usize,
+    /// The state of each layer that has a recurrent one.
+    recurrent: Vec<Option<Recurrent>>,
+}
+
+impl Held {
+    /// Tokens of the sequence when it was held.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a length, not a collection")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
 }
 
 /// What one layer remembers: either, both or nothing.
@@ -104,7 +122,7 @@ impl Sequence {
     pub fn new(model: &ModelSpec, options: SequenceOptions) -> Self {
         let start = |mixer| LayerState::start(mixer, model.embedding_length, options);
         let layers = model.layers.iter().map(|layer| start(&layer.mixer)).collect();
-        Self { len: 0, context_length: options.context_length, second_text: usize::MAX, layers }
+        Self { len: 0, context_length: options.context_length, second_text: usize::MAX, layers, held: None }
     }
 
     /// Says that from `position` on the sequence is the second of two texts, for models that tell them apart by types of
@@ -116,9 +134,47 @@ impl Sequence {
     /// Adds `n` to the length, and drops keys and values that no later position can see.
     pub(super) fn advance(&mut self, n: usize) {
         self.len += n;
+        self.drop_unseen();
+    }
+
+    fn drop_unseen(&mut self) {
+        let from = self.held.unwrap_or(self.len).min(self.len);
         for cache in self.layers.iter_mut().filter_map(|layer| layer.cache.as_mut()) {
-            cache.drop_unseen();
+            cache.drop_unseen(from);
         }
+    }
+
+    /// Makes sure that the sequence can go back to its present length, with [`Self::go_back`]: for tokens that are tried and may
+    /// turn out wrong. A recurrent state is copied when it is next written; KV caches are not copied, but sliding windows keep
+    /// what they would drop.
+    #[must_use]
+    pub fn hold(&mut self) -> Held {
+        self.held = Some(self.len);
+        Held { len: self.len, recurrent: self.layers.iter().map(|layer| layer.recurrent.clone()).collect() }
+    }
+
+    /// Removes the tokens from position `len` on, of those that were added after [`Self::hold`], and ends the hold. A recurrence
+    /// has no states in between: unless all tokens stay, such a model goes back to where [`Self::hold`] was called. Returns the
+    /// new length of the sequence.
+    ///
+    /// # Panics
+    /// When `len` lies before that place, or `held` is from another sequence.
+    pub fn go_back(&mut self, held: Held, len: usize) -> usize {
+        assert!(self.held == Some(held.len) && len >= held.len, "{len}: the sequence was not held there");
+        let is_recurrent = held.recurrent.iter().any(Option::is_some);
+        let len = if is_recurrent && len < self.len { held.len } else { len.min(self.len) };
+        if len < self.len {
+            for (layer, recurrent) in self.layers.iter_mut().zip(held.recurrent) {
+                if let Some(cache) = &mut layer.cache {
+                    assert!(cache.truncate(len), "a window has kept what was held");
+                }
+                layer.recurrent = recurrent;
+            }
+            self.len = len;
+        }
+        self.held = None;
+        self.drop_unseen();
+        len
     }
 
     /// Number of tokens that the state has.

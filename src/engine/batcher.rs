@@ -10,11 +10,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::prefix_cache::PrefixCache;
-use super::session::{check_tokens, common};
+use super::prefix_cache::{PrefixCache, common};
+use super::session::check_tokens;
+use super::speculation::{Draft, Speculation, Text};
 use super::updates::{Logprobs, Sender, Signal, Update, Updates, Usage, channel, lock};
-use super::{Error, Event, Generation, GenerationOptions, Sampler, SamplerOptions, SessionOptions, Stop};
-use crate::cpu::{Part, Rows, Run, Sequence, SequenceOptions};
+use super::{
+    Error, Event, Generation, GenerationOptions, Sampler, SamplerOptions, SessionOptions, SpeculationOptions, Stop,
+};
+use crate::cpu::{Held, Part, Rows, Run, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 
@@ -38,11 +41,14 @@ pub struct BatcherOptions {
     pub queue: usize,
     /// Bytes for the caches of all sequences and of stored prefixes. One whole context is always held.
     pub cache_bytes: usize,
+    /// Whether and how answers are drafted. No text depends on it.
+    pub speculation: SpeculationOptions,
 }
 
 impl Default for BatcherOptions {
     fn default() -> Self {
-        Self { session: SessionOptions::default(), parallel: 16, queue: 64, cache_bytes: 1 << 30 }
+        let (session, speculation) = (SessionOptions::default(), SpeculationOptions::default());
+        Self { session, parallel: 16, queue: 64, cache_bytes: 1 << 30, speculation }
     }
 }
 
@@ -61,6 +67,8 @@ pub struct Request {
     pub salt: u64,
     /// Does not use states of earlier requests.
     pub no_cache: bool,
+    /// Most tokens of a draft, where the batcher drafts and fewer than its own most are wanted; 0 for no drafts.
+    pub draft_limit: Option<usize>,
 }
 
 /// A request that is being computed.
@@ -95,6 +103,10 @@ pub struct BatcherStatus {
     pub cached_tokens: u64,
     /// Tokens of answers.
     pub answer_tokens: u64,
+    /// Tokens that were drafted.
+    pub drafted_tokens: u64,
+    /// Those of them that were right.
+    pub accepted_tokens: u64,
     /// Time of steps that read prompts.
     pub prompt_time: Duration,
     /// Time of steps that only generate.
@@ -121,6 +133,15 @@ struct Job {
     logprobs: Option<usize>,
     salt: u64,
     no_cache: bool,
+    draft_limit: usize,
+    /// What drafters know the text by.
+    id: u64,
+    /// What may come next, in the step at hand.
+    draft: Draft,
+    /// Tokens of the answer that a step has evaluated, and of which nothing is known any more: a draft went wrong.
+    taken_back: usize,
+    drafted: usize,
+    accepted: usize,
     /// The prompt's state has been stored.
     stored: bool,
     slot: usize,
@@ -152,7 +173,7 @@ impl Job {
     }
 
     fn is_generating(&self) -> bool {
-        self.answering.is_some() && self.pending() == 1
+        self.answering.is_some() && self.pending() <= 1 + self.taken_back
     }
 
     fn usage(&self) -> Usage {
@@ -163,6 +184,8 @@ impl Job {
             prompt_tokens: self.prompt_tokens,
             cached_tokens: self.cached_tokens,
             answer_tokens: self.generation.tokens().len(),
+            drafted_tokens: self.drafted,
+            accepted_tokens: self.accepted,
             prompt_time: answering - began,
             answer_time: now - answering,
         }
@@ -218,8 +241,11 @@ impl Batcher {
         let wanted = options.session.context_length.unwrap_or_else(|| model.hparams().context_length);
         let context_length = model.decoder().learned_positions().map_or(wanted, |limit| wanted.min(limit)).max(1);
         let shared = Arc::new(Shared { inbox: Mutex::default(), signal: Arc::default() });
-        let empty = model.decoder().sequence(SequenceOptions { kv_type: options.session.kv_type, context_length });
-        let budget = options.cache_bytes.max(empty.bytes_at(context_length));
+        let sequence = SequenceOptions { kv_type: options.session.kv_type, context_length };
+        let empty = model.decoder().sequence(sequence);
+        let speculation = Speculation::new(&options.speculation, model.decoder().vocab_size(), sequence);
+        let drafts = speculation.as_ref().map_or(0, |speculation| speculation.bytes_at(context_length));
+        let budget = options.cache_bytes.max(empty.bytes_at(context_length) + drafts);
         let worker = Worker {
             model: model.clone(),
             pool: pool.clone(),
@@ -231,6 +257,8 @@ impl Batcher {
             empty,
             active: Vec::new(),
             cache: PrefixCache::default(),
+            speculation,
+            texts: 0,
             row_seconds: 0.001,
             step_seconds: 0.0,
         };
@@ -302,6 +330,12 @@ impl Batcher {
             logprobs: request.logprobs,
             salt: request.salt,
             no_cache: request.no_cache,
+            draft_limit: request.draft_limit.unwrap_or(usize::MAX),
+            id: 0,
+            draft: Draft::default(),
+            taken_back: 0,
+            drafted: 0,
+            accepted: 0,
             stored: false,
             slot: 0,
             updates: sender,
@@ -347,6 +381,9 @@ struct Worker {
     empty: Sequence,
     active: Vec<Job>,
     cache: PrefixCache,
+    speculation: Option<Speculation>,
+    /// Ids that texts have been given.
+    texts: u64,
     /// Seconds that a row of a prompt takes, and a step without any: running averages.
     row_seconds: f64,
     step_seconds: f64,
@@ -371,6 +408,9 @@ impl Worker {
         loop {
             self.forget_cancelled();
             self.admit();
+            if let Some(speculation) = &mut self.speculation {
+                speculation.retain(&self.active.iter().map(|job| job.id).collect());
+            }
             let bytes = self.make_room();
             self.publish(bytes);
             if lock(&self.shared.inbox).stopped {
@@ -418,7 +458,7 @@ impl Worker {
                 job.sequence = sequence;
             }
             let needed = job.sequence.bytes_at(job.tokens.len() + 1) - job.sequence.bytes_at(job.sequence.len());
-            while self.bytes() + needed > self.budget && self.cache.evict() {}
+            while self.bytes() + needed > self.budget && self.evict() {}
             if self.bytes() + needed > self.budget && !self.active.is_empty() {
                 job.sequence = self.empty.clone();
                 lock(&shared.inbox).waiting.insert(next, job);
@@ -430,6 +470,8 @@ impl Worker {
                 lock(&shared.inbox).status.cached_tokens += job.cached_tokens as u64;
                 job.tell_progress();
             }
+            self.texts += 1;
+            job.id = self.texts;
             job.slot = (0..).find(|slot| self.active.iter().all(|other| other.slot != *slot)).unwrap_or(0);
             self.active.push(job);
         }
@@ -460,7 +502,15 @@ impl Worker {
         };
         self.active.iter().for_each(|job| job.sequence.visit_memory(&mut visit));
         self.cache.visit_memory(&mut visit);
+        if let Some(speculation) = &self.speculation {
+            speculation.visit_memory(&mut visit);
+        }
         sum
+    }
+
+    /// Forgets a state that is stored for later requests. False where there is none.
+    fn evict(&mut self) -> bool {
+        self.speculation.as_mut().is_some_and(Speculation::evict) || self.cache.evict()
     }
 
     /// Keeps the budget: forgets stored prefixes, then takes the state of the youngest request, which is computed again when there
@@ -471,7 +521,7 @@ impl Worker {
             if bytes <= self.budget {
                 return bytes;
             }
-            if self.cache.evict() {
+            if self.evict() {
                 continue;
             }
             if self.active.len() < 2 {
@@ -498,7 +548,7 @@ impl Worker {
                 return 0;
             }
             if job.is_generating() {
-                return 1;
+                return job.pending();
             }
             let rows = (job.goal() - job.sequence.len()).min(left);
             left -= rows;
@@ -516,17 +566,51 @@ impl Worker {
         rows as usize
     }
 
-    /// Evaluates the planned rows, and lets every request that has come to its last token take the next one.
+    /// Drafts for the answers in the making that a step goes on with.
+    fn draft(&mut self, plan: &[usize]) {
+        let Some(speculation) = &mut self.speculation else { return };
+        let context_length = self.context_length;
+        let going = |job: &Job, rows: usize| rows > 0 && job.is_generating();
+        let mut texts = Vec::new();
+        for (job, &rows) in self.active.iter().zip(plan).filter(|(job, rows)| going(job, **rows)) {
+            let most = job.generation.tokens_left().unwrap_or(usize::MAX).min(job.draft_limit);
+            let most = most.min(context_length.saturating_sub(job.tokens.len()));
+            let (id, salt, store) = (job.id, job.salt, !job.no_cache);
+            texts.push(Text { id, salt, store, tokens: &job.tokens, rows, most });
+        }
+        let mut drafts = speculation.draft(&self.pool, &texts).into_iter();
+        for (job, _) in self.active.iter_mut().zip(plan).filter(|(job, rows)| going(job, **rows)) {
+            job.draft = drafts.next().unwrap_or_default();
+        }
+    }
+
+    /// Evaluates the planned rows and what is drafted after them, and lets every request that has come to its last token take the
+    /// next ones.
     fn step(&mut self, plan: &[usize]) {
+        self.draft(plan);
         let start = Instant::now();
         let reading = self.active.iter().zip(plan).filter(|(job, _)| !job.is_generating());
         let read: usize = reading.map(|(_, rows)| *rows).sum();
         let goals: Vec<usize> = self.active.iter().map(Job::goal).collect();
-        let (mut parts, mut readers) = (Vec::new(), Vec::new());
-        for (job, &rows) in self.active.iter_mut().zip(plan).filter(|(_, rows)| **rows > 0) {
+        let fed = |(job, &rows): (&Job, &usize)| {
             let done = job.sequence.len();
-            let tokens = &job.tokens[done..done + rows];
-            let logits = if done + rows == job.tokens.len() { Rows::Last } else { Rows::None };
+            [&job.tokens[done..done + rows], &job.draft.tokens].concat()
+        };
+        let fed: Vec<Vec<u32>> = self.active.iter().zip(plan).map(fed).collect();
+        // Rows of logits of each request, and where its sequence can go back to.
+        let mut tried = Vec::new();
+        let (mut parts, mut readers) = (Vec::new(), Vec::new());
+        for ((job, &rows), tokens) in self.active.iter_mut().zip(plan).zip(&fed) {
+            if rows == 0 {
+                tried.push((0, None));
+                continue;
+            }
+            let at_end = job.sequence.len() + rows == job.tokens.len();
+            tried.push((
+                if at_end { 1 + job.draft.tokens.len() } else { 0 },
+                (!job.draft.tokens.is_empty()).then(|| job.sequence.hold()),
+            ));
+            let logits = if at_end { Rows::From(rows - 1) } else { Rows::None };
             parts.push(Part { sequence: &mut job.sequence, tokens, logits });
             readers.push(&job.updates);
         }
@@ -543,47 +627,65 @@ impl Worker {
         if stopped.into_inner() {
             return;
         }
-        self.count(plan, read, start.elapsed());
+        self.count(plan, read, fed.iter().map(Vec::len).sum(), start.elapsed());
+        lock(&self.shared.inbox).status.prompt_tokens += read as u64;
+        self.take(plan, &goals, tried, &mut logits);
+    }
+
+    /// Lets requests take tokens by the logits of a step, of which each has so many rows.
+    fn take(&mut self, plan: &[usize], goals: &[usize], tried: Vec<(usize, Option<Held>)>, logits: &mut [f32]) {
         let mut rows = logits.chunks_exact_mut(self.model.decoder().vocab_size());
-        let (mut answered, mut ended) = (0, Vec::new());
+        let (mut counts, mut ended) = ([0; 3], Vec::new());
         let jobs = std::mem::take(&mut self.active);
-        for ((mut job, &planned), goal) in jobs.into_iter().zip(plan).zip(goals) {
+        for (((mut job, &planned), &goal), (wanted, held)) in jobs.into_iter().zip(plan).zip(goals).zip(tried) {
             if planned > 0 && !job.stored && job.sequence.len() == goal {
                 job.stored = true;
                 if !job.no_cache {
                     self.cache.insert(job.salt, &job.tokens[..job.sequence.len()], job.sequence.clone());
                 }
             }
-            let row = if planned > 0 && job.pending() == 0 { rows.next() } else { None };
-            let Some(row) = row else {
+            if wanted == 0 {
                 if planned > 0 && job.answering.is_none() {
                     job.tell_progress();
                 }
                 self.active.push(job);
                 continue;
-            };
+            }
             if job.answering.is_none() {
                 job.answering = Some(Instant::now());
                 job.tell_progress();
             }
-            let before = job.generation.tokens().len();
-            let end = take_token(&mut job, row, self.context_length);
-            answered += job.generation.tokens().len() - before;
+            let (before, len) = (job.generation.tokens().len(), job.tokens.len());
+            let draft = std::mem::take(&mut job.draft);
+            let (right, end) = take_tokens(&mut job, &draft.tokens, rows.by_ref().take(wanted), self.context_length);
+            if let Some(held) = held {
+                job.sequence.go_back(held, len + right);
+            }
+            job.taken_back = job.pending().saturating_sub(1);
+            if let Some(speculation) = &mut self.speculation {
+                speculation.learn(job.id, &draft, right, end.is_none() && right < draft.tokens.len());
+            }
+            let answered = job.generation.tokens().len() - before;
+            counts.iter_mut().zip([answered, draft.tokens.len(), right]).for_each(|(sum, n)| *sum += n as u64);
             match end {
                 Some(end) => ended.push((job, end)),
                 None => self.active.push(job),
             }
         }
         let mut inbox = lock(&self.shared.inbox);
-        inbox.status.prompt_tokens += read as u64;
-        inbox.status.answer_tokens += answered as u64;
+        let status = &mut inbox.status;
+        let sums = [&mut status.answer_tokens, &mut status.drafted_tokens, &mut status.accepted_tokens];
+        sums.into_iter().zip(counts).for_each(|(sum, n)| *sum += n);
         drop(inbox);
         self.finish(ended);
     }
 
-    /// Learns how long steps take, of which this one had `read` rows of prompts.
+    /// Learns how long steps take, of which this one had `read` rows of prompts among `rows`.
     #[allow(clippy::cast_precision_loss, reason = "hundreds")]
-    fn count(&mut self, plan: &[usize], read: usize, took: Duration) {
+    fn count(&mut self, plan: &[usize], read: usize, rows: usize, took: Duration) {
+        if let Some(speculation) = self.speculation.as_mut().filter(|_| read == 0) {
+            speculation.timed(rows, took);
+        }
         let requests = plan.iter().filter(|rows| **rows > 0).count();
         let seconds = took.as_secs_f64();
         if read == 0 {
@@ -632,6 +734,33 @@ impl Worker {
         inbox.status.cache_bytes = bytes;
         inbox.status.prefixes = self.cache.len();
     }
+}
+
+/// Takes tokens by these rows of logits: those after the last token, and after each one that was drafted. The first token that is
+/// another than was drafted is the last. Returns how many of the draft were right, and the end of the answer, when it has come.
+fn take_tokens<'l>(
+    job: &mut Job,
+    draft: &[u32],
+    rows: impl Iterator<Item = &'l mut [f32]>,
+    context_length: usize,
+) -> (usize, Option<Update>) {
+    let (mut right, mut end) = (0, None);
+    let (drafted, accepted) = (job.drafted + draft.len(), job.accepted);
+    job.drafted = drafted;
+    let mut going = true;
+    for row in rows {
+        // The rows after a wrong token are those of another text: they are taken from the batch and not looked at.
+        if !going {
+            continue;
+        }
+        end = take_token(job, row, context_length);
+        going = end.is_none() && draft.get(right) == job.tokens.last();
+        if going {
+            right += 1;
+            job.accepted = accepted + right;
+        }
+    }
+    (right, end)
 }
 
 /// Takes the next token by the `logits` of the last, and tells it. Returns the end of the answer, when it has come.

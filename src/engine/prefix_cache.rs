@@ -3,7 +3,6 @@
 //! A state is a clone of a sequence and shares its pages with it. With full attention a state can be truncated to any position, so
 //! that any common prefix is useful. With sliding windows and recurrences, only a stored prefix as a whole is.
 
-use super::session::common;
 use crate::cpu::Sequence;
 
 /// Maximum number of states, since all are searched.
@@ -87,4 +86,9 @@ impl PrefixCache {
     pub(super) fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
         self.entries.iter().for_each(|entry| entry.sequence.visit_memory(visit));
     }
+}
+
+/// Number of tokens that both begin with.
+pub(super) fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -1,9 +1,12 @@
 //! One conversation with a model: tokens in, logits out, the cache kept in between.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::Error;
-use crate::cpu::{Decoder, KvType, Part, Rows, Sequence, SequenceOptions};
+use super::prefix_cache::common;
+use super::speculation::{Draft, Speculation, Text};
+use super::{Error, SpeculationOptions};
+use crate::cpu::{Decoder, Held, KvType, Part, Rows, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 
@@ -34,6 +37,27 @@ pub struct Session {
     tokens: Vec<u32>,
     context_length: usize,
     options: SessionOptions,
+    speculation: Option<Speculation>,
+    drafted: usize,
+    accepted: usize,
+}
+
+/// A forward pass that goes on with a text.
+pub(super) struct Pass {
+    /// Logits after the text and after each token of the draft, `[1 + draft, vocab]`.
+    pub(super) logits: Vec<f32>,
+    /// Tokens of the text.
+    len: usize,
+    /// Tokens that were evaluated besides, and may be wrong.
+    pub(super) draft: Draft,
+    held: Option<Held>,
+}
+
+impl Pass {
+    /// A pass that has ended, with the logits after a text of `len` tokens.
+    pub(super) fn of(logits: Vec<f32>, len: usize) -> Self {
+        Self { logits, len, draft: Draft::default(), held: None }
+    }
 }
 
 impl Session {
@@ -43,7 +67,23 @@ impl Session {
         let wanted = options.context_length.unwrap_or_else(|| model.hparams().context_length);
         let context_length = model.decoder().learned_positions().map_or(wanted, |limit| wanted.min(limit));
         let sequence = model.decoder().sequence(SequenceOptions { kv_type: options.kv_type, context_length });
-        Self { model, pool, sequence, tokens: Vec::new(), context_length, options }
+        Self {
+            model,
+            pool,
+            sequence,
+            tokens: Vec::new(),
+            context_length,
+            options,
+            speculation: None,
+            drafted: 0,
+            accepted: 0,
+        }
+    }
+
+    /// Drafts answers from here on, as the options say. No text depends on it.
+    pub fn speculate(&mut self, options: &SpeculationOptions) {
+        let sequence = SequenceOptions { kv_type: self.options.kv_type, context_length: self.context_length };
+        self.speculation = Speculation::new(options, self.model.decoder().vocab_size(), sequence);
     }
 
     /// The model.
@@ -68,6 +108,12 @@ impl Session {
     #[must_use]
     pub fn cache_bytes(&self) -> usize {
         self.sequence.bytes()
+    }
+
+    /// Tokens that have been drafted since the session began, and those of them that were right.
+    #[must_use]
+    pub fn drafted(&self) -> (usize, usize) {
+        (self.drafted, self.accepted)
     }
 
     /// Brings the session to exactly `tokens`: keeps what the cache already holds of them, forgets what differs,
@@ -155,6 +201,42 @@ impl Session {
         self.tokens.clear();
     }
 
+    /// Goes on to `text`, which begins with the session's tokens and has at least one more, and tries up to `most` tokens after it.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub(super) fn pass(&mut self, text: &[u32], most: usize) -> Result<Pass, Error> {
+        let known = self.tokens.len();
+        self.check(&text[known..])?;
+        let mut draft = Draft::default();
+        if let Some(speculation) = &mut self.speculation {
+            let most = most.min(self.context_length - text.len());
+            let text = Text { id: 0, salt: 0, store: false, tokens: text, rows: text.len() - known, most };
+            draft = speculation.draft(&self.pool, &[text]).pop().unwrap_or_default();
+        }
+        let held = (!draft.tokens.is_empty()).then(|| self.sequence.hold());
+        let tokens = [&text[known..], &draft.tokens].concat();
+        let began = Instant::now();
+        let logits = self.forward(&tokens, Rows::From(text.len() - known - 1));
+        if let Some(speculation) = &mut self.speculation {
+            speculation.timed(tokens.len(), began.elapsed());
+        }
+        Ok(Pass { logits, len: text.len(), draft, held })
+    }
+
+    /// Ends a pass: the first `right` tokens of its draft are the text's, the others are forgotten. `judged` says that the one after
+    /// them was wrong, not merely not looked at.
+    pub(super) fn settle(&mut self, pass: Pass, right: usize, judged: bool) {
+        let Some(held) = pass.held else { return };
+        let len = self.sequence.go_back(held, pass.len + right);
+        self.tokens.truncate(len);
+        self.drafted += pass.draft.tokens.len();
+        self.accepted += right;
+        if let Some(speculation) = &mut self.speculation {
+            speculation.learn(0, &pass.draft, right, judged);
+        }
+    }
+
     fn check(&self, tokens: &[u32]) -> Result<(), Error> {
         let decoder = self.model.decoder();
         if !decoder.has_logits() {
@@ -188,9 +270,4 @@ pub(super) fn check_tokens(decoder: &Decoder, tokens: &[u32], held: usize, conte
         Some(&token) => Err(Error::UnknownToken { token, vocab_size }),
         None => Ok(()),
     }
-}
-
-/// Number of tokens that both begin with.
-pub(super) fn common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -91,9 +91,9 @@ impl KvCache {
         }
     }
 
-    /// Drops the pages that no later query sees.
-    pub(in crate::cpu) fn drop_unseen(&mut self) {
-        let first = self.first_seen(self.len);
+    /// Drops the pages that no query from position `from` on sees.
+    pub(in crate::cpu) fn drop_unseen(&mut self, from: usize) {
+        let first = self.first_seen(from);
         for page in self.pages.iter_mut().take(first).rev() {
             if page.take().is_none() {
                 break;
@@ -199,7 +199,7 @@ mod tests {
     fn a_window_drops_blocks_and_refuses_to_go_back_to_them() {
         let mut cache = KvCache::new(spec(KvType::F16, Some(10)));
         fill(&mut cache, POSITIONS + 300);
-        cache.drop_unseen();
+        cache.drop_unseen(POSITIONS + 300);
         let whole = Page::new(&spec(KvType::F16, None)).bytes();
         assert_eq!(cache.bytes(), whole, "the positions that are seen lie in one page");
         assert!(!cache.truncate(100));
