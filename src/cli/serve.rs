@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use gguf::cpu::SequenceOptions;
-use gguf::engine::{Batcher, BatcherOptions, EmbeddingOptions, SessionOptions};
+use gguf::engine::{Batcher, BatcherOptions, EmbeddingOptions, SessionOptions, SpeculationOptions};
 use gguf::gguf::Reader;
 use gguf::kernels::Pool;
 use gguf::model::Model;
@@ -234,7 +234,7 @@ struct Loader {
     args: Args,
     pool: Arc<Pool>,
     template: Option<String>,
-    /// Drafts for all of them.
+    /// The draft model of all of them.
     draft: Option<Arc<Model>>,
 }
 
@@ -263,7 +263,7 @@ impl Loader {
             kv_type: args.run.kv_type,
             ..SessionOptions::default()
         };
-        let speculation = args.speculation.options(self.draft.as_ref(), &model)?;
+        let speculation = self.speculation(id, &model)?;
         let (parallel, queue) = (args.parallel.into(), args.queue.into());
         let options = BatcherOptions { session, parallel, queue, cache_bytes, speculation };
         let batcher = Batcher::new(model, self.pool.clone(), options);
@@ -280,6 +280,20 @@ impl Loader {
             },
         };
         Ok(ServedModel::new(id.to_owned(), path, self.template.as_deref(), defaults, batcher)?)
+    }
+
+    /// Settings of speculation for a model. The draft model may have another vocabulary than some of several models: these are
+    /// served without it.
+    fn speculation(&self, id: &str, model: &Model) -> anyhow::Result<SpeculationOptions> {
+        let args = &self.args;
+        let several = args.on_demand || args.models.len() > 1;
+        args.speculation.options(self.draft.as_ref(), model).or_else(|error| {
+            if !several {
+                return Err(error);
+            }
+            eprintln!("warning: {}: {error}; it is served without drafts of that model", printable(id));
+            args.speculation.options(None, model)
+        })
     }
 }
 

@@ -1,45 +1,60 @@
-//! How answers are drafted: the options of `chat`, `run` and `serve`.
+//! Options of speculative decoding, for `chat`, `run` and `serve`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use clap::builder::RangedU64ValueParser;
 use gguf::engine::{DraftModel, SpeculationOptions};
 use gguf::model::Model;
 use gguf::printable::printable_path;
 
 use crate::model_args::{self, RunArgs};
 
-/// Drafts of what may come next, which the model checks several tokens at a time. The answers are the same.
+/// Lengths of drafts.
+fn lengths() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(0..=SpeculationOptions::LONGEST as u64)
+}
+
+/// Speculative decoding: tokens are drafted, and the model checks several in one pass. The answers stay the same.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("drafter").args(["draft", "lookup"]).multiple(true))]
 pub(crate) struct SpeculationArgs {
-    /// Let a smaller model of the same vocabulary draft tokens, which the model checks in one pass: faster, the same text
+    /// Let a smaller model with the same vocabulary draft tokens, which the model checks in one pass: faster, the same text
     #[arg(long, value_name = "MODEL", aliases = ["model-draft", "spec-draft-model"])]
     draft: Option<PathBuf>,
     /// Draft what followed the same tokens earlier in prompt and answer: faster where texts repeat themselves, the same text
     #[arg(long)]
     lookup: bool,
-    /// Most tokens of a draft; how many it has is measured
-    #[arg(long, value_name = "N", default_value_t = SpeculationOptions::default().most, aliases = ["draft-n", "spec-draft-n-max"])]
+    /// Maximum tokens of a draft; the length that pays off is measured
+    #[arg(
+        long, value_name = "N", default_value_t = SpeculationOptions::default().max_tokens, value_parser = lengths(),
+        requires = "drafter", aliases = ["draft-n", "spec-draft-n-max"]
+    )]
     draft_max: usize,
-    /// Least tokens of a draft, whether it is worth its time or not
-    #[arg(long, value_name = "N", default_value_t = 0, aliases = ["draft-n-min", "spec-draft-n-min"])]
+    /// Minimum tokens of a draft, even if it does not pay off
+    #[arg(
+        long, value_name = "N", default_value_t = 0, value_parser = lengths(), requires = "drafter",
+        aliases = ["draft-n-min", "spec-draft-n-min"]
+    )]
     draft_min: usize,
 }
 
 impl Default for SpeculationArgs {
     fn default() -> Self {
-        let SpeculationOptions { lookup, most, least, .. } = SpeculationOptions::default();
-        Self { draft: None, lookup, draft_max: most, draft_min: least }
+        let SpeculationOptions { lookup, max_tokens, min_tokens, .. } = SpeculationOptions::default();
+        Self { draft: None, lookup, draft_max: max_tokens, draft_min: min_tokens }
     }
 }
 
 impl SpeculationArgs {
-    /// The model that drafts, where one is named.
+    /// Loads the draft model, if one is named.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// When it cannot be loaded, or the minimum of a draft is more than its maximum.
     pub(crate) fn load(&self, run: &RunArgs) -> anyhow::Result<Option<Arc<Model>>> {
+        let (min, max) = (self.draft_min, self.draft_max);
+        ensure!(min <= max, "--draft-min {min} is more than --draft-max {max}");
         let load = |path: &PathBuf| {
             let plain = run.without_adapters();
             model_args::load(Some(path), &plain).with_context(|| format!("draft model {}", printable_path(path)))
@@ -47,16 +62,16 @@ impl SpeculationArgs {
         self.draft.as_ref().map(load).transpose()
     }
 
-    /// How answers of `model` are drafted, with the model that [`Self::load`] has given.
+    /// The settings for `model`, with the draft model from [`Self::load`].
     ///
     /// # Errors
-    /// When that has another vocabulary.
+    /// When the two have different vocabularies.
     pub(crate) fn options(&self, draft: Option<&Arc<Model>>, model: &Model) -> anyhow::Result<SpeculationOptions> {
         Ok(SpeculationOptions {
             lookup: self.lookup,
             model: draft.map(|draft| DraftModel::new(draft.clone(), model)).transpose()?,
-            most: self.draft_max,
-            least: self.draft_min,
+            max_tokens: self.draft_max,
+            min_tokens: self.draft_min,
         })
     }
 }

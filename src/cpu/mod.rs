@@ -35,5 +35,5 @@ pub use linear::Linear;
 pub use norm::Norm;
 pub use recurrence::{RecurrenceInput, RecurrenceSpec, recurrence};
 pub use run::{Inputs, Observer, Run};
-pub use sequence::{Held, Part, Rows, Sequence, SequenceOptions};
+pub use sequence::{Part, RollbackPoint, Rows, Sequence, SequenceOptions};
 pub use weights::Weights;

@@ -16,19 +16,19 @@ pub struct Sequence {
     /// The first position of the second of two texts.
     pub(super) second_text: usize,
     pub(super) layers: Vec<LayerState>,
-    /// Length that the sequence may have to go back to: windows keep what is seen from there.
-    held: Option<usize>,
+    /// The length that the sequence may still be rolled back to: sliding windows keep what is seen from there.
+    rollback_len: Option<usize>,
 }
 
-/// What a sequence goes back to after tokens that were tried: see [`Sequence::hold`].
-pub struct Held {
+/// A state to which a sequence can be rolled back: see [`Sequence::rollback_point`].
+pub struct RollbackPoint {
     len: usize,
-    /// The state of each layer that has a recurrent one.
+    /// The recurrent state of each layer that has one.
     recurrent: Vec<Option<Recurrent>>,
 }
 
-impl Held {
-    /// Tokens of the sequence when it was held.
+impl RollbackPoint {
+    /// Number of tokens that the sequence had.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a length, not a collection")]
     pub fn len(&self) -> usize {
@@ -122,7 +122,7 @@ impl Sequence {
     pub fn new(model: &ModelSpec, options: SequenceOptions) -> Self {
         let start = |mixer| LayerState::start(mixer, model.embedding_length, options);
         let layers = model.layers.iter().map(|layer| start(&layer.mixer)).collect();
-        Self { len: 0, context_length: options.context_length, second_text: usize::MAX, layers, held: None }
+        Self { len: 0, context_length: options.context_length, second_text: usize::MAX, layers, rollback_len: None }
     }
 
     /// Says that from `position` on the sequence is the second of two texts, for models that tell them apart by types of
@@ -138,41 +138,41 @@ impl Sequence {
     }
 
     fn drop_unseen(&mut self) {
-        let from = self.held.unwrap_or(self.len).min(self.len);
+        let from = self.rollback_len.unwrap_or(self.len).min(self.len);
         for cache in self.layers.iter_mut().filter_map(|layer| layer.cache.as_mut()) {
             cache.drop_unseen(from);
         }
     }
 
-    /// Makes sure that the sequence can go back to its present length, with [`Self::go_back`]: for tokens that are tried and may
-    /// turn out wrong. A recurrent state is copied when it is next written; KV caches are not copied, but sliding windows keep
-    /// what they would drop.
+    /// Makes sure that the sequence can be rolled back to its present length with [`Self::roll_back`], for tokens that may be
+    /// rejected. A recurrent state is copied when it is next written; KV caches are not copied, but sliding windows keep what they
+    /// would drop.
     #[must_use]
-    pub fn hold(&mut self) -> Held {
-        self.held = Some(self.len);
-        Held { len: self.len, recurrent: self.layers.iter().map(|layer| layer.recurrent.clone()).collect() }
+    pub fn rollback_point(&mut self) -> RollbackPoint {
+        self.rollback_len = Some(self.len);
+        RollbackPoint { len: self.len, recurrent: self.layers.iter().map(|layer| layer.recurrent.clone()).collect() }
     }
 
-    /// Removes the tokens from position `len` on, of those that were added after [`Self::hold`], and ends the hold. A recurrence
-    /// has no states in between: unless all tokens stay, such a model goes back to where [`Self::hold`] was called. Returns the
-    /// new length of the sequence.
+    /// Removes the tokens from position `len` on, which must not lie before the rollback point. The states of a recurrence in
+    /// between are not known: unless all tokens stay, a model with a recurrent layer goes back to the rollback point itself.
+    /// Returns the new length of the sequence.
     ///
     /// # Panics
-    /// When `len` lies before that place, or `held` is from another sequence.
-    pub fn go_back(&mut self, held: Held, len: usize) -> usize {
-        assert!(self.held == Some(held.len) && len >= held.len, "{len}: the sequence was not held there");
-        let is_recurrent = held.recurrent.iter().any(Option::is_some);
-        let len = if is_recurrent && len < self.len { held.len } else { len.min(self.len) };
+    /// When `len` lies before `point`, or `point` is not the latest one of this sequence.
+    pub fn roll_back(&mut self, point: RollbackPoint, len: usize) -> usize {
+        assert!(self.rollback_len == Some(point.len) && len >= point.len, "no rollback point for position {len}");
+        let is_recurrent = point.recurrent.iter().any(Option::is_some);
+        let len = if is_recurrent && len < self.len { point.len } else { len.min(self.len) };
         if len < self.len {
-            for (layer, recurrent) in self.layers.iter_mut().zip(held.recurrent) {
+            for (layer, recurrent) in self.layers.iter_mut().zip(point.recurrent) {
                 if let Some(cache) = &mut layer.cache {
-                    assert!(cache.truncate(len), "a window has kept what was held");
+                    assert!(cache.truncate(len), "the windows hold what position {len} sees");
                 }
                 layer.recurrent = recurrent;
             }
             self.len = len;
         }
-        self.held = None;
+        self.rollback_len = None;
         self.drop_unseen();
         len
     }

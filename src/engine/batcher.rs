@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use super::prefix_cache::{PrefixCache, common};
 use super::session::check_tokens;
-use super::speculation::{Draft, Speculation, Text};
+use super::speculation::{Draft, DraftRequest, Speculation};
 use super::updates::{Logprobs, Sender, Signal, Update, Updates, Usage, channel, lock};
 use super::{
     Error, Event, Generation, GenerationOptions, Sampler, SamplerOptions, SessionOptions, SpeculationOptions, Stop,
 };
-use crate::cpu::{Held, Part, Rows, Run, Sequence, SequenceOptions};
+use crate::cpu::{Part, RollbackPoint, Rows, Run, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 
@@ -41,7 +41,7 @@ pub struct BatcherOptions {
     pub queue: usize,
     /// Bytes for the caches of all sequences and of stored prefixes. One whole context is always held.
     pub cache_bytes: usize,
-    /// Whether and how answers are drafted. No text depends on it.
+    /// Settings of speculative decoding, which changes no text.
     pub speculation: SpeculationOptions,
 }
 
@@ -67,7 +67,7 @@ pub struct Request {
     pub salt: u64,
     /// Does not use states of earlier requests.
     pub no_cache: bool,
-    /// Most tokens of a draft, where the batcher drafts and fewer than its own most are wanted; 0 for no drafts.
+    /// Maximum tokens of a draft, if less than that of the batcher; 0 for no drafts.
     pub draft_limit: Option<usize>,
 }
 
@@ -105,7 +105,7 @@ pub struct BatcherStatus {
     pub answer_tokens: u64,
     /// Tokens that were drafted.
     pub drafted_tokens: u64,
-    /// Those of them that were right.
+    /// Drafted tokens that were accepted.
     pub accepted_tokens: u64,
     /// Time of steps that read prompts.
     pub prompt_time: Duration,
@@ -134,12 +134,12 @@ struct Job {
     salt: u64,
     no_cache: bool,
     draft_limit: usize,
-    /// What drafters know the text by.
-    id: u64,
-    /// What may come next, in the step at hand.
+    /// Identifies the text for drafters.
+    text_id: u64,
+    /// The draft that the current step evaluates.
     draft: Draft,
-    /// Tokens of the answer that a step has evaluated, and of which nothing is known any more: a draft went wrong.
-    taken_back: usize,
+    /// Tokens of the answer that were evaluated, and have to be again: a rejected draft took a recurrent state back before them.
+    rolled_back: usize,
     drafted: usize,
     accepted: usize,
     /// The prompt's state has been stored.
@@ -173,7 +173,7 @@ impl Job {
     }
 
     fn is_generating(&self) -> bool {
-        self.answering.is_some() && self.pending() <= 1 + self.taken_back
+        self.answering.is_some() && self.pending() <= 1 + self.rolled_back
     }
 
     fn usage(&self) -> Usage {
@@ -331,9 +331,9 @@ impl Batcher {
             salt: request.salt,
             no_cache: request.no_cache,
             draft_limit: request.draft_limit.unwrap_or(usize::MAX),
-            id: 0,
+            text_id: 0,
             draft: Draft::default(),
-            taken_back: 0,
+            rolled_back: 0,
             drafted: 0,
             accepted: 0,
             stored: false,
@@ -382,7 +382,7 @@ struct Worker {
     active: Vec<Job>,
     cache: PrefixCache,
     speculation: Option<Speculation>,
-    /// Ids that texts have been given.
+    /// Number of text ids given out.
     texts: u64,
     /// Seconds that a row of a prompt takes, and a step without any: running averages.
     row_seconds: f64,
@@ -409,7 +409,7 @@ impl Worker {
             self.forget_cancelled();
             self.admit();
             if let Some(speculation) = &mut self.speculation {
-                speculation.retain(&self.active.iter().map(|job| job.id).collect());
+                speculation.retain(&self.active.iter().map(|job| job.text_id).collect());
             }
             let bytes = self.make_room();
             self.publish(bytes);
@@ -471,7 +471,7 @@ impl Worker {
                 job.tell_progress();
             }
             self.texts += 1;
-            job.id = self.texts;
+            job.text_id = self.texts;
             job.slot = (0..).find(|slot| self.active.iter().all(|other| other.slot != *slot)).unwrap_or(0);
             self.active.push(job);
         }
@@ -508,7 +508,7 @@ impl Worker {
         sum
     }
 
-    /// Forgets a state that is stored for later requests. False where there is none.
+    /// Removes a state that is stored for later requests. Returns false if there is none.
     fn evict(&mut self) -> bool {
         self.speculation.as_mut().is_some_and(Speculation::evict) || self.cache.evict()
     }
@@ -566,25 +566,25 @@ impl Worker {
         rows as usize
     }
 
-    /// Drafts for the answers in the making that a step goes on with.
+    /// Drafts tokens for the answers that a step continues.
     fn draft(&mut self, plan: &[usize]) {
         let Some(speculation) = &mut self.speculation else { return };
         let context_length = self.context_length;
-        let going = |job: &Job, rows: usize| rows > 0 && job.is_generating();
-        let mut texts = Vec::new();
-        for (job, &rows) in self.active.iter().zip(plan).filter(|(job, rows)| going(job, **rows)) {
-            let most = job.generation.tokens_left().unwrap_or(usize::MAX).min(job.draft_limit);
-            let most = most.min(context_length.saturating_sub(job.tokens.len()));
-            let (id, salt, store) = (job.id, job.salt, !job.no_cache);
-            texts.push(Text { id, salt, store, tokens: &job.tokens, rows, most });
+        let continues = |job: &Job, rows: usize| rows > 0 && job.is_generating();
+        let mut requests = Vec::new();
+        for (job, &rows) in self.active.iter().zip(plan).filter(|(job, rows)| continues(job, **rows)) {
+            let max_tokens = job.generation.tokens_left().unwrap_or(usize::MAX).min(job.draft_limit);
+            let max_tokens = max_tokens.min(context_length.saturating_sub(job.tokens.len()));
+            let (text_id, salt, store) = (job.text_id, job.salt, !job.no_cache);
+            requests.push(DraftRequest { text_id, salt, store, tokens: &job.tokens, rows, max_tokens });
         }
-        let mut drafts = speculation.draft(&self.pool, &texts).into_iter();
-        for (job, _) in self.active.iter_mut().zip(plan).filter(|(job, rows)| going(job, **rows)) {
+        let mut drafts = speculation.draft(&self.pool, &requests).into_iter();
+        for (job, _) in self.active.iter_mut().zip(plan).filter(|(job, rows)| continues(job, **rows)) {
             job.draft = drafts.next().unwrap_or_default();
         }
     }
 
-    /// Evaluates the planned rows and what is drafted after them, and lets every request that has come to its last token take the
+    /// Evaluates the planned rows and the drafts after them, and lets every request whose last token has been evaluated take the
     /// next ones.
     fn step(&mut self, plan: &[usize]) {
         self.draft(plan);
@@ -597,18 +597,18 @@ impl Worker {
             [&job.tokens[done..done + rows], &job.draft.tokens].concat()
         };
         let fed: Vec<Vec<u32>> = self.active.iter().zip(plan).map(fed).collect();
-        // Rows of logits of each request, and where its sequence can go back to.
-        let mut tried = Vec::new();
+        // The number of output rows of each request, and the end of its text if it has a draft.
+        let mut outputs = Vec::new();
         let (mut parts, mut readers) = (Vec::new(), Vec::new());
         for ((job, &rows), tokens) in self.active.iter_mut().zip(plan).zip(&fed) {
             if rows == 0 {
-                tried.push((0, None));
+                outputs.push((0, None));
                 continue;
             }
             let at_end = job.sequence.len() + rows == job.tokens.len();
-            tried.push((
+            outputs.push((
                 if at_end { 1 + job.draft.tokens.len() } else { 0 },
-                (!job.draft.tokens.is_empty()).then(|| job.sequence.hold()),
+                (!job.draft.tokens.is_empty()).then(|| job.sequence.rollback_point()),
             ));
             let logits = if at_end { Rows::From(rows - 1) } else { Rows::None };
             parts.push(Part { sequence: &mut job.sequence, tokens, logits });
@@ -629,15 +629,22 @@ impl Worker {
         }
         self.count(plan, read, fed.iter().map(Vec::len).sum(), start.elapsed());
         lock(&self.shared.inbox).status.prompt_tokens += read as u64;
-        self.take(plan, &goals, tried, &mut logits);
+        self.take(plan, &goals, outputs, &mut logits);
     }
 
-    /// Lets requests take tokens by the logits of a step, of which each has so many rows.
-    fn take(&mut self, plan: &[usize], goals: &[usize], tried: Vec<(usize, Option<Held>)>, logits: &mut [f32]) {
+    /// Lets requests take tokens by the logits of a step: `outputs` has the number of rows of each request and, if it has a draft,
+    /// the end of its text.
+    fn take(
+        &mut self,
+        plan: &[usize],
+        goals: &[usize],
+        outputs: Vec<(usize, Option<RollbackPoint>)>,
+        logits: &mut [f32],
+    ) {
         let mut rows = logits.chunks_exact_mut(self.model.decoder().vocab_size());
         let (mut counts, mut ended) = ([0; 3], Vec::new());
         let jobs = std::mem::take(&mut self.active);
-        for (((mut job, &planned), &goal), (wanted, held)) in jobs.into_iter().zip(plan).zip(goals).zip(tried) {
+        for (((mut job, &planned), &goal), (wanted, rollback)) in jobs.into_iter().zip(plan).zip(goals).zip(outputs) {
             if planned > 0 && !job.stored && job.sequence.len() == goal {
                 job.stored = true;
                 if !job.no_cache {
@@ -657,16 +664,16 @@ impl Worker {
             }
             let (before, len) = (job.generation.tokens().len(), job.tokens.len());
             let draft = std::mem::take(&mut job.draft);
-            let (right, end) = take_tokens(&mut job, &draft.tokens, rows.by_ref().take(wanted), self.context_length);
-            if let Some(held) = held {
-                job.sequence.go_back(held, len + right);
+            let (accepted, end) = take_tokens(&mut job, &draft.tokens, rows.by_ref().take(wanted), self.context_length);
+            if let Some(rollback) = rollback {
+                job.sequence.roll_back(rollback, len + accepted);
             }
-            job.taken_back = job.pending().saturating_sub(1);
+            job.rolled_back = job.pending().saturating_sub(1);
             if let Some(speculation) = &mut self.speculation {
-                speculation.learn(job.id, &draft, right, end.is_none() && right < draft.tokens.len());
+                speculation.learn(job.text_id, &draft, accepted, end.is_none() && accepted < draft.tokens.len());
             }
             let answered = job.generation.tokens().len() - before;
-            counts.iter_mut().zip([answered, draft.tokens.len(), right]).for_each(|(sum, n)| *sum += n as u64);
+            counts.iter_mut().zip([answered, draft.tokens.len(), accepted]).for_each(|(sum, n)| *sum += n as u64);
             match end {
                 Some(end) => ended.push((job, end)),
                 None => self.active.push(job),
@@ -680,11 +687,11 @@ impl Worker {
         self.finish(ended);
     }
 
-    /// Learns how long steps take, of which this one had `read` rows of prompts among `rows`.
+    /// Learns how long steps take: this one had `rows` rows, `read` of them of prompts.
     #[allow(clippy::cast_precision_loss, reason = "hundreds")]
     fn count(&mut self, plan: &[usize], read: usize, rows: usize, took: Duration) {
         if let Some(speculation) = self.speculation.as_mut().filter(|_| read == 0) {
-            speculation.timed(rows, took);
+            speculation.learn_time(rows, took);
         }
         let requests = plan.iter().filter(|rows| **rows > 0).count();
         let seconds = took.as_secs_f64();
@@ -736,31 +743,31 @@ impl Worker {
     }
 }
 
-/// Takes tokens by these rows of logits: those after the last token, and after each one that was drafted. The first token that is
-/// another than was drafted is the last. Returns how many of the draft were right, and the end of the answer, when it has come.
+/// Takes tokens by these rows of logits, `[1 + draft, vocab]`: after the last token and after each drafted one. The first token
+/// that differs from the draft is the last one. Returns how many tokens of the draft were accepted, and the end of the answer if it
+/// has ended.
 fn take_tokens<'l>(
     job: &mut Job,
     draft: &[u32],
     rows: impl Iterator<Item = &'l mut [f32]>,
     context_length: usize,
 ) -> (usize, Option<Update>) {
-    let (mut right, mut end) = (0, None);
-    let (drafted, accepted) = (job.drafted + draft.len(), job.accepted);
-    job.drafted = drafted;
-    let mut going = true;
+    let (mut accepted, mut end) = (0, None);
+    job.drafted += draft.len();
+    let mut continues = true;
     for row in rows {
-        // The rows after a wrong token are those of another text: they are taken from the batch and not looked at.
-        if !going {
+        // The rows after a rejected token belong to another text: they are skipped.
+        if !continues {
             continue;
         }
         end = take_token(job, row, context_length);
-        going = end.is_none() && draft.get(right) == job.tokens.last();
-        if going {
-            right += 1;
-            job.accepted = accepted + right;
+        continues = end.is_none() && draft.get(accepted) == job.tokens.last();
+        if continues {
+            accepted += 1;
+            job.accepted += 1;
         }
     }
-    (right, end)
+    (accepted, end)
 }
 
 /// Takes the next token by the `logits` of the last, and tells it. Returns the end of the answer, when it has come.

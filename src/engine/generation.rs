@@ -147,7 +147,7 @@ impl Generation {
         self.forced.extend(tokens);
     }
 
-    /// Tokens that may still come; `None` for no limit but the context's.
+    /// How many more tokens may come; `None` if only the context limits them.
     #[must_use]
     pub fn tokens_left(&self) -> Option<usize> {
         self.options.max_tokens.map(|max| max.saturating_sub(self.tokens.len()))
@@ -261,9 +261,9 @@ pub struct Answer {
     pub prompt_time: Duration,
     /// Time for the answer's tokens.
     pub answer_time: Duration,
-    /// Tokens that were drafted, where the session [speculates](Session::speculate).
+    /// Number of tokens that were drafted, if the session [speculates](Session::speculate).
     pub drafted: usize,
-    /// Those of them that were right.
+    /// Number of drafted tokens that were accepted.
     pub accepted: usize,
 }
 
@@ -361,7 +361,7 @@ impl Session {
         Ok(answer)
     }
 
-    /// Lets `answer` grow from the logits after the prompt until it ends. Returns why, and the last of its text.
+    /// Generates an answer from the logits after the prompt until it ends. Returns the reason and the rest of the text.
     fn answer(
         &mut self,
         prompt: &[u32],
@@ -371,11 +371,11 @@ impl Session {
         show: &mut dyn FnMut(Progress<'_>, &mut Generation) -> bool,
     ) -> Result<(Stop, String), Error> {
         let mut text = prompt.to_vec();
-        let mut pass = Pass::of(logits, text.len());
+        let mut pass = Pass::without_draft(logits, text.len());
         let vocab = self.model().decoder().vocab_size();
         loop {
             let mut logits = std::mem::take(&mut pass.logits);
-            let (mut right, mut judged, mut end) = (0, false, None);
+            let (mut accepted, mut rejected, mut end) = (0, false, None);
             for row in logits.chunks_exact_mut(vocab) {
                 let token = match generation.next(row) {
                     Ok(Event::Token { token, text: piece }) => {
@@ -400,22 +400,22 @@ impl Session {
                     break;
                 }
                 text.push(token);
-                if let Some(&drafted) = pass.draft.tokens.get(right) {
-                    // The rows after a wrong token are those of another text.
-                    judged = drafted != token;
-                    if judged {
+                if let Some(&drafted) = pass.draft.tokens.get(accepted) {
+                    // The rows after a rejected token belong to another text.
+                    rejected = drafted != token;
+                    if rejected {
                         break;
                     }
-                    right += 1;
+                    accepted += 1;
                 }
             }
             answer.drafted += pass.draft.tokens.len();
-            answer.accepted += right;
-            self.settle(pass, right, judged);
+            answer.accepted += accepted;
+            self.finish_pass(pass, accepted, rejected);
             if let Some(end) = end {
                 return end;
             }
-            pass = self.pass(&text, generation.tokens_left().unwrap_or(usize::MAX))?;
+            pass = self.start_pass(&text, generation.tokens_left().unwrap_or(usize::MAX))?;
         }
     }
 }

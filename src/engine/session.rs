@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::prefix_cache::common;
-use super::speculation::{Draft, Speculation, Text};
+use super::speculation::{Draft, DraftRequest, Speculation};
 use super::{Error, SpeculationOptions};
-use crate::cpu::{Decoder, Held, KvType, Part, Rows, Sequence, SequenceOptions};
+use crate::cpu::{Decoder, KvType, Part, RollbackPoint, Rows, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 
@@ -42,21 +42,22 @@ pub struct Session {
     accepted: usize,
 }
 
-/// A forward pass that goes on with a text.
+/// A forward pass over the end of a text and a draft of what comes next.
 pub(super) struct Pass {
     /// Logits after the text and after each token of the draft, `[1 + draft, vocab]`.
     pub(super) logits: Vec<f32>,
-    /// Tokens of the text.
+    /// Number of tokens of the text.
     len: usize,
-    /// Tokens that were evaluated besides, and may be wrong.
+    /// The drafted tokens, which may be rejected.
     pub(super) draft: Draft,
-    held: Option<Held>,
+    /// The end of the text; `None` without a draft.
+    rollback: Option<RollbackPoint>,
 }
 
 impl Pass {
-    /// A pass that has ended, with the logits after a text of `len` tokens.
-    pub(super) fn of(logits: Vec<f32>, len: usize) -> Self {
-        Self { logits, len, draft: Draft::default(), held: None }
+    /// A pass without a draft, with the logits after a text of `len` tokens.
+    pub(super) fn without_draft(logits: Vec<f32>, len: usize) -> Self {
+        Self { logits, len, draft: Draft::default(), rollback: None }
     }
 }
 
@@ -80,7 +81,7 @@ impl Session {
         }
     }
 
-    /// Drafts answers from here on, as the options say. No text depends on it.
+    /// Sets whether and how tokens are drafted. The answers stay the same, only their speed changes.
     pub fn speculate(&mut self, options: &SpeculationOptions) {
         let sequence = SequenceOptions { kv_type: self.options.kv_type, context_length: self.context_length };
         self.speculation = Speculation::new(options, self.model.decoder().vocab_size(), sequence);
@@ -110,7 +111,7 @@ impl Session {
         self.sequence.bytes()
     }
 
-    /// Tokens that have been drafted since the session began, and those of them that were right.
+    /// Number of tokens that were drafted since the session began, and of those that were accepted.
     #[must_use]
     pub fn drafted(&self) -> (usize, usize) {
         (self.drafted, self.accepted)
@@ -201,39 +202,41 @@ impl Session {
         self.tokens.clear();
     }
 
-    /// Goes on to `text`, which begins with the session's tokens and has at least one more, and tries up to `most` tokens after it.
+    /// Evaluates the rest of `text`, which begins with the session's tokens and has at least one more, and a draft of up to
+    /// `max_draft` tokens. [`Self::finish_pass`] must follow.
     ///
     /// # Errors
     /// As [`Self::evaluate`].
-    pub(super) fn pass(&mut self, text: &[u32], most: usize) -> Result<Pass, Error> {
+    pub(super) fn start_pass(&mut self, text: &[u32], max_draft: usize) -> Result<Pass, Error> {
         let known = self.tokens.len();
         self.check(&text[known..])?;
         let mut draft = Draft::default();
         if let Some(speculation) = &mut self.speculation {
-            let most = most.min(self.context_length - text.len());
-            let text = Text { id: 0, salt: 0, store: false, tokens: text, rows: text.len() - known, most };
-            draft = speculation.draft(&self.pool, &[text]).pop().unwrap_or_default();
+            let max_tokens = max_draft.min(self.context_length - text.len());
+            let rows = text.len() - known;
+            let request = DraftRequest { text_id: 0, salt: 0, store: false, tokens: text, rows, max_tokens };
+            draft = speculation.draft(&self.pool, &[request]).pop().unwrap_or_default();
         }
-        let held = (!draft.tokens.is_empty()).then(|| self.sequence.hold());
+        let rollback = (!draft.tokens.is_empty()).then(|| self.sequence.rollback_point());
         let tokens = [&text[known..], &draft.tokens].concat();
         let began = Instant::now();
         let logits = self.forward(&tokens, Rows::From(text.len() - known - 1));
         if let Some(speculation) = &mut self.speculation {
-            speculation.timed(tokens.len(), began.elapsed());
+            speculation.learn_time(tokens.len(), began.elapsed());
         }
-        Ok(Pass { logits, len: text.len(), draft, held })
+        Ok(Pass { logits, len: text.len(), draft, rollback })
     }
 
-    /// Ends a pass: the first `right` tokens of its draft are the text's, the others are forgotten. `judged` says that the one after
-    /// them was wrong, not merely not looked at.
-    pub(super) fn settle(&mut self, pass: Pass, right: usize, judged: bool) {
-        let Some(held) = pass.held else { return };
-        let len = self.sequence.go_back(held, pass.len + right);
+    /// Keeps the first `accepted` tokens of a pass's draft, and removes the others. `rejected` says that the text continued with
+    /// another token than the next one of the draft; otherwise it ended before.
+    pub(super) fn finish_pass(&mut self, pass: Pass, accepted: usize, rejected: bool) {
+        let Some(rollback) = pass.rollback else { return };
+        let len = self.sequence.roll_back(rollback, pass.len + accepted);
         self.tokens.truncate(len);
         self.drafted += pass.draft.tokens.len();
-        self.accepted += right;
+        self.accepted += accepted;
         if let Some(speculation) = &mut self.speculation {
-            speculation.learn(0, &pass.draft, right, judged);
+            speculation.learn(0, &pass.draft, accepted, rejected);
         }
     }
 

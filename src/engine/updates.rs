@@ -31,7 +31,7 @@ pub struct Usage {
     pub answer_tokens: usize,
     /// Tokens that were drafted for it.
     pub drafted_tokens: usize,
-    /// Those of them that were right.
+    /// Drafted tokens that were accepted.
     pub accepted_tokens: usize,
     /// Time for the prompt, without the time in the queue.
     pub prompt_time: Duration,

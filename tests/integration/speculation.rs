@@ -46,7 +46,7 @@ fn lookup() -> SpeculationOptions {
 /// Drafts of `draft`, as long as they may be, so that tests do not depend on how long passes take.
 fn drafted_by(draft: &Arc<Model>, model: &Model, len: usize) -> SpeculationOptions {
     let draft = DraftModel::new(draft.clone(), model).expect("the same vocabulary");
-    SpeculationOptions { lookup: false, model: Some(draft), most: len, least: len }
+    SpeculationOptions { lookup: false, model: Some(draft), max_tokens: len, min_tokens: len }
 }
 
 fn session(model: &Arc<Model>, options: &SessionOptions, speculation: &SpeculationOptions) -> Session {
@@ -79,13 +79,13 @@ fn samplers() -> Vec<SamplerOptions> {
 fn texts_are_the_same_for_every_sampler_and_draft() {
     let (model, contrary) = (storyteller(), contrary());
     let prompt = tokens(&model, "The dog ran to the park. The cat ran to the park. The dog");
-    let least = SpeculationOptions { least: 4, ..lookup() };
+    let least = SpeculationOptions { min_tokens: 4, ..lookup() };
     let both = SpeculationOptions { lookup: true, ..drafted_by(&model, &model, 5) };
     let ways = [
         ("lookup", lookup()),
         ("lookup at least 4", least),
         ("the model itself", drafted_by(&model, &model, 5)),
-        ("the model itself, as long as is worth it", SpeculationOptions { least: 0, ..drafted_by(&model, &model, 5) }),
+        ("the model itself, as long as is worth it", SpeculationOptions { min_tokens: 0, ..drafted_by(&model, &model, 5) }),
         ("always wrong", drafted_by(&contrary, &model, 3)),
         ("both", both),
     ];
@@ -130,7 +130,7 @@ fn a_perfect_draft_is_right_and_a_contrary_one_never() {
     let never = run(drafted_by(&contrary, &model, 4));
     assert!(never.accepted == 0 && never.drafted > 100, "{} of {}", never.accepted, never.drafted);
     // Nor is that draft made for long where nothing says that it must be.
-    let given_up = run(SpeculationOptions { least: 0, ..drafted_by(&contrary, &model, 4) });
+    let given_up = run(SpeculationOptions { min_tokens: 0, ..drafted_by(&contrary, &model, 4) });
     assert!(given_up.drafted < never.drafted, "{} of {}", given_up.drafted, never.drafted);
     assert_eq!((&perfect.text, &given_up.text), (&never.text, &perfect.text));
 }
@@ -150,7 +150,7 @@ fn every_kind_of_memory_goes_back() {
             let mut plain = session(&model, &options, &SpeculationOptions::default());
             let expected = answer(&mut plain, &prompt, &sampler, &limit(100));
             let ways = [
-                SpeculationOptions { least: 3, ..lookup() },
+                SpeculationOptions { min_tokens: 3, ..lookup() },
                 drafted_by(&model, &model, 3),
                 SpeculationOptions { lookup: true, ..drafted_by(&model, &model, 7) },
             ];
@@ -185,16 +185,16 @@ fn a_sequence_goes_back_to_the_bits_that_it_had() {
         let expected = forward(&mut sequence.clone(), &[5, 6, 7]);
         for (right, len) in [(0, 200), (2, if sequence.goes_back() || name == "gemma3" { 202 } else { 200 })] {
             let mut tried = sequence.clone();
-            let held = tried.hold();
+            let held = tried.rollback_point();
             assert_eq!(held.len(), 200);
             forward(&mut tried, &[5, 6, 9, 9, 9, 9, 9, 9]);
-            assert_eq!(tried.go_back(held, 200 + right), len, "{name}");
+            assert_eq!(tried.roll_back(held, 200 + right), len, "{name}");
             assert_eq!(forward(&mut tried, &[5, 6, 7][len - 200..]), expected, "{name}, {right} right");
         }
         // Where all was right, nothing is forgotten.
-        let held = sequence.hold();
+        let held = sequence.rollback_point();
         forward(&mut sequence, &[5, 6]);
-        assert_eq!(sequence.go_back(held, 202), 202);
+        assert_eq!(sequence.roll_back(held, 202), 202);
         assert_eq!(forward(&mut sequence, &[7]), expected, "{name}");
     }
 }
@@ -203,7 +203,7 @@ fn a_sequence_goes_back_to_the_bits_that_it_had() {
 fn answers_end_where_they_would() {
     let model = storyteller();
     let prompt = tokens(&model, "Once upon a time");
-    let ways = [SpeculationOptions { least: 6, ..lookup() }, drafted_by(&model, &model, 6)];
+    let ways = [SpeculationOptions { min_tokens: 6, ..lookup() }, drafted_by(&model, &model, 6)];
     let greedy = SamplerOptions::greedy();
     let plain = |options: &SessionOptions, limits: &GenerationOptions| {
         let mut session = session(&model, options, &SpeculationOptions::default());
@@ -273,7 +273,7 @@ fn constraints_hold_and_change_nothing_else() {
                 (answer.text, answer.tokens, answer.stop)
             };
             let expected = run(&SpeculationOptions::default());
-            for way in [SpeculationOptions { least: 4, ..lookup() }, drafted_by(&model, &model, 4)] {
+            for way in [SpeculationOptions { min_tokens: 4, ..lookup() }, drafted_by(&model, &model, 4)] {
                 assert_eq!(run(&way), expected, "{grammar:?}, seed {}", sampler.seed);
             }
         }
@@ -328,7 +328,7 @@ fn batches_of_requests_get_the_texts_that_they_would_get() {
         };
         let expected = batched(&batcher(SpeculationOptions::default(), 1 << 30), &requests);
         for way in [
-            SpeculationOptions { least: 3, ..lookup() },
+            SpeculationOptions { min_tokens: 3, ..lookup() },
             drafted_by(&model, &model, 4),
             SpeculationOptions { lookup: true, ..drafted_by(&model, &model, 6) },
         ] {
@@ -387,7 +387,7 @@ fn the_program_drafts_and_says_so() {
     for options in ["--draft draft.gguf --draft-min 4", "--lookup --draft draft.gguf --draft-min 2 --draft-max 3"] {
         let (found, figures) = chat(options);
         assert_eq!(found, expected, "{options}");
-        assert!(figures.contains(" drafted tokens were right)"), "{options}: {figures}");
+        assert!(figures.contains(" drafted tokens accepted)"), "{options}: {figures}");
     }
     assert_eq!(chat("--lookup").0, expected);
     let refused = run("chat -p Once --draft absent.gguf");

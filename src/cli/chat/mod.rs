@@ -407,7 +407,7 @@ fn speed(state: &ChatState, answer: &Answer) -> String {
     let rate = |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
     let drafted = match answer.drafted {
         0 => String::new(),
-        drafted => format!(" ({} of {drafted} drafted tokens were right)", answer.accepted),
+        drafted => format!(" ({} of {drafted} drafted tokens accepted)", answer.accepted),
     };
     format!(
         "prompt {} tokens, {:.1} tokens/s; answer {} tokens, {:.1} tokens/s{drafted}; context {} of {}; seed {}",

@@ -1,36 +1,36 @@
-//! Drafts without a model: what followed the longest earlier occurrence of the text's last tokens, in prompt and answer.
+//! Drafts without a model: the tokens that followed an earlier occurrence of the text's last tokens, in prompt or answer.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Confidence, Draft, Drafter, Text};
+use super::{Confidence, Draft, DraftRequest, Drafter};
 use crate::engine::prefix_cache::common;
 use crate::kernels::Pool;
 
-/// Earlier occurrences that are compared, the latest first.
+/// Maximum number of earlier occurrences that are compared, the latest first.
 const CANDIDATES: usize = 64;
-/// Longest match that is told from a longer one.
+/// Matches of this many tokens are not compared further.
 const LONGEST: usize = 32;
-/// No position.
+/// Stands for "no position".
 const NONE: u32 = u32::MAX;
 
-/// The texts, with where their pairs of tokens stand.
+/// The lookup: an index of each text.
 #[derive(Default)]
 pub(super) struct Lookup {
-    texts: HashMap<u64, Index>,
+    indices: HashMap<u64, Index>,
 }
 
-/// Where each pair of neighbours stands in a text.
+/// Where each pair of adjacent tokens occurs in a text.
 #[derive(Default)]
 struct Index {
     tokens: Vec<u32>,
-    /// Where the second token of a pair stood last.
+    /// For each pair, the position of its second token where it occurred last.
     latest: HashMap<(u32, u32), u32>,
-    /// For each position, where the same pair stood before.
+    /// For each position, where the pair that ends there occurred before.
     earlier: Vec<u32>,
 }
 
 impl Index {
-    /// Goes on to `tokens`, or begins anew where these do not go on from what is known.
+    /// Makes this the index of `tokens`: adds what is new, or starts again if `tokens` do not continue the indexed text.
     fn update(&mut self, tokens: &[u32]) {
         if common(&self.tokens, tokens) < self.tokens.len() {
             *self = Self::default();
@@ -42,9 +42,9 @@ impl Index {
         }
     }
 
-    /// The position after the longest match of the text's end, and its length in tokens.
+    /// The position after the longest match of the text's end, and the length of the match in tokens. Of matches of the same
+    /// length, the latest.
     fn find(&self) -> Option<(usize, usize)> {
-        let end = self.tokens.len();
         let mut best: Option<(usize, usize)> = None;
         let mut at = *self.earlier.last()?;
         for _ in 0..CANDIDATES {
@@ -52,7 +52,7 @@ impl Index {
                 break;
             }
             let next = at as usize + 1;
-            let pairs = self.tokens[..next].iter().rev().zip(self.tokens[..end].iter().rev());
+            let pairs = self.tokens[..next].iter().rev().zip(self.tokens.iter().rev());
             let len = pairs.take(LONGEST).take_while(|(a, b)| a == b).count();
             if best.is_none_or(|(_, longest)| len > longest) {
                 best = Some((next, len));
@@ -65,26 +65,26 @@ impl Index {
 
 impl Drafter for Lookup {
     #[allow(clippy::cast_precision_loss, reason = "a small number")]
-    fn usual(&self, confidence: Confidence) -> f64 {
+    fn default_rate(&self, confidence: Confidence) -> f64 {
         1.0 - 1.0 / (1.0 + 0.4 * confidence as f64)
     }
 
     fn draft(
         &mut self,
         _: &Pool,
-        texts: &[Text<'_>],
+        requests: &[DraftRequest<'_>],
         drafts: &mut [Draft],
         _: &mut dyn FnMut(usize, &[Confidence], f64) -> bool,
     ) {
-        for (text, draft) in texts.iter().zip(drafts) {
-            if text.most == 0 || !draft.tokens.is_empty() {
+        for (request, draft) in requests.iter().zip(drafts) {
+            if request.max_tokens == 0 || !draft.tokens.is_empty() {
                 continue;
             }
-            let index = self.texts.entry(text.id).or_default();
-            index.update(text.tokens);
+            let index = self.indices.entry(request.text_id).or_default();
+            index.update(request.tokens);
             let Some((next, len)) = index.find() else { continue };
-            for i in 0..text.most {
-                // A text that repeats itself goes on with what has just been drafted.
+            for i in 0..request.max_tokens {
+                // If the match reaches the end of the text, the text repeats itself: the draft continues with its own tokens.
                 let known = index.tokens.get(next + i).or_else(|| draft.tokens.get(next + i - index.tokens.len()));
                 let Some(&token) = known else { break };
                 draft.push(token, len + i);
@@ -93,7 +93,7 @@ impl Drafter for Lookup {
     }
 
     fn retain(&mut self, texts: &HashSet<u64>) {
-        self.texts.retain(|id, _| texts.contains(id));
+        self.indices.retain(|id, _| texts.contains(id));
     }
 }
 
@@ -101,10 +101,10 @@ impl Drafter for Lookup {
 mod tests {
     use super::*;
 
-    fn draft(lookup: &mut Lookup, tokens: &[u32], most: usize) -> Vec<u32> {
-        let text = Text { id: 1, salt: 0, store: true, tokens, rows: 1, most };
+    fn draft(lookup: &mut Lookup, tokens: &[u32], max_tokens: usize) -> Vec<u32> {
+        let request = DraftRequest { text_id: 1, salt: 0, store: true, tokens, rows: 1, max_tokens };
         let mut drafts = [Draft::default()];
-        lookup.draft(&Pool::new(1), &[text], &mut drafts, &mut |_, _, _| true);
+        lookup.draft(&Pool::new(1), &[request], &mut drafts, &mut |_, _, _| true);
         drafts[0].tokens.clone()
     }
 
@@ -112,16 +112,16 @@ mod tests {
     fn the_longest_match_wins_then_the_latest() {
         let mut lookup = Lookup::default();
         assert!(draft(&mut lookup, &[1, 2, 3], 4).is_empty());
-        // 2 3 stands after 1 and after 9; after 1 it is the longer match.
+        // 2 3 occurs after 1 and after 9; after 1 the match is longer.
         assert_eq!(draft(&mut lookup, &[1, 2, 3, 4, 5, 9, 2, 3, 6, 7, 1, 2, 3], 2), [4, 5]);
         assert_eq!(draft(&mut lookup, &[1, 2, 3, 4, 5, 9, 2, 3, 6, 7, 8, 2, 3], 2), [6, 7]);
-        // The text may also be another one.
+        // The same text id with other tokens.
         assert_eq!(draft(&mut lookup, &[8, 8, 2, 8, 8], 1), [2]);
         assert!(draft(&mut lookup, &[8], 1).is_empty());
     }
 
     #[test]
-    fn repetitions_go_on() {
+    fn repetitions_are_continued() {
         let mut lookup = Lookup::default();
         assert_eq!(draft(&mut lookup, &[5, 1, 2, 1, 2, 1, 2], 5), [1, 2, 1, 2, 1]);
         assert_eq!(draft(&mut lookup, &[5, 1, 2, 1, 2, 1, 2, 1], 3), [2, 1, 2]);

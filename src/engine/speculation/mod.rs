@@ -1,15 +1,16 @@
-//! Speculation: tokens that may come next are drafted cheaply, and the model evaluates all of them in one pass.
+//! Speculative decoding: tokens that may come next are drafted cheaply, and the model evaluates all of them in one pass.
 //!
-//! A pass with a few rows reads the weights once and takes little longer than one with a single row. Each row's logits have the bits
-//! that they would have alone, and [`Generation::next`](super::Generation::next) takes its token by them with the state that it would
-//! have alone: a drafted token is kept where it is the one that was taken, and the rows after the first that is not are never looked
-//! at. So the text is the same for any sampler, seed, constraint and draft; only the time differs.
+//! A pass with a few rows reads the weights once and takes little longer than a pass with one row. Each row's logits have the
+//! same bits as in a pass of its own, and [`Generation::next`](super::Generation::next) chooses a token from them with the same
+//! sampler state as without drafts. A drafted token is accepted if it is the token that was chosen. After the first one that is
+//! not, the remaining rows are ignored. So the text is the same for every sampler, seed, constraint and draft; only the time
+//! differs.
 //!
-//! A [`Drafter`] is a file here, and an entry in [`Speculation::new`].
+//! To add a way of drafting: a file here with a [`Drafter`], and a line in [`Speculation::new`].
 
+mod draft_length;
 mod lookup;
 mod model;
-mod worth;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,45 +21,50 @@ use crate::cpu::SequenceOptions;
 use crate::kernels::Pool;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
-use worth::{Costs, Forecast, Odds};
+use draft_length::{AcceptanceRates, Forecast, PassTimes};
 
-/// Whether, and how, answers are drafted.
+/// Settings of speculative decoding. By default there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpeculationOptions {
-    /// Drafts what followed the same tokens earlier in prompt and answer.
+    /// Whether to draft what followed the same tokens earlier in prompt and answer.
     pub lookup: bool,
-    /// Drafts what a smaller model finds likeliest; with [`Self::lookup`], where that finds nothing.
+    /// A smaller model whose likeliest tokens are drafted; with [`Self::lookup`], only where the lookup finds nothing.
     pub model: Option<DraftModel>,
-    /// Most tokens of a draft.
-    pub most: usize,
-    /// Tokens that are drafted whether that is worth its time or not, as far as a drafter has as many.
-    pub least: usize,
+    /// Maximum tokens of a draft; values above [`Self::LONGEST`] are treated as that.
+    pub max_tokens: usize,
+    /// Minimum tokens of a draft: drafted even if it is not expected to save time. A drafter may still find fewer.
+    pub min_tokens: usize,
+}
+
+impl SpeculationOptions {
+    /// The longest draft, in tokens.
+    pub const LONGEST: usize = 256;
 }
 
 impl Default for SpeculationOptions {
     fn default() -> Self {
-        Self { lookup: false, model: None, most: 16, least: 0 }
+        Self { lookup: false, model: None, max_tokens: 16, min_tokens: 0 }
     }
 }
 
-/// A model that drafts for another one, whose vocabulary it has.
+/// A model that drafts for another one with the same vocabulary.
 #[derive(Clone)]
 pub struct DraftModel(Arc<Model>);
 
 impl DraftModel {
-    /// Lets `draft` draft for `model`.
+    /// A model that drafts for `model`.
     ///
     /// # Errors
-    /// [`Error::DraftVocabulary`] when a token of both is not the same text in both, [`Error::NoLogits`] when `draft` predicts none.
+    /// [`Error::DraftVocabulary`] when the vocabularies differ, [`Error::NoLogits`] when `draft` cannot generate text.
     pub fn new(draft: Arc<Model>, model: &Model) -> Result<Self, Error> {
         if !draft.decoder().has_logits() || !draft.decoder().is_causal() {
             return Err(Error::NoLogits);
         }
-        same_vocabulary(draft.tokenizer(), model.tokenizer())?;
+        check_same_vocabulary(draft.tokenizer(), model.tokenizer())?;
         Ok(Self(draft))
     }
 
-    /// The model that drafts.
+    /// The draft model itself.
     #[must_use]
     pub fn model(&self) -> &Arc<Model> {
         &self.0
@@ -79,8 +85,8 @@ impl PartialEq for DraftModel {
 
 impl Eq for DraftModel {}
 
-/// Fails where two tokenizers differ. One may have more tokens than the other: some families pad theirs.
-fn same_vocabulary(draft: &Tokenizer, model: &Tokenizer) -> Result<(), Error> {
+/// Fails if two vocabularies differ. One may have up to 1 % more tokens than the other, since some models pad their vocabulary.
+fn check_same_vocabulary(draft: &Tokenizer, model: &Tokenizer) -> Result<(), Error> {
     let (draft, model) = (draft.vocab(), model.vocab());
     let differs = |what: String| Err(Error::DraftVocabulary { what });
     if draft.model != model.model {
@@ -92,42 +98,43 @@ fn same_vocabulary(draft: &Tokenizer, model: &Tokenizer) -> Result<(), Error> {
         return differs(format!("token {id} is {:?}, not {:?}", text(a), text(b)));
     }
     let (a, b) = (draft.tokens.len(), model.tokens.len());
-    let most = a.max(b);
-    if a.min(b) + most / 100 < most {
+    let longer = a.max(b);
+    if a.min(b) + longer / 100 < longer {
         return differs(format!("{a} tokens, not {b}"));
     }
     Ok(())
 }
 
-/// A text that is to be gone on with.
-pub(super) struct Text<'t> {
-    /// Which one: drafters remember it.
-    pub(super) id: u64,
-    /// What drafters remember of it serves texts of the same salt alone.
+/// A text for which a draft is wanted.
+pub(super) struct DraftRequest<'t> {
+    /// Identifies the text from pass to pass, so that drafters can keep a state for it.
+    pub(super) text_id: u64,
+    /// Stored states are used for texts with the same salt only.
     pub(super) salt: u64,
-    /// Drafters may keep its state for later texts.
+    /// Whether drafters may store the text's state for later texts.
     pub(super) store: bool,
-    /// Prompt and answer; at least one token.
+    /// Prompt and answer so far; at least one token.
     pub(super) tokens: &'t [u32],
-    /// Those of them, at the end, that the next pass evaluates.
+    /// How many of them, at the end, the next pass has to evaluate.
     pub(super) rows: usize,
-    /// Most tokens to draft.
-    pub(super) most: usize,
+    /// Maximum tokens of the draft.
+    pub(super) max_tokens: usize,
 }
 
-/// How sure a drafter is of a token, from 0 to [`CONFIDENCES`] - 1; what that is worth is learned.
+/// How sure a drafter is of a token, from 0 to [`CONFIDENCES`] - 1. How often tokens of each confidence are accepted is
+/// measured.
 pub(super) type Confidence = usize;
-/// Number of steps of a [`Confidence`].
+/// Number of different [`Confidence`]s.
 const CONFIDENCES: usize = 16;
 
-/// What may come next in a text.
+/// Tokens that may come next in a text.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Draft {
     /// The tokens. They are in the vocabulary.
     pub(super) tokens: Vec<u32>,
-    /// How sure of each, given those before it.
+    /// For each token, how sure the drafter is of it if those before it are accepted.
     confidences: Vec<Confidence>,
-    /// Whose they are.
+    /// Index of the drafter.
     drafter: usize,
 }
 
@@ -143,53 +150,54 @@ impl Draft {
     }
 }
 
-/// What drafts tokens.
+/// A way of drafting.
 trait Drafter: Send {
-    /// The share of right tokens among those of a confidence, before anything is known of a text.
-    fn usual(&self, confidence: Confidence) -> f64;
+    /// The share of tokens of this confidence that is expected to be accepted before anything has been measured.
+    fn default_rate(&self, confidence: Confidence) -> f64;
 
-    /// Drafts up to [`Text::most`] tokens for each text whose draft is empty. `worth` says of a text by its index, with the
-    /// confidences so far, whether one more token would be worth the time of drafting it.
+    /// Drafts up to [`DraftRequest::max_tokens`] tokens for each request whose draft is still empty.
+    /// `worth(request, confidences, seconds)` says whether one more token of that request is expected to save time, given the
+    /// confidences of its draft so far and the seconds that drafting the token takes.
     fn draft(
         &mut self,
         pool: &Pool,
-        texts: &[Text<'_>],
+        requests: &[DraftRequest<'_>],
         drafts: &mut [Draft],
         worth: &mut dyn FnMut(usize, &[Confidence], f64) -> bool,
     );
 
-    /// Forgets the texts that are not among these.
+    /// Ends the texts whose ids are not among these.
     fn retain(&mut self, texts: &HashSet<u64>);
 
-    /// Lets go of a state that no text needs now. False where there is none.
+    /// Frees a state that is stored for later texts. Returns false if there is none.
     fn evict(&mut self) -> bool {
         false
     }
 
-    /// As [`Sequence::visit_memory`](crate::cpu::Sequence::visit_memory), of all states.
+    /// Visits the memory of all states, as [`Sequence::visit_memory`](crate::cpu::Sequence::visit_memory).
     fn visit_memory(&self, _visit: &mut dyn FnMut(usize, usize)) {}
 
-    /// Bytes that the state of a text of so many tokens takes.
+    /// Bytes of the state of a text of `len` tokens.
     fn bytes_at(&self, _len: usize) -> usize {
         0
     }
 }
 
-/// Drafters, and what is known of their worth.
+/// The drafters, and what has been measured of them.
 pub(super) struct Speculation {
     drafters: Vec<Box<dyn Drafter>>,
-    /// Of all texts, for each drafter: what a new text begins with.
-    odds: Vec<Odds>,
-    /// Of each text.
-    texts: HashMap<u64, Vec<Odds>>,
-    costs: Costs,
-    most: usize,
-    least: usize,
+    /// Acceptance rates of each drafter over all texts. A new text starts with these.
+    rates: Vec<AcceptanceRates>,
+    /// Acceptance rates of each drafter, by text.
+    text_rates: HashMap<u64, Vec<AcceptanceRates>>,
+    pass_times: PassTimes,
+    max_tokens: usize,
+    min_tokens: usize,
 }
 
 impl Speculation {
-    /// What the options ask for; `None` when that is nothing. Drafts are for a model of `vocab_size` tokens, whose sequences are
-    /// made with `sequence`.
+    /// The drafters that the options ask for; `None` if they ask for none. The drafts are for a model with `vocab_size` tokens
+    /// whose sequences have the options `sequence`.
     pub(super) fn new(options: &SpeculationOptions, vocab_size: usize, sequence: SequenceOptions) -> Option<Self> {
         let mut drafters: Vec<Box<dyn Drafter>> = Vec::new();
         if options.lookup {
@@ -198,41 +206,45 @@ impl Speculation {
         if let Some(draft) = &options.model {
             drafters.push(Box::new(model::ModelDrafter::new(draft.0.clone(), vocab_size, sequence)));
         }
-        if drafters.is_empty() || options.most == 0 {
+        if drafters.is_empty() || options.max_tokens == 0 {
             return None;
         }
-        let odds = drafters.iter().map(|drafter| Odds::new(|confidence| drafter.usual(confidence))).collect();
-        let (most, least) = (options.most, options.least.min(options.most));
-        Some(Self { drafters, odds, texts: HashMap::new(), costs: Costs::default(), most, least })
+        let rates = drafters.iter().map(|drafter| AcceptanceRates::new(|c| drafter.default_rate(c))).collect();
+        let max_tokens = options.max_tokens.min(SpeculationOptions::LONGEST);
+        let min_tokens = options.min_tokens.min(max_tokens);
+        let (text_rates, pass_times) = (HashMap::new(), PassTimes::default());
+        Some(Self { drafters, rates, text_rates, pass_times, max_tokens, min_tokens })
     }
 
-    /// Drafts for the texts that one pass goes on with.
-    pub(super) fn draft(&mut self, pool: &Pool, texts: &[Text<'_>]) -> Vec<Draft> {
-        let mut drafts = vec![Draft::default(); texts.len()];
-        let texts: Vec<Text<'_>> = texts.iter().map(|text| Text { most: text.most.min(self.most), ..*text }).collect();
-        let rows = texts.iter().map(|text| text.rows).sum();
-        let mut forecast = Forecast::new(&self.costs, rows, texts.len());
+    /// A draft for each text of the next pass; an empty one where none is expected to save time.
+    pub(super) fn draft(&mut self, pool: &Pool, requests: &[DraftRequest<'_>]) -> Vec<Draft> {
+        let mut drafts = vec![Draft::default(); requests.len()];
+        let shortened = |request: &DraftRequest<'_>| request.max_tokens.min(self.max_tokens);
+        let requests: Vec<_> = requests.iter().map(|r| DraftRequest { max_tokens: shortened(r), ..*r }).collect();
+        let rows = requests.iter().map(|request| request.rows).sum();
+        let mut forecast = Forecast::new(&self.pass_times, rows, requests.len());
         for (index, drafter) in self.drafters.iter_mut().enumerate() {
-            let known = &mut self.texts;
-            let mut odds = |id: u64| known.entry(id).or_insert_with(|| self.odds.clone())[index].clone();
-            let own: Vec<Odds> = texts.iter().map(|text| odds(text.id)).collect();
+            let text_rates = &mut self.text_rates;
+            let mut rates_of = |id: u64| text_rates.entry(id).or_insert_with(|| self.rates.clone())[index].clone();
+            let rates: Vec<AcceptanceRates> = requests.iter().map(|request| rates_of(request.text_id)).collect();
             let missing: Vec<bool> = drafts.iter().map(|draft| draft.tokens.is_empty()).collect();
-            // What each draft adds to the rows is settled when all are there.
+            // While drafting, this counts tokens with their average chances. The lengths are decided afterwards, with all
+            // confidences known.
             let mut trial = forecast.clone();
-            let mut refused = vec![false; texts.len()];
-            let least = self.least;
-            drafter.draft(pool, &texts, &mut drafts, &mut |text, confidences, seconds| {
-                let worth =
-                    confidences.len() < least || trial.is_worth(own[text].reach(confidences), &own[text], seconds);
-                refused[text] |= !worth;
+            let mut refused = vec![false; requests.len()];
+            let min_tokens = self.min_tokens;
+            drafter.draft(pool, &requests, &mut drafts, &mut |i, confidences, seconds| {
+                let worth = confidences.len() < min_tokens
+                    || trial.add_if_worth(rates[i].probability(confidences), &rates[i], seconds);
+                refused[i] |= !worth;
                 worth
             });
             for (i, draft) in drafts.iter_mut().enumerate().filter(|(i, _)| missing[*i]) {
                 draft.drafter = index;
-                draft.truncate(texts[i].most);
-                let len = forecast.best(&own[i], &draft.confidences, least);
-                if let Some(all) = known.get_mut(&texts[i].id) {
-                    // What is never tried is never learned: it becomes usual again.
+                draft.truncate(requests[i].max_tokens);
+                let len = forecast.add_best(&rates[i], &draft.confidences, min_tokens);
+                if let Some(all) = text_rates.get_mut(&requests[i].text_id) {
+                    // A rate that has become too low to be tried would never be measured again: it slowly returns to its default.
                     let next = draft.confidences.get(len).copied();
                     if next.is_some() || refused[i] {
                         all[index].drift(next);
@@ -244,36 +256,36 @@ impl Speculation {
         drafts
     }
 
-    /// Learns that the first `right` tokens of a text's draft were right, and, where `judged`, that the next one was not.
-    pub(super) fn learn(&mut self, text: u64, draft: &Draft, right: usize, judged: bool) {
-        let own = self.texts.get_mut(&text).map(|all| &mut all[draft.drafter]);
-        for odds in own.into_iter().chain(self.odds.get_mut(draft.drafter)) {
-            odds.learn(&draft.confidences, right, judged);
+    /// Learns that the first `accepted` tokens of a text's draft were accepted and, if `rejected`, that the next one was not.
+    pub(super) fn learn(&mut self, text_id: u64, draft: &Draft, accepted: usize, rejected: bool) {
+        let own = self.text_rates.get_mut(&text_id).map(|all| &mut all[draft.drafter]);
+        for rates in own.into_iter().chain(self.rates.get_mut(draft.drafter)) {
+            rates.learn(&draft.confidences, accepted, rejected);
         }
     }
 
-    /// Learns how long a pass with so many rows took.
-    pub(super) fn timed(&mut self, rows: usize, took: Duration) {
-        self.costs.learn(rows, took.as_secs_f64());
+    /// Learns how long a pass with `rows` rows took.
+    pub(super) fn learn_time(&mut self, rows: usize, took: Duration) {
+        self.pass_times.learn(rows, took.as_secs_f64());
     }
 
-    /// Forgets the texts that are not among these.
+    /// Ends the texts whose ids are not among these.
     pub(super) fn retain(&mut self, texts: &HashSet<u64>) {
-        self.texts.retain(|id, _| texts.contains(id));
+        self.text_rates.retain(|id, _| texts.contains(id));
         self.drafters.iter_mut().for_each(|drafter| drafter.retain(texts));
     }
 
-    /// Lets go of a state that no text needs now. False where there is none.
+    /// Frees a state that is stored for later texts. Returns false if there is none.
     pub(super) fn evict(&mut self) -> bool {
         self.drafters.iter_mut().any(|drafter| drafter.evict())
     }
 
-    /// The memory of all states, as [`Sequence::visit_memory`](crate::cpu::Sequence::visit_memory) tells it.
+    /// Visits the memory of all states, as [`Sequence::visit_memory`](crate::cpu::Sequence::visit_memory).
     pub(super) fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
         self.drafters.iter().for_each(|drafter| drafter.visit_memory(visit));
     }
 
-    /// Bytes that the states of a text of so many tokens take.
+    /// Bytes of the states of a text of `len` tokens.
     pub(super) fn bytes_at(&self, len: usize) -> usize {
         self.drafters.iter().map(|drafter| drafter.bytes_at(len)).sum()
     }

@@ -1,95 +1,97 @@
-//! Drafts by a smaller model: the tokens that it finds likeliest, one after the other, for all texts of a pass together.
+//! Drafts by a smaller model: its likeliest tokens, one after the other, for all texts of a pass together.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{CONFIDENCES, Confidence, Draft, Drafter, Text};
-use crate::cpu::{Held, Part, Rows, Sequence, SequenceOptions};
+use super::{CONFIDENCES, Confidence, Draft, DraftRequest, Drafter};
+use crate::cpu::{Part, RollbackPoint, Rows, Sequence, SequenceOptions};
 use crate::engine::prefix_cache::{PrefixCache, common};
 use crate::engine::sampler::likeliest;
 use crate::kernels::Pool;
 use crate::model::Model;
 
-/// Tokens that the model reads before a draft, at most: a longer prompt is read beside several passes of the large model.
-const CATCH_UP: usize = 256;
+/// Maximum number of tokens that the draft model reads before it drafts. It reads longer prompts over several passes of the
+/// large model, without drafting.
+const MAX_READ: usize = 256;
 
-/// A model, and what it knows of each text.
+/// A draft model and its states.
 pub(super) struct ModelDrafter {
     model: Arc<Model>,
-    /// Tokens that both models know.
-    known_tokens: usize,
+    /// Number of tokens that are in both vocabularies.
+    shared_tokens: usize,
     options: SequenceOptions,
-    texts: HashMap<u64, State>,
+    /// States of the current texts, by their ids.
+    states: HashMap<u64, State>,
     /// States of texts that have ended.
     stored: PrefixCache,
-    /// Seconds that a token of one text takes, a running average.
+    /// Seconds of drafting one token for one text: a running average.
     seconds: f64,
 }
 
-/// What the model knows of a text.
+/// The state of the draft model for one text.
 struct State {
-    /// As long as `seen`.
     sequence: Sequence,
-    /// Tokens of the text, then those that were drafted last.
-    seen: Vec<u32>,
-    /// Where the text ended when these were drafted.
-    held: Option<Held>,
+    /// The tokens of `sequence`: those of the text, then perhaps some of its last draft.
+    tokens: Vec<u32>,
+    /// The end of the text when the last draft was made.
+    before_draft: Option<RollbackPoint>,
     salt: u64,
     store: bool,
 }
 
 impl State {
-    /// Goes back to what `tokens` begins with, without its last token.
-    fn align(&mut self, tokens: &[u32], empty: &Sequence) {
-        let known = common(&self.seen, tokens).min(tokens.len().saturating_sub(1));
-        if let Some(held) = self.held.take() {
-            let least = held.len();
-            self.sequence.go_back(held, known.max(least));
+    /// Removes what differs from `text`, and the last token of `text` if it is there: its logits are needed.
+    fn align(&mut self, text: &[u32], empty: &Sequence) {
+        let known = common(&self.tokens, text).min(text.len().saturating_sub(1));
+        if let Some(point) = self.before_draft.take() {
+            let len = known.max(point.len());
+            self.sequence.roll_back(point, len);
         }
         if known < self.sequence.len() && !self.sequence.truncate(known) {
             self.sequence = empty.clone();
         }
-        self.seen.truncate(self.sequence.len());
+        self.tokens.truncate(self.sequence.len());
     }
 }
 
 impl ModelDrafter {
-    /// Lets `model` draft for another one of `vocab_size` tokens, whose sequences are made with `options`.
+    /// Lets `model` draft for a model with `vocab_size` tokens whose sequences have these options.
     pub(super) fn new(model: Arc<Model>, vocab_size: usize, mut options: SequenceOptions) -> Self {
         let decoder = model.decoder();
         let positions = decoder.learned_positions().unwrap_or(usize::MAX);
         options.context_length = options.context_length.min(positions);
-        let known_tokens = decoder.vocab_size().min(vocab_size);
-        let (texts, stored) = (HashMap::new(), PrefixCache::default());
-        Self { model, known_tokens, options, texts, stored, seconds: 0.0 }
+        let shared_tokens = decoder.vocab_size().min(vocab_size);
+        let (states, stored) = (HashMap::new(), PrefixCache::default());
+        Self { model, shared_tokens, options, states, stored, seconds: 0.0 }
     }
 
-    /// The tokens of a text that the model has not seen, and for how many more there is room after them; `None` when it cannot go
-    /// on with the text.
-    fn missing(&mut self, text: &Text<'_>) -> Option<(Vec<u32>, usize)> {
-        let room = self.options.context_length.checked_sub(text.tokens.len())?;
+    /// The tokens of a text that the draft model has still to read, and how many tokens its context holds besides the text.
+    /// `None` if it cannot read the text.
+    fn missing(&mut self, request: &DraftRequest<'_>) -> Option<(Vec<u32>, usize)> {
+        let room = self.options.context_length.checked_sub(request.tokens.len())?;
         let empty = self.model.decoder().sequence(self.options);
-        let (stored, salt) = (&mut self.stored, text.salt);
-        let state = self.texts.entry(text.id).or_insert_with(|| {
-            let sequence = stored.find(salt, text.tokens).filter(|_| text.store).unwrap_or_else(|| empty.clone());
-            let seen = text.tokens[..sequence.len()].to_vec();
-            State { sequence, seen, held: None, salt, store: text.store }
+        let (stored, salt) = (&mut self.stored, request.salt);
+        let state = self.states.entry(request.text_id).or_insert_with(|| {
+            let found = if request.store { stored.find(salt, request.tokens) } else { None };
+            let sequence = found.unwrap_or_else(|| empty.clone());
+            let tokens = request.tokens[..sequence.len()].to_vec();
+            State { sequence, tokens, before_draft: None, salt, store: request.store }
         });
-        state.align(text.tokens, &empty);
-        let missing = &text.tokens[state.seen.len()..];
-        // Of tokens that a padded vocabulary has besides, nothing is known.
-        missing.iter().all(|&token| (token as usize) < self.known_tokens).then(|| (missing.to_vec(), room))
+        state.align(request.tokens, &empty);
+        let missing = &request.tokens[state.tokens.len()..];
+        // A padded vocabulary has tokens that the draft model does not know.
+        missing.iter().all(|&token| (token as usize) < self.shared_tokens).then(|| (missing.to_vec(), room))
     }
 
-    /// Evaluates the tokens of these texts, and returns the likeliest next token of each whose rows are wanted, with its
-    /// probability.
+    /// Evaluates tokens of texts, given by their ids. Returns the likeliest next token, with its probability, for each text with
+    /// output rows.
     fn pass(&mut self, pool: &Pool, reading: &[(u64, Vec<u32>, Rows)]) -> Vec<(u32, f32)> {
         let mut parts = Vec::new();
-        let mut states: HashMap<u64, &mut State> = self.texts.iter_mut().map(|(id, state)| (*id, state)).collect();
+        let mut states: HashMap<u64, &mut State> = self.states.iter_mut().map(|(id, state)| (*id, state)).collect();
         for (id, tokens, logits) in reading {
             if let Some(state) = states.remove(id) {
-                state.seen.extend(tokens);
+                state.tokens.extend(tokens);
                 parts.push(Part { sequence: &mut state.sequence, tokens, logits: *logits });
             }
         }
@@ -98,11 +100,11 @@ impl ModelDrafter {
         }
         let decoder = self.model.decoder();
         let logits = decoder.forward(self.model.run(pool), &mut parts);
-        logits.chunks_exact(decoder.vocab_size()).map(|row| most_likely(&row[..self.known_tokens])).collect()
+        logits.chunks_exact(decoder.vocab_size()).map(|row| most_likely(&row[..self.shared_tokens])).collect()
     }
 }
 
-/// The likeliest token, and its probability.
+/// The likeliest token and its probability.
 fn most_likely(logits: &[f32]) -> (u32, f32) {
     let token = likeliest(logits);
     let highest = logits[token as usize];
@@ -117,39 +119,39 @@ fn confidence(p: f32) -> Confidence {
 
 impl Drafter for ModelDrafter {
     #[allow(clippy::cast_precision_loss, reason = "a small number")]
-    fn usual(&self, confidence: Confidence) -> f64 {
+    fn default_rate(&self, confidence: Confidence) -> f64 {
         (confidence as f64 + 0.5) / CONFIDENCES as f64
     }
 
     fn draft(
         &mut self,
         pool: &Pool,
-        texts: &[Text<'_>],
+        requests: &[DraftRequest<'_>],
         drafts: &mut [Draft],
         worth: &mut dyn FnMut(usize, &[Confidence], f64) -> bool,
     ) {
-        let mut left = CATCH_UP;
+        let mut left = MAX_READ;
         let (mut reading, mut drafting) = (Vec::new(), Vec::new());
-        for (i, text) in texts.iter().enumerate() {
-            if text.most == 0 || !drafts[i].tokens.is_empty() || !worth(i, &[], self.seconds) {
+        for (i, request) in requests.iter().enumerate() {
+            if request.max_tokens == 0 || !drafts[i].tokens.is_empty() || !worth(i, &[], self.seconds) {
                 continue;
             }
-            let Some((mut tokens, room)) = self.missing(text) else { continue };
+            let Some((mut tokens, room)) = self.missing(request) else { continue };
             let all = tokens.len();
             tokens.truncate(left);
             left -= tokens.len();
             let is_ready = tokens.len() == all;
             if is_ready {
-                drafting.push((i, text.most.min(room)));
+                drafting.push((i, request.max_tokens.min(room)));
             }
             if !tokens.is_empty() {
-                reading.push((text.id, tokens, if is_ready { Rows::Last } else { Rows::None }));
+                reading.push((request.text_id, tokens, if is_ready { Rows::Last } else { Rows::None }));
             }
         }
         let mut next = self.pass(pool, &reading);
         for (i, _) in &drafting {
-            if let Some(state) = self.texts.get_mut(&texts[*i].id) {
-                state.held = Some(state.sequence.hold());
+            if let Some(state) = self.states.get_mut(&requests[*i].text_id) {
+                state.before_draft = Some(state.sequence.rollback_point());
             }
         }
         while !drafting.is_empty() {
@@ -158,10 +160,10 @@ impl Drafter for ModelDrafter {
             }
             let seconds = self.seconds;
             drafting.retain(|&(i, most)| drafts[i].tokens.len() < most && worth(i, &drafts[i].confidences, seconds));
-            let one = |&(i, _): &(usize, usize)| {
-                (texts[i].id, drafts[i].tokens.last().copied().into_iter().collect(), Rows::Last)
+            let last = |&(i, _): &(usize, usize)| {
+                (requests[i].text_id, drafts[i].tokens.last().copied().into_iter().collect(), Rows::Last)
             };
-            let reading: Vec<(u64, Vec<u32>, Rows)> = drafting.iter().map(one).collect();
+            let reading: Vec<(u64, Vec<u32>, Rows)> = drafting.iter().map(last).collect();
             let began = Instant::now();
             next = self.pass(pool, &reading);
             if !reading.is_empty() {
@@ -173,16 +175,16 @@ impl Drafter for ModelDrafter {
     }
 
     fn retain(&mut self, texts: &HashSet<u64>) {
-        let ended: Vec<u64> = self.texts.keys().filter(|id| !texts.contains(id)).copied().collect();
-        for mut state in ended.into_iter().filter_map(|id| self.texts.remove(&id)) {
-            if let Some(held) = state.held.take() {
-                // What was drafted last may be wrong.
-                let len = held.len();
-                state.sequence.go_back(held, len);
-                state.seen.truncate(len);
+        let ended: Vec<u64> = self.states.keys().filter(|id| !texts.contains(id)).copied().collect();
+        for mut state in ended.into_iter().filter_map(|id| self.states.remove(&id)) {
+            if let Some(point) = state.before_draft.take() {
+                // The tokens of the last draft may have been rejected.
+                let len = point.len();
+                state.sequence.roll_back(point, len);
+                state.tokens.truncate(len);
             }
             if state.store {
-                self.stored.insert(state.salt, &state.seen, state.sequence);
+                self.stored.insert(state.salt, &state.tokens, state.sequence);
             }
         }
     }
@@ -192,7 +194,7 @@ impl Drafter for ModelDrafter {
     }
 
     fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
-        self.texts.values().for_each(|state| state.sequence.visit_memory(visit));
+        self.states.values().for_each(|state| state.sequence.visit_memory(visit));
         self.stored.visit_memory(visit);
     }
 
