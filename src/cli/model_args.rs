@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use gguf::bytes::Bytes;
 use gguf::convert::{Conversion, Folder, Options, OutputType};
-use gguf::cpu::KvType;
+use gguf::cpu::{CacheType, KvType};
 use gguf::files;
 use gguf::gguf::Reader;
 use gguf::kernels::{Isa, Pool};
@@ -27,8 +27,8 @@ pub(crate) struct RunArgs {
     /// Threads (default: one for each core)
     #[arg(long, short = 'j', value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Type of cached keys and values
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_kv_type)]
+    /// Type of cached keys and values, or one of each: f32, f16, q8_0, q5_1, q4_0 or iq4_nl
+    #[arg(long, value_name = "K[,V]", default_value = "f16", value_parser = parse_kv_type)]
     pub(crate) kv_type: KvType,
     /// Where weights are held: in the mapped file, or copied to memory
     #[arg(long, value_name = "MODE", default_value = "mmap", value_parser = parse_loading)]
@@ -91,14 +91,10 @@ pub(crate) fn pooling_name(pooling: Pooling) -> &'static str {
     }
 }
 
-/// A type of cached keys and values by its name.
+/// Types of cached keys and values by their names.
 pub(crate) fn parse_kv_type(text: &str) -> Result<KvType, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "f32" => Ok(KvType::F32),
-        "f16" => Ok(KvType::F16),
-        "q8_0" => Ok(KvType::Q8_0),
-        _ => Err("f32, f16 or q8_0".into()),
-    }
+    let names = || CacheType::ALL.map(|ty| ty.to_string()).join(", ");
+    KvType::parse(text).ok_or_else(|| format!("one of {}, or two of them (K,V)", names()))
 }
 
 fn parse_loading(text: &str) -> Result<Loading, String> {

@@ -59,6 +59,18 @@ impl Adapters {
         self.changes.is_empty()
     }
 
+    /// Calls `visit` with the bytes of all names, factors and matrices, for a fingerprint of the adapters.
+    pub fn visit_bytes(&self, visit: &mut dyn FnMut(&[u8])) {
+        for (name, changes) in &self.changes {
+            visit(name.as_bytes());
+            for LowRank { a, b, scale, .. } in changes {
+                visit(&scale.to_le_bytes());
+                visit(a.bytes());
+                visit(b.bytes());
+            }
+        }
+    }
+
     /// Whether the tensor `name` is changed.
     pub(super) fn change(&self, name: &str) -> bool {
         self.changes.contains_key(name)

@@ -3,7 +3,7 @@
 
 use super::rows::for_rows;
 use super::{Linear, Norm, Run, Weights};
-use crate::kernels::{Activations, Pool, Scratch, Store};
+use crate::kernels::{Activations, List, Pool, Scratch, Store};
 use crate::network::{AltUp, Error, ModelSpec, Tensors};
 
 /// Least mean square by which a made stream is brought to the size of the first.
@@ -130,7 +130,7 @@ impl AltUpLayer {
         let mut shares = Scratch::new(modalities.len() * n);
         self.predict.apply(run, &Activations::new(&modalities, n), Store::Set, &mut shares);
         for_rows(run.pool, all, n * cols, |i, row| {
-            let old = row.to_vec();
+            let old = Scratch::copy_of(row);
             for (stream, own) in row.chunks_exact_mut(cols).enumerate() {
                 let shares = &shares[(i * n + stream) * n..(i * n + stream + 1) * n];
                 for (other, share) in old.chunks_exact(cols).zip(shares) {
@@ -149,9 +149,9 @@ impl AltUpLayer {
         for_rows(run.pool, all, n * cols, |i, row| {
             let made = &made[i * cols..(i + 1) * cols];
             let old = &row[active * cols..(active + 1) * cols];
-            let news: Vec<f32> = made.iter().zip(old).map(|(made, old)| made - old).collect();
+            let news: List<f32> = made.iter().zip(old).map(|(made, old)| made - old).collect();
             for (own, share) in row.chunks_exact_mut(cols).zip(&shares[i * n..]) {
-                own.iter_mut().zip(&news).for_each(|(own, x)| *own += (share + 1.0) * x);
+                own.iter_mut().zip(news.iter()).for_each(|(own, x)| *own += (share + 1.0) * x);
             }
         });
     }

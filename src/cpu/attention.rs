@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use super::KvCache;
 use super::kv::TileBuffer;
 use crate::kernels::attention::{AttendTile, Bias, PackQueries, Softmax, TILE};
-use crate::kernels::{LANES, Pool};
+use crate::kernels::grid::Grid;
+use crate::kernels::{LANES, List, Pool, Scratch};
 
 /// Positions of a chunk.
 const CHUNK: usize = 8 * TILE;
@@ -57,6 +58,18 @@ pub struct AttentionPart<'a> {
     pub out: &'a mut [f32],
 }
 
+/// What the queries of a part share.
+struct Shared<'a> {
+    spec: &'a AttentionSpec<'a>,
+    cache: &'a KvCache,
+    first_position: usize,
+    queries: &'a [f32],
+    /// Number of queries.
+    n: usize,
+    /// The output, cut into the rows and columns of tasks.
+    out: Grid<'a>,
+}
+
 /// Some queries of a part with all heads of one group.
 struct Rows<'a> {
     spec: &'a AttentionSpec<'a>,
@@ -66,8 +79,8 @@ struct Rows<'a> {
     positions: Range<usize>,
     /// From these queries' first head on: `[.., heads, k_dim]`.
     queries: &'a [f32],
-    /// The output of each query, `[group, v_dim]`.
-    out: Mutex<Vec<&'a mut [f32]>>,
+    /// The output of each query, `[group, v_dim]`: the row of rectangles in this grid; the column is the head.
+    out: (&'a Grid<'a>, usize),
 }
 
 /// Attention of all parts, each query over the positions of its sequence that it sees.
@@ -75,10 +88,26 @@ struct Rows<'a> {
 /// # Panics
 /// If shapes do not agree.
 pub fn attention(pool: &Pool, spec: &AttentionSpec<'_>, parts: &mut [AttentionPart<'_>]) {
-    let mut all: Vec<_> = parts.iter_mut().flat_map(|part| Rows::all(spec, part)).collect();
-    // Later queries see more keys. The short tasks come last, so that threads finish at about the same time.
-    all.reverse();
-    all.sort_by_key(|rows| rows.kv_head);
+    let group = spec.heads / spec.kv_heads;
+    let (k_len, v_len) = (spec.heads * spec.k_dim, spec.heads * spec.v_dim);
+    let per_task = (MAX_ROWS / group).max(1);
+    let shared: List<Shared<'_>> = parts
+        .iter_mut()
+        .map(|AttentionPart { queries, cache, first_position, out }| {
+            let n = queries.len() / k_len;
+            assert_eq!(out.len(), n * v_len, "an output of {n} positions");
+            let out = Grid::new(out, v_len, (per_task, group * spec.v_dim));
+            Shared { spec, cache, first_position: *first_position, queries, n, out }
+        })
+        .collect();
+    let tasks: usize = shared.iter().map(|part| part.n.div_ceil(per_task) * spec.kv_heads).sum();
+    let mut all = List::with_capacity(tasks);
+    for kv_head in 0..spec.kv_heads {
+        // Later queries see more keys. The short tasks come last, so that threads finish at about the same time.
+        for part in shared.iter().rev() {
+            all.extend((0..part.n.div_ceil(per_task)).rev().map(|block| part.rows(kv_head, block, per_task)));
+        }
+    }
     if all.len() >= 2 * pool.threads() || all.iter().all(|rows| rows.chunks().len() <= 1) {
         pool.run(all.len(), &|i| all[i].attend_in_order(pool));
     } else {
@@ -88,77 +117,82 @@ pub fn attention(pool: &Pool, spec: &AttentionSpec<'_>, parts: &mut [AttentionPa
 
 /// For few rows and many keys: each chunk is a task, and the results are merged in order afterwards.
 fn attend_by_chunks(pool: &Pool, all: &[Rows<'_>]) {
-    let tasks: Vec<(usize, usize)> =
+    let tasks: List<(usize, usize)> =
         all.iter().enumerate().flat_map(|(i, rows)| rows.chunks().map(move |chunk| (i, chunk))).collect();
-    let states: Vec<Mutex<Option<Softmax>>> = tasks.iter().map(|_| Mutex::new(None)).collect();
+    let mut memory = Scratch::new(tasks.iter().map(|&(i, _)| all[i].state_len()).sum());
+    let mut rest = &mut *memory;
+    let states: List<Mutex<&mut [f32]>> = tasks
+        .iter()
+        .map(|&(i, _)| {
+            let (state, others) = std::mem::take(&mut rest).split_at_mut(all[i].state_len());
+            rest = others;
+            Mutex::new(state)
+        })
+        .collect();
     pool.run(tasks.len(), &|t| {
         let (i, chunk) = tasks[t];
-        let mut state = all[i].state();
-        all[i].attend_chunk(pool, chunk, &mut state, &mut Scratch::new(pool, &all[i]));
-        *states[t].lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+        // Each task locks its own state, once: nobody ever waits.
+        let mut memory = states[t].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = all[i].state(&mut memory);
+        state.reset();
+        all[i].attend_chunk(pool, chunk, &mut state, &mut Buffers::new(pool, &all[i]));
     });
-    let mut states = states.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let mut states = states.into_iter().map(|state| state.into_inner().unwrap_or_else(PoisonError::into_inner));
     for rows in all {
-        let mut total = rows.state();
-        for state in states.by_ref().take(rows.chunks().len()).flatten() {
-            total.merge(pool.isa(), &state);
+        let mut memory = Scratch::new(rows.state_len());
+        let mut total = rows.state(&mut memory);
+        total.reset();
+        for state in states.by_ref().take(rows.chunks().len()) {
+            total.merge(pool.isa(), &rows.state(state));
         }
         rows.finish(pool, total);
     }
 }
 
 /// Buffers of a task.
-struct Scratch {
+struct Buffers {
     /// Scaled, sixteen rows side by side.
-    queries: Vec<f32>,
+    queries: Scratch,
     tile: TileBuffer,
-    visible: Vec<(usize, usize)>,
-    biases: Vec<Bias>,
+    visible: List<(usize, usize)>,
+    biases: List<Bias>,
 }
 
-impl Scratch {
+impl Buffers {
     fn new(pool: &Pool, rows: &Rows<'_>) -> Self {
         Self {
             queries: rows.packed_queries(pool),
             tile: TileBuffer::default(),
-            visible: Vec::new(),
-            biases: Vec::new(),
+            visible: List::new(),
+            biases: List::new(),
         }
     }
 }
 
-impl<'a> Rows<'a> {
-    /// The rows of a part, divided among tasks.
-    fn all(spec: &'a AttentionSpec<'a>, part: &'a mut AttentionPart<'_>) -> Vec<Self> {
-        let (group, cache) = (spec.heads / spec.kv_heads, part.cache);
-        let (k_len, v_len) = (spec.heads * spec.k_dim, spec.heads * spec.v_dim);
-        let n = part.queries.len() / k_len;
-        assert_eq!(part.out.len(), n * v_len, "an output of {n} positions");
-        let per_task = (MAX_ROWS / group).max(1);
-        let mut all = Vec::with_capacity(n.div_ceil(per_task) * spec.kv_heads);
-        for (first, out) in (0..n).step_by(per_task).zip(part.out.chunks_mut(per_task * v_len)) {
-            let positions = part.first_position + first..part.first_position + first + out.len() / v_len;
-            let start = all.len();
-            all.extend((0..spec.kv_heads).map(|kv_head| {
-                let queries = &part.queries[first * k_len + kv_head * group * spec.k_dim..];
-                let out = Mutex::new(Vec::with_capacity(positions.len()));
-                Self { spec, cache, kv_head, positions: positions.clone(), queries, out }
-            }));
-            for row in out.chunks_exact_mut(v_len) {
-                for (rows, out) in all[start..].iter_mut().zip(row.chunks_exact_mut(group * spec.v_dim)) {
-                    rows.out.get_mut().unwrap_or_else(PoisonError::into_inner).push(out);
-                }
-            }
+impl Shared<'_> {
+    /// The queries of task `block` (each task has `per_task`) with the heads of key-value head `kv_head`.
+    fn rows(&self, kv_head: usize, block: usize, per_task: usize) -> Rows<'_> {
+        let Self { spec, cache, .. } = *self;
+        let (first, end) = (block * per_task, ((block + 1) * per_task).min(self.n));
+        let head = kv_head * (spec.heads / spec.kv_heads);
+        Rows {
+            spec,
+            cache,
+            kv_head,
+            positions: self.first_position + first..self.first_position + end,
+            queries: &self.queries[(first * spec.heads + head) * spec.k_dim..],
+            out: (&self.out, block),
         }
-        all
     }
+}
 
+impl Rows<'_> {
     /// The scaled queries in the layout of tiles. Scores are in units of ln 2, because the exponential is a power of two.
-    fn packed_queries(&self, pool: &Pool) -> Vec<f32> {
+    fn packed_queries(&self, pool: &Pool) -> Scratch {
         let (k_dim, scale) = (self.spec.k_dim, self.spec.scale * std::f32::consts::LOG2_E);
         let queries = self.queries.chunks(self.spec.heads * k_dim).take(self.positions.len());
-        let rows: Vec<&[f32]> = queries.flat_map(|query| query[..self.group() * k_dim].chunks_exact(k_dim)).collect();
-        let mut packed = vec![0.0; rows.len().next_multiple_of(LANES) * k_dim];
+        let rows: List<&[f32]> = queries.flat_map(|query| query[..self.group() * k_dim].chunks_exact(k_dim)).collect();
+        let mut packed = Scratch::zeros(rows.len().next_multiple_of(LANES) * k_dim);
         pool.isa().run(PackQueries { rows: &rows, k_dim, scale, out: &mut packed });
         packed
     }
@@ -167,8 +201,13 @@ impl<'a> Rows<'a> {
         self.spec.heads / self.spec.kv_heads
     }
 
-    fn state(&self) -> Softmax {
-        Softmax::new(self.positions.len() * self.group(), self.spec.v_dim)
+    /// Elements of a state of these rows.
+    fn state_len(&self) -> usize {
+        Softmax::len(self.positions.len() * self.group(), self.spec.v_dim)
+    }
+
+    fn state<'m>(&self, memory: &'m mut [f32]) -> Softmax<'m> {
+        Softmax::within(memory, self.positions.len() * self.group(), self.spec.v_dim)
     }
 
     /// The positions that the query at `position` sees.
@@ -196,49 +235,51 @@ impl<'a> Rows<'a> {
     }
 
     fn attend_in_order(&self, pool: &Pool) {
-        let (mut total, mut scratch) = (self.state(), Scratch::new(pool, self));
+        let mut memory = Scratch::new(2 * self.state_len());
+        let (total, state) = memory.split_at_mut(self.state_len());
+        let (mut total, mut state) = (self.state(total), self.state(state));
+        let mut buffers = Buffers::new(pool, self);
         let mut chunks = self.chunks();
+        total.reset();
         if let Some(first) = chunks.next() {
-            self.attend_chunk(pool, first, &mut total, &mut scratch);
+            self.attend_chunk(pool, first, &mut total, &mut buffers);
         }
-        let mut state = None;
         for chunk in chunks {
-            let state = state.get_or_insert_with(|| self.state());
             state.reset();
-            self.attend_chunk(pool, chunk, state, &mut scratch);
-            total.merge(pool.isa(), state);
+            self.attend_chunk(pool, chunk, &mut state, &mut buffers);
+            total.merge(pool.isa(), &state);
         }
         self.finish(pool, total);
     }
 
-    fn attend_chunk(&self, pool: &Pool, chunk: usize, state: &mut Softmax, scratch: &mut Scratch) {
+    fn attend_chunk(&self, pool: &Pool, chunk: usize, state: &mut Softmax<'_>, buffers: &mut Buffers) {
         let seen = self.all_seen();
         let first = (chunk * CHUNK).max(seen.start / TILE * TILE);
         let end = ((chunk + 1) * CHUNK).min(seen.end);
         for tile in first / TILE..end.div_ceil(TILE) {
             let start = tile * TILE;
-            scratch.visible.clear();
-            scratch.biases.clear();
+            buffers.visible.clear();
+            buffers.biases.clear();
             for position in self.positions.clone() {
                 let seen = self.seen(position);
                 let from = seen.start.saturating_sub(start).min(TILE);
                 let to = seen.end.saturating_sub(start).min(TILE);
-                scratch.visible.extend(std::iter::repeat_n((from, to.max(from)), self.group()));
+                buffers.visible.extend(std::iter::repeat_n((from, to.max(from)), self.group()));
                 if let Some(slopes) = self.spec.slopes {
                     let slopes = &slopes[self.kv_head * self.group()..(self.kv_head + 1) * self.group()];
-                    scratch.biases.extend(slopes.iter().map(|slope| Bias::new(*slope, start, position)));
+                    buffers.biases.extend(slopes.iter().map(|slope| Bias::new(*slope, start, position)));
                 }
             }
             let next = self.cache.numbers(tile + 1, self.kv_head);
-            let (keys, values) = self.cache.tile(pool.isa(), tile, self.kv_head, &mut scratch.tile);
+            let (keys, values) = self.cache.tile(pool.isa(), tile, self.kv_head, &mut buffers.tile);
             pool.isa().run(AttendTile {
-                queries: &scratch.queries,
+                queries: &buffers.queries,
                 k_dim: self.spec.k_dim,
                 keys,
                 values,
                 next,
-                visible: &scratch.visible,
-                biases: &scratch.biases,
+                visible: &buffers.visible,
+                biases: &buffers.biases,
                 softcap: self.spec.softcap.map(|cap| cap * std::f32::consts::LOG2_E),
                 state,
             });
@@ -246,24 +287,27 @@ impl<'a> Rows<'a> {
     }
 
     /// Adds the sinks, divides by the sums and writes the result.
-    fn finish(&self, pool: &Pool, mut total: Softmax) {
+    fn finish(&self, pool: &Pool, mut total: Softmax<'_>) {
         let group = self.group();
         if let Some(sinks) = self.spec.sinks {
-            let mut state = self.state();
+            let mut memory = Scratch::new(self.state_len());
+            let mut state = self.state(&mut memory);
+            state.reset();
             for row in 0..self.positions.len() * group {
                 state.see_sink(row, sinks[self.kv_head * group + row % group] * std::f32::consts::LOG2_E);
             }
             total.merge(pool.isa(), &state);
         }
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        total.finish(pool.isa(), self.spec.v_dim, &mut out);
+        let (out, block) = self.out;
+        total.finish(pool.isa(), self.spec.v_dim, out.take(block, self.kv_head));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::{KvSpec, KvType};
+    use crate::cpu::{CacheType, KvSpec, KvType};
+    use crate::formats::{decode, encode};
     use crate::kernels::Isa;
 
     /// Numbers in [-1, 1), from a linear congruential generator.
@@ -317,7 +361,7 @@ mod tests {
             for first in (0..self.n).step_by(step) {
                 let rows = first..(first + step).min(self.n);
                 let part = |x: &'_ [f32], len: usize| x[rows.start * len..rows.end * len].to_vec();
-                cache.append(&part(&self.keys, heads * k_dim), &part(&self.values, heads * v_dim));
+                cache.append(pool, &part(&self.keys, heads * k_dim), &part(&self.values, heads * v_dim));
                 let queries = part(&self.queries, spec.heads * k_dim);
                 let len = spec.heads * v_dim;
                 let out = &mut out[rows.start * len..rows.end * len];
@@ -383,6 +427,42 @@ mod tests {
                 let out = case.run(&pool, &spec, ty, 150);
                 let error = out.iter().zip(&exact).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
                 assert!(error < bound, "{ty:?} {spec:?}: {error}");
+            }
+        }
+    }
+
+    /// Rows of heads as a cache of this type gives them back.
+    fn decoded(ty: CacheType, rows: &[f32], dim: usize) -> Vec<f32> {
+        let ty = ty.tensor_type();
+        let rows = rows.chunks_exact(dim).flat_map(|row| {
+            let mut row = row.to_vec();
+            row.resize(dim.next_multiple_of(32), 0.0);
+            let mut bytes = vec![0; ty.row_bytes(row.len())];
+            encode(ty, &row, None, &mut bytes);
+            decode(ty, &bytes, &mut row);
+            row.truncate(dim);
+            row
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn coded_pages_are_read_as_what_they_decode_to() {
+        let (case, spec) = (Case::new(150), AttentionSpec { window: Some(90), ..SPEC });
+        for keys in CacheType::ALL {
+            for values in CacheType::ALL {
+                let exact = Case {
+                    keys: decoded(keys, &case.keys, spec.k_dim),
+                    values: decoded(values, &case.values, spec.v_dim),
+                    queries: case.queries.clone(),
+                    ..case
+                };
+                let expected = exact.run(&Pool::with_isa(1, Isa::Scalar), &spec, KvType::F32, 150);
+                let ty = KvType { keys, values };
+                for &isa in Isa::ALL.iter().filter(|isa| isa.available()) {
+                    assert!(case.run(&Pool::with_isa(2, isa), &spec, ty, 150) == expected, "{ty} on {isa}");
+                }
+                assert!(case.run(&Pool::new(1), &spec, ty, 1) == expected, "{ty}, one by one");
             }
         }
     }

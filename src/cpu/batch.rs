@@ -4,6 +4,7 @@ use super::rope::RopeTables;
 use super::rows::keep_rows;
 use super::sequence::LayerState;
 use super::{AttentionPart, AttentionSpec, Part, Run, attention};
+use crate::kernels::List;
 use crate::network::LengthScale;
 
 /// The state of a forward pass, which is handed from layer to layer.
@@ -43,7 +44,7 @@ impl Batch<'_, '_> {
     pub(super) fn attend(&self, spec: &AttentionSpec<'_>, layer: usize, query: &[f32], out: &mut [f32]) {
         let (q, v) = (spec.heads * spec.k_dim, spec.heads * spec.v_dim);
         let mut rest = out;
-        let mut parts = Vec::with_capacity(self.parts.len());
+        let mut parts = List::with_capacity(self.parts.len());
         for (i, part) in self.parts.iter().enumerate() {
             let rows = self.starts[i]..self.starts[i + 1];
             let (out, others) = rest.split_at_mut(rows.len() * v);

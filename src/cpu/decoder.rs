@@ -6,9 +6,9 @@ use super::classifier::Head;
 use super::layer::Layer;
 use super::rope::RopeTables;
 use super::rows::for_rows;
-use super::{Linear, Norm, Part, Run, Sequence, SequenceOptions, Weights};
-use crate::kernels::{Activations, Matrix, Pool, Store, vector};
-use crate::network::{Classifier, Error, LayerInputs, ModelSpec, NormSpec, Pooling, Tensors};
+use super::{Linear, Norm, PagePool, Part, Run, Sequence, SequenceOptions, Weights};
+use crate::kernels::{Activations, Matrix, Pool, Scratch, Store, vector};
+use crate::network::{Classifier, Error, LayerInputs, Mixer, ModelSpec, NormSpec, Pooling, Tensors};
 
 /// A model that can be run.
 pub struct Decoder {
@@ -130,10 +130,16 @@ impl Decoder {
         self.classifier.as_ref().map_or_else(Vec::new, |head| head.apply(run, pooled))
     }
 
-    /// An empty sequence.
+    /// An empty sequence with memory of its own.
     #[must_use]
     pub fn sequence(&self, options: SequenceOptions) -> Sequence {
-        Sequence::new(&self.spec, options)
+        self.sequence_within(&PagePool::unlimited(), options)
+    }
+
+    /// An empty sequence whose memory comes from `pool`.
+    #[must_use]
+    pub fn sequence_within(&self, pool: &PagePool, options: SequenceOptions) -> Sequence {
+        Sequence::new(&self.spec, options, pool)
     }
 
     /// Runs the parts' tokens and returns the wanted logits, `[rows, vocab]`, part after part.
@@ -212,7 +218,7 @@ impl Decoder {
                 row.iter_mut().for_each(|v| *v *= scale);
             }
             if let Some(table) = &self.position_embedding {
-                let mut position = vec![0.0; cols];
+                let mut position = Scratch::new(cols);
                 table.decode_row(positions[i], &mut position);
                 vector::add(row, &position);
             }
@@ -261,6 +267,23 @@ impl Decoder {
                 row.iter_mut().for_each(|v| *v = cap.map_or(*v * scale, |cap| cap * (*v * scale / cap).tanh()));
             });
         }
+    }
+
+    /// Whether sequences with these context lengths have different rotary frequencies, so that the cache of one is of no use to
+    /// the other.
+    #[must_use]
+    pub fn differ_by_context(&self, a: usize, b: usize) -> bool {
+        let ropes = self.spec.layers.iter().filter_map(|layer| match &layer.mixer {
+            Mixer::Attention(spec) | Mixer::AttentionAndMamba2(spec, _) => spec.rope.as_ref(),
+            Mixer::Latent(spec) => spec.rope.as_ref(),
+            Mixer::None
+            | Mixer::DeltaNet(_)
+            | Mixer::KimiDelta(_)
+            | Mixer::Mamba1(_)
+            | Mixer::Mamba2(_)
+            | Mixer::ShortConv(_) => None,
+        });
+        ropes.into_iter().any(|rope| rope.frequencies_within(a) != rope.frequencies_within(b))
     }
 
     /// Length of a row of [`Self::hidden`].
@@ -333,9 +356,9 @@ impl LayerInputWeights {
         for_rows(batch.run.pool, &mut out, all, |i, row| {
             row.iter_mut().for_each(|v| *v *= shrink);
             self.norm.apply_row(row);
-            let mut own = vec![0.0; all];
+            let mut own = Scratch::new(all);
             self.tokens.decode_row(tokens[i] as usize, &mut own);
-            for (v, e) in row.iter_mut().zip(&own) {
+            for (v, e) in row.iter_mut().zip(&*own) {
                 *v = (*v + e * grow) * std::f32::consts::FRAC_1_SQRT_2;
             }
         });

@@ -110,7 +110,8 @@ impl Layer {
     /// several streams all of them, `[rows, streams, embedding]`.
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>) {
         let Some(altup) = &self.altup else {
-            self.parts(batch, x);
+            let kept = self.parts(batch, x);
+            x.truncate(kept);
             if let Some(own) = self.layer_input.as_ref().filter(|_| !x.is_empty()) {
                 let input = own.compute(batch, self.index, x);
                 vector::add(x, &input);
@@ -122,11 +123,12 @@ impl Layer {
         };
         let run = batch.run;
         altup.predict(run, x);
-        let mut active = altup.active(run.pool, x).to_vec();
+        let mut active = altup.active(run.pool, x);
         if let Some(output_rows) = batch.output_rows {
             keep_rows(x, x.len() / active.len() * self.cols, output_rows);
         }
-        self.parts(batch, &mut active);
+        let kept = self.parts(batch, &mut active);
+        active.truncate(kept);
         if x.is_empty() {
             return;
         }
@@ -137,13 +139,15 @@ impl Layer {
         }
     }
 
-    /// Takes one residual stream through mixer and feed-forward part.
-    fn parts(&self, batch: &mut Batch<'_, '_>, x: &mut Vec<f32>) {
+    /// Takes one residual stream, `[rows, embedding]`, through mixer and feed-forward part. The rows that leave the layer stand
+    /// at the front of `x` then; returns the number of their elements.
+    fn parts(&self, batch: &mut Batch<'_, '_>, mut x: &mut [f32]) -> usize {
         let run = batch.run;
         let none = self.mixer.is_none();
         let mut input = if none { Scratch::new(0) } else { normed(run.pool, self.mixer_in.as_ref(), x, self.cols) };
         if let Some(output_rows) = batch.output_rows {
-            keep_rows(x, self.cols, output_rows);
+            move_rows(x, self.cols, output_rows);
+            x = &mut x[..output_rows.len() * self.cols];
         }
         let mixed_into_stream =
             none || self.wiring == Wiring::Sequential && self.mixer_out.is_none() && self.residual_scale == 1.0;
@@ -155,7 +159,7 @@ impl Layer {
             self.mixer.apply(batch, self.index, &input, Store::Set, &mut mixed);
         }
         if x.is_empty() {
-            return;
+            return 0;
         }
         if let Some(output_rows) = batch.output_rows.filter(|_| self.shared_in || self.laurel.is_some()) {
             move_rows(&mut input, self.cols, output_rows);
@@ -177,6 +181,7 @@ impl Layer {
         if let Some(norm) = &self.feed_forward_sum {
             norm.apply(run.pool, x);
         }
+        x.len()
     }
 
     fn feed_forward(&self, run: Run<'_>, mixer_input: &[f32], x: &mut [f32]) {

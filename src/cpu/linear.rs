@@ -7,7 +7,7 @@ use super::Weights;
 use super::adapters::Piece;
 use super::rows::for_rows;
 use super::run::{Inputs, Run};
-use crate::kernels::{Activations, GatedProduct, Matrix, Product, Scratch, Store, gated, matmul};
+use crate::kernels::{Activations, GatedProduct, List, Matrix, Product, Scratch, Store, gated, matmul};
 use crate::network::{Activation, Error, Tensors};
 
 /// `y = W x + b`.
@@ -152,7 +152,7 @@ impl Run<'_> {
         for Projection { map, tokens, .. } in projections.iter() {
             self.observe(map, x, *tokens);
         }
-        let mut products: Vec<_> = projections
+        let mut products: List<_> = projections
             .iter_mut()
             .map(|Projection { map, tokens, store, out }| Product {
                 weights: map.weight(),
@@ -163,6 +163,7 @@ impl Run<'_> {
             })
             .collect();
         matmul(self.pool, x, &mut products);
+        drop(products);
         if let Some(adapters) = self.adapters {
             for Projection { map, tokens, out, .. } in projections.iter_mut() {
                 adapters.add_to(self.pool, &map.piece(), x, *tokens, out);
@@ -182,7 +183,7 @@ impl Run<'_> {
             self.observe(gate, x, *tokens);
             self.observe(up, x, *tokens);
         }
-        let mut products: Vec<_> = projections
+        let mut products: List<_> = projections
             .iter_mut()
             .map(|GatedProjection { gate, up, activation, tokens, out }| GatedProduct {
                 gate: gate.weight(),

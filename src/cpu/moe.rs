@@ -7,7 +7,7 @@ use super::ffn::Ffn;
 use super::linear::{GatedProjection, Projection};
 use super::rows::for_rows;
 use super::{Linear, Run, Weights};
-use crate::kernels::{Activations, Scratch, Store, vector};
+use crate::kernels::{Activations, List, Scratch, Store, vector};
 use crate::network::{Dense, Error, Experts, Gate, Gating, Groups, Tensors};
 
 /// Lower bound on the sum of a token's weights, which prevents a division by zero.
@@ -40,13 +40,13 @@ struct Shared {
 /// The tokens of each expert: pairs sorted by expert, then by token.
 struct Routing {
     /// Token of each pair.
-    tokens: Vec<u32>,
+    tokens: Scratch<u32>,
     /// First pair of each expert, and the end.
-    starts: Vec<usize>,
+    starts: List<usize>,
     /// For each token its pairs in the order of choice, with the factors of their outputs: `[tokens, used]`.
-    chosen: Vec<(usize, f32)>,
+    chosen: List<(usize, f32)>,
     /// Factor of each pair's input, where weights are such.
-    input_weights: Vec<f32>,
+    input_weights: Scratch,
 }
 
 impl Moe {
@@ -88,8 +88,8 @@ impl Moe {
     }
 
     /// Router logits, `[tokens, experts]`, from `x`, `[tokens, embedding]`.
-    pub(super) fn logits(&self, run: Run<'_>, x: &Activations<'_>, tokens: usize) -> Vec<f32> {
-        let mut logits = vec![0.0; tokens * self.spec.count];
+    pub(super) fn logits(&self, run: Run<'_>, x: &Activations<'_>, tokens: usize) -> Scratch {
+        let mut logits = Scratch::new(tokens * self.spec.count);
         self.router.apply(run, x, Store::Set, &mut logits);
         logits
     }
@@ -97,11 +97,11 @@ impl Moe {
     /// As [`Self::apply`], for given router logits `[tokens, experts]` and without the shared part.
     pub(super) fn apply_routed(&self, run: Run<'_>, x: &Activations<'_>, logits: &mut [f32], out: &mut [f32]) {
         let mut routing = self.route(logits);
-        let pairs: Vec<u32> = (0..).take(routing.tokens.len()).collect();
+        let pairs: List<u32> = (0..).take(routing.tokens.len()).collect();
         let hidden = if self.spec.weighted_input {
             let weighted = Self::weighted_inputs(x, &routing);
             // Each pair has an input of its own.
-            routing.tokens.clone_from(&pairs);
+            routing.tokens.copy_from_slice(&pairs);
             self.hidden(run, &Activations::new(&weighted, x.cols()), &routing)
         } else {
             self.hidden(run, x, &routing)
@@ -109,7 +109,7 @@ impl Moe {
         let embedding = self.experts[0].down.rows();
         let mut results = Scratch::new(routing.tokens.len() * embedding);
         let inputs = Activations::new(&hidden, self.experts[0].up.rows());
-        let mut products = Vec::new();
+        let mut products = List::new();
         let mut rest = &mut *results;
         for (e, expert) in self.experts.iter().enumerate() {
             let range = routing.starts[e]..routing.starts[e + 1];
@@ -120,6 +120,7 @@ impl Moe {
             }
         }
         run.project(&inputs, &mut products);
+        drop(products);
         let used = self.spec.used;
         for_rows(run.pool, out, embedding, |token, row| {
             row.fill(0.0);
@@ -130,10 +131,10 @@ impl Moe {
     }
 
     /// The input of each pair, `[pairs, embedding]`, multiplied by the weight of its expert.
-    fn weighted_inputs(x: &Activations<'_>, routing: &Routing) -> Vec<f32> {
+    fn weighted_inputs(x: &Activations<'_>, routing: &Routing) -> Scratch {
         let cols = x.cols();
-        let mut inputs = vec![0.0; routing.tokens.len() * cols];
-        let pairs = routing.tokens.iter().zip(&routing.input_weights);
+        let mut inputs = Scratch::zeros(routing.tokens.len() * cols);
+        let pairs = routing.tokens.iter().zip(routing.input_weights.iter());
         for (row, (&token, &weight)) in inputs.chunks_exact_mut(cols).zip(pairs) {
             vector::add_scaled(row, x.row(token as usize), weight);
         }
@@ -145,7 +146,7 @@ impl Moe {
         let cols = self.experts[0].up.rows();
         let mut hidden = Scratch::new(routing.tokens.len() * cols);
         let mut rest = &mut *hidden;
-        let (mut gated, mut plain) = (Vec::new(), Vec::new());
+        let (mut gated, mut plain) = (List::new(), List::new());
         for (e, expert) in self.experts.iter().enumerate() {
             let tokens = &routing.tokens[routing.starts[e]..routing.starts[e + 1]];
             let (own, others) = rest.split_at_mut(tokens.len() * cols);
@@ -162,9 +163,12 @@ impl Moe {
         }
         if self.spec.gate == Gate::None {
             run.project(x, &mut plain);
-            for_rows(run.pool, &mut hidden, cols, |_, row| self.spec.activation.apply(row));
         } else {
             run.project_gated(x, &mut gated);
+        }
+        drop((gated, plain));
+        if self.spec.gate == Gate::None {
+            for_rows(run.pool, &mut hidden, cols, |_, row| self.spec.activation.apply(row));
         }
         hidden
     }
@@ -172,21 +176,21 @@ impl Moe {
     fn route(&self, logits: &mut [f32]) -> Routing {
         let (count, used) = (self.spec.count, self.spec.used);
         let tokens = logits.len() / count;
-        let mut picks = Vec::with_capacity(tokens * used);
+        let mut picks = List::with_capacity(tokens * used);
         for row in logits.chunks_exact_mut(count) {
             self.choose(row, &mut picks);
         }
-        let mut starts = vec![0; count + 1];
-        for &(expert, _) in &picks {
+        let mut starts: List<usize> = std::iter::repeat_n(0, count + 1).collect();
+        for &(expert, _) in picks.iter() {
             starts[expert + 1] += 1;
         }
         for e in 0..count {
             starts[e + 1] += starts[e];
         }
-        let mut next = starts.clone();
-        let mut by_expert = vec![0; picks.len()];
-        let mut chosen = Vec::with_capacity(picks.len());
-        let mut input_weights = vec![0.0; if self.spec.weighted_input { picks.len() } else { 0 }];
+        let mut next: List<usize> = starts.iter().copied().collect();
+        let mut by_expert = Scratch::new(picks.len());
+        let mut chosen = List::with_capacity(picks.len());
+        let mut input_weights = Scratch::new(if self.spec.weighted_input { picks.len() } else { 0 });
         for (i, &(expert, weight)) in picks.iter().enumerate() {
             let pair = next[expert];
             next[expert] += 1;
@@ -203,7 +207,7 @@ impl Moe {
     }
 
     /// Appends one token's experts and weights, best first; `logits` become probabilities.
-    fn choose(&self, logits: &mut [f32], picks: &mut Vec<(usize, f32)>) {
+    fn choose(&self, logits: &mut [f32], picks: &mut List<(usize, f32)>) {
         let spec = &self.spec;
         match spec.gating {
             Gating::Softmax => vector::softmax(logits),
@@ -215,22 +219,23 @@ impl Moe {
                 return;
             }
         }
-        let mut scores = logits.to_vec();
+        let mut scores = Scratch::copy_of(logits);
         if let Some(bias) = &self.choice_bias {
             vector::add(&mut scores, bias);
         }
         if let Some(groups) = spec.groups.filter(|g| g.count > 1) {
             keep_best_groups(&mut scores, groups);
         }
-        let mut order: Vec<usize> = (0..spec.count).collect();
+        let mut all: List<usize> = (0..spec.count).collect();
+        let mut order = &mut *all;
         let by_score =
             |&a: &usize, &b: &usize| scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal).then(a.cmp(&b));
         if spec.used < spec.count {
             order.select_nth_unstable_by(spec.used - 1, by_score);
-            order.truncate(spec.used);
+            order = &mut order[..spec.used];
         }
         order.sort_unstable_by(by_score);
-        let mut weights: Vec<f32> = order.iter().map(|&e| logits[e]).collect();
+        let mut weights: List<f32> = order.iter().map(|&e| logits[e]).collect();
         if spec.gating == Gating::SoftmaxOfChosen {
             vector::softmax(&mut weights);
         }
@@ -238,22 +243,25 @@ impl Moe {
             let sum: f32 = weights.iter().sum();
             weights.iter_mut().for_each(|w| *w /= sum.max(MIN_WEIGHT_SUM));
         }
-        picks.extend(order.into_iter().zip(weights.into_iter().map(|w| w * spec.weight_scale)));
+        picks.extend(order.iter().copied().zip(weights.iter().map(|w| w * spec.weight_scale)));
     }
 }
 
 /// The best expert, then the best of those that are left, and so on. Each is weighed by a softmax over those that were left
 /// whose logits are close to its own.
-fn sparse_mixer(logits: &[f32], used: usize, jitter: f32) -> Vec<(usize, f32)> {
-    let mut left: Vec<usize> = (0..logits.len()).collect();
-    let mut chosen = Vec::with_capacity(used);
+fn sparse_mixer(logits: &[f32], used: usize, jitter: f32) -> List<(usize, f32)> {
+    let mut order: List<usize> = (0..logits.len()).collect();
+    let mut left = &mut *order;
+    let mut chosen = List::with_capacity(used);
     while chosen.len() < used && !left.is_empty() {
         let at = (1..left.len()).fold(0, |a, b| if logits[left[b]] > logits[left[a]] { b } else { a });
         let best = logits[left[at]];
         let is_far = |e: usize| (best - logits[e]) / logits[e].abs().max(best) > 2.0 * jitter;
         let sum: f32 = left.iter().filter(|&&e| !is_far(e)).map(|&e| (logits[e] - best).exp()).sum();
         chosen.push((left[at], 1.0 / sum));
-        left.remove(at);
+        // The others stay in their order.
+        left[..=at].rotate_right(1);
+        left = &mut left[1..];
     }
     chosen
 }
@@ -312,7 +320,7 @@ fn experts(w: &Weights, layer: &str, embedding: usize, spec: &Experts) -> Result
 impl Shared {
     fn add(&self, run: Run<'_>, x: &Activations<'_>, tokens: usize, out: &mut [f32]) {
         let Some(gate) = &self.gate else { return self.ffn.apply(run, x, tokens, Store::Add, out) };
-        let mut gates = vec![0.0; tokens];
+        let mut gates = Scratch::new(tokens);
         gate.apply(run, x, Store::Set, &mut gates);
         let mut own = Scratch::new(out.len());
         self.ffn.apply(run, x, tokens, Store::Set, &mut own);
@@ -327,11 +335,11 @@ impl Shared {
 /// Excludes the experts outside of the best groups. The score of a group is the sum of the scores of its best experts.
 fn keep_best_groups(scores: &mut [f32], groups: Groups) {
     let len = scores.len() / groups.count;
-    let mut ranked: Vec<(f32, usize)> = scores
+    let mut ranked: List<(f32, usize)> = scores
         .chunks_exact(len)
         .enumerate()
         .map(|(g, group)| {
-            let mut group = group.to_vec();
+            let mut group = Scratch::copy_of(group);
             group.sort_unstable_by(|a, b| b.partial_cmp(a).unwrap_or(Ordering::Equal));
             (group.iter().take(groups.best).sum(), g)
         })

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::rows::for_rows;
 use crate::kernels::recurrence::{Columns, Recurrence};
-use crate::kernels::{LANES, Pool, vector};
+use crate::kernels::{LANES, List, Pool, Scratch, vector};
 use crate::network::{DeltaNetMixer, KeySharing, KimiDeltaMixer, Mamba2Mixer};
 
 /// The shape of a recurrence.
@@ -116,8 +116,9 @@ pub fn recurrence(pool: &Pool, spec: &RecurrenceSpec, state: &mut [f32], input: 
         return;
     }
     // [heads, vectors, n, 16]
-    let mut results = vec![[0.0; LANES]; heads * vectors * n];
-    let tasks: Vec<_> = state
+    let mut memory = Scratch::zeros(heads * vectors * n * LANES);
+    let results = memory.as_chunks_mut::<LANES>().0;
+    let tasks: List<_> = state
         .as_chunks_mut::<LANES>()
         .0
         .chunks_mut(vectors * spec.k_dim)
@@ -132,6 +133,7 @@ pub fn recurrence(pool: &Pool, spec: &RecurrenceSpec, state: &mut [f32], input: 
             pool.isa().run(one_vector(spec, input, head, vector, state, out));
         }
     });
+    drop(tasks);
     for_rows(pool, out, heads * spec.v_dim, |i, row| {
         for (head, row) in row.chunks_exact_mut(spec.v_dim).enumerate() {
             for (vector, row) in row.chunks_mut(LANES).enumerate() {

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use crate::kernels::{Pool, Scratch};
+use crate::kernels::{List, Pool, Scratch};
 
 /// Minimum elements of a task: less work is not worth handing to another thread.
 const MIN_TASK_ELEMENTS: usize = 1 << 13;
@@ -25,7 +25,7 @@ pub(super) fn for_rows(pool: &Pool, data: &mut [f32], cols: usize, f: impl Fn(us
         data.chunks_exact_mut(cols).enumerate().for_each(|(row, values)| f(row, values));
         return;
     }
-    let tasks: Vec<_> = data.chunks_mut(rows_per_task * cols).map(Mutex::new).collect();
+    let tasks: List<_> = data.chunks_mut(rows_per_task * cols).map(Mutex::new).collect();
     pool.run(tasks.len(), &|task| {
         // Each task locks its own chunk once, so no thread ever waits.
         let mut chunk = tasks[task].lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::rows::for_rows;
 use crate::kernels::recurrence::{Columns, SelectiveScan};
-use crate::kernels::{LANES, Pool};
+use crate::kernels::{LANES, List, Pool, Scratch};
 use crate::network::Mamba1Mixer;
 
 /// Vectors of channels that a task goes through.
@@ -72,8 +72,9 @@ pub(super) fn selective_scan(
         return;
     }
     // [vectors, n, 16]
-    let mut results = vec![[0.0; LANES]; vectors * n];
-    let tasks: Vec<_> = state
+    let mut memory = Scratch::zeros(vectors * n * LANES);
+    let results = memory.as_chunks_mut::<LANES>().0;
+    let tasks: List<_> = state
         .as_chunks_mut::<LANES>()
         .0
         .chunks_mut(VECTORS * len)
@@ -100,6 +101,7 @@ pub(super) fn selective_scan(
             });
         }
     });
+    drop(tasks);
     for_rows(pool, out, channels, |i, row| {
         for (vector, row) in row.chunks_mut(LANES).enumerate() {
             row.copy_from_slice(&results[vector * n + i][..row.len()]);

@@ -1,14 +1,14 @@
 //! The state of one sequence: KV caches and states of recurrences.
 
-use std::sync::Arc;
-
+use super::kv::{Limit, Pages};
 use super::selective_scan::scan_state_len;
-use super::{CausalConv, KvCache, KvSpec, KvType, RecurrenceSpec};
+use super::{CausalConv, KvCache, KvSpec, KvType, OutOfPages, PagePool, RecurrenceSpec};
+use crate::kernels::lines::numbers_mut;
 use crate::network::{Mixer, ModelSpec};
 
 /// The state of one sequence: a cache or a recurrent state for each layer.
 ///
-/// Cloning is cheap: the clone shares caches and states until one of the two writes to them.
+/// Cloning is cheap: the clone shares the pages of all layers until one of the two writes to them.
 #[derive(Clone)]
 pub struct Sequence {
     pub(super) len: usize,
@@ -45,39 +45,56 @@ pub(super) struct LayerState {
     pub(super) recurrent: Option<Recurrent>,
 }
 
-/// The state of a recurrence, shared by clones until one of them is advanced.
+/// The state of a recurrence: no page before the first token, then one, shared by clones until one of them is advanced.
 #[derive(Clone)]
-pub(super) struct Recurrent(Arc<Memory>);
+pub(super) struct Recurrent {
+    pages: Pages,
+    /// Elements of both parts of a [`Memory`].
+    lens: (usize, usize),
+}
 
-/// The numbers that a recurrence carries from position to position.
-#[derive(Clone)]
-pub(super) struct Memory {
+/// The state of a recurrence.
+pub(super) struct Memory<'a> {
     /// The latest inputs of its convolution.
-    pub(super) conv: Vec<f32>,
+    pub(super) conv: &'a mut [f32],
     /// Its state.
-    pub(super) state: Vec<f32>,
+    pub(super) state: &'a mut [f32],
 }
 
 impl Recurrent {
-    fn new(conv: usize, state: usize) -> Self {
-        Self(Arc::new(Memory { conv: vec![0.0; conv], state: vec![0.0; state] }))
+    fn new(pool: &PagePool, conv: usize, state: usize) -> Self {
+        Self { pages: Pages::new(pool, 4 * (conv + state)), lens: (conv, state) }
     }
 
-    fn bytes(&self) -> usize {
-        4 * (self.0.conv.len() + self.0.state.len())
+    /// Takes a page of its own.
+    fn reserve(&mut self, limit: Limit) -> Result<(), OutOfPages> {
+        if self.pages.len() == 0 { self.pages.push(limit) } else { self.pages.make_own(0, limit) }
     }
 
-    /// This sequence's own copy.
-    pub(super) fn writable(&mut self) -> &mut Memory {
-        Arc::make_mut(&mut self.0)
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    pub(super) fn pages_mut(&mut self) -> &mut Pages {
+        &mut self.pages
+    }
+
+    /// The state for writing; it is copied first if others hold it, too.
+    pub(super) fn writable(&mut self) -> Memory<'_> {
+        // There is no error without a limit.
+        let _ = self.reserve(Limit::None);
+        let (conv, state) = self.lens;
+        let page = self.pages.own(0).unwrap_or_default();
+        let (conv, state) = numbers_mut(&mut page[..4 * (conv + state)]).split_at_mut(conv);
+        Memory { conv, state }
     }
 }
 
 impl LayerState {
     /// What a layer with this mixer starts with, in a model whose residual stream has `cols` elements.
-    fn start(mixer: &Mixer, cols: usize, options: SequenceOptions) -> Self {
-        let cached = |spec: KvSpec| Self { cache: Some(KvCache::new(spec)), recurrent: None };
-        let carried = |conv: usize, state: usize| Self { cache: None, recurrent: Some(Recurrent::new(conv, state)) };
+    fn start(mixer: &Mixer, cols: usize, options: SequenceOptions, pool: &PagePool) -> Self {
+        let cached = |spec: KvSpec| Self { cache: Some(KvCache::within(pool, spec)), recurrent: None };
+        let carried = |conv, state| Self { cache: None, recurrent: Some(Recurrent::new(pool, conv, state)) };
         let recurrent = |spec: RecurrenceSpec, taps: usize| {
             carried(CausalConv::state_len_of(spec.mixed_len(), taps), spec.state_len())
         };
@@ -104,23 +121,18 @@ impl LayerState {
             Mixer::Mamba2(spec) => recurrent(spec.into(), spec.taps),
             Mixer::ShortConv(spec) => carried(CausalConv::state_len_of(cols, spec.taps), 0),
             Mixer::AttentionAndMamba2(attention, mamba) => Self {
-                recurrent: Self::start(&Mixer::Mamba2(*mamba), cols, options).recurrent,
-                ..Self::start(&Mixer::Attention(attention.clone()), cols, options)
+                recurrent: Self::start(&Mixer::Mamba2(*mamba), cols, options, pool).recurrent,
+                ..Self::start(&Mixer::Attention(attention.clone()), cols, options, pool)
             },
         }
-    }
-
-    /// Bytes of its recurrence, which stay the same however many tokens it has seen.
-    fn recurrent_bytes(&self) -> usize {
-        self.recurrent.as_ref().map_or(0, Recurrent::bytes)
     }
 }
 
 impl Sequence {
-    /// An empty sequence of a model that this describes.
+    /// An empty sequence of a model that this describes, whose memory comes from `pool`.
     #[must_use]
-    pub fn new(model: &ModelSpec, options: SequenceOptions) -> Self {
-        let start = |mixer| LayerState::start(mixer, model.embedding_length, options);
+    pub fn new(model: &ModelSpec, options: SequenceOptions, pool: &PagePool) -> Self {
+        let start = |mixer| LayerState::start(mixer, model.embedding_length, options, pool);
         let layers = model.layers.iter().map(|layer| start(&layer.mixer)).collect();
         Self { len: 0, context_length: options.context_length, second_text: usize::MAX, layers, rollback_len: None }
     }
@@ -129,6 +141,38 @@ impl Sequence {
     /// tokens.
     pub fn set_second_text(&mut self, position: usize) {
         self.second_text = position;
+    }
+
+    /// Takes memory of its own for `n` more tokens, so that a forward pass over them takes none. Without it, a forward pass
+    /// takes what it needs, whatever the pool's budget.
+    ///
+    /// # Errors
+    /// When the pool's budget is used up. The sequence is then as it was.
+    pub fn reserve(&mut self, n: usize) -> Result<(), OutOfPages> {
+        if n == 0 {
+            return Ok(());
+        }
+        let reserved = self.layers.iter_mut().try_for_each(|layer| {
+            layer.cache.as_mut().map_or(Ok(()), |cache| cache.reserve(n, Limit::Budget))?;
+            layer.recurrent.as_mut().map_or(Ok(()), |recurrent| recurrent.reserve(Limit::Budget))
+        });
+        if reserved.is_err() {
+            self.unreserve();
+        }
+        reserved
+    }
+
+    /// Gives back memory that was reserved and holds no token yet.
+    pub(super) fn unreserve(&mut self) {
+        let is_empty = self.len == 0;
+        for layer in &mut self.layers {
+            if let Some(cache) = &mut layer.cache {
+                cache.unreserve();
+            }
+            if let Some(recurrent) = layer.recurrent.as_mut().filter(|_| is_empty) {
+                recurrent.pages.truncate(0);
+            }
+        }
     }
 
     /// Adds `n` to the length, and drops keys and values that no later position can see.
@@ -195,20 +239,23 @@ impl Sequence {
         if len >= self.len {
             return true;
         }
-        let mut layers = self.layers.clone();
-        let fits = layers.iter_mut().all(|layer| {
-            let recurs = layer.recurrent.as_mut().is_some_and(|recurrent| {
-                // The only earlier state that is known is the first.
-                *recurrent = Recurrent::new(recurrent.0.conv.len(), recurrent.0.state.len());
-                true
-            });
-            (!recurs || len == 0) && layer.cache.as_mut().is_none_or(|cache| cache.truncate(len))
+        let fits = self.layers.iter().all(|layer| {
+            // The only earlier state of a recurrence that is known is the first.
+            (layer.recurrent.is_none() || len == 0) && layer.cache.as_ref().is_none_or(|cache| cache.can_truncate(len))
         });
-        if fits {
-            self.layers = layers;
-            self.len = len;
+        if !fits {
+            return false;
         }
-        fits
+        self.len = len;
+        for layer in &mut self.layers {
+            if let Some(cache) = &mut layer.cache {
+                cache.truncate(len);
+            }
+            if let Some(recurrent) = &mut layer.recurrent {
+                recurrent.pages.truncate(0);
+            }
+        }
+        true
     }
 
     /// Whether [`Self::truncate`] can go back to every position: no layer has a window or a recurrent state.
@@ -222,35 +269,34 @@ impl Sequence {
     /// Bytes that a sequence of `len` tokens holds, whatever this one holds now.
     #[must_use]
     pub fn bytes_after(&self, len: usize) -> usize {
-        let cached = |layer: &LayerState| layer.cache.as_ref().map_or(0, |cache| cache.bytes_after(len));
-        self.layers.iter().map(|layer| cached(layer) + layer.recurrent_bytes()).sum()
+        self.sum(|cache| cache.bytes_after(len), |recurrent| recurrent.pages.page_bytes())
     }
 
-    /// Peak bytes of this sequence while it grows to `len` tokens, a few hundred at a time.
+    /// Peak bytes of this sequence while it grows to `len` tokens, up to 512 at a time.
     #[must_use]
     pub fn bytes_at(&self, len: usize) -> usize {
-        let cached = |layer: &LayerState| layer.cache.as_ref().map_or(0, |cache| cache.bytes_at(len));
-        self.layers.iter().map(|layer| cached(layer) + layer.recurrent_bytes()).sum()
+        self.sum(|cache| cache.bytes_at(len), |recurrent| recurrent.pages.page_bytes())
     }
 
-    /// Calls `visit` with the address and the bytes of each piece of memory that this sequence holds. Clones share pieces,
-    /// which then have the same address.
-    pub fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
-        for layer in &self.layers {
-            if let Some(cache) = &layer.cache {
-                cache.visit_memory(visit);
-            }
-            if let Some(recurrent) = &layer.recurrent {
-                visit(Arc::as_ptr(&recurrent.0).addr(), recurrent.bytes());
-            }
-        }
+    /// Bytes that this sequence has to take from its pool to grow to `len` tokens: those that it lacks, and copies of pages
+    /// that others hold as well.
+    #[must_use]
+    pub fn bytes_to_take(&self, len: usize) -> usize {
+        let lacking = self.bytes_at(len).saturating_sub(self.bytes());
+        let copy = |recurrent: &Recurrent| if recurrent.pages.is_shared(0) { recurrent.pages.page_bytes() } else { 0 };
+        lacking + self.sum(KvCache::bytes_to_copy, copy)
     }
 
-    /// Bytes that this sequence holds, shared layers included.
+    /// Bytes that this sequence holds, including shared pages.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let cached = |layer: &LayerState| layer.cache.as_ref().map_or(0, |cache| cache.bytes());
-        self.layers.iter().map(|layer| cached(layer) + layer.recurrent_bytes()).sum()
+        self.sum(KvCache::bytes, |recurrent| recurrent.pages.bytes())
+    }
+
+    fn sum(&self, cache: impl Fn(&KvCache) -> usize, recurrent: impl Fn(&Recurrent) -> usize) -> usize {
+        let cached = |layer: &LayerState| layer.cache.as_ref().map_or(0, &cache);
+        let carried = |layer: &LayerState| layer.recurrent.as_ref().map_or(0, &recurrent);
+        self.layers.iter().flat_map(|layer| [cached(layer), carried(layer)]).fold(0, usize::saturating_add)
     }
 }
 
@@ -290,7 +336,7 @@ pub enum Rows {
 /// Settings of a sequence's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SequenceOptions {
-    /// Type of cached keys and values.
+    /// Types of cached keys and values.
     pub kv_type: KvType,
     /// Context length of the sequence. This is no limit: models with other rotary frequencies for long contexts choose them by
     /// this length, for the whole sequence.

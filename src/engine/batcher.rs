@@ -4,7 +4,7 @@
 //! A request's text does not depend on what else is computed: a logit has the same bits in every batch and split, and each request
 //! has a sampler of its own. So requests may come and go, share states with earlier ones, and lose theirs when memory is short.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -17,7 +17,7 @@ use super::updates::{Logprobs, Sender, Signal, Update, Updates, Usage, channel, 
 use super::{
     Error, Event, Generation, GenerationOptions, Sampler, SamplerOptions, SessionOptions, SpeculationOptions, Stop,
 };
-use crate::cpu::{Part, RollbackPoint, Rows, Run, Sequence, SequenceOptions};
+use crate::cpu::{OutOfPages, PagePool, Part, RollbackPoint, Rows, Run, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 
@@ -82,6 +82,8 @@ pub struct SlotStatus {
     pub answer_tokens: usize,
     /// Whether its prompt has been read.
     pub is_generating: bool,
+    /// Bytes of its cache, including shared pages.
+    pub cache_bytes: usize,
 }
 
 /// What a [`Batcher`] does, and has done.
@@ -93,6 +95,8 @@ pub struct BatcherStatus {
     pub waiting: usize,
     /// Bytes of all caches, those that are shared once.
     pub cache_bytes: usize,
+    /// Bytes that all caches may take.
+    pub cache_budget: usize,
     /// Prefixes that are held for later requests.
     pub prefixes: usize,
     /// Requests that have ended, cancelled ones included.
@@ -136,8 +140,9 @@ struct Job {
     draft_limit: usize,
     /// Identifies the text for drafters.
     text_id: u64,
-    /// The draft that the current step evaluates.
+    /// The draft that the current step evaluates, and the end of the text before it.
     draft: Draft,
+    rollback: Option<RollbackPoint>,
     /// Tokens of the answer that were evaluated, and have to be again: a rejected draft took a recurrent state back before them.
     rolled_back: usize,
     drafted: usize,
@@ -230,6 +235,8 @@ pub struct Batcher {
     pool: Arc<Pool>,
     shared: Arc<Shared>,
     context_length: usize,
+    /// A sequence without tokens, whose memory is from the pool of all.
+    empty: Sequence,
     options: BatcherOptions,
     thread: Option<JoinHandle<()>>,
 }
@@ -241,20 +248,23 @@ impl Batcher {
         let wanted = options.session.context_length.unwrap_or_else(|| model.hparams().context_length);
         let context_length = model.decoder().learned_positions().map_or(wanted, |limit| wanted.min(limit)).max(1);
         let shared = Arc::new(Shared { inbox: Mutex::default(), signal: Arc::default() });
-        let sequence = SequenceOptions { kv_type: options.session.kv_type, context_length };
-        let empty = model.decoder().sequence(sequence);
-        let speculation = Speculation::new(&options.speculation, model.decoder().vocab_size(), sequence);
-        let drafts = speculation.as_ref().map_or(0, |speculation| speculation.bytes_at(context_length));
-        let budget = options.cache_bytes.max(empty.bytes_at(context_length) + drafts);
+        let sequence_options = SequenceOptions { kv_type: options.session.kv_type, context_length };
+        let whole = model.decoder().sequence(sequence_options).bytes_at(context_length);
+        let whole = whole.saturating_add(options.speculation.bytes(sequence_options));
+        let pages = PagePool::new(options.cache_bytes.max(whole));
+        let empty = model.decoder().sequence_within(&pages, sequence_options);
+        let vocab_size = model.decoder().vocab_size();
+        let speculation = Speculation::new(&options.speculation, vocab_size, sequence_options, &pages);
+        lock(&shared.inbox).status.cache_budget = pages.budget();
         let worker = Worker {
             model: model.clone(),
             pool: pool.clone(),
             shared: shared.clone(),
             most_rows: options.session.batch_size.max(1),
             parallel: options.parallel.max(1),
-            budget,
+            pages,
             context_length,
-            empty,
+            empty: empty.clone(),
             active: Vec::new(),
             cache: PrefixCache::default(),
             speculation,
@@ -265,7 +275,7 @@ impl Batcher {
         let thread = std::thread::Builder::new().name("batcher".to_owned()).spawn(move || worker.run());
         // Without a thread every request is told that the engine has stopped.
         lock(&shared.inbox).stopped = thread.is_err();
-        Self { model, pool, shared, context_length, options, thread: thread.ok() }
+        Self { model, pool, shared, context_length, empty, options, thread: thread.ok() }
     }
 
     /// The model.
@@ -320,19 +330,19 @@ impl Batcher {
         let mut generation = Generation::new(self.model.clone(), sampler, request.generation);
         generation.accept_prompt(&request.prompt);
         let (sender, updates) = channel(self.shared.signal.clone());
-        let kv_type = self.options.session.kv_type;
         let job = Job {
             prompt_tokens: request.prompt.len(),
             cached_tokens: 0,
             tokens: request.prompt,
             generation,
-            sequence: decoder.sequence(SequenceOptions { kv_type, context_length }),
+            sequence: self.empty.clone(),
             logprobs: request.logprobs,
             salt: request.salt,
             no_cache: request.no_cache,
             draft_limit: request.draft_limit.unwrap_or(usize::MAX),
             text_id: 0,
             draft: Draft::default(),
+            rollback: None,
             rolled_back: 0,
             drafted: 0,
             accepted: 0,
@@ -375,7 +385,8 @@ struct Worker {
     shared: Arc<Shared>,
     most_rows: usize,
     parallel: usize,
-    budget: usize,
+    /// The memory of all sequences and stored prefixes.
+    pages: PagePool,
     context_length: usize,
     /// A sequence without tokens.
     empty: Sequence,
@@ -411,12 +422,12 @@ impl Worker {
             if let Some(speculation) = &mut self.speculation {
                 speculation.retain(&self.active.iter().map(|job| job.text_id).collect());
             }
-            let bytes = self.make_room();
-            self.publish(bytes);
+            let mut plan = self.plan();
+            self.reserve(&mut plan);
+            self.publish();
             if lock(&self.shared.inbox).stopped {
                 return;
             }
-            let plan = self.plan();
             if plan.iter().all(|&rows| rows == 0) {
                 // All have ended, or wait for their readers.
                 self.shared.signal.wait();
@@ -457,9 +468,12 @@ impl Worker {
             {
                 job.sequence = sequence;
             }
-            let needed = job.sequence.bytes_at(job.tokens.len() + 1) - job.sequence.bytes_at(job.sequence.len());
-            while self.bytes() + needed > self.budget && self.evict() {}
-            if self.bytes() + needed > self.budget && !self.active.is_empty() {
+            let fits = |pages: &PagePool| {
+                let needed = job.sequence.bytes_to_take(job.tokens.len() + 1);
+                pages.used().saturating_add(needed) <= pages.budget()
+            };
+            while !fits(&self.pages) && self.evict() {}
+            if !fits(&self.pages) && !self.active.is_empty() {
                 job.sequence = self.empty.clone();
                 lock(&shared.inbox).waiting.insert(next, job);
                 return;
@@ -492,20 +506,26 @@ impl Worker {
         })
     }
 
-    /// Bytes of all caches; what several share counts once.
-    fn bytes(&self) -> usize {
-        let (mut seen, mut sum) = (HashSet::new(), 0);
-        let mut visit = |address: usize, bytes: usize| {
-            if seen.insert(address) {
-                sum += bytes;
+    /// Reserves memory for the planned rows of every request. When the budget is used up, stored prefixes are evicted, the least
+    /// recently used first; then draft models lose their states; then the youngest request is preempted: its state is dropped, and
+    /// computed again when there is room. A request that is alone reads fewer rows.
+    fn reserve(&mut self, plan: &mut Vec<usize>) {
+        let mut i = 0;
+        while i < self.active.len() {
+            match self.active[i].sequence.reserve(plan[i]) {
+                Ok(()) => i += 1,
+                Err(_) if self.evict() || self.speculation.as_mut().is_some_and(Speculation::release) => {}
+                Err(_) if self.active.len() > 1 => {
+                    plan.truncate(self.active.len() - 1);
+                    self.preempt();
+                }
+                Err(_) if plan[i] > 1 => plan[i] /= 2,
+                Err(error) => {
+                    plan.truncate(i);
+                    self.give_up(error);
+                }
             }
-        };
-        self.active.iter().for_each(|job| job.sequence.visit_memory(&mut visit));
-        self.cache.visit_memory(&mut visit);
-        if let Some(speculation) = &self.speculation {
-            speculation.visit_memory(&mut visit);
         }
-        sum
     }
 
     /// Removes a state that is stored for later requests. Returns false if there is none.
@@ -513,26 +533,22 @@ impl Worker {
         self.speculation.as_mut().is_some_and(Speculation::evict) || self.cache.evict()
     }
 
-    /// Keeps the budget: forgets stored prefixes, then takes the state of the youngest request, which is computed again when there
-    /// is room for it. Returns the bytes that are left.
-    fn make_room(&mut self) -> usize {
-        loop {
-            let bytes = self.bytes();
-            if bytes <= self.budget {
-                return bytes;
-            }
-            if self.evict() {
-                continue;
-            }
-            if self.active.len() < 2 {
-                return bytes;
-            }
-            let Some(mut job) = self.active.pop() else { return bytes };
-            job.sequence = self.empty.clone();
-            let mut inbox = lock(&self.shared.inbox);
-            inbox.status.preempted += 1;
-            inbox.waiting.push_front(job);
-        }
+    /// Drops the state of the youngest request, which waits again.
+    fn preempt(&mut self) {
+        let Some(mut job) = self.active.pop() else { return };
+        job.sequence = self.empty.clone();
+        let mut inbox = lock(&self.shared.inbox);
+        inbox.status.preempted += 1;
+        inbox.waiting.push_front(job);
+    }
+
+    /// Ends the only request, for which there is no memory.
+    fn give_up(&mut self, error: OutOfPages) {
+        let Some(job) = self.active.pop() else { return };
+        lock(&self.shared.inbox).status.requests += 1;
+        job.updates.send(Update::Failed(error.into()));
+        // The next one has its turn.
+        self.shared.signal.set();
     }
 
     /// Rows of each active request in the next step.
@@ -570,7 +586,7 @@ impl Worker {
     fn draft(&mut self, plan: &[usize]) {
         let Some(speculation) = &mut self.speculation else { return };
         let context_length = self.context_length;
-        let continues = |job: &Job, rows: usize| rows > 0 && job.is_generating();
+        let continues = |job: &Job, rows: usize| rows > 0 && job.is_generating() && rows == job.pending();
         let mut requests = Vec::new();
         for (job, &rows) in self.active.iter().zip(plan).filter(|(job, rows)| continues(job, **rows)) {
             let max_tokens = job.generation.tokens_left().unwrap_or(usize::MAX).min(job.draft_limit);
@@ -579,8 +595,19 @@ impl Worker {
             requests.push(DraftRequest { text_id, salt, store, tokens: &job.tokens, rows, max_tokens });
         }
         let mut drafts = speculation.draft(&self.pool, &requests).into_iter();
-        for (job, _) in self.active.iter_mut().zip(plan).filter(|(job, rows)| continues(job, **rows)) {
-            job.draft = drafts.next().unwrap_or_default();
+        for (job, &rows) in self.active.iter_mut().zip(plan).filter(|(job, rows)| continues(job, **rows)) {
+            let draft = drafts.next().unwrap_or_default();
+            if draft.tokens.is_empty() {
+                continue;
+            }
+            let end = job.sequence.rollback_point();
+            if job.sequence.reserve(rows + draft.tokens.len()).is_ok() {
+                (job.draft, job.rollback) = (draft, Some(end));
+            } else {
+                // There is no memory for drafts; what the rows themselves need was given back a moment ago.
+                job.sequence.roll_back(end, job.sequence.len());
+                let _ = job.sequence.reserve(rows);
+            }
         }
     }
 
@@ -597,19 +624,16 @@ impl Worker {
             [&job.tokens[done..done + rows], &job.draft.tokens].concat()
         };
         let fed: Vec<Vec<u32>> = self.active.iter().zip(plan).map(fed).collect();
-        // The number of output rows of each request, and the end of its text if it has a draft.
+        // The number of output rows of each request.
         let mut outputs = Vec::new();
         let (mut parts, mut readers) = (Vec::new(), Vec::new());
         for ((job, &rows), tokens) in self.active.iter_mut().zip(plan).zip(&fed) {
             if rows == 0 {
-                outputs.push((0, None));
+                outputs.push(0);
                 continue;
             }
             let at_end = job.sequence.len() + rows == job.tokens.len();
-            outputs.push((
-                if at_end { 1 + job.draft.tokens.len() } else { 0 },
-                (!job.draft.tokens.is_empty()).then(|| job.sequence.rollback_point()),
-            ));
+            outputs.push(if at_end { 1 + job.draft.tokens.len() } else { 0 });
             let logits = if at_end { Rows::From(rows - 1) } else { Rows::None };
             parts.push(Part { sequence: &mut job.sequence, tokens, logits });
             readers.push(&job.updates);
@@ -629,22 +653,15 @@ impl Worker {
         }
         self.count(plan, read, fed.iter().map(Vec::len).sum(), start.elapsed());
         lock(&self.shared.inbox).status.prompt_tokens += read as u64;
-        self.take(plan, &goals, outputs, &mut logits);
+        self.take(plan, &goals, &outputs, &mut logits);
     }
 
-    /// Lets requests take tokens by the logits of a step: `outputs` has the number of rows of each request and, if it has a draft,
-    /// the end of its text.
-    fn take(
-        &mut self,
-        plan: &[usize],
-        goals: &[usize],
-        outputs: Vec<(usize, Option<RollbackPoint>)>,
-        logits: &mut [f32],
-    ) {
+    /// Lets requests take tokens by the logits of a step; `outputs` has the number of rows of each.
+    fn take(&mut self, plan: &[usize], goals: &[usize], outputs: &[usize], logits: &mut [f32]) {
         let mut rows = logits.chunks_exact_mut(self.model.decoder().vocab_size());
         let (mut counts, mut ended) = ([0; 3], Vec::new());
         let jobs = std::mem::take(&mut self.active);
-        for (((mut job, &planned), &goal), (wanted, rollback)) in jobs.into_iter().zip(plan).zip(goals).zip(outputs) {
+        for (((mut job, &planned), &goal), &wanted) in jobs.into_iter().zip(plan).zip(goals).zip(outputs) {
             if planned > 0 && !job.stored && job.sequence.len() == goal {
                 job.stored = true;
                 if !job.no_cache {
@@ -665,7 +682,7 @@ impl Worker {
             let (before, len) = (job.generation.tokens().len(), job.tokens.len());
             let draft = std::mem::take(&mut job.draft);
             let (accepted, end) = take_tokens(&mut job, &draft.tokens, rows.by_ref().take(wanted), self.context_length);
-            if let Some(rollback) = rollback {
+            if let Some(rollback) = job.rollback.take() {
                 job.sequence.roll_back(rollback, len + accepted);
             }
             job.rolled_back = job.pending().saturating_sub(1);
@@ -724,21 +741,22 @@ impl Worker {
             inbox.status.most_tokens = inbox.status.most_tokens.max(job.tokens.len());
             told.push((job.updates, end));
         }
-        self.publish(self.bytes());
+        self.publish();
         told.into_iter().for_each(|(updates, end)| updates.send(end));
     }
 
-    /// Tells what is being done, with so many bytes of caches.
-    fn publish(&self, bytes: usize) {
+    /// Updates the status.
+    fn publish(&self) {
         let slot = |job: &Job| SlotStatus {
             slot: job.slot,
             prompt_tokens: job.prompt_tokens,
             answer_tokens: job.generation.tokens().len(),
             is_generating: job.is_generating(),
+            cache_bytes: job.sequence.bytes(),
         };
         let mut inbox = lock(&self.shared.inbox);
         inbox.status.active = self.active.iter().map(slot).collect();
-        inbox.status.cache_bytes = bytes;
+        inbox.status.cache_bytes = self.pages.used();
         inbox.status.prefixes = self.cache.len();
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Independent of terminals: texts and notes are passed to the caller, piece by piece.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::answer_splitter::{AnswerPart, AnswerSplitter};
@@ -9,7 +10,8 @@ use super::prompter::{Prompter, prompt_options};
 use super::thinking::{ThinkingSplitter, ThinkingStyle};
 use super::{
     Answer, ChatTemplate, Constraint, Error, GenerationOptions, Grammar, Message, Progress, Rendered, Sampler,
-    SamplerOptions, Session, SessionOptions, SpeculationOptions, TokenTrie, ToolCall, ToolSplitter, Tools,
+    SamplerOptions, Session, SessionFileError, SessionOptions, SpeculationOptions, TokenTrie, ToolCall, ToolSplitter,
+    Tools,
 };
 use crate::kernels::Pool;
 use crate::model::Model;
@@ -211,6 +213,26 @@ impl Chat {
     pub fn set_messages(&mut self, messages: Vec<Message>) {
         self.messages = messages;
         self.summary = None;
+    }
+
+    /// The summary of dropped messages.
+    #[must_use]
+    pub fn summary(&self) -> Option<&str> {
+        self.summary.as_deref()
+    }
+
+    /// Sets the summary of messages that came before the first one.
+    pub fn set_summary(&mut self, summary: Option<String>) {
+        self.summary = summary;
+    }
+
+    /// Reads the state of the session from the file `path` ([`Session::save`]), and returns the note in it. The next message only
+    /// evaluates what is not in this state.
+    ///
+    /// # Errors
+    /// As [`Session::restore`].
+    pub fn restore_session(&mut self, path: &Path) -> Result<Vec<u8>, SessionFileError> {
+        self.session.restore(path)
     }
 
     /// The settings.

@@ -26,6 +26,9 @@ pub enum Error {
         /// The context length.
         context_length: usize,
     },
+    /// There is no memory for the keys and values of a sequence.
+    #[error(transparent)]
+    OutOfPages(#[from] crate::cpu::OutOfPages),
     /// The model's logits are NaN or infinite: its weights are broken, or too large for the arithmetic.
     #[error("the model computes NaN or infinity")]
     NotANumber,

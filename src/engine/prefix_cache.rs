@@ -81,11 +81,6 @@ impl PrefixCache {
         let oldest = self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.used).map(|(i, _)| i);
         oldest.map(|i| self.entries.swap_remove(i)).is_some()
     }
-
-    /// Visits the memory of all states, as [`Sequence::visit_memory`].
-    pub(super) fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
-        self.entries.iter().for_each(|entry| entry.sequence.visit_memory(visit));
-    }
 }
 
 /// Number of tokens that both begin with.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::prefix_cache::common;
 use super::speculation::{Draft, DraftRequest, Speculation};
 use super::{Error, SpeculationOptions};
-use crate::cpu::{Decoder, KvType, Part, RollbackPoint, Rows, Sequence, SequenceOptions};
+use crate::cpu::{Decoder, KvType, PagePool, Part, RollbackPoint, Rows, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 
@@ -84,7 +84,8 @@ impl Session {
     /// Sets whether and how tokens are drafted. The answers stay the same, only their speed changes.
     pub fn speculate(&mut self, options: &SpeculationOptions) {
         let sequence = SequenceOptions { kv_type: self.options.kv_type, context_length: self.context_length };
-        self.speculation = Speculation::new(options, self.model.decoder().vocab_size(), sequence);
+        let vocab_size = self.model.decoder().vocab_size();
+        self.speculation = Speculation::new(options, vocab_size, sequence, &PagePool::unlimited());
     }
 
     /// The model.
@@ -97,6 +98,27 @@ impl Session {
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
+    }
+
+    /// The types of cached keys and values.
+    #[must_use]
+    pub fn kv_type(&self) -> KvType {
+        self.options.kv_type
+    }
+
+    /// The state of the model after the tokens.
+    pub(super) fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+
+    pub(super) fn sequence_mut(&mut self) -> &mut Sequence {
+        &mut self.sequence
+    }
+
+    /// Sets the tokens that belong to the state of the sequence.
+    pub(super) fn set_tokens(&mut self, tokens: Vec<u32>) {
+        debug_assert_eq!(tokens.len(), self.sequence.len());
+        self.tokens = tokens;
     }
 
     /// Most tokens that the session may hold.
@@ -195,10 +217,9 @@ impl Session {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all tokens. The memory stays for later use.
     pub fn clear(&mut self) {
-        let options = SequenceOptions { kv_type: self.options.kv_type, context_length: self.context_length };
-        self.sequence = self.model.decoder().sequence(options);
+        self.sequence.truncate(0);
         self.tokens.clear();
     }
 

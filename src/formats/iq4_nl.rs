@@ -10,7 +10,7 @@ use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
 /// The value of each code: close together near zero, where most weights are.
-pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(crate) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 const CODES: usize = 2;
 

@@ -58,6 +58,7 @@ use view::ViewVisitor;
 pub(crate) use blocks_of_32::{LEN as BLOCK, put_affine_block, put_block};
 pub use encode::{encode, encode_with};
 pub(crate) use float::F32;
+pub(crate) use iq4_nl::VALUES as IQ4_NL_VALUES;
 pub(crate) use scale_search::weighted as weighted_steps;
 pub(crate) use scale_search::{Search, TINY};
 pub(crate) use super_block::{Affine, SUB_BLOCKS, Symmetric, search_affine};

@@ -47,25 +47,32 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// The running softmax of some rows; a row is the query of one head.
-pub(crate) struct Softmax {
+/// The running softmax of some rows, in borrowed memory; a row is the query of one head.
+pub(crate) struct Softmax<'a> {
     rows: usize,
     /// Greatest score so far, one vector for each group of rows.
-    max: Vec<[f32; LANES]>,
+    max: &'a mut [[f32; LANES]],
     /// Sum of the powers of two, relative to the greatest score.
-    sum: Vec<[f32; LANES]>,
+    sum: &'a mut [[f32; LANES]],
     /// Sum of powers times values: `[blocks, 16, width]`.
-    values: Vec<f32>,
+    values: &'a mut [f32],
     /// Elements of a row of values, a multiple of 16.
     width: usize,
 }
 
-impl Softmax {
-    /// Rows that have seen no key.
-    pub(crate) fn new(rows: usize, width: usize) -> Self {
-        let (blocks, width) = (rows.div_ceil(LANES), width.next_multiple_of(LANES));
-        let (max, sum) = (vec![[f32::NEG_INFINITY; LANES]; blocks], vec![[0.0; LANES]; blocks]);
-        Self { rows, max, sum, values: vec![0.0; blocks * LANES * width], width }
+impl<'a> Softmax<'a> {
+    /// Elements of the memory for `rows` rows.
+    pub(crate) fn len(rows: usize, v_dim: usize) -> usize {
+        rows.div_ceil(LANES) * LANES * (2 + v_dim.next_multiple_of(LANES))
+    }
+
+    /// The rows in `memory`, of [`Self::len`] elements. The memory is taken as it is: new rows need a [`Self::reset`] first.
+    pub(crate) fn within(memory: &'a mut [f32], rows: usize, v_dim: usize) -> Self {
+        let (blocks, width) = (rows.div_ceil(LANES), v_dim.next_multiple_of(LANES));
+        assert_eq!(memory.len(), Self::len(rows, v_dim), "memory of {rows} rows of {v_dim}");
+        let (max, rest) = memory.split_at_mut(blocks * LANES);
+        let (sum, values) = rest.split_at_mut(blocks * LANES);
+        Self { rows, max: max.as_chunks_mut().0, sum: sum.as_chunks_mut().0, values, width }
     }
 
     /// Forgets all keys.
@@ -81,23 +88,23 @@ impl Softmax {
     }
 
     /// Merges the softmax of the same rows over later keys into this one. Rows without keys change nothing.
-    pub(crate) fn merge(&mut self, isa: Isa, later: &Self) {
+    pub(crate) fn merge(&mut self, isa: Isa, later: &Softmax<'_>) {
         isa.run(Merge { state: self, later });
     }
 
     /// Divides the values by the sums and writes one row of `v_dim` elements to each of `out`.
-    pub(crate) fn finish(&self, isa: Isa, v_dim: usize, out: &mut [&mut [f32]]) {
+    pub(crate) fn finish<'b>(&self, isa: Isa, v_dim: usize, out: impl Iterator<Item = &'b mut [f32]>) {
         isa.run(Finish { state: self, v_dim, out });
     }
 }
 
 /// [`Softmax::merge`].
-struct Merge<'a> {
-    state: &'a mut Softmax,
-    later: &'a Softmax,
+struct Merge<'a, 'b, 'c> {
+    state: &'a mut Softmax<'b>,
+    later: &'a Softmax<'c>,
 }
 
-impl Kernel for Merge<'_> {
+impl Kernel for Merge<'_, '_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -133,13 +140,13 @@ impl Kernel for Merge<'_> {
 }
 
 /// [`Softmax::finish`].
-struct Finish<'a, 'b> {
-    state: &'a Softmax,
+struct Finish<'a, 'b, O> {
+    state: &'a Softmax<'b>,
     v_dim: usize,
-    out: &'a mut [&'b mut [f32]],
+    out: O,
 }
 
-impl Kernel for Finish<'_, '_> {
+impl<'o, O: Iterator<Item = &'o mut [f32]>> Kernel for Finish<'_, '_, O> {
     type Output = ();
 
     #[inline(always)]
@@ -222,7 +229,7 @@ impl Bias {
 }
 
 /// A tile of up to 64 keys and values for some rows.
-pub(crate) struct AttendTile<'a> {
+pub(crate) struct AttendTile<'a, 'b> {
     /// Scaled queries, in blocks of sixteen rows: `[blocks, k_dim, 16]`.
     pub(crate) queries: &'a [f32],
     pub(crate) k_dim: usize,
@@ -238,10 +245,10 @@ pub(crate) struct AttendTile<'a> {
     pub(crate) biases: &'a [Bias],
     /// Scores are squashed to this range (in their units of `ln 2`).
     pub(crate) softcap: Option<f32>,
-    pub(crate) state: &'a mut Softmax,
+    pub(crate) state: &'a mut Softmax<'b>,
 }
 
-impl Kernel for AttendTile<'_> {
+impl Kernel for AttendTile<'_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -272,7 +279,7 @@ impl Kernel for AttendTile<'_> {
 #[repr(align(64))]
 struct Scores([[[f32; LANES]; VECTORS]; LANES]);
 
-impl AttendTile<'_> {
+impl AttendTile<'_, '_> {
     /// The scores of `rows` rows of a block and the vectors `seen` of the tile's keys.
     ///
     /// # Safety

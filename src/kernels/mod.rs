@@ -14,11 +14,14 @@
 
 mod activation;
 pub(crate) mod attention;
+pub(crate) mod code_tile;
 mod error;
+pub(crate) mod grid;
 mod limits;
+pub(crate) mod lines;
 mod pool;
 mod product;
-pub(crate) mod q8_tile;
+
 pub(crate) mod recurrence;
 mod scratch;
 pub mod vector;
@@ -29,4 +32,4 @@ pub use error::Error;
 pub use limits::Limits;
 pub use pool::{Pool, Regions};
 pub use product::{Activations, GatedProduct, Matrix, Product, Store, gated, matmul};
-pub(crate) use scratch::Scratch;
+pub(crate) use scratch::{List, Scratch};

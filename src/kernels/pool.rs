@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, yield_now};
 use std::time::{Duration, Instant};
 
+use super::scratch::List;
 use crate::simd::Isa;
 
 /// How long a thread spins before it sleeps.
@@ -163,7 +164,12 @@ impl Pool {
     /// # Panics
     /// As [`Self::run`].
     pub fn run_each<T: Send>(&self, items: Vec<T>, task: &(dyn Fn(T) + Sync)) {
-        let items: Vec<_> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+        self.run_over(items, task);
+    }
+
+    /// As [`Self::run_each`], for the items of any iterator.
+    pub(crate) fn run_over<T: Send>(&self, items: impl IntoIterator<Item = T>, task: &(dyn Fn(T) + Sync)) {
+        let items: List<_> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
         self.run(items.len(), &|i| {
             let item = lock(&items[i]).take();
             if let Some(item) = item {

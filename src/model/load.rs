@@ -109,6 +109,11 @@ impl Model {
         &self.applied
     }
 
+    /// Calls `visit` with the bytes of the adapters, for a fingerprint.
+    pub(crate) fn visit_adapters(&self, visit: &mut dyn FnMut(&[u8])) {
+        self.adapters.visit_bytes(visit);
+    }
+
     /// The changes of the model's matrices.
     pub(super) fn adapters(&self) -> &Adapters {
         &self.adapters

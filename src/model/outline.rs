@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::work::{OUTPUTS, Weight, used_share};
 use super::{Header, Work};
 use crate::arch::{self, Hparams};
-use crate::cpu::{KvType, Sequence, SequenceOptions};
+use crate::cpu::{KvType, PagePool, Sequence, SequenceOptions};
 use crate::gguf::{Reader, TensorInfo, layer_and_part, layer_of};
 use crate::network::{self, ModelSpec, Tensors};
 
@@ -83,7 +83,7 @@ impl Outline {
     /// An empty sequence, for computing the memory of longer ones.
     #[must_use]
     pub fn sequence(&self, options: SequenceOptions) -> Sequence {
-        Sequence::new(&self.spec, options)
+        Sequence::new(&self.spec, options, &PagePool::unlimited())
     }
 
     /// The work of its tokens.

@@ -88,17 +88,14 @@ impl Work {
                 products.add(weight.ty, share * (weight.rows * weight.cols) as f64);
             }
         }
-        let number_bytes = match kv_type {
-            KvType::F32 => 4.0,
-            KvType::F16 => 2.0,
-            KvType::Q8_0 => TensorType::Q8_0.row_bytes(32) as f64 / 32.0,
-        };
         let length = (h.key_length + h.value_length) as f64;
+        let (key_bytes, value_bytes) = (kv_type.keys.number_bytes(), kv_type.values.number_bytes());
+        let head_bytes = h.key_length as f64 * key_bytes + h.value_length as f64 * value_bytes;
         for (layer, (&heads, &kv_heads)) in h.head_count.iter().zip(&h.head_count_kv).enumerate() {
             if kv_heads > 0 {
                 let products = if layer < last_stateful_layer { &mut work.each } else { &mut work.last };
                 products.attention += heads as f64 * length;
-                work.cache_bytes += kv_heads as f64 * length * number_bytes;
+                work.cache_bytes += kv_heads as f64 * head_bytes;
             }
         }
         work

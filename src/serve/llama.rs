@@ -282,6 +282,7 @@ pub(super) async fn slots(call: Call) -> Result<Reply, Failure> {
             "is_generating": active.is_some_and(|active| active.is_generating),
             "n_prompt_tokens": active.map_or(0, |active| active.prompt_tokens),
             "n_decoded": active.map_or(0, |active| active.answer_tokens),
+            "cache_bytes": active.map_or(0, |active| active.cache_bytes),
         })
     };
     Ok(Reply::Json((0..batcher.options().parallel).map(slot).collect()))

@@ -41,10 +41,16 @@ fn text(all: &[BatcherStatus]) -> String {
         ("gauge", "llamacpp:requests_deferred", "Requests that wait.", sum(|s| s.waiting as u64)),
         ("gauge", "llamacpp:n_busy_slots_per_decode", "Requests a step.", sum(|s| s.step_requests) / steps.max(1.0)),
         ("counter", "gguf:draft_tokens_total", "Tokens that were drafted.", sum(|s| s.drafted_tokens)),
-        ("counter", "gguf:draft_tokens_accepted_total", "Drafted tokens that were accepted.", sum(|s| s.accepted_tokens)),
+        (
+            "counter",
+            "gguf:draft_tokens_accepted_total",
+            "Drafted tokens that were accepted.",
+            sum(|s| s.accepted_tokens),
+        ),
         ("counter", "gguf:requests_total", "Requests that have ended.", sum(|s| s.requests)),
         ("counter", "gguf:preempted_total", "Requests that had to make room for others.", sum(|s| s.preempted)),
         ("gauge", "gguf:cache_bytes", "Bytes of all caches.", sum(|s| s.cache_bytes as u64)),
+        ("gauge", "gguf:cache_budget_bytes", "Bytes that all caches may take.", sum(|s| s.cache_budget as u64)),
         ("gauge", "gguf:prefixes", "Prefixes that are held for later requests.", sum(|s| s.prefixes as u64)),
     ];
     let mut text = String::new();

@@ -48,7 +48,7 @@ fn main() {
             let read = read_seconds(&pool, bytes);
             println!(
                 "{:5} {depth:6} {:12.1} {:9.2} {:13.1} {:10.1} {:9.1} {:5.0}%",
-                format!("{ty:?}"),
+                format!("{ty}"),
                 macs / 1e9 / batch,
                 batch * 1e3,
                 bytes as f64 / 1e9 / token,
@@ -65,7 +65,7 @@ fn cache(ty: KvType, positions: usize) -> KvCache {
     let spec = KvSpec { heads: SPEC.kv_heads, k_dim: SPEC.k_dim, v_dim: SPEC.v_dim, ty, window: None };
     let mut cache = KvCache::new(spec);
     let rows = numbers(positions * SPEC.kv_heads * SPEC.k_dim);
-    cache.append(&rows, &rows);
+    cache.append(&Pool::new(1), &rows, &rows);
     cache
 }
 

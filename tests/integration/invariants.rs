@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use gguf::bench::{Shape, SyntheticModel, prompt};
 use gguf::bytes::Bytes;
-use gguf::cpu::{Inputs, KvType, Observer, Part, Rows, Run, Sequence, SequenceOptions};
+use gguf::cpu::{CacheType, Inputs, KvType, Observer, Part, Rows, Run, Sequence, SequenceOptions};
 use gguf::gguf::Reader;
 use gguf::kernels::{Isa, Pool};
 use gguf::model::Model;
@@ -45,7 +45,7 @@ fn logits_do_not_depend_on_threads_splits_or_cpu() {
     let cases = [
         ("llama-tiny", FileType::Q4_K_M, KvType::F16),
         ("llama-tiny", FileType::Q5_K_M, KvType::Q8_0),
-        ("llama-tiny", FileType::Q6_K, KvType::F16),
+        ("llama-tiny", FileType::Q6_K, KvType { keys: CacheType::Q5_1, values: CacheType::IQ4_NL }),
         ("llama-tiny", FileType::Q8_0, KvType::F32),
         ("llama-tiny", FileType::F16, KvType::F16),
         ("llama-tiny", FileType::BF16, KvType::F16),

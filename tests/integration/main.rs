@@ -2,6 +2,8 @@
 
 // Adapters (LoRA).
 mod adapters;
+// What a forward pass asks of the allocator.
+mod allocations;
 // Many requests at once.
 mod batcher;
 // `gguf bench`.
@@ -123,6 +125,8 @@ mod serve_responses;
 // The program as a server, for these.
 #[cfg(feature = "serve")]
 mod served;
+// Sessions in files.
+mod sessions;
 // Files shared by tests.
 mod shared;
 // `gguf chat` on a pseudo-terminal.

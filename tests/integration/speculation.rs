@@ -85,7 +85,10 @@ fn texts_are_the_same_for_every_sampler_and_draft() {
         ("lookup", lookup()),
         ("lookup at least 4", least),
         ("the model itself", drafted_by(&model, &model, 5)),
-        ("the model itself, as long as is worth it", SpeculationOptions { min_tokens: 0, ..drafted_by(&model, &model, 5) }),
+        (
+            "the model itself, as long as is worth it",
+            SpeculationOptions { min_tokens: 0, ..drafted_by(&model, &model, 5) },
+        ),
         ("always wrong", drafted_by(&contrary, &model, 3)),
         ("both", both),
     ];

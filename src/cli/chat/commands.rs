@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use gguf::engine::{Chat, Message, SETTINGS, Setting, ToolCall, WhenFull};
+use gguf::engine::{Chat, SETTINGS, Setting, WhenFull};
 use gguf::printable::printable_path;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
+use super::conversation;
 use super::sampling;
 use super::screen::notice;
 use super::tools::Toolbox;
@@ -35,6 +36,8 @@ pub(super) struct ChatState {
     pub(super) name: String,
     /// What the model may call.
     pub(super) toolbox: Toolbox,
+    /// The file that the session is kept in.
+    pub(super) session: Option<PathBuf>,
 }
 
 /// A command.
@@ -307,23 +310,8 @@ fn save(state: &mut ChatState, rest: &str) -> anyhow::Result<Next> {
         bail!("save needs a file");
     }
     let path = Path::new(path);
-    let message = |message: &Message| {
-        let mut json = json!({ "role": message.role, "content": message.content });
-        if let Some(reasoning) = &message.reasoning {
-            json["reasoning_content"] = reasoning.as_str().into();
-        }
-        if !message.calls.is_empty() {
-            let call = |(id, call): &(String, ToolCall)| json!({ "id": id, "type": "function", "function": { "name": call.name, "arguments": call.arguments } });
-            json["tool_calls"] = message.calls.iter().map(call).collect();
-        }
-        if let Some((id, name)) = &message.result_of {
-            json["tool_call_id"] = id.as_str().into();
-            json["name"] = name.as_str().into();
-        }
-        json
-    };
-    let messages: Vec<Json> = state.chat.messages().iter().map(message).collect();
-    let conversation = json!({ "version": 1, "system": state.chat.options().system, "messages": messages });
+    let count = state.chat.messages().len();
+    let conversation = conversation::to_json(&state.chat);
     let text = serde_json::to_string_pretty(&conversation)? + "\n";
     let name = printable_path(path);
     if force {
@@ -341,7 +329,7 @@ fn save(state: &mut ChatState, rest: &str) -> anyhow::Result<Next> {
         })?;
         file.write_all(text.as_bytes()).with_context(|| name.to_string())?;
     }
-    confirm(&format!("{} messages written to {name}", messages.len()))
+    confirm(&format!("{count} messages written to {name}"))
 }
 
 fn load(state: &mut ChatState, rest: &str) -> anyhow::Result<Next> {
@@ -352,31 +340,7 @@ fn load(state: &mut ChatState, rest: &str) -> anyhow::Result<Next> {
     let name = printable_path(path).to_string();
     let text = crate::model_args::read_text(path)?;
     let json: Json = serde_json::from_str(&text).with_context(|| name.clone())?;
-    // A file of /save, or a plain list of messages.
-    let list = json.get("messages").unwrap_or(&json).as_array().with_context(|| format!("{name}: no messages"))?;
-    let mut messages = Vec::new();
-    for (i, item) in list.iter().enumerate() {
-        let text = |key: &str| item.get(key).and_then(Json::as_str).map(str::to_owned);
-        let (role, content) =
-            text("role").zip(text("content")).with_context(|| format!("{name}: message {i}: no role and content"))?;
-        let call = |call: &Json| {
-            let text = |place: &str| call.pointer(place).and_then(Json::as_str).map(str::to_owned);
-            let (name, arguments) = text("/function/name").zip(text("/function/arguments"))?;
-            Some((text("/id").unwrap_or_default(), ToolCall { name, arguments }))
-        };
-        let calls = item.get("tool_calls").and_then(Json::as_array).into_iter().flatten().filter_map(call).collect();
-        let result_of = text("tool_call_id").zip(text("name"));
-        messages.push(Message { role, content, reasoning: text("reasoning_content"), calls, result_of });
-    }
-    let mut system = json.get("system").and_then(Json::as_str).map(str::to_owned);
-    if messages.first().is_some_and(|message| message.role == "system") {
-        system = Some(messages.remove(0).content);
-    }
-    let count = messages.len();
-    state.chat.set_messages(messages);
-    if system.is_some() {
-        state.chat.change(|options| options.system = system);
-    }
+    let count = conversation::set(&mut state.chat, &json).with_context(|| name.clone())?;
     confirm(&format!("{count} messages read from {name}"))
 }
 

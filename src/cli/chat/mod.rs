@@ -1,6 +1,7 @@
 //! `gguf chat`: a conversation with a model, or one answer. What a conversation is stands in the library's `engine::Chat`.
 
 mod commands;
+mod conversation;
 mod editor;
 mod foreign;
 mod format;
@@ -48,6 +49,7 @@ Examples:
   gguf chat model.gguf \"Why is the sky blue?\"
   gguf chat model.gguf --system \"Answer in one sentence.\"
   gguf chat model.gguf -p \"Why is the sky blue?\" --temperature 0
+  gguf chat model.gguf --session talk.session        # goes on with the last conversation
   gguf chat model.gguf \"How many legs has a cat?\" --json-schema '{\"type\":\"integer\"}'
   cat letter.txt | gguf chat model.gguf -p \"Summarize:\"")]
 pub(crate) struct Command {
@@ -110,6 +112,9 @@ pub(crate) struct Args {
     /// Tools that the model may call: JSON definitions, each with a "command"; every call is shown, and run when you say so
     #[arg(long, value_name = "FILE|DIR")]
     tools: Option<PathBuf>,
+    /// Keep the conversation with its tokens and KV cache in FILE: the next chat with FILE goes on without evaluating it again
+    #[arg(long, value_name = "FILE")]
+    session: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -169,10 +174,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reader = path.as_deref().map_or_else(model_args::embedded, |path| Ok(Reader::open(path)?))?;
     let model = model_args::load_from(&reader, &args.run)?;
     let mut state = start(args, model)?;
-    match message {
+    let code = match message {
         Some(message) => once(&mut state, &message),
         None => interactive(&mut state),
-    }
+    }?;
+    conversation::keep(&state)?;
+    Ok(code)
 }
 
 /// The one message to answer: of the command line, of a file, of standard input, in this order and with empty lines between.
@@ -222,9 +229,12 @@ fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<ChatState> {
         grammar: args.format.grammar()?,
         tools: toolbox.tools.clone(),
     };
-    let chat = Chat::new(model, args.run.pool()?, options)?;
+    let mut chat = Chat::new(model, args.run.pool()?, options)?;
+    if let Some(path) = &args.session {
+        conversation::resume(&mut chat, path)?;
+    }
     let name = short_name(args.model.as_ref());
-    Ok(ChatState { chat, verbose: args.verbose, attached: Vec::new(), name, toolbox })
+    Ok(ChatState { chat, verbose: args.verbose, attached: Vec::new(), name, toolbox, session: args.session.clone() })
 }
 
 /// The source of a built-in template, or of one in a file.
@@ -441,6 +451,7 @@ pub(crate) fn with(path: &Path, run: &RunArgs, prompt: Option<&str>) -> anyhow::
         special: false,
         format: FormatArgs::default(),
         tools: None,
+        session: None,
         sampling: SamplingArgs::default(),
         run: run.clone(),
         speculation: SpeculationArgs::default(),

@@ -101,7 +101,7 @@ pub(super) fn write(out: &mut impl Write, reader: &Reader, question: &Question) 
     for row in &rows {
         table.row([
             row.context.to_string(),
-            kv_name(row.kv_type).to_owned(),
+            row.kv_type.to_string(),
             units::bytes(row.needs.weights),
             units::bytes(row.needs.cache),
             units::bytes(row.needs.buffers + row.needs.program),
@@ -138,7 +138,7 @@ pub(super) fn json(reader: &Reader, question: &Question) -> anyhow::Result<Json>
     let row = |row: &Row| {
         json!({
             "context": row.context,
-            "kv_type": kv_name(row.kv_type),
+            "kv_type": row.kv_type.to_string(),
             "weight_bytes": row.needs.weights,
             "cache_bytes": row.needs.cache,
             "buffer_bytes": row.needs.buffers,
@@ -171,12 +171,4 @@ fn rate(rate: f64) -> String {
 
 fn finite(number: f64) -> Json {
     if number.is_finite() { number.into() } else { Json::Null }
-}
-
-fn kv_name(kv_type: KvType) -> &'static str {
-    match kv_type {
-        KvType::F32 => "f32",
-        KvType::F16 => "f16",
-        KvType::Q8_0 => "q8_0",
-    }
 }

@@ -1,211 +1,265 @@
-//! A page of cached positions: how keys and values lie in it, in each type.
+//! A page of cached positions: the layout of keys and values of each type.
 //!
-//! A head's positions lie side by side in long runs: one token's attention reads them as fast as memory gives them.
+//! A page is one tile of attention. Heads follow one another, each with its keys and then its values, so that attention reads
+//! long runs of memory.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
-use super::{KvSpec, KvType};
-use crate::TensorType;
+use super::{CacheType, KvSpec};
 use crate::formats::encode;
 use crate::kernels::attention::{Numbers, TILE};
-use crate::kernels::q8_tile::{Q8_BLOCK, Q8Tile};
-use crate::kernels::{Isa, LANES};
+use crate::kernels::code_tile::{BLOCK, CodeTile, Codes, DecodeKeys, DecodeValues};
+use crate::kernels::lines::{Number, numbers, numbers_mut};
+use crate::kernels::{Isa, LANES, Scratch};
 
-/// Positions of a page, a multiple of a tile's.
-pub(super) const POSITIONS: usize = TILES * TILE;
-/// Tiles of a page.
-const TILES: usize = 8;
+/// Positions of a page.
+pub(super) const POSITIONS: usize = TILE;
 
-/// Positions of all heads: keys as `[head, POSITIONS / 16, k_dim, 16]`, values as `[head, POSITIONS, width]`.
-#[derive(Clone)]
-pub(super) enum Page {
-    F32 {
-        keys: Vec<f32>,
-        values: Vec<f32>,
-    },
-    F16 {
-        keys: Vec<u16>,
-        values: Vec<u16>,
-    },
-    /// Bytes with a scale (half precision) for each 32 elements of a position: keys' as
-    /// `[head, POSITIONS / 16, ceil(k_dim / 32), 16]`, values' as `[head, POSITIONS, ceil(width / 32)]`.
-    Q8 {
-        keys: Vec<i8>,
-        key_scales: Vec<u16>,
-        values: Vec<i8>,
-        value_scales: Vec<u16>,
-    },
-}
-
-/// Space for a tile's numbers as floats, where the cache's type is not computed with directly.
+/// Buffers for decoding a tile to floats, for types that attention does not compute with directly.
 #[derive(Default)]
 pub(in crate::cpu) struct TileBuffer {
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    keys: Scratch,
+    values: Scratch,
+    codes: Scratch<i8>,
 }
 
-/// Sizes that follow from a [`KvSpec`].
+/// The layout of a page.
 #[derive(Clone, Copy)]
-struct Layout {
-    k_dim: usize,
+pub(super) struct Layout {
+    heads: usize,
+    keys: Part,
+    values: Part,
+    /// Elements of a value head. Rows of values are padded to a multiple of 16.
     v_dim: usize,
-    /// Elements of a row of values.
-    width: usize,
-    /// Scales of a key.
-    k_scales: usize,
-    /// Scales of a row of values.
-    v_scales: usize,
+}
+
+/// The layout of a head's keys, `[POSITIONS / 16, len, 16]`, or its values, `[POSITIONS, len]`. For encoded types see [`CodeTile`].
+#[derive(Clone, Copy)]
+struct Part {
+    ty: CacheType,
+    len: usize,
+    /// Positions that are interleaved.
+    beside: usize,
+    /// Bytes of all positions.
+    bytes: usize,
+}
+
+/// Decodes a tile to floats. Its arguments are the tile, room for its codes, and the floats.
+type Decode<'d> = &'d dyn Fn(CodeTile<'_>, &mut [i8], &mut [f32]);
+
+/// The bytes of a part of an encoded type.
+struct Coded<'a> {
+    bytes: &'a mut [u8],
+    bits: &'a mut [u32],
+    scales: &'a mut [u16],
+    minima: &'a mut [u16],
+}
+
+impl CacheType {
+    /// How its numbers are encoded; `None` for floats.
+    fn codes(self) -> Option<Codes> {
+        match self {
+            Self::F32 | Self::F16 => None,
+            Self::Q8_0 => Some(Codes::Bytes),
+            Self::Q5_1 => Some(Codes::Fives),
+            Self::Q4_0 => Some(Codes::Q4_0),
+            Self::IQ4_NL => Some(Codes::IQ4_NL),
+        }
+    }
 }
 
 impl Layout {
-    fn new(spec: &KvSpec) -> Self {
-        let width = spec.v_dim.next_multiple_of(LANES);
-        let (k_scales, v_scales) = (spec.k_dim.div_ceil(Q8_BLOCK), width.div_ceil(Q8_BLOCK));
-        Self { k_dim: spec.k_dim, v_dim: spec.v_dim, width, k_scales, v_scales }
-    }
-
-    /// Where the key at `slot` of `head` begins, among rows of `len` elements; the next ones follow at steps of 16.
-    fn key_at(head: usize, slot: usize, len: usize) -> usize {
-        (head * POSITIONS + slot / LANES * LANES) * len + slot % LANES
-    }
-
-    /// Where the row at `slot` of `head` begins, among rows of `len` elements.
-    fn row_at(head: usize, slot: usize, len: usize) -> usize {
-        (head * POSITIONS + slot) * len
-    }
-}
-
-impl Page {
-    /// A page of zeros.
     pub(super) fn new(spec: &KvSpec) -> Self {
-        let layout = Layout::new(spec);
-        let positions = spec.heads * POSITIONS;
-        let (keys, values) = (positions * layout.k_dim, positions * layout.width);
-        match spec.ty {
-            KvType::F32 => Self::F32 { keys: vec![0.0; keys], values: vec![0.0; values] },
-            KvType::F16 => Self::F16 { keys: vec![0; keys], values: vec![0; values] },
-            KvType::Q8_0 => Self::Q8 {
-                keys: vec![0; keys],
-                key_scales: vec![0; positions * layout.k_scales],
-                values: vec![0; values],
-                value_scales: vec![0; positions * layout.v_scales],
-            },
-        }
+        let width = spec.v_dim.next_multiple_of(LANES);
+        let keys = Part::new(spec.ty.keys, spec.k_dim, LANES);
+        let values = Part::new(spec.ty.values, width, 1);
+        Self { heads: spec.heads, keys, values, v_dim: spec.v_dim }
     }
 
-    /// Bytes that it holds.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::F32 { keys, values } => 4 * (keys.len() + values.len()),
-            Self::F16 { keys, values } => 2 * (keys.len() + values.len()),
-            Self::Q8 { keys, key_scales, values, value_scales } => {
-                keys.len() + values.len() + 2 * (key_scales.len() + value_scales.len())
-            }
-        }
+    /// Bytes of a page.
+    pub(super) fn page_bytes(&self) -> usize {
+        self.heads * self.head_bytes()
     }
 
-    /// Writes one position: key `[heads * k_dim]`, value `[heads * v_dim]`.
-    pub(super) fn put(&mut self, spec: &KvSpec, slot: usize, key: &[f32], value: &[f32]) {
-        let layout = Layout::new(spec);
-        let Layout { k_dim, v_dim, width, .. } = layout;
-        match self {
-            Self::F32 { keys, values } => {
-                for (head, key) in key.chunks_exact(k_dim).enumerate() {
-                    scatter(&mut keys[Layout::key_at(head, slot, k_dim)..], key);
-                }
-                for (head, value) in value.chunks_exact(v_dim).enumerate() {
-                    values[Layout::row_at(head, slot, width)..][..v_dim].copy_from_slice(value);
-                }
-            }
-            Self::F16 { keys, values } => {
-                let mut halves = vec![f16::ZERO; key.len().max(value.len())];
-                halves[..key.len()].convert_from_f32_slice(key);
-                let bits: &[u16] = halves[..key.len()].reinterpret_cast();
-                for (head, key) in bits.chunks_exact(k_dim).enumerate() {
-                    scatter(&mut keys[Layout::key_at(head, slot, k_dim)..], key);
-                }
-                halves[..value.len()].convert_from_f32_slice(value);
-                let bits: &[u16] = halves[..value.len()].reinterpret_cast();
-                for (head, value) in bits.chunks_exact(v_dim).enumerate() {
-                    values[Layout::row_at(head, slot, width)..][..v_dim].copy_from_slice(value);
-                }
-            }
-            Self::Q8 { keys, key_scales, values, value_scales } => {
-                for (head, key) in key.chunks_exact(k_dim).enumerate() {
-                    let (codes, scales) = quantize(key);
-                    scatter(&mut keys[Layout::key_at(head, slot, k_dim)..], &codes);
-                    scatter(&mut key_scales[Layout::key_at(head, slot, layout.k_scales)..], &scales);
-                }
-                for (head, value) in value.chunks_exact(v_dim).enumerate() {
-                    let (codes, scales) = quantize(value);
-                    values[Layout::row_at(head, slot, width)..][..v_dim].copy_from_slice(&codes);
-                    value_scales[Layout::row_at(head, slot, layout.v_scales)..][..scales.len()]
-                        .copy_from_slice(&scales);
-                }
-            }
-        }
+    fn head_bytes(&self) -> usize {
+        self.keys.bytes + self.values.bytes
     }
 
-    /// Keys and values of head `head` in tile `tile`, counted from any page's first, where they can be computed with as they lie.
-    pub(super) fn numbers(&self, spec: &KvSpec, tile: usize, head: usize) -> Option<(Numbers<'_>, Numbers<'_>)> {
-        let Layout { k_dim, width, .. } = Layout::new(spec);
-        let start = head * POSITIONS + tile % TILES * TILE;
-        let of = |len: usize| start * len..(start + TILE) * len;
-        match self {
-            Self::F32 { keys, values } => Some((Numbers::F32(&keys[of(k_dim)]), Numbers::F32(&values[of(width)]))),
-            Self::F16 { keys, values } => Some((Numbers::F16(&keys[of(k_dim)]), Numbers::F16(&values[of(width)]))),
-            Self::Q8 { .. } => None,
-        }
+    /// Keys and values of a head.
+    fn head<'a>(&self, page: &'a [u8], head: usize) -> (&'a [u8], &'a [u8]) {
+        let len = self.head_bytes();
+        page[head * len..(head + 1) * len].split_at(self.keys.bytes)
     }
 
-    /// Keys and values of head `head` in tile `tile`, counted from any page's first, as floats in `buffer` or as they lie.
+    /// The bytes of each head in `page`.
+    pub(super) fn heads<'a>(&self, page: &'a mut [u8]) -> impl Iterator<Item = &'a mut [u8]> {
+        page.chunks_exact_mut(self.head_bytes())
+    }
+
+    /// Writes one position of head `head`, whose bytes are `place`, from a key `[heads * k_dim]` and a value `[heads * v_dim]`.
+    pub(super) fn put(&self, place: &mut [u8], head: usize, slot: usize, (key, value): (&[f32], &[f32])) {
+        let (keys, values) = place.split_at_mut(self.keys.bytes);
+        self.keys.put(keys, slot, &key[head * self.keys.len..(head + 1) * self.keys.len]);
+        self.values.put(values, slot, &value[head * self.v_dim..(head + 1) * self.v_dim]);
+    }
+
+    /// Keys and values of a head of `page`, if neither needs decoding.
+    pub(super) fn numbers<'a>(&self, page: &'a [u8], head: usize) -> Option<(Numbers<'a>, Numbers<'a>)> {
+        let (keys, values) = self.head(page, head);
+        Some((self.keys.numbers(keys)?, self.values.numbers(values)?))
+    }
+
+    /// Keys and values of a head of `page`, as they are stored, or decoded to floats in `buffer`.
     pub(super) fn tile<'a>(
-        &'a self,
+        &self,
         isa: Isa,
-        spec: &KvSpec,
-        tile: usize,
+        page: &'a [u8],
         head: usize,
         buffer: &'a mut TileBuffer,
     ) -> (Numbers<'a>, Numbers<'a>) {
-        let Layout { k_dim, width, k_scales, v_scales, .. } = Layout::new(spec);
-        let start = head * POSITIONS + tile % TILES * TILE;
-        let of = |len: usize| start * len..(start + TILE) * len;
-        match self {
-            Self::F32 { keys, values } => (Numbers::F32(&keys[of(k_dim)]), Numbers::F32(&values[of(width)])),
-            Self::F16 { keys, values } => (Numbers::F16(&keys[of(k_dim)]), Numbers::F16(&values[of(width)])),
-            Self::Q8 { keys, key_scales, values, value_scales } => {
-                buffer.keys.resize(TILE * k_dim, 0.0);
-                buffer.values.resize(TILE * width, 0.0);
-                isa.run(Q8Tile {
-                    k_dim,
-                    width,
-                    keys: &keys[of(k_dim)],
-                    key_scales: &key_scales[of(k_scales)],
-                    values: &values[of(width)],
-                    value_scales: &value_scales[of(v_scales)],
-                    to_keys: &mut buffer.keys,
-                    to_values: &mut buffer.values,
-                });
-                (Numbers::F32(&buffer.keys), Numbers::F32(&buffer.values))
+        let (keys, values) = self.head(page, head);
+        let TileBuffer { keys: key_buffer, values: value_buffer, codes: space } = buffer;
+        let as_keys = |tile: CodeTile<'_>, space: &mut [i8], to: &mut [f32]| {
+            isa.run(DecodeKeys { tile, k_dim: self.keys.len, space, to });
+        };
+        let as_values = |tile: CodeTile<'_>, space: &mut [i8], to: &mut [f32]| {
+            isa.run(DecodeValues { tile, width: self.values.len, space, to });
+        };
+        let keys = self.keys.tile(keys, key_buffer, space, &as_keys);
+        (keys, self.values.tile(values, value_buffer, space, &as_values))
+    }
+}
+
+impl Part {
+    fn new(ty: CacheType, len: usize, beside: usize) -> Self {
+        let row = if ty.codes().is_some() { len.next_multiple_of(BLOCK) } else { len };
+        Self { ty, len, beside, bytes: POSITIONS * ty.tensor_type().row_bytes(row) }
+    }
+
+    /// Blocks of a row, for encoded types.
+    fn blocks(&self) -> usize {
+        self.len.div_ceil(BLOCK)
+    }
+
+    /// The ends of codes, fifth bits, scales and minima, which follow one another.
+    fn ends(&self, codes: Codes) -> [usize; 4] {
+        let blocks = POSITIONS * self.blocks();
+        let mut end = 0;
+        [codes.code_bytes(), codes.bit_bytes(), size_of::<u16>(), codes.minima() * size_of::<u16>()].map(|len| {
+            end += blocks * len;
+            end
+        })
+    }
+
+    fn numbers<'a>(&self, bytes: &'a [u8]) -> Option<Numbers<'a>> {
+        match self.ty {
+            CacheType::F32 => Some(Numbers::F32(numbers(bytes))),
+            CacheType::F16 => Some(Numbers::F16(numbers(bytes))),
+            _ => None,
+        }
+    }
+
+    /// The numbers as they are stored, or decoded to floats in `buffer` by `decode`.
+    fn tile<'a>(
+        &self,
+        bytes: &'a [u8],
+        buffer: &'a mut Scratch,
+        space: &mut Scratch<i8>,
+        decode: Decode<'_>,
+    ) -> Numbers<'a> {
+        let Some(codes) = self.ty.codes() else {
+            return if self.ty == CacheType::F32 { Numbers::F32(numbers(bytes)) } else { Numbers::F16(numbers(bytes)) };
+        };
+        let ends = self.ends(codes);
+        let tile = CodeTile {
+            codes,
+            bytes: &bytes[..ends[0]],
+            bits: numbers(&bytes[ends[0]..ends[1]]),
+            scales: numbers(&bytes[ends[1]..ends[2]]),
+            minima: numbers(&bytes[ends[2]..ends[3]]),
+        };
+        make_room(buffer, POSITIONS * self.len);
+        make_room(space, if codes == Codes::Bytes { 0 } else { POSITIONS * self.blocks() * BLOCK });
+        decode(tile, space, buffer);
+        Numbers::F32(buffer)
+    }
+
+    /// Writes the row of position `slot`.
+    fn put(&self, bytes: &mut [u8], slot: usize, row: &[f32]) {
+        let Some(codes) = self.ty.codes() else { return self.put_plain(bytes, slot, row) };
+        let ends = self.ends(codes);
+        let (places, rest) = bytes.split_at_mut(ends[0]);
+        let (bits, rest) = rest.split_at_mut(ends[1] - ends[0]);
+        let (scales, minima) = rest.split_at_mut(ends[2] - ends[1]);
+        let mut place =
+            Coded { bytes: places, bits: numbers_mut(bits), scales: numbers_mut(scales), minima: numbers_mut(minima) };
+        let ty = self.ty.tensor_type();
+        let mut padded = Scratch::zeros(self.blocks() * BLOCK);
+        padded[..row.len()].copy_from_slice(row);
+        let mut encoded = Scratch::<u8>::new(ty.row_bytes(padded.len()));
+        encode(ty, &padded, None, &mut encoded);
+        for (i, block) in encoded.chunks_exact(ty.block_bytes()).enumerate() {
+            // The first of the blocks that are interleaved with this one, and this block's lane.
+            let (first, lane) =
+                (slot / self.beside * self.beside * self.blocks() + i * self.beside, slot % self.beside);
+            place.put(codes, block, first, (self.beside, lane));
+        }
+    }
+
+    fn put_plain(&self, bytes: &mut [u8], slot: usize, row: &[f32]) {
+        match self.ty {
+            CacheType::F32 => self.scatter(numbers_mut(bytes), slot, row),
+            _ => {
+                let mut halves = Scratch::<u16>::new(row.len());
+                halves.reinterpret_cast_mut::<f16>().convert_from_f32_slice(row);
+                self.scatter(numbers_mut(bytes), slot, &halves);
+            }
+        }
+    }
+
+    fn scatter<T: Number>(&self, to: &mut [T], slot: usize, row: &[T]) {
+        let start = slot / self.beside * self.beside * self.len + slot % self.beside;
+        if self.beside == 1 {
+            to[start..start + row.len()].copy_from_slice(row);
+        } else {
+            to[start..].iter_mut().step_by(self.beside).zip(row).for_each(|(to, x)| *to = *x);
+        }
+    }
+}
+
+impl Coded<'_> {
+    /// Writes a block of the tensor type. It is lane `lane` of the `beside` blocks from block `first` on, which are interleaved.
+    fn put(&mut self, codes: Codes, block: &[u8], first: usize, (beside, lane): (usize, usize)) {
+        let half = |at: usize| u16::from_le_bytes([block[at], block[at + 1]]);
+        self.scales[first + lane] = half(0);
+        // The index of the block's element `i` among all codes.
+        let at = |i: usize| first * BLOCK + i * beside + lane;
+        if codes == Codes::Bytes {
+            block[2..].iter().enumerate().for_each(|(i, code)| self.bytes[at(i)] = *code);
+            return;
+        }
+        let (nibbles, fifths) = if codes == Codes::Fives {
+            self.minima[first + lane] = half(2);
+            (&block[8..], u32::from_le_bytes([block[4], block[5], block[6], block[7]]))
+        } else {
+            (&block[2..], 0)
+        };
+        for i in 0..BLOCK {
+            let at = at(i);
+            let code = nibbles[i % 16] >> (i / 16 * 4) & 15;
+            let byte = &mut self.bytes[at / BLOCK * (BLOCK / 2) + at % 16];
+            *byte = if at % BLOCK < 16 { *byte & 0xf0 | code } else { *byte & 0x0f | code << 4 };
+            if let Some(word) = self.bits.get_mut(at / BLOCK) {
+                *word = *word & !(1 << (at % BLOCK)) | (fifths >> i & 1) << (at % BLOCK);
             }
         }
     }
 }
 
-/// Writes a row to every sixteenth place.
-fn scatter<T: Copy>(to: &mut [T], row: &[T]) {
-    to.iter_mut().step_by(LANES).zip(row).for_each(|(to, x)| *to = *x);
-}
-
-/// The codes of a row and a scale for each 32 of them, as Q8_0 has them.
-fn quantize(x: &[f32]) -> (Vec<i8>, Vec<u16>) {
-    let mut padded = x.to_vec();
-    padded.resize(x.len().next_multiple_of(Q8_BLOCK), 0.0);
-    let mut bytes = vec![0; TensorType::Q8_0.row_bytes(padded.len())];
-    encode(TensorType::Q8_0, &padded, None, &mut bytes);
-    let pages = bytes.chunks_exact(TensorType::Q8_0.block_bytes());
-    let scales = pages.clone().map(|page| u16::from_le_bytes([page[0], page[1]])).collect();
-    let codes = pages.flat_map(|page| page[2..].iter().map(|code| code.cast_signed()));
-    (codes.take(x.len()).collect(), scales)
+/// Makes `buffer` have `len` numbers, with arbitrary values.
+fn make_room<T: Number>(buffer: &mut Scratch<T>, len: usize) {
+    if buffer.len() != len {
+        *buffer = Scratch::new(len);
+    }
 }

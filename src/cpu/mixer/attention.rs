@@ -5,7 +5,7 @@ use super::super::linear::Projection;
 use super::super::recurrence::softplus;
 use super::super::rows::for_rows;
 use super::super::{AttentionSpec, Linear, Norm, Weights};
-use crate::kernels::{Activations, Scratch, Store};
+use crate::kernels::{Activations, List, Scratch, Store};
 use crate::network::{AttentionMixer, Error, ModelSpec, NormSpec, OutputGate, Tensors, alibi_slopes};
 
 /// An attention mixer with its weights.
@@ -82,17 +82,20 @@ impl Attention {
         let x = Activations::new(x, self.cols);
         let mut query = Scratch::new(batch.output_rows.map_or(rows, <[u32]>::len) * self.query.rows());
         let mut gate = Scratch::new(self.gate.as_ref().map_or(0, |gate| query.len() / self.query.rows() * gate.rows()));
-        let mut projections =
-            vec![Projection { tokens: batch.output_rows, ..self.query.projection(Store::Set, &mut query) }];
+        let lens = self.key_value.as_ref().map_or((0, 0), |(key, value)| (rows * key.rows(), rows * value.rows()));
+        let (mut key, mut value) = (Scratch::new(lens.0), Scratch::new(lens.1));
+        let mut projections = List::with_capacity(4);
+        projections.push(Projection { tokens: batch.output_rows, ..self.query.projection(Store::Set, &mut query) });
         if let Some(map) = &self.gate {
             projections.push(Projection { tokens: batch.output_rows, ..map.projection(Store::Set, &mut gate) });
         }
         if let Some((key_map, value_map)) = &self.key_value {
-            let mut key = Scratch::new(rows * key_map.rows());
-            let mut value = Scratch::new(rows * value_map.rows());
             projections.push(key_map.projection(Store::Set, &mut key));
             projections.push(value_map.projection(Store::Set, &mut value));
-            batch.run.project(&x, &mut projections);
+        }
+        batch.run.project(&x, &mut projections);
+        drop(projections);
+        if self.key_value.is_some() {
             self.clamp(&mut key);
             self.clamp(&mut value);
             self.norm_and_rope(batch, self.key_norm.as_ref(), spec.kv_heads, &mut key);
@@ -100,9 +103,8 @@ impl Attention {
                 norm.apply(batch.run.pool, &mut value);
             }
             self.append_to_cache(batch, layer, &key, &value);
-        } else {
-            batch.run.project(&x, &mut projections);
         }
+        drop((key, value));
         batch.keep_output_rows();
         let rows = batch.rows();
         if rows == 0 {
@@ -169,10 +171,11 @@ impl Attention {
     /// Appends the keys and values of all rows to the caches of their sequences.
     fn append_to_cache(&self, batch: &mut Batch<'_, '_>, layer: usize, key: &[f32], value: &[f32]) {
         let (k, v) = (self.spec.kv_heads * self.spec.k_dim, self.spec.kv_heads * self.spec.v_dim);
+        let pool = batch.run.pool;
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part]..batch.starts[part + 1];
             if let Some(cache) = &mut batch.state(part, layer).cache {
-                cache.append(&key[rows.start * k..rows.end * k], &value[rows.start * v..rows.end * v]);
+                cache.append(pool, &key[rows.start * k..rows.end * k], &value[rows.start * v..rows.end * v]);
             }
         }
     }

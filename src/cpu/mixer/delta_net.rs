@@ -3,8 +3,9 @@
 use super::super::batch::Batch;
 use super::super::recurrence::{softplus, unit_heads};
 use super::super::rows::for_rows;
+use super::super::sequence::Memory;
 use super::super::{CausalConv, Linear, Norm, RecurrenceInput, RecurrenceSpec, Weights, recurrence};
-use crate::kernels::{Activations, Store};
+use crate::kernels::{Activations, List, Scratch, Store};
 use crate::network::{Activation, DeltaNetMixer, Error, ModelSpec, NormKind, NormSpec};
 
 /// A gated delta net with its weights.
@@ -65,23 +66,25 @@ impl DeltaNet {
         let (pool, spec, rows) = (batch.run.pool, &self.spec, batch.rows());
         let (heads, values) = (spec.heads, spec.heads * spec.v_dim);
         let (stride, keys) = (self.query_key_value.rows(), spec.key_heads * spec.k_dim);
-        let mut input = vec![0.0; rows * stride];
-        let mut gate = vec![0.0; rows * values];
-        let (mut gain, mut decay) = (vec![0.0; rows * heads], vec![0.0; rows * heads]);
-        let mut joint = Vec::new();
-        let mut projections =
-            vec![self.query_key_value.projection(Store::Set, &mut input), self.gate.projection(Store::Set, &mut gate)];
+        let mut input = Scratch::new(rows * stride);
+        let mut gate = Scratch::new(rows * values);
+        let (mut gain, mut decay) = (Scratch::new(rows * heads), Scratch::new(rows * heads));
+        let is_joint = matches!(self.control, Control::Joint(_));
+        let mut joint = Scratch::new(if is_joint { rows * 2 * heads } else { 0 });
+        let mut projections = List::with_capacity(4);
+        projections.push(self.query_key_value.projection(Store::Set, &mut input));
+        projections.push(self.gate.projection(Store::Set, &mut gate));
         match &self.control {
             Control::Separate { strength, step } => {
                 projections.push(strength.projection(Store::Set, &mut gain));
                 projections.push(step.projection(Store::Set, &mut decay));
             }
             Control::Joint(map) => {
-                joint.resize(rows * 2 * heads, 0.0);
                 projections.push(map.projection(Store::Set, &mut joint));
             }
         }
         batch.run.project(&Activations::new(x, self.cols), &mut projections);
+        drop(projections);
         self.split_control(&joint, &mut gain, &mut decay);
         gain.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp()));
         for row in decay.chunks_exact_mut(heads) {
@@ -89,13 +92,13 @@ impl DeltaNet {
                 *v = (softplus(*v + bias) * rate).exp();
             }
         }
-        let (mut mixed, mut result) = (vec![0.0; input.len()], vec![0.0; rows * values]);
+        let (mut mixed, mut result) = (Scratch::zeros(input.len()), Scratch::zeros(rows * values));
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part]..batch.starts[part + 1];
             let of = |cols: usize| rows.start * cols..rows.end * cols;
             let Some(state) = &mut batch.state(part, layer).recurrent else { continue };
-            let state = state.writable();
-            self.conv.apply(pool, &mut state.conv, &input[of(stride)], &mut mixed[of(stride)]);
+            let Memory { conv, state } = state.writable();
+            self.conv.apply(pool, conv, &input[of(stride)], &mut mixed[of(stride)]);
             for_rows(pool, &mut mixed[of(stride)], stride, |_, row| {
                 Activation::Silu.apply(row);
                 unit_heads(&mut row[..2 * keys], spec.k_dim, spec.key_heads);
@@ -109,10 +112,10 @@ impl DeltaNet {
                 decay: &decay[of(heads)],
                 gain: &gain[of(heads)],
             };
-            recurrence(pool, spec, &mut state.state, &input, &mut result[of(values)]);
+            recurrence(pool, spec, state, &input, &mut result[of(values)]);
         }
         for_rows(pool, &mut gate, values, |i, gate| {
-            let mut own = result[i * values..(i + 1) * values].to_vec();
+            let mut own = Scratch::copy_of(&result[i * values..(i + 1) * values]);
             self.norm.apply_row(&mut own);
             Activation::Silu.apply_gated(gate, &own);
         });

@@ -3,8 +3,9 @@
 use super::super::batch::Batch;
 use super::super::recurrence::{softplus, unit_heads};
 use super::super::rows::for_rows;
+use super::super::sequence::Memory;
 use super::super::{CausalConv, Linear, Norm, RecurrenceInput, RecurrenceSpec, Weights, recurrence};
-use crate::kernels::{Activations, Store};
+use crate::kernels::{Activations, List, Scratch, Store};
 use crate::network::{Activation, Error, KimiDeltaMixer, ModelSpec, NormKind, NormSpec};
 
 /// A delta attention with its weights.
@@ -58,17 +59,18 @@ impl KimiDelta {
         let (run, pool, spec, rows) = (batch.run, batch.run.pool, &self.spec, batch.rows());
         let (heads, dim, inner) = (spec.heads, spec.k_dim, spec.heads * spec.k_dim);
         let x = Activations::new(x, self.cols);
-        let mut parts = [(); 3].map(|()| vec![0.0; rows * inner]);
-        let (mut low, mut low_gate) = (vec![0.0; rows * dim], vec![0.0; rows * dim]);
-        let mut gain = vec![0.0; rows * heads];
-        let mut projections: Vec<_> =
+        let mut parts = [(); 3].map(|()| Scratch::new(rows * inner));
+        let (mut low, mut low_gate) = (Scratch::new(rows * dim), Scratch::new(rows * dim));
+        let mut gain = Scratch::new(rows * heads);
+        let mut projections: List<_> =
             self.inputs.iter().zip(&mut parts).map(|(map, out)| map.projection(Store::Set, out)).collect();
         projections.push(self.step[0].projection(Store::Set, &mut low));
         projections.push(self.gate[0].projection(Store::Set, &mut low_gate));
         projections.push(self.strength.projection(Store::Set, &mut gain));
         run.project(&x, &mut projections);
+        drop(projections);
         gain.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp()));
-        let (mut decay, mut gate) = (vec![0.0; rows * inner], vec![0.0; rows * inner]);
+        let (mut decay, mut gate) = (Scratch::new(rows * inner), Scratch::new(rows * inner));
         self.step[1].apply(run, &Activations::new(&low, dim), Store::Set, &mut decay);
         self.gate[1].apply(run, &Activations::new(&low_gate, dim), Store::Set, &mut gate);
         for_rows(pool, &mut decay, inner, |_, row| {
@@ -76,19 +78,19 @@ impl KimiDelta {
                 row.iter_mut().zip(bias).for_each(|(v, bias)| *v = (softplus(*v + bias) * rate).exp());
             }
         });
-        let mut input = vec![0.0; rows * 3 * inner];
+        let mut input = Scratch::new(rows * 3 * inner);
         for (row, out) in input.chunks_exact_mut(3 * inner).enumerate() {
             for (part, out) in parts.iter().zip(out.chunks_exact_mut(inner)) {
                 out.copy_from_slice(&part[row * inner..(row + 1) * inner]);
             }
         }
-        let (mut mixed, mut result) = (vec![0.0; input.len()], vec![0.0; rows * inner]);
+        let (mut mixed, mut result) = (Scratch::zeros(input.len()), Scratch::zeros(rows * inner));
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part]..batch.starts[part + 1];
             let of = |cols: usize| rows.start * cols..rows.end * cols;
             let Some(state) = &mut batch.state(part, layer).recurrent else { continue };
-            let state = state.writable();
-            self.conv.apply(pool, &mut state.conv, &input[of(3 * inner)], &mut mixed[of(3 * inner)]);
+            let Memory { conv, state } = state.writable();
+            self.conv.apply(pool, conv, &input[of(3 * inner)], &mut mixed[of(3 * inner)]);
             for_rows(pool, &mut mixed[of(3 * inner)], 3 * inner, |_, row| {
                 Activation::Silu.apply(row);
                 unit_heads(&mut row[..2 * inner], dim, heads);
@@ -102,7 +104,7 @@ impl KimiDelta {
                 decay: &decay[of(inner)],
                 gain: &gain[of(heads)],
             };
-            recurrence(pool, spec, &mut state.state, &input, &mut result[of(inner)]);
+            recurrence(pool, spec, state, &input, &mut result[of(inner)]);
         }
         self.norm.apply(pool, &mut result);
         for_rows(pool, &mut result, inner, |i, row| {

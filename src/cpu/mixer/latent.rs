@@ -5,7 +5,7 @@
 use super::super::batch::Batch;
 use super::super::linear::Projection;
 use super::super::{AttentionSpec, Linear, Norm, Run, Weights};
-use crate::kernels::{Activations, Matrix, Store};
+use crate::kernels::{Activations, List, Matrix, Scratch, Store};
 use crate::network::{Error, LatentMixer, ModelSpec};
 
 /// A latent attention mixer with its weights.
@@ -61,7 +61,7 @@ impl Latent {
         let (run, pool) = (batch.run, batch.run.pool);
         let (rank, rope, plain) = (spec.kv_rank, spec.rope_dim, spec.plain_dim);
         let x = Activations::new(x, self.cols);
-        let mut latent = vec![0.0; batch.rows() * (rank + rope)];
+        let mut latent = Scratch::new(batch.rows() * (rank + rope));
         self.key_value.apply(run, &x, Store::Set, &mut latent);
         let (mut compressed, mut rotated) = split_columns(&latent, rank, rope);
         self.key_value_norm.apply(pool, &mut compressed);
@@ -72,7 +72,8 @@ impl Latent {
         for part in 0..batch.parts.len() {
             let (first, end) = (batch.starts[part], batch.starts[part + 1]);
             if let Some(cache) = &mut batch.state(part, layer).cache {
-                cache.append(&key[first * (rank + rope)..end * (rank + rope)], &compressed[first * rank..end * rank]);
+                let keys = &key[first * (rank + rope)..end * (rank + rope)];
+                cache.append(pool, keys, &compressed[first * rank..end * rank]);
             }
         }
         batch.keep_output_rows();
@@ -91,16 +92,16 @@ impl Latent {
         }
         let absorbed = per_head(run, &self.keys, &plain_query);
         let query = join_columns(&absorbed, rank, &rotated, rope);
-        let mut mixed = vec![0.0; rows * spec.heads * rank];
+        let mut mixed = Scratch::zeros(rows * spec.heads * rank);
         self.attend(batch, layer, &query, &mut mixed);
         let values = per_head(run, &self.values, &mixed);
         self.output.apply(run, &Activations::new(&values, spec.heads * spec.v_dim), store, out);
     }
 
     /// `[rows, heads, plain_dim + rope_dim]` of all or some rows of `x`.
-    fn query(&self, run: Run<'_>, x: &Activations<'_>, some: Option<&[u32]>, rows: usize) -> Vec<f32> {
+    fn query(&self, run: Run<'_>, x: &Activations<'_>, some: Option<&[u32]>, rows: usize) -> Scratch {
         let first = |map: &Linear| {
-            let mut out = vec![0.0; rows * map.rows()];
+            let mut out = Scratch::new(rows * map.rows());
             map.apply_some(run, x, some, Store::Set, &mut out);
             out
         };
@@ -109,7 +110,7 @@ impl Latent {
             Query::LowRank { down, norm, up } => {
                 let mut low = first(down);
                 norm.apply(run.pool, &mut low);
-                let mut query = vec![0.0; rows * up.rows()];
+                let mut query = Scratch::new(rows * up.rows());
                 up.apply(run, &Activations::new(&low, down.rows()), Store::Set, &mut query);
                 query
             }
@@ -161,35 +162,45 @@ fn heads(w: &Weights, prefix: &str, spec: &LatentMixer) -> Result<(Vec<Linear>, 
 }
 
 /// Each head's own matrix on its slice: `[rows, heads, cols]` to `[rows, heads, matrix rows]`.
-fn per_head(run: Run<'_>, maps: &[Linear], x: &[f32]) -> Vec<f32> {
+fn per_head(run: Run<'_>, maps: &[Linear], x: &[f32]) -> Scratch {
     let (to, from) = (maps[0].rows(), maps[0].weight().cols());
     let (heads, pairs) = (maps.len(), x.len() / from);
     let x = Activations::new(x, from);
-    let rows: Vec<Vec<u32>> = (0..heads).map(|head| (0u32..).take(pairs).skip(head).step_by(heads).collect()).collect();
-    let mut by_head = vec![0.0; pairs * to];
-    let mut projections: Vec<Projection<'_>> = by_head
+    // The pairs of each head, head after head.
+    let rows: List<u32> = (0..heads).flat_map(|head| (0u32..).take(pairs).skip(head).step_by(heads)).collect();
+    let mut by_head = Scratch::new(pairs * to);
+    let mut projections: List<Projection<'_>> = by_head
         .chunks_exact_mut(pairs / heads * to)
-        .zip(maps.iter().zip(&rows))
+        .zip(maps.iter().zip(rows.chunks_exact(pairs / heads)))
         .map(|(out, (map, rows))| Projection { map, tokens: Some(rows), store: Store::Set, out })
         .collect();
     run.project(&x, &mut projections);
-    let mut out = Vec::with_capacity(by_head.len());
-    for row in 0..pairs / heads {
-        for head in 0..heads {
-            let start = (head * (pairs / heads) + row) * to;
-            out.extend_from_slice(&by_head[start..start + to]);
-        }
+    drop(projections);
+    let mut out = Scratch::new(by_head.len());
+    for (pair, out) in out.chunks_exact_mut(to).enumerate() {
+        let (row, head) = (pair / heads, pair % heads);
+        out.copy_from_slice(&by_head[(head * (pairs / heads) + row) * to..][..to]);
     }
     out
 }
 
 /// `[n, a + b]` as `[n, a]` and `[n, b]`.
-fn split_columns(x: &[f32], a: usize, b: usize) -> (Vec<f32>, Vec<f32>) {
-    let rows = x.chunks_exact(a + b);
-    (rows.clone().flat_map(|row| &row[..a]).copied().collect(), rows.flat_map(|row| &row[a..]).copied().collect())
+fn split_columns(x: &[f32], a: usize, b: usize) -> (Scratch, Scratch) {
+    let rows = x.len() / (a + b);
+    let (mut first, mut rest) = (Scratch::new(rows * a), Scratch::new(rows * b));
+    for (i, row) in x.chunks_exact(a + b).enumerate() {
+        first[i * a..(i + 1) * a].copy_from_slice(&row[..a]);
+        rest[i * b..(i + 1) * b].copy_from_slice(&row[a..]);
+    }
+    (first, rest)
 }
 
 /// `[n, a]` and `[n, b]` as `[n, a + b]`.
-fn join_columns(x: &[f32], a: usize, y: &[f32], b: usize) -> Vec<f32> {
-    x.chunks_exact(a).zip(y.chunks_exact(b)).flat_map(|(x, y)| x.iter().chain(y)).copied().collect()
+fn join_columns(x: &[f32], a: usize, y: &[f32], b: usize) -> Scratch {
+    let mut out = Scratch::new(x.len() + y.len());
+    for (i, row) in out.chunks_exact_mut(a + b).enumerate() {
+        row[..a].copy_from_slice(&x[i * a..(i + 1) * a]);
+        row[a..].copy_from_slice(&y[i * b..(i + 1) * b]);
+    }
+    out
 }

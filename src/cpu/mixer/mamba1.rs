@@ -5,7 +5,7 @@ use super::super::recurrence::softplus;
 use super::super::rows::for_rows;
 use super::super::selective_scan::{ScanInput, ScanRates, selective_scan};
 use super::super::{CausalConv, Linear, Norm, Weights};
-use crate::kernels::{Activations, Store};
+use crate::kernels::{Activations, List, Scratch, Store};
 use crate::network::{Activation, Error, Mamba1Mixer, ModelSpec, NormKind, NormSpec, Tensors};
 
 /// A Mamba 1 mixer with its weights.
@@ -68,15 +68,15 @@ impl Mamba1 {
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
         let (run, pool, rows, channels) = (batch.run, batch.run.pool, batch.rows(), self.spec.channels);
-        let (mut input, mut gate) = (vec![0.0; rows * channels], vec![0.0; rows * channels]);
+        let (mut input, mut gate) = (Scratch::new(rows * channels), Scratch::new(rows * channels));
         let mut projections =
             [self.input.projection(Store::Set, &mut input), self.gate.projection(Store::Set, &mut gate)];
         run.project(&Activations::new(x, self.cols), &mut projections);
-        let mut values = vec![0.0; input.len()];
+        let mut values = Scratch::zeros(input.len());
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part] * channels..batch.starts[part + 1] * channels;
             if let Some(state) = &mut batch.state(part, layer).recurrent {
-                self.conv.apply(pool, &mut state.writable().conv, &input[rows.clone()], &mut values[rows]);
+                self.conv.apply(pool, state.writable().conv, &input[rows.clone()], &mut values[rows]);
             }
         }
         for_rows(pool, &mut values, channels, |_, row| Activation::Silu.apply(row));
@@ -84,7 +84,7 @@ impl Mamba1 {
         let mut steps = input;
         self.step.apply(run, &Activations::new(&low, self.spec.rank), Store::Set, &mut steps);
         for_rows(pool, &mut steps, channels, |_, row| row.iter_mut().for_each(|step| *step = softplus(*step)));
-        let mut result = vec![0.0; rows * channels];
+        let mut result = Scratch::zeros(rows * channels);
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part]..batch.starts[part + 1];
             let of = |cols: usize| rows.start * cols..rows.end * cols;
@@ -95,13 +95,13 @@ impl Mamba1 {
                 keys: &keys[of(self.spec.state)],
                 queries: &queries[of(self.spec.state)],
             };
-            let state = &mut state.writable().state;
+            let state = state.writable().state;
             selective_scan(pool, &self.rates, channels, state, &input, &mut result[of(channels)]);
         }
         for_rows(pool, &mut gate, channels, |i, gate| {
             let row = i * channels..(i + 1) * channels;
             let skipping = result[row.clone()].iter().zip(&values[row]).zip(&self.skip);
-            let sums: Vec<f32> = skipping.map(|((own, value), d)| own + value * d).collect();
+            let sums: List<f32> = skipping.map(|((own, value), d)| own + value * d).collect();
             Activation::Silu.apply_gated(gate, &sums);
         });
         self.output.apply_some(run, &Activations::new(&gate, channels), batch.output_rows, store, out);
@@ -109,11 +109,12 @@ impl Mamba1 {
     }
 
     /// Step widths (of low rank), keys and queries, normed.
-    fn parts(&self, batch: &Batch<'_, '_>, values: &[f32]) -> [Vec<f32>; 3] {
-        let mut all = self.parts.each_ref().map(|part| vec![0.0; batch.rows() * part.map.rows()]);
-        let mut projections: Vec<_> =
+    fn parts(&self, batch: &Batch<'_, '_>, values: &[f32]) -> [Scratch; 3] {
+        let mut all = self.parts.each_ref().map(|part| Scratch::new(batch.rows() * part.map.rows()));
+        let mut projections: List<_> =
             self.parts.iter().zip(&mut all).map(|(part, out)| part.map.projection(Store::Set, out)).collect();
         batch.run.project(&Activations::new(values, self.spec.channels), &mut projections);
+        drop(projections);
         for (part, out) in self.parts.iter().zip(&mut all) {
             if let Some(norm) = &part.norm {
                 norm.apply(batch.run.pool, out);

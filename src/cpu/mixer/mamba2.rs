@@ -3,8 +3,9 @@
 use super::super::batch::Batch;
 use super::super::recurrence::softplus;
 use super::super::rows::for_rows;
+use super::super::sequence::Memory;
 use super::super::{CausalConv, Linear, Norm, RecurrenceInput, RecurrenceSpec, Weights, recurrence};
-use crate::kernels::{Activations, Store};
+use crate::kernels::{Activations, Scratch, Store};
 use crate::network::{Activation, Error, Mamba2Mixer, ModelSpec, NormKind, NormSpec};
 
 /// A Mamba 2 mixer with its weights.
@@ -60,28 +61,28 @@ impl Mamba2 {
     pub(super) fn mix(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
         let (pool, spec, rows) = (batch.run.pool, &self.spec, batch.rows());
         let (heads, inner, stride) = (spec.heads, spec.heads * spec.v_dim, self.input.rows());
-        let (mut gate, mut input) = (vec![0.0; rows * inner], vec![0.0; rows * stride]);
-        let mut step = vec![0.0; rows * heads];
+        let (mut gate, mut input) = (Scratch::new(rows * inner), Scratch::new(rows * stride));
+        let mut step = Scratch::new(rows * heads);
         let mut projections = [
             self.gate.projection(Store::Set, &mut gate),
             self.input.projection(Store::Set, &mut input),
             self.step.projection(Store::Set, &mut step),
         ];
         batch.run.project(&Activations::new(x, self.cols), &mut projections);
-        let mut decay = vec![0.0; step.len()];
+        let mut decay = Scratch::new(step.len());
         for (step, decay) in step.chunks_exact_mut(heads).zip(decay.chunks_exact_mut(heads)) {
             for head in 0..heads {
                 step[head] = softplus(step[head] + self.step_bias[head]);
                 decay[head] = (step[head] * self.rate[head]).exp();
             }
         }
-        let (mut mixed, mut result) = (vec![0.0; input.len()], vec![0.0; rows * inner]);
+        let (mut mixed, mut result) = (Scratch::zeros(input.len()), Scratch::zeros(rows * inner));
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part]..batch.starts[part + 1];
             let of = |cols: usize| rows.start * cols..rows.end * cols;
             let Some(state) = &mut batch.state(part, layer).recurrent else { continue };
-            let state = state.writable();
-            self.conv.apply(pool, &mut state.conv, &input[of(stride)], &mut mixed[of(stride)]);
+            let Memory { conv, state } = state.writable();
+            self.conv.apply(pool, conv, &input[of(stride)], &mut mixed[of(stride)]);
             for_rows(pool, &mut mixed[of(stride)], stride, |_, row| Activation::Silu.apply(row));
             let input = RecurrenceInput {
                 mixed: &mixed[of(stride)],
@@ -92,14 +93,16 @@ impl Mamba2 {
                 decay: &decay[of(heads)],
                 gain: &step[of(heads)],
             };
-            recurrence(pool, spec, &mut state.state, &input, &mut result[of(inner)]);
+            recurrence(pool, spec, state, &input, &mut result[of(inner)]);
         }
         for_rows(pool, &mut gate, inner, |i, gate| {
             let own = result[i * inner..(i + 1) * inner].chunks_exact(spec.v_dim);
             let values = mixed[i * stride..].chunks_exact(spec.v_dim);
             let skipping = own.zip(values).zip(&self.skip);
-            let sums: Vec<f32> =
-                skipping.flat_map(|((own, values), d)| own.iter().zip(values).map(move |(o, v)| o + v * d)).collect();
+            let mut sums = Scratch::new(inner);
+            for (sums, ((own, values), d)) in sums.chunks_exact_mut(spec.v_dim).zip(skipping) {
+                sums.iter_mut().zip(own.iter().zip(values)).for_each(|(sum, (o, v))| *sum = o + v * d);
+            }
             Activation::Silu.apply_gated(gate, &sums);
             if let Some(norm) = &self.norm {
                 norm.apply_row(gate);

@@ -3,7 +3,7 @@
 use super::super::batch::Batch;
 use super::super::rows::for_rows;
 use super::super::{CausalConv, Linear, Weights};
-use crate::kernels::{Activations, Store};
+use crate::kernels::{Activations, Scratch, Store};
 use crate::network::{Error, ModelSpec, ShortConvMixer};
 
 /// A short convolution with its weights.
@@ -33,7 +33,7 @@ impl ShortConv {
 
     pub(super) fn apply(&self, batch: &mut Batch<'_, '_>, layer: usize, x: &[f32], store: Store, out: &mut [f32]) {
         let (pool, cols) = (batch.run.pool, self.cols);
-        let (mut before, mut after, mut input) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; x.len()]);
+        let (mut before, mut after, mut input) = (Scratch::new(x.len()), Scratch::new(x.len()), Scratch::new(x.len()));
         let mut projections = [
             self.before.projection(Store::Set, &mut before),
             self.after.projection(Store::Set, &mut after),
@@ -45,7 +45,7 @@ impl ShortConv {
         for part in 0..batch.parts.len() {
             let rows = batch.starts[part] * cols..batch.starts[part + 1] * cols;
             if let Some(state) = &mut batch.state(part, layer).recurrent {
-                self.conv.apply(pool, &mut state.writable().conv, &input[rows.clone()], &mut mixed[rows]);
+                self.conv.apply(pool, state.writable().conv, &input[rows.clone()], &mut mixed[rows]);
             }
         }
         multiply(batch, &mut mixed, &after, cols);

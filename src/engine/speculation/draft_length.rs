@@ -140,12 +140,7 @@ impl<'t> Forecast<'t> {
     }
 
     /// Adds as many of a draft's tokens as give the most tokens per second, but at least `min_tokens`. Returns their number.
-    pub(super) fn add_best(
-        &mut self,
-        rates: &AcceptanceRates,
-        confidences: &[Confidence],
-        min_tokens: usize,
-    ) -> usize {
+    pub(super) fn add_best(&mut self, rates: &AcceptanceRates, confidences: &[Confidence], min_tokens: usize) -> usize {
         let mut best = (0, self.clone());
         let (mut with, mut probability) = (self.clone(), 1.0);
         for (i, &confidence) in confidences.iter().enumerate() {

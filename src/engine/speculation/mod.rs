@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
-use crate::cpu::SequenceOptions;
+use crate::cpu::{PagePool, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
@@ -39,6 +39,12 @@ pub struct SpeculationOptions {
 impl SpeculationOptions {
     /// The longest draft, in tokens.
     pub const LONGEST: usize = 256;
+
+    /// Bytes of the states of drafters for a text that fills the context of sequences with these options.
+    pub(super) fn bytes(&self, sequence: SequenceOptions) -> usize {
+        let bytes = |draft: &DraftModel| draft.0.decoder().sequence(sequence).bytes_at(sequence.context_length);
+        self.model.as_ref().map_or(0, bytes)
+    }
 }
 
 impl Default for SpeculationOptions {
@@ -174,12 +180,9 @@ trait Drafter: Send {
         false
     }
 
-    /// Visits the memory of all states, as [`Sequence::visit_memory`](crate::cpu::Sequence::visit_memory).
-    fn visit_memory(&self, _visit: &mut dyn FnMut(usize, usize)) {}
-
-    /// Bytes of the state of a text of `len` tokens.
-    fn bytes_at(&self, _len: usize) -> usize {
-        0
+    /// Frees the states of the current texts, which get no more drafts from this drafter. Returns false if there are none.
+    fn release(&mut self) -> bool {
+        false
     }
 }
 
@@ -197,14 +200,19 @@ pub(super) struct Speculation {
 
 impl Speculation {
     /// The drafters that the options ask for; `None` if they ask for none. The drafts are for a model with `vocab_size` tokens
-    /// whose sequences have the options `sequence`.
-    pub(super) fn new(options: &SpeculationOptions, vocab_size: usize, sequence: SequenceOptions) -> Option<Self> {
+    /// whose sequences have the options `sequence`. States come from the pool `pages`.
+    pub(super) fn new(
+        options: &SpeculationOptions,
+        vocab_size: usize,
+        sequence: SequenceOptions,
+        pages: &PagePool,
+    ) -> Option<Self> {
         let mut drafters: Vec<Box<dyn Drafter>> = Vec::new();
         if options.lookup {
             drafters.push(Box::new(lookup::Lookup::default()));
         }
         if let Some(draft) = &options.model {
-            drafters.push(Box::new(model::ModelDrafter::new(draft.0.clone(), vocab_size, sequence)));
+            drafters.push(Box::new(model::ModelDrafter::new(draft.0.clone(), vocab_size, sequence, pages)));
         }
         if drafters.is_empty() || options.max_tokens == 0 {
             return None;
@@ -280,13 +288,8 @@ impl Speculation {
         self.drafters.iter_mut().any(|drafter| drafter.evict())
     }
 
-    /// Visits the memory of all states, as [`Sequence::visit_memory`](crate::cpu::Sequence::visit_memory).
-    pub(super) fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
-        self.drafters.iter().for_each(|drafter| drafter.visit_memory(visit));
-    }
-
-    /// Bytes of the states of a text of `len` tokens.
-    pub(super) fn bytes_at(&self, len: usize) -> usize {
-        self.drafters.iter().map(|drafter| drafter.bytes_at(len)).sum()
+    /// Frees the states of the current texts, where drafters keep some in the pool. Returns false if there are none.
+    pub(super) fn release(&mut self) -> bool {
+        self.drafters.iter_mut().any(|drafter| drafter.release())
     }
 }

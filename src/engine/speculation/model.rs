@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{CONFIDENCES, Confidence, Draft, DraftRequest, Drafter};
-use crate::cpu::{Part, RollbackPoint, Rows, Sequence, SequenceOptions};
+use crate::cpu::{PagePool, Part, RollbackPoint, Rows, Sequence, SequenceOptions};
 use crate::engine::prefix_cache::{PrefixCache, common};
 use crate::engine::sampler::likeliest;
 use crate::kernels::Pool;
@@ -20,11 +20,15 @@ pub(super) struct ModelDrafter {
     model: Arc<Model>,
     /// Number of tokens that are in both vocabularies.
     shared_tokens: usize,
-    options: SequenceOptions,
+    context_length: usize,
+    /// A sequence without tokens.
+    empty: Sequence,
     /// States of the current texts, by their ids.
     states: HashMap<u64, State>,
     /// States of texts that have ended.
     stored: PrefixCache,
+    /// Current texts that get no more drafts, since there was no memory for their states.
+    released: HashSet<u64>,
     /// Seconds of drafting one token for one text: a running average.
     seconds: f64,
 }
@@ -56,32 +60,52 @@ impl State {
 }
 
 impl ModelDrafter {
-    /// Lets `model` draft for a model with `vocab_size` tokens whose sequences have these options.
-    pub(super) fn new(model: Arc<Model>, vocab_size: usize, mut options: SequenceOptions) -> Self {
+    /// Lets `model` draft for a model with `vocab_size` tokens whose sequences have these options, with states from `pages`.
+    pub(super) fn new(model: Arc<Model>, vocab_size: usize, mut options: SequenceOptions, pages: &PagePool) -> Self {
         let decoder = model.decoder();
         let positions = decoder.learned_positions().unwrap_or(usize::MAX);
         options.context_length = options.context_length.min(positions);
         let shared_tokens = decoder.vocab_size().min(vocab_size);
-        let (states, stored) = (HashMap::new(), PrefixCache::default());
-        Self { model, shared_tokens, options, states, stored, seconds: 0.0 }
+        let empty = decoder.sequence_within(pages, options);
+        Self {
+            model,
+            shared_tokens,
+            context_length: options.context_length,
+            empty,
+            states: HashMap::new(),
+            stored: PrefixCache::default(),
+            released: HashSet::new(),
+            seconds: 0.0,
+        }
     }
 
-    /// The tokens of a text that the draft model has still to read, and how many tokens its context holds besides the text.
-    /// `None` if it cannot read the text.
-    fn missing(&mut self, request: &DraftRequest<'_>) -> Option<(Vec<u32>, usize)> {
-        let room = self.options.context_length.checked_sub(request.tokens.len())?;
-        let empty = self.model.decoder().sequence(self.options);
-        let (stored, salt) = (&mut self.stored, request.salt);
+    /// Tokens of a text that the draft model reads next, at most `max_read`; whether these are all that it has still to read; and
+    /// how many tokens its context holds besides the text. `None` if it cannot read the text, or there is no memory for it.
+    fn next_tokens(&mut self, request: &DraftRequest<'_>, max_read: usize) -> Option<(Vec<u32>, bool, usize)> {
+        let room = self.context_length.checked_sub(request.tokens.len())?;
+        if self.released.contains(&request.text_id) {
+            return None;
+        }
+        let (empty, stored, salt) = (&self.empty, &mut self.stored, request.salt);
         let state = self.states.entry(request.text_id).or_insert_with(|| {
             let found = if request.store { stored.find(salt, request.tokens) } else { None };
             let sequence = found.unwrap_or_else(|| empty.clone());
             let tokens = request.tokens[..sequence.len()].to_vec();
             State { sequence, tokens, before_draft: None, salt, store: request.store }
         });
-        state.align(request.tokens, &empty);
+        state.align(request.tokens, empty);
         let missing = &request.tokens[state.tokens.len()..];
+        let next = &missing[..missing.len().min(max_read)];
         // A padded vocabulary has tokens that the draft model does not know.
-        missing.iter().all(|&token| (token as usize) < self.shared_tokens).then(|| (missing.to_vec(), room))
+        if next.iter().any(|&token| token as usize >= self.shared_tokens) {
+            return None;
+        }
+        while state.sequence.reserve(next.len()).is_err() {
+            if !stored.evict() {
+                return None;
+            }
+        }
+        Some((next.to_vec(), next.len() == missing.len(), room))
     }
 
     /// Evaluates tokens of texts, given by their ids. Returns the likeliest next token, with its probability, for each text with
@@ -136,11 +160,8 @@ impl Drafter for ModelDrafter {
             if request.max_tokens == 0 || !drafts[i].tokens.is_empty() || !worth(i, &[], self.seconds) {
                 continue;
             }
-            let Some((mut tokens, room)) = self.missing(request) else { continue };
-            let all = tokens.len();
-            tokens.truncate(left);
+            let Some((tokens, is_ready, room)) = self.next_tokens(request, left) else { continue };
             left -= tokens.len();
-            let is_ready = tokens.len() == all;
             if is_ready {
                 drafting.push((i, request.max_tokens.min(room)));
             }
@@ -158,8 +179,13 @@ impl Drafter for ModelDrafter {
             for ((i, _), (token, p)) in drafting.iter().zip(&next) {
                 drafts[*i].push(*token, confidence(*p));
             }
-            let seconds = self.seconds;
-            drafting.retain(|&(i, most)| drafts[i].tokens.len() < most && worth(i, &drafts[i].confidences, seconds));
+            let (states, seconds) = (&mut self.states, self.seconds);
+            let mut has_memory = |id: &u64| states.get_mut(id).is_some_and(|state| state.sequence.reserve(1).is_ok());
+            drafting.retain(|&(i, most)| {
+                drafts[i].tokens.len() < most
+                    && worth(i, &drafts[i].confidences, seconds)
+                    && has_memory(&requests[i].text_id)
+            });
             let last = |&(i, _): &(usize, usize)| {
                 (requests[i].text_id, drafts[i].tokens.last().copied().into_iter().collect(), Rows::Last)
             };
@@ -175,6 +201,7 @@ impl Drafter for ModelDrafter {
     }
 
     fn retain(&mut self, texts: &HashSet<u64>) {
+        self.released.retain(|id| texts.contains(id));
         let ended: Vec<u64> = self.states.keys().filter(|id| !texts.contains(id)).copied().collect();
         for mut state in ended.into_iter().filter_map(|id| self.states.remove(&id)) {
             if let Some(point) = state.before_draft.take() {
@@ -193,12 +220,9 @@ impl Drafter for ModelDrafter {
         self.stored.evict()
     }
 
-    fn visit_memory(&self, visit: &mut dyn FnMut(usize, usize)) {
-        self.states.values().for_each(|state| state.sequence.visit_memory(visit));
-        self.stored.visit_memory(visit);
-    }
-
-    fn bytes_at(&self, len: usize) -> usize {
-        self.model.decoder().sequence(self.options).bytes_at(len)
+    fn release(&mut self) -> bool {
+        let texts = self.states.len();
+        self.released.extend(self.states.drain().map(|(id, _)| id));
+        texts > 0
     }
 }

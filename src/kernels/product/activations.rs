@@ -8,7 +8,7 @@ use super::input::groups::{Groups, Source};
 use super::input::{Input, Quantize, Quantized, SUM_LEN, Tokens};
 use super::tiles::Tiles;
 use crate::TensorType;
-use crate::kernels::Pool;
+use crate::kernels::{Pool, Scratch};
 use crate::simd::lanes::{Kernel, Lanes};
 
 /// Rows of floats, `[rows, cols]`, with their quantized forms, which are computed on first use.
@@ -17,7 +17,7 @@ pub struct Activations<'a> {
     cols: usize,
     super_blocks: OnceLock<Quantized>,
     blocks: OnceLock<Quantized>,
-    bf16: OnceLock<Vec<u16>>,
+    bf16: OnceLock<Scratch<u16>>,
     arranged_super_blocks: OnceLock<Arranged>,
     arranged_blocks: OnceLock<Arranged>,
 }
@@ -135,11 +135,11 @@ impl<'a> Activations<'a> {
         self.cols * if rows < 8 { rows.max(1) } else { rows.div_ceil(pool.threads() * 2) }
     }
 
-    fn round(&self, pool: &Pool) -> Vec<u16> {
-        let mut rounded = vec![0; self.x.len()];
+    fn round(&self, pool: &Pool) -> Scratch<u16> {
+        let mut rounded = Scratch::new(self.x.len());
         let len = self.share(pool);
-        let parts = self.x.chunks(len).zip(rounded.chunks_mut(len)).map(|(x, to)| Round { x, to }).collect();
-        pool.run_each(parts, &|part| pool.isa().run(part));
+        let parts = self.x.chunks(len).zip(rounded.chunks_mut(len)).map(|(x, to)| Round { x, to });
+        pool.run_over(parts, &|part| pool.isa().run(part));
         rounded
     }
 
@@ -151,9 +151,8 @@ impl<'a> Activations<'a> {
             .chunks(len)
             .zip(quantized.codes.chunks_mut(len))
             .zip(quantized.scales.chunks_mut(len / block_len).zip(quantized.sums.chunks_mut(len / SUM_LEN)))
-            .map(|((x, codes), (scales, sums))| Quantize { x, codes, scales, sums, block_len })
-            .collect();
-        pool.run_each(parts, &|part| pool.isa().run(part));
+            .map(|((x, codes), (scales, sums))| Quantize { x, codes, scales, sums, block_len });
+        pool.run_over(parts, &|part| pool.isa().run(part));
         quantized
     }
 }
@@ -207,7 +206,7 @@ mod tests {
                 let of_sign = |sign: i16| codes.iter().map(|&c| (sign * i16::from(c)).max(0) as usize).sum::<usize>();
                 assert!(of_sign(1).max(of_sign(-1)) <= MOST_OF_SIGN);
             }
-            let found = (q.codes.clone(), q.scales.clone(), q.sums.clone());
+            let found = (q.codes.to_vec(), q.scales.to_vec(), q.sums.to_vec());
             assert_eq!(*first.get_or_insert(found.clone()), found, "{isa}");
         }
     }

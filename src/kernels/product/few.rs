@@ -12,6 +12,7 @@ use super::input::{Quantized, Tokens};
 use super::matrix::{Matrix, ReadAhead};
 use crate::formats::view::{BlockFormat, FloatFormat, Heads, SubScales, SuperBlockFormat, ViewVisitor};
 use crate::formats::{self, Format};
+use crate::kernels::scratch::{List, Scratch};
 use crate::simd::LANES;
 use crate::simd::integers::Integers;
 use crate::simd::lanes::{Kernel, Lanes};
@@ -80,13 +81,14 @@ impl<'a> RowsProduct<'a> {
     /// A type without a kernel of its own: rows are decoded to floats first.
     #[inline(always)]
     fn decoded<L: Lanes>(mut self, l: L) {
-        let mut bytes = Vec::with_capacity(self.rows.len() * self.weights.cols() * 4);
-        let mut row = vec![0.0; self.weights.cols()];
-        for r in self.rows.clone() {
-            self.weights.decode_row(r, &mut row);
-            bytes.extend(row.iter().flat_map(|v| v.to_ne_bytes()));
+        let cols = self.weights.cols();
+        let mut rows = Scratch::<f32>::new(self.rows.len() * cols);
+        for (r, row) in self.rows.clone().zip(rows.chunks_exact_mut(cols)) {
+            self.weights.decode_row(r, row);
         }
-        self.floats::<L, formats::F32>(l, &bytes);
+        // SAFETY: floats are bytes of any value.
+        let bytes = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), size_of_val(&*rows)) };
+        self.floats::<L, formats::F32>(l, bytes);
     }
 
     #[inline(always)]
@@ -245,8 +247,8 @@ fn super_inputs<L: Lanes, F: SuperBlockFormat, const T: usize>(
     x: &Quantized,
     first_blocks: [usize; T],
     blocks: usize,
-) -> Vec<SuperInput<L>> {
-    let mut inputs = Vec::with_capacity(blocks * T);
+) -> List<SuperInput<L>> {
+    let mut inputs = List::with_capacity(blocks * T);
     for b in 0..blocks {
         for first in first_blocks {
             let codes = input_codes::<L, F>(l, &x.codes.as_chunks::<256>().0[first + b]);
@@ -356,9 +358,9 @@ fn layer_inputs<L: Lanes, F: BlockFormat, const T: usize>(
     x: &Quantized,
     first_blocks: [usize; T],
     blocks: usize,
-) -> Vec<BlockInput<L>> {
+) -> List<BlockInput<L>> {
     let (codes, sums) = (x.codes.as_chunks::<32>().0, x.sums.as_chunks::<2>().0);
-    let mut inputs = Vec::with_capacity(blocks.div_ceil(F::RUN) * T);
+    let mut inputs = List::with_capacity(blocks.div_ceil(F::RUN) * T);
     for run in (0..blocks).step_by(F::RUN) {
         for first in first_blocks {
             let mut of_blocks = [&[0; 32]; 4];

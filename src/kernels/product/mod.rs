@@ -26,7 +26,7 @@ use matrix::ReadAhead;
 use tiles::TileProduct;
 
 use super::Pool;
-use super::scratch::Scratch;
+use super::scratch::{List, Scratch};
 use crate::TensorType;
 use crate::network::Activation;
 use crate::simd::LANES;
@@ -122,7 +122,7 @@ struct Work<'a> {
     gate: Option<(&'a Matrix, Option<&'a [f32]>, Activation)>,
     tokens: Tokens<'a>,
     /// The input of the listed tokens in the layout for many tokens.
-    arranged: Vec<(Input, Arranged)>,
+    arranged: List<(Input, Arranged)>,
     store: Store,
     out: Output<'a>,
 }
@@ -132,12 +132,12 @@ struct Work<'a> {
 /// # Panics
 /// If shapes do not agree.
 pub fn matmul(pool: &Pool, x: &Activations<'_>, products: &mut [Product<'_>]) {
-    let mut work: Vec<Work<'_>> = products
+    let mut work: List<Work<'_>> = products
         .iter_mut()
         .map(|p| {
             let tokens = p.tokens.map_or(Tokens::First(x.rows()), Tokens::Listed);
             let out = Output::new(p.out, p.weights.rows(), tokens.len());
-            Work { weights: p.weights, bias: p.bias, gate: None, tokens, arranged: Vec::new(), store: p.store, out }
+            Work { weights: p.weights, bias: p.bias, gate: None, tokens, arranged: List::new(), store: p.store, out }
         })
         .collect();
     run(pool, x, &mut work);
@@ -148,21 +148,21 @@ pub fn matmul(pool: &Pool, x: &Activations<'_>, products: &mut [Product<'_>]) {
 /// # Panics
 /// If shapes do not agree.
 pub fn gated(pool: &Pool, x: &Activations<'_>, products: &mut [GatedProduct<'_>]) {
-    let mut work: Vec<Work<'_>> = products
+    let mut work: List<Work<'_>> = products
         .iter_mut()
         .map(|p| {
             assert_eq!((p.gate.rows(), p.gate.cols()), (p.up.rows(), p.up.cols()), "gate and up differ");
             let tokens = p.tokens.map_or(Tokens::First(x.rows()), Tokens::Listed);
             let out = Output::new(p.out, p.up.rows(), tokens.len());
             let gate = Some((p.gate, p.gate_bias, p.activation));
-            Work { weights: p.up, bias: p.up_bias, gate, tokens, arranged: Vec::new(), store: Store::Set, out }
+            Work { weights: p.up, bias: p.up_bias, gate, tokens, arranged: List::new(), store: Store::Set, out }
         })
         .collect();
     run(pool, x, &mut work);
 }
 
 fn run(pool: &Pool, x: &Activations<'_>, work: &mut [Work<'_>]) {
-    let mut strips = Vec::new();
+    let mut strips = List::new();
     for (i, w) in work.iter_mut().enumerate().filter(|(_, w)| w.tokens.len() > 0) {
         assert_eq!(w.weights.cols(), x.cols(), "rows of {} weights and {} inputs", w.weights.cols(), x.cols());
         let rows = w.weights.rows();

@@ -3,8 +3,9 @@
 
 use super::{Input, Quantized, Row};
 use crate::kernels::Pool;
+use crate::kernels::lines::Number;
 use crate::kernels::product::powers;
-use crate::kernels::scratch::{Number, Scratch};
+use crate::kernels::scratch::{List, Scratch};
 use crate::simd::Isa;
 use crate::simd::lanes::{Kernel, Lanes};
 
@@ -24,8 +25,8 @@ pub(in crate::kernels::product) struct Groups {
     scales: Words<f32>,
     /// Scales of blocks as powers of two: two words for each block, see [`powers`]. Only for instruction sets with `ADDS_BITS`.
     powers: Words<i32>,
-    /// For each group, whether all its scales are in range for powers.
-    in_powers: Vec<bool>,
+    /// For each group, whether all its scales are in range for powers (1) or not (0).
+    in_powers: Scratch<u8>,
     /// Negative sums of the codes of each block, or of each 16 codes of a super-block.
     sums: Words<i32>,
     /// For super-blocks: sums of 16 codes, two to a word.
@@ -117,12 +118,12 @@ impl Groups {
             codes: Words::new(len / 4, all),
             scales: Words::new(1, all),
             powers: Words::new(powers, all),
-            in_powers: vec![false; count],
+            in_powers: Scratch::zeros(count),
             sums: Words::new(sums, all),
             pairs_of_16: Words::new(pairs_of_16, all),
             pairs_of_32: Words::new(pairs_of_32, all),
         };
-        let mut parts: Vec<_> = groups
+        let mut parts: List<_> = groups
             .codes
             .groups(blocks)
             .zip(groups.scales.groups(blocks))
@@ -138,7 +139,7 @@ impl Groups {
             (part.pairs_of_16, part.pairs_of_32) = (pairs_of_16, pairs_of_32);
         }
         let blank = Quantized::zeros(cols, len);
-        pool.run_each(parts.into_iter().enumerate().collect(), &|(group, mut part)| {
+        pool.run_over(parts.into_iter().enumerate(), &|(group, mut part): (usize, Part<'_>)| {
             let mut places: [Quantized; GROUP] = Default::default();
             let mut rows = [blank.row(0, cols); GROUP];
             for ((token, row), place) in (group * GROUP..tokens).zip(&mut rows).zip(&mut places) {
@@ -161,7 +162,7 @@ impl Groups {
             codes: self.codes.blocks(first, count),
             scales: self.scales.blocks(first, count).as_chunks().0,
             powers: self.powers.blocks(first, count).as_chunks().0.as_chunks().0,
-            in_powers: self.in_powers[group],
+            in_powers: self.in_powers[group] != 0,
             sums: self.sums.blocks(first, count),
             pairs_of_16: self.pairs_of_16.blocks(first, count),
             pairs_of_32: self.pairs_of_32.blocks(first, count),
@@ -187,7 +188,7 @@ struct Part<'a> {
     codes: &'a mut [i32],
     scales: &'a mut [f32],
     powers: &'a mut [i32],
-    in_powers: &'a mut [bool],
+    in_powers: &'a mut [u8],
     sums: &'a mut [i32],
     pairs_of_16: &'a mut [i32],
     pairs_of_32: &'a mut [i32],
@@ -212,7 +213,7 @@ impl Part<'_> {
                     all &= inside;
                 }
             }
-            self.in_powers.fill(all);
+            self.in_powers.fill(all.into());
             put(self.sums, twos, |[a, b]| -i32::from(a + b));
         } else {
             put(self.sums, sums, |sum| -i32::from(*sum));

@@ -6,6 +6,7 @@ use super::powers;
 use crate::TensorType;
 use crate::formats::view::{BlockFormat, FloatFormat, SuperBlockFormat, ViewVisitor};
 use crate::formats::{self, Format};
+use crate::kernels::scratch::Scratch;
 use crate::simd::Isa;
 use crate::simd::LANES;
 use crate::simd::integers::sum_of_16;
@@ -25,11 +26,11 @@ pub(super) const MOST_OF_SIGN: usize = 1057;
 #[derive(Default)]
 pub(super) struct Quantized {
     /// `[rows, cols]`.
-    pub(super) codes: Vec<i8>,
+    pub(super) codes: Scratch<i8>,
     /// `[rows, cols / block length]`.
-    pub(super) scales: Vec<f32>,
+    pub(super) scales: Scratch,
     /// Sums of 16 codes: `[rows, cols / 16]`.
-    pub(super) sums: Vec<i16>,
+    pub(super) sums: Scratch<i16>,
 }
 
 /// One row of [`Quantized`].
@@ -43,7 +44,7 @@ pub(super) struct Row<'a> {
 impl Quantized {
     /// `n` zeros.
     pub(super) fn zeros(n: usize, block_len: usize) -> Self {
-        Self { codes: vec![0; n], scales: vec![0.0; n / block_len], sums: vec![0; n / SUM_LEN] }
+        Self { codes: Scratch::zeros(n), scales: Scratch::zeros(n / block_len), sums: Scratch::zeros(n / SUM_LEN) }
     }
 
     /// Row `row` of `cols` elements.

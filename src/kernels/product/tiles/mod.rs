@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::input::{Input, Quantized, SUM_LEN, Tokens};
 use super::matrix::Matrix;
 use crate::kernels::Pool;
+use crate::kernels::scratch::{List, Scratch};
 use crate::simd::LANES;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::x86_64;
@@ -36,14 +37,14 @@ pub(super) struct Tiles {
     pub(super) blocks: usize,
     input: Input,
     /// A tile is `[block length / 4, 16, 4]`: four elements of each token side by side.
-    codes: Vec<i8>,
+    codes: Scratch<i8>,
     /// Scales, 16 for each tile.
-    scales: Vec<f32>,
+    scales: Scratch,
     /// For super-blocks: sums of 16 codes as two digits in bf16, `low + 64 * high`; a tile is `[16, 16, 2]`, the low digits before
     /// the high ones.
-    sums: Vec<u16>,
+    sums: Scratch<u16>,
     /// For blocks: sums of 32 codes, 16 for each tile.
-    totals: Vec<f32>,
+    totals: Scratch,
 }
 
 impl Tiles {
@@ -59,12 +60,12 @@ impl Tiles {
             groups,
             blocks,
             input,
-            codes: vec![0; count * LANES * len],
-            scales: vec![0.0; count * LANES],
-            sums: vec![0; count * LANES * sums],
-            totals: vec![0.0; count * LANES * totals],
+            codes: Scratch::zeros(count * LANES * len),
+            scales: Scratch::zeros(count * LANES),
+            sums: Scratch::zeros(count * LANES * sums),
+            totals: Scratch::zeros(count * LANES * totals),
         };
-        let mut parts: Vec<Part<'_>> = tiles
+        let mut parts: List<Part<'_>> = tiles
             .codes
             .chunks_exact_mut(LANES * len)
             .zip(tiles.scales.chunks_exact_mut(LANES))
@@ -76,13 +77,9 @@ impl Tiles {
         for (part, totals) in parts.iter_mut().zip(tiles.totals.chunks_exact_mut(LANES)) {
             part.totals = totals;
         }
-        let mut parts = parts.into_iter().enumerate();
-        let share = count.div_ceil(pool.threads() * 4);
-        let shares: Vec<Vec<_>> =
-            std::iter::from_fn(|| Some(parts.by_ref().take(share).collect::<Vec<_>>()).filter(|s| !s.is_empty()))
-                .collect();
-        pool.run_each(shares, &|share| {
-            for (i, mut part) in share {
+        let share = count.div_ceil(pool.threads() * 4).max(1);
+        pool.run_over(parts.chunks_mut(share).enumerate(), &|(nth, parts): (usize, &mut [Part<'_>])| {
+            for (i, part) in (nth * share..).zip(parts) {
                 let (block, group) = match input {
                     Input::SuperBlocks => (i / groups, i % groups),
                     _ => (i % blocks, i / blocks),
@@ -92,6 +89,7 @@ impl Tiles {
                 }
             }
         });
+        drop(parts);
         tiles
     }
 
