@@ -278,6 +278,12 @@ impl Sequence {
         self.sum(|cache| cache.bytes_at(len), |recurrent| recurrent.pages.page_bytes())
     }
 
+    /// Bytes that a [rollback point](Self::rollback_point) holds besides the sequence, once that has grown: its recurrent states.
+    #[must_use]
+    pub fn rollback_bytes(&self) -> usize {
+        self.sum(|_| 0, |recurrent| recurrent.pages.page_bytes())
+    }
+
     /// Bytes that this sequence has to take from its pool to grow to `len` tokens: those that it lacks, and copies of pages
     /// that others hold as well.
     #[must_use]

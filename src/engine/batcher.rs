@@ -249,8 +249,9 @@ impl Batcher {
         let context_length = model.decoder().learned_positions().map_or(wanted, |limit| wanted.min(limit)).max(1);
         let shared = Arc::new(Shared { inbox: Mutex::default(), signal: Arc::default() });
         let sequence_options = SequenceOptions { kv_type: options.session.kv_type, context_length };
-        let whole = model.decoder().sequence(sequence_options).bytes_at(context_length);
-        let whole = whole.saturating_add(options.speculation.bytes(sequence_options));
+        let sequence = model.decoder().sequence(sequence_options);
+        let drafts = options.speculation.bytes(&sequence, sequence_options);
+        let whole = sequence.bytes_at(context_length).saturating_add(drafts);
         let pages = PagePool::new(options.cache_bytes.max(whole));
         let empty = model.decoder().sequence_within(&pages, sequence_options);
         let vocab_size = model.decoder().vocab_size();
@@ -594,18 +595,25 @@ impl Worker {
             let (text_id, salt, store) = (job.text_id, job.salt, !job.no_cache);
             requests.push(DraftRequest { text_id, salt, store, tokens: &job.tokens, rows, max_tokens });
         }
-        let mut drafts = speculation.draft(&self.pool, &requests).into_iter();
+        let mut drafts = speculation.draft(&self.pool, &requests, &mut || self.cache.evict()).into_iter();
         for (job, &rows) in self.active.iter_mut().zip(plan).filter(|(job, rows)| continues(job, **rows)) {
             let draft = drafts.next().unwrap_or_default();
             if draft.tokens.is_empty() {
                 continue;
             }
             let end = job.sequence.rollback_point();
-            if job.sequence.reserve(rows + draft.tokens.len()).is_ok() {
+            let has_memory = loop {
+                match job.sequence.reserve(rows + draft.tokens.len()) {
+                    Ok(()) => break true,
+                    Err(_) if speculation.evict() || self.cache.evict() => {}
+                    Err(_) => break false,
+                }
+            };
+            if has_memory {
                 (job.draft, job.rollback) = (draft, Some(end));
             } else {
-                // There is no memory for drafts; what the rows themselves need was given back a moment ago.
                 job.sequence.roll_back(end, job.sequence.len());
+                // This fails only if it did before the step: what it needs was given back a moment ago.
                 let _ = job.sequence.reserve(rows);
             }
         }

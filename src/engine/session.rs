@@ -236,7 +236,7 @@ impl Session {
             let max_tokens = max_draft.min(self.context_length - text.len());
             let rows = text.len() - known;
             let request = DraftRequest { text_id: 0, salt: 0, store: false, tokens: text, rows, max_tokens };
-            draft = speculation.draft(&self.pool, &[request]).pop().unwrap_or_default();
+            draft = speculation.draft(&self.pool, &[request], &mut || false).pop().unwrap_or_default();
         }
         let rollback = (!draft.tokens.is_empty()).then(|| self.sequence.rollback_point());
         let tokens = [&text[known..], &draft.tokens].concat();

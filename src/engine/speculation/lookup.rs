@@ -75,6 +75,7 @@ impl Drafter for Lookup {
         requests: &[DraftRequest<'_>],
         drafts: &mut [Draft],
         _: &mut dyn FnMut(usize, &[Confidence], f64) -> bool,
+        _: &mut dyn FnMut() -> bool,
     ) {
         for (request, draft) in requests.iter().zip(drafts) {
             if request.max_tokens == 0 || !draft.tokens.is_empty() {
@@ -104,7 +105,7 @@ mod tests {
     fn draft(lookup: &mut Lookup, tokens: &[u32], max_tokens: usize) -> Vec<u32> {
         let request = DraftRequest { text_id: 1, salt: 0, store: true, tokens, rows: 1, max_tokens };
         let mut drafts = [Draft::default()];
-        lookup.draft(&Pool::new(1), &[request], &mut drafts, &mut |_, _, _| true);
+        lookup.draft(&Pool::new(1), &[request], &mut drafts, &mut |_, _, _| true, &mut || false);
         drafts[0].tokens.clone()
     }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
-use crate::cpu::{PagePool, SequenceOptions};
+use crate::cpu::{PagePool, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
@@ -40,10 +40,15 @@ impl SpeculationOptions {
     /// The longest draft, in tokens.
     pub const LONGEST: usize = 256;
 
-    /// Bytes of the states of drafters for a text that fills the context of sequences with these options.
-    pub(super) fn bytes(&self, sequence: SequenceOptions) -> usize {
-        let bytes = |draft: &DraftModel| draft.0.decoder().sequence(sequence).bytes_at(sequence.context_length);
-        self.model.as_ref().map_or(0, bytes)
+    /// Bytes that speculation takes besides the state of a text that fills the context: `empty` is an empty sequence of the
+    /// model, with these options.
+    pub(super) fn bytes(&self, empty: &Sequence, options: SequenceOptions) -> usize {
+        let draft = |draft: &DraftModel| {
+            let sequence = draft.0.decoder().sequence(options);
+            sequence.bytes_at(options.context_length).saturating_add(sequence.rollback_bytes())
+        };
+        let is_on = self.lookup || self.model.is_some();
+        self.model.as_ref().map_or(0, draft).saturating_add(if is_on { empty.rollback_bytes() } else { 0 })
     }
 }
 
@@ -163,13 +168,15 @@ trait Drafter: Send {
 
     /// Drafts up to [`DraftRequest::max_tokens`] tokens for each request whose draft is still empty.
     /// `worth(request, confidences, seconds)` says whether one more token of that request is expected to save time, given the
-    /// confidences of its draft so far and the seconds that drafting the token takes.
+    /// confidences of its draft so far and the seconds that drafting the token takes. `evict()` frees memory of states that are
+    /// stored for later; it returns false if there are none.
     fn draft(
         &mut self,
         pool: &Pool,
         requests: &[DraftRequest<'_>],
         drafts: &mut [Draft],
         worth: &mut dyn FnMut(usize, &[Confidence], f64) -> bool,
+        evict: &mut dyn FnMut() -> bool,
     );
 
     /// Ends the texts whose ids are not among these.
@@ -224,8 +231,14 @@ impl Speculation {
         Some(Self { drafters, rates, text_rates, pass_times, max_tokens, min_tokens })
     }
 
-    /// A draft for each text of the next pass; an empty one where none is expected to save time.
-    pub(super) fn draft(&mut self, pool: &Pool, requests: &[DraftRequest<'_>]) -> Vec<Draft> {
+    /// A draft for each text of the next pass; an empty one where none is expected to save time. `evict()` frees memory of states
+    /// that others have stored in the pool of pages; it returns false if there are none.
+    pub(super) fn draft(
+        &mut self,
+        pool: &Pool,
+        requests: &[DraftRequest<'_>],
+        evict: &mut dyn FnMut() -> bool,
+    ) -> Vec<Draft> {
         let mut drafts = vec![Draft::default(); requests.len()];
         let shortened = |request: &DraftRequest<'_>| request.max_tokens.min(self.max_tokens);
         let requests: Vec<_> = requests.iter().map(|r| DraftRequest { max_tokens: shortened(r), ..*r }).collect();
@@ -241,12 +254,13 @@ impl Speculation {
             let mut trial = forecast.clone();
             let mut refused = vec![false; requests.len()];
             let min_tokens = self.min_tokens;
-            drafter.draft(pool, &requests, &mut drafts, &mut |i, confidences, seconds| {
+            let mut worth = |i: usize, confidences: &[Confidence], seconds: f64| {
                 let worth = confidences.len() < min_tokens
                     || trial.add_if_worth(rates[i].probability(confidences), &rates[i], seconds);
                 refused[i] |= !worth;
                 worth
-            });
+            };
+            drafter.draft(pool, &requests, &mut drafts, &mut worth, evict);
             for (i, draft) in drafts.iter_mut().enumerate().filter(|(i, _)| missing[*i]) {
                 draft.drafter = index;
                 draft.truncate(requests[i].max_tokens);

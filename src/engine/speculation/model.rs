@@ -81,7 +81,12 @@ impl ModelDrafter {
 
     /// Tokens of a text that the draft model reads next, at most `max_read`; whether these are all that it has still to read; and
     /// how many tokens its context holds besides the text. `None` if it cannot read the text, or there is no memory for it.
-    fn next_tokens(&mut self, request: &DraftRequest<'_>, max_read: usize) -> Option<(Vec<u32>, bool, usize)> {
+    fn next_tokens(
+        &mut self,
+        request: &DraftRequest<'_>,
+        max_read: usize,
+        evict: &mut dyn FnMut() -> bool,
+    ) -> Option<(Vec<u32>, bool, usize)> {
         let room = self.context_length.checked_sub(request.tokens.len())?;
         if self.released.contains(&request.text_id) {
             return None;
@@ -101,7 +106,7 @@ impl ModelDrafter {
             return None;
         }
         while state.sequence.reserve(next.len()).is_err() {
-            if !stored.evict() {
+            if !stored.evict() && !evict() {
                 return None;
             }
         }
@@ -153,6 +158,7 @@ impl Drafter for ModelDrafter {
         requests: &[DraftRequest<'_>],
         drafts: &mut [Draft],
         worth: &mut dyn FnMut(usize, &[Confidence], f64) -> bool,
+        evict: &mut dyn FnMut() -> bool,
     ) {
         let mut left = MAX_READ;
         let (mut reading, mut drafting) = (Vec::new(), Vec::new());
@@ -160,7 +166,7 @@ impl Drafter for ModelDrafter {
             if request.max_tokens == 0 || !drafts[i].tokens.is_empty() || !worth(i, &[], self.seconds) {
                 continue;
             }
-            let Some((tokens, is_ready, room)) = self.next_tokens(request, left) else { continue };
+            let Some((tokens, is_ready, room)) = self.next_tokens(request, left, evict) else { continue };
             left -= tokens.len();
             if is_ready {
                 drafting.push((i, request.max_tokens.min(room)));
@@ -179,8 +185,18 @@ impl Drafter for ModelDrafter {
             for ((i, _), (token, p)) in drafting.iter().zip(&next) {
                 drafts[*i].push(*token, confidence(*p));
             }
-            let (states, seconds) = (&mut self.states, self.seconds);
-            let mut has_memory = |id: &u64| states.get_mut(id).is_some_and(|state| state.sequence.reserve(1).is_ok());
+            let (states, stored, seconds) = (&mut self.states, &mut self.stored, self.seconds);
+            let mut has_memory = |id: &u64| {
+                let Some(state) = states.get_mut(id) else { return false };
+                loop {
+                    if state.sequence.reserve(1).is_ok() {
+                        return true;
+                    }
+                    if !stored.evict() && !evict() {
+                        return false;
+                    }
+                }
+            };
             drafting.retain(|&(i, most)| {
                 drafts[i].tokens.len() < most
                     && worth(i, &drafts[i].confidences, seconds)
