@@ -7,7 +7,7 @@ use super::layer::Layer;
 use super::rope::RopeTables;
 use super::rows::for_rows;
 use super::{Linear, Norm, PagePool, Part, Run, Sequence, SequenceOptions, Weights};
-use crate::kernels::{Activations, Matrix, Pool, Scratch, Store, vector};
+use crate::kernels::{Activations, List, Matrix, Pool, Scratch, Store, vector};
 use crate::network::{Classifier, Error, LayerInputs, Mixer, ModelSpec, NormSpec, Pooling, Tensors};
 
 /// A model that can be run.
@@ -162,8 +162,10 @@ impl Decoder {
     /// # Panics
     /// As [`Self::forward`], but for logits.
     pub fn hidden(&self, run: Run<'_>, parts: &mut [Part<'_>]) -> Vec<f32> {
-        let mut starts = vec![0];
-        let (mut positions, mut contexts) = (Vec::new(), Vec::new());
+        let rows = parts.iter().map(|part| part.tokens.len()).sum();
+        let mut starts = Vec::with_capacity(parts.len() + 1);
+        starts.push(0);
+        let (mut positions, mut contexts) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
         for part in parts.iter() {
             assert!(!part.tokens.is_empty(), "a part without tokens");
             assert!(self.causal || part.sequence.is_empty(), "a sequence that is evaluated in one pass");
@@ -172,11 +174,10 @@ impl Decoder {
             starts.push(positions.len());
         }
         let mut x = self.embed(run.pool, parts, &positions);
-        let wanted: Vec<u32> = parts
-            .iter()
-            .zip(&starts)
-            .flat_map(|(part, start)| (0..).take(start + part.tokens.len()).skip(start + part.first_wanted()))
-            .collect();
+        let mut wanted: Vec<u32> = Vec::with_capacity(rows);
+        for (part, start) in parts.iter().zip(&starts) {
+            wanted.extend((0..).take(start + part.tokens.len()).skip(start + part.first_wanted()));
+        }
         let rope = RopeTables::new(positions, contexts);
         let mut batch = Batch { run, rope, starts, layer_inputs: Vec::new(), parts, output_rows: None };
         if let Some(inputs) = &self.layer_inputs {
@@ -207,9 +208,11 @@ impl Decoder {
 
     fn embed(&self, pool: &Pool, parts: &[Part<'_>], positions: &[usize]) -> Vec<f32> {
         let cols = self.spec.embedding_length;
-        let tokens: Vec<u32> = parts.iter().flat_map(|part| part.tokens.iter().copied()).collect();
-        let seconds: Vec<usize> =
-            parts.iter().flat_map(|part| std::iter::repeat_n(part.sequence.second_text, part.tokens.len())).collect();
+        let tokens = tokens_of(parts);
+        let mut seconds = List::with_capacity(tokens.len());
+        for part in parts {
+            seconds.extend(std::iter::repeat_n(part.sequence.second_text, part.tokens.len()));
+        }
         let mut x = vec![0.0; tokens.len() * cols];
         let scale = self.spec.embedding_scale;
         for_rows(pool, &mut x, cols, |i, row| {
@@ -293,6 +296,18 @@ impl Decoder {
     }
 }
 
+/// The tokens of all parts, one after the other.
+fn tokens_of(parts: &[Part<'_>]) -> Scratch<u32> {
+    let mut tokens = Scratch::new(parts.iter().map(|part| part.tokens.len()).sum());
+    let mut rest = &mut *tokens;
+    for part in parts {
+        let (own, others) = rest.split_at_mut(part.tokens.len());
+        own.copy_from_slice(part.tokens);
+        rest = others;
+    }
+    tokens
+}
+
 /// The first two rows of the tensor `name`, as far as they are there.
 fn first_rows(weights: &Weights, name: &str, cols: usize) -> Result<Vec<Vec<f32>>, Error> {
     let Some(matrix) = weights.get(name) else { return Ok(Vec::new()) };
@@ -350,7 +365,7 @@ impl LayerInputWeights {
         let all = self.layers * self.spec.length;
         let mut out = vec![0.0; batch.rows() * all];
         self.projection.apply(batch.run, &Activations::new(x, cols), Store::Set, &mut out);
-        let tokens: Vec<u32> = batch.parts.iter().flat_map(|part| part.tokens.iter().copied()).collect();
+        let tokens = tokens_of(batch.parts);
         #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
         let (shrink, grow) = (1.0 / (cols as f32).sqrt(), (self.spec.length as f32).sqrt());
         for_rows(batch.run.pool, &mut out, all, |i, row| {

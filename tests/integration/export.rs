@@ -147,7 +147,7 @@ fn folders_are_not_overwritten() {
     assert!(run("export storyteller-F16.gguf out/ --force -t bf16").status.success());
     assert_eq!(fs::read(folder.path("out/README.md")).expect("there"), b"mine");
     assert_eq!(json(&folder.path("out/config.json"))["torch_dtype"], "bfloat16");
-    fails("export storyteller-F16.gguf out --force --max-size 1M", "out: holds model.safetensors, which is no part of");
+    fails("export storyteller-F16.gguf out --force --max-size 1M", "out: has model.safetensors, which is not part of");
     fs::write(folder.path("model.safetensors"), fs::read(folder.path("storyteller-F16.gguf")).expect("there"))
         .expect("written");
     fails("export ./model.safetensors . --force", "is an input, and would be overwritten");
