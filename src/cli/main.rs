@@ -48,6 +48,7 @@ mod rerank;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
+mod speculation;
 mod split;
 mod table;
 mod terminal;

@@ -115,6 +115,11 @@ impl RunArgs {
         Ok(Arc::new(Pool::with_isa(threads, Isa::selected()?)))
     }
 
+    /// The same without adapters: they change one model alone.
+    pub(crate) fn without_adapters(&self) -> Self {
+        Self { lora: Vec::new(), ..self.clone() }
+    }
+
     /// The model of an opened file, with the adapters that are asked for.
     ///
     /// # Errors

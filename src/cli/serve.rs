@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use gguf::cpu::SequenceOptions;
-use gguf::engine::{Batcher, BatcherOptions, EmbeddingOptions, SessionOptions};
+use gguf::engine::{Batcher, BatcherOptions, EmbeddingOptions, SessionOptions, SpeculationOptions};
 use gguf::gguf::Reader;
 use gguf::kernels::Pool;
 use gguf::model::Model;
@@ -18,6 +18,7 @@ use gguf::stores::{Places, Store};
 use crate::chat::SamplingArgs;
 use crate::interrupt::Catching;
 use crate::model_args::{self, PoolingArg, RunArgs};
+use crate::speculation::SpeculationArgs;
 use crate::units;
 
 /// Serves models over HTTP, as OpenAI, Anthropic, llama-server and Ollama do: any client of theirs works. Browsers get a page to chat
@@ -98,6 +99,8 @@ pub(crate) struct Args {
     pooling: Option<PoolingArg>,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    speculation: SpeculationArgs,
     /// Tell of each request on standard error: method, path, status, time
     #[arg(long, short)]
     verbose: bool,
@@ -167,6 +170,7 @@ fn offers(args: &Args) -> anyhow::Result<Vec<Offer>> {
     let loader = Arc::new(Loader {
         pool: args.run.pool()?,
         template: args.chat_template.as_deref().map(crate::chat::template).transpose()?,
+        draft: args.speculation.load(&args.run)?,
         args: args.clone(),
     });
     let mut named = named(args)?;
@@ -230,6 +234,8 @@ struct Loader {
     args: Args,
     pool: Arc<Pool>,
     template: Option<String>,
+    /// The draft model of all of them.
+    draft: Option<Arc<Model>>,
 }
 
 impl Loader {
@@ -257,7 +263,9 @@ impl Loader {
             kv_type: args.run.kv_type,
             ..SessionOptions::default()
         };
-        let options = BatcherOptions { session, parallel: args.parallel.into(), queue: args.queue.into(), cache_bytes };
+        let speculation = self.speculation(id, &model)?;
+        let (parallel, queue) = (args.parallel.into(), args.queue.into());
+        let options = BatcherOptions { session, parallel, queue, cache_bytes, speculation };
         let batcher = Batcher::new(model, self.pool.clone(), options);
         let sampler = args.sampling.options(batcher.model().metadata())?;
         let path = (reader.path() != Path::new(model_args::EMBEDDED)).then(|| reader.path().to_owned());
@@ -272,6 +280,20 @@ impl Loader {
             },
         };
         Ok(ServedModel::new(id.to_owned(), path, self.template.as_deref(), defaults, batcher)?)
+    }
+
+    /// Settings of speculation for a model. The draft model may have another vocabulary than some of several models: these are
+    /// served without it.
+    fn speculation(&self, id: &str, model: &Model) -> anyhow::Result<SpeculationOptions> {
+        let args = &self.args;
+        let several = args.on_demand || args.models.len() > 1;
+        args.speculation.options(self.draft.as_ref(), model).or_else(|error| {
+            if !several {
+                return Err(error);
+            }
+            eprintln!("warning: {}: {error}; it is served without drafts of that model", printable(id));
+            args.speculation.options(None, model)
+        })
     }
 }
 

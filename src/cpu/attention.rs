@@ -401,7 +401,7 @@ mod tests {
                 let part =
                     AttentionPart { queries: &queries, cache: &cache, first_position: first, selected: None, out };
                 attention(pool, spec, &mut [part]);
-                cache.drop_unseen();
+                cache.drop_unseen(cache.len());
             }
             out
         }

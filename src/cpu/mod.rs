@@ -37,5 +37,5 @@ pub use norm::Norm;
 pub use recurrence::{RecurrenceInput, RecurrenceSpec, recurrence};
 pub use run::{Inputs, Observer, Run};
 pub use saved::SavedError;
-pub use sequence::{Part, Rows, Sequence, SequenceOptions};
+pub use sequence::{Part, RollbackPoint, Rows, Sequence, SequenceOptions};
 pub use weights::Weights;

@@ -16,6 +16,24 @@ pub struct Sequence {
     /// The first position of the second of two texts.
     pub(super) second_text: usize,
     pub(super) layers: Vec<LayerState>,
+    /// The length that the sequence may still be rolled back to: sliding windows keep what is seen from there.
+    rollback_len: Option<usize>,
+}
+
+/// A state to which a sequence can be rolled back: see [`Sequence::rollback_point`].
+pub struct RollbackPoint {
+    len: usize,
+    /// The recurrent state of each layer that has one.
+    recurrent: Vec<Option<Recurrent>>,
+}
+
+impl RollbackPoint {
+    /// Number of tokens that the sequence had.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a length, not a collection")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
 }
 
 /// What one layer remembers: either, both or nothing.
@@ -115,7 +133,7 @@ impl Sequence {
     pub fn new(model: &ModelSpec, options: SequenceOptions, pool: &PagePool) -> Self {
         let start = |mixer| LayerState::start(mixer, model.embedding_length, options, pool);
         let layers = model.layers.iter().map(|layer| start(&layer.mixer)).collect();
-        Self { len: 0, context_length: options.context_length, second_text: usize::MAX, layers }
+        Self { len: 0, context_length: options.context_length, second_text: usize::MAX, layers, rollback_len: None }
     }
 
     /// Says that from `position` on the sequence is the second of two texts, for models that tell them apart by types of
@@ -159,9 +177,47 @@ impl Sequence {
     /// Adds `n` to the length, and drops keys and values that no later position can see.
     pub(super) fn advance(&mut self, n: usize) {
         self.len += n;
+        self.drop_unseen();
+    }
+
+    fn drop_unseen(&mut self) {
+        let from = self.rollback_len.unwrap_or(self.len).min(self.len);
         for cache in self.layers.iter_mut().filter_map(|layer| layer.cache.as_mut()) {
-            cache.drop_unseen();
+            cache.drop_unseen(from);
         }
+    }
+
+    /// Makes sure that the sequence can be rolled back to its present length with [`Self::roll_back`], for tokens that may be
+    /// rejected. A recurrent state is copied when it is next written; KV caches are not copied, but sliding windows keep what they
+    /// would drop.
+    #[must_use]
+    pub fn rollback_point(&mut self) -> RollbackPoint {
+        self.rollback_len = Some(self.len);
+        RollbackPoint { len: self.len, recurrent: self.layers.iter().map(|layer| layer.recurrent.clone()).collect() }
+    }
+
+    /// Removes the tokens from position `len` on, which must not lie before the rollback point. The states of a recurrence in
+    /// between are not known: unless all tokens stay, a model with a recurrent layer goes back to the rollback point itself.
+    /// Returns the new length of the sequence.
+    ///
+    /// # Panics
+    /// When `len` lies before `point`, or `point` is not the latest one of this sequence.
+    pub fn roll_back(&mut self, point: RollbackPoint, len: usize) -> usize {
+        assert!(self.rollback_len == Some(point.len) && len >= point.len, "no rollback point for position {len}");
+        let is_recurrent = point.recurrent.iter().any(Option::is_some);
+        let len = if is_recurrent && len < self.len { point.len } else { len.min(self.len) };
+        if len < self.len {
+            for (layer, recurrent) in self.layers.iter_mut().zip(point.recurrent) {
+                if let Some(cache) = &mut layer.cache {
+                    assert!(cache.truncate(len), "the windows hold what position {len} sees");
+                }
+                layer.recurrent = recurrent;
+            }
+            self.len = len;
+        }
+        self.rollback_len = None;
+        self.drop_unseen();
+        len
     }
 
     /// Number of tokens that the state has.
@@ -219,6 +275,12 @@ impl Sequence {
     #[must_use]
     pub fn bytes_at(&self, len: usize) -> usize {
         self.sum(|cache| cache.bytes_at(len), |recurrent| recurrent.pages.page_bytes())
+    }
+
+    /// Bytes that a [rollback point](Self::rollback_point) holds besides the sequence, once that has grown: its recurrent states.
+    #[must_use]
+    pub fn rollback_bytes(&self) -> usize {
+        self.sum(|_| 0, |recurrent| recurrent.pages.page_bytes())
     }
 
     /// Bytes that this sequence has to take from its pool to grow to `len` tokens: those that it lacks, and copies of pages

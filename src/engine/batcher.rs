@@ -10,11 +10,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::prefix_cache::PrefixCache;
-use super::session::{check_tokens, common};
+use super::prefix_cache::{PrefixCache, common};
+use super::session::check_tokens;
+use super::speculation::{Draft, DraftRequest, Speculation};
 use super::updates::{Logprobs, Sender, Signal, Update, Updates, Usage, channel, lock};
-use super::{Error, Event, Generation, GenerationOptions, Sampler, SamplerOptions, SessionOptions, Stop};
-use crate::cpu::{OutOfPages, PagePool, Part, Rows, Run, Sequence, SequenceOptions};
+use super::{
+    Error, Event, Generation, GenerationOptions, Sampler, SamplerOptions, SessionOptions, SpeculationOptions, Stop,
+};
+use crate::cpu::{OutOfPages, PagePool, Part, RollbackPoint, Rows, Run, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 
@@ -38,11 +41,14 @@ pub struct BatcherOptions {
     pub queue: usize,
     /// Bytes for the caches of all sequences and of stored prefixes. One whole context is always held.
     pub cache_bytes: usize,
+    /// Settings of speculative decoding, which changes no text.
+    pub speculation: SpeculationOptions,
 }
 
 impl Default for BatcherOptions {
     fn default() -> Self {
-        Self { session: SessionOptions::default(), parallel: 16, queue: 64, cache_bytes: 1 << 30 }
+        let (session, speculation) = (SessionOptions::default(), SpeculationOptions::default());
+        Self { session, parallel: 16, queue: 64, cache_bytes: 1 << 30, speculation }
     }
 }
 
@@ -61,6 +67,8 @@ pub struct Request {
     pub salt: u64,
     /// Does not use states of earlier requests.
     pub no_cache: bool,
+    /// Maximum tokens of a draft, if less than that of the batcher; 0 for no drafts.
+    pub draft_limit: Option<usize>,
 }
 
 /// A request that is being computed.
@@ -99,6 +107,10 @@ pub struct BatcherStatus {
     pub cached_tokens: u64,
     /// Tokens of answers.
     pub answer_tokens: u64,
+    /// Tokens that were drafted.
+    pub drafted_tokens: u64,
+    /// Drafted tokens that were accepted.
+    pub accepted_tokens: u64,
     /// Time of steps that read prompts.
     pub prompt_time: Duration,
     /// Time of steps that only generate.
@@ -125,6 +137,16 @@ struct Job {
     logprobs: Option<usize>,
     salt: u64,
     no_cache: bool,
+    draft_limit: usize,
+    /// Identifies the text for drafters.
+    text_id: u64,
+    /// The draft that the current step evaluates, and the end of the text before it.
+    draft: Draft,
+    rollback: Option<RollbackPoint>,
+    /// Tokens of the answer that were evaluated, and have to be again: a rejected draft took a recurrent state back before them.
+    rolled_back: usize,
+    drafted: usize,
+    accepted: usize,
     /// The prompt's state has been stored.
     stored: bool,
     slot: usize,
@@ -156,7 +178,7 @@ impl Job {
     }
 
     fn is_generating(&self) -> bool {
-        self.answering.is_some() && self.pending() == 1
+        self.answering.is_some() && self.pending() <= 1 + self.rolled_back
     }
 
     fn usage(&self) -> Usage {
@@ -167,6 +189,8 @@ impl Job {
             prompt_tokens: self.prompt_tokens,
             cached_tokens: self.cached_tokens,
             answer_tokens: self.generation.tokens().len(),
+            drafted_tokens: self.drafted,
+            accepted_tokens: self.accepted,
             prompt_time: answering - began,
             answer_time: now - answering,
         }
@@ -225,9 +249,13 @@ impl Batcher {
         let context_length = model.decoder().learned_positions().map_or(wanted, |limit| wanted.min(limit)).max(1);
         let shared = Arc::new(Shared { inbox: Mutex::default(), signal: Arc::default() });
         let sequence_options = SequenceOptions { kv_type: options.session.kv_type, context_length };
-        let whole = model.decoder().sequence(sequence_options).bytes_at(context_length);
+        let sequence = model.decoder().sequence(sequence_options);
+        let drafts = options.speculation.bytes(&sequence, sequence_options);
+        let whole = sequence.bytes_at(context_length).saturating_add(drafts);
         let pages = PagePool::new(options.cache_bytes.max(whole));
         let empty = model.decoder().sequence_within(&pages, sequence_options);
+        let vocab_size = model.decoder().vocab_size();
+        let speculation = Speculation::new(&options.speculation, vocab_size, sequence_options, &pages);
         lock(&shared.inbox).status.cache_budget = pages.budget();
         let worker = Worker {
             model: model.clone(),
@@ -240,6 +268,8 @@ impl Batcher {
             empty: empty.clone(),
             active: Vec::new(),
             cache: PrefixCache::default(),
+            speculation,
+            texts: 0,
             row_seconds: 0.001,
             step_seconds: 0.0,
         };
@@ -310,6 +340,13 @@ impl Batcher {
             logprobs: request.logprobs,
             salt: request.salt,
             no_cache: request.no_cache,
+            draft_limit: request.draft_limit.unwrap_or(usize::MAX),
+            text_id: 0,
+            draft: Draft::default(),
+            rollback: None,
+            rolled_back: 0,
+            drafted: 0,
+            accepted: 0,
             stored: false,
             slot: 0,
             updates: sender,
@@ -356,6 +393,9 @@ struct Worker {
     empty: Sequence,
     active: Vec<Job>,
     cache: PrefixCache,
+    speculation: Option<Speculation>,
+    /// Number of text ids given out.
+    texts: u64,
     /// Seconds that a row of a prompt takes, and a step without any: running averages.
     row_seconds: f64,
     step_seconds: f64,
@@ -380,6 +420,9 @@ impl Worker {
         loop {
             self.forget_cancelled();
             self.admit();
+            if let Some(speculation) = &mut self.speculation {
+                speculation.retain(&self.active.iter().map(|job| job.text_id).collect());
+            }
             let mut plan = self.plan();
             self.reserve(&mut plan);
             self.publish();
@@ -426,12 +469,12 @@ impl Worker {
             {
                 job.sequence = sequence;
             }
-            let fits = || {
+            let fits = |pages: &PagePool| {
                 let needed = job.sequence.bytes_to_take(job.tokens.len() + 1);
-                self.pages.used().saturating_add(needed) <= self.pages.budget()
+                pages.used().saturating_add(needed) <= pages.budget()
             };
-            while !fits() && self.cache.evict() {}
-            if !fits() && !self.active.is_empty() {
+            while !fits(&self.pages) && self.evict() {}
+            if !fits(&self.pages) && !self.active.is_empty() {
                 job.sequence = self.empty.clone();
                 lock(&shared.inbox).waiting.insert(next, job);
                 return;
@@ -442,6 +485,8 @@ impl Worker {
                 lock(&shared.inbox).status.cached_tokens += job.cached_tokens as u64;
                 job.tell_progress();
             }
+            self.texts += 1;
+            job.text_id = self.texts;
             job.slot = (0..).find(|slot| self.active.iter().all(|other| other.slot != *slot)).unwrap_or(0);
             self.active.push(job);
         }
@@ -463,14 +508,14 @@ impl Worker {
     }
 
     /// Reserves memory for the planned rows of every request. When the budget is used up, stored prefixes are evicted, the least
-    /// recently used first; then the youngest request is preempted: its state is dropped, and computed again when there is room.
-    /// A request that is alone reads fewer rows.
+    /// recently used first; then draft models lose their states; then the youngest request is preempted: its state is dropped, and
+    /// computed again when there is room. A request that is alone reads fewer rows.
     fn reserve(&mut self, plan: &mut Vec<usize>) {
         let mut i = 0;
         while i < self.active.len() {
             match self.active[i].sequence.reserve(plan[i]) {
                 Ok(()) => i += 1,
-                Err(_) if self.cache.evict() => {}
+                Err(_) if self.evict() || self.speculation.as_mut().is_some_and(Speculation::release) => {}
                 Err(_) if self.active.len() > 1 => {
                     plan.truncate(self.active.len() - 1);
                     self.preempt();
@@ -482,6 +527,11 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Removes a state that is stored for later requests. Returns false if there is none.
+    fn evict(&mut self) -> bool {
+        self.speculation.as_mut().is_some_and(Speculation::evict) || self.cache.evict()
     }
 
     /// Drops the state of the youngest request, which waits again.
@@ -515,7 +565,7 @@ impl Worker {
                 return 0;
             }
             if job.is_generating() {
-                return 1;
+                return job.pending();
             }
             let rows = (job.goal() - job.sequence.len()).min(left);
             left -= rows;
@@ -533,17 +583,66 @@ impl Worker {
         rows as usize
     }
 
-    /// Evaluates the planned rows, and lets every request that has come to its last token take the next one.
+    /// Drafts tokens for the answers that a step continues.
+    fn draft(&mut self, plan: &[usize]) {
+        let Some(speculation) = &mut self.speculation else { return };
+        let context_length = self.context_length;
+        let continues = |job: &Job, rows: usize| rows > 0 && job.is_generating() && rows == job.pending();
+        let mut requests = Vec::new();
+        for (job, &rows) in self.active.iter().zip(plan).filter(|(job, rows)| continues(job, **rows)) {
+            let max_tokens = job.generation.tokens_left().unwrap_or(usize::MAX).min(job.draft_limit);
+            let max_tokens = max_tokens.min(context_length.saturating_sub(job.tokens.len()));
+            let (text_id, salt, store) = (job.text_id, job.salt, !job.no_cache);
+            requests.push(DraftRequest { text_id, salt, store, tokens: &job.tokens, rows, max_tokens });
+        }
+        let mut drafts = speculation.draft(&self.pool, &requests, &mut || self.cache.evict()).into_iter();
+        for (job, &rows) in self.active.iter_mut().zip(plan).filter(|(job, rows)| continues(job, **rows)) {
+            let draft = drafts.next().unwrap_or_default();
+            if draft.tokens.is_empty() {
+                continue;
+            }
+            let end = job.sequence.rollback_point();
+            let has_memory = loop {
+                match job.sequence.reserve(rows + draft.tokens.len()) {
+                    Ok(()) => break true,
+                    Err(_) if speculation.evict() || self.cache.evict() => {}
+                    Err(_) => break false,
+                }
+            };
+            if has_memory {
+                (job.draft, job.rollback) = (draft, Some(end));
+            } else {
+                job.sequence.roll_back(end, job.sequence.len());
+                // This fails only if it did before the step: what it needs was given back a moment ago.
+                let _ = job.sequence.reserve(rows);
+            }
+        }
+    }
+
+    /// Evaluates the planned rows and the drafts after them, and lets every request whose last token has been evaluated take the
+    /// next ones.
     fn step(&mut self, plan: &[usize]) {
+        self.draft(plan);
         let start = Instant::now();
         let reading = self.active.iter().zip(plan).filter(|(job, _)| !job.is_generating());
         let read: usize = reading.map(|(_, rows)| *rows).sum();
         let goals: Vec<usize> = self.active.iter().map(Job::goal).collect();
-        let (mut parts, mut readers) = (Vec::new(), Vec::new());
-        for (job, &rows) in self.active.iter_mut().zip(plan).filter(|(_, rows)| **rows > 0) {
+        let fed = |(job, &rows): (&Job, &usize)| {
             let done = job.sequence.len();
-            let tokens = &job.tokens[done..done + rows];
-            let logits = if done + rows == job.tokens.len() { Rows::Last } else { Rows::None };
+            [&job.tokens[done..done + rows], &job.draft.tokens].concat()
+        };
+        let fed: Vec<Vec<u32>> = self.active.iter().zip(plan).map(fed).collect();
+        // The number of output rows of each request.
+        let mut outputs = Vec::new();
+        let (mut parts, mut readers) = (Vec::new(), Vec::new());
+        for ((job, &rows), tokens) in self.active.iter_mut().zip(plan).zip(&fed) {
+            if rows == 0 {
+                outputs.push(0);
+                continue;
+            }
+            let at_end = job.sequence.len() + rows == job.tokens.len();
+            outputs.push(if at_end { 1 + job.draft.tokens.len() } else { 0 });
+            let logits = if at_end { Rows::From(rows - 1) } else { Rows::None };
             parts.push(Part { sequence: &mut job.sequence, tokens, logits });
             readers.push(&job.updates);
         }
@@ -560,47 +659,65 @@ impl Worker {
         if stopped.into_inner() {
             return;
         }
-        self.count(plan, read, start.elapsed());
+        self.count(plan, read, fed.iter().map(Vec::len).sum(), start.elapsed());
+        lock(&self.shared.inbox).status.prompt_tokens += read as u64;
+        self.take(plan, &goals, &outputs, &mut logits);
+    }
+
+    /// Lets requests take tokens by the logits of a step; `outputs` has the number of rows of each.
+    fn take(&mut self, plan: &[usize], goals: &[usize], outputs: &[usize], logits: &mut [f32]) {
         let mut rows = logits.chunks_exact_mut(self.model.decoder().vocab_size());
-        let (mut answered, mut ended) = (0, Vec::new());
+        let (mut counts, mut ended) = ([0; 3], Vec::new());
         let jobs = std::mem::take(&mut self.active);
-        for ((mut job, &planned), goal) in jobs.into_iter().zip(plan).zip(goals) {
+        for (((mut job, &planned), &goal), &wanted) in jobs.into_iter().zip(plan).zip(goals).zip(outputs) {
             if planned > 0 && !job.stored && job.sequence.len() == goal {
                 job.stored = true;
                 if !job.no_cache {
                     self.cache.insert(job.salt, &job.tokens[..job.sequence.len()], job.sequence.clone());
                 }
             }
-            let row = if planned > 0 && job.pending() == 0 { rows.next() } else { None };
-            let Some(row) = row else {
+            if wanted == 0 {
                 if planned > 0 && job.answering.is_none() {
                     job.tell_progress();
                 }
                 self.active.push(job);
                 continue;
-            };
+            }
             if job.answering.is_none() {
                 job.answering = Some(Instant::now());
                 job.tell_progress();
             }
-            let before = job.generation.tokens().len();
-            let end = take_token(&mut job, row, self.context_length);
-            answered += job.generation.tokens().len() - before;
+            let (before, len) = (job.generation.tokens().len(), job.tokens.len());
+            let draft = std::mem::take(&mut job.draft);
+            let (accepted, end) = take_tokens(&mut job, &draft.tokens, rows.by_ref().take(wanted), self.context_length);
+            if let Some(rollback) = job.rollback.take() {
+                job.sequence.roll_back(rollback, len + accepted);
+            }
+            job.rolled_back = job.pending().saturating_sub(1);
+            if let Some(speculation) = &mut self.speculation {
+                speculation.learn(job.text_id, &draft, accepted, end.is_none() && accepted < draft.tokens.len());
+            }
+            let answered = job.generation.tokens().len() - before;
+            counts.iter_mut().zip([answered, draft.tokens.len(), accepted]).for_each(|(sum, n)| *sum += n as u64);
             match end {
                 Some(end) => ended.push((job, end)),
                 None => self.active.push(job),
             }
         }
         let mut inbox = lock(&self.shared.inbox);
-        inbox.status.prompt_tokens += read as u64;
-        inbox.status.answer_tokens += answered as u64;
+        let status = &mut inbox.status;
+        let sums = [&mut status.answer_tokens, &mut status.drafted_tokens, &mut status.accepted_tokens];
+        sums.into_iter().zip(counts).for_each(|(sum, n)| *sum += n);
         drop(inbox);
         self.finish(ended);
     }
 
-    /// Learns how long steps take, of which this one had `read` rows of prompts.
+    /// Learns how long steps take: this one had `rows` rows, `read` of them of prompts.
     #[allow(clippy::cast_precision_loss, reason = "hundreds")]
-    fn count(&mut self, plan: &[usize], read: usize, took: Duration) {
+    fn count(&mut self, plan: &[usize], read: usize, rows: usize, took: Duration) {
+        if let Some(speculation) = self.speculation.as_mut().filter(|_| read == 0) {
+            speculation.learn_time(rows, took);
+        }
         let requests = plan.iter().filter(|rows| **rows > 0).count();
         let seconds = took.as_secs_f64();
         if read == 0 {
@@ -650,6 +767,33 @@ impl Worker {
         inbox.status.cache_bytes = self.pages.used();
         inbox.status.prefixes = self.cache.len();
     }
+}
+
+/// Takes tokens by these rows of logits, `[1 + draft, vocab]`: after the last token and after each drafted one. The first token
+/// that differs from the draft is the last one. Returns how many tokens of the draft were accepted, and the end of the answer if it
+/// has ended.
+fn take_tokens<'l>(
+    job: &mut Job,
+    draft: &[u32],
+    rows: impl Iterator<Item = &'l mut [f32]>,
+    context_length: usize,
+) -> (usize, Option<Update>) {
+    let (mut accepted, mut end) = (0, None);
+    job.drafted += draft.len();
+    let mut continues = true;
+    for row in rows {
+        // The rows after a rejected token belong to another text: they are skipped.
+        if !continues {
+            continue;
+        }
+        end = take_token(job, row, context_length);
+        continues = end.is_none() && draft.get(accepted) == job.tokens.last();
+        if continues {
+            accepted += 1;
+            job.accepted += 1;
+        }
+    }
+    (accepted, end)
 }
 
 /// Takes the next token by the `logits` of the last, and tells it. Returns the end of the answer, when it has come.

@@ -10,7 +10,8 @@ use super::prompter::{Prompter, prompt_options};
 use super::thinking::{ThinkingSplitter, ThinkingStyle};
 use super::{
     Answer, ChatTemplate, Constraint, Error, GenerationOptions, Grammar, Message, Progress, Rendered, Sampler,
-    SamplerOptions, Session, SessionFileError, SessionOptions, TokenTrie, ToolCall, ToolSplitter, Tools,
+    SamplerOptions, Session, SessionFileError, SessionOptions, SpeculationOptions, TokenTrie, ToolCall, ToolSplitter,
+    Tools,
 };
 use crate::kernels::Pool;
 use crate::model::Model;
@@ -38,6 +39,8 @@ pub enum WhenFull {
 pub struct ChatOptions {
     /// Settings of the session.
     pub session: SessionOptions,
+    /// Settings of speculation, which changes no text.
+    pub speculation: SpeculationOptions,
     /// Settings of the samplers.
     pub sampler: SamplerOptions,
     /// A template in place of the file's own: its Jinja source.
@@ -167,10 +170,12 @@ impl Chat {
         let metadata = model.metadata();
         let prompter = Prompter::new(metadata, options.template.as_deref(), &options.variables)?;
         let trained = model.hparams().context_length;
+        let mut session = Session::new(model.clone(), pool, options.session.clone());
+        session.speculate(&options.speculation);
         let mut chat = Self {
             prompter,
             sampler: Sampler::for_model(options.sampler.clone(), model.tokenizer()),
-            session: Session::new(model, pool, options.session.clone()),
+            session,
             options,
             messages: Vec::new(),
             summary: None,
@@ -236,7 +241,7 @@ impl Chat {
         &self.options
     }
 
-    /// Changes settings, except those of the session. The samplers are reset if their settings have changed.
+    /// Changes settings, except those of the session and of speculation. The samplers are reset if their settings have changed.
     pub fn change(&mut self, change: impl FnOnce(&mut ChatOptions)) {
         let before = self.options.sampler.clone();
         change(&mut self.options);

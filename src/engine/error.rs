@@ -43,6 +43,12 @@ pub enum Error {
         /// Number of tokens.
         vocab_size: usize,
     },
+    /// The draft model has other tokens than the model that it drafts for.
+    #[error("the draft model has another vocabulary: {what}")]
+    DraftVocabulary {
+        /// The first difference.
+        what: String,
+    },
     /// The queue of requests is full.
     #[error("the queue is full: {waiting} requests wait")]
     QueueFull {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::constraint::Guide;
+use super::session::Pass;
 use super::{Constraint, Error, Sampler, Session};
 use crate::model::Model;
 use crate::tokenizer::{StreamDecoder, TokenKind};
@@ -146,6 +147,12 @@ impl Generation {
         self.forced.extend(tokens);
     }
 
+    /// How many more tokens may come; `None` if only the context limits them.
+    #[must_use]
+    pub fn tokens_left(&self) -> Option<usize> {
+        self.options.max_tokens.map(|max| max.saturating_sub(self.tokens.len()))
+    }
+
     /// The sampler, for the next answer.
     #[must_use]
     pub fn into_sampler(self) -> Sampler {
@@ -254,6 +261,10 @@ pub struct Answer {
     pub prompt_time: Duration,
     /// Time for the answer's tokens.
     pub answer_time: Duration,
+    /// Number of tokens that were drafted, if the session [speculates](Session::speculate).
+    pub drafted: usize,
+    /// Number of drafted tokens that were accepted.
+    pub accepted: usize,
 }
 
 /// How far an answer is.
@@ -320,6 +331,8 @@ impl Session {
             prompt_tokens: 0,
             prompt_time: Duration::ZERO,
             answer_time: Duration::ZERO,
+            drafted: 0,
+            accepted: 0,
         };
         let total = self.missing(prompt);
         let mut evaluated = 0;
@@ -332,40 +345,78 @@ impl Session {
         })?;
         answer.prompt_time = start.elapsed();
         answer.prompt_tokens = evaluated;
-        let Some((mut logits, evaluated)) = advanced else { return Ok(answer) };
+        let Some((logits, evaluated)) = advanced else { return Ok(answer) };
         answer.prompt_tokens = evaluated;
         generation.accept_prompt(prompt);
         let start = Instant::now();
-        answer.stop = loop {
-            let last = match generation.next(&mut logits)? {
-                Event::Stop { reason, text } => Some((reason, text)),
-                Event::Token { token, text } => {
-                    answer.text.push_str(&text);
-                    if !show(Progress::Text(&text), generation) {
-                        Some((Stop::Caller, String::new()))
-                    } else if self.tokens().len() >= self.context_length() {
-                        Some((Stop::Context, String::new()))
-                    } else {
-                        match self.evaluate(&[token], &mut |_| true)? {
-                            Some(next) => logits = next,
-                            None => return Err(Error::NoTokens),
-                        }
-                        None
-                    }
-                }
-            };
-            if let Some((reason, mut text)) = last {
-                if let Event::Stop { text: held, .. } = generation.end(reason) {
-                    text.push_str(&held);
-                }
-                show(Progress::Text(&text), generation);
-                answer.text.push_str(&text);
-                break reason;
-            }
-        };
+        let (reason, mut text) = self.answer(prompt, logits, generation, &mut answer, show)?;
+        if let Event::Stop { text: held, .. } = generation.end(reason) {
+            text.push_str(&held);
+        }
+        show(Progress::Text(&text), generation);
+        answer.text.push_str(&text);
+        answer.stop = reason;
         answer.tokens = generation.tokens().to_vec();
         answer.answer_time = start.elapsed();
         Ok(answer)
+    }
+
+    /// Generates an answer from the logits after the prompt until it ends. Returns the reason and the rest of the text.
+    fn answer(
+        &mut self,
+        prompt: &[u32],
+        logits: Vec<f32>,
+        generation: &mut Generation,
+        answer: &mut Answer,
+        show: &mut dyn FnMut(Progress<'_>, &mut Generation) -> bool,
+    ) -> Result<(Stop, String), Error> {
+        let mut text = prompt.to_vec();
+        let mut pass = Pass::without_draft(logits, text.len());
+        let vocab = self.model().decoder().vocab_size();
+        loop {
+            let mut logits = std::mem::take(&mut pass.logits);
+            let (mut accepted, mut rejected, mut end) = (0, false, None);
+            for row in logits.chunks_exact_mut(vocab) {
+                let token = match generation.next(row) {
+                    Ok(Event::Token { token, text: piece }) => {
+                        answer.text.push_str(&piece);
+                        if !show(Progress::Text(&piece), generation) {
+                            end = Some(Ok((Stop::Caller, String::new())));
+                        } else if text.len() >= self.context_length() {
+                            end = Some(Ok((Stop::Context, String::new())));
+                        }
+                        token
+                    }
+                    Ok(Event::Stop { reason, text }) => {
+                        end = Some(Ok((reason, text)));
+                        break;
+                    }
+                    Err(error) => {
+                        end = Some(Err(error));
+                        break;
+                    }
+                };
+                if end.is_some() {
+                    break;
+                }
+                text.push(token);
+                if let Some(&drafted) = pass.draft.tokens.get(accepted) {
+                    // The rows after a rejected token belong to another text.
+                    rejected = drafted != token;
+                    if rejected {
+                        break;
+                    }
+                    accepted += 1;
+                }
+            }
+            answer.drafted += pass.draft.tokens.len();
+            answer.accepted += accepted;
+            self.finish_pass(pass, accepted, rejected);
+            if let Some(end) = end {
+                return end;
+            }
+            pass = self.start_pass(&text, generation.tokens_left().unwrap_or(usize::MAX))?;
+        }
     }
 }
 

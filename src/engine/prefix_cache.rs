@@ -3,7 +3,6 @@
 //! A state is a clone of a sequence and shares its pages with it. With full attention a state can be truncated to any position, so
 //! that any common prefix is useful. With sliding windows and recurrences, only a stored prefix as a whole is.
 
-use super::session::common;
 use crate::cpu::Sequence;
 
 /// Maximum number of states, since all are searched.
@@ -82,4 +81,9 @@ impl PrefixCache {
         let oldest = self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.used).map(|(i, _)| i);
         oldest.map(|i| self.entries.swap_remove(i)).is_some()
     }
+}
+
+/// Number of tokens that both begin with.
+pub(super) fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

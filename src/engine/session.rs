@@ -1,9 +1,12 @@
 //! One conversation with a model: tokens in, logits out, the cache kept in between.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::Error;
-use crate::cpu::{Decoder, KvType, Part, Rows, Sequence, SequenceOptions};
+use super::prefix_cache::common;
+use super::speculation::{Draft, DraftRequest, Speculation};
+use super::{Error, SpeculationOptions};
+use crate::cpu::{Decoder, KvType, PagePool, Part, RollbackPoint, Rows, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 
@@ -34,6 +37,28 @@ pub struct Session {
     tokens: Vec<u32>,
     context_length: usize,
     options: SessionOptions,
+    speculation: Option<Speculation>,
+    drafted: usize,
+    accepted: usize,
+}
+
+/// A forward pass over the end of a text and a draft of what comes next.
+pub(super) struct Pass {
+    /// Logits after the text and after each token of the draft, `[1 + draft, vocab]`.
+    pub(super) logits: Vec<f32>,
+    /// Number of tokens of the text.
+    len: usize,
+    /// The drafted tokens, which may be rejected.
+    pub(super) draft: Draft,
+    /// The end of the text; `None` without a draft.
+    rollback: Option<RollbackPoint>,
+}
+
+impl Pass {
+    /// A pass without a draft, with the logits after a text of `len` tokens.
+    pub(super) fn without_draft(logits: Vec<f32>, len: usize) -> Self {
+        Self { logits, len, draft: Draft::default(), rollback: None }
+    }
 }
 
 impl Session {
@@ -43,7 +68,24 @@ impl Session {
         let wanted = options.context_length.unwrap_or_else(|| model.hparams().context_length);
         let context_length = model.decoder().learned_positions().map_or(wanted, |limit| wanted.min(limit));
         let sequence = model.decoder().sequence(SequenceOptions { kv_type: options.kv_type, context_length });
-        Self { model, pool, sequence, tokens: Vec::new(), context_length, options }
+        Self {
+            model,
+            pool,
+            sequence,
+            tokens: Vec::new(),
+            context_length,
+            options,
+            speculation: None,
+            drafted: 0,
+            accepted: 0,
+        }
+    }
+
+    /// Sets whether and how tokens are drafted. The answers stay the same, only their speed changes.
+    pub fn speculate(&mut self, options: &SpeculationOptions) {
+        let sequence = SequenceOptions { kv_type: self.options.kv_type, context_length: self.context_length };
+        let vocab_size = self.model.decoder().vocab_size();
+        self.speculation = Speculation::new(options, vocab_size, sequence, &PagePool::unlimited());
     }
 
     /// The model.
@@ -89,6 +131,12 @@ impl Session {
     #[must_use]
     pub fn cache_bytes(&self) -> usize {
         self.sequence.bytes()
+    }
+
+    /// Number of tokens that were drafted since the session began, and of those that were accepted.
+    #[must_use]
+    pub fn drafted(&self) -> (usize, usize) {
+        (self.drafted, self.accepted)
     }
 
     /// Brings the session to exactly `tokens`: keeps what the cache already holds of them, forgets what differs,
@@ -175,6 +223,44 @@ impl Session {
         self.tokens.clear();
     }
 
+    /// Evaluates the rest of `text`, which begins with the session's tokens and has at least one more, and a draft of up to
+    /// `max_draft` tokens. [`Self::finish_pass`] must follow.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub(super) fn start_pass(&mut self, text: &[u32], max_draft: usize) -> Result<Pass, Error> {
+        let known = self.tokens.len();
+        self.check(&text[known..])?;
+        let mut draft = Draft::default();
+        if let Some(speculation) = &mut self.speculation {
+            let max_tokens = max_draft.min(self.context_length - text.len());
+            let rows = text.len() - known;
+            let request = DraftRequest { text_id: 0, salt: 0, store: false, tokens: text, rows, max_tokens };
+            draft = speculation.draft(&self.pool, &[request], &mut || false).pop().unwrap_or_default();
+        }
+        let rollback = (!draft.tokens.is_empty()).then(|| self.sequence.rollback_point());
+        let tokens = [&text[known..], &draft.tokens].concat();
+        let began = Instant::now();
+        let logits = self.forward(&tokens, Rows::From(text.len() - known - 1));
+        if let Some(speculation) = &mut self.speculation {
+            speculation.learn_time(tokens.len(), began.elapsed());
+        }
+        Ok(Pass { logits, len: text.len(), draft, rollback })
+    }
+
+    /// Keeps the first `accepted` tokens of a pass's draft, and removes the others. `rejected` says that the text continued with
+    /// another token than the next one of the draft; otherwise it ended before.
+    pub(super) fn finish_pass(&mut self, pass: Pass, accepted: usize, rejected: bool) {
+        let Some(rollback) = pass.rollback else { return };
+        let len = self.sequence.roll_back(rollback, pass.len + accepted);
+        self.tokens.truncate(len);
+        self.drafted += pass.draft.tokens.len();
+        self.accepted += accepted;
+        if let Some(speculation) = &mut self.speculation {
+            speculation.learn(0, &pass.draft, accepted, rejected);
+        }
+    }
+
     fn check(&self, tokens: &[u32]) -> Result<(), Error> {
         let decoder = self.model.decoder();
         if !decoder.has_logits() {
@@ -208,9 +294,4 @@ pub(super) fn check_tokens(decoder: &Decoder, tokens: &[u32], held: usize, conte
         Some(&token) => Err(Error::UnknownToken { token, vocab_size }),
         None => Ok(()),
     }
-}
-
-/// Number of tokens that both begin with.
-pub(super) fn common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

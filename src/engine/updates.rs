@@ -29,6 +29,10 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens of the answer.
     pub answer_tokens: usize,
+    /// Tokens that were drafted for it.
+    pub drafted_tokens: usize,
+    /// Drafted tokens that were accepted.
+    pub accepted_tokens: usize,
     /// Time for the prompt, without the time in the queue.
     pub prompt_time: Duration,
     /// Time for the answer's tokens.

@@ -119,6 +119,7 @@ impl Answers {
                     logprobs: question.logprobs,
                     salt: settings.salt,
                     no_cache: settings.no_cache,
+                    draft_limit: settings.draft_limit,
                 };
                 choices.push(Choice {
                     updates: model.batcher().submit(request)?,

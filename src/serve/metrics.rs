@@ -40,6 +40,13 @@ fn text(all: &[BatcherStatus]) -> String {
         ("gauge", "llamacpp:requests_processing", "Requests that are computed.", sum(|s| s.active.len() as u64)),
         ("gauge", "llamacpp:requests_deferred", "Requests that wait.", sum(|s| s.waiting as u64)),
         ("gauge", "llamacpp:n_busy_slots_per_decode", "Requests a step.", sum(|s| s.step_requests) / steps.max(1.0)),
+        ("counter", "gguf:draft_tokens_total", "Tokens that were drafted.", sum(|s| s.drafted_tokens)),
+        (
+            "counter",
+            "gguf:draft_tokens_accepted_total",
+            "Drafted tokens that were accepted.",
+            sum(|s| s.accepted_tokens),
+        ),
         ("counter", "gguf:requests_total", "Requests that have ended.", sum(|s| s.requests)),
         ("counter", "gguf:preempted_total", "Requests that had to make room for others.", sum(|s| s.preempted)),
         ("gauge", "gguf:cache_bytes", "Bytes of all caches.", sum(|s| s.cache_bytes as u64)),

@@ -84,14 +84,19 @@ pub(super) fn timings(usage: &Usage) -> Json {
     let steps = usage.answer_tokens.saturating_sub(1);
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let (prompt, answer) = (ms(usage.prompt_time).max(1e-3), ms(usage.answer_time).max(1e-3));
-    json!({
+    let mut json = json!({
         "cache_n": usage.cached_tokens,
         "prompt_n": read, "prompt_ms": prompt,
         "prompt_per_token_ms": prompt / read.max(1) as f64, "prompt_per_second": read as f64 / prompt * 1e3,
         "predicted_n": usage.answer_tokens, "predicted_ms": answer,
         "predicted_per_token_ms": if steps > 0 { answer / steps as f64 } else { 0.0 },
         "predicted_per_second": steps as f64 / answer * 1e3,
-    })
+    });
+    if usage.drafted_tokens > 0 {
+        json["draft_n"] = usage.drafted_tokens.into();
+        json["draft_n_accepted"] = usage.accepted_tokens.into();
+    }
+    json
 }
 
 /// A token with its text, bytes and probability.

@@ -28,6 +28,8 @@ pub(super) struct Settings {
     pub(super) ignore_end: bool,
     pub(super) salt: u64,
     pub(super) no_cache: bool,
+    /// Maximum tokens of a draft; 0 for none.
+    pub(super) draft_limit: Option<usize>,
     /// The constraint.
     pub(super) wanted: Option<RequestedConstraint>,
     /// The tools that may be called; `None` unless a chat request has some.
@@ -55,6 +57,7 @@ impl Settings {
             ignore_end: fields.flag("ignore_eos")?,
             salt: salted(salt, fields.text("cache_salt")?),
             no_cache: fields.get("cache_prompt") == Some(&Json::Bool(false)),
+            draft_limit: fields.whole("speculative.n_max", 0, MOST)?.and_then(|n| usize::try_from(n).ok()),
             wanted: constraint::wanted(fields)?,
             tools: None,
         })

@@ -138,6 +138,8 @@ mod tokenize_command;
 mod tokenizers;
 // Quantized, multimodal and older checkpoints.
 mod sources;
+// Drafts of what comes next.
+mod speculation;
 // Spellings of other tools.
 mod spellings;
 // Settings of checkpoints.

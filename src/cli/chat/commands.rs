@@ -278,8 +278,12 @@ fn tools(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
 fn tokens(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
     let tokens = state.chat.tokens()?;
     let bytes = state.chat.session().cache_bytes();
+    let drafted = match state.chat.session().drafted() {
+        (0, _) => String::new(),
+        (drafted, accepted) => format!("; {accepted} of {drafted} drafted tokens accepted"),
+    };
     confirm(&format!(
-        "{} messages, {tokens} of {} tokens, {} of cache",
+        "{} messages, {tokens} of {} tokens, {} of cache{drafted}",
         state.chat.messages().len(),
         state.chat.context_length(),
         units::bytes(bytes as u64)

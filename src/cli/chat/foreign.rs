@@ -13,6 +13,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("-tb", "threads are -j"),
     ("-mli", "several lines go between \"\"\" and \"\"\""),
     ("-fa", "leave it out"),
+    ("-md", "the draft model is --draft"),
     ("-hf", "the repository is the first argument, 'gguf pull ORG/REPO[:TYPE]' fetches it"),
     ("-m", "the model is the first argument, without an option"),
 ];

@@ -28,6 +28,7 @@ use serde_json::Value as Json;
 
 use crate::interrupt::Catching;
 use crate::model_args::{self, RunArgs, short_name};
+use crate::speculation::SpeculationArgs;
 use commands::{ChatState, Next};
 use editor::Messages;
 pub(crate) use foreign::foreign_option;
@@ -116,6 +117,8 @@ pub(crate) struct Args {
     session: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    speculation: SpeculationArgs,
     /// Show tokens and speed after each answer
     #[arg(long, short)]
     verbose: bool,
@@ -210,8 +213,10 @@ fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<ChatState> {
         variables.extend(thinking.into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
     let toolbox = args.tools.as_deref().map(Toolbox::load).transpose()?.unwrap_or_default();
+    let draft = args.speculation.load(&args.run)?;
     let options = ChatOptions {
         session,
+        speculation: args.speculation.options(draft.as_ref(), &model)?,
         sampler: args.sampling.options(model.metadata()).with_context(|| short_name(args.model.as_ref()))?,
         template: args.chat_template.as_deref().map(template).transpose()?,
         variables,
@@ -410,8 +415,12 @@ fn summarize(state: &ChatState, answer: &Answer) {
 #[allow(clippy::cast_precision_loss, reason = "rates for people")]
 fn speed(state: &ChatState, answer: &Answer) -> String {
     let rate = |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+    let drafted = match answer.drafted {
+        0 => String::new(),
+        drafted => format!(" ({} of {drafted} drafted tokens accepted)", answer.accepted),
+    };
     format!(
-        "prompt {} tokens, {:.1} tokens/s; answer {} tokens, {:.1} tokens/s; context {} of {}; seed {}",
+        "prompt {} tokens, {:.1} tokens/s; answer {} tokens, {:.1} tokens/s{drafted}; context {} of {}; seed {}",
         answer.prompt_tokens,
         rate(answer.prompt_tokens, answer.prompt_time),
         answer.tokens.len(),
@@ -445,6 +454,7 @@ pub(crate) fn with(path: &Path, run: &RunArgs, prompt: Option<&str>) -> anyhow::
         session: None,
         sampling: SamplingArgs::default(),
         run: run.clone(),
+        speculation: SpeculationArgs::default(),
         verbose: true,
     };
     let mut state = start(&args, model_args::load(Some(path), &args.run)?)?;

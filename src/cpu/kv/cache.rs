@@ -152,9 +152,9 @@ impl KvCache {
         &mut self.pages
     }
 
-    /// Drops the pages that no later query sees.
-    pub(in crate::cpu) fn drop_unseen(&mut self) {
-        for page in (0..self.first_seen(self.len)).rev() {
+    /// Drops the pages that no query from position `from` on sees.
+    pub(in crate::cpu) fn drop_unseen(&mut self, from: usize) {
+        for page in (0..self.first_seen(from)).rev() {
             if page < self.pages.len() && !self.pages.let_go(page) {
                 break;
             }
@@ -279,7 +279,7 @@ mod tests {
         let mut cache = KvCache::new(spec(KvType::F16, Some(10)));
         fill(&mut cache, POSITIONS + 30);
         assert_eq!(cache.bytes(), cache.bytes_at(POSITIONS + 30));
-        cache.drop_unseen();
+        cache.drop_unseen(cache.len());
         assert_eq!(cache.bytes(), cache.pages.page_bytes(), "the positions that are seen lie in one page");
         assert_eq!(cache.bytes(), cache.bytes_after(POSITIONS + 30));
         assert!(!cache.truncate(50));
