@@ -2,7 +2,7 @@
 
 use super::Findings;
 use crate::files::FileError;
-use crate::gguf::{Error, Problem, Reader, Warning};
+use crate::gguf::{ByteOrder, Error, Problem, Reader, Warning};
 use crate::printable::printable;
 
 /// Bytes of a tensor name in llama.cpp, including the final zero.
@@ -41,6 +41,9 @@ fn problem_id(problem: &Problem) -> &'static str {
 
 /// Checks an opened file.
 pub(super) fn check(reader: &Reader, findings: &mut Findings) {
+    if reader.byte_order() == ByteOrder::Big {
+        findings.error("structure.endian", Problem::BigEndian.to_string());
+    }
     for warning in reader.warnings() {
         let id = match warning {
             Warning::NotUtf8 { .. } => "structure.utf8",

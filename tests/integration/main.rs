@@ -34,6 +34,8 @@ mod codecs;
 // A browser, driven from here.
 #[cfg(feature = "serve")]
 mod browser;
+// The other byte order.
+mod byte_order;
 // Answers that have to be something.
 #[cfg(feature = "constrain")]
 mod constraints;
