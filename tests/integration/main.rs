@@ -63,6 +63,8 @@ mod fit;
 mod hash;
 // `gguf check`.
 mod check;
+// Ids of its findings.
+mod check_ids;
 // `gguf imatrix`.
 mod imatrix;
 // `gguf inspect`.
