@@ -248,7 +248,8 @@ fn with_output(class: &str, bidirectional: bool) -> Option<String> {
 
 /// The one of `known` with the fewest edits from `name`, if no more than a third of it differs.
 fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let (edits, candidate) = known.map(|candidate| (edits(name, candidate), candidate)).min_by_key(|(edits, _)| *edits)?;
+    let (edits, candidate) =
+        known.map(|candidate| (edits(name, candidate), candidate)).min_by_key(|(edits, _)| *edits)?;
     (edits * 3 <= name.len().max(candidate.len())).then_some(candidate)
 }
 

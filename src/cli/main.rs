@@ -95,7 +95,7 @@ struct Cli {
     #[allow(dead_code, reason = "the version is printed while arguments are parsed")]
     also_version: Option<bool>,
     /// No remarks and no progress on standard error: errors alone
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 900)]
     quiet: bool,
     #[command(subcommand)]
     command: Command,

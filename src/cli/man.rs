@@ -25,14 +25,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut program = crate::Cli::command();
+    // `gguf help COMMAND` has no page: the commands have.
+    let mut program = crate::Cli::command().disable_help_subcommand(true);
     program.build();
     let Some(folder) = &args.folder else {
         crate::model_args::print(&String::from_utf8_lossy(&page(program)?))?;
         return Ok(ExitCode::SUCCESS);
     };
     std::fs::create_dir_all(folder).with_context(|| printable_path(folder).to_string())?;
-    let commands = program.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
+    let commands = program.get_subcommands().filter(|command| !command.is_hide_set());
     let mut pages = vec![("gguf".to_owned(), page(program.clone())?)];
     for command in commands {
         let name = format!("gguf-{}", command.get_name());

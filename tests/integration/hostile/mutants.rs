@@ -30,22 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Elements of the largest tensor that is made to fit a mutant.
 const MOST_ELEMENTS: u64 = 1 << 18;
 /// Numbers that hurt.
-const NUMBERS: [u64; 14] = [
-    0,
-    1,
-    2,
-    3,
-    5,
-    7,
-    33,
-    64,
-    100,
-    255,
-    4097,
-    u32::MAX as u64,
-    1 << 40,
-    u64::MAX,
-];
+const NUMBERS: [u64; 14] = [0, 1, 2, 3, 5, 7, 33, 64, 100, 255, 4097, u32::MAX as u64, 1 << 40, u64::MAX];
 
 /// How many times the usual number of mutants.
 fn times() -> usize {
@@ -188,24 +173,30 @@ impl Random {
             let mut node = &mut *value;
             loop {
                 let stay = self.below(4) == 0;
-                match node {
-                    Json::Object(map) if !map.is_empty() && !stay => {
+                let goes_on = match &*node {
+                    Json::Object(map) => !map.is_empty() && !stay,
+                    Json::Array(list) => !list.is_empty() && !stay,
+                    _ => false,
+                };
+                if !goes_on {
+                    *node = self.other(node);
+                    break;
+                }
+                node = match node {
+                    Json::Object(map) => {
                         let key = map.keys().nth(self.below(map.len())).expect("there").clone();
                         if self.below(12) == 0 {
                             map.remove(&key);
                             break;
                         }
-                        node = map.get_mut(&key).expect("there");
+                        map.get_mut(&key).expect("there")
                     }
-                    Json::Array(list) if !list.is_empty() && !stay => {
+                    Json::Array(list) => {
                         let at = self.below(list.len());
-                        node = &mut list[at];
+                        &mut list[at]
                     }
-                    other => {
-                        *other = self.other(other);
-                        break;
-                    }
-                }
+                    _ => break,
+                };
             }
         }
     }
@@ -286,7 +277,8 @@ fn odd_models_whose_tensors_fit_run_or_are_refused() {
     let mut tally = Tally::default();
     for number in 0..1200 * times() {
         let (name, reader) = random.pick(&all);
-        let keys: Vec<(&str, &Value)> = reader.metadata().iter().filter(|(key, _)| !key.starts_with("general.")).collect();
+        let keys: Vec<(&str, &Value)> =
+            reader.metadata().iter().filter(|(key, _)| !key.starts_with("general.")).collect();
         let mut changes: BTreeMap<String, Option<Value>> = BTreeMap::new();
         for _ in 0..=random.below(3) {
             let (key, value) = *random.pick(&keys);
@@ -368,7 +360,8 @@ fn damaged_files_of_checkpoints_are_refused_or_convert_and_run() {
                 _ if file == "README.md" => bytes = random.text(CARD).into_bytes(),
                 // Of weights, the header: the rest are numbers.
                 _ if file.ends_with(".safetensors") => {
-                    let header = 8 + usize::try_from(u64::from_le_bytes(whole[..8].try_into().expect("eight"))).expect("small");
+                    let header =
+                        8 + usize::try_from(u64::from_le_bytes(whole[..8].try_into().expect("eight"))).expect("small");
                     random.damage(&mut bytes[..header]);
                 }
                 _ => random.damage(&mut bytes),
@@ -480,9 +473,7 @@ fn damaged_manifests_and_recipes_are_refused_or_read() {
     let blob = "0f".repeat(32);
     fs::write(folder.path(&format!("blobs/sha256-{blob}")), "no model").expect("written");
     fs::write(folder.path("outside"), "no model").expect("written");
-    let layer = |kind: &str, digest: &str| {
-        json!({ "mediaType": format!("application/vnd.ollama.image.{kind}"), "digest": digest, "size": 8 })
-    };
+    let layer = |kind: &str, digest: &str| json!({ "mediaType": format!("application/vnd.ollama.image.{kind}"), "digest": digest, "size": 8 });
     let manifest = json!({
         "schemaVersion": 2,
         "layers": [
