@@ -1,4 +1,5 @@
-//! Changes to a model's metadata and to the names of its tensors. The file is written again with unchanged weights. Used by
+//! Changes to a model's metadata and to the names of its tensors. The file is written again with unchanged weights (in either byte
+//! order, as [`RunOptions`](crate::quantize::RunOptions) says). Used by
 //! `gguf edit`.
 
 use std::path::Path;

@@ -11,14 +11,12 @@ pub enum Error {
     #[error("key general.architecture is missing")]
     NoArchitecture,
     /// An architecture that is not in the table.
-    #[error("architecture {} is not known (nearest: {nearest}; known: {known})", printable(name).limit(80))]
+    #[error("architecture {} is not known ({}`gguf convert --list` lists those that are)", printable(name).limit(80), near(*nearest))]
     UnknownArchitecture {
         /// The name found.
         name: String,
-        /// The known name that is most alike.
-        nearest: &'static str,
-        /// All known names.
-        known: String,
+        /// The known name that is most alike, where one is.
+        nearest: Option<&'static str>,
     },
     /// The file of an adapter.
     #[error("an adapter, which changes a model of the architecture {}, and no model itself", printable(architecture).limit(80))]
@@ -30,14 +28,12 @@ pub enum Error {
     #[error("config.json: architectures names no class")]
     NoClass,
     /// A class that no family converts.
-    #[error("class {name} is not known (nearest: {nearest}; known: {known})")]
+    #[error("class {} is not known ({}`gguf convert --list` lists those that are)", printable(name).limit(80), near(*nearest))]
     UnknownClass {
         /// The name found.
         name: String,
-        /// The known name that is most alike.
-        nearest: &'static str,
-        /// All known names.
-        known: String,
+        /// The known name that is most alike, where one is.
+        nearest: Option<&'static str>,
     },
     /// A setting of `config.json` that the family needs.
     #[error("config.json: {name} is missing")]
@@ -124,4 +120,9 @@ pub enum Error {
         /// Its type.
         ty: TensorType,
     },
+}
+
+/// The name that was meant, if there is one.
+fn near(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("nearest: {name}; "))
 }

@@ -86,6 +86,8 @@ mod tensor_rule;
 mod token_key;
 mod usual;
 
+use std::collections::BTreeMap;
+
 pub(crate) use class_defaults::class_settings;
 pub(crate) use config::{BLOCK_NAMES, settings_of_keys};
 pub use config::{Config, DenseModule, Keys, by_setting};
@@ -187,24 +189,36 @@ pub static FAMILIES: &[&Family] = &[
 /// The family of a file's `general.architecture`.
 ///
 /// # Errors
-/// [`Error::UnknownArchitecture`] with the list of the known ones and the nearest.
+/// [`Error::UnknownArchitecture`] with the nearest known one.
 pub fn by_name(name: &str) -> Result<&'static Family, Error> {
     FAMILIES.iter().copied().find(|family| family.name() == name).ok_or_else(|| {
-        let mut known: Vec<&'static str> = FAMILIES.iter().map(|family| family.name()).collect();
-        known.dedup();
-        Error::UnknownArchitecture { name: name.to_owned(), nearest: nearest(name, &known), known: known.join(", ") }
+        let known = FAMILIES.iter().map(|family| family.name());
+        Error::UnknownArchitecture { name: name.to_owned(), nearest: nearest(name, known) }
     })
 }
 
 /// The family that converts checkpoints of the class `class`.
 ///
 /// # Errors
-/// [`Error::UnknownClass`] with the list of the known ones and the nearest.
+/// [`Error::UnknownClass`] with the nearest known one.
 pub fn by_class(class: &str) -> Result<&'static Family, Error> {
     FAMILIES.iter().copied().find(|family| family.classes().contains(&class)).ok_or_else(|| {
-        let known: Vec<&'static str> = FAMILIES.iter().flat_map(|family| family.classes()).copied().collect();
-        Error::UnknownClass { name: class.to_owned(), nearest: nearest(class, &known), known: known.join(", ") }
+        let known = FAMILIES.iter().flat_map(|family| family.classes()).copied();
+        Error::UnknownClass { name: class.to_owned(), nearest: nearest(class, known) }
     })
+}
+
+/// Every known architecture (`general.architecture`), and the classes of checkpoints that become it.
+#[must_use]
+pub fn known() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let mut known: BTreeMap<&'static str, Vec<&'static str>> = BTreeMap::new();
+    for family in FAMILIES {
+        let classes = known.entry(family.name()).or_default();
+        classes.extend(family.classes());
+        classes.sort_unstable();
+        classes.dedup();
+    }
+    known
 }
 
 /// The family that converts checkpoints with these settings.
@@ -235,9 +249,11 @@ fn with_output(class: &str, bidirectional: bool) -> Option<String> {
     known_stem.filter(|_| !bidirectional || !known(&class.to_owned()))
 }
 
-/// The one of `known` with the fewest edits from `name`.
-fn nearest(name: &str, known: &[&'static str]) -> &'static str {
-    known.iter().copied().min_by_key(|candidate| edits(name, candidate)).unwrap_or("none")
+/// The one of `known` with the fewest edits from `name`, if no more than a third of it differs.
+fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let (edits, candidate) =
+        known.map(|candidate| (edits(name, candidate), candidate)).min_by_key(|(edits, _)| *edits)?;
+    (edits * 3 <= name.len().max(candidate.len())).then_some(candidate)
 }
 
 /// Levenshtein distance, in bytes.
@@ -262,6 +278,8 @@ mod tests {
     #[test]
     fn nearest_name_has_the_fewest_edits() {
         assert_eq!(edits("kitten", "sitting"), 3);
-        assert_eq!(nearest("qwen-3", &["llama", "qwen2", "qwen3"]), "qwen3");
+        let known = ["llama", "qwen2", "qwen3"];
+        assert_eq!(nearest("qwen-3", known.into_iter()), Some("qwen3"));
+        assert_eq!(nearest("transformer", known.into_iter()), None);
     }
 }

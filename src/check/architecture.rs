@@ -26,7 +26,9 @@ pub(super) fn check(reader: &Reader, findings: &mut Findings) -> Option<Model> {
             return None;
         }
         // Reported by the checks of structure and tokenizer.
-        Err(NotUsable::UnknownType { .. } | NotUsable::NoTokenizer | NotUsable::PreTokenizer(_)) => {}
+        Err(
+            NotUsable::UnknownType { .. } | NotUsable::BigEndian | NotUsable::NoTokenizer | NotUsable::PreTokenizer(_),
+        ) => {}
         Err(NotUsable::Architecture(error)) => findings.error(architecture_id(&error), error.to_string()),
         Err(error) => findings.error("model.type", error.to_string()),
     }

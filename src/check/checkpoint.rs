@@ -38,12 +38,13 @@ pub(super) fn check(folder: &Path, findings: &mut Findings) {
 
 fn error_id(error: &Error) -> &'static str {
     match error {
+        Error::Assumed { source, .. } => error_id(source),
         Error::MissingTensor { .. } => "checkpoint.missing-tensor",
         Error::LeftOver { .. } => "checkpoint.unexpected-tensor",
         Error::BadShape { .. } => "checkpoint.shape",
         Error::BadType { .. } => "checkpoint.type",
         Error::Architecture { .. } => "checkpoint.settings",
-        Error::Vocabulary { .. } => "checkpoint.tokenizer",
+        Error::Tokenizer { .. } | Error::Vocabulary { .. } => "checkpoint.tokenizer",
         _ => "checkpoint.invalid",
     }
 }

@@ -2,26 +2,24 @@
 
 use super::Findings;
 use crate::files::FileError;
-use crate::gguf::{Error, Problem, Reader, Warning};
+use crate::gguf::{ByteOrder, Error, Place, Problem, Reader, Warning};
 use crate::printable::printable;
-
-/// Bytes of a tensor name in llama.cpp, including the final zero.
-const GGML_MAX_NAME: usize = 64;
 
 /// The finding for a file that cannot be opened as a model.
 pub(super) fn refused(error: &Error, findings: &mut Findings) {
     let id = match error {
         Error::File(FileError::Open { .. }) => "file.open",
         Error::File(_) => "file.read",
-        Error::Format(format) => problem_id(&format.problem),
+        Error::Format(format) => problem_id(&format.place, &format.problem),
         Error::Shard { .. } => "structure.shard",
         _ => "file.read",
     };
     findings.error(id, error.to_string());
 }
 
-fn problem_id(problem: &Problem) -> &'static str {
+fn problem_id(place: &Place, problem: &Problem) -> &'static str {
     match problem {
+        Problem::TooLong { .. } if matches!(place, Place::KeyNumber(_) | Place::TensorNumber(_)) => "structure.name",
         Problem::Truncated { .. } => "structure.truncated",
         Problem::PastEnd { .. } => "structure.bounds",
         Problem::Magic { .. } => "structure.magic",
@@ -41,6 +39,9 @@ fn problem_id(problem: &Problem) -> &'static str {
 
 /// Checks an opened file.
 pub(super) fn check(reader: &Reader, findings: &mut Findings) {
+    if reader.byte_order() == ByteOrder::Big {
+        findings.error("structure.endian", Problem::BigEndian.to_string());
+    }
     for warning in reader.warnings() {
         let id = match warning {
             Warning::NotUtf8 { .. } => "structure.utf8",
@@ -53,12 +54,6 @@ pub(super) fn check(reader: &Reader, findings: &mut Findings) {
     for tensor in reader.unknown_tensors() {
         let (name, id) = (printable(&tensor.name).limit(80), tensor.type_id);
         findings.error("structure.tensor-type", format!("tensor {name}: type {id} is not known"));
-    }
-    let long = reader.tensors().iter().find(|tensor| tensor.name.len() >= GGML_MAX_NAME);
-    if let Some(tensor) = long {
-        let (name, bytes) = (printable(&tensor.name).limit(80), tensor.name.len());
-        let text = format!("tensor {name}: a name of {bytes} bytes, for which llama.cpp has no room ({GGML_MAX_NAME})");
-        findings.warning("structure.long-name", text);
     }
     // llama.cpp needs data in the order of the header, without gaps.
     let in_order =

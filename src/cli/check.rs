@@ -1,6 +1,6 @@
 //! `gguf check`: whether a model's file, or a checkpoint's folder, is sound.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ use gguf::check::{self, Finding, Options, Severity};
 use gguf::printable::printable_path;
 use serde_json::{Value as Json, json};
 
+use crate::pager::Output;
 use crate::table::wrapped;
 use crate::{model_args, progress, terminal};
 
@@ -43,7 +44,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = Output::new();
     let (mut objects, mut sound) = (Vec::new(), true);
     for model in &args.models {
         // A checkpoint's folder is no name.
@@ -67,7 +68,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         serde_json::to_writer_pretty(&mut out, &objects).map_err(io::Error::from)?;
         writeln!(out)?;
     }
-    out.flush()?;
+    out.finish()?;
     Ok(if sound { ExitCode::SUCCESS } else { UNSOUND.into() })
 }
 

@@ -12,9 +12,11 @@ use gguf::quantize::{FileType, Plan};
 use gguf::stores::{self, Places};
 
 use crate::model_args;
+use crate::pager::Output;
 use crate::quantize::args::{TypeArgs, WriteArgs, list_recipes, mix_name};
 use crate::quantize::carry_out::carry_out;
 use crate::quantize::types::{self, TypeParser, possible_value};
+use crate::table::{Column, Table};
 use crate::units;
 
 /// Converts a Hugging Face folder (config.json, tokenizer, *.safetensors) to a GGUF file.
@@ -31,7 +33,7 @@ use crate::units;
   gguf convert ./my-adapter --base model.gguf -o adapter.gguf   # LoRA, for --lora")]
 pub(crate) struct Args {
     /// Folder of the checkpoint
-    #[arg(value_name = "DIR", required_unless_present_any = ["list_types", "list_recipes"])]
+    #[arg(value_name = "DIR", required_unless_present_any = ["list", "list_types", "list_recipes"])]
     folder: Option<PathBuf>,
     /// f32, f16, bf16, auto (that of the checkpoint), or a quantization (Q8_0, Q4_K_M ...)
     #[arg(
@@ -57,6 +59,9 @@ pub(crate) struct Args {
     no_mtp: bool,
     #[command(flatten)]
     write: WriteArgs,
+    /// Show the architectures that are known, and the classes of checkpoints that become them
+    #[arg(long)]
+    list: bool,
     /// Show the quantized types, with the bits that a weight takes
     #[arg(long)]
     list_types: bool,
@@ -91,6 +96,16 @@ fn parse_type(text: &str) -> Option<Type> {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.list {
+        let mut table = Table::new([Column::names("architecture"), Column::texts("classes in config.json")]);
+        for (name, classes) in gguf::arch::known() {
+            table.row([name.to_owned(), classes.join(", ")]);
+        }
+        let mut out = Output::new();
+        table.write(&mut out)?;
+        out.finish()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.list_types {
         return crate::quantize::list_types();
     }

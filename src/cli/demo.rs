@@ -22,6 +22,9 @@ use crate::units;
 /// Takes the embedded model through every step: converts its checkpoint, shows what is inside, quantizes it, measures
 /// each file, and ends in a chat (or in one story, where there is no terminal).
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gguf demo
+  gguf demo --keep storyteller                      # the files stay in this folder")]
 pub(crate) struct Args {
     /// Keep the files in this folder
     #[arg(long, value_name = "DIR")]

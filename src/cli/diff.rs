@@ -1,6 +1,6 @@
 //! `gguf diff`: how two models differ.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use serde_json::{Value as Json, json};
 
 use crate::inspect::{json::value_json, text::short_value};
 use crate::model_args;
+use crate::pager::Output;
 use crate::table::{Column, Table};
 use crate::units;
 
@@ -48,14 +49,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (a, b) = (model_args::open(&args.first)?, model_args::open(&args.second)?);
     let context = || format!("{} and {}", printable_path(a.path()), printable_path(b.path()));
     let found = Difference::between(&a, &b, !args.no_data).with_context(context)?;
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = Output::new();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &as_json(&a, &b, &found)).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         write(&mut out, &a, &b, &found)?;
     }
-    out.flush()?;
+    out.finish()?;
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { DIFFERENT.into() })
 }
 

@@ -1,4 +1,4 @@
-//! `gguf edit`: changed metadata and names of tensors.
+//! `gguf edit`: changed metadata and names of tensors; the other byte order.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use gguf::edit::{Edited, Edits, parse_value};
-use gguf::gguf::{Metadata, Reader, Value, keys};
+use gguf::gguf::{ByteOrder, Metadata, Reader, Value, keys};
 use gguf::printable::{printable, printable_path};
 use gguf::quantize::{self, RunOptions, Source as _};
 use gguf::stores::Store;
@@ -15,7 +15,7 @@ use crate::inspect::text::short_value;
 use crate::table::{Column, Table};
 use crate::{model_args, outputs, progress, units};
 
-/// Changes the metadata of a model and names of its tensors; the weights stay as they are.
+/// Changes the metadata of a model, names of its tensors, or its byte order; the weights stay as they are.
 ///
 /// The file is written once more, read back, and put in its place in one step: whatever happens, the old or the new one
 /// is there, never a mix of both.
@@ -25,7 +25,8 @@ use crate::{model_args, outputs, progress, units};
   gguf edit model.gguf --set llama.context_length=u32:8192 --in-place
   gguf edit model.gguf --set-template chat.jinja --in-place
   gguf edit model.gguf --set-special eos=2 --delete general.name --dry-run
-  gguf edit model.gguf --rename general.name=general.title -o new.gguf")]
+  gguf edit model.gguf --rename general.name=general.title -o new.gguf
+  gguf edit model.gguf --byte-order big -o for-s390x.gguf")]
 pub(crate) struct Args {
     /// File, folder or name
     #[arg(value_name = "MODEL")]
@@ -49,6 +50,10 @@ pub(crate) struct Args {
     /// Set a special token (bos, eos, eot, eom, unk, pad) to the token with this id or text; repeatable
     #[arg(long, value_name = "NAME=TOKEN", value_parser = pair)]
     set_special: Vec<(String, String)>,
+    /// Write the numbers of the file with their highest byte first (big: for machines such as s390x) or last (little: for nearly
+    /// all others)
+    #[arg(long, value_name = "ORDER", value_parser = byte_order)]
+    byte_order: Option<ByteOrder>,
     /// File to write
     #[arg(long, short, value_name = "FILE", required_unless_present_any = ["in_place", "dry_run"])]
     output: Option<PathBuf>,
@@ -70,14 +75,23 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn byte_order(text: &str) -> Result<ByteOrder, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "little" | "little-endian" | "le" | "native" => Ok(ByteOrder::Little),
+        "big" | "big-endian" | "be" => Ok(ByteOrder::Big),
+        _ => Err("big or little".into()),
+    }
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let located = model_args::locate(&args.model)?;
-    let reader = Reader::open(&located.path)?;
-    let edits = edits(args, reader.metadata())?;
+    let reader = Reader::open_in_either_order(&located.path)?;
+    let order = args.byte_order.unwrap_or(reader.byte_order());
+    let edits = edits(args, &reader)?;
     let name = printable_path(reader.path()).to_string();
     let edited = Edited::new(&reader, &edits, args.in_place).with_context(|| name.clone())?;
     let plan = edited.plan()?;
-    show(reader.metadata(), edited.metadata(), &edits)?;
+    show(&reader, edited.metadata(), &edits, order)?;
     if args.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
@@ -96,7 +110,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         outputs::check(&output, plan.shards, force)?;
     }
     let bar = progress::bytes(plan.tensor_bytes(), "writing");
-    let options = RunOptions { force, ..RunOptions::default() };
+    let options = RunOptions { force, byte_order: order, ..RunOptions::default() };
     let outcome = quantize::run(&edited, &plan, &output, &options, &|progress| {
         bar.set_position(progress.done);
         true
@@ -106,7 +120,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn edits(args: &Args, metadata: &Metadata) -> anyhow::Result<Edits> {
+fn edits(args: &Args, reader: &Reader) -> anyhow::Result<Edits> {
+    let metadata = reader.metadata();
     let mut edits = Edits {
         rename: args.rename.clone(),
         delete: args.delete.clone(),
@@ -122,7 +137,13 @@ fn edits(args: &Args, metadata: &Metadata) -> anyhow::Result<Edits> {
     }
     let none =
         edits.set.is_empty() && edits.delete.is_empty() && edits.rename.is_empty() && edits.rename_tensors.is_empty();
-    ensure!(!none, "nothing to change: --set, --delete, --rename, --rename-tensor, --set-template, --set-special");
+    if let Some(order) = args.byte_order.filter(|order| none && *order == reader.byte_order()) {
+        bail!("{}: is {order} already", printable_path(reader.path()));
+    }
+    ensure!(
+        !none || args.byte_order.is_some(),
+        "nothing to change: --set, --delete, --rename, --rename-tensor, --set-template, --set-special, --byte-order"
+    );
     Ok(edits)
 }
 
@@ -151,7 +172,8 @@ fn token_id(token: &str, metadata: &Metadata) -> anyhow::Result<u32> {
 }
 
 /// Shows every key and tensor that changes.
-fn show(old: &Metadata, new: &Metadata, edits: &Edits) -> anyhow::Result<()> {
+fn show(reader: &Reader, new: &Metadata, edits: &Edits, order: ByteOrder) -> anyhow::Result<()> {
+    let old = reader.metadata();
     let mut table = Table::new([Column::names("what"), Column::texts("old"), Column::texts("new")]);
     let text = |value: Option<&Value>| value.map_or_else(|| "-".to_owned(), short_value);
     for (key, value) in old.iter().filter(|(key, value)| new.get(key) != Some(*value)) {
@@ -162,6 +184,9 @@ fn show(old: &Metadata, new: &Metadata, edits: &Edits) -> anyhow::Result<()> {
     }
     for (from, to) in &edits.rename_tensors {
         table.row(["tensor".into(), printable(from).to_string(), printable(to).to_string()]);
+    }
+    if order != reader.byte_order() {
+        table.row(["byte order".into(), reader.byte_order().to_string(), order.to_string()]);
     }
     let mut out = std::io::stdout().lock();
     table.write(&mut out)?;

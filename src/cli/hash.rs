@@ -1,6 +1,6 @@
 //! `gguf hash`: checksums of a model and its tensors, and whether they are those of a manifest.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use gguf::inspect::hash::{self, Algorithm, Checksum, Manifest, Outcome};
 use gguf::printable::{printable, printable_path};
 use serde_json::{Value as Json, json};
 
+use crate::pager::Output;
 use crate::{model_args, progress};
 
 /// Exit code when a checksum is another.
@@ -83,14 +84,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let checksums = hash::checksums(&reader, &algorithms, tensors, &|bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
     let found = ChecksumReport { name, checksums, manifest, reader: &reader, tensors };
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = Output::new();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &found.json()).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         found.write(&mut out)?;
     }
-    out.flush()?;
+    out.finish()?;
     if let (Some(path), true) = (&args.check, found.says_nothing()) {
         anyhow::bail!("{}: no checksum of the chosen kind for this model", printable_path(path));
     }

@@ -1,8 +1,9 @@
-//! Ctrl-C: ends the program, or only an answer while one is under way.
+//! Ctrl-C: ends the program, or only an answer while one is under way, or nothing while another program has the terminal.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static CATCHING: AtomicBool = AtomicBool::new(false);
+static IGNORING: AtomicBool = AtomicBool::new(false);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// While it lives, Ctrl-C is only noted; a second one ends the program after all.
@@ -27,7 +28,23 @@ impl Drop for Catching {
     }
 }
 
+/// While it lives, Ctrl-C is not for this program.
+pub(crate) struct Ignoring(());
+
+impl Ignoring {
+    pub(crate) fn new() -> Self {
+        IGNORING.store(true, Ordering::SeqCst);
+        Self(())
+    }
+}
+
+impl Drop for Ignoring {
+    fn drop(&mut self) {
+        IGNORING.store(false, Ordering::SeqCst);
+    }
+}
+
 /// Notes a Ctrl-C. Returns whether somebody has caught it.
 pub(crate) fn note() -> bool {
-    CATCHING.load(Ordering::SeqCst) && !INTERRUPTED.swap(true, Ordering::SeqCst)
+    IGNORING.load(Ordering::SeqCst) || CATCHING.load(Ordering::SeqCst) && !INTERRUPTED.swap(true, Ordering::SeqCst)
 }

@@ -9,6 +9,7 @@ use gguf::printable::printable;
 use gguf::stores::{Entry, Places};
 use serde_json::{Value as Json, json};
 
+use crate::pager::Output;
 use crate::table::{Column, Table};
 use crate::{model_args, units};
 
@@ -74,7 +75,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             entry.modified.map_or_else(String::new, ago),
         ]);
     }
-    table.write(&mut std::io::stdout().lock())?;
+    let mut out = Output::new();
+    table.write(&mut out)?;
+    out.finish()?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,13 +4,14 @@
 
 #![deny(clippy::print_stdout, reason = "it panics where standard output is closed or full: write to it instead")]
 
-/// A remark on standard error. The standard macro of this name panics where it cannot be written (a full disk, a closed
-/// terminal); the exit code is that of the work, whoever reads the remarks.
+/// A remark on standard error, unless `--quiet` is given. The standard macro of this name panics where it cannot be written (a full
+/// disk, a closed terminal); the exit code is that of the work, whoever reads the remarks.
 macro_rules! eprintln {
-    ($($arg:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr().lock(), $($arg)*);
-    }};
+    ($($arg:tt)*) => {
+        if !crate::progress::is_quiet() {
+            crate::progress::tell(format_args!($($arg)*));
+        }
+    };
 }
 
 mod bench;
@@ -34,8 +35,10 @@ mod inspect;
 mod interrupt;
 mod list;
 mod logits;
+mod man;
 mod model_args;
 mod outputs;
+mod pager;
 mod perplexity;
 mod progress;
 #[cfg(feature = "net")]
@@ -62,6 +65,7 @@ use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::error::ErrorKind as Usage;
 use clap::{Parser, Subcommand};
 use gguf::printable::printable;
 
@@ -91,6 +95,9 @@ struct Cli {
     #[arg(short = 'v', hide = true, action = clap::ArgAction::Version)]
     #[allow(dead_code, reason = "the version is printed while arguments are parsed")]
     also_version: Option<bool>,
+    /// No remarks and no progress on standard error: errors alone
+    #[arg(long, short, global = true, display_order = 900)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -109,7 +116,7 @@ enum Command {
     Check(check::Args),
     #[command(about = "Find the quantization that is good enough: quality, size and speed, side by side")]
     Compare(compare::Args),
-    #[command(about = "Change metadata: keys, the chat template, special tokens; names of tensors")]
+    #[command(about = "Change metadata: keys, the chat template, special tokens; names of tensors; the byte order")]
     Edit(edit::Args),
     #[command(about = "Print checksums of a model and its tensors, or compare them with a manifest")]
     Hash(hash::Args),
@@ -161,6 +168,8 @@ enum Command {
     Detokenize(detokenize::Args),
     #[command(about = "Print a completion script for a shell")]
     Completions(completions::Args),
+    #[command(about = "Print the manual page, or write those of all commands")]
+    Man(man::Args),
     #[command(about = "Print the version", hide = true)]
     Version,
 }
@@ -203,6 +212,7 @@ impl Command {
             Self::Tokenize(args) => tokenize::run(args),
             Self::Detokenize(args) => detokenize::run(args),
             Self::Completions(args) => completions::run(args),
+            Self::Man(args) => man::run(args),
             Self::Version => {
                 model_args::print(concat!("gguf ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| ExitCode::SUCCESS)
             }
@@ -214,13 +224,23 @@ fn main() -> ExitCode {
     faults::install_handlers();
     panic::set_hook(Box::new(print_panic));
     if let Some(advice) = chat::foreign_option(std::env::args().skip(1)) {
-        eprintln!("error: {advice}");
+        progress::tell(format_args!("error: {advice}"));
         return FAILURE.into();
     }
-    let command = Cli::try_parse().unwrap_or_else(|error| tips::with_tip(error).exit()).command;
     let run = || {
         ctrlc::set_handler(interrupted).context("cannot handle Ctrl-C")?;
-        command.run()
+        match Cli::try_parse() {
+            Ok(Cli { command, quiet, .. }) => {
+                progress::set_quiet(quiet);
+                command.run()
+            }
+            Err(help) if matches!(help.kind(), Usage::DisplayHelp | Usage::DisplayVersion) => {
+                let text = help.render();
+                pager::show(&if terminal::is_rich() { text.ansi().to_string() } else { text.to_string() })?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => tips::with_tip(error).exit(),
+        }
     };
     match panic::catch_unwind(panic::AssertUnwindSafe(run)) {
         Ok(Ok(code)) => code,
@@ -244,7 +264,7 @@ fn interrupted() {
 }
 
 fn print_panic(info: &PanicHookInfo<'_>) {
-    eprintln!("error: internal error, please report it: {}", printable(&info.to_string()));
+    progress::tell(format_args!("error: internal error, please report it: {}", printable(&info.to_string())));
 }
 
 /// Whether the reader of our output has gone: `gguf inspect model.gguf | head`.
@@ -262,5 +282,5 @@ fn print_error(error: &anyhow::Error) {
             line.push_str(&cause);
         }
     }
-    eprintln!("error: {}", printable(&line));
+    progress::tell(format_args!("error: {}", printable(&line)));
 }

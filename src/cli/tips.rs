@@ -13,6 +13,10 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["encode"], "'gguf tokenize MODEL TEXT' shows the tokens of a text"),
     (&["decode"], "'gguf detokenize MODEL IDS' turns tokens back to text"),
     (&["speed", "llama-bench"], "'gguf bench MODEL' measures how fast a model runs"),
+    (
+        &["manual", "manpage", "manpages"],
+        "'gguf man' prints the manual page, 'gguf man DIR' writes those of all commands",
+    ),
     (&["completion"], "'gguf completions SHELL' prints a completion script"),
 ];
 
@@ -44,7 +48,6 @@ const OPTIONS: &[(&[&str], &str)] = &[
         &["-hf", "--hf-repo", "-hff", "--hf-file"],
         "'gguf pull ORG/REPO[:TYPE]' fetches a model, and every command takes its name then",
     ),
-    (&["--quiet", "-q"], "remarks go to standard error: '2>/dev/null' drops them"),
 ];
 
 /// Puts in place of clap's tip, which knows similar spellings alone, one that knows what other tools mean.

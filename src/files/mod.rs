@@ -4,6 +4,7 @@
 //! What systems do differently is in `unix.rs` and `windows.rs`; nothing else here, or above, knows what system it is on.
 
 mod input;
+mod left_over;
 mod map;
 mod output;
 #[cfg(unix)]

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{FileId, system};
+use super::{FileId, left_over, system};
 use crate::printable::printable_path;
 
 /// Why an output file cannot be written.
@@ -374,7 +374,12 @@ struct Temporary {
 impl Temporary {
     /// Creates the file `.NAME.tmp-PID` beside `target`, with a further number if that exists.
     fn beside(target: &Path) -> io::Result<(File, Self)> {
-        Self::make(target, |path| OpenOptions::new().write(true).create_new(true).open(path))
+        if let Some(name) = target.file_name() {
+            left_over::sweep(folder_of(target), name);
+        }
+        let (file, temporary) = Self::make(target, |path| OpenOptions::new().write(true).create_new(true).open(path))?;
+        system::hold(&file);
+        Ok((file, temporary))
     }
 
     /// As [`Self::beside`], with `create` in place of creating a file.

@@ -144,6 +144,17 @@ pub(super) fn free_bytes(file: &File) -> io::Result<u64> {
     Ok((answer.f_bavail as u64).saturating_mul(answer.f_frsize as u64))
 }
 
+/// Locks a temporary file for as long as it is open, where the file system can do that.
+pub(super) fn hold(temporary: &File) {
+    // Without locks, nothing is ever removed.
+    let _ = temporary.try_lock();
+}
+
+/// Whether no living process holds a temporary file.
+pub(super) fn is_nobodys(temporary: &File) -> bool {
+    temporary.try_lock().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::byte_order::ByteOrder;
 use super::error::Problem;
 use super::limits::MAX_HEADER_BYTES;
 use crate::bytes::Bytes;
@@ -32,6 +33,7 @@ pub(super) struct Cursor<'a> {
     size: u64,
     position: usize,
     last: u64,
+    order: ByteOrder,
 }
 
 const FIRST_READ: usize = 256 << 10;
@@ -39,11 +41,17 @@ const FIRST_READ: usize = 256 << 10;
 impl<'a> Cursor<'a> {
     pub(super) fn in_memory(bytes: Bytes) -> Self {
         let size = bytes.len() as u64;
-        Self { source: Source::Memory(bytes), size, position: 0, last: 0 }
+        Self { source: Source::Memory(bytes), size, position: 0, last: 0, order: ByteOrder::Little }
     }
 
     pub(super) fn in_file(file: &'a Input) -> Self {
-        Self { source: Source::File { file, read: Vec::new() }, size: file.size(), position: 0, last: 0 }
+        let source = Source::File { file, read: Vec::new() };
+        Self { source, size: file.size(), position: 0, last: 0, order: ByteOrder::Little }
+    }
+
+    /// Sets the byte order of the numbers that follow.
+    pub(super) const fn set_order(&mut self, order: ByteOrder) {
+        self.order = order;
     }
 
     /// Bytes of the whole file.
@@ -147,9 +155,11 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.take_array()?))
     }
 
+    /// The bytes of a number, as little-endian ones.
     #[inline]
     pub(super) fn take_array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
-        let bytes = self.take(N as u64)?;
-        bytes.first_chunk().copied().ok_or(Stop::Problem(Problem::Truncated { needed: N as u64, left: 0 }))
+        let bytes = self.take(N as u64)?.first_chunk().copied();
+        let bytes = bytes.ok_or(Stop::Problem(Problem::Truncated { needed: N as u64, left: 0 }))?;
+        Ok(self.order.arrange(bytes))
     }
 }

@@ -134,7 +134,7 @@ pub enum Problem {
     Truncated { needed: u64, left: u64 },
     #[error("not a GGUF file: begins with \"{}\" instead of \"GGUF\"{}", printable(begins), hint(begins))]
     Magic { begins: [u8; 4] },
-    #[error("big-endian file: only little-endian files are supported")]
+    #[error("big-endian file: `gguf edit FILE --byte-order little -o OUT` makes one for this machine")]
     BigEndian,
     #[error("GGUF version 1 is not supported any more: convert the model again")]
     VersionOne,

@@ -8,12 +8,14 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
+use super::byte_order::{ByteOrder, reverse_elements};
 use super::cursor::{Cursor, Stop};
 use super::error::{Error, FormatError, Place, Problem};
 use super::tensor_info::{TensorInfo, UnknownTensor};
 use super::value::{Array, Metadata, Value, ValueType};
 use super::warning::Warning;
 use super::{keys, limits};
+use crate::bytes::Bytes;
 use crate::tensor_type::TensorType;
 
 /// Default alignment of tensor data.
@@ -27,6 +29,7 @@ const MIN_TENSOR_RECORD: u64 = 24;
 /// A header that has been read and checked.
 pub(super) struct Header {
     pub(super) version: u32,
+    pub(super) order: ByteOrder,
     pub(super) metadata: Metadata,
     pub(super) alignment: u32,
     /// In the order of the file. All belong to shard 0.
@@ -56,21 +59,30 @@ struct Parser<'a> {
     path: &'a Path,
     place: Place,
     warnings: Vec<Warning>,
-    types: Types,
+    accept: Accept,
 }
 
-/// Which tensor types a file may have.
+/// What a file may have that no model can be run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Types {
-    /// Known types alone.
-    Known,
-    /// Any.
-    Any,
+pub(super) struct Accept {
+    /// Tensors of unknown types.
+    pub(super) unknown_types: bool,
+    /// Numbers whose highest byte comes first.
+    pub(super) big_endian: bool,
+}
+
+impl Accept {
+    /// Nothing of that.
+    pub(super) const USABLE: Self = Self { unknown_types: false, big_endian: false };
+    /// Both byte orders.
+    pub(super) const EITHER_ORDER: Self = Self { unknown_types: false, big_endian: true };
+    /// Everything that can be shown.
+    pub(super) const ANY: Self = Self { unknown_types: true, big_endian: true };
 }
 
 /// Reads and checks a header.
-pub(super) fn parse(cursor: Cursor<'_>, path: &Path, types: Types) -> Result<Header, Error> {
-    let mut parser = Parser { cursor, path, place: Place::Field("magic"), warnings: Vec::new(), types };
+pub(super) fn parse(cursor: Cursor<'_>, path: &Path, accept: Accept) -> Result<Header, Error> {
+    let mut parser = Parser { cursor, path, place: Place::Field("magic"), warnings: Vec::new(), accept };
     parser
         .header()
         .map_err(|stop| match stop {
@@ -85,9 +97,20 @@ pub(super) fn parse(cursor: Cursor<'_>, path: &Path, types: Types) -> Result<Hea
         .map(|parts| parts.finish(parser.cursor, parser.warnings))
 }
 
+/// The checked elements of an array as little-endian ones.
+fn little(element: ValueType, len: usize, order: ByteOrder, encoded: Bytes) -> Bytes {
+    if order == ByteOrder::Little {
+        return encoded;
+    }
+    let mut bytes = encoded.to_vec();
+    reverse_elements(element, len, order, &mut bytes).expect("checked elements are whole");
+    bytes.into()
+}
+
 /// The result of `Parser::header`, with arrays as ranges of the header's bytes.
 struct Parts {
     version: u32,
+    order: ByteOrder,
     entries: Vec<(String, Parsed)>,
     alignment: u32,
     tensors: Vec<TensorInfo>,
@@ -105,12 +128,13 @@ impl Parts {
                 Parsed::Value(value) => (key, value),
                 Parsed::Array { element, len, range } => {
                     let encoded = bytes.get(range).unwrap_or_default();
-                    (key, Value::Array(Array::from_encoded(element, len, encoded)))
+                    (key, Value::Array(Array::from_encoded(element, len, little(element, len, self.order, encoded))))
                 }
             })
             .collect();
         Header {
             version: self.version,
+            order: self.order,
             metadata,
             alignment: self.alignment,
             tensors: self.tensors,
@@ -128,11 +152,17 @@ impl Parser<'_> {
             return Err(Problem::Magic { begins }.into());
         }
         self.place = Place::Field("version");
-        let version = self.cursor.take_u32()?;
+        let (mut version, mut order) = (self.cursor.take_u32()?, ByteOrder::Little);
+        if version != 0 && version.trailing_zeros() >= 16 {
+            if !self.accept.big_endian {
+                return Err(Problem::BigEndian.into());
+            }
+            (version, order) = (version.swap_bytes(), ByteOrder::Big);
+            self.cursor.set_order(order);
+        }
         match version {
             2 | 3 => {}
             1 => return Err(Problem::VersionOne.into()),
-            v if v != 0 && v.trailing_zeros() >= 16 => return Err(Problem::BigEndian.into()),
             v => return Err(Problem::Version(v).into()),
         }
         self.place = Place::Field("tensor count");
@@ -142,7 +172,7 @@ impl Parser<'_> {
         let (entries, alignment) = self.entries(key_count)?;
         let (tensors, mut unknown) = self.tensor_infos(tensor_count, alignment)?;
         let data_start = self.data_section(&tensors, &mut unknown, alignment)?;
-        Ok(Parts { version, entries, alignment, tensors, unknown, data_start })
+        Ok(Parts { version, order, entries, alignment, tensors, unknown, data_start })
     }
 
     /// A count of records, checked against the room in the rest of the file.
@@ -318,7 +348,7 @@ impl Parser<'_> {
         let elements = elements_of(&shape).ok_or_else(|| Problem::Shape(shape.clone()))?;
         let id = self.cursor.take_u32()?;
         let Some(ty) = TensorType::from_id(id) else {
-            if self.types == Types::Known {
+            if !self.accept.unknown_types {
                 return Err(Problem::TensorType(id).into());
             }
             let offset = self.offset(alignment)?;

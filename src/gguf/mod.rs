@@ -3,6 +3,7 @@
 //! [`Reader`] opens a model in one file or in shards, and checks everything in it before using it. [`Writer`] writes a model,
 //! which appears under its name when it is complete.
 
+mod byte_order;
 mod cursor;
 mod error;
 mod header;
@@ -17,6 +18,7 @@ mod value;
 mod warning;
 mod writer;
 
+pub use byte_order::ByteOrder;
 pub use error::{Error, FormatError, Place, Problem, ShardProblem};
 pub use header::DEFAULT_ALIGNMENT;
 pub use reader::{Reader, Shard};

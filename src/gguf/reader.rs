@@ -6,9 +6,10 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::byte_order::ByteOrder;
 use super::cursor::Cursor;
 use super::error::{Error, ShardProblem};
-use super::header::{self, Header, Types};
+use super::header::{self, Accept, Header};
 use super::shards;
 use super::tensor_info::{TensorInfo, UnknownTensor};
 use super::value::Metadata;
@@ -38,6 +39,7 @@ pub struct Shard {
     input: Input,
     map: OnceLock<Bytes>,
     version: u32,
+    order: ByteOrder,
     alignment: u32,
     data_start: u64,
 }
@@ -48,16 +50,25 @@ impl Reader {
     /// # Errors
     /// When a file cannot be read, is not a valid GGUF file, or is not the shard it should be.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::open_with(path, Types::Known, &file)
+        Self::open_with(path, Accept::USABLE, &file)
     }
 
-    /// As [`open`](Self::open), but tensors of unknown types are accepted: they are in
+    /// As [`open`](Self::open), but files of either byte order are accepted. What a reader gives is little-endian always: metadata,
+    /// and tensor data, which are copies where the file is big-endian.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in_either_order(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, Accept::EITHER_ORDER, &file)
+    }
+
+    /// As [`open_in_either_order`](Self::open_in_either_order), and tensors of unknown types are accepted too: they are in
     /// [`unknown_tensors`](Self::unknown_tensors).
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_any(path: &Path) -> Result<Self, Error> {
-        Self::open_with(path, Types::Any, &file)
+        Self::open_with(path, Accept::ANY, &file)
     }
 
     /// As [`open_any`](Self::open_any), for files that are not on this machine: `open` opens the file of a path.
@@ -65,17 +76,17 @@ impl Reader {
     /// # Errors
     /// As [`open`](Self::open), and the errors of `open`.
     pub fn open_elsewhere(path: &Path, open: &Open<'_>) -> Result<Self, Error> {
-        Self::open_with(path, Types::Any, open)
+        Self::open_with(path, Accept::ANY, open)
     }
 
-    fn open_with(path: &Path, types: Types, open: &Open<'_>) -> Result<Self, Error> {
-        let first = Opened::input(path, types, open)?;
+    fn open_with(path: &Path, accept: Accept, open: &Open<'_>) -> Result<Self, Error> {
+        let first = Opened::input(path, accept, open)?;
         match shards::set_of(path, &first.header.metadata)? {
             None => Self::assemble(vec![first]),
             Some(set) => {
                 let mut opened = Vec::new();
                 for (no, shard_path) in set.paths.iter().enumerate() {
-                    let shard = Opened::input(shard_path, types, open).map_err(|error| missing(error, path))?;
+                    let shard = Opened::input(shard_path, accept, open).map_err(|error| missing(error, path))?;
                     set.check(no, shard_path, &shard.header.metadata)?;
                     opened.push(shard);
                 }
@@ -88,7 +99,7 @@ impl Reader {
 
     /// Opens a single file, which may be a shard under any name.
     pub(super) fn open_alone(path: &Path) -> Result<Self, Error> {
-        Self::assemble(vec![Opened::input(path, Types::Known, &file)?])
+        Self::assemble(vec![Opened::input(path, Accept::EITHER_ORDER, &file)?])
     }
 
     /// Opens a model in memory. `name` is used for it in messages.
@@ -97,7 +108,7 @@ impl Reader {
     /// When the bytes are not a valid GGUF file, or only one shard of a model.
     pub fn from_bytes(name: &str, bytes: Bytes) -> Result<Self, Error> {
         let path = Path::new(name);
-        let header = header::parse(Cursor::in_memory(bytes.clone()), path, Types::Known)?;
+        let header = header::parse(Cursor::in_memory(bytes.clone()), path, Accept::USABLE)?;
         shards::refuse_shard(path, &header.metadata)?;
         Self::assemble(vec![Opened { input: Input::Memory { name: path.into(), bytes }, header }])
     }
@@ -112,14 +123,14 @@ impl Reader {
             warnings: Vec::new(),
         };
         for (no, Opened { input, header }) in opened.into_iter().enumerate() {
-            let Header { version, metadata, alignment, tensors, unknown, data_start, warnings } = header;
+            let Header { version, order, metadata, alignment, tensors, unknown, data_start, warnings } = header;
             if no == 0 {
                 reader.metadata = metadata;
             }
             reader.tensors.extend(tensors.into_iter().map(|info| TensorInfo { shard: no, ..info }));
             reader.unknown.extend(unknown.into_iter().map(|tensor| UnknownTensor { shard: no, ..tensor }));
             reader.warnings.extend(warnings);
-            reader.shards.push(Shard { input, map: OnceLock::new(), version, alignment, data_start });
+            reader.shards.push(Shard { input, map: OnceLock::new(), version, order, alignment, data_start });
         }
         reader.by_name = reader.sort_names()?;
         Ok(reader)
@@ -175,7 +186,13 @@ impl Reader {
         let start = usize::try_from(shard.data_start.saturating_add(tensor.offset)).unwrap_or(usize::MAX);
         let len = usize::try_from(tensor.bytes).unwrap_or(usize::MAX);
         let data = shard.mapped()?.get(start..start.saturating_add(len));
-        Ok(data.expect("a tensor of this reader lies inside its shard"))
+        let data = data.expect("a tensor of this reader lies inside its shard");
+        if shard.order == ByteOrder::Little {
+            return Ok(data);
+        }
+        let mut blocks = data.to_vec();
+        tensor.ty.reverse_bytes(&mut blocks);
+        Ok(blocks.into())
     }
 
     /// Fills `buffer` with the bytes of a tensor from `offset_bytes` on, without mapping the file.
@@ -196,8 +213,21 @@ impl Reader {
             });
         }
         let shard = self.shard_of(tensor);
-        let start = shard.data_start.saturating_add(tensor.offset).saturating_add(offset_bytes);
-        Ok(shard.input.read_exact_at(buffer, start)?)
+        let start = shard.data_start.saturating_add(tensor.offset);
+        if shard.order == ByteOrder::Little {
+            return Ok(shard.input.read_exact_at(buffer, start.saturating_add(offset_bytes))?);
+        }
+        // Whole blocks around the bytes that were asked for.
+        let block = tensor.ty.block_bytes() as u64;
+        let before = offset_bytes.checked_rem(block).unwrap_or(0);
+        let len = before.saturating_add(buffer.len() as u64).next_multiple_of(block);
+        let mut blocks = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        let first = start.saturating_add(offset_bytes).saturating_sub(before);
+        shard.input.read_exact_at(&mut blocks, first)?;
+        tensor.ty.reverse_bytes(&mut blocks);
+        let skipped = blocks.iter().skip(usize::try_from(before).unwrap_or(usize::MAX));
+        buffer.iter_mut().zip(skipped).for_each(|(to, from)| *to = *from);
+        Ok(())
     }
 
     fn shard_of(&self, tensor: &TensorInfo) -> &Shard {
@@ -229,6 +259,12 @@ impl Reader {
     #[must_use]
     pub fn version(&self) -> u32 {
         self.shards.first().map_or(0, |shard| shard.version)
+    }
+
+    /// Byte order of the (first) file.
+    #[must_use]
+    pub fn byte_order(&self) -> ByteOrder {
+        self.shards.first().map_or(ByteOrder::Little, |shard| shard.order)
     }
 
     /// Alignment of tensor data (in the first file), in bytes.
@@ -331,9 +367,9 @@ fn file(path: &Path) -> Result<Input, FileError> {
 }
 
 impl Opened {
-    fn input(path: &Path, types: Types, open: &Open<'_>) -> Result<Self, Error> {
+    fn input(path: &Path, accept: Accept, open: &Open<'_>) -> Result<Self, Error> {
         let input = open(path)?;
-        let header = header::parse(Cursor::in_file(&input), path, types)?;
+        let header = header::parse(Cursor::in_file(&input), path, accept)?;
         Ok(Self { input, header })
     }
 }

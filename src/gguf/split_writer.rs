@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::byte_order::ByteOrder;
 use super::error::{Error, ShardProblem};
 use super::reader::Reader;
 use super::value::Metadata;
@@ -30,10 +31,24 @@ impl SplitWriter {
         metadata: &Metadata,
         shards: &[Vec<TensorSpec>],
     ) -> Result<Self, Error> {
+        Self::create_in_order(path, overwrite, ByteOrder::Little, metadata, shards)
+    }
+
+    /// As [`create`](Self::create), in any byte order. Metadata and data to write are little-endian all the same.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_in_order(
+        path: &Path,
+        overwrite: Overwrite<'_>,
+        order: ByteOrder,
+        metadata: &Metadata,
+        shards: &[Vec<TensorSpec>],
+    ) -> Result<Self, Error> {
         let headers = headers(path, metadata, shards)?;
         let mut writers = Vec::with_capacity(shards.len());
         for ((path, metadata), tensors) in headers.iter().zip(shards) {
-            writers.push(Writer::create(path, overwrite, metadata, tensors)?);
+            writers.push(Writer::create_in_order(path, overwrite, order, metadata, tensors)?);
         }
         let paths = headers.into_iter().map(|(path, _)| path).collect();
         let mut writer = Self { shards: writers, paths, current: 0 };

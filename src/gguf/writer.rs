@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::byte_order::{ByteOrder, reverse_elements};
 use super::error::{Error, Place, Problem};
 use super::header::{DEFAULT_ALIGNMENT, elements_of};
 use super::tensor_info::TensorInfo;
@@ -44,12 +45,16 @@ pub struct Writer<W: Write = OutputFile> {
     /// Bytes of the current tensor that have been written.
     filled: u64,
     alignment: u64,
+    order: ByteOrder,
+    /// The beginning of a block, where data are big-endian and have come in pieces.
+    begun: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Pending {
     name: String,
     bytes: u64,
+    ty: TensorType,
 }
 
 impl Writer {
@@ -63,7 +68,21 @@ impl Writer {
         metadata: &Metadata,
         tensors: &[TensorSpec],
     ) -> Result<Self, Error> {
-        let layout = Layout::new(path, metadata, tensors)?;
+        Self::create_in_order(path, overwrite, ByteOrder::Little, metadata, tensors)
+    }
+
+    /// As [`create`](Self::create), in any byte order. Metadata and data to write are little-endian all the same.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_in_order(
+        path: &Path,
+        overwrite: Overwrite<'_>,
+        order: ByteOrder,
+        metadata: &Metadata,
+        tensors: &[TensorSpec],
+    ) -> Result<Self, Error> {
+        let layout = Layout::new(path, order, metadata, tensors)?;
         let output = OutputFile::create(path, overwrite, layout.file_bytes)?;
         Self::begin(output, path, layout)
     }
@@ -84,12 +103,13 @@ impl<W: Write> Writer<W> {
     /// When metadata or tensors cannot be stored in a file, or the sink fails.
     pub fn to_sink(sink: W, name: &str, metadata: &Metadata, tensors: &[TensorSpec]) -> Result<Self, Error> {
         let path = Path::new(name);
-        Self::begin(sink, path, Layout::new(path, metadata, tensors)?)
+        Self::begin(sink, path, Layout::new(path, ByteOrder::Little, metadata, tensors)?)
     }
 
     fn begin(sink: W, path: &Path, layout: Layout) -> Result<Self, Error> {
-        let Layout { header, tensors, alignment, .. } = layout;
-        let mut writer = Self { sink, path: path.into(), tensors, current: 0, filled: 0, alignment };
+        let Layout { header, tensors, alignment, order, .. } = layout;
+        let begun = Vec::new();
+        let mut writer = Self { sink, path: path.into(), tensors, current: 0, filled: 0, alignment, order, begun };
         writer.put(&header)?;
         writer.close_filled()?;
         Ok(writer)
@@ -103,14 +123,17 @@ impl<W: Write> Writer<W> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let (name, room) = match self.tensors.get(self.current) {
-            Some(tensor) => (tensor.name.as_str(), tensor.bytes - self.filled),
-            None => ("", 0),
+        let (name, room, ty) = match self.tensors.get(self.current) {
+            Some(tensor) => (tensor.name.as_str(), tensor.bytes - self.filled, tensor.ty),
+            None => ("", 0, TensorType::I8),
         };
         if bytes.len() as u64 > room {
             return Err(Error::TooMuchData { name: name.to_owned(), room, bytes: bytes.len() as u64 });
         }
-        self.put(bytes)?;
+        match self.order {
+            ByteOrder::Little => self.put(bytes)?,
+            ByteOrder::Big => self.put_reversed(ty, bytes)?,
+        }
         self.filled += bytes.len() as u64;
         self.close_filled()
     }
@@ -145,6 +168,15 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Writes as many blocks as have come whole, and keeps what is left.
+    fn put_reversed(&mut self, ty: TensorType, bytes: &[u8]) -> Result<(), Error> {
+        let mut blocks = std::mem::take(&mut self.begun);
+        blocks.extend_from_slice(bytes);
+        self.begun = blocks.split_off(blocks.len() - blocks.len() % ty.block_bytes());
+        ty.reverse_bytes(&mut blocks);
+        self.put(&blocks)
+    }
+
     fn put_zeros(&mut self, mut count: u64) -> Result<(), Error> {
         const ZEROS: [u8; 4096] = [0; 4096];
         while count > 0 {
@@ -165,7 +197,7 @@ impl<W: Write> Writer<W> {
 /// # Errors
 /// When metadata or tensors cannot be stored in a file.
 pub fn file_size(metadata: &Metadata, tensors: &[TensorSpec]) -> Result<u64, Error> {
-    Ok(Layout::new(Path::new("output"), metadata, tensors)?.file_bytes)
+    Ok(Layout::new(Path::new("output"), ByteOrder::Little, metadata, tensors)?.file_bytes)
 }
 
 /// The finished header and the layout of the data after it.
@@ -173,11 +205,12 @@ struct Layout {
     header: Vec<u8>,
     tensors: Vec<Pending>,
     alignment: u64,
+    order: ByteOrder,
     file_bytes: u64,
 }
 
 impl Layout {
-    fn new(path: &Path, metadata: &Metadata, tensors: &[TensorSpec]) -> Result<Self, Error> {
+    fn new(path: &Path, order: ByteOrder, metadata: &Metadata, tensors: &[TensorSpec]) -> Result<Self, Error> {
         let refused = |place, problem| Error::Unwritable { path: path.into(), place, problem };
         let alignment = match metadata.get(keys::GENERAL_ALIGNMENT) {
             None => DEFAULT_ALIGNMENT,
@@ -185,17 +218,16 @@ impl Layout {
                 .map_err(|problem| refused(Place::Key(keys::GENERAL_ALIGNMENT.into()), problem))?,
         };
         let alignment = u64::from(alignment);
-        let mut header = Vec::new();
-        header.extend(b"GGUF");
-        header.extend(VERSION.to_le_bytes());
-        header.extend((tensors.len() as u64).to_le_bytes());
-        header.extend((metadata.len() as u64).to_le_bytes());
+        let mut header = Fields { bytes: b"GGUF".to_vec(), order };
+        header.number(VERSION.to_le_bytes());
+        header.number((tensors.len() as u64).to_le_bytes());
+        header.number((metadata.len() as u64).to_le_bytes());
         for (key, value) in metadata.iter() {
             let fits = check_name(key, limits::MAX_KEY_BYTES).and_then(|()| check_value(value));
             fits.map_err(|problem| refused(Place::Key(key.to_owned()), problem))?;
-            put_string(&mut header, key.as_bytes());
-            header.extend(value.value_type().id().to_le_bytes());
-            put_value(&mut header, value);
+            header.string(key.as_bytes());
+            header.number(value.value_type().id().to_le_bytes());
+            header.value(value);
         }
         let mut pending = Vec::with_capacity(tensors.len());
         let mut seen = HashSet::new();
@@ -207,24 +239,25 @@ impl Layout {
                 return Err(refused(Problem::Duplicate));
             }
             let bytes = bytes_of(spec).map_err(refused)?;
-            put_string(&mut header, spec.name.as_bytes());
+            header.string(spec.name.as_bytes());
             // `bytes_of` has checked that there are 4 at most.
-            header.extend(u32::try_from(spec.shape.len()).unwrap_or(u32::MAX).to_le_bytes());
-            header.extend(spec.shape.iter().flat_map(|dim| dim.to_le_bytes()));
-            header.extend(spec.ty.id().to_le_bytes());
-            header.extend(offset.to_le_bytes());
+            header.number(u32::try_from(spec.shape.len()).unwrap_or(u32::MAX).to_le_bytes());
+            spec.shape.iter().for_each(|dim| header.number(dim.to_le_bytes()));
+            header.number(spec.ty.id().to_le_bytes());
+            header.number(offset.to_le_bytes());
             offset = bytes
                 .checked_next_multiple_of(alignment)
                 .and_then(|padded| offset.checked_add(padded))
                 .ok_or_else(|| refused(Problem::Shape(spec.shape.clone())))?;
-            pending.push(Pending { name: spec.name.clone(), bytes });
+            pending.push(Pending { name: spec.name.clone(), bytes, ty: spec.ty });
         }
+        let mut header = header.bytes;
         if !tensors.is_empty() {
             let padding = padding(header.len() as u64, alignment);
             header.resize(header.len() + usize::try_from(padding).unwrap_or(0), 0);
         }
         let file_bytes = offset.saturating_add(header.len() as u64);
-        Ok(Self { header, tensors: pending, alignment, file_bytes })
+        Ok(Self { header, tensors: pending, alignment, order, file_bytes })
     }
 }
 
@@ -262,29 +295,48 @@ fn bytes_of(spec: &TensorSpec) -> Result<u64, Problem> {
     bytes.ok_or_else(|| Problem::Shape(spec.shape.clone()))
 }
 
-fn put_string(out: &mut Vec<u8>, text: &[u8]) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text);
+/// Fields of a header in the making.
+struct Fields {
+    bytes: Vec<u8>,
+    order: ByteOrder,
 }
 
-fn put_value(out: &mut Vec<u8>, value: &Value) {
-    match value {
-        Value::U8(v) => out.extend(v.to_le_bytes()),
-        Value::I8(v) => out.extend(v.to_le_bytes()),
-        Value::U16(v) => out.extend(v.to_le_bytes()),
-        Value::I16(v) => out.extend(v.to_le_bytes()),
-        Value::U32(v) => out.extend(v.to_le_bytes()),
-        Value::I32(v) => out.extend(v.to_le_bytes()),
-        Value::F32(v) => out.extend(v.to_le_bytes()),
-        Value::U64(v) => out.extend(v.to_le_bytes()),
-        Value::I64(v) => out.extend(v.to_le_bytes()),
-        Value::F64(v) => out.extend(v.to_le_bytes()),
-        Value::Bool(v) => out.push(u8::from(*v)),
-        Value::String(v) => put_string(out, v.as_bytes()),
-        Value::Array(v) => {
-            out.extend(v.element_type().id().to_le_bytes());
-            out.extend((v.len() as u64).to_le_bytes());
-            out.extend(v.encoded());
+impl Fields {
+    /// A number of these little-endian bytes.
+    fn number<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.bytes.extend(self.order.arrange(bytes));
+    }
+
+    fn string(&mut self, text: &[u8]) {
+        self.number((text.len() as u64).to_le_bytes());
+        self.bytes.extend(text);
+    }
+
+    fn value(&mut self, value: &Value) {
+        match value {
+            Value::U8(v) => self.number(v.to_le_bytes()),
+            Value::I8(v) => self.number(v.to_le_bytes()),
+            Value::U16(v) => self.number(v.to_le_bytes()),
+            Value::I16(v) => self.number(v.to_le_bytes()),
+            Value::U32(v) => self.number(v.to_le_bytes()),
+            Value::I32(v) => self.number(v.to_le_bytes()),
+            Value::F32(v) => self.number(v.to_le_bytes()),
+            Value::U64(v) => self.number(v.to_le_bytes()),
+            Value::I64(v) => self.number(v.to_le_bytes()),
+            Value::F64(v) => self.number(v.to_le_bytes()),
+            Value::Bool(v) => self.number([u8::from(*v)]),
+            Value::String(v) => self.string(v.as_bytes()),
+            Value::Array(v) => {
+                self.number(v.element_type().id().to_le_bytes());
+                self.number((v.len() as u64).to_le_bytes());
+                let start = self.bytes.len();
+                self.bytes.extend(v.encoded());
+                if self.order == ByteOrder::Big {
+                    let elements = &mut self.bytes[start..];
+                    let whole = reverse_elements(v.element_type(), v.len(), ByteOrder::Little, elements);
+                    whole.expect("an array's elements are whole");
+                }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::arch;
 use crate::formats;
-use crate::gguf::{Reader, Value, keys};
+use crate::gguf::{ByteOrder, Reader, Value, keys};
 use crate::model::Header;
 use crate::tokenizer::pre_tokenizer_names;
 
@@ -23,6 +23,9 @@ pub enum Ability {
 /// # Errors
 /// The reason why it cannot be run: the architecture or one of its keys, a tensor or its type, the tokenizer.
 pub fn usable(reader: &Reader) -> Result<Vec<Ability>, NotUsable> {
+    if reader.byte_order() == ByteOrder::Big {
+        return Err(NotUsable::BigEndian);
+    }
     let text = |key: &str| reader.metadata().get(key).and_then(Value::as_str);
     if let Some(kind) = text(keys::GENERAL_TYPE).filter(|kind| *kind != "model") {
         return Err(NotUsable::Kind(kind.to_owned()));
@@ -57,6 +60,9 @@ pub enum NotUsable {
     /// The file is not a model but an adapter, an importance matrix or the like.
     #[error("the file is of the kind {}, not a model", crate::printable::printable(.0).limit(40))]
     Kind(String),
+    /// The file is for machines of the other byte order.
+    #[error("the file is big-endian: `gguf edit FILE --byte-order little -o OUT` makes one for this machine")]
+    BigEndian,
     /// The file has neither tensors nor tokens.
     #[error("the file has neither tensors nor tokens")]
     Empty,

@@ -154,7 +154,11 @@ fn cut_tokens(metadata: &mut Metadata, reader: &Reader, warnings: &mut Vec<Warni
     if rows == 0 || tokens <= rows {
         return;
     }
-    for key in [keys::TOKENIZER_TOKENS, keys::TOKENIZER_SCORES, keys::TOKENIZER_TOKEN_TYPE] {
+    let texts = metadata.get(keys::TOKENIZER_TOKENS).and_then(Value::as_array).and_then(Array::string_bytes);
+    if let Some(kept) = texts.map(|texts| Array::strings(texts.take(rows))) {
+        metadata.set(keys::TOKENIZER_TOKENS, Value::Array(kept));
+    }
+    for key in [keys::TOKENIZER_SCORES, keys::TOKENIZER_TOKEN_TYPE] {
         if let Some(kept) = metadata.get(key).and_then(Value::as_array).and_then(|array| array.kept(|i| i < rows)) {
             metadata.set(key, Value::Array(kept));
         }

@@ -1,6 +1,7 @@
 //! Options of carrying out a plan, and its progress.
 
 use super::stream::Width;
+use crate::gguf::ByteOrder;
 
 /// Bytes of slabs that may wait to be written, so that a short stall of the disk does not stop the threads.
 const WINDOW_BYTES: usize = 64 << 20;
@@ -18,11 +19,13 @@ pub struct RunOptions {
     pub verify: bool,
     /// Whether the errors of quantizing are measured.
     pub stats: bool,
+    /// Byte order of the output.
+    pub byte_order: ByteOrder,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { force: false, threads: 0, verify: true, stats: false }
+        Self { force: false, threads: 0, verify: true, stats: false, byte_order: ByteOrder::Little }
     }
 }
 

@@ -43,7 +43,7 @@ pub fn run(
     check_memory(path, memory_bytes(source, plan, options), memory::available())?;
     let ids = source.file_ids();
     let overwrite = if options.force { Overwrite::Replace { inputs: &ids } } else { Overwrite::Refuse };
-    let mut writer = SplitWriter::create(path, overwrite, &plan.metadata, &plan.files())?;
+    let mut writer = SplitWriter::create_in_order(path, overwrite, options.byte_order, &plan.metadata, &plan.files())?;
     let written = Execution { source, plan, options, sizes: Sizes::default() }
         .write(&mut |bytes| writer.write_tensor(bytes), progress)?;
     let complete = writer.complete()?;

@@ -1,4 +1,4 @@
-//! The rules of the house that the compiler does not know: layers, sizes of files, where unsafe code may be.
+//! The rules of the house that the compiler does not know: layers, sizes of files, where unsafe code may be, licences.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -220,5 +220,48 @@ fn the_guides_name_files_that_exist() {
         for path in paths {
             assert!(root().join(path).exists(), "{name}: there is no {path}");
         }
+    }
+}
+
+/// Licences that ask for no more than their text beside the program.
+const LICENCES: [&str; 10] = [
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// Whether a licence expression can be met with [`LICENCES`]: one alternative of each part.
+fn is_permissive(expression: &str) -> bool {
+    let expression = expression.replace('/', " OR ").replace("Apache-2.0 WITH LLVM-exception", "Apache-2.0");
+    // Parentheses are only used around alternatives.
+    expression.split(" AND ").all(|part| {
+        let part = part.trim().trim_matches(['(', ')']);
+        part.split(" OR ").any(|licence| LICENCES.contains(&licence.trim()))
+    })
+}
+
+#[test]
+fn every_dependency_may_be_shipped() {
+    assert!(is_permissive("(MIT OR GPL-3.0) AND Unicode-3.0") && is_permissive("MIT/Apache-2.0"));
+    assert!(!is_permissive("MIT AND GPL-3.0") && !is_permissive(""));
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform"]);
+    // What a build for this machine has fetched.
+    cargo.arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH)).current_dir(root());
+    let output = cargo.output().expect("runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    assert!(packages.len() > 100);
+    for package in packages {
+        let licence = package["license"].as_str().unwrap_or_default();
+        assert!(is_permissive(licence), "{}: {licence}", package["name"]);
     }
 }

@@ -36,6 +36,8 @@ mod codecs;
 // A browser, driven from here.
 #[cfg(feature = "serve")]
 mod browser;
+// The other byte order.
+mod byte_order;
 // Answers that have to be something.
 #[cfg(feature = "constrain")]
 mod constraints;
@@ -63,6 +65,8 @@ mod fit;
 mod hash;
 // `gguf check`.
 mod check;
+// Ids of its findings.
+mod check_ids;
 // `gguf imatrix`.
 mod imatrix;
 // `gguf inspect`.

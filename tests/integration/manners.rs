@@ -318,3 +318,56 @@ fn every_example_of_every_help_runs() {
     assert!(failed.is_empty(), "{} examples fail:\n{}", failed.len(), failed.join("\n"));
     assert!(run > 40, "{run} examples");
 }
+
+#[test]
+fn quiet_means_errors_alone() {
+    let folder = Folder::new("manners-quiet");
+    storyteller(&folder);
+    let told = gguf(&["quantize", "storyteller-F16.gguf", "-t", "Q8_0", "-o", "loud.gguf"], folder.root());
+    assert!(text(&told.stderr).contains("loud.gguf: "), "{told:?}");
+    for quiet in ["-q", "--quiet"] {
+        let args = ["quantize", "storyteller-F16.gguf", "-t", "Q8_0", "-o", "q.gguf", "--force", quiet];
+        let output = gguf(&args, folder.root());
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    }
+    // Before the command as well; results and errors are told all the same.
+    let output = gguf(&["-q", "inspect", "q.gguf", "nowhere.gguf"], folder.root());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stdout).contains("architecture"), "{output:?}");
+    assert!(text(&output.stderr).starts_with("error: nowhere.gguf: "), "{output:?}");
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let folder = Folder::new("manners-man");
+    let output = gguf(&["man", "pages"], folder.root());
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), ""), "{output:?}");
+    let help = gguf(&["--help"], folder.root());
+    let commands: Vec<&str> = text(&help.stdout)
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(commands.len() > 20, "{commands:?}");
+    for command in &commands {
+        let page = fs::read_to_string(folder.path(&format!("pages/gguf-{command}.1"))).expect("a page");
+        let (name, usage) = (format!("gguf\\-{command}"), format!("\\fBgguf {command}\\fR"));
+        assert!(page.contains(".SH NAME") && page.contains(&name), "{command}: {page}");
+        assert!(page.contains(".SH SYNOPSIS") && page.contains(&usage), "{command}: {page}");
+        assert!(page.contains(".SH OPTIONS") && page.contains("\\fB\\-\\-help\\fR"), "{command}: {page}");
+        assert!(page.contains(".nf\n") && page.contains(".fi\n"), "{command} has no examples: {page}");
+    }
+    let pages = fs::read_dir(folder.path("pages")).expect("a folder").count();
+    assert_eq!(pages, commands.len() + 1);
+    let whole = gguf(&["man"], folder.root());
+    assert!(fs::read(folder.path("pages/gguf.1")).expect("a page") == whole.stdout);
+    assert!(text(&whole.stdout).contains("gguf\\-quantize(1)"), "{}", text(&whole.stdout));
+    // Pages are outputs like others.
+    let again = gguf(&["man", "pages"], folder.root());
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again.stderr).contains("exists already (--force replaces it)"), "{again:?}");
+    assert!(gguf(&["man", "pages", "--force"], folder.root()).status.success());
+}

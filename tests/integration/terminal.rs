@@ -1,4 +1,4 @@
-//! `gguf chat` on a pseudo-terminal: a session as a person types it.
+//! The program on a pseudo-terminal: a session of `gguf chat` as a person types it, and the pager.
 #![allow(unsafe_code, reason = "the system's calls for pseudo-terminals")]
 
 use std::fs::File;
@@ -88,6 +88,15 @@ impl Terminal {
             assert!(start.elapsed() < PATIENCE, "{text:?} has not come; there is {new:?}");
             bytes = changed.wait_timeout(bytes, Duration::from_millis(100)).expect("a screen").0;
         }
+    }
+
+    /// Everything that the program shows until it ends by itself.
+    fn whole(self) -> String {
+        let screen = self.screen.clone();
+        assert_eq!(self.end(), Some(0));
+        // The last bytes may still be on their way.
+        std::thread::sleep(Duration::from_millis(100));
+        plain(&screen.0.lock().expect("a screen"))
     }
 
     fn end(mut self) -> Option<i32> {
@@ -254,4 +263,55 @@ fn the_prompt_stays_out_of_standard_output() {
     assert_eq!(chat.end(), Some(0));
     let text = std::fs::read_to_string(log).expect("a log");
     assert_eq!(text, "Hello! I am a tiny storyteller. Ask me for a story about an animal, a child or a place.\n");
+}
+
+/// What a command shows on a terminal of forty rows, with these variables.
+fn shown(args: &[&str], variables: &[(&str, &str)], folder: &Folder) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gguf"));
+    command.args(args).env_remove("PAGER").env_remove("GGUF_PAGER").env_remove("NO_PAGER");
+    command.envs(variables.iter().copied());
+    Terminal::run(command, 80, folder).whole()
+}
+
+#[test]
+fn what_is_longer_than_the_terminal_goes_through_a_pager() {
+    let folder = Folder::new("pager");
+    let marks = ("PAGER", "sed 's/^/PAGED /'");
+    for args in [&["inspect", "--full"][..], &["inspect", "--vocab"], &["inspect", "--tensors"], &["chat", "--help"]] {
+        let paged = shown(args, &[marks], &folder);
+        assert!(
+            paged.lines().count() > 40 && paged.lines().all(|line| line.starts_with("PAGED ")),
+            "{args:?}: {paged}"
+        );
+        // The same text, without a pager: none is wanted, or there is none.
+        let text = paged.replace("PAGED ", "");
+        for none in
+            [&[("PAGER", "")][..], &[("PAGER", "cat")], &[marks, ("NO_PAGER", "1")], &[marks, ("GGUF_PAGER", "")]]
+        {
+            assert!(shown(args, none, &folder) == text, "{args:?} {none:?}");
+        }
+        let missing = shown(args, &[("PAGER", "no-such-pager-anywhere")], &folder);
+        assert!(missing.ends_with(&text), "{args:?}: {missing}");
+    }
+    // The program's own variable counts more.
+    assert!(shown(&["help", "chat"], &[marks, ("GGUF_PAGER", "sed 's/^/OURS /'")], &folder).starts_with("OURS "));
+    // What fits is printed; so is everything in a pipe.
+    assert!(!shown(&["inspect"], &[marks], &folder).contains("PAGED"));
+    assert!(!shown(&["man", "--help"], &[marks], &folder).contains("PAGED"));
+    let piped = Command::new(env!("CARGO_BIN_EXE_gguf")).args(["inspect", "--full"]).env(marks.0, marks.1).output();
+    assert!(!String::from_utf8_lossy(&piped.expect("runs").stdout).contains("PAGED"));
+    // A reader who has seen enough, and Ctrl-C, which is the pager's.
+    assert!(shown(&["inspect", "--full"], &[("PAGER", "head -n 2")], &folder).lines().count() == 2);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gguf"));
+    command
+        .args(["inspect", "--full"])
+        .env("PAGER", "trap 'echo caught' INT; echo waits; cat > all; read x < /dev/tty");
+    command.current_dir(folder.root());
+    let mut program = Terminal::run(command, 80, &folder);
+    program.expect("waits");
+    program.type_in("\x03");
+    program.expect("caught");
+    program.type_in("\n");
+    assert_eq!(program.end(), Some(0));
+    assert!(std::fs::read_to_string(folder.path("all")).expect("written").contains("general.architecture"));
 }

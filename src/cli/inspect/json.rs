@@ -1,7 +1,7 @@
 //! Models for programs.
 
 use gguf::TensorType;
-use gguf::gguf::{Array, Reader, Value};
+use gguf::gguf::{Array, ByteOrder, Reader, Value};
 use gguf::inspect::{Role, Summary};
 use serde_json::{Map, Value as Json, json};
 
@@ -21,6 +21,7 @@ pub(super) fn model(reader: &Reader, sections: &Sections) -> Json {
     object.insert("schema_version".into(), SCHEMA_VERSION.into());
     object.insert("path".into(), reader.path().to_string_lossy().into());
     object.insert("version".into(), reader.version().into());
+    object.insert("byte_order".into(), if reader.byte_order() == ByteOrder::Big { "big" } else { "little" }.into());
     object.insert("alignment".into(), reader.alignment().into());
     object.insert("file_bytes".into(), reader.file_bytes().into());
     object.insert("parameters".into(), reader.parameters().into());

@@ -8,7 +8,7 @@ mod values;
 mod vocab;
 
 use std::collections::HashSet;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -21,6 +21,7 @@ use regex::Regex;
 use serde_json::Value as Json;
 
 use crate::model_args;
+use crate::pager::Output;
 
 /// Shows what a GGUF file is: a summary of one screen, or with options its metadata, tensors, tokens and numbers.
 ///
@@ -165,7 +166,7 @@ fn parse_context(text: &str) -> Result<usize, String> {
 
 /// Runs the command. A model that cannot be opened does not keep the others from being shown.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = Output::new();
     let mut seen = HashSet::new();
     let mut objects = Vec::new();
     let mut code = ExitCode::SUCCESS;
@@ -205,7 +206,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         serde_json::to_writer_pretty(&mut out, &objects).map_err(io::Error::from)?;
         writeln!(out)?;
     }
-    out.flush()?;
+    out.finish()?;
     Ok(code)
 }
 

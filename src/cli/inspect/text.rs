@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 
 use gguf::TensorType;
-use gguf::gguf::{Array, Reader, TensorInfo, UnknownTensor, Value, ValueType, keys};
+use gguf::gguf::{Array, ByteOrder, Reader, TensorInfo, UnknownTensor, Value, ValueType, keys};
 use gguf::model::Model;
 use gguf::printable::{printable, printable_path};
 use gguf::quantize::TypeTotal;
@@ -71,8 +71,11 @@ fn write_header(out: &mut impl Write, reader: &Reader) -> io::Result<()> {
     let bits = bits.map_or_else(String::new, |bits| format!(", {bits:.2} bits per weight"));
     let files = if reader.shards().len() > 1 { format!(", {} files", reader.shards().len()) } else { String::new() };
     let size = format!("{} ({bytes} bytes)", units::bytes(bytes));
-    let line =
-        format!("GGUF version {}, {architecture}, {parameters} parameters, {size}{bits}{files}", reader.version());
+    let order = if reader.byte_order() == ByteOrder::Big { " (big-endian)" } else { "" };
+    let line = format!(
+        "GGUF version {}{order}, {architecture}, {parameters} parameters, {size}{bits}{files}",
+        reader.version()
+    );
     wrapped(&line, terminal::width().unwrap_or(usize::MAX)).iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 

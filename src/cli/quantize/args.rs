@@ -250,6 +250,7 @@ impl WriteArgs {
             threads: self.threads.map_or(0, NonZeroUsize::get),
             verify: !self.no_verify,
             stats: self.stats,
+            ..RunOptions::default()
         }
     }
 }

@@ -46,7 +46,7 @@ fn is_unread(golden: &str, key: &str) -> bool {
 }
 
 /// A golden's file, and its name.
-fn goldens(folder: &Folder) -> Vec<(String, Reader)> {
+pub(super) fn goldens(folder: &Folder) -> Vec<(String, Reader)> {
     let entries = std::fs::read_dir(testdata("arch")).expect("goldens");
     let mut all: Vec<(String, Reader)> = entries
         .map(|entry| {
@@ -75,12 +75,12 @@ fn rewrite(reader: &Reader, metadata: &Metadata, tensors: &[TensorSpec]) -> Vec<
     writer.into_sink().expect("whole")
 }
 
-fn specs(reader: &Reader) -> Vec<TensorSpec> {
+pub(super) fn specs(reader: &Reader) -> Vec<TensorSpec> {
     reader.tensors().iter().map(TensorSpec::from).collect()
 }
 
 /// Loads a model and runs a token: the message, or nothing when it runs.
-fn run(bytes: Vec<u8>) -> Result<(), String> {
+pub(super) fn run(bytes: Vec<u8>) -> Result<(), String> {
     let reader = Reader::from_bytes("m.gguf", Bytes::from(bytes)).map_err(|e| e.to_string())?;
     let model = Model::from_reader(&reader).map_err(|e| e.to_string())?;
     let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F16, context_length: 4 });

@@ -68,7 +68,7 @@ fn strange_architectures_are_one_short_line() {
             Ok(_) => panic!("{name} is known"),
             Err(error) => error.to_string(),
         };
-        assert!(message.len() < 2000 && !message.contains(char::is_control), "{message:.200}");
+        assert!(message.len() < 200 && !message.contains(char::is_control), "{message:.200}");
     }
     let mut metadata = llama();
     metadata.set("general.architecture", 3u32);
@@ -113,5 +113,8 @@ fn an_unknown_architecture_is_named_before_its_keys() {
     let mut metadata = Metadata::new();
     metadata.set("general.architecture", "qwen-3");
     let message = Hparams::from_metadata(&metadata).expect_err("unknown").to_string();
-    assert!(message.starts_with("architecture qwen-3 is not known (nearest: qwen3; known: llama, "), "{message}");
+    assert!(
+        message == "architecture qwen-3 is not known (nearest: qwen3; `gguf convert --list` lists those that are)",
+        "{message}"
+    );
 }

@@ -5,6 +5,7 @@ mod crafted;
 mod families;
 mod files;
 mod hparams;
+mod mutants;
 mod mutated;
 mod safetensors;
 
