@@ -103,7 +103,7 @@ pub enum Step {
         start: usize,
     },
     /// Pieces that lie group by group are dealt: the first piece of every group, then the second of every group.
-    Deal {
+    Interleave {
         /// Rows before the first piece, which stay where they are.
         start: usize,
         /// Number of groups.

@@ -128,7 +128,7 @@ fn source(step: &Step, row: u64, total: u64) -> u64 {
             row
         }
         Step::EverySecond { start } => *start as u64 + 2 * row,
-        Step::Deal { start, groups, each, len } => {
+        Step::Interleave { start, groups, each, len } => {
             let (start, groups, each, len) = (*start as u64, *groups as u64, *each as u64, *len as u64);
             let Some(dealt) = row.checked_sub(start) else { return row };
             let (piece, within) = (dealt / len.max(1), dealt % len.max(1));
@@ -154,8 +154,8 @@ mod tests {
         assert_eq!(rows(Step::Rows { start: 3, count: 2 }, 2), [3, 4]);
         assert_eq!(rows(Step::EverySecond { start: 1 }, 3), [1, 3, 5]);
         assert_eq!(rows(Step::RowsOfEach { of: 5, ranges: vec![0..1, 3..5] }, 6), [0, 5, 3, 4, 8, 9]);
-        assert_eq!(rows(Step::Deal { start: 1, groups: 2, each: 3, len: 1 }, 7), [0, 1, 4, 2, 5, 3, 6]);
-        assert_eq!(rows(Step::Deal { start: 0, groups: 2, each: 2, len: 2 }, 8), [0, 1, 4, 5, 2, 3, 6, 7]);
+        assert_eq!(rows(Step::Interleave { start: 1, groups: 2, each: 3, len: 1 }, 7), [0, 1, 4, 2, 5, 3, 6]);
+        assert_eq!(rows(Step::Interleave { start: 0, groups: 2, each: 2, len: 2 }, 8), [0, 1, 4, 5, 2, 3, 6, 7]);
     }
 
     #[test]

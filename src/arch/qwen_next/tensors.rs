@@ -1,5 +1,5 @@
 //! Tensors: delta nets and gated attention, with dense or expert feed-forward parts. Norms are stored as an offset
-//! from one. Checkpoints keep value heads by key head; the files of Qwen 3.5 deal them.
+//! from one. Checkpoints keep value heads by key head; the files of Qwen 3.5 interleave them.
 
 use super::{DeltaNets, QwenNext};
 use crate::arch::{BlockRules, Error, Hparams, Rules, Step, TensorRule, keys};
@@ -45,14 +45,14 @@ pub(super) fn rules(family: QwenNext, h: &Hparams) -> Result<Vec<TensorRule>, Er
 fn delta_net(family: QwenNext, d: usize, nets: &DeltaNets, block: &mut BlockRules<'_>) {
     let (heads, each) = (nets.heads, nets.heads / nets.key_heads);
     let (keys, values) = (nets.key_heads * nets.k_dim, heads * nets.v_dim);
-    let deal = |start: usize, len: usize| match family {
+    let interleave = |start: usize, len: usize| match family {
         QwenNext::Qwen3Next => Vec::new(),
-        _ => vec![Step::Deal { start, groups: nets.key_heads, each, len }],
+        _ => vec![Step::Interleave { start, groups: nets.key_heads, each, len }],
     };
-    block.tensor("ssm_a", &[heads], "linear_attn.A_log").steps(&deal(0, 1)).step(Step::NegExp);
+    block.tensor("ssm_a", &[heads], "linear_attn.A_log").steps(&interleave(0, 1)).step(Step::NegExp);
     let conv = block.weight("ssm_conv1d", &[nets.taps, 2 * keys + values], "linear_attn.conv1d");
-    conv.steps(&deal(2 * keys, nets.v_dim));
-    block.tensor("ssm_dt.bias", &[heads], "linear_attn.dt_bias").steps(&deal(0, 1));
+    conv.steps(&interleave(2 * keys, nets.v_dim));
+    block.tensor("ssm_dt.bias", &[heads], "linear_attn.dt_bias").steps(&interleave(0, 1));
     if family == QwenNext::Qwen3Next {
         block.weight("ssm_ba", &[d, 2 * heads], "linear_attn.in_proj_ba");
         // Each key head stands with its query, and with the values and gates that go with it.
@@ -65,14 +65,14 @@ fn delta_net(family: QwenNext, d: usize, nets: &DeltaNets, block: &mut BlockRule
         block.weight("attn_qkv", &[d, 2 * keys + values], both).step(part(&ranges[..3]));
         block.weight("attn_gate", &[d, values], both).step(part(&ranges[3..]));
     } else {
-        block.weight("ssm_alpha", &[d, heads], "linear_attn.in_proj_a").steps(&deal(0, 1));
-        block.weight("ssm_beta", &[d, heads], "linear_attn.in_proj_b").steps(&deal(0, 1));
+        block.weight("ssm_alpha", &[d, heads], "linear_attn.in_proj_a").steps(&interleave(0, 1));
+        block.weight("ssm_beta", &[d, heads], "linear_attn.in_proj_b").steps(&interleave(0, 1));
         let qkv = block.weight("attn_qkv", &[d, 2 * keys + values], "linear_attn.in_proj_qkv");
-        qkv.steps(&deal(2 * keys, nets.v_dim));
-        block.weight("attn_gate", &[d, values], "linear_attn.in_proj_z").steps(&deal(0, nets.v_dim));
+        qkv.steps(&interleave(2 * keys, nets.v_dim));
+        block.weight("attn_gate", &[d, values], "linear_attn.in_proj_z").steps(&interleave(0, nets.v_dim));
     }
     block.weight("ssm_norm", &[nets.v_dim], "linear_attn.norm");
-    let columns: Vec<Step> = deal(0, nets.v_dim).into_iter().map(|step| Step::Columns(Box::new(step))).collect();
+    let columns: Vec<Step> = interleave(0, nets.v_dim).into_iter().map(|step| Step::Columns(Box::new(step))).collect();
     block.weight("ssm_out", &[values, d], "linear_attn.out_proj").steps(&columns);
 }
 
