@@ -1,16 +1,16 @@
-//! `gguf`: the toolkit for GGUF model files.
+//! The toolkit for GGUF model files, as a library; the program `gguf` is built on it.
 //!
 //! From a checkpoint to an answer:
 //!
 //! ```
 //! use std::sync::Arc;
 //!
-//! use gguf::convert::{Conversion, Folder, Options};
-//! use gguf::engine::{GenerationOptions, Sampler, SamplerOptions, Session, SessionOptions};
-//! use gguf::kernels::Pool;
-//! use gguf::model::Model;
-//! use gguf::quantize::RunOptions;
-//! use gguf::tokenizer::EncodeOptions;
+//! use gguf_toolkit::convert::{Conversion, Folder, Options};
+//! use gguf_toolkit::engine::{GenerationOptions, Sampler, SamplerOptions, Session, SessionOptions};
+//! use gguf_toolkit::kernels::Pool;
+//! use gguf_toolkit::model::Model;
+//! use gguf_toolkit::quantize::RunOptions;
+//! use gguf_toolkit::tokenizer::EncodeOptions;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let path = std::env::temp_dir().join(format!("storyteller-{}.gguf", std::process::id()));

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use gguf::memory;
-use gguf::net::{Offered, Offers, SearchHit, Settings, offers, search};
-use gguf::printable::printable;
-use gguf::stores::{Entry, Places, Store};
+use gguf_toolkit::memory;
+use gguf_toolkit::net::{Offered, Offers, SearchHit, Settings, offers, search};
+use gguf_toolkit::printable::printable;
+use gguf_toolkit::stores::{Entry, Places, Store};
 use serde_json::{Value as Json, json};
 
 use crate::pull::NetArgs;

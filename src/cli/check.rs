@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gguf::check::{self, Finding, Options, Severity};
-use gguf::printable::printable_path;
+use gguf_toolkit::check::{self, Finding, Options, Severity};
+use gguf_toolkit::printable::printable_path;
 use serde_json::{Value as Json, json};
 
 use crate::pager::Output;
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn file_bytes(path: &Path) -> u64 {
-    gguf::gguf::Reader::open_any(path).map_or(0, |reader| reader.file_bytes())
+    gguf_toolkit::gguf::Reader::open_any(path).map_or(0, |reader| reader.file_bytes())
 }
 
 fn is_sound(findings: &[Finding]) -> bool {

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::builder::PossibleValue;
-use gguf::TensorType;
-use gguf::convert::{AdapterConversion, Conversion, Folder, Options, OutputType};
-use gguf::printable::{printable, printable_path};
-use gguf::quantize::{FileType, Plan};
-use gguf::stores::{self, Places};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::convert::{AdapterConversion, Conversion, Folder, Options, OutputType};
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::quantize::{FileType, Plan};
+use gguf_toolkit::stores::{self, Places};
 
 use crate::model_args;
 use crate::pager::Output;
@@ -98,7 +98,7 @@ fn parse_type(text: &str) -> Option<Type> {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.list {
         let mut table = Table::new([Column::names("architecture"), Column::texts("classes in config.json")]);
-        for (name, classes) in gguf::arch::known() {
+        for (name, classes) in gguf_toolkit::arch::known() {
             table.row([name.to_owned(), classes.join(", ")]);
         }
         let mut out = Output::new();

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use gguf::convert::{Conversion, Options, OutputType};
-use gguf::gguf::{Reader, TensorInfo};
-use gguf::perplexity;
-use gguf::printable::{printable, printable_path};
-use gguf::quantize::{self, FileType, GgufSource, Plan, RunOptions};
+use gguf_toolkit::convert::{Conversion, Options, OutputType};
+use gguf_toolkit::gguf::{Reader, TensorInfo};
+use gguf_toolkit::perplexity;
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::quantize::{self, FileType, GgufSource, Plan, RunOptions};
 
 use crate::chat;
 use crate::model_args::{RunArgs, print};
@@ -98,7 +98,7 @@ fn convert(folder: &Path) -> anyhow::Result<PathBuf> {
     step("convert", "the embedded checkpoint (safetensors) to a GGUF file")?;
     let start = Instant::now();
     let options = Options { output_type: OutputType::F16, ..Options::default() };
-    let conversion = Conversion::new(gguf::embedded::storyteller(), &options)?;
+    let conversion = Conversion::new(gguf_toolkit::embedded::storyteller(), &options)?;
     let path = path(folder, FileType::F16);
     let options = RunOptions { force: true, ..RunOptions::default() };
     let bytes = conversion.write(&conversion.plan(&[])?, &path, &options, &|_| true)?.file_bytes;

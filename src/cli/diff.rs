@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use gguf::gguf::{Reader, Value};
-use gguf::inspect::{DataDifference, Difference, KeyDifference, TensorChange, TensorDifference};
-use gguf::printable::{printable, printable_path};
+use gguf_toolkit::gguf::{Reader, Value};
+use gguf_toolkit::inspect::{DataDifference, Difference, KeyDifference, TensorChange, TensorDifference};
+use gguf_toolkit::printable::{printable, printable_path};
 use serde_json::{Value as Json, json};
 
 use crate::inspect::{json::value_json, text::short_value};

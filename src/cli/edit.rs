@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
-use gguf::edit::{Edited, Edits, parse_value};
-use gguf::gguf::{ByteOrder, Metadata, Reader, Value, keys};
-use gguf::printable::{printable, printable_path};
-use gguf::quantize::{self, RunOptions, Source as _};
-use gguf::stores::Store;
+use gguf_toolkit::edit::{Edited, Edits, parse_value};
+use gguf_toolkit::gguf::{ByteOrder, Metadata, Reader, Value, keys};
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::quantize::{self, RunOptions, Source as _};
+use gguf_toolkit::stores::Store;
 
 use crate::inspect::text::short_value;
 use crate::table::{Column, Table};

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use gguf::engine::{Embedder, EmbeddingOptions};
-use gguf::network::Pooling;
-use gguf::printable::printable_path;
-use gguf::tokenizer::EncodeOptions;
+use gguf_toolkit::engine::{Embedder, EmbeddingOptions};
+use gguf_toolkit::network::Pooling;
+use gguf_toolkit::printable::printable_path;
+use gguf_toolkit::tokenizer::EncodeOptions;
 use serde_json::json;
 
 use crate::model_args::{self, PoolingArg, RunArgs, pooling_name};

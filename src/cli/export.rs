@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gguf::export::{Export, Options, WeightType};
-use gguf::files::{self, Overwrite};
-use gguf::printable::printable_path;
+use gguf_toolkit::export::{Export, Options, WeightType};
+use gguf_toolkit::files::{self, Overwrite};
+use gguf_toolkit::printable::printable_path;
 
 use crate::{model_args, progress, split, units};
 

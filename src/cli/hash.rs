@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use gguf::gguf::Reader;
-use gguf::inspect::hash::{self, Algorithm, Checksum, Manifest, Outcome};
-use gguf::printable::{printable, printable_path};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::inspect::hash::{self, Algorithm, Checksum, Manifest, Outcome};
+use gguf_toolkit::printable::{printable, printable_path};
 use serde_json::{Value as Json, json};
 
 use crate::pager::Output;
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let tensors = !args.no_layer && manifest.as_ref().is_none_or(Manifest::has_tensors);
     let of_tensors = algorithms.iter().filter(|&&one| tensors && one != Algorithm::Uuid).count();
-    let bytes: u64 = reader.tensors().iter().map(gguf::gguf::TensorInfo::bytes).sum();
+    let bytes: u64 = reader.tensors().iter().map(gguf_toolkit::gguf::TensorInfo::bytes).sum();
     let bar = progress::bytes(bytes * (algorithms.len() + of_tensors) as u64, "hashing");
     let checksums = hash::checksums(&reader, &algorithms, tensors, &|bytes| bar.inc(bytes))?;
     bar.finish_and_clear();

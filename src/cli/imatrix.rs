@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
-use gguf::gguf::{Reader, TensorInfo, TensorSpec};
-use gguf::imatrix::{Collector, FileForm, ImportanceMatrix, Options, by_layer, statistics};
-use gguf::printable::{printable, printable_path};
-use gguf::quantize;
+use gguf_toolkit::gguf::{Reader, TensorInfo, TensorSpec};
+use gguf_toolkit::imatrix::{Collector, FileForm, ImportanceMatrix, Options, by_layer, statistics};
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::quantize;
 use serde_json::json;
 
 use crate::interrupt::Catching;
@@ -294,7 +294,7 @@ fn show(args: &Args) -> anyhow::Result<ExitCode> {
                 "name": t.name, "layer": t.layer, "elements": t.elements, "total": t.total, "min": t.min,
                 "max": t.max, "mean": t.mean, "deviation": t.deviation, "active": t.active, "entropy": t.entropy,
                 "normalized_entropy": t.normalized_entropy(), "outliers": t.outliers, "cosine": t.cosine,
-                "unseen": matrix.entries.get(&t.name).map(gguf::imatrix::Entry::unseen),
+                "unseen": matrix.entries.get(&t.name).map(gguf_toolkit::imatrix::Entry::unseen),
             })
         });
         let layers = layers

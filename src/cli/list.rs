@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gguf::gguf::Reader;
-use gguf::inspect::Summary;
-use gguf::printable::printable;
-use gguf::stores::{Entry, Places};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::inspect::Summary;
+use gguf_toolkit::printable::printable;
+use gguf_toolkit::stores::{Entry, Places};
 use serde_json::{Value as Json, json};
 
 use crate::pager::Output;

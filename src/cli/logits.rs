@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use gguf::engine::{Session, SessionOptions};
-use gguf::kernels::vector;
-use gguf::model::Model;
-use gguf::printable::{printable, printable_path};
-use gguf::tokenizer::EncodeOptions;
+use gguf_toolkit::engine::{Session, SessionOptions};
+use gguf_toolkit::kernels::vector;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::tokenizer::EncodeOptions;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;

@@ -67,7 +67,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::error::ErrorKind as Usage;
 use clap::{Parser, Subcommand};
-use gguf::printable::printable;
+use gguf_toolkit::printable::printable;
 
 const AFTER_HELP: &str = "\
 From a checkpoint to a chat:
@@ -259,7 +259,7 @@ fn interrupted() {
     if interrupt::note() {
         return;
     }
-    gguf::files::remove_temporaries();
+    gguf_toolkit::files::remove_temporaries();
     std::process::exit(INTERRUPTED);
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_mangen::Man;
-use gguf::printable::printable_path;
+use gguf_toolkit::printable::printable_path;
 
 use crate::outputs;
 

@@ -9,17 +9,17 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
-use gguf::bytes::Bytes;
-use gguf::convert::{Conversion, Folder, Options, OutputType};
-use gguf::cpu::{CacheType, KvType};
-use gguf::files;
-use gguf::gguf::Reader;
-use gguf::kernels::{Isa, Pool};
-use gguf::model::{Adapter, Loading, Model};
-use gguf::network::Pooling;
-use gguf::printable::{printable, printable_path};
-use gguf::stores::{Error, Layers, Located, Places, Store};
-use gguf::tokenizer::Tokenizer;
+use gguf_toolkit::bytes::Bytes;
+use gguf_toolkit::convert::{Conversion, Folder, Options, OutputType};
+use gguf_toolkit::cpu::{CacheType, KvType};
+use gguf_toolkit::files;
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::kernels::{Isa, Pool};
+use gguf_toolkit::model::{Adapter, Loading, Model};
+use gguf_toolkit::network::Pooling;
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::stores::{Error, Layers, Located, Places, Store};
+use gguf_toolkit::tokenizer::Tokenizer;
 
 /// Threads and cache.
 #[derive(Clone, Debug, clap::Args)]
@@ -181,8 +181,8 @@ pub(crate) fn open_any(name: &Path) -> anyhow::Result<Reader> {
         if let Ok(located) = Places::from_environment().resolve(address) {
             return Ok(Reader::open_any(&located.path)?);
         }
-        let settings = gguf::net::Settings::from_environment(gguf::net::ClientOptions::default())?;
-        return Ok(gguf::net::open_remote(&settings, address)?);
+        let settings = gguf_toolkit::net::Settings::from_environment(gguf_toolkit::net::ClientOptions::default())?;
+        return Ok(gguf_toolkit::net::open_remote(&settings, address)?);
     }
     Ok(Reader::open_any(&locate(name)?.path)?)
 }
@@ -205,8 +205,8 @@ pub(crate) fn load_from(reader: &Reader, run: &RunArgs) -> anyhow::Result<Arc<Mo
 #[cfg(feature = "embedded")]
 pub(crate) fn embedded() -> anyhow::Result<Reader> {
     let options = Options { output_type: OutputType::F16, ..Options::default() };
-    let conversion = Conversion::new(gguf::embedded::storyteller(), &options)?;
-    let bytes = gguf::quantize::run_in_memory(&conversion, &conversion.plan(&[])?)?;
+    let conversion = Conversion::new(gguf_toolkit::embedded::storyteller(), &options)?;
+    let bytes = gguf_toolkit::quantize::run_in_memory(&conversion, &conversion.plan(&[])?)?;
     Ok(Reader::from_bytes(EMBEDDED, Bytes::from(bytes))?)
 }
 
@@ -220,7 +220,7 @@ pub(crate) fn embedded() -> anyhow::Result<Reader> {
 /// folder's where it is not recognized.
 pub(crate) fn tokenizer(path: Option<&Path>, pre: Option<&str>) -> anyhow::Result<Tokenizer> {
     let reader = match path {
-        Some(path) if is_checkpoint(path) => return Ok(gguf::convert::tokenizer(&Folder::open(path)?, pre)?),
+        Some(path) if is_checkpoint(path) => return Ok(gguf_toolkit::convert::tokenizer(&Folder::open(path)?, pre)?),
         _ if pre.is_some() => anyhow::bail!("--pre is for a checkpoint's folder: a GGUF file names its pre-tokenizer"),
         Some(path) => open(path)?,
         None => embedded()?,
@@ -230,7 +230,7 @@ pub(crate) fn tokenizer(path: Option<&Path>, pre: Option<&str>) -> anyhow::Resul
 
 /// A parser of pre-tokenizers' names.
 pub(crate) fn pre_tokenizers() -> PossibleValuesParser {
-    PossibleValuesParser::new(gguf::tokenizer::pre_tokenizer_names())
+    PossibleValuesParser::new(gguf_toolkit::tokenizer::pre_tokenizer_names())
 }
 
 /// Whether a folder is a checkpoint, not one that holds GGUF files alone.

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use gguf::files::{self, OutputError, OutputFile, Overwrite};
-use gguf::gguf::check_outputs;
-use gguf::printable::printable_path;
+use gguf_toolkit::files::{self, OutputError, OutputFile, Overwrite};
+use gguf_toolkit::gguf::check_outputs;
+use gguf_toolkit::printable::printable_path;
 
 /// Checks, without making anything, that `path` may be written as so many files.
 ///

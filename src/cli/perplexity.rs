@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use gguf::gguf::{Reader, Value, keys};
-use gguf::perplexity::{Options, Outcome, TokenScore, perplexity};
-use gguf::tokenizer::Tokenizer;
+use gguf_toolkit::gguf::{Reader, Value, keys};
+use gguf_toolkit::perplexity::{Options, Outcome, TokenScore, perplexity};
+use gguf_toolkit::tokenizer::Tokenizer;
 use serde_json::json;
 
 use crate::model_args::{self, RunArgs, short_name};
@@ -81,7 +81,7 @@ pub(crate) struct Measured {
 /// The text that is measured on when none is given.
 #[cfg(feature = "embedded")]
 pub(crate) fn default_text() -> anyhow::Result<String> {
-    Ok(gguf::embedded::held_out_text().to_owned())
+    Ok(gguf_toolkit::embedded::held_out_text().to_owned())
 }
 
 /// There is none in this build.
@@ -146,7 +146,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 pub(crate) fn measure(
     reader: &Reader,
     name: &str,
-    pool: &gguf::kernels::Pool,
+    pool: &gguf_toolkit::kernels::Pool,
     run: &RunArgs,
     text: &str,
     options: &Options,
@@ -158,7 +158,7 @@ pub(crate) fn measure(
 fn measure_tokens(
     reader: &Reader,
     name: &str,
-    pool: &gguf::kernels::Pool,
+    pool: &gguf_toolkit::kernels::Pool,
     run: &RunArgs,
     (text, options): (&str, &Options),
     mut each: impl FnMut(&[TokenScore]),

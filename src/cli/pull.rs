@@ -8,10 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use gguf::memory;
-use gguf::net::{Choice, ClientOptions, Error, Phase, Plan, Progress, PullOptions, Settings, Wanted};
-use gguf::printable::printable;
-use gguf::stores::{self, Fetched, Places, Store};
+use gguf_toolkit::memory;
+use gguf_toolkit::net::{Choice, ClientOptions, Error, Phase, Plan, Progress, PullOptions, Settings, Wanted};
+use gguf_toolkit::printable::printable;
+use gguf_toolkit::stores::{self, Fetched, Places, Store};
 use indicatif::ProgressBar;
 use serde_json::{Value as Json, json};
 

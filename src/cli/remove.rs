@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use gguf::printable::{printable, printable_path};
-use gguf::stores::{Fetched, Places, Removal, Store};
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::stores::{Fetched, Places, Removal, Store};
 
 use crate::{model_args, units};
 

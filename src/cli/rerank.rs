@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use gguf::engine::Reranker;
-use gguf::printable::printable;
+use gguf_toolkit::engine::Reranker;
+use gguf_toolkit::printable::printable;
 use serde_json::json;
 
 use crate::model_args::{self, RunArgs};

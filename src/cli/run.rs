@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gguf::stores::{Error, Places};
+use gguf_toolkit::stores::{Error, Places};
 
 use crate::chat;
 use crate::pull::{self, NetArgs};

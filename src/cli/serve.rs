@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
-use gguf::cpu::SequenceOptions;
-use gguf::engine::{Batcher, BatcherOptions, EmbeddingOptions, SessionOptions, SpeculationOptions};
-use gguf::gguf::Reader;
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::printable::{printable, printable_path};
-use gguf::serve::{Access, KeepAlive, Log, Offer, RequestDefaults, ServedModel, Server, ServerOptions};
-use gguf::stores::{Places, Store};
+use gguf_toolkit::cpu::SequenceOptions;
+use gguf_toolkit::engine::{Batcher, BatcherOptions, EmbeddingOptions, SessionOptions, SpeculationOptions};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::serve::{Access, KeepAlive, Log, Offer, RequestDefaults, ServedModel, Server, ServerOptions};
+use gguf_toolkit::stores::{Places, Store};
 
 use crate::chat::SamplingArgs;
 use crate::interrupt::Catching;
@@ -122,7 +122,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let needs_key = !access.keys.is_empty();
     let memory = match args.memory {
         Some(mib) => u64::from(mib) << 20,
-        None => gguf::memory::available().unwrap_or(u64::MAX),
+        None => gguf_toolkit::memory::available().unwrap_or(u64::MAX),
     };
     let (any_model, keep_alive) = (args.any_model, args.keep_alive);
     let options =
@@ -306,7 +306,7 @@ fn args_bytes(args: &Args) -> Option<u64> {
 fn cache_bytes(args: &Args) -> usize {
     const USUAL: u64 = 1 << 30;
     let models = args.models.len().max(1) as u64;
-    let free = || gguf::memory::available().map_or(USUAL, |bytes| bytes / 2 / models);
+    let free = || gguf_toolkit::memory::available().map_or(USUAL, |bytes| bytes / 2 / models);
     usize::try_from(args_bytes(args).unwrap_or_else(free)).unwrap_or(usize::MAX)
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use clap::builder::RangedU64ValueParser;
-use gguf::engine::{DraftModel, SpeculationOptions};
-use gguf::model::Model;
-use gguf::printable::printable_path;
+use gguf_toolkit::engine::{DraftModel, SpeculationOptions};
+use gguf_toolkit::model::Model;
+use gguf_toolkit::printable::printable_path;
 
 use crate::model_args::{self, RunArgs};
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gguf::gguf::{Reader, shard_file_name};
-use gguf::printable::{printable, printable_path};
-use gguf::quantize::{self, GgufSource, Plan, RunOptions, Source, SplitBy};
+use gguf_toolkit::gguf::{Reader, shard_file_name};
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::quantize::{self, GgufSource, Plan, RunOptions, Source, SplitBy};
 
 use crate::{model_args, outputs, progress, units};
 

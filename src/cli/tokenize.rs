@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use gguf::printable::printable;
-use gguf::tokenizer::{EncodeOptions, TokenKind, Tokenizer};
+use gguf_toolkit::printable::printable;
+use gguf_toolkit::tokenizer::{EncodeOptions, TokenKind, Tokenizer};
 use serde_json::json;
 
 use crate::{model_args, terminal};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use gguf::TensorType;
-use gguf::quantize::TypeTotal;
+use gguf_toolkit::TensorType;
+use gguf_toolkit::quantize::TypeTotal;
 
 use crate::table::{Column, Table};
 

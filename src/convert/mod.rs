@@ -91,8 +91,8 @@ pub struct Options {
 /// pre-tokenizer, which is otherwise recognized.
 ///
 /// ```
-/// use gguf::convert::{Folder, tokenizer};
-/// use gguf::tokenizer::EncodeOptions;
+/// use gguf_toolkit::convert::{Folder, tokenizer};
+/// use gguf_toolkit::tokenizer::EncodeOptions;
 ///
 /// let tokenizer = tokenizer(&Folder::open("testdata/storyteller".as_ref())?, None)?;
 /// let tokens = tokenizer.encode("Once upon a time", EncodeOptions { add_special: true, parse_special: false })?;

@@ -215,10 +215,10 @@ struct Inbox {
 ///
 /// ```no_run
 /// # use std::sync::Arc;
-/// # use gguf::engine::{Batcher, BatcherOptions, Request, Update};
-/// # use gguf::kernels::Pool;
-/// # use gguf::model::Model;
-/// # fn run(model: Model, prompt: Vec<u32>) -> Result<(), gguf::engine::Error> {
+/// # use gguf_toolkit::engine::{Batcher, BatcherOptions, Request, Update};
+/// # use gguf_toolkit::kernels::Pool;
+/// # use gguf_toolkit::model::Model;
+/// # fn run(model: Model, prompt: Vec<u32>) -> Result<(), gguf_toolkit::engine::Error> {
 /// let batcher = Batcher::new(Arc::new(model), Arc::new(Pool::new(4)), BatcherOptions::default());
 /// for update in batcher.submit(Request { prompt, ..Request::default() })? {
 ///     match update {

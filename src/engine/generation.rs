@@ -67,8 +67,8 @@ pub enum Event {
 ///
 /// ```no_run
 /// # use std::sync::Arc;
-/// # use gguf::engine::{Event, Generation, GenerationOptions, Sampler, SamplerOptions, Session};
-/// # fn run(session: &mut Session, prompt: &[u32]) -> Result<(), gguf::engine::Error> {
+/// # use gguf_toolkit::engine::{Event, Generation, GenerationOptions, Sampler, SamplerOptions, Session};
+/// # fn run(session: &mut Session, prompt: &[u32]) -> Result<(), gguf_toolkit::engine::Error> {
 /// let sampler = Sampler::new(SamplerOptions::default());
 /// let mut generation = Generation::new(session.model().clone(), sampler, GenerationOptions::default());
 /// generation.accept_prompt(prompt);

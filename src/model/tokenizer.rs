@@ -8,11 +8,11 @@ impl Tokenizer {
     /// The tokenizer of an opened file.
     ///
     /// ```
-    /// # use gguf::convert::{Conversion, Folder, Options};
+    /// # use gguf_toolkit::convert::{Conversion, Folder, Options};
     /// # let conversion = Conversion::new(Folder::open("testdata/storyteller".as_ref())?, &Options::default())?;
-    /// # let bytes = gguf::quantize::run_in_memory(&conversion, &conversion.plan(&[])?)?;
-    /// use gguf::gguf::Reader;
-    /// use gguf::tokenizer::{EncodeOptions, Tokenizer};
+    /// # let bytes = gguf_toolkit::quantize::run_in_memory(&conversion, &conversion.plan(&[])?)?;
+    /// use gguf_toolkit::gguf::Reader;
+    /// use gguf_toolkit::tokenizer::{EncodeOptions, Tokenizer};
     ///
     /// let reader = Reader::from_bytes("model.gguf", bytes.into())?; // or Reader::open
     /// let tokenizer = Tokenizer::from_gguf(&reader)?;

@@ -7,8 +7,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use gguf::cpu::{AttentionPart, AttentionSpec, KvCache, KvSpec, KvType, attention};
-use gguf::kernels::Pool;
+use gguf_toolkit::cpu::{AttentionPart, AttentionSpec, KvCache, KvSpec, KvType, attention};
+use gguf_toolkit::kernels::Pool;
 
 const SPEC: AttentionSpec<'static> = AttentionSpec {
     heads: 32,

@@ -6,9 +6,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use gguf::TensorType;
-use gguf::formats::encode_with;
-use gguf::kernels::Isa;
+use gguf_toolkit::TensorType;
+use gguf_toolkit::formats::encode_with;
+use gguf_toolkit::kernels::Isa;
 
 const TYPES: [TensorType; 12] = [
     TensorType::F16,

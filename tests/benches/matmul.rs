@@ -6,9 +6,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use gguf::TensorType;
-use gguf::bytes::Bytes;
-use gguf::kernels::{Activations, Limits, Matrix, Pool, Product, Store, matmul};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::bytes::Bytes;
+use gguf_toolkit::kernels::{Activations, Limits, Matrix, Pool, Product, Store, matmul};
 
 /// The types that models are stored in.
 const TYPES: [TensorType; 14] = [
@@ -83,7 +83,9 @@ fn weights(ty: TensorType) -> Vec<Bytes> {
     let mut row = vec![0; ty.row_bytes(COLS)];
     let values: Vec<f32> =
         (0_u32..).take(COLS).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 65536.0 - 0.5).collect();
-    (gguf::formats::codec(ty).and_then(|codec| codec.encode).expect("a type with an encoder"))(&values, None, &mut row);
+    (gguf_toolkit::formats::codec(ty).and_then(|codec| codec.encode).expect("a type with an encoder"))(
+        &values, None, &mut row,
+    );
     let one = row.repeat(ROWS);
     (0..WEIGHTS / (ROWS * COLS)).map(|_| Bytes::new(one.clone())).collect()
 }

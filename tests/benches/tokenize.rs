@@ -10,9 +10,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use gguf::convert::{Folder, tokenizer};
-use gguf::gguf::Reader;
-use gguf::tokenizer::{
+use gguf_toolkit::convert::{Folder, tokenizer};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::tokenizer::{
     AddedTokenFlags, EncodeOptions, Model, SpecialIds, Tokenizer, Vocab, byte_character, pre_tokenizer_names,
 };
 

@@ -5,13 +5,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs;
 
-use gguf::bench::{Shape, SyntheticModel};
-use gguf::bytes::Bytes;
-use gguf::cpu::{CacheType, KvType, Part, Rows, Run, Sequence, SequenceOptions};
-use gguf::gguf::Reader;
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::quantize::{FileType, Options, Plan, run_in_memory};
+use gguf_toolkit::bench::{Shape, SyntheticModel};
+use gguf_toolkit::bytes::Bytes;
+use gguf_toolkit::cpu::{CacheType, KvType, Part, Rows, Run, Sequence, SequenceOptions};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::quantize::{FileType, Options, Plan, run_in_memory};
 
 use super::folder::Folder;
 use super::logits;

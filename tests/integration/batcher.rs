@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gguf::cpu::KvType;
-use gguf::engine::{
+use gguf_toolkit::cpu::KvType;
+use gguf_toolkit::engine::{
     Batcher, BatcherOptions, Error, GenerationOptions, Request, Sampler, SamplerOptions, Session, SessionOptions, Stop,
     Update, Updates, Usage,
 };
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::tokenizer::EncodeOptions;
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::tokenizer::EncodeOptions;
 
 use super::folder::Folder;
 use super::logits::load;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use gguf::gguf::Reader;
+use gguf_toolkit::gguf::Reader;
 
 use super::folder::Folder;
 

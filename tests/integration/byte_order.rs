@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use gguf::TensorType;
-use gguf::gguf::{Array, ByteOrder, Metadata, Reader, SplitWriter, TensorSpec, Value, Writer};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::gguf::{Array, ByteOrder, Metadata, Reader, SplitWriter, TensorSpec, Value, Writer};
 use sha2::{Digest as _, Sha256};
 
 use super::folder::Folder;
 use super::quantize_command::{gguf, storyteller, text};
-use gguf::files::Overwrite;
+use gguf_toolkit::files::Overwrite;
 
 /// A file whose tensors have all types that gguf-py's `gguf_convert_endian` turns, made by `gguf quantize` with these options...
 const ALL_OF_GGUF_PY: &str = "quantize storyteller-F16.gguf -t Q8_0 --tensor-type attn_q=Q4_K --tensor-type attn_k=Q6_K \

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use gguf::engine::{ChatTemplate, TemplateOptions};
+use gguf_toolkit::engine::{ChatTemplate, TemplateOptions};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 

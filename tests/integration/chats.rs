@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use gguf::engine::{
+use gguf_toolkit::engine::{
     Chat, ChatEvent, ChatOptions, Error, Event, Generation, GenerationOptions, Note, Sampler, SamplerOptions, Session,
     SessionOptions, Stop, WhenFull,
 };
-use gguf::gguf::Metadata;
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::tokenizer::EncodeOptions;
+use gguf_toolkit::gguf::Metadata;
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::tokenizer::EncodeOptions;
 
 use super::storyteller;
 
@@ -79,7 +79,7 @@ fn a_template_that_drops_the_system_prompt_gets_it_with_the_first_message() {
 
 #[test]
 fn messages_of_one_role_are_joined_where_turns_must_alternate() {
-    use gguf::engine::Message;
+    use gguf_toolkit::engine::Message;
     let mut chat = chat(ChatOptions { template: Some(format!("{ALTERNATING}{CHATML}")), ..options() });
     chat.set_messages(vec![Message::new("user", "one"), Message::new("user", "two")]);
     let (_, notes) = say(&mut chat, "three").expect("answers");

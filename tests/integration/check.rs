@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use gguf::TensorType;
-use gguf::check::{Finding, Options, Severity, check, check_reader};
-use gguf::files::Overwrite;
-use gguf::gguf::{Array, Metadata, Reader, TensorSpec, Value, Writer};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::check::{Finding, Options, Severity, check, check_reader};
+use gguf_toolkit::files::Overwrite;
+use gguf_toolkit::gguf::{Array, Metadata, Reader, TensorSpec, Value, Writer};
 use serde_json::Value as Json;
 
 use super::folder::Folder;

@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use gguf::TensorType;
-use gguf::check::{Finding, Options, check, check_reader};
-use gguf::files::Overwrite;
-use gguf::gguf::{Array, ByteOrder, Metadata, Reader, SplitWriter, TensorInfo, TensorSpec, Value, Writer};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::check::{Finding, Options, check, check_reader};
+use gguf_toolkit::files::Overwrite;
+use gguf_toolkit::gguf::{Array, ByteOrder, Metadata, Reader, SplitWriter, TensorInfo, TensorSpec, Value, Writer};
 use serde_json::{Value as Json, json};
 
 use super::folder::Folder;

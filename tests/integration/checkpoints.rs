@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use gguf::safetensors::{Checkpoint, Dtype};
+use gguf_toolkit::safetensors::{Checkpoint, Dtype};
 use safetensors::tensor::{TensorView, serialize_to_file};
 
 use super::folder::Folder;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use gguf::TensorType;
-use gguf::formats::{codec, codecs};
-use gguf::gguf::Reader;
+use gguf_toolkit::TensorType;
+use gguf_toolkit::formats::{codec, codecs};
+use gguf_toolkit::gguf::Reader;
 
 use super::shared::{json, sha256, shared};
 

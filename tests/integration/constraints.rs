@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use gguf::engine::{
+use gguf_toolkit::engine::{
     Batcher, BatcherOptions, Chat, ChatOptions, Constraint, Error, GenerationOptions, Grammar, Request, Sampler,
     SamplerOptions, Session, SessionOptions, Stop, TokenTrie, Update,
 };
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::tokenizer::EncodeOptions;
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::tokenizer::EncodeOptions;
 use serde_json::{Value as Json, json};
 
 use super::storyteller;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
-use gguf::gguf::{Array, Reader, Value};
-use gguf::quantize::RunOptions;
+use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
+use gguf_toolkit::gguf::{Array, Reader, Value};
+use gguf_toolkit::quantize::RunOptions;
 use serde_json::Value as Json;
 
 use super::folder::Folder;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gguf::gguf::{Reader, Value};
+use gguf_toolkit::gguf::{Reader, Value};
 
 use super::folder::Folder;
 use super::quantize_command::{gguf, names, storyteller, text};

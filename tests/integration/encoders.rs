@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
-use gguf::engine::{Batcher, BatcherOptions, Embedder, EmbeddingOptions, Request, Session, SessionOptions};
-use gguf::gguf::Reader;
-use gguf::imatrix::{self, Collector, ImportanceMatrix};
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::network::Pooling;
-use gguf::perplexity::{self, perplexity};
-use gguf::tokenizer::EncodeOptions;
+use gguf_toolkit::cpu::{KvType, Part, Rows, Run, SequenceOptions};
+use gguf_toolkit::engine::{Batcher, BatcherOptions, Embedder, EmbeddingOptions, Request, Session, SessionOptions};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::imatrix::{self, Collector, ImportanceMatrix};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::network::Pooling;
+use gguf_toolkit::perplexity::{self, perplexity};
+use gguf_toolkit::tokenizer::EncodeOptions;
 use serde_json::Value as Json;
 
 use super::convert::{assert_as_reference, convert};
@@ -217,8 +217,9 @@ fn linear_maps_behind_the_pooling_are_applied() {
     super::goldens::copy(&from.join("2_Dense"), &bert.join("2_Dense"));
     std::fs::copy(from.join("modules.json"), bert.join("modules.json")).expect("copied");
     super::goldens::copy(&from.join("3_Dense"), &bert.join("3_Dense"));
-    let checkpoint = gguf::convert::Folder::open(&bert).expect("a folder");
-    let error = gguf::convert::Conversion::new(checkpoint, &gguf::convert::Options::default()).map(drop);
+    let checkpoint = gguf_toolkit::convert::Folder::open(&bert).expect("a folder");
+    let error =
+        gguf_toolkit::convert::Conversion::new(checkpoint, &gguf_toolkit::convert::Options::default()).map(drop);
     let error = error.expect_err("refused").to_string();
     assert!(error.contains("modules.json") && error.contains("2_Dense"), "{error}");
 }

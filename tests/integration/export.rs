@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use gguf::convert::{Conversion, Folder as Checkpoint, Options as ConvertOptions, OutputType};
-use gguf::export::{Export, Options, WeightType};
-use gguf::files::Overwrite;
-use gguf::gguf::{Reader, Value};
-use gguf::safetensors;
+use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options as ConvertOptions, OutputType};
+use gguf_toolkit::export::{Export, Options, WeightType};
+use gguf_toolkit::files::Overwrite;
+use gguf_toolkit::gguf::{Reader, Value};
+use gguf_toolkit::safetensors;
 use serde_json::Value as Json;
 
 use super::convert::convert;
@@ -30,7 +30,7 @@ const ALSO: &[&str] = &[
     "vocab_size",
 ];
 
-fn export(reader: &Reader, folder: &Path) -> Result<&'static str, gguf::export::Error> {
+fn export(reader: &Reader, folder: &Path) -> Result<&'static str, gguf_toolkit::export::Error> {
     let export = Export::new(reader, &Options::default())?;
     export.write(folder, Overwrite::Refuse, &|_| true)?;
     Ok(export.class())
@@ -115,12 +115,12 @@ fn quantized_weights_are_decoded() {
     assert!(folder.path("out/model.safetensors.index.json").exists());
     let options = ConvertOptions { output_type: OutputType::F32, ..ConvertOptions::default() };
     let back = Conversion::new(Checkpoint::open(&folder.path("out")).expect("a folder"), &options).expect("valid");
-    let bytes = gguf::quantize::run_in_memory(&back, &back.plan(&[]).expect("a plan")).expect("made");
+    let bytes = gguf_toolkit::quantize::run_in_memory(&back, &back.plan(&[]).expect("a plan")).expect("made");
     let back = Reader::from_bytes("back", bytes.into()).expect("valid");
     let quantized = Reader::open(&folder.path("q.gguf")).expect("valid");
     for tensor in quantized.tensors() {
         let mut numbers = vec![0.0; usize::try_from(tensor.elements()).expect("small")];
-        gguf::formats::decode(tensor.ty, &quantized.data(tensor).expect("data"), &mut numbers);
+        gguf_toolkit::formats::decode(tensor.ty, &quantized.data(tensor).expect("data"), &mut numbers);
         let expected: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         let found = back.data(back.tensor(&tensor.name).expect("there")).expect("data");
         assert!(*found == *expected, "{}", tensor.name);
@@ -179,13 +179,13 @@ fn tokenizers_of_the_library_agree() {
         let reader = convert(&original, &folder.path(&format!("{name}.gguf")));
         let to = folder.path(&format!("{name}-exported"));
         export(&reader, &to).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let own = gguf::tokenizer::Tokenizer::from_gguf(&reader).expect("a tokenizer");
+        let own = gguf_toolkit::tokenizer::Tokenizer::from_gguf(&reader).expect("a tokenizer");
         let library = tokenizers::Tokenizer::from_file(to.join("tokenizer.json"))
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         for text in
             ["Once upon a time, there were 1234 cats.", "  two  spaces\n\n\tand más 中文 🙂", "don't!", "<s>x</s>"]
         {
-            let options = gguf::tokenizer::EncodeOptions { add_special: true, parse_special: true };
+            let options = gguf_toolkit::tokenizer::EncodeOptions { add_special: true, parse_special: true };
             let expected = own.encode(text, options).expect("encodes");
             let found = library.encode(text, true).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(found.get_ids(), expected, "{name}: {text:?}");
@@ -199,7 +199,8 @@ fn a_number_that_half_precision_lacks_is_refused() {
     let original = checkpoint(&folder, "llama3");
     let options = ConvertOptions { output_type: OutputType::F32, ..ConvertOptions::default() };
     let conversion = Conversion::new(Checkpoint::open(&original).expect("a folder"), &options).expect("valid");
-    let mut bytes = gguf::quantize::run_in_memory(&conversion, &conversion.plan(&[]).expect("a plan")).expect("made");
+    let mut bytes =
+        gguf_toolkit::quantize::run_in_memory(&conversion, &conversion.plan(&[]).expect("a plan")).expect("made");
     let at = bytes.len() - 4;
     bytes[at..].copy_from_slice(&1e6f32.to_le_bytes());
     let reader = Reader::from_bytes("large", bytes.into()).expect("valid");

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
-use gguf::gguf::Reader;
-use gguf::inspect::{Fit, Needs, Verdict};
-use gguf::kernels::Pool;
-use gguf::model::Model;
+use gguf_toolkit::cpu::{KvType, Part, Rows, Run, SequenceOptions};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::inspect::{Fit, Needs, Verdict};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
 use serde_json::Value as Json;
 
 use super::folder::Folder;

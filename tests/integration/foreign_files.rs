@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gguf::TensorType;
-use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
-use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
-use gguf::gguf::{Metadata, Reader, TensorSpec, Value, Writer};
-use gguf::kernels::Pool;
-use gguf::model::Model;
+use gguf_toolkit::TensorType;
+use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
+use gguf_toolkit::cpu::{KvType, Part, Rows, Run, SequenceOptions};
+use gguf_toolkit::gguf::{Metadata, Reader, TensorSpec, Value, Writer};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
 
 use super::folder::Folder;
 use super::goldens::checkpoint;
@@ -37,7 +37,8 @@ impl File {
         let options = Options { output_type, ..Options::default() };
         let checkpoint = Checkpoint::open(&checkpoint(&folder, name)).expect("a folder");
         let conversion = Conversion::new(checkpoint, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let bytes = gguf::quantize::run_in_memory(&conversion, &conversion.plan(&[]).expect("a plan")).expect("bytes");
+        let bytes =
+            gguf_toolkit::quantize::run_in_memory(&conversion, &conversion.plan(&[]).expect("a plan")).expect("bytes");
         let reader = Reader::from_bytes("golden", bytes.into()).expect("a file");
         let tensors = reader.tensors().iter().map(|info| Tensor {
             name: info.name.clone(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gguf::safetensors::Checkpoint;
+use gguf_toolkit::safetensors::Checkpoint;
 use half::f16;
 use serde_json::{Map, Value as Json, json};
 

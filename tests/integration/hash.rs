@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use gguf::TensorType;
-use gguf::files::Overwrite;
-use gguf::gguf::{Metadata, TensorSpec, Writer};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::files::Overwrite;
+use gguf_toolkit::gguf::{Metadata, TensorSpec, Writer};
 use serde_json::Value as Json;
 
 use super::folder::Folder;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use gguf::imatrix::{FileForm, ImportanceMatrix};
+use gguf_toolkit::imatrix::{FileForm, ImportanceMatrix};
 use serde_json::Value as Json;
 
 use super::folder::Folder;

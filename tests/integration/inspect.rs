@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
-use gguf::TensorType;
-use gguf::files::Overwrite;
-use gguf::gguf::{Array, Metadata, Reader, SplitWriter, TensorSpec, Writer};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::files::Overwrite;
+use gguf_toolkit::gguf::{Array, Metadata, Reader, SplitWriter, TensorSpec, Writer};
 use serde_json::{Value as Json, json};
 
 use super::folder::{Folder, Sparse};
@@ -266,7 +266,7 @@ fn one_billion(path: &Path) {
         writer.write_tensor(&zeros[..rest]).expect("written");
     }
     let file = writer.into_sink().expect("complete").0;
-    let size = gguf::gguf::file_size(vocabulary.metadata(), &tensors).expect("valid");
+    let size = gguf_toolkit::gguf::file_size(vocabulary.metadata(), &tensors).expect("valid");
     file.set_len(size).expect("sized");
 }
 

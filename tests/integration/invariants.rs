@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use gguf::bench::{Shape, SyntheticModel, prompt};
-use gguf::bytes::Bytes;
-use gguf::cpu::{CacheType, Inputs, KvType, Observer, Part, Rows, Run, Sequence, SequenceOptions};
-use gguf::gguf::Reader;
-use gguf::kernels::{Isa, Pool};
-use gguf::model::Model;
-use gguf::quantize::{FileType, Options, Plan, run_in_memory};
+use gguf_toolkit::bench::{Shape, SyntheticModel, prompt};
+use gguf_toolkit::bytes::Bytes;
+use gguf_toolkit::cpu::{CacheType, Inputs, KvType, Observer, Part, Rows, Run, Sequence, SequenceOptions};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::kernels::{Isa, Pool};
+use gguf_toolkit::model::Model;
+use gguf_toolkit::quantize::{FileType, Options, Plan, run_in_memory};
 
 /// A prompt longer than what a tile or a group of tokens holds.
 const TOKENS: usize = 75;

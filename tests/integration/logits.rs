@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
-use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
-use gguf::engine::{Session, SessionOptions};
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::quantize::RunOptions;
+use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
+use gguf_toolkit::cpu::{KvType, Part, Rows, Run, SequenceOptions};
+use gguf_toolkit::engine::{Session, SessionOptions};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::quantize::RunOptions;
 
 use super::folder::Folder;
 use super::goldens::{checkpoint, expected, expected_of, golden};

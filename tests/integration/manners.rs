@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use gguf::files::Overwrite;
-use gguf::gguf::{Reader, SplitWriter, TensorInfo, TensorSpec};
+use gguf_toolkit::files::Overwrite;
+use gguf_toolkit::gguf::{Reader, SplitWriter, TensorInfo, TensorSpec};
 
 use super::folder::Folder;
 use super::quantize_command::{gguf, names, storyteller, text};

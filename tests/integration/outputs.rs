@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use gguf::TensorType;
-use gguf::files::Overwrite;
-use gguf::gguf::{Metadata, SplitWriter, TensorSpec};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::files::Overwrite;
+use gguf_toolkit::gguf::{Metadata, SplitWriter, TensorSpec};
 
 use super::folder::Folder;
 
@@ -48,8 +48,8 @@ fn write_two_shards(path: &Path) -> ! {
 fn a_disk_without_room_is_told_before_anything_is_made() {
     let folder = Folder::new("outputs-room");
     let path = folder.path("out.gguf");
-    assert!(gguf::files::check_room(&path, 1).is_ok());
-    let error = gguf::files::check_room(&path, u64::MAX).expect_err("no disk is so large").to_string();
+    assert!(gguf_toolkit::files::check_room(&path, 1).is_ok());
+    let error = gguf_toolkit::files::check_room(&path, u64::MAX).expect_err("no disk is so large").to_string();
     assert!(error.contains("out.gguf: no room: needs 18446744073709551615 bytes, the disk has "), "{error}");
     assert!(!path.exists());
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use gguf::TensorType;
-use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
-use gguf::gguf::{Metadata, TensorSpec, Writer, file_size};
-use gguf::quantize::{FileType, RunOptions};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
+use gguf_toolkit::gguf::{Metadata, TensorSpec, Writer, file_size};
+use gguf_toolkit::quantize::{FileType, RunOptions};
 use serde_json::Value as Json;
 
 use super::folder::{Folder, Sparse};
@@ -193,7 +193,7 @@ fn steps_beyond_half_precision_are_those_of_llama_quantize() {
     one_matrix(&folder, "small.gguf", &values);
     let output = gguf(&["quantize", "small.gguf", "-t", "Q8_0", "-o", "q.gguf"], folder.root());
     assert!(output.status.success(), "{output:?}");
-    let file = gguf::gguf::Reader::open(&folder.path("q.gguf")).expect("opens");
+    let file = gguf_toolkit::gguf::Reader::open(&folder.path("q.gguf")).expect("opens");
     let data = file.data(&file.tensors()[0]).expect("data");
     assert_eq!(sha256(&data), "b64aafe3c7698a53a2c1137a2e34d89aacf72d0a77a0d70c3ed96872780bccf0");
     values[77] = 1e30;

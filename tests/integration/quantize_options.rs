@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use gguf::TensorType;
-use gguf::files::Overwrite;
-use gguf::formats;
-use gguf::gguf::{Array, Metadata, Reader, SplitWriter, TensorSpec, Value, Writer};
-use gguf::quantize::{FileType, GgufSource, Options, Plan, TensorPattern};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::files::Overwrite;
+use gguf_toolkit::formats;
+use gguf_toolkit::gguf::{Array, Metadata, Reader, SplitWriter, TensorSpec, Value, Writer};
+use gguf_toolkit::quantize::{FileType, GgufSource, Options, Plan, TensorPattern};
 use serde_json::Value as Json;
 
 use super::folder::Folder;

@@ -1,7 +1,7 @@
 //! Whole quantized files against llama-quantize's, byte for byte.
 
-use gguf::gguf::Reader;
-use gguf::quantize::{FileType, GgufSource, Options, Plan, RunOptions, run};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::quantize::{FileType, GgufSource, Options, Plan, RunOptions, run};
 
 use super::folder::Folder;
 use super::shared::{json, sha256, shared};

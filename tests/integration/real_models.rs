@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gguf::cpu::KvType;
-use gguf::engine::{Session, SessionOptions};
-use gguf::gguf::Reader;
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::perplexity::{Options, perplexity};
-use gguf::quantize::{self, FileType, GgufSource, Plan, RunOptions, run};
-use gguf::tokenizer::EncodeOptions;
+use gguf_toolkit::cpu::KvType;
+use gguf_toolkit::engine::{Session, SessionOptions};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::perplexity::{Options, perplexity};
+use gguf_toolkit::quantize::{self, FileType, GgufSource, Plan, RunOptions, run};
+use gguf_toolkit::tokenizer::EncodeOptions;
 
 use super::folder::Folder;
 use super::shared::{json, shared, testdata};
@@ -118,7 +118,7 @@ fn texts_lead_back_from_their_tokens() {
     let text = text();
     for name in [SMOLLM2, GEMMA3] {
         let reader = Reader::open(&path(name)).expect("a file");
-        let tokenizer = gguf::tokenizer::Tokenizer::from_gguf(&reader).expect("a tokenizer");
+        let tokenizer = gguf_toolkit::tokenizer::Tokenizer::from_gguf(&reader).expect("a tokenizer");
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let line = line.trim();
             let ids =

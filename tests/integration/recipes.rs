@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use gguf::TensorType;
-use gguf::files::Overwrite;
-use gguf::formats;
-use gguf::gguf::{Metadata, Reader, TensorSpec, Writer};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::files::Overwrite;
+use gguf_toolkit::formats;
+use gguf_toolkit::gguf::{Metadata, Reader, TensorSpec, Writer};
 use serde_json::Value as Json;
 
 use super::folder::Folder;

@@ -5,8 +5,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use gguf::convert::Folder as Checkpoint;
-use gguf::tokenizer::{EncodeOptions, TokenKind, Tokenizer, byte_character, pre_tokenizer_flags};
+use gguf_toolkit::convert::Folder as Checkpoint;
+use gguf_toolkit::tokenizer::{EncodeOptions, TokenKind, Tokenizer, byte_character, pre_tokenizer_flags};
 use serde_json::{Value as Json, json};
 use unicode_normalization::{char::is_combining_mark, is_nfc};
 
@@ -103,8 +103,8 @@ impl Pair {
 }
 
 /// The tokenizer of a checkpoint's folder, as a converted file has it.
-fn convert(folder: &Path) -> Result<Tokenizer, gguf::convert::Error> {
-    gguf::convert::tokenizer(&Checkpoint::open(folder).expect("a folder"), None)
+fn convert(folder: &Path) -> Result<Tokenizer, gguf_toolkit::convert::Error> {
+    gguf_toolkit::convert::tokenizer(&Checkpoint::open(folder).expect("a folder"), None)
 }
 
 /// Writes a folder with a tokenizer alone.

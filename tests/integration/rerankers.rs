@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gguf::cpu::KvType;
-use gguf::engine::{Embedder, EmbeddingOptions, Pair, Reranker};
-use gguf::gguf::{Reader, Value};
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::network::Pooling;
+use gguf_toolkit::cpu::KvType;
+use gguf_toolkit::engine::{Embedder, EmbeddingOptions, Pair, Reranker};
+use gguf_toolkit::gguf::{Reader, Value};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::network::Pooling;
 use serde_json::{Map, Value as Json, json};
 
 use super::convert::convert;

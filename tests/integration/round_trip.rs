@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gguf::gguf::{Reader, TensorSpec, Value, Writer, file_size};
+use gguf_toolkit::gguf::{Reader, TensorSpec, Value, Writer, file_size};
 
 use super::shared::shared;
 

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use gguf::cpu::{CacheType, KvType};
-use gguf::engine::{Session, SessionOptions};
-use gguf::kernels::Pool;
-use gguf::model::Model;
+use gguf_toolkit::cpu::{CacheType, KvType};
+use gguf_toolkit::engine::{Session, SessionOptions};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
 
 use super::folder::Folder;
 use super::logits;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use gguf::convert::{Conversion, Folder as Checkpoint, Options};
-use gguf::quantize::Source;
+use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options};
+use gguf_toolkit::quantize::Source;
 use serde_json::{Value as Json, json};
 
 use super::folder::Folder;

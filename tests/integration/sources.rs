@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use gguf::TensorType;
-use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
-use gguf::formats;
-use gguf::gguf::Reader;
-use gguf::quantize::{RunOptions, Source};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
+use gguf_toolkit::formats;
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::quantize::{RunOptions, Source};
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize_to_file};
@@ -385,7 +385,7 @@ fn mxfp4_goes_into_the_file_as_it_is() {
             assert!(found == expected, "{part}");
         }
     }
-    gguf::model::Model::load(&to).expect("a model that can be run");
+    gguf_toolkit::model::Model::load(&to).expect("a model that can be run");
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
-use gguf::engine::{
+use gguf_toolkit::cpu::{KvType, Part, Rows, Run, SequenceOptions};
+use gguf_toolkit::engine::{
     Answer, Batcher, BatcherOptions, DraftModel, GenerationOptions, Request, Sampler, SamplerOptions, Session,
     SessionOptions, SpeculationOptions, Stop, Update, Updates,
 };
-use gguf::gguf::{Array, Metadata, Reader};
-use gguf::kernels::Pool;
-use gguf::model::Model;
+use gguf_toolkit::gguf::{Array, Metadata, Reader};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
 
 use super::folder::Folder;
 use super::logits::load;
@@ -288,7 +288,7 @@ fn answers_end_where_they_would() {
 #[cfg(feature = "constrain")]
 #[test]
 fn constraints_hold_and_change_nothing_else() {
-    use gguf::engine::{Grammar, TokenTrie};
+    use gguf_toolkit::engine::{Grammar, TokenTrie};
     let folder = Folder::new("speculation-constraints");
     let model = tiny(&folder);
     let trie = TokenTrie::new(model.tokenizer()).expect("a trie");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Output;
 
-use gguf::quantize::{FileType, file_type_name};
+use gguf_toolkit::quantize::{FileType, file_type_name};
 
 use super::folder::Folder;
 use super::goldens::checkpoint;

@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
-use gguf::bytes::Bytes;
-use gguf::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
-use gguf::cpu::KvType;
-use gguf::engine::{
+use gguf_toolkit::bytes::Bytes;
+use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options, OutputType};
+use gguf_toolkit::cpu::KvType;
+use gguf_toolkit::engine::{
     ChatTemplate, GenerationOptions, Message, Sampler, SamplerOptions, Session, SessionOptions, Stop, TemplateOptions,
 };
-use gguf::gguf::{Metadata, Reader, TensorInfo, TensorSpec, Writer};
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::perplexity::{self, perplexity};
-use gguf::quantize::{self, FileType, GgufSource, Plan, run_in_memory};
-use gguf::tokenizer::EncodeOptions;
+use gguf_toolkit::gguf::{Metadata, Reader, TensorInfo, TensorSpec, Writer};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::perplexity::{self, perplexity};
+use gguf_toolkit::quantize::{self, FileType, GgufSource, Plan, run_in_memory};
+use gguf_toolkit::tokenizer::EncodeOptions;
 use serde_json::Value as Json;
 
 use super::shared::{json, testdata};

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gguf::gguf::Reader;
+use gguf_toolkit::gguf::Reader;
 
 use super::folder::Folder;
 use super::quantize_command::{gguf, storyteller, text};

@@ -1,8 +1,8 @@
 //! Tokenizers against llama.cpp's own test texts for ten published vocabularies.
 
-use gguf::convert::Folder;
-use gguf::gguf::Reader;
-use gguf::tokenizer::{EncodeOptions, Tokenizer};
+use gguf_toolkit::convert::Folder;
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::tokenizer::{EncodeOptions, Tokenizer};
 
 use super::shared::{json, shared};
 
@@ -58,7 +58,7 @@ fn pre_tokenizers_are_recognized_as_llama_cpp_names_them() {
             continue;
         }
         let folder = Folder::open(&path).expect("a folder");
-        let tokenizer = gguf::convert::tokenizer(&folder, None).unwrap_or_else(|e| panic!("{e}"));
+        let tokenizer = gguf_toolkit::convert::tokenizer(&folder, None).unwrap_or_else(|e| panic!("{e}"));
         let reference = path.join("reference.json");
         if reference.exists() {
             let expected = json(&reference)["kv"]["tokenizer.ggml.pre"]["value"].clone();

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gguf::engine::{
+use gguf_toolkit::engine::{
     Chat, ChatEvent, ChatOptions, ChatTemplate, SamplerOptions, TemplateOptions, ToolCall, ToolChoice, ToolPart,
     ToolSplitter, ToolSyntax, Tools,
 };
-use gguf::kernels::Pool;
-use gguf::model::Model;
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
 use serde_json::{Value as Json, json};
 
 use super::shared::{json as read_json, testdata};

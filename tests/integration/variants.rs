@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use gguf::convert::{Conversion, Folder as Checkpoint, Options};
-use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::quantize::RunOptions;
+use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options};
+use gguf_toolkit::cpu::{KvType, Part, Rows, Run, SequenceOptions};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::quantize::RunOptions;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;

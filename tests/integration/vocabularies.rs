@@ -1,6 +1,6 @@
 //! The published vocabularies open.
 
-use gguf::gguf::Reader;
+use gguf_toolkit::gguf::Reader;
 
 use super::shared::shared;
 

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use gguf::bench::{self, LoadOptions, LoadReport, LoadServer};
-use gguf::printable::printable;
+use gguf_toolkit::bench::{self, LoadOptions, LoadReport, LoadServer};
+use gguf_toolkit::printable::printable;
 
 use crate::interrupt::Catching;
 use crate::{model_args, progress};

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use gguf::bench::{self, Kind, Options, Shape, SyntheticModel, Test};
-use gguf::bytes::Bytes;
-use gguf::gguf::Reader;
-use gguf::model::Model;
-use gguf::printable::printable_path;
-use gguf::quantize::{self, FileType, Plan};
+use gguf_toolkit::bench::{self, Kind, Options, Shape, SyntheticModel, Test};
+use gguf_toolkit::bytes::Bytes;
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::printable::printable_path;
+use gguf_toolkit::quantize::{self, FileType, Plan};
 
 use crate::model_args::{self, RunArgs, short_name};
 use crate::quantize::types::file_types;

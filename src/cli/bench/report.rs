@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use gguf::bench::{Kind, Measured, Report};
-use gguf::kernels::Pool;
-use gguf::model::Loading;
+use gguf_toolkit::bench::{Kind, Measured, Report};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Loading;
 use serde_json::{Value, json};
 
 use super::{Loaded, test_name};

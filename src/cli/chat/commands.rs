@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use gguf::engine::{Chat, SETTINGS, Setting, WhenFull};
-use gguf::printable::printable_path;
+use gguf_toolkit::engine::{Chat, SETTINGS, Setting, WhenFull};
+use gguf_toolkit::printable::printable_path;
 use serde_json::Value as Json;
 
 use super::conversation;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use gguf::engine::{Chat, Message, ToolCall};
+use gguf_toolkit::engine::{Chat, Message, ToolCall};
 use serde_json::{Value as Json, json};
 
 use super::commands::ChatState;
@@ -71,7 +71,7 @@ pub(super) fn resume(chat: &mut Chat, path: &Path) -> anyhow::Result<()> {
     }
     let own = chat.options().system.clone();
     let note = chat.restore_session(path)?;
-    let name = gguf::printable::printable_path(path).to_string();
+    let name = gguf_toolkit::printable::printable_path(path).to_string();
     let json: Json = serde_json::from_slice(&note).with_context(|| name.clone())?;
     let count = set(chat, &json).with_context(|| name.clone())?;
     if own.is_some() {

@@ -122,6 +122,6 @@ fn catch_interrupts() -> io::Result<Arc<AtomicBool>> {
 /// `$XDG_STATE_HOME/gguf/history`, usually below `~/.local/state`.
 fn history_path() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let state = folder("XDG_STATE_HOME").or_else(|| Some(folder(gguf::files::HOME)?.join(".local/state")))?;
+    let state = folder("XDG_STATE_HOME").or_else(|| Some(folder(gguf_toolkit::files::HOME)?.join(".local/state")))?;
     Some(state.join("gguf/history"))
 }

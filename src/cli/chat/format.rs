@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use gguf::engine::Grammar;
+use gguf_toolkit::engine::Grammar;
 
 use crate::model_args;
 

@@ -1,7 +1,7 @@
 //! What Ollama keeps beside a model: its system prompt and settings, which hold where the command line says nothing else.
 //! Its template is in the language of Go, and is not used: that of the model's file is.
 
-use gguf::stores::Layers;
+use gguf_toolkit::stores::Layers;
 use serde_json::Value as Json;
 
 use super::{Args, Limit};

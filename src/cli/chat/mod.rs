@@ -16,13 +16,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use gguf::engine::{
+use gguf_toolkit::engine::{
     Answer, Chat, ChatEvent, ChatOptions, Error, SessionOptions, Stop, WhenFull, builtin_template,
     builtin_template_names,
 };
-use gguf::gguf::Reader;
-use gguf::model::Model;
-use gguf::printable::{printable, printable_path};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::printable::{printable, printable_path};
 use rustyline::error::ReadlineError;
 use serde_json::Value as Json;
 

@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
-use gguf::engine::{SETTINGS, SamplerOptions, Setting};
-use gguf::gguf::Metadata;
+use gguf_toolkit::engine::{SETTINGS, SamplerOptions, Setting};
+use gguf_toolkit::gguf::Metadata;
 
 /// How tokens are chosen. What is not given is what the model recommends, or else the usual.
 #[derive(Clone, Debug, Default)]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
-use gguf::engine::{ToolCall, Tools};
-use gguf::printable::printable_path;
+use gguf_toolkit::engine::{ToolCall, Tools};
+use gguf_toolkit::printable::printable_path;
 use serde_json::{Map, Value as Json};
 
 use crate::model_args;

@@ -1,7 +1,7 @@
 //! The pictures, drawn by `plotters` as SVG.
 
 use anyhow::anyhow;
-use gguf::compare::{HISTOGRAM_BINS, TensorError, histogram, kl_by_position};
+use gguf_toolkit::compare::{HISTOGRAM_BINS, TensorError, histogram, kl_by_position};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};

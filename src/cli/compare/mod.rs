@@ -11,12 +11,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use gguf::compare::{Base, BaseFile, Comparison, Options, Outcome, Subject, answer_speed, tensor_errors};
-use gguf::gguf::Reader;
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::printable::printable_path;
-use gguf::quantize::file_type_name_of;
+use gguf_toolkit::compare::{Base, BaseFile, Comparison, Options, Outcome, Subject, answer_speed, tensor_errors};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::printable::printable_path;
+use gguf_toolkit::quantize::file_type_name_of;
 
 use crate::interrupt::Catching;
 use crate::model_args::{self, RunArgs, short_name};
@@ -189,7 +189,7 @@ fn text_name(args: &Args, logits_are_read: bool) -> String {
 /// Says when the models have no room in memory together: each group of chunks would read them all from the disk.
 fn report_memory(base: &Loaded, models: &[Loaded]) {
     let bytes: u64 = models.iter().chain([base]).map(|model| model.model.weight_bytes()).sum();
-    if let Some(available) = gguf::memory::available().filter(|&available| available < bytes) {
+    if let Some(available) = gguf_toolkit::memory::available().filter(|&available| available < bytes) {
         eprintln!(
             "warning: the models take {}, {} of memory are free: each forward pass reads them from the disk \
              (fewer passes: --batch; a few models at a time: --kl-base)",
@@ -273,7 +273,7 @@ fn check_logits(args: &Args, file: &BaseFile, base: &Loaded, text: &str, context
         bail!("{name}: is of a vocabulary of {found} tokens, {} has {expected}", base.name);
     }
     if args.file.is_some() {
-        let options = gguf::tokenizer::EncodeOptions { add_special: true, parse_special: false };
+        let options = gguf_toolkit::tokenizer::EncodeOptions { add_special: true, parse_special: false };
         let tokens = base.model.tokenizer().encode(text.strip_suffix('\n').unwrap_or(text), options)?;
         if !tokens.starts_with(&header.tokens) {
             bail!("{name}: is of another text than {} (without -f its own is taken)", text_name(args, true));

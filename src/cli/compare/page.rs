@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use gguf::compare::{Passage, Score, TensorError, Verdict, worst_passages};
-use gguf::printable::printable;
-use gguf::tokenizer::{StreamDecoder, Tokenizer};
+use gguf_toolkit::compare::{Passage, Score, TensorError, Verdict, worst_passages};
+use gguf_toolkit::printable::printable;
+use gguf_toolkit::tokenizer::{StreamDecoder, Tokenizer};
 
 use super::charts::{self, label, ranks};
 use super::report::{Entry, Report, rate, verdict};

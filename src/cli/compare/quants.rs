@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use gguf::convert::{self, Conversion, Folder, OutputType};
-use gguf::files::check_room;
-use gguf::gguf::Reader;
-use gguf::printable::printable_path;
-use gguf::quantize::{self, FileType, GgufSource, Options, Plan, Progress, RunOptions};
+use gguf_toolkit::convert::{self, Conversion, Folder, OutputType};
+use gguf_toolkit::files::check_room;
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::printable::printable_path;
+use gguf_toolkit::quantize::{self, FileType, GgufSource, Options, Plan, Progress, RunOptions};
 
 use crate::interrupt::Catching;
 use crate::quantize::args::open_importance;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use gguf::compare::{Estimate, Measured, Outcome, Quantiles, Verdict, efficient};
+use gguf_toolkit::compare::{Estimate, Measured, Outcome, Quantiles, Verdict, efficient};
 use serde_json::{Value as Json, json};
 
 use crate::model_args::print;

@@ -5,7 +5,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-use gguf::files::{mapped_file_at, try_remove_temporaries};
+use gguf_toolkit::files::{mapped_file_at, try_remove_temporaries};
 
 #[cfg(unix)]
 mod unix;

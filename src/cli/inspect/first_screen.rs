@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use gguf::gguf::Reader;
-use gguf::inspect::{Ability, Role, Summary};
-use gguf::printable::{printable, printable_path};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::inspect::{Ability, Role, Summary};
+use gguf_toolkit::printable::{printable, printable_path};
 
 use super::fit;
 use crate::table::{cut_at_the_end, cut_in_the_middle, wrapped};

@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use anyhow::Context as _;
-use gguf::cpu::KvType;
-use gguf::gguf::Reader;
-use gguf::inspect::{Fit, Machine, Needs, Verdict};
-use gguf::kernels::{Isa, Pool};
-use gguf::memory;
-use gguf::printable::printable_path;
+use gguf_toolkit::cpu::KvType;
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::inspect::{Fit, Machine, Needs, Verdict};
+use gguf_toolkit::kernels::{Isa, Pool};
+use gguf_toolkit::memory;
+use gguf_toolkit::printable::printable_path;
 use serde_json::{Value as Json, json};
 
 use crate::table::{Column, Table};

@@ -1,8 +1,8 @@
 //! Models for programs.
 
-use gguf::TensorType;
-use gguf::gguf::{Array, ByteOrder, Reader, Value};
-use gguf::inspect::{Role, Summary};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::gguf::{Array, ByteOrder, Reader, Value};
+use gguf_toolkit::inspect::{Role, Summary};
 use serde_json::{Map, Value as Json, json};
 
 use super::Sections;
@@ -27,7 +27,7 @@ pub(super) fn model(reader: &Reader, sections: &Sections) -> Json {
     object.insert("parameters".into(), reader.parameters().into());
     object.insert("tensor_bytes".into(), tensor_bytes(reader).into());
     object.insert("bits_per_weight".into(), bits_per_weight(tensor_bytes(reader), reader.parameters()).into());
-    let shard = |shard: &gguf::gguf::Shard| json!({ "path": shard.path().to_string_lossy(), "bytes": shard.file_bytes(), "data_start": shard.data_start() });
+    let shard = |shard: &gguf_toolkit::gguf::Shard| json!({ "path": shard.path().to_string_lossy(), "bytes": shard.file_bytes(), "data_start": shard.data_start() });
     object.insert("files".into(), reader.shards().iter().map(shard).collect());
     object.insert("summary".into(), summary(&Summary::new(reader)));
     if sections.metadata {
@@ -37,7 +37,7 @@ pub(super) fn model(reader: &Reader, sections: &Sections) -> Json {
         object.insert("metadata".into(), entries.into());
     }
     if sections.tensors {
-        let tensor = |tensor: &gguf::gguf::TensorInfo| {
+        let tensor = |tensor: &gguf_toolkit::gguf::TensorInfo| {
             json!({
                 "name": tensor.name,
                 "shape": tensor.shape,
@@ -47,8 +47,8 @@ pub(super) fn model(reader: &Reader, sections: &Sections) -> Json {
                 "offset": reader.offset_in_file(tensor),
             })
         };
-        let unknown = |tensor: &gguf::gguf::UnknownTensor| {
-            let start = reader.shards().get(tensor.shard()).map_or(0, gguf::gguf::Shard::data_start);
+        let unknown = |tensor: &gguf_toolkit::gguf::UnknownTensor| {
+            let start = reader.shards().get(tensor.shard()).map_or(0, gguf_toolkit::gguf::Shard::data_start);
             json!({
                 "name": tensor.name,
                 "shape": tensor.shape,

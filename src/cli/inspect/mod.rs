@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use gguf::cpu::KvType;
-use gguf::gguf::{Reader, TensorInfo, Value, keys};
-use gguf::inspect as look;
-use gguf::printable::{printable, printable_path};
+use gguf_toolkit::cpu::KvType;
+use gguf_toolkit::gguf::{Reader, TensorInfo, Value, keys};
+use gguf_toolkit::inspect as look;
+use gguf_toolkit::printable::{printable, printable_path};
 use regex::Regex;
 use serde_json::Value as Json;
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 
-use gguf::TensorType;
-use gguf::gguf::{Array, ByteOrder, Reader, TensorInfo, UnknownTensor, Value, ValueType, keys};
-use gguf::model::Model;
-use gguf::printable::{printable, printable_path};
-use gguf::quantize::TypeTotal;
+use gguf_toolkit::TensorType;
+use gguf_toolkit::gguf::{Array, ByteOrder, Reader, TensorInfo, UnknownTensor, Value, ValueType, keys};
+use gguf_toolkit::model::Model;
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::quantize::TypeTotal;
 
 use super::Sections;
 use crate::table::{Column, Table, wrapped};

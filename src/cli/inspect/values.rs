@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use gguf::gguf::TensorInfo;
-use gguf::inspect::Values;
-use gguf::printable::printable;
+use gguf_toolkit::gguf::TensorInfo;
+use gguf_toolkit::inspect::Values;
+use gguf_toolkit::printable::printable;
 use serde_json::{Value as Json, json};
 
 use crate::terminal;

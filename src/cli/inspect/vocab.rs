@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use anyhow::Context as _;
-use gguf::gguf::{Metadata, Value, keys};
-use gguf::printable::printable;
+use gguf_toolkit::gguf::{Metadata, Value, keys};
+use gguf_toolkit::printable::printable;
 use regex::Regex;
 use serde_json::{Value as Json, json};
 

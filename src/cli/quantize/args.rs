@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use gguf::TensorType;
-use gguf::gguf::Value;
-use gguf::imatrix::ImportanceMatrix;
-use gguf::printable::{printable, printable_path};
-use gguf::quantize::{
+use gguf_toolkit::TensorType;
+use gguf_toolkit::gguf::Value;
+use gguf_toolkit::imatrix::ImportanceMatrix;
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::quantize::{
     FileType, Importance, Like, Options, Plan, Recipe, RunOptions, Source, TensorPattern, parse_override,
 };
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use gguf::files::{OutputError, check_room, free_room};
-use gguf::memory;
-use gguf::printable::{printable, printable_path};
-use gguf::quantize::{self, Outcome, Phase, Plan, Source};
+use gguf_toolkit::files::{OutputError, check_room, free_room};
+use gguf_toolkit::memory;
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::quantize::{self, Outcome, Phase, Plan, Source};
 use serde_json::Value as Json;
 
 use super::args::WriteArgs;

@@ -2,8 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use gguf::printable::printable;
-use gguf::quantize::{ModelError, TotalError};
+use gguf_toolkit::printable::printable;
+use gguf_toolkit::quantize::{ModelError, TotalError};
 use serde_json::{Value as Json, json};
 
 use crate::table::{Column, Table};

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use gguf::gguf::{Reader, Value};
-use gguf::printable::printable;
-use gguf::quantize::{self, FileType, GgufSource, Plan};
+use gguf_toolkit::gguf::{Reader, Value};
+use gguf_toolkit::printable::printable;
+use gguf_toolkit::quantize::{self, FileType, GgufSource, Plan};
 
 use crate::model_args;
 use crate::table::{Column, Table};

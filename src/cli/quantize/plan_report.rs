@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use gguf::TensorType;
-use gguf::printable::printable;
-use gguf::quantize::{Error, Plan, Reason};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::printable::printable;
+use gguf_toolkit::quantize::{Error, Plan, Reason};
 use serde_json::{Value as Json, json};
 
 use crate::table::{Column, Table};

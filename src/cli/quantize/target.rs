@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use gguf::printable::printable;
-use gguf::quantize::{Options, RunOptions, Source, Target, TargetPlan, plan_for};
+use gguf_toolkit::printable::printable;
+use gguf_toolkit::quantize::{Options, RunOptions, Source, Target, TargetPlan, plan_for};
 
 use super::args::WriteArgs;
 use crate::table::{Column, Table};

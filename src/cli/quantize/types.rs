@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, StyledStr, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use gguf::quantize::{FileType, file_type_name};
+use gguf_toolkit::quantize::{FileType, file_type_name};
 
 /// A parser of types that shells can complete and `--help` lists.
 #[derive(Clone)]

@@ -132,7 +132,7 @@ impl Rendered {
 /// A compiled template.
 ///
 /// ```
-/// use gguf::engine::{ChatTemplate, Message, TemplateOptions};
+/// use gguf_toolkit::engine::{ChatTemplate, Message, TemplateOptions};
 ///
 /// let source = "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}\n{% endfor %}\
 ///               {% if add_generation_prompt %}<|assistant|>{% endif %}";
@@ -140,7 +140,7 @@ impl Rendered {
 /// let options = TemplateOptions { add_generation_prompt: true, ..TemplateOptions::default() };
 /// let prompt = template.render(&[Message::new("user", " Hi ")], &options)?;
 /// assert_eq!(prompt, "<|user|>Hi\n<|assistant|>");
-/// # Ok::<(), gguf::engine::Error>(())
+/// # Ok::<(), gguf_toolkit::engine::Error>(())
 /// ```
 pub struct ChatTemplate {
     source: String,

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gguf::gguf::{Error, Reader};
+use gguf_toolkit::gguf::{Error, Reader};
 
 use super::super::folder::Folder;
 use super::{ARRAY, BOOL, F16, F32, F64, Q4_0, Raw, STRING, U8, U32, U64, check_line};

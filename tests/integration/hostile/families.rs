@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gguf::bytes::Bytes;
-use gguf::convert::{Conversion, Folder as Checkpoint, Options};
-use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
-use gguf::gguf::{Array, Metadata, Reader, TensorSpec, Value, Writer};
-use gguf::kernels::Pool;
-use gguf::model::Model;
-use gguf::quantize::run_in_memory;
+use gguf_toolkit::bytes::Bytes;
+use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options};
+use gguf_toolkit::cpu::{KvType, Part, Rows, Run, SequenceOptions};
+use gguf_toolkit::gguf::{Array, Metadata, Reader, TensorSpec, Value, Writer};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::quantize::run_in_memory;
 
 use super::super::folder::Folder;
 use super::super::goldens::checkpoint;
@@ -206,7 +206,7 @@ fn every_broken_tensor_is_refused_by_name() {
                 ("empty", changed(&|tensor| tensor.shape[0] = 0)),
                 ("one more dimension", changed(&|tensor| tensor.shape.push(2))),
                 ("turned", changed(&|tensor| tensor.shape.reverse())),
-                ("of integers", changed(&|tensor| tensor.ty = gguf::TensorType::I32)),
+                ("of integers", changed(&|tensor| tensor.ty = gguf_toolkit::TensorType::I32)),
             ];
             for (case, tensors) in cases {
                 if case == "turned" && tensors[i].shape == tensor.shape || tensors.iter().any(|t| t.shape.len() > 4) {

@@ -5,9 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use gguf::TensorType;
-use gguf::files::Overwrite;
-use gguf::gguf::{Error, Metadata, Reader, SplitWriter, TensorSpec};
+use gguf_toolkit::TensorType;
+use gguf_toolkit::files::Overwrite;
+use gguf_toolkit::gguf::{Error, Metadata, Reader, SplitWriter, TensorSpec};
 
 use super::super::folder::Folder;
 use super::{F32, Raw, check_line};

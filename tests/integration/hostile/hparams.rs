@@ -1,7 +1,7 @@
 //! Hyper-parameters that no model can have: refused by key, before anything is allocated for them.
 
-use gguf::arch::Hparams;
-use gguf::gguf::{Array, Metadata, Value};
+use gguf_toolkit::arch::Hparams;
+use gguf_toolkit::gguf::{Array, Metadata, Value};
 
 use super::Random;
 
@@ -64,7 +64,7 @@ fn impossible_values_are_refused_by_key() {
 #[test]
 fn strange_architectures_are_one_short_line() {
     for name in ["x\x1b[2J\nerror: forged", &"x".repeat(1 << 20)] {
-        let message = match gguf::arch::by_name(name) {
+        let message = match gguf_toolkit::arch::by_name(name) {
             Ok(_) => panic!("{name} is known"),
             Err(error) => error.to_string(),
         };

@@ -9,14 +9,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use gguf::TensorType;
-use gguf::bytes::Bytes;
-use gguf::convert::{Conversion, Folder as Checkpoint, Options};
-use gguf::engine::{ChatTemplate, Message, TemplateOptions};
-use gguf::gguf::{Array, Metadata, Reader, TensorSpec, Value, Writer};
-use gguf::inspect::hash::Manifest;
-use gguf::quantize::{Recipe, run_in_memory};
-use gguf::stores::Places;
+use gguf_toolkit::TensorType;
+use gguf_toolkit::bytes::Bytes;
+use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options};
+use gguf_toolkit::engine::{ChatTemplate, Message, TemplateOptions};
+use gguf_toolkit::gguf::{Array, Metadata, Reader, TensorSpec, Value, Writer};
+use gguf_toolkit::inspect::hash::Manifest;
+use gguf_toolkit::quantize::{Recipe, run_in_memory};
+use gguf_toolkit::stores::Places;
 use serde_json::{Map, Value as Json, json};
 
 use super::super::folder::Folder;

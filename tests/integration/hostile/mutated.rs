@@ -1,7 +1,7 @@
 //! A valid GGUF file cut at every byte, and damaged thousands of times.
 
-use gguf::gguf::{Array, Error, Metadata, Reader, TensorSpec, Value, Writer};
-use gguf::{TensorType, bytes::Bytes};
+use gguf_toolkit::gguf::{Array, Error, Metadata, Reader, TensorSpec, Value, Writer};
+use gguf_toolkit::{TensorType, bytes::Bytes};
 
 use super::{Random, check_line};
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gguf::safetensors::{Checkpoint, Error};
+use gguf_toolkit::safetensors::{Checkpoint, Error};
 
 use super::super::folder::Folder;
 use super::{Random, check_line};
