@@ -12,7 +12,7 @@ use super::goldens::{checkpoint, golden};
 use super::shared::{json, sha256, testdata};
 
 /// Keys that this program writes and the reference drops, though they change the numbers (docs/settings.md).
-const MORE_KEYS: &[(&str, &str)] = &[
+pub(crate) const MORE_KEYS: &[(&str, &str)] = &[
     ("falconmamba", "mamba.ssm.dt_b_c_rms_epsilon"),
     ("gemma4", "gemma4.final_logit_softcapping"),
     // llama.cpp knows the rank 64 alone.
@@ -23,7 +23,7 @@ const MORE_KEYS: &[(&str, &str)] = &[
 ];
 
 /// Keys of another value than the reference's.
-const OTHER_VALUES: &[(&str, &str)] = &[
+pub(crate) const OTHER_VALUES: &[(&str, &str)] = &[
     // The reference takes the pieces of `sentencepiece.bpe.model`, which lacks `<mask>`, and has a token `[PAD382]` that
     // nothing makes in its place. (From a folder with `tokenizer.json` alone it takes `<mask>`, too.)
     ("xlmroberta", "tokenizer.ggml.tokens"),

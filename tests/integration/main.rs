@@ -47,6 +47,8 @@ mod convert;
 mod goldens;
 // Logits of tiny checkpoints.
 mod logits;
+// The page of models.
+mod models_page;
 // Manners that all commands share.
 mod manners;
 // GGUF files of other programs and years.
