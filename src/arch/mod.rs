@@ -75,6 +75,7 @@ mod qwen;
 mod qwen_moe;
 mod qwen_next;
 mod qwen_vl;
+mod remote_code;
 mod rope_factors;
 mod seed_oss;
 mod settings;
@@ -184,6 +185,17 @@ pub static FAMILIES: &[&Family] = &[
     &eurobert::EUROBERT,
     &gemma::GEMMA_EMBEDDING,
     &gemma3n::GEMMA3N,
+    &remote_code::INTERNLM2,
+    &remote_code::XVERSE,
+    &remote_code::EXAONE,
+    &remote_code::BAICHUAN,
+    &remote_code::MINICPM,
+    &remote_code::ORION,
+    &remote_code::QWEN,
+    &remote_code::DEEPSEEK,
+    &remote_code::BAILINGMOE,
+    &remote_code::REFACT,
+    &remote_code::CODESHELL,
 ];
 
 /// The family of a file's `general.architecture`.

@@ -71,7 +71,7 @@ pub(crate) fn safetensors(shapes: &Map<String, Json>, offset_norms: bool) -> Vec
 
 /// Element `i` is `u(i)` in [-1, 1): SplitMix64 from FNV-1a of the name, seed 1.
 #[allow(clippy::cast_possible_truncation, reason = "rounded to F16 at last")]
-fn weights(name: &str, dims: &[usize], offset_norms: bool) -> impl Iterator<Item = f16> {
+pub(crate) fn weights(name: &str, dims: &[usize], offset_norms: bool) -> impl Iterator<Item = f16> {
     let mut state =
         name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)) ^ 1;
     let last = *dims.last().unwrap_or(&1) as f64;

@@ -49,6 +49,8 @@ mod goldens;
 mod logits;
 // The page of models.
 mod models_page;
+// Families whose checkpoints bring their own code.
+mod remote_code;
 // Manners that all commands share.
 mod manners;
 // GGUF files of other programs and years.

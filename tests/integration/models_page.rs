@@ -7,6 +7,7 @@ use std::path::Path;
 use gguf_toolkit::arch::{Config, FAMILIES, Family, by_config};
 
 use super::convert::{MORE_KEYS, OTHER_VALUES};
+use super::remote_code::CASES;
 use super::shared::{json, testdata};
 
 /// The checkpoints of a folder of goldens, by the name of their family and its first class.
@@ -58,7 +59,11 @@ fn the_page_of_models_is_what_the_tree_says() {
             let (name, classes, bytes) = (family.name(), classes.join(", "), bytes(of, names));
             rows.push(format!("| `{name}` | {classes} | {does} | {bytes} | {} |", names.join(", ")));
         }
-        if !texts.contains_key(&key(family)) && !encoders.contains_key(&key(family)) {
+        let files = CASES.iter().filter(|(_, architecture, _)| *architecture == family.name());
+        let files: Vec<&str> = files.map(|(name, ..)| *name).collect();
+        if family.classes().is_empty() && !files.is_empty() {
+            rows.push(format!("| `{}` | none: files alone | text | - | {} |", family.name(), files.join(", ")));
+        } else if !texts.contains_key(&key(family)) && !encoders.contains_key(&key(family)) {
             unjudged.push(family.name());
         }
     }

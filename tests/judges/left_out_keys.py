@@ -10,6 +10,11 @@ each key of its architecture, a copy of the file without that key is given to ll
 flash attention. Written are, for each key, "refused", "same" (the bits of the whole file) or some of the logits; the test
 `left_out_keys` of the integration tests holds the loader to them. A file is run in a process of its own: llama.cpp aborts on
 some of them.
+
+    GGUF_CHECKPOINTS=DIR cargo test --release --test integration remote_code_files_are_written -- --ignored
+    tests/judges/left_out_keys.py --files DIR --out testdata/remote_code.json
+
+The same logits of whole files.
 """
 import argparse, json, os, struct, subprocess, sys, tempfile
 
@@ -135,15 +140,29 @@ def family(folder, program, checkpoint):
     return {'whole': some(base), 'without': result}
 
 
+def whole_files(folder, out):
+    result = {}
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), 'rb') as f, tempfile.TemporaryDirectory() as place:
+            result[name.removesuffix('.gguf')] = some(logits(place, f.read()))
+    with open(out, 'w') as f:
+        f.write('{\n"source": "llama.cpp of llama-cpp-python 0.3.36; see tests/judges/left_out_keys.py",\n')
+        f.write('"tokens": %s,\n"positions": %s,\n"chosen": %s,\n"files": {\n' % (json.dumps(TOKENS), json.dumps(POSITIONS), json.dumps(CHOSEN)))
+        f.write(',\n'.join('"%s": %s' % (name, json.dumps(x)) for name, x in result.items()) + '\n}}\n')
+
+
 def main():
     if sys.argv[1:2] == ['--run']:
         return run(*sys.argv[2:4])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--gguf', required=True)
-    parser.add_argument('--checkpoints', required=True)
+    parser.add_argument('--gguf')
+    parser.add_argument('--checkpoints')
+    parser.add_argument('--files')
     parser.add_argument('--out', required=True)
     parser.add_argument('names', nargs='*')
     options = parser.parse_args()
+    if options.files:
+        return whole_files(options.files, options.out)
     result = {}
     for name in options.names or sorted(os.listdir(options.checkpoints)):
         with tempfile.TemporaryDirectory() as folder:
