@@ -18,6 +18,14 @@ pub enum Error {
         /// The known name that is most alike, where one is.
         nearest: Option<&'static str>,
     },
+    /// An architecture that is known and not run.
+    #[error("models of the architecture {name} are not run yet: {missing} would have to be built")]
+    MissingArchitecture {
+        /// The name found.
+        name: String,
+        /// What they need.
+        missing: &'static str,
+    },
     /// The file of an adapter.
     #[error("an adapter, which changes a model of the architecture {}, and no model itself", printable(architecture).limit(80))]
     Adapter {

@@ -58,6 +58,7 @@ mod mellum;
 mod mimo2;
 mod minicpm3;
 mod minimax_m2;
+mod missing;
 mod mistral3;
 mod mistral4;
 mod modern_bert;
@@ -201,9 +202,12 @@ pub static FAMILIES: &[&Family] = &[
 /// The family of a file's `general.architecture`.
 ///
 /// # Errors
-/// [`Error::UnknownArchitecture`] with the nearest known one.
+/// [`Error::MissingArchitecture`] with what is missing, or [`Error::UnknownArchitecture`] with the nearest known one.
 pub fn by_name(name: &str) -> Result<&'static Family, Error> {
     FAMILIES.iter().copied().find(|family| family.name() == name).ok_or_else(|| {
+        if let Some(missing) = missing::missing(name) {
+            return Error::MissingArchitecture { name: name.to_owned(), missing };
+        }
         let known = FAMILIES.iter().map(|family| family.name());
         Error::UnknownArchitecture { name: name.to_owned(), nearest: nearest(name, known) }
     })
