@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Finding, Findings, Severity};
+use super::{Finding, Findings};
 use crate::gguf::{Reader, TensorInfo};
 use crate::inspect::{Decoder, PIECE};
 use crate::printable::printable;
@@ -27,7 +27,7 @@ fn tensor_findings(reader: &Reader, tensor: &TensorInfo) -> Vec<Finding> {
     let mut decoder = match Decoder::new(reader, tensor) {
         Ok(decoder) => decoder,
         Err(error) => {
-            found.add(Severity::Note, "data.type", format!("tensor {name}: {error}"));
+            found.error("data.read", format!("tensor {name}: {error}"));
             return found.0;
         }
     };

@@ -89,7 +89,7 @@ const INTERRUPTED: i32 = 130;
 
 /// The toolkit for GGUF model files: inspect, convert, quantize, measure and chat
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+#[command(name = "gguf", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Cli {
     /// What other programs print for -v.
     #[arg(short = 'v', hide = true, action = clap::ArgAction::Version)]
@@ -116,7 +116,7 @@ enum Command {
     Check(check::Args),
     #[command(about = "Find the quantization that is good enough: quality, size and speed, side by side")]
     Compare(compare::Args),
-    #[command(about = "Change metadata: keys, the chat template, special tokens; names of tensors; the byte order")]
+    #[command(about = "Change metadata: keys, chat template, special tokens; names of tensors; byte order")]
     Edit(edit::Args),
     #[command(about = "Print checksums of a model and its tensors, or compare them with a manifest")]
     Hash(hash::Args),

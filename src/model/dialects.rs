@@ -148,7 +148,11 @@ fn names(reader: &Reader, dialect: &Dialect, warnings: &mut Vec<Warning>) -> Vec
 
 /// Removes tokens without a row in the embedding (tokens for images, in some files).
 fn cut_tokens(metadata: &mut Metadata, reader: &Reader, warnings: &mut Vec<Warning>) {
-    let rows = reader.tensor("token_embd.weight").and_then(|info| usize::try_from(info.rows()).ok());
+    // An embedding of another length is no table of tokens; what is wrong with it is said when it is loaded.
+    let architecture = text(metadata, keys::GENERAL_ARCHITECTURE).unwrap_or_default();
+    let length = metadata.get(&keys::of(architecture, "embedding_length")).and_then(Value::as_u64);
+    let embedding = reader.tensor("token_embd.weight").filter(|info| info.shape.first().copied() == length);
+    let rows = embedding.and_then(|info| usize::try_from(info.rows()).ok());
     let tokens = metadata.get(keys::TOKENIZER_TOKENS).and_then(Value::as_array).map(Array::len);
     let (Some(rows), Some(tokens)) = (rows, tokens) else { return };
     if rows == 0 || tokens <= rows {

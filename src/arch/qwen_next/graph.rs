@@ -2,7 +2,7 @@
 
 use super::{DeltaNets, QwenNext};
 use crate::arch::graph::{attention, experts, gated, layer, model, rope};
-use crate::arch::{Error, Hparams};
+use crate::arch::{Error, Hparams, keys};
 use crate::network::{
     Activation, DeltaNetMixer, Gating, KeySharing, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, RopeStyle,
     Tensors,
@@ -16,6 +16,10 @@ pub(super) fn spec(family: QwenNext, h: &Hparams, weights: &dyn Tensors) -> Resu
     } else {
         gated(Activation::Silu)
     };
+    // A gate for each element of a query head is one for each element of the head's result.
+    if h.value_length != h.key_length {
+        return Err(h.bad_key(keys::VALUE_LENGTH, "attention.key_length, as heads have gates"));
+    }
     let delta_net = DeltaNetMixer {
         heads: nets.heads,
         key_heads: nets.key_heads,
