@@ -9,7 +9,7 @@
 use super::iq1_s::{CODEBOOK, GRID, put_shifted, shifted};
 use super::super_block::{spread, sum_of_squares};
 use super::ternary_search::{two_shifts, values};
-use super::view::{ONES, SuperBlockFormat, ViewVisitor, vectors};
+use super::view::{Centered, ONES, SuperBlockFormat, ViewVisitor, vectors};
 use super::{Format, SUPER_BLOCK, Written, nearest, u16_at};
 use crate::TensorType;
 use crate::simd::LANES;
@@ -106,12 +106,9 @@ fn put_block(x: &[f32], weights: impl Fn(&[f32; SUB_BLOCK], usize) -> [f32; SUB_
 }
 
 impl SuperBlockFormat for Iq1M {
-    const MINS: bool = false;
-    const ZERO: i16 = 16;
+    type Shape = Centered<16>;
     const SCALE_BIAS: i16 = 0;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = 0;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let mut codes = [0; 32];

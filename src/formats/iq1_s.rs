@@ -9,7 +9,7 @@ use super::codebook::{eights, levels_of_eights};
 use super::grid_search::Grid;
 use super::super_block::{spread, sum_of_squares};
 use super::ternary_search::one_shift;
-use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, vectors, word32};
+use super::view::{Centered, ONES, SuperBlockFormat, ViewVisitor, doubled, vectors, word32};
 use super::{Format, SUPER_BLOCK, Written, f16_at, nearest, put_f16, u16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -81,13 +81,10 @@ fn encode_weighted(x: &[f32], importance: &[f32], block: &mut [u8]) {
 }
 
 impl SuperBlockFormat for Iq1S {
-    const MINS: bool = false;
-    const ZERO: i16 = 16;
+    type Shape = Centered<16>;
     const SCALE_BIAS: i16 = 0;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = 0;
     const UNIT: f32 = 0.125;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let mut codes = [0; 32];

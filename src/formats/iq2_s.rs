@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use super::codebook::{MAGNITUDES, eights, levels_of_eights, put_signed, signed};
 use super::grid_search::{Grid, GridSearch, Kind, four_bits, put_nibbles};
-use super::view::{ONES, SuperBlockFormat, ViewVisitor, nibbles_as_bytes, vectors, word32};
+use super::view::{ONES, SuperBlockFormat, ViewVisitor, WideCentered, nibbles_as_bytes, vectors, word32};
 use super::{Format, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -69,14 +69,10 @@ impl Written for Iq2S {
 }
 
 impl SuperBlockFormat for Iq2S {
-    const MINS: bool = false;
-    const ZERO: i16 = 64;
+    type Shape = WideCentered<64, false>;
     const SCALE_BIAS: i16 = 0;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = 0;
-    const WIDE_SUMS: bool = true;
     const UNIT: f32 = 0.125;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let mut codes = [0; 32];

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::codebook::{MAGNITUDES, eights, even_signs, levels_of_eights, put_signed, signed_evenly};
 use super::grid_search::{Grid, GridSearch, Kind, four_bits, put_nibbles};
 use super::super_block::spread;
-use super::view::{ONES, SuperBlockFormat, ViewVisitor, nibbles_as_bytes, vectors, word32};
+use super::view::{ONES, SuperBlockFormat, ViewVisitor, WideCentered, nibbles_as_bytes, vectors, word32};
 use super::{Format, TINY, Written, f16_at, put_f16, u16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -67,14 +67,10 @@ impl Written for Iq2Xs {
 }
 
 impl SuperBlockFormat for Iq2Xs {
-    const MINS: bool = false;
-    const ZERO: i16 = 64;
+    type Shape = WideCentered<64, false>;
     const SCALE_BIAS: i16 = 0;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = 0;
-    const WIDE_SUMS: bool = true;
     const UNIT: f32 = 0.125;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let mut codes = [0; 32];

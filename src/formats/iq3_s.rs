@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use super::codebook::{fours, levels_of_fours, put_signed, signed};
 use super::grid_search::{Grid, GridSearch, Kind, four_bits, put_nibbles};
-use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, nibbles_as_bytes, vectors, word32, word64};
+use super::view::{Centered, ONES, SuperBlockFormat, ViewVisitor, doubled, nibbles_as_bytes, vectors, word32, word64};
 use super::{Format, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -78,12 +78,9 @@ impl Written for Iq3S {
 }
 
 impl SuperBlockFormat for Iq3S {
-    const MINS: bool = false;
-    const ZERO: i16 = 16;
+    type Shape = Centered<16>;
     const SCALE_BIAS: i16 = 0;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = 0;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let mut codes = [0; 32];

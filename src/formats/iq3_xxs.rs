@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use super::codebook::{even_signs, fours, levels_of_fours, put_signed, signed_evenly};
 use super::grid_search::{Grid, GridSearch, Kind, four_bits};
-use super::view::{ONES, SuperBlockFormat, ViewVisitor, doubled, vectors, word32, word64};
+use super::view::{ONES, SuperBlockFormat, ViewVisitor, WideCentered, doubled, vectors, word32, word64};
 use super::{Format, Written, f16_at, put_f16, u32_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -73,14 +73,10 @@ impl Written for Iq3Xxs {
 }
 
 impl SuperBlockFormat for Iq3Xxs {
-    const MINS: bool = false;
-    const ZERO: i16 = 64;
+    type Shape = WideCentered<64, false>;
     const SCALE_BIAS: i16 = 0;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = 0;
-    const WIDE_SUMS: bool = true;
     const UNIT: f32 = 0.25;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let mut codes = [0; 32];

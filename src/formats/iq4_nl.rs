@@ -4,7 +4,7 @@
 
 use super::blocks_of_32::LEN;
 use super::super_block::{spread, sum_of_squares};
-use super::view::{BlockFormat, ViewVisitor, block_nibbles};
+use super::view::{BlockFormat, CenteredBlock, ViewVisitor, block_nibbles};
 use super::{Format, TINY, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -116,10 +116,8 @@ pub(super) const BIASED: [u8; 16] = {
 };
 
 impl BlockFormat for Iq4Nl {
-    const ZERO: i16 = 128;
-    const OFFSET: bool = false;
+    type Shape = CenteredBlock<128>;
     const RUN: usize = 2;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int {
         l.lookup(&BIASED, block_nibbles(l, blocks, CODES))

@@ -6,7 +6,7 @@
 
 use super::iq4_nl::{BIASED, VALUES, put_codes, put_nibbles, scale, squares};
 use super::super_block::{spread, sum_of_squares};
-use super::view::{SuperBlockFormat, ViewVisitor, doubled, nibbles_as_bytes, word32};
+use super::view::{SuperBlockFormat, ViewVisitor, WideCentered, doubled, nibbles_as_bytes, word32};
 use super::{Format, Written, f16_at, nearest, put_f16, u16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -81,14 +81,9 @@ fn put_block(x: &[f32], scales: &[f32; 8], block: &mut [u8]) {
 }
 
 impl SuperBlockFormat for Iq4Xs {
-    const MINS: bool = false;
-    const ZERO: i16 = 128;
+    type Shape = WideCentered<128, true>;
     const SCALE_BIAS: i16 = 32;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = 0;
-    const WIDE_SUMS: bool = true;
-    const EIGHT_BITS: bool = true;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let mut codes = [l.splat_int(0); 4];

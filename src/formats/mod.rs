@@ -51,8 +51,11 @@ mod tq1_0;
 mod tq2_0;
 pub(crate) mod view;
 
+use std::marker::PhantomData;
+
 use crate::TensorType;
-use crate::simd::lanes::Lanes;
+use crate::simd::Isa;
+use crate::simd::lanes::{Kernel, Lanes};
 use view::ViewVisitor;
 
 pub(crate) use blocks_of_32::{LEN as BLOCK, put_affine_block, put_block};
@@ -117,11 +120,13 @@ macro_rules! formats {
             }
         }
 
-        /// Encodes whole blocks of `ty` in lanes, or rows whose elements have importance.
-        #[inline(always)]
-        fn encode_lanes<L: Lanes>(l: L, ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        /// Encodes whole blocks of `ty`, or rows whose elements have importance; in lanes, where the instruction set has vectors.
+        ///
+        /// # Panics
+        /// If `ty` is not encoded in lanes.
+        fn encode_lanes(isa: Isa, ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
             match ty {
-                $(TensorType::$ty => $access!($format, l, x, importance, out),)*
+                $(TensorType::$ty => $access!($format, isa, x, importance, out),)*
                 $(TensorType::$none)|* => panic!("no codec for {ty}"),
             }
         }
@@ -129,19 +134,20 @@ macro_rules! formats {
 }
 
 macro_rules! lanes {
-    ($format:ty, $l:ident, $x:ident, $importance:ident, $out:ident) => {
-        encode_all_lanes::<L, $format>($l, $x, $importance, $out)
-    };
+    ($format:ty, $isa:ident, $x:ident, $importance:ident, $out:ident) => {{
+        let encode = EncodeLanes::<$format> { x: $x, importance: $importance, out: $out, format: PhantomData };
+        $isa.run_or(encode, |all| encode_all::<$format>(all.x, all.importance, all.out))
+    }};
 }
 
 macro_rules! written {
-    ($format:ty, $l:ident, $x:ident, $importance:ident, $out:ident) => {
-        encode_all::<$format>($x, $importance, $out)
+    ($format:ty, $isa:ident, $x:ident, $importance:ident, $out:ident) => {
+        panic!("{} is not encoded in lanes", <$format as Format>::TY)
     };
 }
 
 macro_rules! read {
-    ($format:ty, $l:ident, $x:ident, $importance:ident, $out:ident) => {
+    ($format:ty, $isa:ident, $x:ident, $importance:ident, $out:ident) => {
         panic!("no encoder for {}", <$format as Format>::TY)
     };
 }
@@ -260,11 +266,24 @@ fn encode_all<F: Written>(x: &[f32], importance: Option<&[f32]>, out: &mut [u8])
     }
 }
 
-#[inline(always)]
-fn encode_all_lanes<L: Lanes, F: InLanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    let Some(importance) = importance else { return F::encode_lanes(l, x, out) };
-    for (x, out) in rows::<F>(x, importance.len(), out) {
-        F::encode_row_lanes(l, x, importance, out);
+/// Encodes whole blocks of a format in lanes.
+struct EncodeLanes<'a, F> {
+    x: &'a [f32],
+    importance: Option<&'a [f32]>,
+    out: &'a mut [u8],
+    format: PhantomData<F>,
+}
+
+impl<F: InLanes> Kernel for EncodeLanes<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { x, importance, out, .. } = self;
+        let Some(importance) = importance else { return F::encode_lanes(l, x, out) };
+        for (x, out) in rows::<F>(x, importance.len(), out) {
+            F::encode_row_lanes(l, x, importance, out);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code, reason = "vector stores go through raw pointers")]
 
-use super::view::{BlockFormat, ViewVisitor, block_nibbles, run_nibbles};
+use super::view::{BlockFormat, CenteredBlock, ViewVisitor, block_nibbles, run_nibbles};
 use super::{Format, Written};
 use crate::TensorType;
 use crate::simd::LANES;
@@ -65,10 +65,8 @@ impl Written for Mxfp4 {
 const CODES: [u8; 16] = [16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4];
 
 impl BlockFormat for Mxfp4 {
+    type Shape = CenteredBlock<16>;
     const RUN: usize = 4;
-    const ZERO: i16 = 16;
-    const OFFSET: bool = false;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int {
         l.lookup(&CODES, block_nibbles(l, blocks, 1))

@@ -7,7 +7,7 @@
 use super::encode::{affine, weighted};
 use super::scale_search::Search;
 use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affine};
-use super::view::{NIBBLES, SuperBlockFormat, ViewVisitor, two_bits, word64};
+use super::view::{MinsOf16, NIBBLES, SuperBlockFormat, ViewVisitor, two_bits, word64};
 use super::{Format, InLanes, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::LANES;
@@ -117,12 +117,9 @@ pub(super) fn pair(bytes: &[u8], i: usize) -> u8 {
 }
 
 impl SuperBlockFormat for Q2_K {
-    const MINS: bool = true;
-    const ZERO: i16 = 0;
+    type Shape = MinsOf16;
     const SCALE_BIAS: i16 = 0;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = 80;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         two_bits(l, block, 16)

@@ -6,7 +6,7 @@ use super::encode::{refined, weighted};
 use super::q2_k::{pack_pairs, pair};
 use super::scale_search::{refined_scale, symmetric_scale};
 use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest, spread, weighted_symmetric};
-use super::view::{NIBBLES, SuperBlockFormat, ViewVisitor, twice, two_bits, word32, word64};
+use super::view::{Centered, NIBBLES, SuperBlockFormat, ViewVisitor, twice, two_bits, word32, word64};
 use super::{Format, InLanes, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -126,12 +126,9 @@ fn unpack_scales(packed: &[u8]) -> [u8; 16] {
 }
 
 impl SuperBlockFormat for Q3_K {
-    const MINS: bool = false;
-    const ZERO: i16 = 4;
+    type Shape = Centered<4>;
     const SCALE_BIAS: i16 = 32;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = 108;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let (low, high) = (two_bits(l, block, 32), twice(l, block, 0));

@@ -4,7 +4,7 @@
 
 use super::blocks_of_32::{Grid, decode_codes, put_symmetric, put_symmetric_row};
 use super::encode::{blocks, weighted};
-use super::view::{BlockFormat, ViewVisitor, block_nibbles, run_nibbles};
+use super::view::{BlockFormat, CenteredBlock, ViewVisitor, block_nibbles, run_nibbles};
 use super::{Format, InLanes, Written, f16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -48,10 +48,8 @@ impl InLanes for Q4_0 {
 }
 
 impl BlockFormat for Q4_0 {
-    const ZERO: i16 = 8;
-    const OFFSET: bool = false;
+    type Shape = CenteredBlock<8>;
     const RUN: usize = 4;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int {
         block_nibbles(l, blocks, 2)

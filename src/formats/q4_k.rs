@@ -5,7 +5,7 @@
 use super::encode::{affine, weighted};
 use super::scale_search::Search;
 use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affine};
-use super::view::{SuperBlockFormat, ViewVisitor, nibbles, six_bits};
+use super::view::{MinsOf32, SuperBlockFormat, ViewVisitor, nibbles, six_bits};
 use super::{Format, InLanes, SUPER_BLOCK, Written, six_bit_scales};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -82,13 +82,9 @@ impl Affine<{ six_bit_scales::SUB_BLOCK }> for Q4_K {
 }
 
 impl SuperBlockFormat for Q4_K {
-    const MINS: bool = true;
-    const ZERO: i16 = 0;
+    type Shape = MinsOf32;
     const SCALE_BIAS: i16 = 0;
-    const SUB_LEN: usize = 32;
-    const HALVES: [[usize; 2]; 4] = [[0, 2], [1, 3], [4, 6], [5, 7]];
     const FACTORS: usize = 0;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let ([a, b], [c, d]) = (nibbles(l, block, 16), nibbles(l, block, 80));

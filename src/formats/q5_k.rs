@@ -3,10 +3,9 @@
 //! Bit `j` of fifth-bit byte `i` belongs to element `i` of sub-block `j`.
 
 use super::encode::{affine, weighted};
-use super::q4_k::Q4_K;
 use super::scale_search::Search;
 use super::super_block::{Affine, Codes, SUB_BLOCKS, encode_affine, weighted_affine};
-use super::view::{SuperBlockFormat, ViewVisitor, nibbles, six_bits, twice};
+use super::view::{MinsOf32, SuperBlockFormat, ViewVisitor, nibbles, six_bits, twice};
 use super::{Format, InLanes, SUPER_BLOCK, Written, six_bit_scales};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -90,13 +89,9 @@ impl Affine<{ six_bit_scales::SUB_BLOCK }> for Q5_K {
 }
 
 impl SuperBlockFormat for Q5_K {
-    const MINS: bool = true;
-    const ZERO: i16 = 0;
+    type Shape = MinsOf32;
     const SCALE_BIAS: i16 = 0;
-    const SUB_LEN: usize = 32;
-    const HALVES: [[usize; 2]; 4] = Q4_K::HALVES;
     const FACTORS: usize = 0;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let ([a, b], [c, d]) = (nibbles(l, block, 48), nibbles(l, block, 112));

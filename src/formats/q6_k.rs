@@ -6,7 +6,7 @@
 use super::encode::{symmetric, weighted};
 use super::scale_search::{TINY, symmetric_scale};
 use super::super_block::{SUB_BLOCKS, Symmetric, encode_symmetric, greatest, weighted_symmetric};
-use super::view::{SuperBlockFormat, ViewVisitor, low_and_high, six_bits_of, twice, word64};
+use super::view::{Centered, SuperBlockFormat, ViewVisitor, low_and_high, six_bits_of, twice, word64};
 use super::{Format, InLanes, SUPER_BLOCK, Written, f16_at, nearest, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -110,12 +110,9 @@ impl Symmetric for Q6_K {
 }
 
 impl SuperBlockFormat for Q6_K {
-    const MINS: bool = false;
-    const ZERO: i16 = 32;
+    type Shape = Centered<32>;
     const SCALE_BIAS: i16 = 128;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = 208;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let ([a, b], [c, d]) = (low_and_high(l, block, 0), low_and_high(l, block, 64));

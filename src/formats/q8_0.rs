@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
 
 use super::encode::blocks;
-use super::view::{BlockFormat, ViewVisitor};
+use super::view::{BlockFormat, CenteredBlock, ViewVisitor};
 use super::{Format, InLanes, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -51,10 +51,8 @@ impl InLanes for Q8_0 {
 }
 
 impl BlockFormat for Q8_0 {
-    const ZERO: i16 = 128;
-    const OFFSET: bool = false;
+    type Shape = CenteredBlock<128>;
     const RUN: usize = 2;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int {
         // SAFETY: the slices have 32 bytes.

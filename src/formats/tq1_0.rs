@@ -4,7 +4,7 @@
 //! multiplied by 3, the next digit is the carry out of the byte. The last four bytes hold four digits.
 
 use super::tq2_0::{greatest_magnitude, ternary};
-use super::view::{ONES, SuperBlockFormat, ViewVisitor, vectors};
+use super::view::{Centered, ONES, SuperBlockFormat, ViewVisitor, vectors};
 use super::{Format, SUPER_BLOCK, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -61,12 +61,9 @@ impl Written for Tq1 {
 }
 
 impl SuperBlockFormat for Tq1 {
-    const MINS: bool = false;
-    const ZERO: i16 = 1;
+    type Shape = Centered<1>;
     const SCALE_BIAS: i16 = 0;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = D;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         let mut bytes = [0; SUPER_BLOCK];

@@ -3,7 +3,7 @@
 //! `x = d * (code - 1)`. Of each 128 elements, four runs of 32 share 32 bytes, two bits each.
 
 use super::q2_k::{pack_pairs, pair};
-use super::view::{ONES, SuperBlockFormat, ViewVisitor, two_bits};
+use super::view::{Centered, ONES, SuperBlockFormat, ViewVisitor, two_bits};
 use super::{Format, SUPER_BLOCK, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
@@ -53,12 +53,9 @@ pub(super) fn ternary(x: f32, d: f32) -> Option<u8> {
 }
 
 impl SuperBlockFormat for Tq2 {
-    const MINS: bool = false;
-    const ZERO: i16 = 1;
+    type Shape = Centered<1>;
     const SCALE_BIAS: i16 = 0;
-    const SUB_LEN: usize = 16;
     const FACTORS: usize = D;
-
     #[inline(always)]
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4] {
         two_bits(l, block, 0)

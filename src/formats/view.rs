@@ -76,31 +76,72 @@ pub(crate) struct SubScales {
     pub(crate) offsets: [i16; SUBS],
 }
 
-/// A format of super-blocks of 256 elements.
-pub(crate) trait SuperBlockFormat: Format {
-    /// Bytes of a block.
-    const BYTES: usize = Self::TY.block_bytes();
+/// What the codes and scales of a super-block are once they are decoded. Formats of one shape share the kernel that multiplies
+/// them with many tokens.
+pub(crate) trait SuperBlockShape: 'static {
     /// Whether elements have mins.
-    const MINS: bool;
+    const MINS: bool = false;
     /// The code that stands for zero. Formats with mins have 0 here.
     const ZERO: i16;
-    /// The bias of stored scales.
-    const SCALE_BIAS: i16;
     /// Elements that share a scale: 16 or 32.
-    const SUB_LEN: usize;
+    const SUB_LEN: usize = 16;
     /// Whether codes have eight bits. Otherwise they have at most seven, and six if `WIDE_SUMS` is false.
     const EIGHT_BITS: bool = false;
     /// Whether the sum of a sub-block's products may exceed 16 bits.
     const WIDE_SUMS: bool = false;
-    /// A power of two by which the factor `d` is multiplied.
-    const UNIT: f32 = 1.0;
     /// The run of 32 elements that each half of each vector of codes holds.
     const HALVES: [[usize; 2]; 4] = [[0, 1], [2, 3], [4, 5], [6, 7]];
+}
+
+/// Eight sub-blocks with scales and mins.
+pub(crate) struct MinsOf32;
+
+impl SuperBlockShape for MinsOf32 {
+    const MINS: bool = true;
+    const ZERO: i16 = 0;
+    const SUB_LEN: usize = 32;
+    const HALVES: [[usize; 2]; 4] = [[0, 2], [1, 3], [4, 6], [5, 7]];
+}
+
+/// Sixteen sub-blocks with scales and mins.
+pub(crate) struct MinsOf16;
+
+impl SuperBlockShape for MinsOf16 {
+    const MINS: bool = true;
+    const ZERO: i16 = 0;
+}
+
+/// Sixteen sub-blocks with scales; their codes have a zero point.
+pub(crate) struct Centered<const ZERO: i16>;
+
+impl<const ZERO: i16> SuperBlockShape for Centered<ZERO> {
+    const ZERO: i16 = ZERO;
+}
+
+/// Likewise, with codes of seven bits, or of eight.
+pub(crate) struct WideCentered<const ZERO: i16, const EIGHT_BITS: bool>;
+
+impl<const ZERO: i16, const EIGHT_BITS: bool> SuperBlockShape for WideCentered<ZERO, EIGHT_BITS> {
+    const ZERO: i16 = ZERO;
+    const EIGHT_BITS: bool = EIGHT_BITS;
+    const WIDE_SUMS: bool = true;
+}
+
+/// A format of super-blocks of 256 elements.
+pub(crate) trait SuperBlockFormat: Format {
+    /// Bytes of a block.
+    const BYTES: usize = Self::TY.block_bytes();
+    /// The codes and scales as numbers.
+    type Shape: SuperBlockShape;
+    /// The bias of stored scales.
+    const SCALE_BIAS: i16;
+    /// A power of two by which the factor `d` is multiplied.
+    const UNIT: f32 = 1.0;
     /// Offset of the factor `d`, in half precision; `dmin` follows it in formats with mins. In others, the block begins or
     /// ends with `d`.
     const FACTORS: usize;
     /// Which scale belongs to each word of each vector.
-    const SPREAD: [Spread; 4] = spread(Self::HALVES, Self::SUB_LEN);
+    const SPREAD: [Spread; 4] = spread(Self::Shape::HALVES, Self::Shape::SUB_LEN);
 
     /// The codes, in vectors of 64.
     fn codes<L: Lanes>(l: L, block: &[u8]) -> [L::Int; 4];
@@ -131,13 +172,13 @@ pub(crate) trait SuperBlockFormat: Format {
             *scale -= Self::SCALE_BIAS;
         }
         let mut offsets = [0; SUBS];
-        if Self::SUB_LEN == 32 {
+        if Self::Shape::SUB_LEN == 32 {
             offsets[..8].copy_from_slice(&scales[8..]);
-        } else if Self::MINS {
+        } else if Self::Shape::MINS {
             offsets = l.widen(Self::min_bytes(block));
         } else {
             for (offset, scale) in offsets.iter_mut().zip(scales) {
-                *offset = -Self::ZERO * scale;
+                *offset = -Self::Shape::ZERO * scale;
             }
         }
         SubScales { scales, offsets }
@@ -151,7 +192,7 @@ pub(crate) trait SuperBlockFormat: Format {
     unsafe fn factors<L: Lanes>(l: L, blocks: &[*const u8; LANES]) -> [L::Float; 2] {
         // SAFETY: two factors lie side by side, and before a last one or behind a first one are other bytes of the block.
         unsafe {
-            if Self::MINS {
+            if Self::Shape::MINS {
                 let both = l.words_at(&offset(blocks, Self::FACTORS));
                 [l.halves_at::<0>(both), l.halves_at::<16>(both)]
             } else {
@@ -166,14 +207,36 @@ pub(crate) trait SuperBlockFormat: Format {
     }
 }
 
-/// A format of blocks of 32 elements.
-pub(crate) trait BlockFormat: Format {
-    /// Bytes of a block.
-    const BYTES: usize = Self::TY.block_bytes();
+/// What the codes of a block are once they are decoded, as [`SuperBlockShape`].
+pub(crate) trait BlockShape: 'static {
     /// The code that stands for zero.
     const ZERO: i16;
     /// Whether blocks have an offset.
     const OFFSET: bool;
+}
+
+/// Codes with a zero point.
+pub(crate) struct CenteredBlock<const ZERO: i16>;
+
+impl<const ZERO: i16> BlockShape for CenteredBlock<ZERO> {
+    const ZERO: i16 = ZERO;
+    const OFFSET: bool = false;
+}
+
+/// Codes above an offset.
+pub(crate) struct OffsetBlock;
+
+impl BlockShape for OffsetBlock {
+    const ZERO: i16 = 0;
+    const OFFSET: bool = true;
+}
+
+/// A format of blocks of 32 elements.
+pub(crate) trait BlockFormat: Format {
+    /// Bytes of a block.
+    const BYTES: usize = Self::TY.block_bytes();
+    /// The codes as numbers.
+    type Shape: BlockShape;
 
     /// Blocks that are multiplied at once: two in one vector, or four in two vectors.
     const RUN: usize;
@@ -187,7 +250,7 @@ pub(crate) trait BlockFormat: Format {
     /// The factors `d` of sixteen blocks, and their offsets `m`, from the first four bytes of each.
     #[inline(always)]
     fn factors<L: Lanes>(l: L, words: L::Int) -> [L::Float; 2] {
-        [l.halves_at::<0>(words), if Self::OFFSET { l.halves_at::<16>(words) } else { l.splat(0.0) }]
+        [l.halves_at::<0>(words), if Self::Shape::OFFSET { l.halves_at::<16>(words) } else { l.splat(0.0) }]
     }
 }
 

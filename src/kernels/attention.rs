@@ -432,8 +432,8 @@ unsafe fn tiles_ahead<L: Lanes, A: TileRows, C: TileColumns<L>>(
     // SAFETY: the caller vouches for it.
     unsafe {
         match next {
-            None => tiles(l, p, columns, rows, vectors, depth),
-            Some(next) => tiles(l, p, Ahead { columns, next }, rows, vectors, depth),
+            Some(next) if L::TILES => tiles(l, p, Ahead { columns, next }, rows, vectors, depth),
+            _ => tiles(l, p, columns, rows, vectors, depth),
         }
     }
 }
@@ -466,24 +466,33 @@ unsafe fn tiles<L: Lanes, A: TileRows, C: TileColumns<L>>(
                     ..p
                 };
                 let (columns, depth) = (columns.at_vector(vector), depth.clone());
-                match (rows - row >= 4, wide) {
-                    _ if whole => l.multiply::<A, C, LANES, 1>(p, columns, depth),
-                    (true, true) => l.multiply::<A, C, 4, 4>(p, columns, depth),
-                    (true, false) => l.multiply::<A, C, 4, 1>(p, columns, depth),
-                    (false, true) => l.multiply::<A, C, 1, 4>(p, columns, depth),
-                    (false, false) => l.multiply::<A, C, 1, 1>(p, columns, depth),
-                }
+                row += match rows - row {
+                    _ if L::WIDE && whole => multiply::<L, A, C, LANES, 1>(l, p, columns, depth),
+                    4.. if L::WIDE && wide => multiply::<L, A, C, 4, 4>(l, p, columns, depth),
+                    4.. if L::TILES => multiply::<L, A, C, 4, 1>(l, p, columns, depth),
+                    _ if L::WIDE && wide => multiply::<L, A, C, 1, 4>(l, p, columns, depth),
+                    _ => multiply::<L, A, C, 1, 1>(l, p, columns, depth),
+                };
             }
-            row += if whole {
-                LANES
-            } else if rows - row >= 4 {
-                4
-            } else {
-                1
-            };
         }
         vector += if wide { 4 } else { 1 };
     }
+}
+
+/// [`Lanes::multiply`]; returns the number of rows.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn multiply<L: Lanes, A: TileRows, C: TileColumns<L>, const ROWS: usize, const VECTORS: usize>(
+    l: L,
+    p: Product<A>,
+    columns: C,
+    depth: Range<usize>,
+) -> usize {
+    // SAFETY: the same contract.
+    unsafe { l.multiply::<A, C, ROWS, VECTORS>(p, columns, depth) };
+    ROWS
 }
 
 /// The left-hand matrix of a tile's product.

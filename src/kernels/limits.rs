@@ -106,6 +106,7 @@ struct Bf16Products;
 
 impl Kernel for Bf16Products {
     type Output = usize;
+    const DOT_PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> usize {

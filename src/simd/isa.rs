@@ -126,55 +126,70 @@ impl Isa {
 
     /// Runs `kernel` compiled for this instruction set; for [`Self::Scalar`] where the CPU lacks it.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        self.run_or(kernel, |kernel| kernel.run(Scalar))
+    }
+
+    /// Runs `kernel` compiled for this instruction set, or gives it to `otherwise` for [`Self::Scalar`] and where the CPU lacks the
+    /// instruction set: it is then not compiled for [`Scalar`].
+    pub(crate) fn run_or<K: Kernel>(self, kernel: K, otherwise: impl FnOnce(K) -> K::Output) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         match self {
-            Self::Avx2 => {
+            Self::Avx2 | Self::AvxVnni => {
+                if K::DOT_PRODUCTS
+                    && self == Self::AvxVnni
+                    && let Some(lanes) = avx2::Avx2::<true>::detect()
+                {
+                    return avx2::run_vnni(lanes, kernel);
+                }
                 if let Some(lanes) = avx2::Avx2::<false>::detect() {
                     return avx2::run(lanes, kernel);
                 }
             }
-            Self::AvxVnni => {
-                if let Some(lanes) = avx2::Avx2::<true>::detect() {
-                    return avx2::run_vnni(lanes, kernel);
+            Self::Avx512 | Self::Vnni | Self::Amx => {
+                if K::DOT_PRODUCTS
+                    && self != Self::Avx512
+                    && let Some(lanes) = avx512::Avx512::<true>::detect()
+                {
+                    return avx512::run_vnni(lanes, kernel);
                 }
-            }
-            Self::Avx512 => {
                 if let Some(lanes) = avx512::Avx512::<false>::detect() {
                     return avx512::run(lanes, kernel);
-                }
-            }
-            Self::Vnni | Self::Amx => {
-                if let Some(lanes) = avx512::Avx512::<true>::detect() {
-                    return avx512::run_vnni(lanes, kernel);
                 }
             }
             _ => {}
         }
         #[cfg(target_arch = "aarch64")]
         match self {
-            Self::Neon => {
+            Self::Neon | Self::Dotprod | Self::I8mm => {
+                if K::DOT_PRODUCTS
+                    && self == Self::Dotprod
+                    && let Some(lanes) = neon::Neon::<true, false>::detect()
+                {
+                    return neon::run_dotprod(lanes, kernel);
+                }
+                if K::DOT_PRODUCTS
+                    && self == Self::I8mm
+                    && let Some(lanes) = neon::Neon::<true, true>::detect()
+                {
+                    return neon::run_i8mm(lanes, kernel);
+                }
                 if let Some(lanes) = neon::Neon::<false, false>::detect() {
                     return neon::run(lanes, kernel);
                 }
             }
-            Self::Dotprod => {
-                if let Some(lanes) = neon::Neon::<true, false>::detect() {
-                    return neon::run_dotprod(lanes, kernel);
-                }
-            }
-            Self::I8mm => {
-                if let Some(lanes) = neon::Neon::<true, true>::detect() {
-                    return neon::run_i8mm(lanes, kernel);
-                }
-            }
             _ => {}
         }
-        kernel.run(Scalar)
+        otherwise(kernel)
     }
 
     /// Whether there are kernels for many tokens, which take their input as tiles.
     pub(crate) fn has_tiles(self) -> bool {
         self == Self::Amx
+    }
+
+    /// Whether the products of two pairs of words are added in one instruction.
+    pub(crate) fn adds_pairs(self) -> bool {
+        self.run(AddsPairs)
     }
 
     /// Does `rounds` rounds of products of bytes, added up in registers, and returns how many products those are.
@@ -218,10 +233,24 @@ struct ByteProducts(usize);
 
 impl Kernel for ByteProducts {
     type Output = usize;
+    const DOT_PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> usize {
         lanes.byte_products(self.0)
+    }
+}
+
+/// [`super::integers::Integers::ADDS_PAIRS`].
+struct AddsPairs;
+
+impl Kernel for AddsPairs {
+    type Output = bool;
+    const DOT_PRODUCTS: bool = true;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) -> bool {
+        L::ADDS_PAIRS
     }
 }
 

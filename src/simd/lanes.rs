@@ -87,9 +87,12 @@ pub(crate) fn store_sums<L: Lanes, const R: usize, const T: usize>(
 }
 
 /// A function that is compiled for every instruction set: [`super::Isa::run`] calls it for one.
-pub(crate) trait Kernel {
+pub(crate) trait Kernel: Sized {
     /// What it returns.
     type Output;
+    /// Whether it gains from the CPU's dot products of bytes, of words or of bf16 (VNNI, `sdot`). Instruction sets that differ in these
+    /// alone share one compiled kernel where this is false.
+    const DOT_PRODUCTS: bool = false;
 
     /// The function; to be marked `#[inline(always)]`, so that it takes on its caller's instruction set.
     fn run<L: Lanes>(self, lanes: L) -> Self::Output;
@@ -105,6 +108,9 @@ pub(crate) trait Lanes: Integers {
     type Mask: Copy;
     /// Whether there are registers for tiles of four by four vectors.
     const WIDE: bool;
+    /// Whether kernels compute several rows and tokens at a time. Where there are no vector registers, that is not faster, and the
+    /// reference is one row or token at a time.
+    const TILES: bool = true;
     /// Whether sums with [`Self::add_bits`] are quicker than a product, see `kernels::product::powers`.
     const ADDS_BITS: bool = false;
 

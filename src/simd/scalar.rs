@@ -60,6 +60,7 @@ impl Lanes for Scalar {
     type Float = [f32; LANES];
     type Mask = [bool; LANES];
     const WIDE: bool = false;
+    const TILES: bool = false;
 
     lane_wise! {
         add(a, b) = a + b;

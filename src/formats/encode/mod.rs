@@ -16,7 +16,6 @@ pub(super) mod weighted;
 use crate::TensorType;
 use crate::formats;
 use crate::simd::Isa;
-use crate::simd::lanes::{Kernel, Lanes};
 
 /// Encodes whole blocks of `ty`. `importance`, if given, is one weight of the squared error for each element of a row; `x` is
 /// then one or more rows of that length.
@@ -33,11 +32,10 @@ pub fn encode(ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [
 /// As [`encode`].
 pub fn encode_with(isa: Isa, ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     assert_eq!(ty.row_bytes(x.len()), out.len(), "{ty} blocks of {} elements", x.len());
-    let in_lanes = formats::codec(ty).is_some_and(|codec| codec.in_lanes);
-    if isa == Isa::Scalar || !in_lanes {
-        encode_scalar(ty, x, importance, out);
+    if formats::codec(ty).is_some_and(|codec| codec.in_lanes) {
+        formats::encode_lanes(isa, ty, x, importance, out);
     } else {
-        isa.run(Encode { ty, x, importance, out });
+        encode_scalar(ty, x, importance, out);
     }
 }
 
@@ -47,22 +45,6 @@ pub fn encode_with(isa: Isa, ty: TensorType, x: &[f32], importance: Option<&[f32
 pub(super) fn encode_scalar(ty: TensorType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     let encode = formats::codec(ty).and_then(|codec| codec.encode).unwrap_or_else(|| panic!("no encoder for {ty}"));
     encode(x, importance, out);
-}
-
-struct Encode<'a> {
-    ty: TensorType,
-    x: &'a [f32],
-    importance: Option<&'a [f32]>,
-    out: &'a mut [u8],
-}
-
-impl Kernel for Encode<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        formats::encode_lanes(l, self.ty, self.x, self.importance, self.out);
-    }
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@
 
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::activations::Activations;
 use super::input::{Quantized, Tokens};
 use super::matrix::{Matrix, ReadAhead};
-use crate::formats::view::{BlockFormat, FloatFormat, Heads, SubScales, SuperBlockFormat, ViewVisitor};
-use crate::formats::{self, Format};
-use crate::kernels::scratch::{List, Scratch};
+use crate::formats::view::{BlockFormat, BlockShape, Heads, SubScales, SuperBlockFormat, SuperBlockShape};
+use crate::kernels::scratch::List;
 use crate::simd::LANES;
 use crate::simd::integers::Integers;
 use crate::simd::lanes::{Kernel, Lanes};
@@ -31,72 +31,41 @@ pub(super) struct RowsProduct<'a> {
     pub(super) ahead: ReadAhead<'a>,
 }
 
-impl Kernel for RowsProduct<'_> {
+/// A product with rows of super-blocks.
+pub(super) struct SuperBlockRows<'a, F>(pub(super) RowsProduct<'a>, pub(super) PhantomData<F>);
+
+impl<F: SuperBlockFormat> Kernel for SuperBlockRows<'_, F> {
     type Output = ();
+    const DOT_PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        formats::view(self.weights.ty(), InLanes { l, product: self });
+        self.0.super_blocks::<L, F>(l);
     }
 }
 
-/// A product on an instruction set.
-struct InLanes<'a, L: Lanes> {
-    l: L,
-    product: RowsProduct<'a>,
-}
+/// A product with rows of blocks.
+pub(super) struct BlockRows<'a, F>(pub(super) RowsProduct<'a>, pub(super) PhantomData<F>);
 
-impl<L: Lanes> ViewVisitor for InLanes<'_, L> {
+impl<F: BlockFormat> Kernel for BlockRows<'_, F> {
     type Output = ();
+    const DOT_PRODUCTS: bool = true;
 
     #[inline(always)]
-    fn super_blocks<F: SuperBlockFormat>(self) {
-        self.product.super_blocks::<L, F>(self.l);
-    }
-
-    #[inline(always)]
-    fn blocks<F: BlockFormat>(self) {
-        self.product.blocks::<L, F>(self.l);
-    }
-
-    #[inline(always)]
-    fn floats<F: FloatFormat>(self) {
-        self.product.floats_of_file::<L, F>(self.l);
-    }
-
-    #[inline(always)]
-    fn decoded<F: Format>(self) {
-        self.product.decoded(self.l);
+    fn run<L: Lanes>(self, l: L) {
+        self.0.blocks::<L, F>(l);
     }
 }
 
 impl<'a> RowsProduct<'a> {
     #[inline(always)]
-    fn floats_of_file<L: Lanes, W: FloatFormat>(mut self, l: L) {
-        let Range { start, end } = self.rows;
-        let bytes = &self.weights.bytes()[start * self.weights.row_bytes()..end * self.weights.row_bytes()];
-        self.floats::<L, W>(l, bytes);
-    }
-
-    /// A type without a kernel of its own: rows are decoded to floats first.
-    #[inline(always)]
-    fn decoded<L: Lanes>(mut self, l: L) {
-        let cols = self.weights.cols();
-        let mut rows = Scratch::<f32>::new(self.rows.len() * cols);
-        for (r, row) in self.rows.clone().zip(rows.chunks_exact_mut(cols)) {
-            self.weights.decode_row(r, row);
-        }
-        // SAFETY: floats are bytes of any value.
-        let bytes = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), size_of_val(&*rows)) };
-        self.floats::<L, formats::F32>(l, bytes);
-    }
-
-    #[inline(always)]
     fn super_blocks<L: Lanes, F: SuperBlockFormat>(mut self, l: L) {
-        for token in (0..self.tokens.len()).step_by(TOKENS) {
-            match self.tokens.len() - token {
-                1 => self.super_blocks_of::<L, F, 1>(l, token),
-                _ => self.super_blocks_of::<L, F, TOKENS>(l, token),
+        let tokens = if L::TILES { TOKENS } else { 1 };
+        for token in (0..self.tokens.len()).step_by(tokens) {
+            if L::TILES && self.tokens.len() - token >= TOKENS {
+                self.super_blocks_of::<L, F, TOKENS>(l, token);
+            } else {
+                self.super_blocks_of::<L, F, 1>(l, token);
             }
         }
     }
@@ -118,7 +87,7 @@ impl<'a> RowsProduct<'a> {
                 for t in 0..T {
                     let scale = l.splat(x.scales[first_blocks[t] + b]);
                     let product = l.int_to_float(products[t]);
-                    sums[t] = if F::MINS {
+                    sums[t] = if F::Shape::MINS {
                         let minus_dmin = l.sub(l.splat(0.0), dmin);
                         let term = l.mul_add(minus_dmin, l.int_to_float(mins[t]), l.mul(d, product));
                         l.mul_add(term, scale, sums[t])
@@ -133,10 +102,12 @@ impl<'a> RowsProduct<'a> {
 
     #[inline(always)]
     fn blocks<L: Lanes, F: BlockFormat>(mut self, l: L) {
-        for token in (0..self.tokens.len()).step_by(TOKENS) {
-            match self.tokens.len() - token {
-                1 => self.blocks_of::<L, F, 1>(l, token),
-                _ => self.blocks_of::<L, F, TOKENS>(l, token),
+        let tokens = if L::TILES { TOKENS } else { 1 };
+        for token in (0..self.tokens.len()).step_by(tokens) {
+            if L::TILES && self.tokens.len() - token >= TOKENS {
+                self.blocks_of::<L, F, TOKENS>(l, token);
+            } else {
+                self.blocks_of::<L, F, 1>(l, token);
             }
         }
     }
@@ -162,7 +133,7 @@ impl<'a> RowsProduct<'a> {
                     for t in 0..T {
                         let scale = l.splat(inputs[t].scales[i]);
                         sums[t] = l.mul_add(l.mul(d, scale), l.int_to_float(products[t][i]), sums[t]);
-                        if F::OFFSET {
+                        if F::Shape::OFFSET {
                             sums[t] = l.mul_add(l.mul(m, scale), l.splat(inputs[t].sums[i]), sums[t]);
                         }
                     }
@@ -282,7 +253,7 @@ unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
     let (eight, min_bytes, factors);
     // SAFETY: blocks are whole.
     unsafe {
-        if F::SUB_LEN == 32 {
+        if F::Shape::SUB_LEN == 32 {
             let heads = Heads::of(l, &blocks);
             eight = l.zip_lanes(heads.scales[0], heads.scales[1]);
             min_bytes = [heads.mins[0], heads.mins[1], l.splat_int(0), l.splat_int(0)];
@@ -301,11 +272,11 @@ unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
         let (w, SubScales { scales, offsets }) = (F::codes(l, block), F::scales(l, block));
         for t in 0..T {
             let x = &inputs[t];
-            let mut sum = if F::ZERO == 0 { l.splat_int(0) } else { l.dot_words(&offsets, &x.sums) };
+            let mut sum = if F::Shape::ZERO == 0 { l.splat_int(0) } else { l.dot_words(&offsets, &x.sums) };
             for v in 0..4 {
-                sum = if F::SUB_LEN == 32 {
+                sum = if F::Shape::SUB_LEN == 32 {
                     l.dot_scaled_by_eight(sum, w[v], x.codes[v], eight[i], &F::SPREAD[v])
-                } else if F::EIGHT_BITS {
+                } else if F::Shape::EIGHT_BITS {
                     // The eighth bits separately: products of seven bits fit into words.
                     let eighth = l.shr_halves::<7, 7>(l.and_bytes(w[v], 0x80));
                     let eighths = l.dot_scaled(l.splat_int(0), eighth, x.codes[v], &scales, &F::SPREAD[v]);
@@ -321,8 +292,8 @@ unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
     let (mut products, mut mins) = ([l.splat_int(0); T], [l.splat_int(0); T]);
     for t in 0..T {
         products[t] = l.sum_each(&product[t]);
-        if F::MINS {
-            mins[t] = min_products(l, &min_bytes[..64 / F::SUB_LEN], &inputs[t]);
+        if F::Shape::MINS {
+            mins[t] = min_products(l, &min_bytes[..64 / F::Shape::SUB_LEN], &inputs[t]);
         }
     }
     (products, mins, factors)
@@ -370,7 +341,7 @@ fn layer_inputs<L: Lanes, F: BlockFormat, const T: usize>(
             for (i, block) in (first + run..first + (run + F::RUN).min(blocks)).enumerate() {
                 let sum = i32::from(sums[block][0]) + i32::from(sums[block][1]);
                 of_blocks[i] = &codes[block];
-                start[i * LANES / F::RUN] = -i32::from(F::ZERO) * sum;
+                start[i * LANES / F::RUN] = -i32::from(F::Shape::ZERO) * sum;
                 (input.sums[i], input.scales[i]) = (sum as f32, x.scales[block]);
             }
             // SAFETY: blocks have 32 codes, and the array holds 16 integers.
@@ -441,7 +412,7 @@ unsafe fn block_products<L: Lanes, F: BlockFormat, const T: usize>(
 #[inline(always)]
 fn input_codes<L: Lanes, F: SuperBlockFormat>(l: L, x: &[i8; 256]) -> [L::Int; 4] {
     let mut codes = [l.splat_int(0); 4];
-    for (codes, halves) in codes.iter_mut().zip(F::HALVES) {
+    for (codes, halves) in codes.iter_mut().zip(F::Shape::HALVES) {
         // SAFETY: halves are below 8, and have 32 codes each.
         *codes = unsafe { l.join(x.as_ptr().add(32 * halves[0]).cast(), x.as_ptr().add(32 * halves[1]).cast()) };
     }
@@ -452,7 +423,7 @@ fn input_codes<L: Lanes, F: SuperBlockFormat>(l: L, x: &[i8; 256]) -> [L::Int; 4
 #[inline(always)]
 fn parts_of_sums<F: SuperBlockFormat>(sums: &[i16; 16]) -> [[i32; 4]; 2] {
     let mut parts = [[[0; 4]; 4]; 2];
-    for (i, sums) in sums.chunks_exact(F::SUB_LEN / 16).enumerate() {
+    for (i, sums) in sums.chunks_exact(F::Shape::SUB_LEN / 16).enumerate() {
         // At most 32 times 127.
         let sum: i16 = sums.iter().sum();
         (parts[0][i / 4][i % 4], parts[1][i / 4][i % 4]) = ((sum >> 6) as u8, (sum & 63) as u8);

@@ -8,12 +8,14 @@
 
 #![allow(unsafe_code, reason = "vector loads in the innermost loop")]
 
+use std::marker::PhantomData;
+
 use super::activations::Activations;
 use super::few::RowsProduct;
 use crate::formats::view::{FloatFormat, VECTOR};
 use crate::kernels::scratch::Scratch;
 use crate::simd::LANES;
-use crate::simd::lanes::{Lanes, Sums};
+use crate::simd::lanes::{Kernel, Lanes, Sums};
 
 /// Products with fewer tokens stream the weights.
 const MANY_TOKENS: usize = 8;
@@ -24,43 +26,61 @@ const CHUNK: usize = 174;
 /// Rows of a tile.
 const ROWS: usize = 4;
 
-impl<'a> RowsProduct<'a> {
-    /// All rows and tokens; `bytes` are the rows `self.rows` in type `W`.
-    #[inline(always)]
-    pub(super) fn floats<L: Lanes, W: FloatFormat>(&mut self, l: L, bytes: &[u8]) {
-        assert_eq!(bytes.len(), self.rows.len() * self.weights.cols() * W::BYTES);
-        match (self.tokens.len() < MANY_TOKENS, L::WIDE) {
-            (true, _) => self.stream::<L, W>(l, bytes),
-            (false, true) => self.slabs::<L, W, ROWS, 6>(l, bytes),
-            (false, false) => self.slabs::<L, W, 2, 2>(l, bytes),
-        }
+/// A product with rows of floats.
+pub(super) struct FloatRows<'a, W> {
+    product: RowsProduct<'a>,
+    /// The rows, in format `W`.
+    bytes: &'a [u8],
+    format: PhantomData<W>,
+}
+
+impl<'a, W: FloatFormat> FloatRows<'a, W> {
+    /// The product with `bytes`, which are its rows in format `W`.
+    pub(super) fn new(product: RowsProduct<'a>, bytes: &'a [u8]) -> Self {
+        assert_eq!(bytes.len(), product.rows.len() * product.weights.cols() * W::BYTES);
+        Self { product, bytes, format: PhantomData }
     }
+}
+
+impl<W: FloatFormat> Kernel for FloatRows<'_, W> {
+    type Output = ();
+    const DOT_PRODUCTS: bool = W::ROUNDED_INPUT;
 
     #[inline(always)]
-    fn stream<L: Lanes, W: FloatFormat>(&mut self, l: L, bytes: &[u8]) {
-        let tokens = self.tokens.len();
+    fn run<L: Lanes>(mut self, l: L) {
+        match (self.product.tokens.len() < MANY_TOKENS || !L::TILES, L::WIDE) {
+            (true, _) => self.stream(l),
+            (false, true) => self.slabs::<L, ROWS, 6>(l),
+            (false, false) => self.slabs::<L, 2, 2>(l),
+        }
+    }
+}
+
+impl<'a, W: FloatFormat> FloatRows<'a, W> {
+    #[inline(always)]
+    fn stream<L: Lanes>(&mut self, l: L) {
+        let tokens = self.product.tokens.len();
         let mut token = 0;
         while token < tokens {
-            token += match tokens - token {
-                1 => self.stream_tokens::<L, W, 8, 1>(l, bytes, token),
-                2 | 3 => self.stream_tokens::<L, W, ROWS, 2>(l, bytes, token),
-                _ => self.stream_tokens::<L, W, 2, 4>(l, bytes, token),
+            token += if L::TILES {
+                match tokens - token {
+                    1 => self.stream_tokens::<L, 8, 1>(l, token),
+                    2 | 3 => self.stream_tokens::<L, ROWS, 2>(l, token),
+                    _ => self.stream_tokens::<L, 2, 4>(l, token),
+                }
+            } else {
+                self.stream_tokens::<L, 1, 1>(l, token)
             };
         }
     }
 
     /// All rows, for `T` tokens from `token` on; returns `T`.
     #[inline(always)]
-    fn stream_tokens<L: Lanes, W: FloatFormat, const R: usize, const T: usize>(
-        &mut self,
-        l: L,
-        bytes: &[u8],
-        token: usize,
-    ) -> usize {
-        let (cols, rows) = (self.weights.cols(), self.rows.len());
-        let x = self.token_rows::<W, T>(token);
+    fn stream_tokens<L: Lanes, const R: usize, const T: usize>(&mut self, l: L, token: usize) -> usize {
+        let (cols, rows) = (self.product.weights.cols(), self.product.rows.len());
+        let x = self.token_rows::<T>(token);
         for first in (0..rows).step_by(R) {
-            let w = weight_rows::<R>(bytes, rows, first);
+            let w = weight_rows::<R>(self.bytes, rows, first);
             let mut sums = [[[0.0; LANES]; R]; T];
             // SAFETY: rows of weights and of input have `cols` numbers each.
             unsafe { W::accumulate(l, pointers(&w), pointers(&x), cols / W::LEN, &mut sums) };
@@ -71,8 +91,9 @@ impl<'a> RowsProduct<'a> {
     }
 
     #[inline(always)]
-    fn slabs<L: Lanes, W: FloatFormat, const R: usize, const T: usize>(&mut self, l: L, bytes: &[u8]) {
-        let (cols, rows, tokens) = (self.weights.cols(), self.rows.len(), self.tokens.len());
+    fn slabs<L: Lanes, const R: usize, const T: usize>(&mut self, l: L) {
+        let RowsProduct { weights, rows, tokens, .. } = &self.product;
+        let (bytes, cols, rows, tokens) = (self.bytes, weights.cols(), rows.len(), tokens.len());
         let (vectors, tiles) = (cols / W::LEN, rows.div_ceil(R));
         let mut slab = Scratch::<f32>::new(tiles * R * SLAB * LANES);
         let mut waiting = Scratch::new(CHUNK.div_ceil(T) * tiles * R * T * LANES);
@@ -92,7 +113,7 @@ impl<'a> RowsProduct<'a> {
                     }
                 }
                 for group in 0..groups {
-                    let x = self.token_rows::<W, T>(chunk + group * T);
+                    let x = self.token_rows::<T>(chunk + group * T);
                     let waiting = &mut waiting[group * tiles..][..tiles];
                     for (w, sums) in slab.chunks_exact(R * SLAB * LANES).zip(waiting) {
                         let (mut from_w, mut from_x) = ([w.as_ptr().cast(); R], [x[0].as_ptr(); T]);
@@ -109,7 +130,7 @@ impl<'a> RowsProduct<'a> {
             }
             for group in 0..groups {
                 let token = chunk + group * T;
-                let x = self.token_rows::<W, T>(token);
+                let x = self.token_rows::<T>(token);
                 for (tile, sums) in waiting[group * tiles..][..tiles].iter_mut().enumerate() {
                     let w = weight_rows::<R>(bytes, rows, tile * R);
                     add_tail::<L, W, R, T>(l, &w, &x, sums);
@@ -121,11 +142,11 @@ impl<'a> RowsProduct<'a> {
 
     /// The input of `T` tokens from `token` on, in the form for `W`; tokens beyond the last one repeat it.
     #[inline(always)]
-    fn token_rows<W: FloatFormat, const T: usize>(&self, token: usize) -> [&'a [u8]; T] {
-        let x: &'a Activations<'a> = self.x;
-        let mut rows = [input::<W>(x, self.tokens.row(token)); T];
+    fn token_rows<const T: usize>(&self, token: usize) -> [&'a [u8]; T] {
+        let (x, tokens): (&'a Activations<'a>, _) = (self.product.x, self.product.tokens);
+        let mut rows = [input::<W>(x, tokens.row(token)); T];
         for t in 1..T {
-            rows[t] = input::<W>(x, self.tokens.row((token + t).min(self.tokens.len() - 1)));
+            rows[t] = input::<W>(x, tokens.row((token + t).min(tokens.len() - 1)));
         }
         rows
     }
@@ -149,9 +170,10 @@ impl<'a> RowsProduct<'a> {
             }
             to.copy_from_slice(&l.to_array(l.sums(&sixteen))[..to.len()]);
         }
-        let rows = self.rows.len() - row;
+        let RowsProduct { rows, stride, .. } = &self.product;
+        let (rows, stride) = (rows.len() - row, *stride);
         for (t, totals) in totals.iter().enumerate().take(tokens) {
-            let to = &mut self.out[(token + t) * self.stride + row..];
+            let to = &mut self.product.out[(token + t) * stride + row..];
             match to.first_chunk_mut() {
                 // All rows at once, where none is missing.
                 Some(to) if rows >= R => *to = *totals,

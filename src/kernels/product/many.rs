@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "vector loads in the innermost loop")]
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::thread::LocalKey;
 
@@ -12,10 +13,12 @@ use super::input::Input;
 use super::input::groups::{GROUP, Group, Groups, pair};
 use super::matrix::{Matrix, ReadAhead};
 use super::powers;
-use crate::formats::view::{BlockFormat, FloatFormat, Heads, SUBS, SuperBlockFormat, ViewVisitor};
+use crate::formats::view::{
+    BlockFormat, BlockShape, FloatFormat, Heads, SUBS, SuperBlockFormat, SuperBlockShape, ViewVisitor,
+};
 use crate::formats::{self, Format};
-use crate::simd::LANES;
 use crate::simd::lanes::{Kernel, Lanes};
+use crate::simd::{Isa, LANES};
 
 /// Products with fewer tokens read the weights row by row.
 pub(super) const MIN_TOKENS: usize = 4;
@@ -103,64 +106,68 @@ pub(super) struct PanelProduct<'a> {
     pub(super) ahead: ReadAhead<'a>,
 }
 
-impl Kernel for PanelProduct<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        formats::view(self.weights.ty(), InLanes { l, product: self });
+impl PanelProduct<'_> {
+    /// Computes it, on an instruction set with vectors.
+    pub(super) fn run(self, isa: Isa) {
+        formats::view(self.weights.ty(), OnIsa { isa, product: self });
     }
 }
 
 /// A product on an instruction set.
-struct InLanes<'a, L: Lanes> {
-    l: L,
+struct OnIsa<'a> {
+    isa: Isa,
     product: PanelProduct<'a>,
 }
 
-impl<L: Lanes> ViewVisitor for InLanes<'_, L> {
+impl ViewVisitor for OnIsa<'_> {
     type Output = ();
 
-    #[inline(always)]
     fn super_blocks<F: SuperBlockFormat>(self) {
-        self.product.slabs::<L, SuperBlocks<F>>(self.l);
+        self.product.slabs::<SuperBlocks<F>>(self.isa);
     }
 
-    #[inline(always)]
     fn blocks<F: BlockFormat>(self) {
-        self.product.slabs::<L, Blocks<F>>(self.l);
+        self.product.slabs::<Blocks<F>>(self.isa);
     }
 
-    #[inline(always)]
     fn floats<F: FloatFormat>(self) {
         unreachable!("{} is multiplied as floats", F::TY)
     }
 
-    #[inline(always)]
     fn decoded<F: Format>(self) {
         unreachable!("{} is multiplied as floats", F::TY)
     }
 }
 
-/// How the panels of a format are decoded and multiplied.
+/// How the blocks of a format are decoded to panels.
+trait Decode {
+    /// What they are decoded to.
+    type Panels: Panels;
+    /// Bytes of a block.
+    const BYTES: usize;
+
+    /// Decodes a panel's blocks of sixteen rows. Missing rows are left uninitialized. With `split_scales`, scales that fit
+    /// 16 bits are one to a word, otherwise two.
+    /// Returns whether every factor is in range for [`powers`].
+    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut Panel<Self>, split_scales: bool) -> bool;
+}
+
+/// The panels of a format.
+type Panel<D> = <<D as Decode>::Panels as Panels>::Panel;
+
+/// How the panels of formats with one shape are multiplied.
 trait Panels {
     /// Some blocks of sixteen rows.
     type Panel: Copy + Default + 'static;
     /// Blocks of a row in a panel; the last of a row may have fewer.
     const BLOCKS: usize;
-    /// The form of input that the format needs.
+    /// The form of input that the formats need.
     const INPUT: Input;
-    /// Bytes of a block.
-    const BYTES: usize;
     /// Whether scales of the input may be applied as powers of two, see [`powers`].
     const POWERS: bool;
 
     /// The panels of this thread, which are used again by the next task.
     fn kept() -> &'static LocalKey<RefCell<Vec<Self::Panel>>>;
-
-    /// Decodes a panel's blocks of sixteen rows. Missing rows are left uninitialized.
-    /// Returns whether every factor is in range for [`powers`].
-    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut Self::Panel) -> bool;
 
     /// Adds the products of `panels` with `TOKENS` tokens of `x` from `token` on to `sums`. With `POWERS`, scales are applied as
     /// powers of two, otherwise by multiplication.
@@ -177,59 +184,134 @@ trait Panels {
     );
 }
 
-impl PanelProduct<'_> {
+/// Some columns of all rows of a product.
+#[derive(Clone, Copy)]
+struct Slab {
+    /// Stripes of sixteen rows.
+    stripes: usize,
+    /// Panels of a stripe for which there is room.
+    most: usize,
+    /// The first block, and the number of blocks.
+    first: usize,
+    blocks: usize,
+    /// Blocks of a row.
+    all: usize,
+}
+
+/// Decodes a slab. Returns a bit for each stripe that has a factor out of range for powers.
+struct DecodeSlab<'a, 'b, D: Decode> {
+    product: &'a PanelProduct<'b>,
+    slab: Slab,
+    split_scales: bool,
+    /// The bytes to prefetch.
+    next: *const u8,
+    to: &'a mut [Panel<D>],
+}
+
+impl<D: Decode> Kernel for DecodeSlab<'_, '_, D> {
+    type Output = u32;
+
     #[inline(always)]
-    fn slabs<L: Lanes, P: Panels>(self, l: L) {
-        let (cols, len) = (self.weights.cols(), P::INPUT.block_len());
-        // Blocks of a row, and panels of a slab.
-        let (all, most) = (cols / len, SLAB / (len * P::BLOCKS));
-        let (stripes, groups) = (self.rows.len().div_ceil(LANES), self.x.count());
-        assert!(stripes * LANES <= self.stride && groups * GROUP * self.stride <= self.out.len());
-        let mut kept = P::kept().take();
-        if kept.len() < stripes * most {
-            kept.resize(stripes * most, P::Panel::default());
-        }
-        if self.ahead.cold {
-            let own = self.weights.bytes_from(self.rows.start);
-            l.fetch(own.as_ptr(), self.rows.len() * self.weights.row_bytes());
-        }
-        let mut next = self.ahead.then.as_ptr();
-        for first in (0..all).step_by(most * P::BLOCKS) {
-            let blocks = (most * P::BLOCKS).min(all - first);
-            let count = blocks.div_ceil(P::BLOCKS);
-            // A bit for each stripe that has a factor out of range for powers.
-            let mut out_of_range = 0u32;
-            assert!(stripes <= u32::BITS as usize);
-            for (stripe, panels) in kept.chunks_exact_mut(most).enumerate().take(stripes) {
-                for (block, panel) in (first..).step_by(P::BLOCKS).zip(&mut panels[..count]) {
-                    let len = P::BLOCKS.min(all - block) * P::BYTES;
-                    l.fetch(next, LANES * len);
-                    next = next.wrapping_add(LANES * len);
-                    let in_range = P::decode(l, self.rows_at(stripe, block * P::BYTES, len), panel);
-                    out_of_range |= u32::from(!in_range) << stripe;
-                }
+    fn run<L: Lanes>(self, l: L) -> u32 {
+        let (Slab { stripes, most, first, blocks, all }, mut next) = (self.slab, self.next);
+        let mut out_of_range = 0u32;
+        assert!(stripes <= u32::BITS as usize);
+        for (stripe, panels) in self.to.chunks_exact_mut(most).enumerate().take(stripes) {
+            let count = blocks.div_ceil(D::Panels::BLOCKS);
+            for (block, panel) in (first..).step_by(D::Panels::BLOCKS).zip(&mut panels[..count]) {
+                let len = D::Panels::BLOCKS.min(all - block) * D::BYTES;
+                l.fetch(next, LANES * len);
+                next = next.wrapping_add(LANES * len);
+                let rows = self.product.rows_at(stripe, block * D::BYTES, len);
+                let in_range = D::decode(l, rows, panel, self.split_scales);
+                out_of_range |= u32::from(!in_range) << stripe;
             }
-            for (group, sums) in self.out.chunks_exact_mut(GROUP * self.stride).enumerate().take(groups) {
-                let x = self.x.blocks(group, first, blocks);
-                for (stripe, panels) in kept.chunks_exact(most).enumerate().take(stripes) {
-                    let mut sums = Sums::new(&mut sums[stripe * LANES..], self.stride, first == 0);
-                    if L::ADDS_BITS && P::POWERS && x.in_powers && out_of_range >> stripe & 1 == 0 {
-                        // SAFETY: `x` has the panels' blocks, and these are all tokens of a group, with room for each.
-                        unsafe { P::multiply::<L, true, GROUP>(l, &panels[..count], x, 0, sums) };
-                    } else if L::WIDE {
-                        // SAFETY: as above.
-                        unsafe { P::multiply::<L, false, GROUP>(l, &panels[..count], x, 0, sums) };
-                    } else {
-                        for token in (0..GROUP).step_by(2) {
-                            // SAFETY: `x` has the panels' blocks, and these are two tokens of a group, with room for each.
-                            unsafe { P::multiply::<L, false, 2>(l, &panels[..count], x, token, sums) };
-                            sums = sums.after(2);
-                        }
+        }
+        out_of_range
+    }
+}
+
+/// Multiplies a slab with all tokens.
+struct MultiplySlab<'a, P: Panels> {
+    slab: Slab,
+    panels: &'a [P::Panel],
+    x: &'a Groups,
+    out_of_range: u32,
+    out: &'a mut [f32],
+    stride: usize,
+}
+
+impl<P: Panels> Kernel for MultiplySlab<'_, P> {
+    type Output = ();
+    const DOT_PRODUCTS: bool = true;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Slab { stripes, most, first, blocks, .. } = self.slab;
+        let (count, groups) = (blocks.div_ceil(P::BLOCKS), self.x.count());
+        assert!(stripes * LANES <= self.stride && groups * GROUP * self.stride <= self.out.len());
+        for (group, sums) in self.out.chunks_exact_mut(GROUP * self.stride).enumerate().take(groups) {
+            let x = self.x.blocks(group, first, blocks);
+            for (stripe, panels) in self.panels.chunks_exact(most).enumerate().take(stripes) {
+                let mut sums = Sums::new(&mut sums[stripe * LANES..], self.stride, first == 0);
+                if L::ADDS_BITS && P::POWERS && x.in_powers && self.out_of_range >> stripe & 1 == 0 {
+                    // SAFETY: `x` has the panels' blocks, and these are all tokens of a group, with room for each.
+                    unsafe { P::multiply::<L, true, GROUP>(l, &panels[..count], x, 0, sums) };
+                } else if L::WIDE {
+                    // SAFETY: as above.
+                    unsafe { P::multiply::<L, false, GROUP>(l, &panels[..count], x, 0, sums) };
+                } else {
+                    for token in (0..GROUP).step_by(2) {
+                        // SAFETY: `x` has the panels' blocks, and these are two tokens of a group, with room for each.
+                        unsafe { P::multiply::<L, false, 2>(l, &panels[..count], x, token, sums) };
+                        sums = sums.after(2);
                     }
                 }
             }
         }
-        P::kept().set(kept);
+    }
+}
+
+/// Prefetches bytes.
+struct Fetch<'a>(&'a [u8]);
+
+impl Kernel for Fetch<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        l.fetch(self.0.as_ptr(), self.0.len());
+    }
+}
+
+impl PanelProduct<'_> {
+    fn slabs<D: Decode>(mut self, isa: Isa) {
+        let (blocks_of_panel, len) = (D::Panels::BLOCKS, D::Panels::INPUT.block_len());
+        // Blocks of a row, and panels of a slab.
+        let (all, most) = (self.weights.cols() / len, SLAB / (len * blocks_of_panel));
+        let stripes = self.rows.len().div_ceil(LANES);
+        let mut kept = D::Panels::kept().take();
+        if kept.len() < stripes * most {
+            kept.resize(stripes * most, Default::default());
+        }
+        if self.ahead.cold {
+            let own = self.weights.bytes_from(self.rows.start);
+            isa.run(Fetch(&own[..self.rows.len() * self.weights.row_bytes()]));
+        }
+        let split_scales = !isa.adds_pairs();
+        let mut next = self.ahead.then.as_ptr();
+        let out = std::mem::take(&mut self.out);
+        for first in (0..all).step_by(most * blocks_of_panel) {
+            let blocks = (most * blocks_of_panel).min(all - first);
+            let slab = Slab { stripes, most, first, blocks, all };
+            let decode = DecodeSlab::<D> { product: &self, slab, split_scales, next, to: &mut kept };
+            let out_of_range = isa.run_or(decode, |_| unreachable!("{isa} has no panels"));
+            next = next.wrapping_add(stripes * LANES * blocks * D::BYTES);
+            let (panels, x, out, stride) = (&*kept, self.x, &mut *out, self.stride);
+            let multiply = MultiplySlab::<D::Panels> { slab, panels, x, out_of_range, out, stride };
+            isa.run_or(multiply, |_| unreachable!("{isa} has no panels"));
+        }
+        D::Panels::kept().set(kept);
     }
 
     /// `len` bytes from byte `at` on of each of sixteen rows.
@@ -348,14 +430,14 @@ unsafe fn zeros<L: Lanes, const TOKENS: usize>(l: L, zero: i16, sums: *const i32
     products
 }
 
-/// The position of word `word` of a super-block in the vectors of format `F`.
+/// The position of word `word` of a super-block in the vectors of shape `S`.
 #[inline(always)]
-fn word_position<F: SuperBlockFormat>(word: usize) -> usize {
+fn word_position<S: SuperBlockShape>(word: usize) -> usize {
     let places = const {
         let mut places = [0; 8];
         let mut at = 0;
         while at < 8 {
-            places[F::HALVES[at / 2][at % 2]] = at;
+            places[S::HALVES[at / 2][at % 2]] = at;
             at += 1;
         }
         places
@@ -364,27 +446,22 @@ fn word_position<F: SuperBlockFormat>(word: usize) -> usize {
 }
 
 /// The super-blocks of format `F`.
-struct SuperBlocks<F>(std::marker::PhantomData<F>);
+struct SuperBlocks<F>(PhantomData<F>);
+
+/// The super-blocks of shape `S`.
+struct SuperPanels<S>(PhantomData<S>);
 
 thread_local! {
     static SUPER_PANELS: RefCell<Vec<SuperPanel>> = const { RefCell::new(Vec::new()) };
     static BLOCK_PANELS: RefCell<Vec<BlockPanel>> = const { RefCell::new(Vec::new()) };
 }
 
-impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
-    type Panel = SuperPanel;
-    const BLOCKS: usize = 1;
-    const INPUT: Input = Input::SuperBlocks;
+impl<F: SuperBlockFormat> Decode for SuperBlocks<F> {
+    type Panels = SuperPanels<F::Shape>;
     const BYTES: usize = F::BYTES;
-    // With one scale for 256 products, powers gain nothing.
-    const POWERS: bool = false;
-
-    fn kept() -> &'static LocalKey<RefCell<Vec<SuperPanel>>> {
-        &SUPER_PANELS
-    }
 
     #[inline(always)]
-    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut SuperPanel) -> bool {
+    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut SuperPanel, split_scales: bool) -> bool {
         let mut blocks = [rows[0].map_or(std::ptr::null(), <[u8]>::as_ptr); LANES];
         let mut subs = [[0; LANES]; LANES];
         let mut wide = [[0; SUBS]; LANES];
@@ -395,11 +472,11 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 // SAFETY: an array of 16 integers.
                 unsafe { l.store_int(words[lane].as_mut_ptr(), codes) };
             }
-            if F::SUB_LEN == 32 {
+            if F::Shape::SUB_LEN == 32 {
                 continue;
             }
             let sub = F::scales(l, row);
-            if F::WIDE_SUMS {
+            if F::Shape::WIDE_SUMS {
                 wide[lane] = sub.scales;
                 continue;
             }
@@ -411,7 +488,7 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
         for words in to.codes.as_chunks_mut::<LANES>().0 {
             l.transpose_words(words);
         }
-        if F::WIDE_SUMS {
+        if F::Shape::WIDE_SUMS {
             for (scales, lane) in wide.iter().zip(0..) {
                 for (to, scale) in to.scales.iter_mut().zip(scales) {
                     to[lane] = i32::from(*scale);
@@ -420,12 +497,12 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
         }
         // SAFETY: every row is a whole block, and missing ones are the first.
         let [d, dmin] = unsafe {
-            if F::SUB_LEN == 32 {
+            if F::Shape::SUB_LEN == 32 {
                 let Heads { factors, scales, mins } = Heads::of(l, &blocks);
                 to.set_eight(l, scales, mins);
                 factors
             } else {
-                if !F::WIDE_SUMS {
+                if !F::Shape::WIDE_SUMS {
                     l.transpose_words(&mut subs);
                     to.scales[..SUBS / 2].copy_from_slice(&subs[..SUBS / 2]);
                     to.mins.copy_from_slice(&subs[SUBS / 2..]);
@@ -433,14 +510,26 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 F::factors(l, &blocks)
             }
         };
-        if !L::ADDS_PAIRS && !F::WIDE_SUMS {
+        if split_scales && !F::Shape::WIDE_SUMS {
             to.split_scales(l);
         }
         to.d = l.to_array(d);
-        if F::MINS {
+        if F::Shape::MINS {
             to.minus_dmin = l.to_array(l.sub(l.splat(0.0), dmin));
         }
         false
+    }
+}
+
+impl<S: SuperBlockShape> Panels for SuperPanels<S> {
+    type Panel = SuperPanel;
+    const BLOCKS: usize = 1;
+    const INPUT: Input = Input::SuperBlocks;
+    // With one scale for 256 products, powers gain nothing.
+    const POWERS: bool = false;
+
+    fn kept() -> &'static LocalKey<RefCell<Vec<SuperPanel>>> {
+        &SUPER_PANELS
     }
 
     #[inline(always)]
@@ -460,26 +549,26 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
             let mut products = nothing::<L, TOKENS>(l);
             // SAFETY: arrays of 16 integers; a super-block has the words and sums of its sub-blocks.
             unsafe {
-                if F::WIDE_SUMS {
+                if S::WIDE_SUMS {
                     for (sub, scale) in panel.scales.iter().enumerate() {
-                        let dots = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, sub);
+                        let dots = dot_sub_block::<L, S, TOKENS>(l, panel, codes, code_sums, sub);
                         let scale = l.load_int(scale.as_ptr());
                         for t in 0..TOKENS {
                             products[t] = l.add_int(products[t], l.mul_int(dots[t], scale));
                         }
                     }
                 } else if L::ADDS_PAIRS {
-                    for (two, scales) in panel.scales[..128 / F::SUB_LEN].iter().enumerate() {
-                        let first = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, 2 * two);
-                        let second = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, 2 * two + 1);
+                    for (two, scales) in panel.scales[..128 / S::SUB_LEN].iter().enumerate() {
+                        let first = dot_sub_block::<L, S, TOKENS>(l, panel, codes, code_sums, 2 * two);
+                        let second = dot_sub_block::<L, S, TOKENS>(l, panel, codes, code_sums, 2 * two + 1);
                         let scales = l.load_int(scales.as_ptr());
                         for t in 0..TOKENS {
                             products[t] = l.dot_pairs(products[t], l.low_words(first[t], second[t]), scales);
                         }
                     }
                 } else {
-                    for (sub, scale) in panel.scales[..256 / F::SUB_LEN].iter().enumerate() {
-                        let dots = dot_sub_block::<L, F, TOKENS>(l, panel, codes, code_sums, sub);
+                    for (sub, scale) in panel.scales[..256 / S::SUB_LEN].iter().enumerate() {
+                        let dots = dot_sub_block::<L, S, TOKENS>(l, panel, codes, code_sums, sub);
                         let scale = l.load_int(scale.as_ptr());
                         for t in 0..TOKENS {
                             products[t] = l.add_low_product(products[t], dots[t], scale);
@@ -488,13 +577,13 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
                 }
             }
             let d = l.array(&panel.d);
-            if F::MINS {
+            if S::MINS {
                 let mut terms = [l.splat(0.0); TOKENS];
                 for t in 0..TOKENS {
                     terms[t] = l.mul(d, l.int_to_float(products[t]));
                 }
-                let pairs = if F::SUB_LEN == 32 { x.pairs_of_32 } else { x.pairs_of_16 };
-                let count = 128 / F::SUB_LEN;
+                let pairs = if S::SUB_LEN == 32 { x.pairs_of_32 } else { x.pairs_of_16 };
+                let count = 128 / S::SUB_LEN;
                 let pairs = pairs[b * count * GROUP + token..].as_ptr();
                 let mut products = nothing::<L, TOKENS>(l);
                 for (j, mins) in panel.mins[..count].iter().enumerate() {
@@ -529,21 +618,21 @@ impl<F: SuperBlockFormat> Panels for SuperBlocks<F> {
 /// # Safety
 /// `x` and `sums` must be the words and the negative sums of a group's super-block, from this product's first token on.
 #[inline(always)]
-unsafe fn dot_sub_block<L: Lanes, F: SuperBlockFormat, const TOKENS: usize>(
+unsafe fn dot_sub_block<L: Lanes, S: SuperBlockShape, const TOKENS: usize>(
     l: L,
     panel: &SuperPanel,
     x: *const i32,
     sums: *const i32,
     sub: usize,
 ) -> [L::Int; TOKENS] {
-    let word = sub * F::SUB_LEN / 4;
-    let (w, x) = (panel.codes[word_position::<F>(word)..].as_ptr(), x.wrapping_add(word * GROUP));
+    let word = sub * S::SUB_LEN / 4;
+    let (w, x) = (panel.codes[word_position::<S>(word)..].as_ptr(), x.wrapping_add(word * GROUP));
     // SAFETY: a sub-block has four or eight words, in the panel and in the group. Where there is a zero point, there are 16.
     unsafe {
-        let start = zeros::<L, TOKENS>(l, F::ZERO, sums.wrapping_add(sub * GROUP));
-        if F::SUB_LEN == 32 {
+        let start = zeros::<L, TOKENS>(l, S::ZERO, sums.wrapping_add(sub * GROUP));
+        if S::SUB_LEN == 32 {
             multiply_words::<L, false, 8, TOKENS>(l, w, x, start)
-        } else if F::EIGHT_BITS {
+        } else if S::EIGHT_BITS {
             multiply_words::<L, true, 4, TOKENS>(l, w, x, start)
         } else {
             multiply_words::<L, false, 4, TOKENS>(l, w, x, start)
@@ -552,21 +641,17 @@ unsafe fn dot_sub_block<L: Lanes, F: SuperBlockFormat, const TOKENS: usize>(
 }
 
 /// The blocks of format `F`.
-struct Blocks<F>(std::marker::PhantomData<F>);
+struct Blocks<F>(PhantomData<F>);
 
-impl<F: BlockFormat> Panels for Blocks<F> {
-    type Panel = BlockPanel;
-    const BLOCKS: usize = 2;
-    const INPUT: Input = Input::Blocks;
+/// The blocks of shape `S`.
+struct BlockPanels<S>(PhantomData<S>);
+
+impl<F: BlockFormat> Decode for Blocks<F> {
+    type Panels = BlockPanels<F::Shape>;
     const BYTES: usize = F::BYTES;
-    const POWERS: bool = true;
-
-    fn kept() -> &'static LocalKey<RefCell<Vec<BlockPanel>>> {
-        &BLOCK_PANELS
-    }
 
     #[inline(always)]
-    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut BlockPanel) -> bool {
+    fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut BlockPanel, _: bool) -> bool {
         let mut blocks = [[rows[0].map_or(std::ptr::null(), <[u8]>::as_ptr); LANES]; 2];
         for (lane, row) in rows.into_iter().enumerate() {
             let Some(row) = row else { continue };
@@ -583,12 +668,23 @@ impl<F: BlockFormat> Panels for Blocks<F> {
             let [d, m] = F::factors(l, unsafe { l.words_at(blocks) });
             to.d[half] = l.to_array(d);
             powers &= powers::in_range(l, d);
-            if F::OFFSET {
+            if F::Shape::OFFSET {
                 to.minus_m[half] = l.to_array(l.sub(l.splat(0.0), m));
                 powers &= powers::in_range(l, m);
             }
         }
         powers
+    }
+}
+
+impl<S: BlockShape> Panels for BlockPanels<S> {
+    type Panel = BlockPanel;
+    const BLOCKS: usize = 2;
+    const INPUT: Input = Input::Blocks;
+    const POWERS: bool = true;
+
+    fn kept() -> &'static LocalKey<RefCell<Vec<BlockPanel>>> {
+        &BLOCK_PANELS
     }
 
     #[inline(always)]
@@ -615,8 +711,8 @@ impl<F: BlockFormat> Panels for Blocks<F> {
             let w = panel.codes[8 * half..].as_ptr();
             // SAFETY: a block has eight words, in the panel and in the group.
             let products = unsafe {
-                let start = zeros::<L, TOKENS>(l, F::ZERO, code_sums);
-                if F::ZERO == 128 {
+                let start = zeros::<L, TOKENS>(l, S::ZERO, code_sums);
+                if S::ZERO == 128 {
                     multiply_words::<L, true, 8, TOKENS>(l, w, codes, start)
                 } else {
                     multiply_words::<L, false, 8, TOKENS>(l, w, codes, start)
@@ -628,7 +724,7 @@ impl<F: BlockFormat> Panels for Blocks<F> {
                 let scale = scales[token + t];
                 let factor = if POWERS { powers::multiply(l, d, words) } else { l.mul(d, l.splat(scale)) };
                 totals[t] = l.mul_add(factor, l.int_to_float(products[t]), totals[t]);
-                if F::OFFSET {
+                if S::OFFSET {
                     // SAFETY: as above.
                     let sum = l.int_to_float(l.splat_int(unsafe { *code_sums.add(t) }));
                     let factor =

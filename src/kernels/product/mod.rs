@@ -10,6 +10,7 @@ mod input;
 mod many;
 mod matrix;
 mod powers;
+mod rows;
 mod tiles;
 
 use std::marker::PhantomData;
@@ -29,8 +30,8 @@ use super::Pool;
 use super::scratch::{List, Scratch};
 use crate::TensorType;
 use crate::network::Activation;
-use crate::simd::LANES;
 use crate::simd::lanes::{Kernel, Lanes};
+use crate::simd::{Isa, LANES};
 
 /// Rows of a strip with many tokens.
 const STRIP: usize = 64;
@@ -200,7 +201,12 @@ impl Work<'_> {
     }
 
     fn is_arranged(&self, pool: &Pool, input: Input) -> bool {
-        let enough = if pool.isa().has_tiles() { tiles::MIN_TOKENS } else { many::MIN_TOKENS };
+        let enough = match pool.isa() {
+            // The reference: the kernel for few tokens alone.
+            Isa::Scalar => return false,
+            isa if isa.has_tiles() => tiles::MIN_TOKENS,
+            _ => many::MIN_TOKENS,
+        };
         input.is_quantized() && self.tokens.len() >= enough
     }
 
@@ -221,10 +227,13 @@ impl Work<'_> {
             let listed = self.arranged.iter().find(|(found, _)| *found == input);
             match listed.map_or_else(|| x.arranged(pool, input), |(_, arranged)| arranged) {
                 Arranged::Tiles(x) => TileProduct { weights, rows: range, x, out, stride }.run(),
-                Arranged::Groups(x) => pool.isa().run(PanelProduct { weights, rows: range, x, out, stride, ahead }),
+                Arranged::Groups(x) => PanelProduct { weights, rows: range, x, out, stride, ahead }.run(pool.isa()),
             }
         } else {
-            pool.isa().run(RowsProduct { weights, rows: range, x, tokens: self.tokens, out, stride, ahead });
+            rows::multiply(
+                pool.isa(),
+                RowsProduct { weights, rows: range, x, tokens: self.tokens, out, stride, ahead },
+            );
         }
         if let Some(bias) = bias {
             for row in tile.chunks_exact_mut(stride) {

@@ -175,6 +175,7 @@ struct AddsBits;
 
 impl Kernel for AddsBits {
     type Output = bool;
+    const DOT_PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<L: Lanes>(self, _: L) -> bool {

@@ -157,6 +157,7 @@ pub(super) struct Quantize<'a> {
 
 impl Kernel for Quantize<'_> {
     type Output = ();
+    const DOT_PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {

@@ -12,7 +12,9 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 
 use super::{DIGITS, PAIR, TileProduct, bf16};
-use crate::formats::view::{BlockFormat, FloatFormat, SUBS, SuperBlockFormat, ViewVisitor};
+use crate::formats::view::{
+    BlockFormat, BlockShape, FloatFormat, SUBS, SuperBlockFormat, SuperBlockShape, ViewVisitor,
+};
 use crate::formats::{self, Format};
 use crate::kernels::scratch::Scratch;
 use crate::simd::LANES;
@@ -114,7 +116,7 @@ fn super_blocks<F: SuperBlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: 
             let strips = panels.rows.chunks_exact(LANES).zip(sums.chunks_exact_mut(LANES * PAIR * LANES));
             for (rows, sums) in strips {
                 multiply_digits(&configured, rows, x.codes(tile), &mut products);
-                if F::MINS {
+                if F::Shape::MINS {
                     multiply_mins(&configured, rows, x.sums(tile), &mut mins);
                 }
                 add_super_block::<F>(rows, &products, &mins, scales, sums);
@@ -179,15 +181,15 @@ impl SuperBlock {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
     fn fill<F: SuperBlockFormat>(&mut self, l: Avx512<true>, block: &[u8]) {
-        for (codes, halves) in F::codes(l, block).into_iter().zip(F::HALVES) {
+        for (codes, halves) in F::codes(l, block).into_iter().zip(F::Shape::HALVES) {
             for (codes, half) in bytes_of(codes).chunks_exact(32).zip(halves) {
                 self.codes.0[32 * half..][..32].copy_from_slice(codes);
             }
         }
         let sub = F::scales(l, block);
-        let offsets = if F::ZERO != 0 { &mut self.zeros } else { &mut self.mins };
+        let offsets = if F::Shape::ZERO != 0 { &mut self.zeros } else { &mut self.mins };
         for sixteen in 0..SUBS {
-            let j = sixteen * 16 / F::SUB_LEN;
+            let j = sixteen * 16 / F::Shape::SUB_LEN;
             (self.scales[sixteen], offsets[sixteen]) = (sub.scales[j], sub.offsets[j]);
         }
         // SAFETY: the block is whole.
@@ -343,7 +345,7 @@ fn add_super_block<F: SuperBlockFormat>(
                 let high = _mm512_loadu_si512(products[2 * group + 1].0[row].as_ptr().cast());
                 let product = _mm512_cvtepi32_ps(_mm512_add_epi32(low, _mm512_slli_epi32::<7>(high)));
                 let (d, to) = (_mm512_set1_ps(w.d), _mm512_loadu_ps(sum.as_ptr()));
-                let to = if F::MINS {
+                let to = if F::Shape::MINS {
                     let min = _mm512_loadu_ps(mins[group].0[row].as_ptr());
                     let term = _mm512_fmadd_ps(_mm512_set1_ps(w.minus_dmin), min, _mm512_mul_ps(d, product));
                     _mm512_fmadd_ps(term, scale, to)
@@ -370,7 +372,7 @@ fn all_blocks<F: BlockFormat>(amx: Amx, p: &mut TileProduct<'_>, panels: &mut Pa
             for (block, step) in row.zip(&mut panels.steps) {
                 unpacked.fill::<F>(amx.0, block);
                 for (to, code) in step.codes[lane].iter_mut().zip(unpacked.codes) {
-                    *to = code.wrapping_sub(F::ZERO as u8) as i8;
+                    *to = code.wrapping_sub(F::Shape::ZERO as u8) as i8;
                 }
                 (step.d[lane], step.m[lane]) = (unpacked.d, unpacked.m);
             }
@@ -478,7 +480,7 @@ fn add_block<F: BlockFormat>(
         for row in 0..LANES {
             let product = _mm512_cvtepi32_ps(_mm512_loadu_si512(products.0[row].as_ptr().cast()));
             sums[row] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(step.d[row]), scale), product, sums[row]);
-            if F::OFFSET {
+            if F::Shape::OFFSET {
                 sums[row] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(step.m[row]), scale), total, sums[row]);
             }
         }
