@@ -170,11 +170,12 @@ impl Chat {
         let metadata = model.metadata();
         let prompter = Prompter::new(metadata, options.template.as_deref(), &options.variables)?;
         let trained = model.hparams().context_length;
-        let mut session = Session::new(model.clone(), pool, options.session.clone());
+        let sampler = Sampler::for_model(options.sampler.clone(), model.tokenizer());
+        let mut session = Session::new(model, pool, options.session.clone());
         session.speculate(&options.speculation);
         let mut chat = Self {
             prompter,
-            sampler: Sampler::for_model(options.sampler.clone(), model.tokenizer()),
+            sampler,
             session,
             options,
             messages: Vec::new(),
