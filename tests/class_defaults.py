@@ -32,6 +32,8 @@ CLASSES = {
     "BertModel": "bert",
     "BertForMaskedLM": "bert",
     "BertForSequenceClassification": "bert",
+    "DeepseekV32ForCausalLM": "deepseek_v32",
+    "GlmMoeDsaForCausalLM": "glm_moe_dsa",
     "DistilBertModel": "distilbert",
     "BloomForCausalLM": "bloom",
     "EuroBertModel": "eurobert",

@@ -94,7 +94,9 @@ impl ClassDefaults {
             | "nemotron" | "seed_oss" => {
                 fill(settings, "head_dim", |of| of.count("hidden_size")?.checked_div(of.count("num_attention_heads")?));
             }
-            "deepseek_v2" | "deepseek_v3" => fill(settings, "head_dim", |of| of.count("qk_rope_head_dim")),
+            "deepseek_v2" | "deepseek_v3" | "deepseek_v32" | "glm_moe_dsa" => {
+                fill(settings, "head_dim", |of| of.count("qk_rope_head_dim"))
+            }
             "falcon" => {
                 fill(settings, "num_kv_heads", |of| of.count("num_attention_heads"));
                 fill(settings, "ffn_hidden_size", |of| of.count("hidden_size")?.checked_mul(4));

@@ -72,6 +72,10 @@ pub const LEADING_DENSE_BLOCK_COUNT: &str = "leading_dense_block_count";
 pub const MOE_EVERY_N_LAYERS: &str = "moe_every_n_layers";
 pub const INTERLEAVE_MOE_LAYER_STEP: &str = "interleave_moe_layer_step";
 pub const N_DEEPSTACK_LAYERS: &str = "n_deepstack_layers";
+pub const INDEXER_HEAD_COUNT: &str = "attention.indexer.head_count";
+pub const INDEXER_KEY_LENGTH: &str = "attention.indexer.key_length";
+pub const INDEXER_TOP_K: &str = "attention.indexer.top_k";
+pub const INDEXER_TYPES: &str = "attention.indexer.types";
 pub const NEXTN_PREDICT_LAYERS: &str = "nextn_predict_layers";
 
 pub const ATTN_LOGIT_SOFTCAPPING: &str = "attn_logit_softcapping";

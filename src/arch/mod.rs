@@ -17,6 +17,7 @@ mod command_r;
 mod config;
 mod dbrx;
 mod deepseek2;
+mod deepseek32;
 mod dots1;
 mod ernie4_5;
 mod ernie4_5_moe;
@@ -124,6 +125,8 @@ pub static FAMILIES: &[&Family] = &[
     &qwen_moe::QWEN2_MOE,
     &qwen_moe::QWEN3_MOE,
     &deepseek2::DEEPSEEK2,
+    &deepseek32::DEEPSEEK32,
+    &deepseek32::GLM_DSA,
     &gpt_oss::GPT_OSS,
     &glm4_moe::GLM4_MOE,
     &lfm2::LFM2,

@@ -3,11 +3,20 @@
 
 use super::graph::{attention, gated, layer, model, rope};
 use super::tensor_rule::BlockRules;
-use super::{Error, Hparams, Rules, Step, TensorRule, keys};
+use super::{Config, Error, Hparams, Rules, Step, TensorRule, keys};
 use crate::network::{Activation, AttentionMixer, FeedForward, Mixer, ModelSpec, NormKind, RopeStyle, Tensors};
 
 /// The context of models without position embedding.
 pub(super) const UNBOUNDED_CONTEXT: usize = 1 << 20;
+
+/// Blocks behind the model's own that predict further tokens, as far as the checkpoint has them.
+///
+/// # Errors
+/// When a setting is no count.
+pub(super) fn predicting_blocks(config: &Config, has: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
+    let (count, first) = (config.count(&["num_nextn_predict_layers"])?.unwrap_or(0), config.block_count()?);
+    Ok((first..).take(count).take_while(|i| has(&format!("model.layers.{i}.eh_proj.weight"))).count())
+}
 
 /// Its tensors. `interleave` where checkpoints have the halves of a head for pairs, and files neighbours.
 ///

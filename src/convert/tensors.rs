@@ -221,11 +221,12 @@ pub(super) fn exact_type(checkpoint: &Checkpoint) -> FileType {
 
 /// The type of a tensor in the file: vectors, norms and routers are written in single precision.
 fn output_type(name: &str, shape: &[usize], file_type: FileType) -> TensorType {
-    const PLAIN: [&str; 11] = [
+    const PLAIN: [&str; 12] = [
         "altup_correct_coef",
         "altup_predict_coef",
         "ffn_gate_inp",
         "ffn_gate_inp_shexp",
+        "indexer.proj",
         "ssm_conv1d",
         "ssm_conv1d_q",
         "ssm_conv1d_k",

@@ -54,8 +54,26 @@ pub struct AttentionPart<'a> {
     pub cache: &'a KvCache,
     /// Position of the first query.
     pub first_position: usize,
+    /// The positions that each query sees, where not all of those that the specification lets it see.
+    pub selected: Option<Selected<'a>>,
     /// `[n, heads * v_dim]`.
     pub out: &'a mut [f32],
+}
+
+/// Positions that have been selected for each of some rows.
+#[derive(Clone, Copy)]
+pub struct Selected<'a> {
+    /// `[rows, words]`: bit `i` of word `w` for position `64 * w + i`.
+    pub bits: &'a [u64],
+    /// Words of a row.
+    pub words: usize,
+}
+
+impl Selected<'_> {
+    /// For each of the 64 positions of tile `tile` whether `row` sees it.
+    fn tile(&self, row: usize, tile: usize) -> u64 {
+        if tile < self.words { self.bits[row * self.words + tile] } else { 0 }
+    }
 }
 
 /// What the queries of a part share.
@@ -63,6 +81,7 @@ struct Shared<'a> {
     spec: &'a AttentionSpec<'a>,
     cache: &'a KvCache,
     first_position: usize,
+    selected: Option<Selected<'a>>,
     queries: &'a [f32],
     /// Number of queries.
     n: usize,
@@ -77,6 +96,8 @@ struct Rows<'a> {
     kv_head: usize,
     /// Position of each query.
     positions: Range<usize>,
+    /// What these queries see, and the row of the first of them.
+    selected: Option<(Selected<'a>, usize)>,
     /// From these queries' first head on: `[.., heads, k_dim]`.
     queries: &'a [f32],
     /// The output of each query, `[group, v_dim]`: the row of rectangles in this grid; the column is the head.
@@ -93,11 +114,11 @@ pub fn attention(pool: &Pool, spec: &AttentionSpec<'_>, parts: &mut [AttentionPa
     let per_task = (MAX_ROWS / group).max(1);
     let shared: List<Shared<'_>> = parts
         .iter_mut()
-        .map(|AttentionPart { queries, cache, first_position, out }| {
+        .map(|AttentionPart { queries, cache, first_position, selected, out }| {
             let n = queries.len() / k_len;
             assert_eq!(out.len(), n * v_len, "an output of {n} positions");
             let out = Grid::new(out, v_len, (per_task, group * spec.v_dim));
-            Shared { spec, cache, first_position: *first_position, queries, n, out }
+            Shared { spec, cache, first_position: *first_position, selected: *selected, queries, n, out }
         })
         .collect();
     let tasks: usize = shared.iter().map(|part| part.n.div_ceil(per_task) * spec.kv_heads).sum();
@@ -156,6 +177,7 @@ struct Buffers {
     tile: TileBuffer,
     visible: List<(usize, usize)>,
     biases: List<Bias>,
+    masks: List<u64>,
 }
 
 impl Buffers {
@@ -165,6 +187,7 @@ impl Buffers {
             tile: TileBuffer::default(),
             visible: List::new(),
             biases: List::new(),
+            masks: List::new(),
         }
     }
 }
@@ -180,6 +203,7 @@ impl Shared<'_> {
             cache,
             kv_head,
             positions: self.first_position + first..self.first_position + end,
+            selected: self.selected.map(|selected| (selected, first)),
             queries: &self.queries[(first * spec.heads + head) * spec.k_dim..],
             out: (&self.out, block),
         }
@@ -260,6 +284,14 @@ impl Rows<'_> {
             let start = tile * TILE;
             buffers.visible.clear();
             buffers.biases.clear();
+            buffers.masks.clear();
+            if let Some((selected, first)) = self.selected {
+                let masks = (first..).take(self.positions.len()).map(|row| selected.tile(row, tile));
+                buffers.masks.extend(masks.flat_map(|mask| std::iter::repeat_n(mask, self.group())));
+                if buffers.masks.iter().all(|mask| *mask == 0) {
+                    continue;
+                }
+            }
             for position in self.positions.clone() {
                 let seen = self.seen(position);
                 let from = seen.start.saturating_sub(start).min(TILE);
@@ -280,6 +312,7 @@ impl Rows<'_> {
                 next,
                 visible: &buffers.visible,
                 biases: &buffers.biases,
+                masks: &buffers.masks,
                 softcap: self.spec.softcap.map(|cap| cap * std::f32::consts::LOG2_E),
                 state,
             });
@@ -365,7 +398,8 @@ mod tests {
                 let queries = part(&self.queries, spec.heads * k_dim);
                 let len = spec.heads * v_dim;
                 let out = &mut out[rows.start * len..rows.end * len];
-                let part = AttentionPart { queries: &queries, cache: &cache, first_position: first, out };
+                let part =
+                    AttentionPart { queries: &queries, cache: &cache, first_position: first, selected: None, out };
                 attention(pool, spec, &mut [part]);
                 cache.drop_unseen(cache.len());
             }

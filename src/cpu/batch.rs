@@ -3,7 +3,7 @@
 use super::rope::RopeTables;
 use super::rows::keep_rows;
 use super::sequence::LayerState;
-use super::{AttentionPart, AttentionSpec, Part, Run, attention};
+use super::{AttentionPart, AttentionSpec, Part, Run, Selected, attention};
 use crate::kernels::List;
 use crate::network::LengthScale;
 
@@ -20,6 +20,17 @@ pub(super) struct Batch<'a, 'p> {
     pub(super) layer_inputs: Vec<f32>,
     /// The rows (ascending) whose output is needed from this layer on; `None` for all rows.
     pub(super) output_rows: Option<&'a [u32]>,
+    /// The positions that the latest indexer has selected for each row.
+    pub(super) selection: SelectedPositions,
+}
+
+/// The positions that an indexer has selected for the rows of a batch.
+#[derive(Default)]
+pub(super) struct SelectedPositions {
+    /// As in [`Selected`].
+    pub(super) bits: Vec<u64>,
+    /// Words of a row; 0 where each row sees all that it could see.
+    pub(super) words: usize,
 }
 
 impl Batch<'_, '_> {
@@ -37,11 +48,12 @@ impl Batch<'_, '_> {
             *start = output_rows.partition_point(|&row| (row as usize) < *start);
         }
         self.rope.keep(output_rows);
+        keep_rows(&mut self.selection.bits, self.selection.words, output_rows);
     }
 
     /// Attention of all rows over the caches of layer `layer`: from `query`, `[rows, heads, k_dim]`, to `out`,
-    /// `[rows, heads, v_dim]`.
-    pub(super) fn attend(&self, spec: &AttentionSpec<'_>, layer: usize, query: &[f32], out: &mut [f32]) {
+    /// `[rows, heads, v_dim]`. Where it is `sparse`, rows see the [selected](Self::selection) positions alone.
+    pub(super) fn attend(&self, spec: &AttentionSpec<'_>, layer: usize, sparse: bool, query: &[f32], out: &mut [f32]) {
         let (q, v) = (spec.heads * spec.k_dim, spec.heads * spec.v_dim);
         let mut rest = out;
         let mut parts = List::with_capacity(self.parts.len());
@@ -51,8 +63,12 @@ impl Batch<'_, '_> {
             rest = others;
             // All rows of a part may have been dropped.
             let Some(&first_position) = self.rope.positions().get(rows.start) else { continue };
+            let SelectedPositions { bits, words } = &self.selection;
+            let selected = (sparse && *words > 0)
+                .then(|| Selected { bits: &bits[rows.start * words..rows.end * words], words: *words });
+            let queries = &query[rows.start * q..rows.end * q];
             if let Some(cache) = &part.sequence.layers[layer].cache {
-                parts.push(AttentionPart { queries: &query[rows.start * q..rows.end * q], cache, first_position, out });
+                parts.push(AttentionPart { queries, cache, first_position, selected, out });
             }
         }
         attention(self.run.pool, spec, &mut parts);

@@ -1,7 +1,7 @@
 //! A transformer put together from a [`ModelSpec`] and its tensors, and its forward pass.
 
 use super::altup::Streams;
-use super::batch::Batch;
+use super::batch::{Batch, SelectedPositions};
 use super::classifier::Head;
 use super::layer::Layer;
 use super::rope::RopeTables;
@@ -179,7 +179,15 @@ impl Decoder {
             wanted.extend((0..).take(start + part.tokens.len()).skip(start + part.first_wanted()));
         }
         let rope = RopeTables::new(positions, contexts);
-        let mut batch = Batch { run, rope, starts, layer_inputs: Vec::new(), parts, output_rows: None };
+        let mut batch = Batch {
+            run,
+            rope,
+            starts,
+            layer_inputs: Vec::new(),
+            parts,
+            output_rows: None,
+            selection: SelectedPositions::default(),
+        };
         if let Some(inputs) = &self.layer_inputs {
             batch.layer_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
         }

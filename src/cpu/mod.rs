@@ -28,7 +28,7 @@ mod sequence;
 mod weights;
 
 pub use adapters::{Adapters, LowRank};
-pub use attention::{AttentionPart, AttentionSpec, attention};
+pub use attention::{AttentionPart, AttentionSpec, Selected, attention};
 pub use causal_conv::CausalConv;
 pub use decoder::Decoder;
 pub use kv::{CacheType, KvCache, KvSpec, KvType, OutOfPages, PagePool};

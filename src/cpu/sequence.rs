@@ -112,8 +112,7 @@ impl LayerState {
                 window: spec.window.or(spec.chunk).filter(|_| spec.causal),
             }),
             Mixer::Latent(spec) => {
-                let (rank, rope) = (spec.kv_rank, spec.rope_dim);
-                cached(KvSpec { heads: 1, k_dim: rank + rope, v_dim: rank, ty, window: None })
+                cached(KvSpec { heads: 1, k_dim: spec.key_length(), v_dim: spec.kv_rank, ty, window: None })
             }
             Mixer::DeltaNet(spec) => recurrent(spec.into(), spec.taps),
             Mixer::KimiDelta(spec) => recurrent(spec.into(), spec.taps),

@@ -243,6 +243,8 @@ pub(crate) struct AttendTile<'a, 'b> {
     pub(crate) visible: &'a [(usize, usize)],
     /// Of each row; none where scores have none.
     pub(crate) biases: &'a [Bias],
+    /// Of each row, bit `i` for position `i` of the tile: whether it sees the position; none where rows see all that is visible.
+    pub(crate) masks: &'a [u64],
     /// Scores are squashed to this range (in their units of `ln 2`).
     pub(crate) softcap: Option<f32>,
     pub(crate) state: &'a mut Softmax<'b>,
@@ -334,6 +336,10 @@ impl AttendTile<'_, '_> {
                 let first = l.splat(bias.first + (vector * LANES) as f32);
                 *v = l.to_array(l.mul_add(l.add(l.array(&places), first), l.splat(bias.slope), l.array(v)));
             }
+        }
+        for (row, mask) in scores.iter_mut().zip(self.masks.iter().skip(block * LANES).take(visible.len())) {
+            let hidden = row.as_flattened_mut().iter_mut().enumerate().filter(|(i, _)| mask >> i & 1 == 0);
+            hidden.for_each(|(_, score)| *score = f32::NEG_INFINITY);
         }
         if visible.iter().any(|&(from, to)| from > seen.start * LANES || to < seen.end * LANES) {
             for (row, &(from, to)) in scores.iter_mut().zip(visible) {

@@ -17,6 +17,7 @@ pub(crate) mod attention;
 pub(crate) mod code_tile;
 mod error;
 pub(crate) mod grid;
+pub(crate) mod index_scores;
 mod limits;
 pub(crate) mod lines;
 mod pool;

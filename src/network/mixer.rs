@@ -1,6 +1,6 @@
 //! Mixers: attention, and the recurrences that take its place.
 
-use super::{LengthScale, NormKind, RopeSpec};
+use super::{LengthScale, NormKind, NormSpec, RopeSpec};
 
 /// The part of a layer that combines positions.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +102,45 @@ pub struct LatentMixer {
     pub rope: Option<RopeSpec>,
     /// Growth of the queries with the position.
     pub length_scale: Option<LengthScale>,
+    /// Which positions are seen; all up to the current one where nothing chooses.
+    pub selection: Option<Selection>,
+}
+
+impl LatentMixer {
+    /// Elements that are cached as the key of a position: the compressed vector, the rotated part, the indexer's key.
+    #[must_use]
+    pub fn key_length(&self) -> usize {
+        let indexed = match &self.selection {
+            Some(Selection::Indexer(indexer)) => indexer.dim,
+            _ => 0,
+        };
+        self.kv_rank + self.rope_dim + indexed
+    }
+}
+
+/// Which positions sparse attention sees.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Selection {
+    /// Those with the highest scores of an indexer.
+    Indexer(Indexer),
+    /// Those that the nearest indexer in an earlier layer has chosen.
+    OfEarlierLayer,
+}
+
+/// DeepSeek's lightning indexer: small heads over keys of their own, one per position, whose scores `sum over heads of
+/// weight * max(0, query . key)` choose the positions that attention sees. The weight of each head comes from the layer's input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Indexer {
+    /// Query heads.
+    pub heads: usize,
+    /// Length of a head and of the key.
+    pub dim: usize,
+    /// Positions that are chosen at most.
+    pub top_k: usize,
+    /// Rotary embedding of the first elements of a head and of the key.
+    pub rope: RopeSpec,
+    /// The norm of the key.
+    pub norm: NormSpec,
 }
 
 /// A gated delta net.

@@ -28,8 +28,8 @@ pub use ffn::{Dense, FeedForward};
 pub use gate::Gate;
 pub use layer::{LayerNorms, LayerSpec, Wiring};
 pub use mixer::{
-    AttentionMixer, DeltaNetMixer, KeySharing, KimiDeltaMixer, LatentMixer, Mamba1Mixer, Mamba2Mixer, Mixer,
-    OutputGate, ShortConvMixer, alibi_slopes,
+    AttentionMixer, DeltaNetMixer, Indexer, KeySharing, KimiDeltaMixer, LatentMixer, Mamba1Mixer, Mamba2Mixer, Mixer,
+    OutputGate, Selection, ShortConvMixer, alibi_slopes,
 };
 pub use model::{LayerInputs, ModelSpec};
 pub use moe::{Experts, Gating, Groups};

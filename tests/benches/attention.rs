@@ -79,7 +79,8 @@ fn batch_seconds(pool: &Pool, ty: KvType, depth: usize) -> f64 {
     let queries = numbers(BATCH * SPEC.heads * SPEC.k_dim);
     let mut out = vec![0.0; BATCH * SPEC.heads * SPEC.v_dim];
     seconds(|| {
-        let part = AttentionPart { queries: &queries, cache: &cache, first_position: depth, out: &mut out };
+        let part =
+            AttentionPart { queries: &queries, cache: &cache, first_position: depth, selected: None, out: &mut out };
         attention(pool, &SPEC, &mut [part]);
     })
 }
@@ -91,7 +92,13 @@ fn token_seconds(pool: &Pool, ty: KvType, positions: usize) -> (f64, usize) {
     let mut out = vec![0.0; SPEC.heads * SPEC.v_dim];
     let all = seconds(|| {
         for cache in &caches {
-            let part = AttentionPart { queries: &queries, cache, first_position: positions - 1, out: &mut out };
+            let part = AttentionPart {
+                queries: &queries,
+                cache,
+                first_position: positions - 1,
+                selected: None,
+                out: &mut out,
+            };
             attention(pool, &SPEC, &mut [part]);
         }
     });

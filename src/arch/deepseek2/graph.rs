@@ -6,6 +6,11 @@ use crate::arch::{Error, Hparams, keys};
 use crate::network::{Activation, Experts, FeedForward, Gating, ModelSpec, NormKind, RopeStyle, Tensors};
 
 pub(in crate::arch) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
+    spec_with(h, weights, Gating::Softmax)
+}
+
+/// The graph, whose experts are weighed by `gating` where the file does not say how.
+pub(in crate::arch) fn spec_with(h: &Hparams, weights: &dyn Tensors, gating: Gating) -> Result<ModelSpec, Error> {
     let latent = Latent::new(h)?;
     let mut rope = rope(h, weights, RopeStyle::Pairs)?;
     let mut scale = latent.scale();
@@ -20,7 +25,7 @@ pub(in crate::arch) fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelS
     }
     let dense = h.count_or(keys::LEADING_DENSE_BLOCK_COUNT, 0)?;
     let mut routed =
-        if dense < h.block_count { experts(h, Activation::Silu, Gating::Softmax, false)? } else { FeedForward::None };
+        if dense < h.block_count { experts(h, Activation::Silu, gating, false)? } else { FeedForward::None };
     // Where a bias corrects the choice, a group is as good as its two best experts, whatever weighs them.
     if let FeedForward::Experts(Experts { groups: Some(groups), .. }) = &mut routed
         && weights.has(&format!("blk.{dense}.exp_probs_b.bias"))

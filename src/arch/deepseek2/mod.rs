@@ -6,8 +6,8 @@ mod graph;
 mod tensors;
 
 pub(super) use config::keys;
-pub(super) use graph::spec;
-pub(super) use tensors::rules_with;
+pub(super) use graph::{spec, spec_with};
+pub(super) use tensors::{corrected_experts, rules_with};
 
 use super::family::Family;
 use super::{Error, Hparams, glm4_moe, keys as key};
@@ -26,7 +26,7 @@ pub(super) static DEEPSEEK2: Family = Family {
 /// Lengths of the latent attention.
 pub(super) struct Latent {
     /// Of the compressed query, where there is one.
-    query_rank: Option<usize>,
+    pub(super) query_rank: Option<usize>,
     /// Of the compressed key and value.
     pub(super) rank: usize,
     /// Of a head's rotated part.
@@ -78,6 +78,7 @@ impl Latent {
             scale,
             rope: rope.cloned(),
             length_scale: None,
+            selection: None,
         })
     }
 }

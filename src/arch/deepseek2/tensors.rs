@@ -5,32 +5,45 @@ use super::Latent;
 use crate::arch::{BlockRules, Error, Hparams, Rules, Step, TensorRule, keys};
 
 pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
-    let shared = h.count(keys::EXPERT_SHARED_COUNT)?;
-    rules_with(h, |block| block.corrected_experts(h, shared))
+    rules_with(h, |_, _| {}, |block| corrected_experts(h, block))
 }
 
-/// The tensors of a model with `experts` in all blocks behind the dense ones.
+/// Experts, a bias that corrects their choice, and the part that all tokens share.
+///
+/// # Errors
+/// When a hyper-parameter is impossible.
+pub(in crate::arch) fn corrected_experts(h: &Hparams, block: &mut BlockRules<'_>) -> Result<(), Error> {
+    block.corrected_experts(h, h.count(keys::EXPERT_SHARED_COUNT)?)
+}
+
+/// The tensors of a model with `more` in the attention of each block, whose number it gets, and `experts` in all blocks after
+/// the dense ones.
 ///
 /// # Errors
 /// When a hyper-parameter is impossible, or `experts` fails.
 pub(in crate::arch) fn rules_with(
     h: &Hparams,
+    more: impl Fn(&mut BlockRules<'_>, usize),
     experts: impl Fn(&mut BlockRules<'_>) -> Result<(), Error>,
 ) -> Result<Vec<TensorRule>, Error> {
     let d = h.embedding_length;
     let latent = Latent::new(h)?;
     let dense = h.count_or(keys::LEADING_DENSE_BLOCK_COUNT, 0)?;
     let mut rules = Rules::new(h);
-    for i in 0..h.block_count {
+    for (i, like) in h.all_blocks() {
         let mut block = rules.block(i);
         block.weight("attn_norm", &[d], "input_layernorm");
-        latent.rules(&mut block, d, h.head_count[i]);
+        latent.rules(&mut block, d, h.head_count[like]);
+        more(&mut block, i);
         block.weight("ffn_norm", &[d], "post_attention_layernorm");
         if i < dense {
             block.gated_ffn(d, h.feed_forward_length[i], "mlp");
             continue;
         }
         experts(&mut block)?;
+        if i >= h.block_count {
+            block.prediction(h, |part| format!("model.layers.{i}.{}", part.replace("head_", "head.")), &[]);
+        }
     }
     Ok(rules.finish())
 }

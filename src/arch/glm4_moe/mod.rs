@@ -4,15 +4,17 @@ mod config;
 mod graph;
 mod tensors;
 
-use super::TokenKey;
+pub(super) use config::predicting;
+
 use super::family::Family;
+use super::{TokenKey, usual};
 
 const SOLAR_OPEN: &str = "SolarOpenForCausalLM";
 
 /// The family.
 pub(super) static GLM4_MOE: Family = Family {
     keys: config::keys,
-    predicting_blocks: config::predicting_blocks,
+    predicting_blocks: usual::predicting_blocks,
     token_keys: |config| if config.class() == SOLAR_OPEN { solar_token_keys() } else { token_keys() },
     ..Family::new("glm4moe", &["Glm4MoeForCausalLM", SOLAR_OPEN], tensors::rules, graph::spec)
 };

@@ -5,21 +5,13 @@ use super::graph::{dense_or_experts, experts};
 use super::{Config, Error, Hparams, Keys, Rules, TensorRule, keys, usual};
 use crate::network::{Activation, FeedForward, Gating, ModelSpec, NormKind, RopeStyle, Tensors};
 
-const NEXTN: &str = "num_nextn_predict_layers";
-
 /// The family.
 pub(super) static HY_V3: Family = Family {
     keys: config_keys,
     settings: &[("qk_norm", "[true]")],
-    predicting_blocks,
+    predicting_blocks: usual::predicting_blocks,
     ..Family::new("hy_v3", &["HYV3ForCausalLM"], rules, spec)
 };
-
-/// Layers that predict further tokens, where the checkpoint has them.
-fn predicting_blocks(config: &Config, has: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
-    let (count, first) = (config.count(&[NEXTN])?.unwrap_or(0), config.block_count()?);
-    Ok((first..).take(count).take_while(|i| has(&format!("model.layers.{i}.eh_proj.weight"))).count())
-}
 
 fn config_keys(config: &Config, keys: &mut Keys) -> Result<(), Error> {
     // Files do not say which layers are dense, but have their tensors.

@@ -4,7 +4,7 @@
 use super::deepseek2;
 use super::family::Family;
 use super::graph::{factor, original_context_length};
-use super::{Config, Error, Hparams, Keys, TensorRule, keys};
+use super::{BlockRules, Config, Error, Hparams, Keys, TensorRule, keys};
 use crate::network::{Experts, FeedForward, LengthScale, Mixer, ModelSpec, Tensors};
 
 /// The family.
@@ -35,14 +35,15 @@ fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
     let d = h.embedding_length;
     let (count, length) = (h.positive(keys::EXPERT_COUNT)?, h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?);
     let shared = length * h.count(keys::EXPERT_SHARED_COUNT)?;
-    deepseek2::rules_with(h, |block| {
+    let experts = |block: &mut BlockRules<'_>| {
         block.weight("ffn_gate_inp", &[d, count], "mlp.gate");
         block.joint_experts(d, length, count, "mlp.experts.gate_up_proj", "mlp.experts.down_proj");
         if shared > 0 {
             block.shared_expert(d, shared, "mlp.shared_experts");
         }
         Ok(())
-    })
+    };
+    deepseek2::rules_with(h, |_, _| {}, experts)
 }
 
 fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {

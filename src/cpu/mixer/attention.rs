@@ -195,7 +195,7 @@ impl Attention {
             chunk: mixer.chunk,
             sinks: self.sinks.as_deref(),
         };
-        batch.attend(&spec, layer, query, mixed);
+        batch.attend(&spec, layer, false, query, mixed);
     }
 }
 

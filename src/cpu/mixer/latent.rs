@@ -5,8 +5,9 @@
 use super::super::batch::Batch;
 use super::super::linear::Projection;
 use super::super::{AttentionSpec, Linear, Norm, Run, Weights};
+use super::indexer::IndexerWeights;
 use crate::kernels::{Activations, List, Matrix, Scratch, Store};
-use crate::network::{Error, LatentMixer, ModelSpec};
+use crate::network::{Error, LatentMixer, ModelSpec, Selection};
 
 /// A latent attention mixer with its weights.
 pub(in super::super) struct Latent {
@@ -19,6 +20,8 @@ pub(in super::super) struct Latent {
     /// `[v_dim, kv_rank]` for each head.
     values: Vec<Linear>,
     output: Linear,
+    /// Selects the positions that are seen, where this layer does.
+    indexer: Option<IndexerWeights>,
     cols: usize,
 }
 
@@ -44,7 +47,15 @@ impl Latent {
             Query::Direct(Linear::load(w, &name("q"), query_rows, cols)?)
         };
         let (keys, values) = heads(w, prefix, spec)?;
+        let indexer = match (&spec.selection, &query) {
+            (Some(Selection::Indexer(indexer)), Query::LowRank { down, .. }) => {
+                let first = spec.kv_rank + spec.rope_dim;
+                Some(IndexerWeights::load(w, prefix, indexer, (cols, down.rows(), first))?)
+            }
+            _ => None,
+        };
         Ok(Self {
+            indexer,
             query,
             key_value: Linear::load(w, &name("kv_a_mqa"), spec.kv_rank + spec.rope_dim, cols)?,
             key_value_norm: Norm::load(w, &name("kv_a_norm"), spec.kv_rank, model.norm)?,
@@ -68,11 +79,15 @@ impl Latent {
         if let Some(rope) = &spec.rope {
             batch.rope.apply(pool, rope, 1, &mut rotated);
         }
-        let key = join_columns(&compressed, rank, &rotated, rope);
+        let mut key = join_columns(&compressed, rank, &rotated, rope);
+        let length = spec.key_length();
+        if let Some(indexer) = &self.indexer {
+            key = join_columns(&key, rank + rope, &indexer.keys(batch, &x), length - rank - rope);
+        }
         for part in 0..batch.parts.len() {
             let (first, end) = (batch.starts[part], batch.starts[part + 1]);
             if let Some(cache) = &mut batch.state(part, layer).cache {
-                let keys = &key[first * (rank + rope)..end * (rank + rope)];
+                let keys = &key[first * length..end * length];
                 cache.append(pool, keys, &compressed[first * rank..end * rank]);
             }
         }
@@ -82,7 +97,10 @@ impl Latent {
             return;
         }
         // Rows of these are (row, head).
-        let mut query = self.query(run, &x, batch.output_rows, rows);
+        let (mut query, low) = self.query(run, &x, batch.output_rows, rows);
+        if let Some(indexer) = &self.indexer {
+            indexer.select(batch, layer, &x, &low);
+        }
         if let Some(scale) = &spec.length_scale {
             batch.stretch(scale, &mut query);
         }
@@ -91,28 +109,34 @@ impl Latent {
             batch.rope.apply(pool, rope, spec.heads, &mut rotated);
         }
         let absorbed = per_head(run, &self.keys, &plain_query);
-        let query = join_columns(&absorbed, rank, &rotated, rope);
+        let mut query = join_columns(&absorbed, rank, &rotated, rope);
+        if length > rank + rope {
+            // The indexer's part of a key has no share in the scores.
+            let indexed = length - rank - rope;
+            query = join_columns(&query, rank + rope, &Scratch::zeros(rows * spec.heads * indexed), indexed);
+        }
         let mut mixed = Scratch::zeros(rows * spec.heads * rank);
         self.attend(batch, layer, &query, &mut mixed);
         let values = per_head(run, &self.values, &mixed);
         self.output.apply(run, &Activations::new(&values, spec.heads * spec.v_dim), store, out);
     }
 
-    /// `[rows, heads, plain_dim + rope_dim]` of all or some rows of `x`.
-    fn query(&self, run: Run<'_>, x: &Activations<'_>, some: Option<&[u32]>, rows: usize) -> Scratch {
+    /// `[rows, heads, plain_dim + rope_dim]` of all or some rows of `x`, and the compressed queries, `[rows, rank]`, where
+    /// there are any.
+    fn query(&self, run: Run<'_>, x: &Activations<'_>, some: Option<&[u32]>, rows: usize) -> (Scratch, Scratch) {
         let first = |map: &Linear| {
             let mut out = Scratch::new(rows * map.rows());
             map.apply_some(run, x, some, Store::Set, &mut out);
             out
         };
         match &self.query {
-            Query::Direct(map) => first(map),
+            Query::Direct(map) => (first(map), Scratch::new(0)),
             Query::LowRank { down, norm, up } => {
                 let mut low = first(down);
                 norm.apply(run.pool, &mut low);
                 let mut query = Scratch::new(rows * up.rows());
                 up.apply(run, &Activations::new(&low, down.rows()), Store::Set, &mut query);
-                query
+                (query, low)
             }
         }
     }
@@ -122,7 +146,7 @@ impl Latent {
         let spec = AttentionSpec {
             heads: mixer.heads,
             kv_heads: 1,
-            k_dim: mixer.kv_rank + mixer.rope_dim,
+            k_dim: mixer.key_length(),
             v_dim: mixer.kv_rank,
             scale: mixer.scale,
             softcap: None,
@@ -132,7 +156,7 @@ impl Latent {
             chunk: None,
             sinks: None,
         };
-        batch.attend(&spec, layer, query, mixed);
+        batch.attend(&spec, layer, mixer.selection.is_some(), query, mixed);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod attention;
 mod delta_net;
+mod indexer;
 mod kimi_delta;
 mod latent;
 mod mamba1;

@@ -160,7 +160,7 @@ fn mixer_width(mixer: &Mixer, cols: usize) -> usize {
             let gate = if m.output_gate { m.heads * m.v_dim } else { 0 };
             m.heads * (m.k_dim + m.v_dim) + m.kv_heads * (m.k_dim + m.v_dim) + gate
         }
-        Mixer::Latent(m) => m.heads * (m.kv_rank + m.rope_dim + m.kv_rank + m.plain_dim + m.v_dim),
+        Mixer::Latent(m) => m.heads * (m.key_length() + m.kv_rank + m.plain_dim + m.v_dim),
         Mixer::DeltaNet(m) => 2 * (2 * m.key_heads * m.k_dim + m.heads * m.v_dim) + 2 * m.heads * m.v_dim,
         Mixer::Mamba2(m) => 2 * (2 * m.groups * m.k_dim + m.heads * m.v_dim) + 2 * m.heads * m.v_dim,
         Mixer::KimiDelta(m) => 9 * m.heads * m.dim,
