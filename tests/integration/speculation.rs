@@ -18,10 +18,11 @@ use super::storyteller;
 
 /// Every kind of state: full attention, sliding windows, latent attention, each recurrence, attention beside a recurrence, and
 /// learned positions.
-const FAMILIES: [&str; 12] = [
+const FAMILIES: [&str; 13] = [
     "llama3",
     "gemma3",
     "deepseek2",
+    "deepseek32",
     "gpt2",
     "qwen35",
     "kimilinear",
