@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn reversing_twice_changes_nothing() {
         for &ty in TensorType::ALL {
-            let blocks: Vec<u8> = (0..=250).cycle().step_by(7).take(3 * ty.block_bytes()).collect();
+            let blocks: Vec<u8> = (1..=251).cycle().step_by(7).take(3 * ty.block_bytes()).collect();
             let mut reversed = blocks.clone();
             ty.reverse_bytes(&mut reversed);
             let is_bytes = matches!(ty, TensorType::I8 | TensorType::MXFP4 | TensorType::NVFP4);
