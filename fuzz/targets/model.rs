@@ -14,7 +14,8 @@ fuzz_target!(|bytes: &[u8]| {
         reader.data(tensor).expect("inside");
     }
     let Ok(model) = Model::from_reader(&reader) else { return };
-    if model.decoder().vocab_size() < 2 {
+    let positions = model.decoder().learned_positions().unwrap_or(2);
+    if model.decoder().vocab_size() < 2 || positions < 2 {
         return;
     }
     let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F16, context_length: 4 });

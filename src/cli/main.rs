@@ -115,7 +115,7 @@ enum Command {
     Check(check::Args),
     #[command(about = "Find the quantization that is good enough: quality, size and speed, side by side")]
     Compare(compare::Args),
-    #[command(about = "Change metadata: keys, the chat template, special tokens; names of tensors; the byte order")]
+    #[command(about = "Change keys, the chat template, special tokens, names of tensors, the byte order")]
     Edit(edit::Args),
     #[command(about = "Print checksums of a model and its tensors, or compare them with a manifest")]
     Hash(hash::Args),

@@ -42,8 +42,9 @@ fn no_id_is_without_a_test() {
         });
         ids.extend(quoted.map(str::to_owned));
     }
-    // A file's name in a message; and what no file is known to lead to: control tokens that their own texts do not find.
-    ids.retain(|id| id != "tokenizer.json" && id != "tokenizer.control-lost");
+    // A file's name in a message; and what no file leads to: control tokens that their own texts do not find, types
+    // that are known and cannot be decoded.
+    ids.retain(|id| id != "tokenizer.json" && id != "tokenizer.control-lost" && id != "data.type");
     assert!(ids.len() > 55, "{ids:?}");
     let untested: Vec<&String> = ids.iter().filter(|id| !tests.contains(&format!("\"{id}\""))).collect();
     assert!(untested.is_empty(), "{untested:?}");
@@ -180,7 +181,7 @@ fn further_faults_of_the_model() {
     };
     type Keys<'a> = &'a dyn Fn(&mut Metadata);
     type Tensors<'a> = &'a dyn Fn(&mut Vec<TensorSpec>);
-    let cases: [(&str, &str, Keys<'_>, Tensors<'_>); 6] = [
+    let cases: [(&str, &str, Keys<'_>, Tensors<'_>); 5] = [
         (
             "model.load",
             "error: changed: key llama.rope.freq_base: NaN, expected a finite float",
@@ -207,7 +208,6 @@ fn further_faults_of_the_model() {
             &add("v.blk.0.attn_q.weight"),
         ),
         ("model.type", "error: weights of type I16 cannot be run yet", &|_| {}, &integers),
-        ("data.type", "note: tensor blk.0.ffn_up.weight: ", &|_| {}, &integers),
     ];
     for (id, expected, keys, tensors) in cases {
         let findings = with(keys, tensors);
