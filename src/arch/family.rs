@@ -140,7 +140,9 @@ fn check_attention(hparams: &Hparams, mixer: &AttentionMixer) -> Result<(), Erro
         return Err(hparams.bad_key(key, "more than 0 in layers with attention"));
     }
     if mixer.output_gate && mixer.k_dim != mixer.v_dim {
-        return Err(hparams.bad_key(keys::VALUE_LENGTH, "the same as attention.key_length, for the gates of the output"));
+        return Err(
+            hparams.bad_key(keys::VALUE_LENGTH, "the same as attention.key_length, for the gates of the output")
+        );
     }
     Ok(())
 }
