@@ -1,8 +1,8 @@
 //! A family of models as data.
 
 use super::settings::Setting;
-use super::{Config, Error, Hparams, Keys, TensorRule, TokenKey};
-use crate::network::{ModelSpec, Tensors};
+use super::{Config, Error, Hparams, Keys, TensorRule, TokenKey, keys};
+use crate::network::{AttentionMixer, Mixer, ModelSpec, Tensors};
 
 /// How many layers of a checkpoint behind the model's own predict further tokens and go into the file.
 type PredictingBlocks = fn(&Config, &dyn Fn(&str) -> bool) -> Result<usize, Error>;
@@ -119,6 +119,30 @@ impl Family {
     /// # Errors
     /// When a hyper-parameter is missing or impossible.
     pub fn spec(&self, hparams: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
-        (self.spec)(hparams, weights)
+        let spec = (self.spec)(hparams, weights)?;
+        spec.layers.iter().try_for_each(|layer| match &layer.mixer {
+            Mixer::Attention(mixer) | Mixer::AttentionAndMamba2(mixer, _) => check_attention(hparams, mixer),
+            _ => Ok(()),
+        })?;
+        Ok(spec)
     }
+}
+
+/// Checks the relations between numbers of attention that no tensor's shape shows: the rows of a fused projection are one sum.
+fn check_attention(hparams: &Hparams, mixer: &AttentionMixer) -> Result<(), Error> {
+    let positive = [
+        (mixer.heads, keys::HEAD_COUNT),
+        (mixer.kv_heads, keys::HEAD_COUNT_KV),
+        (mixer.k_dim, keys::KEY_LENGTH),
+        (mixer.v_dim, keys::VALUE_LENGTH),
+    ];
+    if let Some((_, key)) = positive.into_iter().find(|(number, _)| *number == 0) {
+        return Err(hparams.bad_key(key, "more than 0 in layers with attention"));
+    }
+    if mixer.output_gate && mixer.k_dim != mixer.v_dim {
+        return Err(
+            hparams.bad_key(keys::VALUE_LENGTH, "the same as attention.key_length, for the gates of the output")
+        );
+    }
+    Ok(())
 }

@@ -41,7 +41,11 @@ impl Attention {
         } else {
             let key = Linear::load(w, &name("k"), key_rows, cols)?;
             // Families without a value projection use the keys (before their norm) as values.
-            let value = Linear::load_optional(w, &name("v"), value_rows, cols)?.unwrap_or_else(|| key.clone());
+            let value = match Linear::load_optional(w, &name("v"), value_rows, cols)? {
+                Some(value) => value,
+                None if key_rows == value_rows => key.clone(),
+                None => return Err(Error::MissingTensor { name: name("v.weight") }),
+            };
             (Linear::load(w, &name("q"), query_rows, cols)?, Some((key, value)))
         };
         let norm_spec = NormSpec { kind: spec.qk_norm, ..model.norm };

@@ -294,6 +294,7 @@ fn odd_models_whose_tensors_fit_run_or_are_refused() {
             let key = key.split_once('.').map_or_else(|| (*key).to_owned(), |(_, rest)| format!("{own}.{rest}"));
             changes.insert(key, Some((*value).clone()));
         }
+        let told = format!("{name}, mutant {number}: {changes:?}");
         let mut metadata = Metadata::new();
         for (key, value) in reader.metadata().iter() {
             match changes.remove(key) {
@@ -302,7 +303,6 @@ fn odd_models_whose_tensors_fit_run_or_are_refused() {
                 None => metadata.set(key, value.clone()),
             }
         }
-        let told = format!("{name}, mutant {number}");
         for (key, value) in changes {
             if let Some(value) = value {
                 metadata.set(key, value);

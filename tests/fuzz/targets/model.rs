@@ -2,10 +2,10 @@
 
 #![no_main]
 
-use gguf::cpu::{KvType, Part, Rows, Run, SequenceOptions};
-use gguf::gguf::Reader;
-use gguf::kernels::Pool;
-use gguf::model::Model;
+use gguf_toolkit::cpu::{KvType, Part, Rows, Run, SequenceOptions};
+use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -14,7 +14,8 @@ fuzz_target!(|bytes: &[u8]| {
         reader.data(tensor).expect("inside");
     }
     let Ok(model) = Model::from_reader(&reader) else { return };
-    if model.decoder().vocab_size() < 2 {
+    let positions = model.decoder().learned_positions().unwrap_or(2);
+    if model.decoder().vocab_size() < 2 || positions < 2 {
         return;
     }
     let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F16, context_length: 4 });

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use gguf::convert::{Conversion, Folder, Options};
+use gguf_toolkit::convert::{Conversion, Folder, Options};
 use libfuzzer_sys::fuzz_target;
 
 const FILES: [&str; 6] = [

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use gguf::safetensors::Checkpoint;
+use gguf_toolkit::safetensors::Checkpoint;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use gguf::engine::{ChatTemplate, Message, TemplateOptions};
+use gguf_toolkit::engine::{ChatTemplate, Message, TemplateOptions};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|source: &str| {

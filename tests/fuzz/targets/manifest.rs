@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use gguf::inspect::hash::Manifest;
-use gguf::quantize::Recipe;
+use gguf_toolkit::inspect::hash::Manifest;
+use gguf_toolkit::quantize::Recipe;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
