@@ -51,6 +51,7 @@ mod rerank;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
+mod speculation;
 mod split;
 mod table;
 mod terminal;
@@ -66,7 +67,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::error::ErrorKind as Usage;
 use clap::{Parser, Subcommand};
-use gguf::printable::printable;
+use gguf_toolkit::printable::printable;
 
 const AFTER_HELP: &str = "\
 From a checkpoint to a chat:
@@ -88,7 +89,7 @@ const INTERRUPTED: i32 = 130;
 
 /// The toolkit for GGUF model files: inspect, convert, quantize, measure and chat
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+#[command(name = "gguf", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Cli {
     /// What other programs print for -v.
     #[arg(short = 'v', hide = true, action = clap::ArgAction::Version)]
@@ -115,7 +116,7 @@ enum Command {
     Check(check::Args),
     #[command(about = "Find the quantization that is good enough: quality, size and speed, side by side")]
     Compare(compare::Args),
-    #[command(about = "Change keys, the chat template, special tokens, names of tensors, the byte order")]
+    #[command(about = "Change metadata: keys, chat template, special tokens; names of tensors; byte order")]
     Edit(edit::Args),
     #[command(about = "Print checksums of a model and its tensors, or compare them with a manifest")]
     Hash(hash::Args),
@@ -258,7 +259,7 @@ fn interrupted() {
     if interrupt::note() {
         return;
     }
-    gguf::files::remove_temporaries();
+    gguf_toolkit::files::remove_temporaries();
     std::process::exit(INTERRUPTED);
 }
 
