@@ -109,7 +109,7 @@ impl KvCache {
     }
 
     /// Appends `n` positions: keys `[n, heads * k_dim]`, values `[n, heads * v_dim]`. Takes the pages that it needs,
-    /// whatever the pool's budget; [`Self::reserve`] takes them before within it.
+    /// whatever the pool's budget; `reserve` takes them before within it.
     ///
     /// # Panics
     /// If these are not the same number of whole positions.
