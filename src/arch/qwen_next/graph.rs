@@ -16,10 +16,6 @@ pub(super) fn spec(family: QwenNext, h: &Hparams, weights: &dyn Tensors) -> Resu
     } else {
         gated(Activation::Silu)
     };
-    // A gate for each element of a query head is one for each element of the head's result.
-    if h.value_length != h.key_length {
-        return Err(h.bad_key(keys::VALUE_LENGTH, "attention.key_length, as heads have gates"));
-    }
     let delta_net = DeltaNetMixer {
         heads: nets.heads,
         key_heads: nets.key_heads,
