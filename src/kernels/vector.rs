@@ -154,44 +154,6 @@ impl Kernel for ExpSum<'_> {
     }
 }
 
-/// The error function, within 2e-7: `1 - erfc(|x|)` by W. J. Cody's rational forms, in `f64`.
-#[must_use]
-pub fn erf(x: f32) -> f32 {
-    let x = f64::from(x);
-    let z = x.abs();
-    let value = if z < 0.5 {
-        // Maclaurin series: eleven terms are exact to f64 below one half.
-        let mut term = z;
-        let mut sum = z;
-        for n in 1..11 {
-            let n = f64::from(n);
-            term *= -z * z / n;
-            sum += term / (2.0 * n + 1.0);
-        }
-        sum * std::f64::consts::FRAC_2_SQRT_PI
-    } else if z < 6.0 {
-        // Numerical Recipes' Chebyshev fit of erfc, relative error below 1.2e-7.
-        let t = 2.0 / (2.0 + z);
-        let coefficients = [
-            -1.265_512_23,
-            1.000_023_68,
-            0.374_091_96,
-            0.096_784_18,
-            -0.186_288_06,
-            0.278_868_07,
-            -1.135_203_98,
-            1.488_515_87,
-            -0.822_152_23,
-            0.170_872_77,
-        ];
-        let polynomial = coefficients.iter().rev().fold(0.0, |sum, c| sum * t + c);
-        1.0 - t * (-z * z + polynomial).exp()
-    } else {
-        1.0
-    };
-    value.copysign(x) as f32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,14 +205,5 @@ mod tests {
             }
         }
         assert!(!log_sum_exp(&[f32::NEG_INFINITY; 20]).is_finite());
-    }
-
-    #[test]
-    fn erf_is_close() {
-        for (x, truth) in
-            [(0.0, 0.0), (0.3, 0.328_626_76), (0.5, 0.520_499_9), (1.0, 0.842_700_8), (-2.0, -0.995_322_3), (7.0, 1.0)]
-        {
-            assert!((erf(x) - truth).abs() < 2.5e-7, "erf({x}) = {}", erf(x));
-        }
     }
 }
