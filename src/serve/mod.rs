@@ -9,6 +9,7 @@ mod blocking;
 mod call;
 mod completions;
 mod constraint;
+mod decisions;
 mod embeddings;
 mod failure;
 mod fields;

@@ -8,7 +8,7 @@ use hyper::Method;
 use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::reply::Reply;
-use super::{anthropic, completions, embeddings, llama, metrics, ollama, openai, rerank, responses};
+use super::{anthropic, completions, decisions, embeddings, llama, metrics, ollama, openai, rerank, responses};
 
 type Answering = Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send>>;
 type Handler = Box<dyn Fn(Call) -> Answering + Send + Sync>;
@@ -108,6 +108,7 @@ impl Routes {
             post("/chat/completions/input_tokens", OpenAi, "Chat", "Counts its tokens", openai::count_tokens),
             post("/v1/completions", OpenAi, "Completion", "Goes on with texts", completions::completions),
             post("/v1/embeddings", OpenAi, "Embeddings", "Makes vectors of texts", embeddings::embeddings),
+            post("/v1/decisions", OpenAi, "Decisions", "Answers questions by probabilities", decisions::decisions),
             post("/v1/rerank", OpenAi, "Rerank", "Scores documents for a query", rerank::rerank),
             post("/v1/reranking", OpenAi, "Rerank", "Scores documents for a query", rerank::rerank),
             post("/rerank", OpenAi, "Rerank", "Scores documents for a query", rerank::rerank),

@@ -120,6 +120,7 @@ mod reference_tokenizers;
 mod serve;
 // Embeddings over HTTP.
 #[cfg(feature = "serve")]
+mod serve_decisions;
 mod serve_embeddings;
 // Anthropic's messages over HTTP.
 #[cfg(feature = "serve")]
