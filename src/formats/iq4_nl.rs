@@ -3,9 +3,10 @@
 //! `x = d * v[code]`. Byte `i` holds element `i` low and element `i + 16` high.
 
 use super::blocks_of_32::LEN;
+use super::encode::values::{self, OfValues, OneByOne, PutCodes};
 use super::super_block::{spread, sum_of_squares};
 use super::view::{BlockFormat, CenteredBlock, ViewVisitor, block_nibbles};
-use super::{Format, TINY, Written, f16_at, put_f16};
+use super::{Format, InLanes, TINY, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -38,13 +39,28 @@ impl Written for Iq4Nl {
                 std::array::from_fn(|i| spread(importance[i], mean_square, x[i]))
             }
         };
-        put_block(x, scale(x, &weights), block);
+        Self::put_block(x, &[scale(x, &weights)], &OneByOne, block);
     }
 }
 
-fn put_block(x: &[f32], d: f32, block: &mut [u8]) {
-    put_f16(block, 0, d);
-    put_codes(x, d, &mut block[CODES..]);
+impl OfValues for Iq4Nl {
+    #[inline(always)]
+    fn put_block(x: &[f32], scales: &[f32], codes_of: &impl PutCodes, block: &mut [u8]) {
+        put_f16(block, 0, scales[0]);
+        codes_of.put(x, scales[0], &mut block[CODES..]);
+    }
+}
+
+impl InLanes for Iq4Nl {
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+        values::encode::<L, Self>(l, x, None, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        values::encode::<L, Self>(l, x, Some(importance), out);
+    }
 }
 
 /// Squares of 32 elements: the weights of elements without importance.

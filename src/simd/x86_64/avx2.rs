@@ -153,6 +153,14 @@ fn quarters(v: &[__m256i; 4]) -> [IntPair; 2] {
     [IntPair(low(v[0], v[1]), low(v[2], v[3])), IntPair(high(v[0], v[1]), high(v[2], v[3]))]
 }
 
+/// The lanes of `table` at eight indices of four bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn lanes_at(table: Pair, at: __m256i) -> __m256 {
+    let (low, high) = (_mm256_permutevar8x32_ps(table.0, at), _mm256_permutevar8x32_ps(table.1, at));
+    _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(at)))
+}
+
 /// Columns of eight rows.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -341,6 +349,32 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     fn prefetch_far<T>(self, at: *const T) {
         // SAFETY: a prefetch of any address is harmless.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
+    #[inline(always)]
+    fn bits(self, x: Pair) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { IntPair(_mm256_castps_si256(x.0), _mm256_castps_si256(x.1)) }
+    }
+
+    #[inline(always)]
+    fn lanes_at(self, table: Pair, at: IntPair) -> Pair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { Pair(lanes_at(table, at.0), lanes_at(table, at.1)) }
+    }
+
+    #[inline(always)]
+    fn first_least(self, x: Pair) -> usize {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let eight = _mm256_min_ps(x.0, x.1);
+            let mut least = _mm256_min_ps(eight, _mm256_permute2f128_ps::<1>(eight, eight));
+            least = _mm256_min_ps(least, _mm256_permute_ps::<0x4e>(least));
+            least = _mm256_min_ps(least, _mm256_permute_ps::<0xb1>(least));
+            let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(x.0, least));
+            let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(x.1, least));
+            (low | high << 8).trailing_zeros() as usize & 15
+        }
     }
 
     #[inline(always)]

@@ -233,6 +233,30 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn bits(self, x: __m512) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_castps_si512(x) }
+    }
+
+    #[inline(always)]
+    fn lanes_at(self, table: __m512, at: __m512i) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_permutexvar_ps(at, table) }
+    }
+
+    #[inline(always)]
+    fn first_least(self, x: __m512) -> usize {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let mut least = _mm512_min_ps(x, _mm512_shuffle_f32x4::<0x4e>(x, x));
+            least = _mm512_min_ps(least, _mm512_shuffle_f32x4::<0xb1>(least, least));
+            least = _mm512_min_ps(least, _mm512_permute_ps::<0x4e>(least));
+            least = _mm512_min_ps(least, _mm512_permute_ps::<0xb1>(least));
+            _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(x, least).trailing_zeros() as usize & 15
+        }
+    }
+
+    #[inline(always)]
     fn max_lane(self, x: __m512) -> f32 {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { _mm512_reduce_max_ps(x) }
