@@ -76,7 +76,10 @@ fn encode_weighted(how: &impl TernarySearch, x: &[f32], importance: &[f32], bloc
     let (mut scales, mut down) = ([0.0; 8], [false; 8]);
     let mut greatest = 0.0;
     for (j, x) in x.as_chunks::<32>().0.iter().enumerate() {
-        let weights = std::array::from_fn(|i| spread(importance[32 * j + i], mean_square, x[i]));
+        let mut weights = [0.0; 32];
+        for ((weight, &importance), &v) in weights.iter_mut().zip(&importance[32 * j..]).zip(x) {
+            *weight = spread(importance, mean_square, v);
+        }
         let Some(found) = how.one_shift(&GRID, x, &weights) else { continue };
         let mut high = 0;
         for (k, &entry) in found.entries.iter().enumerate() {

@@ -9,7 +9,7 @@ use crate::simd::LANES;
 use crate::simd::integers::{Integers, Spread};
 use crate::simd::lanes::{Columns, Kernel, Lanes, Product, ROUND, Rows, multiply, transpose_words};
 
-/// Proof that the CPU has AVX2, FMA and F16C; also AVX-VNNI if so marked.
+/// Proof that the CPU has AVX2, FMA, F16C and POPCNT; also AVX-VNNI if so marked.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2<const VNNI: bool>(());
 
@@ -19,6 +19,7 @@ impl<const VNNI: bool> Avx2<VNNI> {
         let found = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("popcnt")
             && (!VNNI || is_x86_feature_detected!("avxvnni"));
         found.then_some(Self(()))
     }
@@ -63,7 +64,7 @@ pub(crate) fn run<K: Kernel>(lanes: Avx2<false>, kernel: K) -> K::Output {
     unsafe { enabled(lanes, kernel) }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,popcnt")]
 fn enabled<K: Kernel>(lanes: Avx2<false>, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
@@ -74,7 +75,7 @@ pub(crate) fn run_vnni<K: Kernel>(lanes: Avx2<true>, kernel: K) -> K::Output {
     unsafe { enabled_vnni(lanes, kernel) }
 }
 
-#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+#[target_feature(enable = "avx2,fma,f16c,popcnt,avxvnni")]
 fn enabled_vnni<K: Kernel>(lanes: Avx2<true>, kernel: K) -> K::Output {
     kernel.run(lanes)
 }

@@ -22,6 +22,7 @@ impl<const VNNI: bool> Avx512<VNNI> {
         let found = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("popcnt")
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
@@ -59,7 +60,7 @@ pub(crate) fn run<K: Kernel>(lanes: Avx512<false>, kernel: K) -> K::Output {
     unsafe { enabled(lanes, kernel) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
 fn enabled<K: Kernel>(lanes: Avx512<false>, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
@@ -70,7 +71,7 @@ pub(crate) fn run_vnni<K: Kernel>(lanes: Avx512<true>, kernel: K) -> K::Output {
     unsafe { enabled_vnni(lanes, kernel) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")]
 fn enabled_vnni<K: Kernel>(lanes: Avx512<true>, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
