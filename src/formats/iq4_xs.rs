@@ -4,9 +4,9 @@
 
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
 
-use super::encode::values::{self, OfValues, OneByOne, PutCodes};
-use super::iq4_nl::{BIASED, VALUES, put_nibbles, scale, squares};
+use super::encode::values;
 use super::super_block::{spread, sum_of_squares};
+use super::value_table::{BIASED, OfValues, OneByOne, PutCodes, VALUES, put_nibbles, scale, squares};
 use super::view::{SuperBlockFormat, ViewVisitor, WideCentered, doubled, nibbles_as_bytes, word32};
 use super::{Format, InLanes, Written, f16_at, nearest, put_f16, u16_at};
 use crate::TensorType;

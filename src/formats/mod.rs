@@ -49,6 +49,7 @@ mod super_block;
 mod ternary_search;
 mod tq1_0;
 mod tq2_0;
+mod value_table;
 pub(crate) mod view;
 
 use std::marker::PhantomData;
@@ -61,13 +62,13 @@ use view::ViewVisitor;
 pub(crate) use blocks_of_32::{LEN as BLOCK, put_affine_block, put_block};
 pub use encode::{encode, encode_with};
 pub(crate) use float::F32;
-pub(crate) use iq4_nl::VALUES as IQ4_NL_VALUES;
 pub(crate) use scale_search::weighted as weighted_steps;
 pub(crate) use scale_search::{Search, TINY};
 pub(crate) use super_block::{Affine, SUB_BLOCKS, Symmetric, search_affine};
 pub(crate) use super_block::{
     put_weighted_scales, sum_of_squares, weighted_affine, weighted_search, weighted_symmetric,
 };
+pub(crate) use value_table::VALUES as IQ4_NL_VALUES;
 
 /// Elements of a super-block of the K-quants.
 pub const SUPER_BLOCK: usize = 256;

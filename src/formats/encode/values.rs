@@ -5,8 +5,8 @@
 
 use super::super_blocks::greatest;
 use super::weighted::{group, weights};
-use crate::formats::iq4_nl::{VALUES as IQ4_NL_VALUES, put_codes};
-use crate::formats::{BLOCK, TINY, Written, sum_of_squares};
+use crate::formats::value_table::{OfValues, PutCodes, VALUES, put_codes};
+use crate::formats::{BLOCK, TINY, sum_of_squares};
 use crate::simd::LANES;
 use crate::simd::lanes::{Lanes, ROUND};
 
@@ -19,26 +19,6 @@ const FAR: f32 = 109.0;
 /// The scalar encoder writes blocks with magnitudes from here on: sums may overflow.
 const HUGE: f32 = 1e15;
 
-/// A format with codes of [`IQ4_NL_VALUES`] in sub-blocks of 32.
-pub(in crate::formats) trait OfValues: Written {
-    /// Writes a block from the scales of its sub-blocks; to be marked `#[inline(always)]`.
-    fn put_block(x: &[f32], scales: &[f32], codes: &impl PutCodes, block: &mut [u8]);
-}
-
-/// Writes the codes of a sub-block for a step.
-pub(in crate::formats) trait PutCodes {
-    fn put(&self, x: &[f32], step: f32, bytes: &mut [u8]);
-}
-
-/// One code after the other: the reference.
-pub(in crate::formats) struct OneByOne;
-
-impl PutCodes for OneByOne {
-    fn put(&self, x: &[f32], step: f32, bytes: &mut [u8]) {
-        put_codes(x, step, bytes);
-    }
-}
-
 /// For each bucket, in the order of the low four bits of its number: the threshold, and the codes below and above it.
 struct Buckets {
     thresholds: [f32; LANES],
@@ -50,7 +30,7 @@ const BUCKETS: Buckets = {
     let mut code = 0;
     while code < LANES - 1 {
         // Of two equally near values the greater is taken.
-        let threshold = 0.5 * (IQ4_NL_VALUES[code] as f32 + IQ4_NL_VALUES[code + 1] as f32);
+        let threshold = 0.5 * (VALUES[code] as f32 + VALUES[code + 1] as f32);
         let mut bucket = -8;
         while bucket < 7 && (bucket + 1) as f32 * WIDTH <= threshold {
             bucket += 1;
@@ -126,7 +106,7 @@ fn sums<L: Lanes>(
 fn scales<L: Lanes>(l: L, x: &[L::Float; BLOCK], weights: &[L::Float; BLOCK], values: Rounding<L>) -> (L::Float, u16) {
     let zero = l.splat(0.0);
     let (magnitude, max) = greatest(l, x);
-    let least = f32::from(IQ4_NL_VALUES[0]);
+    let least = f32::from(VALUES[0]);
     let mut usual = l.lt(magnitude, l.splat(HUGE));
     for i in 0..BLOCK {
         // Not where it is no number.
@@ -177,7 +157,7 @@ pub(in crate::formats) fn encode<L: Lanes, F: OfValues>(l: L, x: &[f32], importa
     const GROUP: usize = LANES * BLOCK;
     let (len, bytes) = (F::TY.block_len(), F::TY.block_bytes());
     let codes = SideBySide { l, codes: Rounding::new(l, |code| code) };
-    let values = Rounding::new(l, |code| f32::from(IQ4_NL_VALUES[code as usize]));
+    let values = Rounding::new(l, |code| f32::from(VALUES[code as usize]));
     for (i, (x, out)) in x.chunks(GROUP).zip(out.chunks_mut(F::TY.row_bytes(GROUP))).enumerate() {
         let lanes: [L::Float; BLOCK] = group(l, x);
         let importance = importance.map(|importance| &importance[i * GROUP..][..x.len()]);
