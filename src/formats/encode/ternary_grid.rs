@@ -29,7 +29,7 @@ const GREATEST_WEIGHT: f32 = 1e15;
 /// Likewise scores whose product with the sum of weights is smaller, since products lose precision.
 const LEAST: f32 = 1e-34;
 /// Steps of Lloyd's algorithm.
-const STEPS: usize = 3;
+const STEPS: usize = 2;
 
 /// The divisions of a sub-block side by side.
 pub(in crate::formats) struct SideBySide<'a, L: Lanes> {
