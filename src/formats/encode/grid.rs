@@ -196,7 +196,7 @@ impl Padded {
 fn usual(elements: &Elements<'_>, reach: f32) -> bool {
     let mut usual = reach > LEAST;
     for (&v, &weight) in elements.x.iter().zip(elements.weights) {
-        usual &= (v.abs() < GREATEST) & (v.abs() < reach * STEEP) & (weight < GREATEST_WEIGHT) & (weight >= 0.0);
+        usual &= (v.abs() < GREATEST) & (v.abs() < reach * STEEP) & (0.0..GREATEST_WEIGHT).contains(&weight);
     }
     usual
 }

@@ -121,7 +121,7 @@ fn scalar_two(grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> Option<Sear
 fn usual<const N: usize>(x: &[f32; N], weights: &[f32; N]) -> bool {
     let mut usual = true;
     for (v, &weight) in x.iter().zip(weights) {
-        usual &= (v.abs() < GREATEST) & (weight < GREATEST_WEIGHT) & (weight >= 0.0);
+        usual &= (v.abs() < GREATEST) & (0.0..GREATEST_WEIGHT).contains(&weight);
     }
     usual
 }
