@@ -4,11 +4,15 @@
 //! A codebook is a set of points with `K` levels each. With a given scale, every run of `K` elements is rounded to a point. If
 //! that point is no entry, the best of its nearest entries is taken; these are listed when a codebook is first used.
 
+use std::sync::OnceLock;
+
+use super::scale_search::positive_scale;
 use super::super_block::{spread, sum_of_squares};
-use super::{SUPER_BLOCK, nearest};
+use super::{SUPER_BLOCK, Written, nearest};
+use crate::simd::LANES;
 
 /// The longest sub-block.
-const MAX_SUB_BLOCK: usize = 32;
+pub(super) const MAX_SUB_BLOCK: usize = 32;
 /// Elements that share a byte of signs.
 const SIGNS: usize = 8;
 
@@ -19,6 +23,8 @@ pub(super) struct Grid<const K: usize> {
     /// Indexed by the levels of a point, [`Self::BITS`] bits each.
     points: Vec<Point>,
     neighbours: Vec<u16>,
+    /// The same for searches in lanes, made when first used.
+    lists: OnceLock<Lists>,
 }
 
 #[derive(Clone, Copy)]
@@ -34,8 +40,12 @@ impl<const K: usize> Grid<K> {
 
     /// Lists, for all points with levels below `levels`, the entries at the `shells` smallest distances.
     pub(super) fn new(entries: Vec<[u8; K]>, levels: u8, shells: usize) -> Self {
-        let mut grid =
-            Self { points: vec![Point::Between(0, 0); 1 << (K * Self::BITS)], neighbours: Vec::new(), entries };
+        let mut grid = Self {
+            points: vec![Point::Between(0, 0); 1 << (K * Self::BITS)],
+            neighbours: Vec::new(),
+            lists: OnceLock::new(),
+            entries,
+        };
         for (entry, number) in grid.entries.iter().zip(0..) {
             grid.points[Self::number(entry)] = Point::Entry(number);
         }
@@ -77,6 +87,11 @@ impl<const K: usize> Grid<K> {
         }
     }
 
+    /// Points and nearest entries for searches in lanes.
+    pub(super) fn lists(&self) -> &Lists {
+        self.lists.get_or_init(|| Lists::new(self))
+    }
+
     /// The entry for the scaled magnitudes of `K` elements, and whether it is exactly their point.
     fn nearest(&self, x: &[f32], roots: &[f32], (inverse, scale): (f32, f32), top: i32) -> (u16, bool) {
         let levels = std::array::from_fn(|i| nearest(0.5 * (inverse * x[i] - 1.0)).clamp(0, top) as u8);
@@ -111,8 +126,128 @@ impl<const K: usize> Grid<K> {
     }
 }
 
+/// The nearest entries of all points as vectors of words. A word is an entry: four bits for each element, which are its index in a
+/// vector of terms, see [`Lists::index`].
+pub(super) struct Lists {
+    /// By the number of a point, see [`Lists::number`].
+    pub(super) points: Vec<ListedPoint>,
+    /// Groups of the nearest entries of a point. The entries of a lane precede those of the next, so that of several equally near the
+    /// first is in the first lane; the last lanes may repeat the first entry.
+    pub(super) words: Vec<[u32; LANES]>,
+    /// The numbers of these entries.
+    pub(super) numbers: Vec<[u16; LANES]>,
+}
+
+/// A point of [`Lists`].
+#[derive(Clone, Copy)]
+pub(super) struct ListedPoint {
+    /// The first of the point's groups; the word of an entry.
+    pub(super) first: u32,
+    /// How many groups there are: none for an entry.
+    pub(super) groups: u16,
+    /// The number of the entry.
+    pub(super) entry: u16,
+}
+
+impl Lists {
+    /// Levels of codebooks with `K` elements: the base of the numbers of points.
+    pub(super) const fn base<const K: usize>() -> usize {
+        if K == 4 { 8 } else { 3 }
+    }
+
+    /// The number of a point: its levels are the digits, the first one the lowest.
+    pub(super) fn number<const K: usize>(levels: &[u8; K]) -> usize {
+        levels.iter().rev().fold(0, |number, &level| number * Self::base::<K>() + usize::from(level))
+    }
+
+    /// Terms of the first half of the elements are one vector, those of the second half another: the index in it of the term of
+    /// element `i` for `level`.
+    pub(super) const fn index<const K: usize>(i: usize, level: usize) -> usize {
+        i % (K / 2) * (2 * LANES / K) + level
+    }
+
+    fn word<const K: usize>(levels: &[u8; K]) -> u32 {
+        levels
+            .iter()
+            .enumerate()
+            .fold(0, |word, (i, &level)| word | (Self::index::<K>(i, usize::from(level)) as u32) << (4 * i))
+    }
+
+    fn new<const K: usize>(grid: &Grid<K>) -> Self {
+        let base = Self::base::<K>();
+        let mut lists = Self { points: Vec::new(), words: Vec::new(), numbers: Vec::new() };
+        for number in 0..base.pow(K as u32) {
+            let levels = std::array::from_fn(|i| (number / base.pow(i as u32) % base) as u8);
+            let point = match grid.find(&levels) {
+                Ok(entry) => ListedPoint { first: Self::word(&levels), groups: 0, entry },
+                Err(neighbours) => {
+                    let groups = neighbours.len().div_ceil(LANES);
+                    let first = lists.words.len();
+                    for group in 0..groups {
+                        let numbers: [u16; LANES] = std::array::from_fn(|lane| {
+                            neighbours.get(lane * groups + group).copied().unwrap_or(neighbours[0])
+                        });
+                        lists.words.push(numbers.map(|number| Self::word(grid.entry(number))));
+                        lists.numbers.push(numbers);
+                    }
+                    ListedPoint { first: first as u32, groups: groups as u16, entry: 0 }
+                }
+            };
+            lists.points.push(point);
+        }
+        lists
+    }
+}
+
+/// A format whose runs of `K` elements are entries of a codebook.
+pub(super) trait OnGrid<const K: usize>: Written {
+    const SEARCH: GridSearch;
+
+    fn grid() -> &'static Grid<K>;
+
+    /// The weight of an element without importance, from the mean square times [`GridSearch::spread`] and the element.
+    fn weight(mean_square: f32, x: f32) -> f32;
+
+    /// Writes a super-block.
+    fn put_block(found: &SearchResult, x: &[f32], block: &mut [u8]);
+}
+
+/// Encodes a super-block.
+pub(super) fn encode_block<F: OnGrid<K>, const K: usize>(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+    F::put_block(&super_block::<F, _, K>(&OneByOne, x, importance), x, block);
+}
+
+/// The search in a sub-block.
+pub(super) trait SubBlockSearch<const K: usize> {
+    /// The scale that fits best, and the entries for it; `None` where no positive one fits.
+    fn search(
+        &self,
+        search: &GridSearch,
+        grid: &Grid<K>,
+        elements: &Elements<'_>,
+        max: f32,
+        entries: &mut [u16],
+    ) -> Option<f32>;
+}
+
+/// Scales, runs and entries one by one: the reference.
+pub(super) struct OneByOne;
+
+impl<const K: usize> SubBlockSearch<K> for OneByOne {
+    fn search(
+        &self,
+        search: &GridSearch,
+        grid: &Grid<K>,
+        elements: &Elements<'_>,
+        max: f32,
+        entries: &mut [u16],
+    ) -> Option<f32> {
+        search.search(grid, elements, max, entries)
+    }
+}
+
 /// The magnitude of a level.
-fn magnitude(level: u8) -> f32 {
+pub(super) fn magnitude(level: u8) -> f32 {
     f32::from(2 * level + 1)
 }
 
@@ -156,48 +291,53 @@ pub(super) struct SearchResult {
     pub(super) greatest: f32,
 }
 
-/// The weight of an element without importance, from the element and the mean square times [`GridSearch::spread`].
-pub(super) type Weight = fn(f32, f32) -> f32;
-
-impl GridSearch {
-    /// Searches in all sub-blocks of a super-block.
-    pub(super) fn super_block<const K: usize>(
-        &self,
-        grid: &Grid<K>,
-        x: &[f32],
-        importance: Option<&[f32]>,
-        without: Weight,
-    ) -> SearchResult {
-        let mut found = SearchResult {
-            entries: [0; SUPER_BLOCK / 4],
-            signs: [0; SUPER_BLOCK / SIGNS],
-            scales: [0.0; 16],
-            greatest: 0.0,
-        };
-        let mean_square = self.spread * sum_of_squares(x) / SUPER_BLOCK as f32;
-        let n = self.sub_block;
-        for (j, x) in x.chunks_exact(n).enumerate() {
-            let mut weights = [0.0; MAX_SUB_BLOCK];
-            for (i, weight) in weights[..n].iter_mut().enumerate() {
-                *weight = match importance {
-                    Some(importance) => spread(importance[j * n + i], mean_square, x[i]),
-                    None => without(mean_square, x[i]),
-                };
+/// Searches in all sub-blocks of a super-block.
+#[inline(always)]
+pub(super) fn super_block<F: OnGrid<K>, S: SubBlockSearch<K>, const K: usize>(
+    how: &S,
+    x: &[f32],
+    importance: Option<&[f32]>,
+) -> SearchResult {
+    let mut found = SearchResult {
+        entries: [0; SUPER_BLOCK / 4],
+        signs: [0; SUPER_BLOCK / SIGNS],
+        scales: [0.0; 16],
+        greatest: 0.0,
+    };
+    let mean_square = F::SEARCH.spread * sum_of_squares(x) / SUPER_BLOCK as f32;
+    let n = F::SEARCH.sub_block;
+    for (j, x) in x.chunks_exact(n).enumerate() {
+        let mut weights = [0.0; MAX_SUB_BLOCK];
+        let weights = &mut weights[..n];
+        match importance {
+            Some(importance) => {
+                for ((weight, &importance), &v) in weights.iter_mut().zip(&importance[j * n..][..n]).zip(x) {
+                    *weight = spread(importance, mean_square, v);
+                }
             }
-            let entries = &mut found.entries[j * n / K..][..n / K];
-            let signs = &mut found.signs[j * n / SIGNS..][..n / SIGNS];
-            let scale = self.sub_block(grid, x, &weights[..n], entries, signs);
-            found.scales[j] = scale;
-            if found.greatest <= scale {
-                found.greatest = scale;
+            None => {
+                for (weight, &v) in weights.iter_mut().zip(x) {
+                    *weight = F::weight(mean_square, v);
+                }
             }
         }
-        found
+        let entries = &mut found.entries[j * n / K..][..n / K];
+        let signs = &mut found.signs[j * n / SIGNS..][..n / SIGNS];
+        let scale = F::SEARCH.sub_block(how, F::grid(), x, weights, entries, signs);
+        found.scales[j] = scale;
+        if found.greatest <= scale {
+            found.greatest = scale;
+        }
     }
+    found
+}
 
+impl GridSearch {
     /// The scale of a sub-block; writes entries and signs, unless it is zero.
-    fn sub_block<const K: usize>(
+    #[inline(always)]
+    fn sub_block<S: SubBlockSearch<K>, const K: usize>(
         &self,
+        how: &S,
         grid: &Grid<K>,
         x: &[f32],
         weights: &[f32],
@@ -225,7 +365,7 @@ impl GridSearch {
             *root = weight.sqrt();
         }
         let elements = Elements { x: magnitudes, weights, roots };
-        let Some(mut scale) = self.search(grid, &elements, max, entries) else {
+        let Some(mut scale) = how.search(self, grid, &elements, max, entries) else {
             entries.fill(0);
             return 0.0;
         };
@@ -241,6 +381,7 @@ impl GridSearch {
 
     /// The signs of eight elements, and their magnitudes. Where the number of minus signs must be even, the element with the smallest
     /// weighted square may get the wrong sign; its magnitude is negative then.
+    #[inline(always)]
     fn signs(&self, x: &[f32], weights: &[f32], magnitudes: &mut [f32]) -> u8 {
         let mut signs = 0u8;
         for (i, (magnitude, &v)) in magnitudes.iter_mut().zip(x).enumerate() {
@@ -262,7 +403,27 @@ impl GridSearch {
         signs
     }
 
-    /// The scale that fits best, and the entries for it; `None` where no positive one fits.
+    /// The numerator of the first inverse scale.
+    pub(super) fn span(&self) -> f32 {
+        f32::from(2 * self.top + 1)
+    }
+
+    /// The highest code of the search for a scale without a codebook, if that comes first.
+    pub(super) fn top_without_codebook(&self) -> Option<i32> {
+        (self.kind == Kind::All).then_some(i32::from(self.top) + 2)
+    }
+
+    /// The first scale, and the denominator of inverse scales; `None` where none is positive. `fit` is the scale that was found without
+    /// a codebook.
+    pub(super) fn first_scale(&self, max: f32, fit: Option<f32>) -> Option<(f32, f32)> {
+        let (scale, reach) = match fit {
+            Some(scale) => (scale, scale * f32::from(self.top + 1)),
+            None => (max / self.span(), max),
+        };
+        if reach <= 0.0 { None } else { Some((scale, reach)) }
+    }
+
+    /// See [`SubBlockSearch::search`].
     fn search<const K: usize>(
         &self,
         grid: &Grid<K>,
@@ -271,18 +432,12 @@ impl GridSearch {
         entries: &mut [u16],
     ) -> Option<f32> {
         let top = i32::from(self.top);
-        let span = (2 * top + 1) as f32;
-        let (mut scale, reach) = if self.kind == Kind::All {
+        let span = self.span();
+        let fit = self.top_without_codebook().map(|top| {
             let mut codes = [0; MAX_SUB_BLOCK];
-            let n = elements.x.len();
-            let scale = super::scale_search::positive_scale(elements.x, elements.weights, top + 2, &mut codes[..n]);
-            (scale, scale * (top + 1) as f32)
-        } else {
-            (max / span, max)
-        };
-        if reach <= 0.0 {
-            return None;
-        }
+            positive_scale(elements.x, elements.weights, top, &mut codes[..elements.x.len()])
+        });
+        let (mut scale, reach) = self.first_scale(max, fit)?;
         let runs = elements.x.len() / K;
         let mut best = 0.0;
         let mut between = [self.kind == Kind::AllIfBetween; MAX_SUB_BLOCK / 4];
@@ -322,10 +477,10 @@ impl GridSearch {
 }
 
 /// The elements of a sub-block: magnitudes, weights, and the roots of these.
-struct Elements<'a> {
-    x: &'a [f32],
-    weights: &'a [f32],
-    roots: &'a [f32],
+pub(super) struct Elements<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) weights: &'a [f32],
+    pub(super) roots: &'a [f32],
 }
 
 impl Elements<'_> {
@@ -335,7 +490,8 @@ impl Elements<'_> {
     }
 
     /// `sum(weight * x * q)` and `sum(weight * q * q)` for the magnitudes `q` of entries.
-    fn sums<const K: usize>(&self, grid: &Grid<K>, entries: &[u16]) -> (f32, f32) {
+    #[inline(always)]
+    pub(super) fn sums<const K: usize>(&self, grid: &Grid<K>, entries: &[u16]) -> (f32, f32) {
         let (mut sum_qx, mut sum_q2) = (0.0, 0.0);
         for ((x, weights), &entry) in self.x.chunks_exact(K).zip(self.weights.chunks_exact(K)).zip(entries) {
             for ((&v, &w), &level) in x.iter().zip(weights).zip(grid.entry(entry)) {

@@ -6,11 +6,12 @@
 
 #![allow(unsafe_code, reason = "blocks come as raw pointers")]
 
+use super::encode::ternary_grid::SideBySide;
 use super::iq1_s::{CODEBOOK, GRID, put_shifted, shifted};
 use super::super_block::{spread, sum_of_squares};
-use super::ternary_search::{two_shifts, values};
+use super::ternary_search::{OneByOne, TernarySearch, values};
 use super::view::{Centered, ONES, SuperBlockFormat, ViewVisitor, vectors};
-use super::{Format, SUPER_BLOCK, Written, nearest, u16_at};
+use super::{Format, InLanes, SUPER_BLOCK, Written, nearest, u16_at};
 use crate::TensorType;
 use crate::simd::LANES;
 use crate::simd::lanes::Lanes;
@@ -43,25 +44,58 @@ impl Format for Iq1M {
 
 impl Written for Iq1M {
     fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-        let Some(importance) = importance else {
-            return put_block(x, |x, _| std::array::from_fn(|i| x[i] * x[i]), block);
-        };
-        let mean_square = 2.0 * sum_of_squares(x) / SUPER_BLOCK as f32;
-        let weights = |x: &[f32; SUB_BLOCK], j: usize| {
-            std::array::from_fn(|i| spread(importance[j * SUB_BLOCK + i], mean_square, x[i]))
-        };
-        put_block(x, weights, block);
+        encode(&OneByOne, x, importance, block);
     }
 }
 
-/// Encodes a super-block; `weights` returns the weights of sub-block `j`.
-fn put_block(x: &[f32], weights: impl Fn(&[f32; SUB_BLOCK], usize) -> [f32; SUB_BLOCK], block: &mut [u8]) {
+impl InLanes for Iq1M {
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+        let how = SideBySide::new(l, &GRID);
+        for (x, block) in x.chunks_exact(SUPER_BLOCK).zip(out.chunks_exact_mut(Self::TY.block_bytes())) {
+            encode(&how, x, None, block);
+        }
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        let how = SideBySide::new(l, &GRID);
+        let blocks = x.chunks_exact(SUPER_BLOCK).zip(importance.chunks_exact(SUPER_BLOCK));
+        for ((x, importance), block) in blocks.zip(out.chunks_exact_mut(Self::TY.block_bytes())) {
+            encode(&how, x, Some(importance), block);
+        }
+    }
+}
+
+/// The weights of a super-block.
+type Weights = [[f32; SUB_BLOCK]; SUPER_BLOCK / SUB_BLOCK];
+
+#[inline(always)]
+fn encode(how: &impl TernarySearch, x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
+    let mut weights: Weights = [[0.0; SUB_BLOCK]; SUPER_BLOCK / SUB_BLOCK];
+    let all = weights.as_flattened_mut();
+    if let Some(importance) = importance {
+        let mean_square = 2.0 * sum_of_squares(x) / SUPER_BLOCK as f32;
+        for ((weight, &importance), &v) in all.iter_mut().zip(importance).zip(x) {
+            *weight = spread(importance, mean_square, v);
+        }
+    } else {
+        for (weight, &v) in all.iter_mut().zip(x) {
+            *weight = v * v;
+        }
+    }
+    put_block(how, x, &weights, block);
+}
+
+/// Encodes a super-block.
+#[inline(always)]
+fn put_block(how: &impl TernarySearch, x: &[f32], weights: &Weights, block: &mut [u8]) {
     block.fill(0);
     let sub_blocks = x.as_chunks().0;
     let (mut scales, mut down) = ([0.0; SUPER_BLOCK / SUB_BLOCK], [[false; 2]; SUPER_BLOCK / SUB_BLOCK]);
     let mut greatest = 0.0;
     for (j, x) in sub_blocks.iter().enumerate() {
-        let Some(found) = two_shifts(&GRID, x, &weights(x, j)) else { continue };
+        let Some(found) = how.two_shifts(&GRID, x, &weights[j]) else { continue };
         for k in 0..2 {
             block[2 * j + k] = found.entries[k] as u8;
             block[HIGH + j] |= ((found.entries[k] >> 8) as u8) << (4 * k);
@@ -85,7 +119,7 @@ fn put_block(x: &[f32], weights: impl Fn(&[f32; SUB_BLOCK], usize) -> [f32; SUB_
             block[HIGH + j] |= u8::from(down[j][k]) << (3 + 4 * k);
         }
         // The scale of the super-block, refitted for these codes.
-        let weights = weights(x, j);
+        let weights = &weights[j];
         for k in 0..2 {
             let entry = u16::from(block[2 * j + k]) | u16::from(block[HIGH + j] >> (4 * k) & 7) << 8;
             for (i, &level) in GRID.entry(entry).iter().enumerate() {

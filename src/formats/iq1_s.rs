@@ -6,11 +6,12 @@
 use std::sync::LazyLock;
 
 use super::codebook::{eights, levels_of_eights};
+use super::encode::ternary_grid::SideBySide;
 use super::grid_search::Grid;
 use super::super_block::{spread, sum_of_squares};
-use super::ternary_search::one_shift;
+use super::ternary_search::{OneByOne, TernarySearch};
 use super::view::{Centered, ONES, SuperBlockFormat, ViewVisitor, doubled, vectors, word32};
-use super::{Format, SUPER_BLOCK, Written, f16_at, nearest, put_f16, u16_at};
+use super::{Format, InLanes, SUPER_BLOCK, Written, f16_at, nearest, put_f16, u16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -42,21 +43,44 @@ impl Format for Iq1S {
 
 impl Written for Iq1S {
     fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-        encode_weighted(x, importance.unwrap_or(&[1.0; SUPER_BLOCK]), block);
+        encode_weighted(&OneByOne, x, importance.unwrap_or(&[1.0; SUPER_BLOCK]), block);
+    }
+}
+
+impl InLanes for Iq1S {
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+        let how = SideBySide::new(l, &GRID);
+        for (x, block) in x.chunks_exact(SUPER_BLOCK).zip(out.chunks_exact_mut(Self::TY.block_bytes())) {
+            encode_weighted(&how, x, &[1.0; SUPER_BLOCK], block);
+        }
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        let how = SideBySide::new(l, &GRID);
+        let blocks = x.chunks_exact(SUPER_BLOCK).zip(importance.chunks_exact(SUPER_BLOCK));
+        for ((x, importance), block) in blocks.zip(out.chunks_exact_mut(Self::TY.block_bytes())) {
+            encode_weighted(&how, x, importance, block);
+        }
     }
 }
 
 /// The codebook for encoding, which is IQ1_M's too.
 pub(super) static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), 3, 3));
 
-fn encode_weighted(x: &[f32], importance: &[f32], block: &mut [u8]) {
+#[inline(always)]
+fn encode_weighted(how: &impl TernarySearch, x: &[f32], importance: &[f32], block: &mut [u8]) {
     let mean_square = 2.0 * sum_of_squares(x) / SUPER_BLOCK as f32;
     block.fill(0);
     let (mut scales, mut down) = ([0.0; 8], [false; 8]);
     let mut greatest = 0.0;
     for (j, x) in x.as_chunks::<32>().0.iter().enumerate() {
-        let weights = std::array::from_fn(|i| spread(importance[32 * j + i], mean_square, x[i]));
-        let Some(found) = one_shift(&GRID, x, &weights) else { continue };
+        let mut weights = [0.0; 32];
+        for ((weight, &importance), &v) in weights.iter_mut().zip(&importance[32 * j..]).zip(x) {
+            *weight = spread(importance, mean_square, v);
+        }
+        let Some(found) = how.one_shift(&GRID, x, &weights) else { continue };
         let mut high = 0;
         for (k, &entry) in found.entries.iter().enumerate() {
             block[CODES + 4 * j + k] = entry as u8;

@@ -6,9 +6,10 @@
 use std::sync::LazyLock;
 
 use super::codebook::{MAGNITUDES, eights, levels_of_eights, put_signed, signed};
-use super::grid_search::{Grid, GridSearch, Kind, four_bits, put_nibbles};
+use super::encode::grid;
+use super::grid_search::{self, Grid, GridSearch, Kind, OnGrid, SearchResult, four_bits, put_nibbles};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, WideCentered, nibbles_as_bytes, vectors, word32};
-use super::{Format, Written, f16_at, put_f16};
+use super::{Format, InLanes, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -38,22 +39,36 @@ impl Format for Iq2S {
     }
 }
 
-const SEARCH: GridSearch = GridSearch {
-    sub_block: 16,
-    top: 2,
-    trials: 9,
-    step: 0.1,
-    least: 1e-8,
-    spread: 2.0,
-    even_signs: false,
-    kind: Kind::Between,
-};
-
-static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), SEARCH.top + 1, 1));
+static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), 3, 1));
 
 impl Written for Iq2S {
     fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-        let found = SEARCH.super_block(&GRID, x, importance, |mean_square, x| 0.25 * mean_square + x * x);
+        grid_search::encode_block::<Self, 8>(x, importance, block);
+    }
+}
+
+impl OnGrid<8> for Iq2S {
+    const SEARCH: GridSearch = GridSearch {
+        sub_block: 16,
+        top: 2,
+        trials: 9,
+        step: 0.1,
+        least: 1e-8,
+        spread: 2.0,
+        even_signs: false,
+        kind: Kind::Between,
+    };
+
+    fn grid() -> &'static Grid<8> {
+        &GRID
+    }
+
+    #[inline(always)]
+    fn weight(mean_square: f32, x: f32) -> f32 {
+        0.25 * mean_square + x * x
+    }
+
+    fn put_block(found: &SearchResult, _: &[f32], block: &mut [u8]) {
         block.fill(0);
         for k in 0..32 {
             block[CODES + k] = found.entries[k] as u8;
@@ -65,6 +80,18 @@ impl Written for Iq2S {
             put_f16(block, 0, d * 0.9875);
             put_nibbles(&scales, &mut block[SCALES..]);
         }
+    }
+}
+
+impl InLanes for Iq2S {
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+        grid::encode::<L, Self, 8>(l, x, None, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        grid::encode::<L, Self, 8>(l, x, Some(importance), out);
     }
 }
 

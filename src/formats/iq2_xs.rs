@@ -6,10 +6,11 @@
 use std::sync::LazyLock;
 
 use super::codebook::{MAGNITUDES, eights, even_signs, levels_of_eights, put_signed, signed_evenly};
-use super::grid_search::{Grid, GridSearch, Kind, four_bits, put_nibbles};
+use super::encode::grid;
+use super::grid_search::{self, Grid, GridSearch, Kind, OnGrid, SearchResult, four_bits, put_nibbles};
 use super::super_block::spread;
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, WideCentered, nibbles_as_bytes, vectors, word32};
-use super::{Format, TINY, Written, f16_at, put_f16, u16_at};
+use super::{Format, InLanes, TINY, Written, f16_at, put_f16, u16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -37,22 +38,36 @@ impl Format for Iq2Xs {
     }
 }
 
-const SEARCH: GridSearch = GridSearch {
-    sub_block: 16,
-    top: 2,
-    trials: 9,
-    step: 0.1,
-    least: TINY,
-    spread: 1.0,
-    even_signs: true,
-    kind: Kind::Between,
-};
-
-static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), SEARCH.top + 1, 2));
+static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), 3, 2));
 
 impl Written for Iq2Xs {
     fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-        let found = SEARCH.super_block(&GRID, x, importance, |mean_square, x| spread(1.0, mean_square, x));
+        grid_search::encode_block::<Self, 8>(x, importance, block);
+    }
+}
+
+impl OnGrid<8> for Iq2Xs {
+    const SEARCH: GridSearch = GridSearch {
+        sub_block: 16,
+        top: 2,
+        trials: 9,
+        step: 0.1,
+        least: TINY,
+        spread: 1.0,
+        even_signs: true,
+        kind: Kind::Between,
+    };
+
+    fn grid() -> &'static Grid<8> {
+        &GRID
+    }
+
+    #[inline(always)]
+    fn weight(mean_square: f32, x: f32) -> f32 {
+        spread(1.0, mean_square, x)
+    }
+
+    fn put_block(found: &SearchResult, _: &[f32], block: &mut [u8]) {
         block.fill(0);
         if found.greatest == 0.0 {
             return;
@@ -63,6 +78,18 @@ impl Written for Iq2Xs {
             word.copy_from_slice(&(found.entries[k] | u16::from(found.signs[k]) << 9).to_le_bytes());
         }
         put_nibbles(&scales, &mut block[SCALES..]);
+    }
+}
+
+impl InLanes for Iq2Xs {
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+        grid::encode::<L, Self, 8>(l, x, None, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        grid::encode::<L, Self, 8>(l, x, Some(importance), out);
     }
 }
 

@@ -6,10 +6,11 @@
 use std::sync::LazyLock;
 
 use super::codebook::{MAGNITUDES, eights, even_signs, levels_of_eights, put_signed, signed_evenly};
-use super::grid_search::{Grid, GridSearch, Kind, four_bits};
+use super::encode::grid;
+use super::grid_search::{self, Grid, GridSearch, Kind, OnGrid, SearchResult, four_bits};
 use super::super_block::spread;
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, WideCentered, doubled, vectors, word32};
-use super::{Format, TINY, Written, f16_at, put_f16, u32_at};
+use super::{Format, InLanes, TINY, Written, f16_at, put_f16, u32_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -42,22 +43,36 @@ impl Format for Iq2Xxs {
     }
 }
 
-const SEARCH: GridSearch = GridSearch {
-    sub_block: 32,
-    top: 2,
-    trials: 6,
-    step: 0.1,
-    least: TINY,
-    spread: 1.0,
-    even_signs: true,
-    kind: Kind::All,
-};
-
-static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), SEARCH.top + 1, 2));
+static GRID: LazyLock<Grid<8>> = LazyLock::new(|| Grid::new(levels_of_eights(&PACKED), 3, 2));
 
 impl Written for Iq2Xxs {
     fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-        let found = SEARCH.super_block(&GRID, x, importance, |mean_square, x| spread(1.0, mean_square, x));
+        grid_search::encode_block::<Self, 8>(x, importance, block);
+    }
+}
+
+impl OnGrid<8> for Iq2Xxs {
+    const SEARCH: GridSearch = GridSearch {
+        sub_block: 32,
+        top: 2,
+        trials: 6,
+        step: 0.1,
+        least: TINY,
+        spread: 1.0,
+        even_signs: true,
+        kind: Kind::All,
+    };
+
+    fn grid() -> &'static Grid<8> {
+        &GRID
+    }
+
+    #[inline(always)]
+    fn weight(mean_square: f32, x: f32) -> f32 {
+        spread(1.0, mean_square, x)
+    }
+
+    fn put_block(found: &SearchResult, _: &[f32], block: &mut [u8]) {
         block.fill(0);
         if found.greatest == 0.0 {
             return;
@@ -72,6 +87,18 @@ impl Written for Iq2Xxs {
             }
             words[4..].copy_from_slice(&signs.to_le_bytes());
         }
+    }
+}
+
+impl InLanes for Iq2Xxs {
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+        grid::encode::<L, Self, 8>(l, x, None, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        grid::encode::<L, Self, 8>(l, x, Some(importance), out);
     }
 }
 

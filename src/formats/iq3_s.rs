@@ -6,9 +6,10 @@
 use std::sync::LazyLock;
 
 use super::codebook::{fours, levels_of_fours, put_signed, signed};
-use super::grid_search::{Grid, GridSearch, Kind, four_bits, put_nibbles};
+use super::encode::grid;
+use super::grid_search::{self, Grid, GridSearch, Kind, OnGrid, SearchResult, four_bits, put_nibbles};
 use super::view::{Centered, ONES, SuperBlockFormat, ViewVisitor, doubled, nibbles_as_bytes, vectors, word32, word64};
-use super::{Format, Written, f16_at, put_f16};
+use super::{Format, InLanes, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -38,25 +39,39 @@ impl Format for Iq3S {
     }
 }
 
-const SEARCH: GridSearch = GridSearch {
-    sub_block: 32,
-    top: 7,
-    trials: 9,
-    step: 0.2,
-    least: 0.0,
-    spread: 2.0,
-    even_signs: false,
-    kind: Kind::AllIfBetween,
-};
-
-static GRID: LazyLock<Grid<4>> = LazyLock::new(|| Grid::new(levels_of_fours(&PACKED), SEARCH.top + 1, 3));
+static GRID: LazyLock<Grid<4>> = LazyLock::new(|| Grid::new(levels_of_fours(&PACKED), 8, 3));
 
 impl Written for Iq3S {
     fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-        let found = SEARCH.super_block(&GRID, x, importance, |_, x| x * x);
+        grid_search::encode_block::<Self, 4>(x, importance, block);
+    }
+}
+
+impl OnGrid<4> for Iq3S {
+    const SEARCH: GridSearch = GridSearch {
+        sub_block: 32,
+        top: 7,
+        trials: 9,
+        step: 0.2,
+        least: 0.0,
+        spread: 2.0,
+        even_signs: false,
+        kind: Kind::AllIfBetween,
+    };
+
+    fn grid() -> &'static Grid<4> {
+        &GRID
+    }
+
+    #[inline(always)]
+    fn weight(_: f32, x: f32) -> f32 {
+        x * x
+    }
+
+    fn put_block(found: &SearchResult, x: &[f32], block: &mut [u8]) {
         block.fill(0);
         let mut at = 0;
-        for (j, x) in x.chunks_exact(SEARCH.sub_block).enumerate() {
+        for (j, x) in x.chunks_exact(Self::SEARCH.sub_block).enumerate() {
             // The reference advances in low bits and signs only after a sub-block that is not all zeros, so that later sub-blocks
             // are stored in the place of such a sub-block. That is a bug, but byte equality requires it.
             if x.iter().all(|&v| v == 0.0) {
@@ -74,6 +89,18 @@ impl Written for Iq3S {
             put_f16(block, 0, d * 1.033);
             put_nibbles(&scales, &mut block[SCALES..]);
         }
+    }
+}
+
+impl InLanes for Iq3S {
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+        grid::encode::<L, Self, 4>(l, x, None, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        grid::encode::<L, Self, 4>(l, x, Some(importance), out);
     }
 }
 

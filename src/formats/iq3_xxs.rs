@@ -6,9 +6,10 @@
 use std::sync::LazyLock;
 
 use super::codebook::{even_signs, fours, levels_of_fours, put_signed, signed_evenly};
-use super::grid_search::{Grid, GridSearch, Kind, four_bits};
+use super::encode::grid;
+use super::grid_search::{self, Grid, GridSearch, Kind, OnGrid, SearchResult, four_bits};
 use super::view::{ONES, SuperBlockFormat, ViewVisitor, WideCentered, doubled, vectors, word32, word64};
-use super::{Format, Written, f16_at, put_f16, u32_at};
+use super::{Format, InLanes, Written, f16_at, put_f16, u32_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -39,22 +40,36 @@ impl Format for Iq3Xxs {
     }
 }
 
-const SEARCH: GridSearch = GridSearch {
-    sub_block: 32,
-    top: 7,
-    trials: 15,
-    step: 0.2,
-    least: 1e-8,
-    spread: 2.0,
-    even_signs: true,
-    kind: Kind::Between,
-};
-
-static GRID: LazyLock<Grid<4>> = LazyLock::new(|| Grid::new(levels_of_fours(&PACKED), SEARCH.top + 1, 2));
+static GRID: LazyLock<Grid<4>> = LazyLock::new(|| Grid::new(levels_of_fours(&PACKED), 8, 2));
 
 impl Written for Iq3Xxs {
     fn encode_block(x: &[f32], importance: Option<&[f32]>, block: &mut [u8]) {
-        let found = SEARCH.super_block(&GRID, x, importance, |_, x| x * x);
+        grid_search::encode_block::<Self, 4>(x, importance, block);
+    }
+}
+
+impl OnGrid<4> for Iq3Xxs {
+    const SEARCH: GridSearch = GridSearch {
+        sub_block: 32,
+        top: 7,
+        trials: 15,
+        step: 0.2,
+        least: 1e-8,
+        spread: 2.0,
+        even_signs: true,
+        kind: Kind::Between,
+    };
+
+    fn grid() -> &'static Grid<4> {
+        &GRID
+    }
+
+    #[inline(always)]
+    fn weight(_: f32, x: f32) -> f32 {
+        x * x
+    }
+
+    fn put_block(found: &SearchResult, _: &[f32], block: &mut [u8]) {
         block.fill(0);
         if found.greatest == 0.0 {
             return;
@@ -69,6 +84,18 @@ impl Written for Iq3Xxs {
             let signs = (0..4).fold(scale, |bits, k| bits | u32::from(found.signs[4 * j + k]) << (7 * k));
             word.copy_from_slice(&signs.to_le_bytes());
         }
+    }
+}
+
+impl InLanes for Iq3Xxs {
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+        grid::encode::<L, Self, 4>(l, x, None, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        grid::encode::<L, Self, 4>(l, x, Some(importance), out);
     }
 }
 

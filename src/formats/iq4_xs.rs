@@ -4,10 +4,11 @@
 
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
 
-use super::iq4_nl::{BIASED, VALUES, put_codes, put_nibbles, scale, squares};
+use super::encode::values;
 use super::super_block::{spread, sum_of_squares};
+use super::value_table::{BIASED, OfValues, OneByOne, PutCodes, VALUES, put_nibbles, scale, squares};
 use super::view::{SuperBlockFormat, ViewVisitor, WideCentered, doubled, nibbles_as_bytes, word32};
-use super::{Format, Written, f16_at, nearest, put_f16, u16_at};
+use super::{Format, InLanes, Written, f16_at, nearest, put_f16, u16_at};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -44,7 +45,19 @@ impl Written for Iq4Xs {
             None => squares(x),
             Some(importance) => std::array::from_fn(|i| spread(importance[first + i], mean_square, x[i])),
         };
-        put_block(x, &sub_block_scales(x, weights), block);
+        Self::put_block(x, &sub_block_scales(x, weights), &OneByOne, block);
+    }
+}
+
+impl InLanes for Iq4Xs {
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+        values::encode::<L, Self>(l, x, None, out);
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
+        values::encode::<L, Self>(l, x, Some(importance), out);
     }
 }
 
@@ -56,28 +69,31 @@ fn sub_block_scales(x: &[f32], weights: impl Fn(&[f32], usize) -> [f32; SUB_BLOC
     })
 }
 
-fn put_block(x: &[f32], scales: &[f32; 8], block: &mut [u8]) {
-    let mut greatest = 0.0f32;
-    for &s in scales {
-        if s.abs() > greatest.abs() {
-            greatest = s;
+impl OfValues for Iq4Xs {
+    #[inline(always)]
+    fn put_block(x: &[f32], scales: &[f32], codes_of: &impl PutCodes, block: &mut [u8]) {
+        let mut greatest = 0.0f32;
+        for &s in scales {
+            if s.abs() > greatest.abs() {
+                greatest = s;
+            }
         }
+        let d = -greatest / 32.0;
+        put_f16(block, 0, d);
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let (head, codes) = block.split_at_mut(CODES);
+        head[SCALES_HIGH..].fill(0);
+        let mut high = 0u16;
+        for (j, &scale) in scales.iter().enumerate() {
+            let code = nearest(inverse * scale).clamp(-32, 31);
+            let sub_block = j * SUB_BLOCK;
+            codes_of.put(&x[sub_block..][..SUB_BLOCK], d * code as f32, &mut codes[sub_block / 2..][..SUB_BLOCK / 2]);
+            let code = (code + 32) as u8;
+            head[SCALES_LOW + j / 2] |= (code & 15) << (4 * (j % 2));
+            high |= u16::from(code >> 4) << (2 * j);
+        }
+        head[SCALES_HIGH..SCALES_LOW].copy_from_slice(&high.to_le_bytes());
     }
-    let d = -greatest / 32.0;
-    put_f16(block, 0, d);
-    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-    let (head, codes) = block.split_at_mut(CODES);
-    head[SCALES_HIGH..].fill(0);
-    let mut high = 0u16;
-    for (j, &scale) in scales.iter().enumerate() {
-        let code = nearest(inverse * scale).clamp(-32, 31);
-        let sub_block = j * SUB_BLOCK;
-        put_codes(&x[sub_block..][..SUB_BLOCK], d * code as f32, &mut codes[sub_block / 2..][..SUB_BLOCK / 2]);
-        let code = (code + 32) as u8;
-        head[SCALES_LOW + j / 2] |= (code & 15) << (4 * (j % 2));
-        high |= u16::from(code >> 4) << (2 * j);
-    }
-    head[SCALES_HIGH..SCALES_LOW].copy_from_slice(&high.to_le_bytes());
 }
 
 impl SuperBlockFormat for Iq4Xs {

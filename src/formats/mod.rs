@@ -49,6 +49,7 @@ mod super_block;
 mod ternary_search;
 mod tq1_0;
 mod tq2_0;
+mod value_table;
 pub(crate) mod view;
 
 use std::marker::PhantomData;
@@ -61,13 +62,13 @@ use view::ViewVisitor;
 pub(crate) use blocks_of_32::{LEN as BLOCK, put_affine_block, put_block};
 pub use encode::{encode, encode_with};
 pub(crate) use float::F32;
-pub(crate) use iq4_nl::VALUES as IQ4_NL_VALUES;
 pub(crate) use scale_search::weighted as weighted_steps;
 pub(crate) use scale_search::{Search, TINY};
 pub(crate) use super_block::{Affine, SUB_BLOCKS, Symmetric, search_affine};
 pub(crate) use super_block::{
     put_weighted_scales, sum_of_squares, weighted_affine, weighted_search, weighted_symmetric,
 };
+pub(crate) use value_table::VALUES as IQ4_NL_VALUES;
 
 /// Elements of a super-block of the K-quants.
 pub const SUPER_BLOCK: usize = 256;
@@ -171,17 +172,17 @@ formats! {
     Q5_K = q5_k::Q5_K, lanes;
     Q6_K = q6_k::Q6_K, lanes;
     Q8_K = q8_k::Q8_K, read;
-    IQ1_S = iq1_s::Iq1S, written;
-    IQ1_M = iq1_m::Iq1M, written;
-    IQ2_XXS = iq2_xxs::Iq2Xxs, written;
-    IQ2_XS = iq2_xs::Iq2Xs, written;
-    IQ2_S = iq2_s::Iq2S, written;
-    IQ3_XXS = iq3_xxs::Iq3Xxs, written;
-    IQ3_S = iq3_s::Iq3S, written;
-    IQ4_NL = iq4_nl::Iq4Nl, written;
-    IQ4_XS = iq4_xs::Iq4Xs, written;
-    TQ1_0 = tq1_0::Tq1, written;
-    TQ2_0 = tq2_0::Tq2, written;
+    IQ1_S = iq1_s::Iq1S, lanes;
+    IQ1_M = iq1_m::Iq1M, lanes;
+    IQ2_XXS = iq2_xxs::Iq2Xxs, lanes;
+    IQ2_XS = iq2_xs::Iq2Xs, lanes;
+    IQ2_S = iq2_s::Iq2S, lanes;
+    IQ3_XXS = iq3_xxs::Iq3Xxs, lanes;
+    IQ3_S = iq3_s::Iq3S, lanes;
+    IQ4_NL = iq4_nl::Iq4Nl, lanes;
+    IQ4_XS = iq4_xs::Iq4Xs, lanes;
+    TQ1_0 = tq1_0::Tq1, lanes;
+    TQ2_0 = tq2_0::Tq2, lanes;
     MXFP4 = mxfp4::Mxfp4, written;
     NVFP4 = nvfp4::Nvfp4, written;
     Q1_0 = q1_0::Q1, written;

@@ -3,9 +3,9 @@
 //! Of each 16 elements, byte `i` holds element `i` low and element `i + 8` high. The table holds twice the values, and
 //! the scale half of it.
 
-use super::iq4_nl::put_nibbles;
 use super::mxfp4::{VALUES, nearest_code};
 use super::tq2_0::greatest_magnitude;
+use super::value_table::put_nibbles;
 use super::view::ViewVisitor;
 use super::{Format, Written};
 use crate::TensorType;

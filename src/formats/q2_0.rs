@@ -2,7 +2,7 @@
 //!
 //! `x = d * (code - 1)`. Element `i` is bit pair `i % 4` of byte `i / 4`.
 
-use super::tq2_0::{greatest_magnitude, ternary};
+use super::tq2_0::{greatest_magnitude, nearest_ternary};
 use super::view::ViewVisitor;
 use super::{Format, Written, f16_at, put_f16};
 use crate::TensorType;
@@ -33,7 +33,7 @@ impl Written for Q2 {
         let d = greatest_magnitude(x);
         put_f16(block, 0, d);
         for (byte, x) in block[CODES..].iter_mut().zip(x.chunks_exact(4)) {
-            *byte = x.iter().zip(0..).fold(0, |bits, (&v, i)| bits | ternary(v, d).unwrap_or(0) << (2 * i));
+            *byte = x.iter().zip(0..).fold(0, |bits, (&v, i)| bits | nearest_ternary(v, d).unwrap_or(0) << (2 * i));
         }
     }
 }

@@ -5,6 +5,11 @@ use super::nearest;
 /// A block with only smaller magnitudes is encoded as zeros.
 pub(crate) const TINY: f32 = 1e-15;
 
+/// Most passes of [`positive_scale`].
+pub(super) const PASSES: usize = 5;
+/// Other scales that [`positive_scale`] tries first are these tenths of a code away.
+pub(super) const TENTHS: [f32; 8] = [-4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0];
+
 /// Parameters of [`scale_and_min`].
 pub(crate) struct Search {
     /// Highest code.
@@ -133,8 +138,8 @@ pub(super) fn positive_scale(x: &[f32], weights: &[f32], top: i32, codes: &mut [
     let mut inverse = top as f32 / max;
     // The first error is computed with codes as bytes, as in the reference.
     let mut best = error(inverse, 1.0 / inverse, |code, _| i32::from(code as u8));
-    for trial in (-4..=4).filter(|&trial| trial != 0) {
-        let this = (0.1 * trial as f32 + top as f32) / max;
+    for tenth in TENTHS {
+        let this = (0.1 * tenth + top as f32) / max;
         let error = error(this, 1.0 / this, i32::min);
         if error < best {
             best = error;
@@ -148,7 +153,7 @@ pub(super) fn positive_scale(x: &[f32], weights: &[f32], top: i32, codes: &mut [
         sum_lx += w * v * l as f32;
         sum_l2 += w * l as f32 * l as f32;
     }
-    for _ in 0..5 {
+    for _ in 0..PASSES {
         let mut changed = false;
         for ((code, &v), &w) in codes.iter_mut().zip(x).zip(weights) {
             let old = f32::from(*code);

@@ -4,8 +4,8 @@
 use super::grid_search::Grid;
 
 /// The shifted values of the levels 0, 1 and 2.
-const UP: [f32; 3] = [-0.875, 0.125, 1.125];
-const DOWN: [f32; 3] = [-1.125, -0.125, 0.875];
+pub(super) const UP: [f32; 3] = [-0.875, 0.125, 1.125];
+pub(super) const DOWN: [f32; 3] = [-1.125, -0.125, 0.875];
 
 /// The values of levels, shifted `down` or up.
 pub(super) fn values(down: bool) -> &'static [f32; 3] {
@@ -23,7 +23,7 @@ pub(super) struct SearchResult {
 
 /// The best division so far: its scale, its score, and where the sorted elements are cut.
 #[derive(Clone, Copy)]
-struct Cut {
+pub(super) struct Cut {
     scale: f32,
     score: f32,
     /// The number of elements of level 0, and of level 0 or 1; `None` if no division fits.
@@ -32,11 +32,13 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(scale: f32) -> Self {
+    pub(super) fn new(scale: f32) -> Self {
         Self { scale, score: -f32::MAX, at: None, down: [false; 2] }
     }
 
-    fn try_sums(&mut self, (sum_qx, sum_q2): (f32, f32), at: (usize, usize), down: [bool; 2]) {
+    /// Takes a division if it is better: `sum(weight * q * x)` and `sum(weight * q * q)` of its values `q`.
+    #[inline(always)]
+    pub(super) fn try_sums(&mut self, (sum_qx, sum_q2): (f32, f32), at: (usize, usize), down: [bool; 2]) {
         if sum_q2 > 0.0 && sum_qx * sum_qx > self.score * sum_q2 {
             self.scale = sum_qx / sum_q2;
             self.score = self.scale * sum_qx;
@@ -53,8 +55,36 @@ fn sorted<const N: usize>(x: &[f32; N]) -> [usize; N] {
     order
 }
 
+/// The search in a sub-block; `None` for elements too small.
+pub(super) trait TernarySearch {
+    /// IQ1_S: 32 elements of one shift.
+    fn one_shift(&self, grid: &Grid<8>, x: &[f32; 32], weights: &[f32; 32]) -> Option<SearchResult>;
+
+    /// IQ1_M: 16 elements, whose halves have a shift each.
+    fn two_shifts(&self, grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> Option<SearchResult>;
+}
+
+/// Divisions one by one: the reference.
+pub(super) struct OneByOne;
+
+impl TernarySearch for OneByOne {
+    fn one_shift(&self, grid: &Grid<8>, x: &[f32; 32], weights: &[f32; 32]) -> Option<SearchResult> {
+        one_shift(grid, x, weights)
+    }
+
+    fn two_shifts(&self, grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> Option<SearchResult> {
+        two_shifts(grid, x, weights)
+    }
+}
+
+/// Elements of IQ1_S with smaller magnitudes become zeros.
+pub(super) const LEAST_OF_ONE: f32 = 1e-12;
+/// The same for IQ1_M.
+pub(super) const LEAST_OF_TWO: f32 = 1e-7;
+
 /// The greatest magnitude.
-fn greatest(x: &[f32]) -> f32 {
+#[inline(always)]
+pub(super) fn greatest(x: &[f32]) -> f32 {
     let mut greatest = x[0].abs();
     for v in &x[1..] {
         if greatest <= v.abs() {
@@ -65,10 +95,10 @@ fn greatest(x: &[f32]) -> f32 {
 }
 
 /// IQ1_S: 32 elements of one shift. `None` for elements too small.
-pub(super) fn one_shift(grid: &Grid<8>, x: &[f32; 32], weights: &[f32; 32]) -> Option<SearchResult> {
+fn one_shift(grid: &Grid<8>, x: &[f32; 32], weights: &[f32; 32]) -> Option<SearchResult> {
     const N: usize = 32;
     let max = greatest(x);
-    if max < 1e-12 {
+    if max < LEAST_OF_ONE {
         return None;
     }
     let order = sorted(x);
@@ -90,14 +120,14 @@ pub(super) fn one_shift(grid: &Grid<8>, x: &[f32; 32], weights: &[f32; 32]) -> O
             }
         }
     }
-    on_grid(grid, x, weights, &order, cut)
+    on_grid(grid, x, weights, &order, cut, &OneByOneOf { grid, x, weights })
 }
 
 /// IQ1_M: 16 elements, whose halves have a shift each. `None` for elements too small.
-pub(super) fn two_shifts(grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> Option<SearchResult> {
+fn two_shifts(grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> Option<SearchResult> {
     const N: usize = 16;
     let max = greatest(x);
-    if max < 1e-7 {
+    if max < LEAST_OF_TWO {
         return None;
     }
     let order = sorted(x);
@@ -131,16 +161,49 @@ pub(super) fn two_shifts(grid: &Grid<8>, x: &[f32; 16], weights: &[f32; 16]) -> 
             }
         }
     }
-    on_grid(grid, x, weights, &order, cut)
+    on_grid(grid, x, weights, &order, cut, &OneByOneOf { grid, x, weights })
 }
 
-/// The entries for a division; a run of eight whose levels are no entry gets the best of the nearest entries.
-fn on_grid<const N: usize>(
+/// Where the values of run `k` of `N` elements are found in a [`Cut`].
+const fn half<const N: usize>(k: usize) -> usize {
+    k * 8 / (N / 2)
+}
+
+/// The entry of a run of eight levels in [`on_grid`].
+pub(super) trait NearestEntry<const N: usize> {
+    /// The entry of run `k`, and whether the levels are no entry, so that it is the best of the nearest entries for a scale and a shift.
+    fn nearest(&self, levels: &[u8; 8], k: usize, scale: f32, down: bool) -> (u16, bool);
+}
+
+/// Compares the nearest entries one by one.
+struct OneByOneOf<'a, const N: usize> {
+    grid: &'a Grid<8>,
+    x: &'a [f32; N],
+    weights: &'a [f32; N],
+}
+
+impl<const N: usize> NearestEntry<N> for OneByOneOf<'_, N> {
+    fn nearest(&self, levels: &[u8; 8], k: usize, scale: f32, down: bool) -> (u16, bool) {
+        let run = 8 * k..8 * k + 8;
+        match self.grid.find(levels) {
+            Ok(entry) => (entry, false),
+            Err(neighbours) => {
+                let value = |level| values(down)[usize::from(level)];
+                (self.grid.best(neighbours, &self.x[run.clone()], &self.weights[run], scale, value), true)
+            }
+        }
+    }
+}
+
+/// The entries for a division.
+#[inline(always)]
+pub(super) fn on_grid<const N: usize>(
     grid: &Grid<8>,
     x: &[f32; N],
     weights: &[f32; N],
     order: &[usize; N],
     cut: Cut,
+    how: &impl NearestEntry<N>,
 ) -> Option<SearchResult> {
     let (first, second) = cut.at?;
     let mut levels = [2u8; N];
@@ -153,23 +216,18 @@ fn on_grid<const N: usize>(
         scale = -scale;
         down = down.map(|down| !down);
     }
-    let values_of = |k: usize| values(down[k * 8 / (N / 2)]);
     let mut entries = [0; 4];
     let mut between = false;
     for (k, levels) in levels.as_chunks::<8>().0.iter().enumerate() {
-        let run = 8 * k..8 * k + 8;
-        entries[k] = grid.find(levels).unwrap_or_else(|neighbours| {
-            between = true;
-            grid.best(neighbours, &x[run.clone()], &weights[run.clone()], scale, |level| {
-                values_of(k)[usize::from(level)]
-            })
-        });
+        let (entry, is_between) = how.nearest(levels, k, scale, down[half::<N>(k)]);
+        entries[k] = entry;
+        between |= is_between;
     }
     if between {
         let (mut sum_qx, mut sum_q2) = (0.0, 0.0);
         for k in 0..N / 8 {
             for (i, &level) in grid.entry(entries[k]).iter().enumerate() {
-                let (w, q) = (weights[8 * k + i], values_of(k)[usize::from(level)]);
+                let (w, q) = (weights[8 * k + i], values(down[half::<N>(k)])[usize::from(level)]);
                 sum_qx += w * q * x[8 * k + i];
                 sum_q2 += w * q * q;
             }

@@ -3,9 +3,10 @@
 //! `x = d * (digit - 1)`. A byte divided by 256 is a fraction whose base-three digits after the point are the elements:
 //! multiplied by 3, the next digit is the carry out of the byte. The last four bytes hold four digits.
 
-use super::tq2_0::{greatest_magnitude, ternary};
+use super::encode::ternary;
+use super::tq2_0::ternaries;
 use super::view::{Centered, ONES, SuperBlockFormat, ViewVisitor, vectors};
-use super::{Format, SUPER_BLOCK, Written, f16_at, put_f16};
+use super::{Format, InLanes, SUPER_BLOCK, Written, f16_at, put_f16};
 use crate::TensorType;
 use crate::simd::lanes::Lanes;
 
@@ -40,24 +41,41 @@ impl Format for Tq1 {
 
 impl Written for Tq1 {
     fn encode_block(x: &[f32], _: Option<&[f32]>, block: &mut [u8]) {
-        let d = greatest_magnitude(x);
-        let mut rest = x;
-        for (first, bytes, digits) in RUNS {
-            let (x, after) = rest.split_at(bytes * digits);
-            rest = after;
-            for (m, byte) in block[first..first + bytes].iter_mut().enumerate() {
-                let mut number = 0;
-                for n in 0..5 {
-                    // With only four digits, the last one is zero.
-                    number =
-                        3 * number + if n < digits { u16::from(ternary(x[m + n * bytes], d).unwrap_or(1)) } else { 0 };
-                }
-                // The smallest fraction of 256 whose first five digits are these.
-                *byte = (number * 256).div_ceil(243) as u8;
-            }
-        }
-        put_f16(block, D, d);
+        put_block(ternaries(x), block);
     }
+}
+
+impl InLanes for Tq1 {
+    #[inline(always)]
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+        for (x, block) in x.as_chunks().0.iter().zip(out.chunks_exact_mut(Self::TY.block_bytes())) {
+            put_block(ternary::codes(l, x), block);
+        }
+    }
+
+    #[inline(always)]
+    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], _: &[f32], out: &mut [u8]) {
+        Self::encode_lanes(l, x, out);
+    }
+}
+
+#[inline(always)]
+fn put_block((codes, d): ([u8; SUPER_BLOCK], f32), block: &mut [u8]) {
+    let mut rest = codes.as_slice();
+    for (first, bytes, digits) in RUNS {
+        let (codes, after) = rest.split_at(bytes * digits);
+        rest = after;
+        for (m, byte) in block[first..first + bytes].iter_mut().enumerate() {
+            let mut number = 0;
+            for n in 0..5 {
+                // With only four digits, the last one is zero.
+                number = 3 * number + if n < digits { u16::from(codes[m + n * bytes]) } else { 0 };
+            }
+            // The smallest fraction of 256 whose first five digits are these.
+            *byte = (number * 256).div_ceil(243) as u8;
+        }
+    }
+    put_f16(block, D, d);
 }
 
 impl SuperBlockFormat for Tq1 {

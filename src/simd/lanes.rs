@@ -226,6 +226,30 @@ pub(crate) trait Lanes: Integers {
     /// The greatest lane.
     fn max_lane(self, x: Self::Float) -> f32;
 
+    /// The bits of the lanes as integers.
+    #[inline(always)]
+    fn bits(self, x: Self::Float) -> Self::Int {
+        let lanes = self.to_array(x);
+        // SAFETY: the array holds 16 numbers of four bytes.
+        unsafe { self.load_int(lanes.as_ptr().cast()) }
+    }
+
+    /// The lane of `table` whose index is in the low four bits of each lane of `at`.
+    #[inline(always)]
+    fn lanes_at(self, table: Self::Float, at: Self::Int) -> Self::Float {
+        let (table, mut indices) = (self.to_array(table), [0; LANES]);
+        // SAFETY: the array holds 16 integers.
+        unsafe { self.store_int(indices.as_mut_ptr(), at) };
+        self.array(&indices.map(|index| table[(index & 15) as usize]))
+    }
+
+    /// The first of the lanes with the least number; none may be NaN.
+    #[inline(always)]
+    fn first_least(self, x: Self::Float) -> usize {
+        let lanes = self.to_array(x);
+        (1..LANES).fold(0, |least, lane| if lanes[lane] < lanes[least] { lane } else { least })
+    }
+
     /// Writes the lanes, rounded to the nearest integers (ties to even), which must fit, as bytes.
     #[inline(always)]
     fn round_to_bytes(self, x: Self::Float, bytes: &mut [i8; LANES]) {
@@ -488,8 +512,40 @@ pub(crate) fn tanh_half_ln2<L: Lanes>(l: L, x: L::Float) -> L::Float {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LANES;
+    use super::super::isa::Isa;
     use super::super::scalar::Scalar;
-    use super::{Lanes, exp2, tanh_half_ln2};
+    use super::{Kernel, Lanes, exp2, tanh_half_ln2};
+
+    /// [`Lanes::lanes_at`] of a table at indices, and [`Lanes::first_least`] of the table.
+    struct Lookups([f32; LANES], [u32; LANES]);
+
+    impl Kernel for Lookups {
+        type Output = ([f32; LANES], usize);
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) -> Self::Output {
+            let table = l.array(&self.0);
+            let found = l.lanes_at(table, l.bits(l.array(&self.1.map(f32::from_bits))));
+            (l.to_array(found), l.first_least(table))
+        }
+    }
+
+    #[test]
+    fn lanes_are_found_by_the_low_bits_of_indices() {
+        let indices: [u32; LANES] = std::array::from_fn(|i| (i as u32).wrapping_mul(0x9e37_79b9) ^ 0x40 * i as u32);
+        for least in 0..LANES {
+            let mut table: [f32; LANES] = std::array::from_fn(|i| (i as f32 - 5.5).powi(2) + 1.0);
+            table[least] = -1.0;
+            table[LANES - 1 - least / 2] = -1.0;
+            let expected = indices.map(|index| table[index as usize % LANES]);
+            for isa in Isa::ALL.iter().filter(|isa| isa.available()) {
+                let (found, first) = isa.run(Lookups(table, indices));
+                assert_eq!(found, expected, "{isa}");
+                assert_eq!(first, least.min(LANES - 1 - least / 2), "{isa}");
+            }
+        }
+    }
 
     #[test]
     fn exp2_is_close_and_exact_at_whole_numbers() {

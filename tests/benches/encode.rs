@@ -10,7 +10,7 @@ use gguf_toolkit::TensorType;
 use gguf_toolkit::formats::encode_with;
 use gguf_toolkit::kernels::Isa;
 
-const TYPES: [TensorType; 12] = [
+const TYPES: [TensorType; 23] = [
     TensorType::F16,
     TensorType::BF16,
     TensorType::Q8_0,
@@ -23,6 +23,17 @@ const TYPES: [TensorType; 12] = [
     TensorType::Q5_0,
     TensorType::Q4_1,
     TensorType::Q4_0,
+    TensorType::IQ4_NL,
+    TensorType::IQ4_XS,
+    TensorType::IQ3_S,
+    TensorType::IQ3_XXS,
+    TensorType::IQ2_S,
+    TensorType::IQ2_XS,
+    TensorType::IQ2_XXS,
+    TensorType::IQ1_M,
+    TensorType::IQ1_S,
+    TensorType::TQ1_0,
+    TensorType::TQ2_0,
 ];
 const WEIGHTS: usize = 64 << 10;
 const BUDGET: Duration = Duration::from_millis(1200);
@@ -31,13 +42,13 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let sets: Vec<Isa> = Isa::ALL.iter().copied().filter(|isa| isa.available()).collect();
     let columns: String = sets.iter().map(|isa| format!("{:>10} {:>6}", isa.name(), "")).collect();
-    println!("million weights a second on one core, and times the reference\n{:6}{columns}", "type");
+    println!("million weights a second on one core, and times the reference\n{:7}{columns}", "type");
     let x = normal(WEIGHTS);
     for ty in TYPES.into_iter().filter(|ty| wanted.is_empty() || wanted.iter().any(|w| ty.to_string() == *w)) {
         let seconds = shortest(&sets, ty, &x);
         let cells: String =
             seconds.iter().map(|s| format!("{:10.1} {:5.1}x", WEIGHTS as f64 / 1e6 / s, seconds[0] / s)).collect();
-        println!("{:6}{cells}", ty.to_string());
+        println!("{:7}{cells}", ty.to_string());
     }
 }
 

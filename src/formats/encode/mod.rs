@@ -8,9 +8,14 @@
 pub(super) mod affine;
 pub(super) mod blocks;
 pub(super) mod floats;
+pub(super) mod grid;
+mod positive;
 pub(super) mod refined;
 mod super_blocks;
 pub(super) mod symmetric;
+pub(super) mod ternary;
+pub(super) mod ternary_grid;
+pub(super) mod values;
 pub(super) mod weighted;
 
 use crate::TensorType;

@@ -15,7 +15,7 @@ const MAX_GROUP: usize = LANES * 32;
 
 /// Sixteen sub-blocks of `N` elements side by side; missing ones are zeros.
 #[inline(always)]
-fn group<L: Lanes, const N: usize>(l: L, x: &[f32]) -> [L::Float; N] {
+pub(super) fn group<L: Lanes, const N: usize>(l: L, x: &[f32]) -> [L::Float; N] {
     if x.len() == LANES * N {
         return side_by_side(l, x);
     }
@@ -26,7 +26,7 @@ fn group<L: Lanes, const N: usize>(l: L, x: &[f32]) -> [L::Float; N] {
 
 /// Weights from importance and scaled mean squares, which are one for each lane.
 #[inline(always)]
-fn weights<L: Lanes, const N: usize>(
+pub(super) fn weights<L: Lanes, const N: usize>(
     l: L,
     x: &[L::Float; N],
     importance: &[L::Float; N],

@@ -419,6 +419,27 @@ impl<const DOTPROD: bool, const I8MM: bool> Lanes for Neon<DOTPROD, I8MM> {
     }
 
     #[inline(always)]
+    fn bits(self, x: Floats) -> Ints {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { Ints(x.0.map(|x| vreinterpretq_s32_f32(x))) }
+    }
+
+    #[inline(always)]
+    fn lanes_at(self, table: Floats, at: Ints) -> Floats {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let [a, b, c, d] = table.0.map(|table| vreinterpretq_u8_f32(table));
+            let table = uint8x16x4_t(a, b, c, d);
+            Floats(at.0.map(|at| {
+                // The four bytes of a lane.
+                let first = vandq_u32(vreinterpretq_u32_s32(at), vdupq_n_u32(15));
+                let bytes = vmlaq_n_u32(vdupq_n_u32(0x0302_0100), first, 0x0404_0404);
+                vreinterpretq_f32_u8(vqtbl4q_u8(table, vreinterpretq_u8_u32(bytes)))
+            }))
+        }
+    }
+
+    #[inline(always)]
     fn max_lane(self, x: Floats) -> f32 {
         // SAFETY: a value of this type proves the instruction set.
         unsafe { greatest(x.0) }

@@ -9,7 +9,7 @@ use crate::simd::LANES;
 use crate::simd::integers::{Integers, Spread};
 use crate::simd::lanes::{Columns, Kernel, Lanes, Product, ROUND, Rows, multiply, transpose_words};
 
-/// Proof that the CPU has AVX2, FMA and F16C; also AVX-VNNI if so marked.
+/// Proof that the CPU has AVX2, FMA, F16C and POPCNT; also AVX-VNNI if so marked.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2<const VNNI: bool>(());
 
@@ -19,6 +19,7 @@ impl<const VNNI: bool> Avx2<VNNI> {
         let found = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("popcnt")
             && (!VNNI || is_x86_feature_detected!("avxvnni"));
         found.then_some(Self(()))
     }
@@ -63,7 +64,7 @@ pub(crate) fn run<K: Kernel>(lanes: Avx2<false>, kernel: K) -> K::Output {
     unsafe { enabled(lanes, kernel) }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,popcnt")]
 fn enabled<K: Kernel>(lanes: Avx2<false>, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
@@ -74,7 +75,7 @@ pub(crate) fn run_vnni<K: Kernel>(lanes: Avx2<true>, kernel: K) -> K::Output {
     unsafe { enabled_vnni(lanes, kernel) }
 }
 
-#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+#[target_feature(enable = "avx2,fma,f16c,popcnt,avxvnni")]
 fn enabled_vnni<K: Kernel>(lanes: Avx2<true>, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
@@ -151,6 +152,14 @@ fn quarters(v: &[__m256i; 4]) -> [IntPair; 2] {
     let low = |a, b| _mm256_permute2x128_si256::<0x20>(a, b);
     let high = |a, b| _mm256_permute2x128_si256::<0x31>(a, b);
     [IntPair(low(v[0], v[1]), low(v[2], v[3])), IntPair(high(v[0], v[1]), high(v[2], v[3]))]
+}
+
+/// The lanes of `table` at eight indices of four bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn lanes_at(table: Pair, at: __m256i) -> __m256 {
+    let (low, high) = (_mm256_permutevar8x32_ps(table.0, at), _mm256_permutevar8x32_ps(table.1, at));
+    _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(at)))
 }
 
 /// Columns of eight rows.
@@ -341,6 +350,32 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     fn prefetch_far<T>(self, at: *const T) {
         // SAFETY: a prefetch of any address is harmless.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
+    #[inline(always)]
+    fn bits(self, x: Pair) -> IntPair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { IntPair(_mm256_castps_si256(x.0), _mm256_castps_si256(x.1)) }
+    }
+
+    #[inline(always)]
+    fn lanes_at(self, table: Pair, at: IntPair) -> Pair {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { Pair(lanes_at(table, at.0), lanes_at(table, at.1)) }
+    }
+
+    #[inline(always)]
+    fn first_least(self, x: Pair) -> usize {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let eight = _mm256_min_ps(x.0, x.1);
+            let mut least = _mm256_min_ps(eight, _mm256_permute2f128_ps::<1>(eight, eight));
+            least = _mm256_min_ps(least, _mm256_permute_ps::<0x4e>(least));
+            least = _mm256_min_ps(least, _mm256_permute_ps::<0xb1>(least));
+            let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(x.0, least));
+            let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(x.1, least));
+            (low | high << 8).trailing_zeros() as usize & 15
+        }
     }
 
     #[inline(always)]

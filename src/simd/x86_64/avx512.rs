@@ -22,6 +22,7 @@ impl<const VNNI: bool> Avx512<VNNI> {
         let found = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("popcnt")
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
@@ -59,7 +60,7 @@ pub(crate) fn run<K: Kernel>(lanes: Avx512<false>, kernel: K) -> K::Output {
     unsafe { enabled(lanes, kernel) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
 fn enabled<K: Kernel>(lanes: Avx512<false>, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
@@ -70,7 +71,7 @@ pub(crate) fn run_vnni<K: Kernel>(lanes: Avx512<true>, kernel: K) -> K::Output {
     unsafe { enabled_vnni(lanes, kernel) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")]
 fn enabled_vnni<K: Kernel>(lanes: Avx512<true>, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
@@ -230,6 +231,30 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     fn round_to_bytes(self, x: __m512, bytes: &mut [i8; LANES]) {
         // SAFETY: a value of this type proves the instruction set, and the array holds 16 bytes.
         unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))) }
+    }
+
+    #[inline(always)]
+    fn bits(self, x: __m512) -> __m512i {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_castps_si512(x) }
+    }
+
+    #[inline(always)]
+    fn lanes_at(self, table: __m512, at: __m512i) -> __m512 {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe { _mm512_permutexvar_ps(at, table) }
+    }
+
+    #[inline(always)]
+    fn first_least(self, x: __m512) -> usize {
+        // SAFETY: a value of this type proves the instruction set.
+        unsafe {
+            let mut least = _mm512_min_ps(x, _mm512_shuffle_f32x4::<0x4e>(x, x));
+            least = _mm512_min_ps(least, _mm512_shuffle_f32x4::<0xb1>(least, least));
+            least = _mm512_min_ps(least, _mm512_permute_ps::<0x4e>(least));
+            least = _mm512_min_ps(least, _mm512_permute_ps::<0xb1>(least));
+            _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(x, least).trailing_zeros() as usize & 15
+        }
     }
 
     #[inline(always)]
