@@ -80,7 +80,8 @@ impl Prompter {
             Ok(rendered) => return Ok((rendered, false)),
             Err(error) => error,
         };
-        let others = [(Some(joined).filter(|_| joins), true), (spelled, false), (spelled_joined.filter(|_| joins), true)];
+        let others =
+            [(Some(joined).filter(|_| joins), true), (spelled, false), (spelled_joined.filter(|_| joins), true)];
         for (messages, is_joined) in others {
             let rendered = messages.and_then(|messages| self.template.render_json(&messages.into(), options).ok());
             if let Some(rendered) = rendered {
@@ -225,8 +226,10 @@ mod tests {
         let source = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}{{ c.function.name + c.function.arguments }}{% endfor %}{% endfor %}";
         let prompter = Prompter::new(&Metadata::default(), Some(source), &Map::new()).expect("a template");
         let call = json!({ "id": "1", "type": "function", "function": { "name": "f", "arguments": { "a": 1 } } });
-        let messages =
-            vec![json!({ "role": "user", "content": "x" }), json!({ "role": "assistant", "content": "", "tool_calls": [call] })];
+        let messages = vec![
+            json!({ "role": "user", "content": "x" }),
+            json!({ "role": "assistant", "content": "", "tool_calls": [call] }),
+        ];
         let (rendered, joined) = prompter.render(messages, &prompt_options(Map::new())).expect("renders");
         assert_eq!((rendered.text.as_str(), joined), ("xf{\"a\":1}", false));
     }

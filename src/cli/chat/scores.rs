@@ -142,9 +142,7 @@ impl Scores {
             let [wins, losses, ties] = self.sums(name);
             json!({ "name": name, "rating": rating.round(), "wins": wins, "losses": losses, "ties": ties })
         };
-        let pair = |((first, second), pair): (&(String, String), &Pair)| {
-            json!({ "models": [first, second], "wins": pair.wins, "ties": pair.ties })
-        };
+        let pair = |((first, second), pair): (&(String, String), &Pair)| json!({ "models": [first, second], "wins": pair.wins, "ties": pair.ties });
         json!({
             "version": SCHEMA_VERSION,
             "votes": self.votes,
@@ -281,9 +279,14 @@ mod tests {
 
     #[test]
     fn lines_that_are_no_votes_are_left_out() {
-        for line in ["", "{", "{}", r#"{"version":2,"models":["a","b"],"winner":null}"#,
-            r#"{"version":1,"models":["a"],"winner":"a"}"#, r#"{"version":1,"models":["a","b"],"winner":"c"}"#]
-        {
+        for line in [
+            "",
+            "{",
+            "{}",
+            r#"{"version":2,"models":["a","b"],"winner":null}"#,
+            r#"{"version":1,"models":["a"],"winner":"a"}"#,
+            r#"{"version":1,"models":["a","b"],"winner":"c"}"#,
+        ] {
             assert_eq!(Vote::parse(line), None, "{line}");
         }
         let line = r#"{"version":1,"models":["a","b"],"winner":"b","blind":true}"#;

@@ -98,7 +98,10 @@ mod tests {
 
     #[test]
     fn lines_break_at_words_and_keep_their_own_breaks() {
-        assert_eq!(lines("Once upon a time\n- a fox\n\n  and more", 10), ["Once upon", "a time", "- a fox", "", "  and more"]);
+        assert_eq!(
+            lines("Once upon a time\n- a fox\n\n  and more", 10),
+            ["Once upon", "a time", "- a fox", "", "  and more"]
+        );
         assert_eq!(lines("abcdefghijkl mn", 5), ["abcde", "fghij", "kl mn"]);
         assert_eq!(lines("a\tb", 20), ["a    b"]);
     }

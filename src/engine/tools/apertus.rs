@@ -21,7 +21,8 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     let Json::Array(items) = reader.json()? else { return Err(Stop::Not) };
     let mut calls = Vec::new();
     for item in &items {
-        let Some((name, arguments)) = item.as_object().filter(|item| item.len() == 1).and_then(|item| item.iter().next())
+        let Some((name, arguments)) =
+            item.as_object().filter(|item| item.len() == 1).and_then(|item| item.iter().next())
         else {
             return Err(Stop::Not);
         };

@@ -92,11 +92,7 @@ impl<'m, 't> Rules<'m, 't> {
     }
 
     /// The same with commas between them; nothing for a tool that does not say which parameters it has.
-    pub(super) fn listed(
-        &mut self,
-        schema: &Json,
-        mut one: impl FnMut(&mut Self, &Parameter<'_>) -> String,
-    ) -> String {
+    pub(super) fn listed(&mut self, schema: &Json, mut one: impl FnMut(&mut Self, &Parameter<'_>) -> String) -> String {
         let all = parameters(schema);
         // From the last to the first: what follows where nothing has come yet, and where something has.
         let (mut first, mut later) = (self.add("\"\""), self.add("\"\""));

@@ -19,13 +19,7 @@ const AROUND: [&str; 4] =
 pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     name: "kimi-k3",
     is_of: |source| source.contains("<|open|>") && source.contains("<|close|>"),
-    opens: &[
-        (TOOLS, false),
-        (AROUND[0], false),
-        (AROUND[1], false),
-        (AROUND[2], false),
-        (AROUND[3], false),
-    ],
+    opens: &[(TOOLS, false), (AROUND[0], false), (AROUND[1], false), (AROUND[2], false), (AROUND[3], false)],
     marks: &[TOOLS_END],
     before_thinking: false,
     begun: false,
@@ -59,10 +53,9 @@ fn one(reader: &mut Reader<'_>, name: &str) -> Read<ToolCall> {
     loop {
         reader.space();
         if reader.optional(CALL_END)? {
-            return Ok(whole.map_or_else(
-                || call(name, arguments),
-                |arguments| ToolCall { name: name.to_owned(), arguments },
-            ));
+            return Ok(
+                whole.map_or_else(|| call(name, arguments), |arguments| ToolCall { name: name.to_owned(), arguments })
+            );
         }
         if reader.optional("<|open|>json")? {
             reader.until("<|sep|>")?;
@@ -74,7 +67,8 @@ fn one(reader: &mut Reader<'_>, name: &str) -> Read<ToolCall> {
         let key = reader.until("\" type=\"")?;
         let kind = reader.until("\"<|sep|>")?;
         let value = reader.until(ARGUMENT_END)?;
-        let value: Json = if kind == "string" { value.into() } else { serde_json::from_str(value).map_err(|_| Stop::Not)? };
+        let value: Json =
+            if kind == "string" { value.into() } else { serde_json::from_str(value).map_err(|_| Stop::Not)? };
         arguments.insert(key.to_owned(), value);
     }
 }

@@ -140,7 +140,11 @@ impl Tools {
     fn value(&self, tool: &str, parameter: &str, text: &str) -> Json {
         let definition = self.definitions.iter().find(|definition| definition["function"]["name"] == tool);
         let schema = definition.map(|definition| &definition["function"]["parameters"]["properties"][parameter]);
-        if schema.is_some_and(grammar::is_text) { text.into() } else { serde_json::from_str(text).unwrap_or_else(|_| text.into()) }
+        if schema.is_some_and(grammar::is_text) {
+            text.into()
+        } else {
+            serde_json::from_str(text).unwrap_or_else(|_| text.into())
+        }
     }
 }
 

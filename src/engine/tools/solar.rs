@@ -45,10 +45,10 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
 fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
     let mut rules = Rules::new(marks);
     let id = rules.until("[A-Za-z0-9_-]{1,32}", NAME);
-    let call = rules.any_tool(tools, |_, name, schema| {
-        format!("{} {} {}", text(name), marks.lark(ARGUMENTS), json_of(schema))
-    });
+    let call = rules
+        .any_tool(tools, |_, name, schema| format!("{} {} {}", text(name), marks.lark(ARGUMENTS), json_of(schema)));
     let call = rules.add(&format!("{} {id} {call} {}", marks.lark(CALL), marks.lark(CALL_END)));
     let calls = rules.repeated(tools, &call, "");
-    Some(rules.grammar(&format!("\"\\n\"? {calls}")))
+    // The mark that ends the turn may be the end of the answer itself.
+    Some(rules.grammar(&format!("\"\\n\"? {calls} ({})?", marks.lark(END))))
 }

@@ -113,14 +113,12 @@ impl Screen {
     /// Runs a line; columns forget what the conversations forget.
     fn command(&mut self, line: &str, group: &mut Group) -> Next {
         self.told.clear();
-        let had_message = group.message.is_some();
+        let before = group.messages();
         let next = commands::run(line, group);
-        let command = line.trim().split_whitespace().next().unwrap_or_default();
-        if group.message.is_none() && had_message {
-            match command {
-                "/clear" | "/new" => self.columns.iter_mut().for_each(Column::clear),
-                _ => self.columns.iter_mut().for_each(Column::take_back),
-            }
+        if matches!(line.split_whitespace().next(), Some("/clear" | "/new")) {
+            self.columns.iter_mut().for_each(Column::clear);
+        } else if group.messages() < before {
+            self.columns.iter_mut().for_each(Column::take_back);
         }
         next
     }
@@ -213,7 +211,7 @@ impl Screen {
         let (width, height) = (usize::from(self.size.0), usize::from(self.size.1));
         let (typed, cursor_at) = self.line.shown(width.saturating_sub(PROMPT.len() + 1));
         let help = format!(
-            "Tab: next column  PgUp PgDn Ctrl-↑ Ctrl-↓: scroll it  Ctrl-C: stop  /vote {}  /help  Ctrl-D: end",
+            "Tab: column  PgUp/PgDn: scroll  Ctrl-C: stop  /vote {}  /help  Ctrl-D: end",
             commands::choices(self.columns.len())
         );
         let around = Surroundings {
@@ -269,6 +267,11 @@ struct Look {
 }
 
 impl Group {
+    /// Messages of all conversations.
+    fn messages(&self) -> usize {
+        self.members.iter().map(|member| member.state.chat.messages().len()).sum()
+    }
+
     fn look(&self) -> Look {
         Look { names: (0..self.members.len()).map(|i| self.label(i)).collect(), hidden: self.hidden }
     }

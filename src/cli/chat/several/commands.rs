@@ -56,7 +56,8 @@ fn told(result: anyhow::Result<String>) -> Next {
 }
 
 fn help(models: usize) -> String {
-    let mut list = commands::help_line(VOTE, &choices(models), "say whose answer is the best; gguf chat --scores sums it up");
+    let mut list =
+        commands::help_line(VOTE, &choices(models), "say whose answer is the best; gguf chat --scores sums it up");
     list.extend(OWN.iter().chain(FOR_ALL).filter_map(|name| Some(Command::named(name)?.line())));
     list + "A line that ends in \\ goes on; // begins a message with /."
 }

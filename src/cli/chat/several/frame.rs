@@ -151,9 +151,9 @@ impl Column {
             Status::Waiting => return "waits".to_owned(),
             Status::Failed => return "failed".to_owned(),
             Status::Reading(done, total) => return format!("reading {done} of {total}"),
-            Status::Answering(tokens) => return format!("{tokens} tokens"),
+            Status::Answering(tokens) => return counted(*tokens),
             // How fast a model is would tell which one it is.
-            Status::Done(figures) if hidden => return format!("{} tokens", figures.tokens),
+            Status::Done(figures) if hidden => return counted(figures.tokens),
             Status::Done(figures) => parts(figures),
         };
         let mut shown = parts[0].clone();
@@ -174,8 +174,14 @@ impl Column {
 
 /// The figures of an answer as texts, the most important first.
 pub(super) fn parts(figures: &Figures) -> [String; 3] {
-    let first = figures.first.map_or_else(|| "no token".to_owned(), |first| format!("first after {:.2} s", first.as_secs_f64()));
-    [format!("{:.1} tokens/s", figures.tokens_per_second()), format!("{} tokens", figures.tokens), first]
+    let first = figures
+        .first
+        .map_or_else(|| "no token".to_owned(), |first| format!("first after {:.2} s", first.as_secs_f64()));
+    [format!("{:.1} tokens/s", figures.tokens_per_second()), counted(figures.tokens), first]
+}
+
+fn counted(tokens: usize) -> String {
+    if tokens == 1 { "1 token".to_owned() } else { format!("{tokens} tokens") }
 }
 
 /// What a frame is made of besides the columns.
@@ -199,7 +205,12 @@ pub(super) const PROMPT: &str = "> ";
 const AROUND: usize = 6;
 
 /// The rows of a screen of `width` and `height`, and the row of the line.
-pub(super) fn rows(columns: &mut [Column], around: &Surroundings<'_>, width: usize, height: usize) -> (Vec<Row>, usize) {
+pub(super) fn rows(
+    columns: &mut [Column],
+    around: &Surroundings<'_>,
+    width: usize,
+    height: usize,
+) -> (Vec<Row>, usize) {
     let count = columns.len();
     let gaps = 3 * (count - 1);
     let inner = width.saturating_sub(gaps) / count;

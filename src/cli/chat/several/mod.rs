@@ -161,6 +161,9 @@ mod tests {
         assert_eq!(unique_names(&paths(&["x/a.gguf", "x/b.gguf"])).expect("names"), ["a", "b"]);
         let same = unique_names(&paths(&["x/a.gguf", "y/a.gguf", "b.gguf"])).expect("names");
         assert_eq!(same, ["x/a.gguf", "y/a.gguf", "b"]);
-        assert_eq!(unique_names(&paths(&["a.gguf", "a.gguf"])).expect_err("twice").to_string(), "a.gguf: is named twice");
+        assert_eq!(
+            unique_names(&paths(&["a.gguf", "a.gguf"])).expect_err("twice").to_string(),
+            "a.gguf: is named twice"
+        );
     }
 }
