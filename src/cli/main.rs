@@ -260,10 +260,12 @@ fn interrupted() {
         return;
     }
     gguf_toolkit::files::remove_temporaries();
+    terminal::leave_full_screen();
     std::process::exit(INTERRUPTED);
 }
 
 fn print_panic(info: &PanicHookInfo<'_>) {
+    terminal::leave_full_screen();
     progress::tell(format_args!("error: internal error, please report it: {}", printable(&info.to_string())));
 }
 

@@ -1,5 +1,6 @@
 //! What the commands that run a model share: which model, on how many threads, with which cache.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{IsTerminal as _, Write};
 use std::num::NonZeroUsize;
@@ -111,8 +112,21 @@ impl RunArgs {
     /// # Errors
     /// When `GGUF_CPU` names an instruction set that there is not.
     pub(crate) fn pool(&self) -> anyhow::Result<Arc<Pool>> {
+        self.share_of_threads(1)
+    }
+
+    /// The threads of one of so many models that run at the same time.
+    ///
+    /// # Errors
+    /// As [`Self::pool`].
+    pub(crate) fn share_of_threads(&self, models: usize) -> anyhow::Result<Arc<Pool>> {
         let threads = self.threads.map_or_else(default_threads, NonZeroUsize::get);
-        Ok(Arc::new(Pool::with_isa(threads, Isa::selected()?)))
+        Ok(Arc::new(Pool::with_isa((threads / models.max(1)).max(1), Isa::selected()?)))
+    }
+
+    /// Whether adapters are asked for.
+    pub(crate) const fn has_adapters(&self) -> bool {
+        !self.lora.is_empty()
     }
 
     /// The same without adapters: they change one model alone.
@@ -245,6 +259,19 @@ pub(crate) fn is_model(argument: &str) -> bool {
     Path::new(argument).exists()
         || argument.to_lowercase().ends_with(".gguf")
         || like_a_name() && Places::from_environment().resolve(argument).is_ok()
+}
+
+/// Whether an argument that may be a model or a message is a model: a file, a folder with one, or a name that `gguf list` shows.
+/// What ends in `.gguf` is meant as a file, whether it is there or not.
+pub(crate) fn names_model(argument: &OsStr) -> bool {
+    let path = Path::new(argument);
+    let Some(text) = argument.to_str() else { return true };
+    let is_word = !text.is_empty() && !text.contains(char::is_whitespace);
+    if path.is_file() || is_word && text.to_lowercase().ends_with(".gguf") {
+        return true;
+    }
+    let may_be_listed = is_word && !text.starts_with('.') && !path.has_root();
+    (path.is_dir() || may_be_listed) && Places::from_environment().resolve(text).is_ok()
 }
 
 /// A text file, `-` for standard input.

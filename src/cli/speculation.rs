@@ -48,6 +48,11 @@ impl Default for SpeculationArgs {
 }
 
 impl SpeculationArgs {
+    /// Whether a draft model is named.
+    pub(crate) const fn has_draft(&self) -> bool {
+        self.draft.is_some()
+    }
+
     /// Loads the draft model, if one is named.
     ///
     /// # Errors

@@ -66,19 +66,44 @@ impl Prompter {
     }
 
     /// The rendered conversation, and whether messages of the same role had to be joined (many templates require alternating
-    /// roles).
+    /// roles). Where the template refuses it, arguments of calls are also tried as texts, which some templates expect.
     ///
     /// # Errors
     /// When the template refuses the conversation.
     pub(crate) fn render(&self, messages: Vec<Json>, options: &TemplateOptions) -> Result<(Rendered, bool), Error> {
+        let joined = join_roles(&messages);
+        let joins = joined.len() < messages.len();
+        let spelled = with_arguments_as_texts(&messages);
+        let spelled_joined = with_arguments_as_texts(&joined);
         let messages = Json::from(messages);
-        self.template.render_json(&messages, options).map(|rendered| (rendered, false)).or_else(|error| {
-            let all = messages.as_array().map(Vec::as_slice).unwrap_or_default();
-            let joined = join_roles(all);
-            let again = (joined.len() < all.len()).then(|| self.template.render_json(&joined.into(), options));
-            again.and_then(Result::ok).map(|rendered| (rendered, true)).ok_or(error)
-        })
+        let error = match self.template.render_json(&messages, options) {
+            Ok(rendered) => return Ok((rendered, false)),
+            Err(error) => error,
+        };
+        let others =
+            [(Some(joined).filter(|_| joins), true), (spelled, false), (spelled_joined.filter(|_| joins), true)];
+        for (messages, is_joined) in others {
+            let rendered = messages.and_then(|messages| self.template.render_json(&messages.into(), options).ok());
+            if let Some(rendered) = rendered {
+                return Ok((rendered, is_joined));
+            }
+        }
+        Err(error)
     }
+}
+
+/// The messages with the arguments of calls as texts of JSON, if there are any that are objects.
+fn with_arguments_as_texts(messages: &[Json]) -> Option<Vec<Json>> {
+    let (mut messages, mut changed) = (messages.to_vec(), false);
+    for message in &mut messages {
+        for call in message.get_mut("tool_calls").and_then(Json::as_array_mut).into_iter().flatten() {
+            if let Some(arguments) = call.pointer_mut("/function/arguments").filter(|arguments| arguments.is_object()) {
+                *arguments = arguments.to_string().into();
+                changed = true;
+            }
+        }
+    }
+    changed.then_some(messages)
 }
 
 /// Options for a prompt, which ends with the start of an answer. Also sets the variables with the date that llama.cpp has for
@@ -194,6 +219,19 @@ mod tests {
         assert_eq!(messages[2], json!({ "role": "assistant", "content": call }));
         assert_eq!(messages[3], json!({ "role": "user", "content": "<tool_response>\n7\n</tool_response>" }));
         assert_eq!(prompter.tool_syntax.name, "hermes");
+    }
+
+    #[test]
+    fn arguments_are_texts_where_a_template_wants_texts() {
+        let source = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}{{ c.function.name + c.function.arguments }}{% endfor %}{% endfor %}";
+        let prompter = Prompter::new(&Metadata::default(), Some(source), &Map::new()).expect("a template");
+        let call = json!({ "id": "1", "type": "function", "function": { "name": "f", "arguments": { "a": 1 } } });
+        let messages = vec![
+            json!({ "role": "user", "content": "x" }),
+            json!({ "role": "assistant", "content": "", "tool_calls": [call] }),
+        ];
+        let (rendered, joined) = prompter.render(messages, &prompt_options(Map::new())).expect("renders");
+        assert_eq!((rendered.text.as_str(), joined), ("xf{\"a\":1}", false));
     }
 
     #[test]

@@ -136,6 +136,9 @@ mod serve_responses;
 mod served;
 // Sessions in files.
 mod sessions;
+// Several models in one chat.
+#[cfg(unix)]
+mod several_models;
 // Files shared by tests.
 mod shared;
 // `gguf chat` on a pseudo-terminal.

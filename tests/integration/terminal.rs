@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 use super::folder::Folder;
 
 /// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Rows of a terminal.
+const ROWS: u16 = 40;
 
 /// A program on a terminal of its own.
-struct Terminal {
+pub(crate) struct Terminal {
     keyboard: File,
     screen: Arc<(Mutex<Vec<u8>>, Condvar)>,
     child: Child,
@@ -26,14 +29,23 @@ struct Terminal {
 impl Terminal {
     /// Starts `gguf` with `args` on a terminal of so many columns.
     fn start(args: &[&str], columns: u16, folder: &Folder) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gguf"));
-        command.args(args);
-        Self::run(command, columns, folder)
+        Self::start_in(args, columns, ROWS, folder)
     }
 
-    fn run(mut command: Command, columns: u16, folder: &Folder) -> Self {
+    /// The same with so many rows.
+    pub(crate) fn start_in(args: &[&str], columns: u16, rows: u16, folder: &Folder) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gguf"));
+        command.args(args).current_dir(folder.root());
+        Self::run_in(command, columns, rows, folder)
+    }
+
+    fn run(command: Command, columns: u16, folder: &Folder) -> Self {
+        Self::run_in(command, columns, ROWS, folder)
+    }
+
+    fn run_in(mut command: Command, columns: u16, rows: u16, folder: &Folder) -> Self {
         let (mut master, mut slave) = (0, 0);
-        let size = libc::winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: the pointers are to live values, and null where the call allows it.
         let opened = unsafe {
             libc::openpty(&raw mut master, &raw mut slave, std::ptr::null_mut(), std::ptr::null(), &raw const size)
@@ -68,12 +80,17 @@ impl Terminal {
         Self { keyboard, screen, child, seen: 0 }
     }
 
-    fn type_in(&mut self, text: &str) {
+    /// Everything that has come, with the sequences that steer the terminal.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.screen.0.lock().expect("a screen").clone()
+    }
+
+    pub(crate) fn type_in(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).expect("typed");
     }
 
     /// Waits for `text` after what has been looked at, and returns all from there to its end, without escapes.
-    fn expect(&mut self, text: &str) -> String {
+    pub(crate) fn expect(&mut self, text: &str) -> String {
         let start = Instant::now();
         let (bytes, changed) = &*self.screen.clone();
         let mut bytes = bytes.lock().expect("a screen");
@@ -99,7 +116,7 @@ impl Terminal {
         plain(&screen.0.lock().expect("a screen"))
     }
 
-    fn end(mut self) -> Option<i32> {
+    pub(crate) fn end(mut self) -> Option<i32> {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {

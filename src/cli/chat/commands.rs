@@ -11,14 +11,13 @@ use serde_json::Value as Json;
 
 use super::conversation;
 use super::sampling;
-use super::screen::notice;
 use super::tools::Toolbox;
 use crate::units;
 
 /// What comes after a line.
 pub(super) enum Next {
-    /// Ask for the next line.
-    Ask,
+    /// Show this, and ask for the next line.
+    Tell(String),
     /// Say this.
     Say(String),
     /// End.
@@ -47,6 +46,24 @@ pub(super) struct Command {
     args: &'static str,
     about: &'static str,
     run: fn(&mut ChatState, &str) -> anyhow::Result<Next>,
+}
+
+impl Command {
+    /// The command of this name or alias.
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        COMMANDS.iter().find(|command| command.name == name || command.aliases.contains(&name))
+    }
+
+    /// Its line in the list of commands.
+    pub(super) fn line(&self) -> String {
+        help_line(self.name, self.args, self.about)
+    }
+}
+
+/// A line in the list of commands.
+pub(super) fn help_line(name: &str, args: &str, about: &str) -> String {
+    let usage = format!("/{name} {args}");
+    format!("{usage:<34}  {about}\n")
 }
 
 const fn row(
@@ -86,35 +103,23 @@ pub(super) fn run(line: &str, state: &mut ChatState) -> Next {
         return said(command);
     }
     let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-    let known = COMMANDS.iter().find(|command| command.name == name || command.aliases.contains(&name));
-    let Some(command) = known else { return said(line) };
-    (command.run)(state, rest.trim()).unwrap_or_else(|error| {
-        notice(&format!("{error:#}"));
-        Next::Ask
-    })
+    let Some(command) = Command::named(name) else { return said(line) };
+    (command.run)(state, rest.trim()).unwrap_or_else(|error| Next::Tell(format!("{error:#}")))
 }
+
+/// What `/help` adds to the commands.
+const LINES: &str =
+    "A line that ends in \\ goes on; \"\"\" begins and ends a message of several lines. // begins a message with /.";
 
 #[allow(clippy::unnecessary_wraps, reason = "as all commands")]
 fn help() -> anyhow::Result<Next> {
-    for command in COMMANDS {
-        let usage = format!("/{} {}", command.name, command.args);
-        notice(&format!("{usage:<34}  {}", command.about));
-    }
-    notice(
-        "A line that ends in \\ goes on; \"\"\" begins and ends a message of several lines. // begins a message with /.",
-    );
-    Ok(Next::Ask)
+    let list: String = COMMANDS.iter().map(Command::line).collect();
+    Ok(Next::Tell(list + LINES))
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "as all commands")]
 fn retry(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
-    Ok(state.chat.take_back().map_or_else(
-        || {
-            notice("nothing has been said");
-            Next::Ask
-        },
-        Next::Say,
-    ))
+    Ok(state.chat.take_back().map_or_else(|| Next::Tell("nothing has been said".to_owned()), Next::Say))
 }
 
 fn undo(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
@@ -291,13 +296,13 @@ fn tokens(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
 }
 
 fn show(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
+    let mut lines = Vec::new();
     if let Some(system) = &state.chat.options().system {
-        notice(&format!("system: {system}"));
+        lines.push(format!("system: {system}"));
     }
-    for message in state.chat.messages() {
-        notice(&format!("{}: {}", message.role, message.content));
-    }
-    confirm(&format!("{}, {} messages", state.name, state.chat.messages().len()))
+    lines.extend(state.chat.messages().iter().map(|message| format!("{}: {}", message.role, message.content)));
+    lines.push(format!("{}, {} messages", state.name, state.chat.messages().len()));
+    confirm(&lines.join("\n"))
 }
 
 fn template(state: &mut ChatState, _: &str) -> anyhow::Result<Next> {
@@ -346,12 +351,11 @@ fn load(state: &mut ChatState, rest: &str) -> anyhow::Result<Next> {
 
 #[allow(clippy::unnecessary_wraps, reason = "the result of a command")]
 fn confirm(text: &str) -> anyhow::Result<Next> {
-    notice(text);
-    Ok(Next::Ask)
+    Ok(Next::Tell(text.to_owned()))
 }
 
 /// The first words of a text.
-fn start_of(text: &str) -> String {
+pub(super) fn start_of(text: &str) -> String {
     let line: String = text.lines().next().unwrap_or_default().chars().take(50).collect();
     if line.len() < text.len() { format!("{line}...") } else { line }
 }

@@ -13,10 +13,8 @@ use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{Behavior, Config, Context, Editor, Helper};
 
-use super::commands::COMMANDS;
-
 /// Lines that are kept across sessions.
-const HISTORY: usize = 1000;
+pub(super) const HISTORY: usize = 1000;
 
 /// A line editor.
 pub(super) struct Messages {
@@ -27,7 +25,10 @@ pub(super) struct Messages {
 }
 
 /// Completes commands, and file names after them.
-struct Completion(FilenameCompleter);
+struct Completion {
+    commands: Vec<&'static str>,
+    files: FilenameCompleter,
+}
 
 impl Completer for Completion {
     type Candidate = Pair;
@@ -37,9 +38,9 @@ impl Completer for Completion {
             return Ok((at, Vec::new()));
         }
         if line[..at].contains(' ') {
-            return self.0.complete(line, at, context);
+            return self.files.complete(line, at, context);
         }
-        let names = COMMANDS.iter().map(|command| format!("/{}", command.name));
+        let names = self.commands.iter().map(|name| format!("/{name}"));
         let names = names.filter(|name| name.starts_with(&line[..at]));
         Ok((0, names.map(|name| Pair { display: name.clone(), replacement: name + " " }).collect()))
     }
@@ -54,11 +55,12 @@ impl Validator for Completion {}
 impl Helper for Completion {}
 
 impl Messages {
-    pub(super) fn new() -> Result<Self, ReadlineError> {
+    /// An editor that completes these commands.
+    pub(super) fn new(commands: Vec<&'static str>) -> Result<Self, ReadlineError> {
         // The prompt goes to the terminal, whatever standard output is.
         let config = Config::builder().behavior(Behavior::PreferTerm).max_history_size(HISTORY)?.build();
         let mut editor = Editor::with_config(config)?;
-        editor.set_helper(Some(Completion(FilenameCompleter::new())));
+        editor.set_helper(Some(Completion { commands, files: FilenameCompleter::new() }));
         let history = history_path();
         if let Some(path) = &history {
             let _ = editor.load_history(path);
@@ -119,9 +121,14 @@ fn catch_interrupts() -> io::Result<Arc<AtomicBool>> {
     Ok(interrupted)
 }
 
-/// `$XDG_STATE_HOME/gguf/history`, usually below `~/.local/state`.
-fn history_path() -> Option<PathBuf> {
+/// Where lines are kept.
+pub(super) fn history_path() -> Option<PathBuf> {
+    state_path("history")
+}
+
+/// A file that lasts across chats: `$XDG_STATE_HOME/gguf/NAME`, usually below `~/.local/state`.
+pub(super) fn state_path(name: &str) -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = folder("XDG_STATE_HOME").or_else(|| Some(folder(gguf_toolkit::files::HOME)?.join(".local/state")))?;
-    Some(state.join("gguf/history"))
+    Some(state.join("gguf").join(name))
 }

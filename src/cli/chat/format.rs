@@ -11,7 +11,7 @@ use crate::model_args;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[group(multiple = false)]
 pub(super) struct FormatArgs {
-    /// Answer with a JSON object
+    /// Answer with a JSON object; with --scores: print JSON
     #[arg(long)]
     json: bool,
     /// Answer with JSON that is valid by this schema: a file, or the schema itself
@@ -26,6 +26,11 @@ pub(super) struct FormatArgs {
 }
 
 impl FormatArgs {
+    /// Whether `--json` is given.
+    pub(super) const fn json(&self) -> bool {
+        self.json
+    }
+
     /// What is asked for.
     ///
     /// # Errors

@@ -7,9 +7,13 @@ mod foreign;
 mod format;
 mod layers;
 mod sampling;
+mod scores;
 mod screen;
+mod several;
 mod tools;
+mod wrapping;
 
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +25,7 @@ use gguf_toolkit::engine::{
     builtin_template_names,
 };
 use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::kernels::Pool;
 use gguf_toolkit::model::Model;
 use gguf_toolkit::printable::{printable, printable_path};
 use rustyline::error::ReadlineError;
@@ -35,18 +40,27 @@ pub(crate) use foreign::foreign_option;
 use format::FormatArgs;
 pub(crate) use sampling::SamplingArgs;
 use screen::{Screen, notice, remark};
+use several::SeveralArgs;
 use tools::Toolbox;
 
 /// Chats with a model in the terminal. /help lists what can be typed besides messages.
 ///
 /// With a message, or with text on standard input, answers once and ends: standard output holds the answer alone.
+///
+/// Several models answer the same messages side by side. After the first model, a file or a name that gguf list shows
+/// is another model; anything else is the message. -p TEXT is the message for sure.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Commands in a conversation:
   /help /retry /undo /clear /system /set /think /attach /tools /tokens /show /template /save /load /exit
+With several models:
+  /help /vote /retry /undo /clear /system /set /think /tokens /exit
 
 Examples:
   gguf chat                                          # the embedded model
   gguf chat model.gguf \"Why is the sky blue?\"
+  gguf chat f16.gguf q4_k_m.gguf                     # side by side
+  gguf chat f16.gguf q4_k_m.gguf --blind             # vote before their names are told
+  gguf chat --scores                                 # who has won
   gguf chat model.gguf --system \"Answer in one sentence.\"
   gguf chat model.gguf -p \"Why is the sky blue?\" --temperature 0
   gguf chat model.gguf --session talk.session        # goes on with the last conversation
@@ -64,9 +78,9 @@ pub(crate) struct Args {
     /// GGUF file (default: the embedded model)
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
-    /// Answer this message and end
-    #[arg(value_name = "MESSAGE", conflicts_with = "prompt")]
-    message: Option<String>,
+    /// More models, which answer the same messages; answer this message and end
+    #[arg(value_name = "MODEL|MESSAGE")]
+    rest: Vec<OsString>,
     /// Answer this message and end
     #[arg(long, short, value_name = "TEXT")]
     prompt: Option<String>,
@@ -109,6 +123,8 @@ pub(crate) struct Args {
     special: bool,
     #[command(flatten)]
     format: FormatArgs,
+    #[command(flatten)]
+    several: SeveralArgs,
     /// Tools that the model may call: JSON definitions, each with a "command"; every call is shown, and run when you say so
     #[arg(long, value_name = "FILE|DIR")]
     tools: Option<PathBuf>,
@@ -134,11 +150,35 @@ impl Args {
         self.model.as_ref()
     }
 
+    /// The arguments after it: further models, and a message.
+    #[cfg(feature = "net")]
+    pub(crate) fn rest_mut(&mut self) -> &mut [OsString] {
+        &mut self.rest
+    }
+
     /// The same with another model.
     #[cfg(feature = "net")]
     pub(crate) fn with_model(mut self, model: PathBuf) -> Self {
         self.model = Some(model);
         self
+    }
+
+    /// Refuses what makes no sense with several models.
+    fn check_several(&self, count: usize) -> anyhow::Result<()> {
+        if count > several::MOST {
+            bail!("{count} models: at most {} fit beside each other", several::MOST);
+        }
+        for (given, option, reason) in [
+            (self.tools.is_some(), "--tools", "nobody could tell whose call it is that is asked about"),
+            (self.session.is_some(), "--session", "a file holds the conversation of one model"),
+            (self.speculation.has_draft(), "--draft", "it drafts for one model (--lookup is for all)"),
+            (self.run.has_adapters(), "--lora", "an adapter changes one model"),
+        ] {
+            if given {
+                bail!("{option} is for one model: {reason}");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -166,14 +206,28 @@ fn parse_variables(text: &str) -> Result<Variables, String> {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.several.scores {
+        return scores::print(args.format.json());
+    }
+    let (others, given) = models_and_message(&args.rest)?;
+    if given.is_some() && args.prompt.is_some() {
+        bail!("a message after the model and one with -p: give one of them");
+    }
+    let piped = !std::io::stdin().is_terminal();
+    if let (Some(first), false) = (&args.model, others.is_empty()) {
+        let paths: Vec<PathBuf> = std::iter::once(first.clone()).chain(others).collect();
+        args.check_several(paths.len())?;
+        let group = several::Group::load(args, &paths)?;
+        return several::run(group, message(args, given, piped)?.as_deref());
+    }
+    args.several.check_one()?;
     let located = args.model.as_deref().map(model_args::locate).transpose()?;
     let (path, layers) = located.map(|located| (located.path, located.layers)).unzip();
     let args = &args.with_layers(&layers.unwrap_or_default());
-    let piped = !std::io::stdin().is_terminal();
-    let message = message(args, piped)?;
+    let message = message(args, given, piped)?;
     let reader = path.as_deref().map_or_else(model_args::embedded, |path| Ok(Reader::open(path)?))?;
     let model = model_args::load_from(&reader, &args.run)?;
-    let mut state = start(args, model)?;
+    let mut state = start(args, model, args.run.pool()?)?;
     let code = match message {
         Some(message) => once(&mut state, &message),
         None => interactive(&mut state),
@@ -182,9 +236,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// What the arguments after the first model are: further models, and after them a message.
+fn models_and_message(rest: &[OsString]) -> anyhow::Result<(Vec<PathBuf>, Option<String>)> {
+    let count = rest.iter().take_while(|argument| model_args::names_model(argument)).count();
+    let models = rest[..count].iter().map(PathBuf::from).collect();
+    match &rest[count..] {
+        [] => Ok((models, None)),
+        [message] => Ok((models, message.to_str().map(str::to_owned))),
+        [first, ..] => bail!(
+            "{}: no model of this name, and something follows it (a message of several words is put in quotes)",
+            printable_path(Path::new(OsStr::new(first))).limit(200)
+        ),
+    }
+}
+
 /// The one message to answer: of the command line, of a file, of standard input, in this order and with empty lines between.
-fn message(args: &Args, piped: bool) -> anyhow::Result<Option<String>> {
-    let mut parts: Vec<String> = args.prompt.iter().chain(&args.message).cloned().collect();
+fn message(args: &Args, given: Option<String>, piped: bool) -> anyhow::Result<Option<String>> {
+    let mut parts: Vec<String> = args.prompt.iter().cloned().chain(given).collect();
     let from_stdin = args.file.as_deref() == Some(Path::new("-"));
     if let Some(file) = args.file.as_deref().filter(|_| !from_stdin) {
         parts.push(model_args::read_text(file)?.trim_end().to_owned());
@@ -204,7 +272,7 @@ fn message(args: &Args, piped: bool) -> anyhow::Result<Option<String>> {
     Ok(given.then(|| parts.join("\n\n")))
 }
 
-fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<ChatState> {
+fn start(args: &Args, model: Arc<Model>, pool: Arc<Pool>) -> anyhow::Result<ChatState> {
     let session =
         SessionOptions { context_length: args.context, kv_type: args.run.kv_type, ..SessionOptions::default() };
     let mut variables = args.chat_template_kwargs.clone().unwrap_or_default().0;
@@ -229,7 +297,7 @@ fn start(args: &Args, model: Arc<Model>) -> anyhow::Result<ChatState> {
         grammar: args.format.grammar()?,
         tools: toolbox.tools.clone(),
     };
-    let mut chat = Chat::new(model, args.run.pool()?, options)?;
+    let mut chat = Chat::new(model, pool, options)?;
     if let Some(path) = &args.session {
         conversation::resume(&mut chat, path)?;
     }
@@ -280,7 +348,7 @@ fn once(state: &mut ChatState, message: &str) -> anyhow::Result<ExitCode> {
 fn interactive(state: &mut ChatState) -> anyhow::Result<ExitCode> {
     notice(&format!("{} - /help for commands, Ctrl-C stops an answer, Ctrl-D ends", state.name));
     state.chat.take_notes().iter().for_each(|note| remark(&note.to_string()));
-    let mut messages = Messages::new()?;
+    let mut messages = Messages::new(commands::COMMANDS.iter().map(|command| command.name).collect())?;
     loop {
         let message = match messages.read(&prompt(state)) {
             Ok(message) if message.trim().is_empty() => continue,
@@ -294,7 +362,10 @@ fn interactive(state: &mut ChatState) -> anyhow::Result<ExitCode> {
         };
         let mut message = match commands::run(&message, state) {
             Next::Quit => return Ok(ExitCode::SUCCESS),
-            Next::Ask => continue,
+            Next::Tell(text) => {
+                notice(&text);
+                continue;
+            }
             Next::Say(message) => message,
         };
         if !state.attached.is_empty() {
@@ -435,7 +506,7 @@ fn speed(state: &ChatState, answer: &Answer) -> String {
 pub(crate) fn with(path: &Path, run: &RunArgs, prompt: Option<&str>) -> anyhow::Result<ExitCode> {
     let args = Args {
         model: Some(path.to_owned()),
-        message: None,
+        rest: Vec::new(),
         prompt: prompt.map(str::to_owned),
         file: None,
         system: None,
@@ -450,6 +521,7 @@ pub(crate) fn with(path: &Path, run: &RunArgs, prompt: Option<&str>) -> anyhow::
         chat_template_kwargs: None,
         special: false,
         format: FormatArgs::default(),
+        several: SeveralArgs::default(),
         tools: None,
         session: None,
         sampling: SamplingArgs::default(),
@@ -457,7 +529,7 @@ pub(crate) fn with(path: &Path, run: &RunArgs, prompt: Option<&str>) -> anyhow::
         speculation: SpeculationArgs::default(),
         verbose: true,
     };
-    let mut state = start(&args, model_args::load(Some(path), &args.run)?)?;
+    let mut state = start(&args, model_args::load(Some(path), &args.run)?, args.run.pool()?)?;
     match prompt {
         Some(prompt) => once(&mut state, prompt),
         None => interactive(&mut state),

@@ -4,18 +4,14 @@ use std::io::{self, IsTerminal, Write};
 
 use unicode_width::UnicodeWidthChar;
 
+use super::wrapping::Wrapping;
 use crate::terminal;
 
 /// Standard output, for one answer.
 pub(super) struct Screen {
-    /// Columns of the terminal; `None` in a pipe.
-    width: Option<usize>,
     dims: bool,
     is_terminal: bool,
-    column: usize,
-    /// A word that has not ended, and its columns.
-    word: String,
-    word_columns: usize,
+    wrapping: Wrapping,
     thinking: bool,
     progress: bool,
 }
@@ -30,12 +26,9 @@ const NORMAL: &str = "\x1b[0m";
 impl Screen {
     pub(super) fn new() -> Self {
         Self {
-            width: terminal::width().filter(|&width| width >= LEAST_WIDTH),
             dims: terminal::is_rich(),
             is_terminal: io::stdout().is_terminal(),
-            column: 0,
-            word: String::new(),
-            word_columns: 0,
+            wrapping: Wrapping::new(terminal::width().filter(|&width| width >= LEAST_WIDTH)),
             thinking: false,
             progress: false,
         }
@@ -65,9 +58,8 @@ impl Screen {
         self.end_word()?;
         self.thinking = false;
         let normal = if self.dims { NORMAL } else { "" };
-        let newline = if self.column > 0 { "\n" } else { "" };
+        let newline = if self.wrapping.begin_line() { "\n" } else { "" };
         let mark = if self.dims { "\n" } else { "[answer]\n" };
-        self.column = 0;
         self.write(&format!("{normal}{newline}{mark}"))
     }
 
@@ -76,54 +68,17 @@ impl Screen {
         if !self.is_terminal {
             return self.write(text);
         }
-        for c in text.chars() {
-            match c {
-                '\n' => {
-                    self.end_word()?;
-                    self.column = 0;
-                    self.write("\n")?;
-                }
-                ' ' | '\t' => {
-                    self.end_word()?;
-                    self.space(if c == '\t' { "    " } else { " " })?;
-                }
-                // The program's own escapes are the only ones.
-                c if c.is_control() => {}
-                c => {
-                    self.word.push(c);
-                    self.word_columns += c.width().unwrap_or(0);
-                    // Scripts without spaces may break anywhere.
-                    if c.width() == Some(2) || self.width.is_some_and(|width| self.word_columns >= width) {
-                        self.end_word()?;
-                    }
-                }
-            }
-        }
+        let mut out = String::new();
+        self.wrapping.push(text, &mut out);
+        self.write(&out)?;
         io::stdout().lock().flush()
     }
 
-    /// Shows the word, on a line of its own where it does not fit this one.
+    /// Shows the word that has not ended.
     fn end_word(&mut self) -> io::Result<()> {
-        if self.word.is_empty() {
-            return Ok(());
-        }
-        if self.width.is_some_and(|width| self.column > 0 && self.column + self.word_columns > width) {
-            self.column = 0;
-            self.write("\n")?;
-        }
-        self.column += self.word_columns;
-        self.word_columns = 0;
-        let word = std::mem::take(&mut self.word);
-        self.write(&word)
-    }
-
-    /// Shows a space, unless the line is full: the next word begins another.
-    fn space(&mut self, space: &str) -> io::Result<()> {
-        if self.width.is_some_and(|width| self.column + space.len() >= width) {
-            return Ok(());
-        }
-        self.column += space.len();
-        self.write(space)
+        let mut out = String::new();
+        self.wrapping.end_word(&mut out);
+        if out.is_empty() { Ok(()) } else { self.write(&out) }
     }
 
     /// Shows what is held back, and makes sure that thinking has ended.
@@ -149,8 +104,7 @@ impl Screen {
     pub(super) fn remark(&mut self, text: &str) -> io::Result<()> {
         self.clear_progress();
         self.end_word()?;
-        if self.column > 0 && self.is_terminal {
-            self.column = 0;
+        if self.is_terminal && self.wrapping.begin_line() {
             self.write("\n")?;
         }
         remark(text);

@@ -123,7 +123,8 @@ impl TokenTrie {
             let rule = self.compiled.get(source, || {
                 let whole = if must && !syntax.before_thinking {
                     let rest = rest.replacen("start:", "rest:", 1);
-                    Some(self.machine.lark(&format!("start: {lark} rest\n{rest}"))?)
+                    let mark = if syntax.begun { "" } else { lark.as_str() };
+                    Some(self.machine.lark(&format!("start: {mark} rest\n{rest}"))?)
                 } else {
                     None
                 };

@@ -1,7 +1,8 @@
-//! DeepSeek: V3 and R1 (a block of Markdown), V3.1 (bare JSON), V3.2 (parameters in tags).
+//! DeepSeek: V3 and R1 (a block of Markdown), V3.1 (bare JSON), V3.2 and V4 (parameters in tags).
 
 use serde_json::{Map, Value as Json};
 
+use super::grammar::{Rules, is_text};
 use super::reader::{Read, Reader, Stop};
 use super::{Marks, ToolCall, ToolSyntax, Tools, arguments_text, call, json_of, text};
 
@@ -18,6 +19,7 @@ pub(super) const V3: ToolSyntax = ToolSyntax {
     opens: &[(BEGIN, false), (CALL, false)],
     marks: MARKS,
     before_thinking: false,
+    begun: false,
     read,
     grammar: Some(v3_grammar),
 };
@@ -28,18 +30,31 @@ pub(super) const V31: ToolSyntax = ToolSyntax {
     opens: &[(BEGIN, false), (CALL, false)],
     marks: MARKS,
     before_thinking: false,
+    begun: false,
     read,
     grammar: Some(v31_grammar),
 };
 
-pub(super) const DSML: ToolSyntax = ToolSyntax {
+pub(super) const V32: ToolSyntax = ToolSyntax {
     name: "deepseek-v3.2",
     is_of: |source| source.contains("DSML"),
     opens: &[("<｜DSML｜function_calls>", false), ("<｜DSML｜tool_calls>", false)],
     marks: &[],
     before_thinking: false,
+    begun: false,
     read: read_dsml,
-    grammar: None,
+    grammar: Some(|tools, marks| dsml_grammar(tools, marks, "</｜DSML｜function_calls>")),
+};
+
+pub(super) const V4: ToolSyntax = ToolSyntax {
+    name: "deepseek-v4",
+    is_of: |source| source.contains("DSML") && source.contains("tool_calls>") && !source.contains("function_calls>"),
+    opens: &[("<｜DSML｜tool_calls>", false), ("<｜DSML｜function_calls>", false)],
+    marks: &[],
+    before_thinking: false,
+    begun: false,
+    read: read_dsml,
+    grammar: Some(|tools, marks| dsml_grammar(tools, marks, "</｜DSML｜tool_calls>")),
 };
 
 /// One call, or several in a row.
@@ -130,4 +145,28 @@ fn read_dsml(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
         }
         calls.push(call(name, arguments));
     }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
+fn dsml_grammar(tools: &Tools, marks: &Marks<'_>, end: &str) -> Option<String> {
+    const PARAMETER: &str = "<｜DSML｜parameter name=\"";
+    const PARAMETER_END: &str = "</｜DSML｜parameter>";
+    let mut rules = Rules::new(marks);
+    let end_call = marks.lark("</｜DSML｜invoke>");
+    let call = rules.any_tool(tools, |rules, name, schema| {
+        let arguments = rules.parameters(schema, |rules, parameter| match parameter {
+            Some(parameter) => {
+                let kind = is_text(&parameter.schema);
+                let open = marks.lark(&format!("{PARAMETER}{}\" string=\"{kind}\">", parameter.name));
+                format!("{open} {} \"\\n\"?", rules.bare(&parameter.schema, PARAMETER_END))
+            }
+            None => {
+                let name = rules.until("[^\"<>\\n]+", "\" string=\"true\">");
+                format!("{} {name} {} \"\\n\"?", marks.lark(PARAMETER), rules.any_bare(PARAMETER_END))
+            }
+        });
+        format!("{} \"\\n\"? {arguments} {end_call}", marks.lark(&format!("<｜DSML｜invoke name=\"{name}\">")))
+    });
+    let calls = rules.repeated(tools, &call, "\"\\n\"?");
+    Some(rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark(end))))
 }

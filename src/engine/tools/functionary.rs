@@ -11,6 +11,7 @@ pub(super) const V31: ToolSyntax = ToolSyntax {
     opens: &[("<function=", false)],
     marks: &[],
     before_thinking: false,
+    begun: false,
     read,
     grammar: Some(grammar),
 };
@@ -21,8 +22,9 @@ pub(super) const V32: ToolSyntax = ToolSyntax {
     opens: &[(">>>", false)],
     marks: &[],
     before_thinking: false,
+    begun: true,
     read: read_v32,
-    grammar: None,
+    grammar: Some(v32_grammar),
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -36,7 +38,8 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
 /// `>>>all` is text for the user.
 fn read_v32(reader: &mut Reader<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
     reader.mark(">>>")?;
-    let name = reader.until("\n")?.trim().to_owned();
+    let name = reader.name()?.to_owned();
+    reader.mark("\n")?;
     if name == "all" {
         return Ok(Vec::new());
     }
@@ -56,4 +59,10 @@ fn grammar(tools: &Tools, _: &Marks<'_>) -> Option<String> {
     let one = |(name, schema): (&str, &Json)| format!("{} {}", text(&format!("{name}>")), json_of(schema));
     let all = tools.callable().map(one).collect::<Vec<_>>().join(" | ");
     Some(format!("start: body \"</function>\"\nbody: {all}\n"))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
+fn v32_grammar(tools: &Tools, _: &Marks<'_>) -> Option<String> {
+    let one = |(name, schema): (&str, &Json)| format!("{} {}", text(&format!("{name}\n")), json_of(schema));
+    Some(format!("start: {}\n", tools.callable().map(one).collect::<Vec<_>>().join(" | ")))
 }

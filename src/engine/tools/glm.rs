@@ -2,8 +2,9 @@
 
 use serde_json::Map;
 
+use super::grammar::Rules;
 use super::reader::{Read, Reader};
-use super::{ToolCall, ToolSyntax, Tools, call};
+use super::{Marks, ToolCall, ToolSyntax, Tools, call, text};
 
 pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     name: "glm",
@@ -11,8 +12,9 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     opens: &[("<tool_call>", false)],
     marks: &["</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"],
     before_thinking: false,
+    begun: false,
     read,
-    grammar: None,
+    grammar: Some(grammar),
 };
 
 fn read(reader: &mut Reader<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
@@ -32,4 +34,23 @@ fn read(reader: &mut Reader<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
         let value = reader.until("</arg_value>")?;
         arguments.insert(key.to_owned(), tools.value(name, key, value));
     }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+    let mut rules = Rules::new(marks);
+    let [key, key_end, value] = ["<arg_key>", "</arg_key>", "<arg_value>"].map(|mark| marks.lark(mark));
+    let call = rules.any_tool(tools, |rules, name, schema| {
+        let arguments = rules.parameters(schema, |rules, parameter| {
+            let (name, argument) = match parameter {
+                Some(parameter) => {
+                    (format!("{} {key_end}", text(parameter.name)), rules.bare(&parameter.schema, "</arg_value>"))
+                }
+                None => (rules.until("[^<\\n]+", "</arg_key>"), rules.any_bare("</arg_value>")),
+            };
+            format!("\"\\n\"? {key} {name} \"\\n\"? {value} {argument}")
+        });
+        format!("{} {arguments}", text(name))
+    });
+    Some(rules.grammar(&format!("{call} \"\\n\"? {}", marks.lark("</tool_call>"))))
 }

@@ -11,6 +11,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     opens: &[("<|tool_call|>", false), ("<tool_call>", false)],
     marks: &[],
     before_thinking: false,
+    begun: false,
     read,
     grammar: Some(grammar),
 };
@@ -32,13 +33,18 @@ pub(super) fn list(reader: &mut Reader<'_>) -> Read<Vec<ToolCall>> {
     calls.ok_or(Stop::Not)
 }
 
-/// The schema of an array of calls.
+/// An array of calls, in Lark.
 pub(super) fn array_of(tools: &Tools, name: &str, arguments: &str) -> String {
-    let mut schema = json!({ "type": "array", "items": named_objects(tools, name, arguments), "minItems": 1 });
+    json_of(&array_with(tools, &named_objects(tools, name, arguments)))
+}
+
+/// The schema of an array of such objects: one, or several where they are allowed.
+pub(super) fn array_with(tools: &Tools, objects: &Json) -> Json {
+    let mut schema = json!({ "type": "array", "items": objects, "minItems": 1 });
     if !tools.parallel {
         schema["maxItems"] = 1.into();
     }
-    json_of(&schema)
+    schema
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]

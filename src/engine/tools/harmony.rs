@@ -17,6 +17,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     ],
     marks: &["<|constrain|>json<|message|>", "<|call|>"],
     before_thinking: true,
+    begun: false,
     read,
     grammar: Some(grammar),
 };

@@ -9,6 +9,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     opens: &[("<tool_call>", false)],
     marks: &["</tool_call>"],
     before_thinking: false,
+    begun: false,
     read,
     grammar: Some(grammar),
 };

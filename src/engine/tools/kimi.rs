@@ -17,6 +17,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     opens: &[(BEGIN, false)],
     marks: &[END, CALL, ARGUMENTS, CALL_END],
     before_thinking: false,
+    begun: false,
     read,
     grammar: Some(grammar),
 };

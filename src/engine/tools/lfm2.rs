@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::grammar::{Rules, enumerated, json_value};
 use super::reader::{Read, Reader, Stop};
-use super::{ToolCall, ToolSyntax, Tools, call, call_of, granite};
+use super::{Marks, ToolCall, ToolSyntax, Tools, call, call_of, granite, text};
 
 pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     name: "lfm2",
@@ -11,8 +12,9 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     opens: &[("<|tool_call_start|>", false)],
     marks: &["<|tool_call_end|>"],
     before_thinking: false,
+    begun: false,
     read,
-    grammar: None,
+    grammar: Some(grammar),
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -103,13 +105,48 @@ fn quoted(reader: &mut Reader<'_>, quote: char) -> Read<String> {
                 'n' => text.push('\n'),
                 't' => text.push('\t'),
                 'r' => text.push('\r'),
-                'u' => {
-                    let digits: String = (0..4).map(|_| reader.take()).collect::<Read<_>>()?;
-                    text.push(u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32).ok_or(Stop::Not)?);
-                }
+                'b' => text.push('\u{8}'),
+                'f' => text.push('\u{c}'),
+                'u' => text.push(escaped(reader)?),
                 c => text.push(c),
             },
             c => text.push(c),
         }
     }
+}
+
+/// The character of an escape after its `\\u`: four digits, or two halves of a pair as JSON has them.
+fn escaped(reader: &mut Reader<'_>) -> Read<char> {
+    let digits = |reader: &mut Reader<'_>| {
+        let digits: String = (0..4).map(|_| reader.take()).collect::<Read<_>>()?;
+        u16::from_str_radix(&digits, 16).map_err(|_| Stop::Not)
+    };
+    let mut units = vec![digits(reader)?];
+    if (0xd800..0xdc00).contains(&units[0]) {
+        reader.mark("\\u")?;
+        units.push(digits(reader)?);
+    }
+    char::decode_utf16(units).next().and_then(Result::ok).ok_or(Stop::Not)
+}
+
+/// Literals as JSON writes them, which are literals of Python but for three words.
+#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+    let mut rules = Rules::new(marks);
+    let call = rules.any_tool(tools, |rules, name, schema| {
+        let list = rules.listed(schema, |rules, parameter| {
+            let value = match (&parameter.schema["type"], enumerated(&parameter.schema)) {
+                (_, Some(texts)) => {
+                    let texts: Vec<String> = texts.iter().map(|one| text(&Json::from(*one).to_string())).collect();
+                    rules.add(&texts.join(" | "))
+                }
+                (Json::String(kind), None) if kind == "boolean" => "(\"True\" | \"False\")".to_owned(),
+                _ => rules.add(&json_value(&parameter.schema)),
+            };
+            format!("{} {value}", text(&format!("{}=", parameter.name)))
+        });
+        format!("{} {list} \")\"", text(&format!("{name}(")))
+    });
+    let calls = rules.repeated(tools, &call, "\",\" \" \"?");
+    Some(rules.grammar(&format!("\"[\" {calls} \"]\" {}", marks.lark("<|tool_call_end|>"))))
 }

@@ -15,6 +15,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     opens: &[("{", true), ("<|python_tag|>", false)],
     marks: &[],
     before_thinking: false,
+    begun: false,
     read,
     grammar: Some(grammar),
 };

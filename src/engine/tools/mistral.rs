@@ -14,6 +14,7 @@ pub(super) const NEW: ToolSyntax = ToolSyntax {
     opens: &[("[TOOL_CALLS]", false)],
     marks: MARKS,
     before_thinking: false,
+    begun: false,
     read,
     grammar: Some(grammar),
 };
@@ -24,6 +25,7 @@ pub(super) const OLD: ToolSyntax = ToolSyntax {
     opens: &[("[TOOL_CALLS]", false)],
     marks: MARKS,
     before_thinking: false,
+    begun: false,
     read,
     grammar: Some(list_grammar),
 };

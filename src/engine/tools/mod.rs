@@ -3,21 +3,31 @@
 //! Every family has its own syntax of calls. A syntax is a file with a parser (and a grammar, if arguments can be constrained to
 //! their schemas) and a row in [`SYNTAXES`]. The syntax of a model is found by marks in its template.
 
+mod apertus;
 mod command_r;
 mod deepseek;
+mod firefunction;
 mod functionary;
 mod gemma4;
+mod gigachat;
 mod glm;
+mod grammar;
 mod granite;
 mod harmony;
 mod hermes;
+mod hunyuan;
 mod kimi;
+mod kimi_k3;
 mod lfm2;
 mod llama3;
 mod minimax;
+mod minimax_m1;
+mod minimax_m3;
 mod mistral;
+mod nemotron;
 mod qwen_coder;
 mod reader;
+mod solar;
 mod splitter;
 #[cfg(test)]
 mod tests;
@@ -129,13 +139,12 @@ impl Tools {
     /// The value of a parameter that was written as bare text: a string if its schema requires one or it is not valid JSON.
     fn value(&self, tool: &str, parameter: &str, text: &str) -> Json {
         let definition = self.definitions.iter().find(|definition| definition["function"]["name"] == tool);
-        let kind = definition.map(|definition| &definition["function"]["parameters"]["properties"][parameter]["type"]);
-        let wants_text = match kind {
-            Some(Json::String(kind)) => kind == "string",
-            Some(Json::Array(kinds)) => kinds.iter().any(|kind| kind == "string"),
-            _ => false,
-        };
-        if wants_text { text.into() } else { serde_json::from_str(text).unwrap_or_else(|_| text.into()) }
+        let schema = definition.map(|definition| &definition["function"]["parameters"]["properties"][parameter]);
+        if schema.is_some_and(grammar::is_text) {
+            text.into()
+        } else {
+            serde_json::from_str(text).unwrap_or_else(|_| text.into())
+        }
     }
 }
 
@@ -181,6 +190,8 @@ pub struct ToolSyntax {
     marks: &'static [&'static str],
     /// Whether calls are looked for before thinking is split off, because their marks are channels too.
     pub(crate) before_thinking: bool,
+    /// Whether prompts end with the first mark: an answer goes on after it.
+    pub(crate) begun: bool,
     /// Parses text that begins with one of the marks.
     read: fn(&mut Reader<'_>, &Tools) -> Read<Vec<ToolCall>>,
     /// The grammar of what may follow the first mark.
@@ -192,20 +203,33 @@ const SYNTAXES: &[ToolSyntax] = &[
     harmony::SYNTAX,
     gemma4::SYNTAX,
     kimi::SYNTAX,
-    deepseek::DSML,
+    kimi_k3::SYNTAX,
+    deepseek::V4,
+    deepseek::V32,
     deepseek::V31,
     deepseek::V3,
     mistral::NEW,
     mistral::OLD,
-    command_r::SYNTAX,
+    command_r::R7B,
+    command_r::R,
     lfm2::SYNTAX,
+    apertus::SYNTAX,
+    gigachat::MARK,
+    gigachat::ROLES,
+    solar::SYNTAX,
+    hunyuan::SYNTAX,
+    firefunction::SYNTAX,
+    nemotron::SYNTAX,
+    minimax_m3::SYNTAX,
     minimax::SYNTAX,
+    minimax::ATEM,
     minimax::PLAIN,
     glm::SYNTAX,
     qwen_coder::SEED,
     qwen_coder::SYNTAX,
     granite::SYNTAX,
     tool_calls::SYNTAX,
+    minimax_m1::SYNTAX,
     functionary::V32,
     functionary::V31,
     llama3::SYNTAX,
@@ -217,6 +241,12 @@ impl ToolSyntax {
     #[must_use]
     pub fn of_template(source: &str) -> &'static Self {
         SYNTAXES.iter().find(|syntax| (syntax.is_of)(source)).unwrap_or(&hermes::SYNTAX)
+    }
+
+    /// The mark with which calls begin.
+    #[must_use]
+    pub fn mark(&self) -> &'static str {
+        self.opens.first().map_or("", |(mark, _)| mark)
     }
 
     /// The control tokens of `tokenizer` in its marks, which generation has to return as text.

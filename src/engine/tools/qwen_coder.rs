@@ -1,9 +1,10 @@
 //! Qwen 3 Coder, Qwen 3.5, Nemotron 3, Step 3.5 and Seed: `<tool_call><function=f><parameter=p>value</parameter></function></tool_call>`.
 
-use serde_json::{Map, Value as Json};
+use serde_json::Map;
 
+use super::grammar::Rules;
 use super::reader::{Read, Reader};
-use super::{Marks, ToolCall, ToolSyntax, Tools, call, json_of, text};
+use super::{Marks, ToolCall, ToolSyntax, Tools, call, text};
 
 pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     name: "qwen3-coder",
@@ -11,6 +12,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     opens: &[("<tool_call>", false), ("<function=", false)],
     marks: &["</tool_call>"],
     before_thinking: false,
+    begun: false,
     read,
     grammar: Some(grammar),
 };
@@ -21,8 +23,9 @@ pub(super) const SEED: ToolSyntax = ToolSyntax {
     opens: &[("<seed:tool_call>", false)],
     marks: &["</seed:tool_call>"],
     before_thinking: false,
+    begun: false,
     read: read_seed,
-    grammar: None,
+    grammar: Some(seed_grammar),
 };
 
 fn read(reader: &mut Reader<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
@@ -62,40 +65,34 @@ fn function(reader: &mut Reader<'_>, tools: &Tools) -> Read<ToolCall> {
     }
 }
 
-/// Parameters in the order of the schema; texts end with the closing mark.
 #[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
 fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
-    let (mut rules, mut functions) = (String::new(), Vec::new());
-    for (i, (name, schema)) in tools.callable().enumerate() {
-        let required: Vec<&str> =
-            schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
-        let mut parts = Vec::new();
-        for (j, (parameter, schema)) in schema["properties"].as_object().into_iter().flatten().enumerate() {
-            let rule = format!("p{i}_{j}");
-            let open = text(&format!("<parameter={parameter}>\n"));
-            let value = if schema["type"] == "string" && schema.get("enum").is_none() {
-                "textual".to_owned()
-            } else {
-                format!("v{i}_{j} \"\\n</parameter>\\n\"\nv{i}_{j}: {}", any_json(schema))
-            };
-            rules.push_str(&format!("{rule}: {open} {value}\n"));
-            parts.push(if required.contains(&parameter.as_str()) { rule } else { format!("{rule}?") });
-        }
-        functions.push(format!("{} {}", text(&format!("{name}>\n")), parts.join(" ")));
-    }
-    let functions = functions.join(" | ");
-    Some(format!(
-        "start: /\\n?/ \"<function=\" body \"</function>\\n\" {}\nbody: {functions}\ntextual[suffix=\"\\n</parameter>\\n\"]: /(.|\\n)*/\n{rules}",
-        marks.lark("</tool_call>")
-    ))
+    let mut rules = Rules::new(marks);
+    // The models write line breaks on both sides of a value.
+    let call = functions(&mut rules, tools, ["\n", "\n</parameter>\n"]);
+    Some(rules.grammar(&format!("\"\\n\"? {call} \"\\n\"? {}", marks.lark("</tool_call>"))))
 }
 
-/// A value; strings of an enumeration are written without quotes.
-fn any_json(schema: &Json) -> String {
-    let texts: Option<Vec<&str>> =
-        schema.get("enum").and_then(|all| all.as_array()?.iter().map(Json::as_str).collect());
-    match texts {
-        Some(texts) => texts.into_iter().map(text).collect::<Vec<_>>().join(" | "),
-        None => json_of(schema),
-    }
+#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
+fn seed_grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+    let mut rules = Rules::new(marks);
+    let call = functions(&mut rules, tools, ["", "</parameter>"]);
+    Some(rules.grammar(&format!("\"\\n\"? {call} \"\\n\"? {}", marks.lark("</seed:tool_call>"))))
+}
+
+/// Any call, with what stands before and after a value.
+fn functions(rules: &mut Rules<'_, '_>, tools: &Tools, [before, after]: [&str; 2]) -> String {
+    rules.any_tool(tools, |rules, name, schema| {
+        let arguments = rules.parameters(schema, |rules, parameter| match parameter {
+            Some(parameter) => {
+                let open = text(&format!("<parameter={}>{before}", parameter.name));
+                format!("{open} {} \"\\n\"?", rules.bare(&parameter.schema, after))
+            }
+            None => {
+                let name = rules.until("[^<>\\n]+", &format!(">{before}"));
+                format!("\"<parameter=\" {name} {} \"\\n\"?", rules.any_bare(after))
+            }
+        });
+        format!("{} \"\\n\"? {arguments} \"</function>\"", text(&format!("<function={name}>")))
+    })
 }

@@ -31,6 +31,11 @@ impl<'t> Reader<'t> {
         self.at
     }
 
+    /// Goes back to what has been read.
+    pub(super) fn back(&mut self, bytes: usize) {
+        self.at -= bytes;
+    }
+
     fn rest(&self) -> &'t str {
         &self.text[self.at..]
     }

@@ -19,6 +19,8 @@ pub struct ToolSplitter {
     syntax: &'static ToolSyntax,
     tools: Arc<Tools>,
     held: String,
+    /// Bytes of it that are the end of the prompt.
+    begun: usize,
     /// Whether the text held back begins with a mark; `space` is the white space before it.
     in_call: bool,
     space: String,
@@ -31,7 +33,9 @@ impl ToolSplitter {
     /// A splitter at the beginning of an answer.
     #[must_use]
     pub fn new(syntax: &'static ToolSyntax, tools: Arc<Tools>) -> Self {
-        Self { syntax, tools, held: String::new(), in_call: false, space: String::new(), has_text: false, calls: 0 }
+        let held = if syntax.begun { syntax.mark().to_owned() } else { String::new() };
+        let begun = held.len();
+        Self { syntax, tools, held, begun, in_call: false, space: String::new(), has_text: false, calls: 0 }
     }
 
     /// How calls are written.
@@ -50,7 +54,7 @@ impl ToolSplitter {
     pub fn push(&mut self, text: &str) -> Vec<ToolPart> {
         self.held.push_str(text);
         // Every call ends with one of these characters; without one, parsing again is useless.
-        if self.in_call && !text.contains(['}', ']', '>', ')', '`']) {
+        if self.in_call && self.begun == 0 && !text.contains(['}', ']', '>', ')', '`']) {
             return Vec::new();
         }
         self.split(false)
@@ -59,7 +63,8 @@ impl ToolSplitter {
     /// The rest at the end of the answer.
     pub fn finish(&mut self) -> Vec<ToolPart> {
         let mut parts = self.split(true);
-        let rest = std::mem::take(&mut self.held);
+        let mut rest = std::mem::take(&mut self.held);
+        rest.drain(..self.begun);
         // White space between and after calls is not part of the answer.
         if !rest.trim().is_empty() || self.calls == 0 && !rest.is_empty() {
             parts.push(ToolPart::Text(rest));
@@ -92,17 +97,21 @@ impl ToolSplitter {
                     self.calls += calls.len();
                     parts.extend(calls.into_iter().map(ToolPart::Call));
                     self.held.drain(..used);
-                    self.in_call = false;
+                    (self.in_call, self.begun) = (false, 0);
                 }
                 Err(Stop::More) => return parts,
                 Err(Stop::Not) => {
+                    self.in_call = false;
+                    if self.begun > 0 {
+                        self.held.drain(..std::mem::take(&mut self.begun));
+                        continue;
+                    }
                     // Not a call: its first character is text.
                     let len = self.held.chars().next().map_or(0, char::len_utf8);
                     let mut text = std::mem::take(&mut self.space);
                     text.extend(self.held.drain(..len));
                     parts.push(ToolPart::Text(text));
                     self.has_text = true;
-                    self.in_call = false;
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Apriel: `<tool_calls>[{"name": ..., "arguments": {...}}, ...]</tool_calls>`.
 
 use super::reader::{Read, Reader};
-use super::{ToolCall, ToolSyntax, Tools, granite};
+use super::{Marks, ToolCall, ToolSyntax, Tools, granite};
 
 pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     name: "tool-calls",
@@ -9,8 +9,9 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     opens: &[("<tool_calls>", false)],
     marks: &["</tool_calls>"],
     before_thinking: false,
+    begun: false,
     read,
-    grammar: None,
+    grammar: Some(grammar),
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -18,4 +19,10 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     let calls = granite::list(reader)?;
     reader.close("</tool_calls>")?;
     Ok(calls)
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+    let list = granite::array_of(tools, "name", "arguments");
+    Some(format!("start: list {}\nlist: {list}\n", marks.lark("</tool_calls>")))
 }

@@ -1,0 +1,37 @@
+//! MiniMax M1: `<tool_calls>`, a line of `{"name": ..., "arguments": {...}}` for each call, `</tool_calls>`.
+
+use super::grammar::Rules;
+use super::reader::{Read, Reader, Stop};
+use super::{Marks, ToolCall, ToolSyntax, Tools, call_of, json_of, named_objects};
+
+pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
+    name: "minimax-m1",
+    is_of: |source| source.contains("</tool_calls>"),
+    opens: &[("<tool_calls>", false)],
+    marks: &["</tool_calls>"],
+    before_thinking: false,
+    begun: false,
+    read,
+    grammar: Some(grammar),
+};
+
+fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
+    reader.mark("<tool_calls>")?;
+    let mut calls = Vec::new();
+    loop {
+        reader.space();
+        if !calls.is_empty() && (reader.is_at_end() || reader.optional("</tool_calls>")?) {
+            return Ok(calls);
+        }
+        calls.push(call_of(&reader.json()?).ok_or(Stop::Not)?);
+    }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+    let mut rules = Rules::new(marks);
+    let object = json_of(&named_objects(tools, "name", "arguments"));
+    let call = rules.add(&object);
+    let calls = rules.repeated(tools, &call, "\"\\n\"");
+    Some(rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark("</tool_calls>"))))
+}
