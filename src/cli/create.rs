@@ -21,10 +21,9 @@ const SCHEMA_VERSION: u32 = 1;
 /// names the blobs of the model that it is made from; a file of your own becomes a blob that shares its bytes (reflink, else hard link).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  gguf create brief -f Modelfile
+  gguf create brief                                          # by the recipe in Modelfile
   gguf create small -f Modelfile -q Q4_K_M                   # quantized on the way
-  printf 'FROM llama3.2:1b\\nSYSTEM Answer in one sentence.\\n' | gguf create brief -f -
-  gguf run brief \"Why is the sky blue?\"")]
+  gguf create brief -f - < Modelfile && gguf show brief")]
 pub(crate) struct Args {
     /// Its name: MODEL[:TAG]
     #[arg(value_name = "NAME")]

@@ -19,8 +19,8 @@ const FOR_EVER: &str = "2300";
 /// Lists the models that a running gguf serve has loaded. Ollama's server is asked in the same way.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  gguf ps
-  gguf ps --url http://127.0.0.1:11434 --json")]
+  gguf ps --url http://127.0.0.1:8080                        # where gguf serve listens by default
+  gguf ps --url http://127.0.0.1:8080 --json | jq -r '.[].name'")]
 pub(crate) struct Args {
     /// The server; also from GGUF_SERVER
     #[arg(long, value_name = "URL")]

@@ -128,7 +128,7 @@ pub fn offers(settings: &Settings, name: &str) -> Result<Offers, Error> {
         let is_here = |file: &&hub::HubFile| {
             cache.as_ref().is_some_and(|cache| is_there(&cache.blob(&file.checksum), file.bytes))
         };
-        let first = |model: &selection::Model<'_>| model.files.first().copied().filter(|file| is_here(&file));
+        let first = |model: &selection::Model<'_>| model.files.first().copied().filter(|file| is_here(file));
         #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
         let bits_per_weight = repository.parameters.filter(|&n| n > 0).map(|n| bytes as f64 * 8.0 / n as f64);
         Offered {

@@ -28,14 +28,20 @@ const MOST_BLOCKS: usize = 64;
 /// Longest template, in bytes.
 const MOST_BYTES: usize = 1 << 20;
 
-/// A turn is rendered when a message begins the next one.
-const TURNS: [&str; 4] = [
-    "{%- for go_m in messages -%}{%- if go_m['role'] == 'system' -%}{%- if go.prompt or go.response -%}",
-    "{%- endif -%}{%- set go.system = go_m['content'] -%}{%- elif go_m['role'] == 'user' -%}{%- if go.response -%}",
-    "{%- endif -%}{%- set go.prompt = go_m['content'] -%}{%- elif go_m['role'] == 'assistant' -%}\
-     {%- set go.response = go_m['content'] -%}{%- endif -%}{%- endfor -%}",
-    "{%- set go.system = '' -%}{%- set go.prompt = '' -%}{%- set go.response = '' -%}",
-];
+/// A turn is rendered when a message begins the next one. Messages of the same role in a row are one.
+fn turns(turn: &str, last: &str) -> String {
+    let reset = "{%- set go.system = '' -%}{%- set go.prompt = '' -%}{%- set go.response = '' -%}";
+    let add = |name: &str| {
+        format!("{{%- set go.{name} = go.{name} ~ ('\\n\\n' if go.{name} else '') ~ go_m['content'] -%}}")
+    };
+    let (system, prompt, response) = (add("system"), add("prompt"), add("response"));
+    format!(
+        "{{%- for go_m in messages -%}}\
+         {{%- if go_m['role'] == 'system' -%}}{{%- if go.prompt or go.response -%}}{turn}{reset}{{%- endif -%}}{system}\
+         {{%- elif go_m['role'] == 'user' -%}}{{%- if go.response -%}}{turn}{reset}{{%- endif -%}}{prompt}\
+         {{%- elif go_m['role'] == 'assistant' -%}}{response}{{%- endif -%}}{{%- endfor -%}}{last}"
+    )
+}
 
 /// All system messages, of a template that is rendered once.
 const SYSTEM: &str = "{%- for go_m in messages -%}{%- if go_m['role'] == 'system' -%}\
@@ -60,9 +66,7 @@ pub fn jinja_of_go(source: &str) -> Result<String, GoTemplateError> {
     if !has(&found, "Response") {
         found.extend(pieces("{{ .Response }}")?);
     }
-    let (turn, last) = (body(&found, false)?, body(&found, true)?);
-    let [to_system, to_user, end, reset] = TURNS;
-    Ok(format!("{start}{to_system}{turn}{reset}{to_user}{turn}{reset}{end}{last}"))
+    Ok(format!("{start}{}", turns(&body(&found, false)?, &body(&found, true)?)))
 }
 
 /// What a block is, as far as its end has to know.

@@ -35,6 +35,8 @@ fn turns_are_rendered_one_by_one() {
     assert_eq!(rendered(TURNS, &json!([system, a]), &none), start);
     let longer = format!("{start}b<|im_end|>\n<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n");
     assert_eq!(rendered(TURNS, &json!([system, a, b, c]), &none), longer);
+    let twice = json!([system, message("system", "Be kind."), a, message("user", "b")]);
+    assert_eq!(rendered("{{ .System }}|{{ .Prompt }}|", &twice, &none), "Be brief.\n\nBe kind.|a\n\nb|");
     // Without .Response, it is at the end.
     assert_eq!(rendered("[{{ .Prompt }}]", &json!([a, b, c]), &none), "[a]b[c]");
     // White space around it is kept where the template does not trim it.
