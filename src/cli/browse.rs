@@ -74,8 +74,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         found.into_iter().map(|hit| hit.name).collect()
     };
     let pool = Pool::with_isa(model_args::default_threads(), Isa::selected()?);
-    let options =
-        BadgeOptions { context: args.ctx.map(|n| n as usize), kv_type: args.kv_type, speed: !args.no_speed };
+    let options = BadgeOptions { context: args.ctx.map(|n| n as usize), kv_type: args.kv_type, speed: !args.no_speed };
     let mut all: Vec<(Offers, Vec<Badge>)> = Vec::new();
     for name in &names {
         let offers = match offers(&settings, name) {

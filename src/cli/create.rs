@@ -121,7 +121,8 @@ pub(crate) fn copy(args: &CopyArgs) -> anyhow::Result<ExitCode> {
 
 /// The name of a model that is made.
 fn model_name(name: &str) -> anyhow::Result<ModelName> {
-    ModelName::parse(name).with_context(|| format!("{}: not the name of a model (MODEL[:TAG])", printable(name).limit(200)))
+    ModelName::parse(name)
+        .with_context(|| format!("{}: not the name of a model (MODEL[:TAG])", printable(name).limit(200)))
 }
 
 /// The store that models are made in.

@@ -11,9 +11,11 @@ use gguf_toolkit::engine::{Batcher, BatcherOptions, EmbeddingOptions, SessionOpt
 use gguf_toolkit::gguf::Reader;
 use gguf_toolkit::kernels::Pool;
 use gguf_toolkit::model::Model;
-use gguf_toolkit::printable::{printable, printable_path};
 use gguf_toolkit::modelfile::Setup;
-use gguf_toolkit::serve::{Access, KeepAlive, Log, Manager, Offer, RequestDefaults, ServedModel, Server, ServerOptions};
+use gguf_toolkit::printable::{printable, printable_path};
+use gguf_toolkit::serve::{
+    Access, KeepAlive, Log, Manager, Offer, RequestDefaults, ServedModel, Server, ServerOptions,
+};
 use gguf_toolkit::stores::{Located, Places, Store};
 
 use crate::chat::SamplingArgs;

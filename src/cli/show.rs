@@ -101,9 +101,11 @@ impl Shown {
 
     /// What it can do, in Ollama's words.
     fn capabilities(&self) -> Vec<&'static str> {
-        let can_run = self.summary.usable.as_ref().is_ok_and(|all| {
-            all.iter().any(|ability| matches!(ability, Ability::Chat | Ability::Complete))
-        });
+        let can_run = self
+            .summary
+            .usable
+            .as_ref()
+            .is_ok_and(|all| all.iter().any(|ability| matches!(ability, Ability::Chat | Ability::Complete)));
         let source = self.setup.template.as_deref();
         let of_setup = source.map(gguf_toolkit::inspect::TemplateFeatures::of);
         let features = of_setup.or(self.summary.template);
@@ -115,7 +117,8 @@ impl Shown {
     }
 
     fn json(&self) -> Json {
-        let message = |message: &gguf_toolkit::engine::Message| json!({ "role": message.role, "content": message.content });
+        let message =
+            |message: &gguf_toolkit::engine::Message| json!({ "role": message.role, "content": message.content });
         json!({
             "schema_version": SCHEMA_VERSION,
             "name": self.located.name,
@@ -143,7 +146,11 @@ impl Shown {
         let mut text = String::new();
         let mut section = |title: &str, lines: Vec<String>| {
             if !lines.is_empty() {
-                let _ = writeln!(text, "  {title}\n{}", lines.iter().map(|line| format!("    {line}\n")).collect::<String>());
+                let _ = writeln!(
+                    text,
+                    "  {title}\n{}",
+                    lines.iter().map(|line| format!("    {line}\n")).collect::<String>()
+                );
             }
         };
         let summary = &self.summary;
@@ -173,7 +180,11 @@ impl Shown {
         section("Parameters", lines(&parameters));
         section("System", self.setup.system.as_deref().map(&few).unwrap_or_default());
         let message = |message: &gguf_toolkit::engine::Message| {
-            format!("{:<12}{}", printable(&message.role), printable(message.content.lines().next().unwrap_or_default()).limit(80))
+            format!(
+                "{:<12}{}",
+                printable(&message.role),
+                printable(message.content.lines().next().unwrap_or_default()).limit(80)
+            )
         };
         section("Messages", self.setup.messages.iter().map(message).collect());
         section("License", self.licenses.first().map(|license| few(license)).unwrap_or_default());

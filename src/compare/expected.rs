@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn losses_are_measured_or_estimated() {
-        let of = |parameters, ty: &str| expected_loss(Some("llama"), Some(parameters), ty).map(|e| (e.verdict, e.evidence));
+        let of =
+            |parameters, ty: &str| expected_loss(Some("llama"), Some(parameters), ty).map(|e| (e.verdict, e.evidence));
         assert_eq!(of(3_673_856, "q8_0"), Some((Verdict::Invisible, Evidence::Measured)));
         assert_eq!(of(134_515_008, "Q4_K_M"), Some((Verdict::Small, Evidence::Measured)));
         assert_eq!(of(1, "IQ3_M"), Some((Verdict::Clear, Evidence::Estimated("SmolLM2-135M"))));

@@ -34,7 +34,8 @@ pub use session::{Session, SessionOptions};
 pub use session_file::SessionFileError;
 pub use speculation::{DraftModel, SpeculationOptions};
 pub use template::{
-    ChatTemplate, GoTemplateError, Message, Rendered, TemplateOptions, builtin_template, builtin_template_names, jinja_of_go,
+    ChatTemplate, GoTemplateError, Message, Rendered, TemplateOptions, builtin_template, builtin_template_names,
+    jinja_of_go,
 };
 pub use thinking::{Part as ThinkingPart, ThinkingSplitter, ThinkingStyle};
 pub use tools::{ToolCall, ToolChoice, ToolPart, ToolSplitter, ToolSyntax, Tools};

@@ -128,8 +128,8 @@ pub type Observer<'o> = dyn Fn(Status<'_>) -> bool + 'o;
 /// Makes a model in `store`.
 ///
 /// # Errors
-/// When the model that it is made from cannot be read, quantized or put into the store, or a text makes no sense. Blobs that are
-/// complete may be left; [`Places::unused_blobs`](crate::stores::Places::unused_blobs) finds them.
+/// When the model that it is made from cannot be read, quantized or put into the store, or a text makes no sense. Nothing is left
+/// of it then.
 pub fn create(store: &BlobStore, request: &Request, observer: &Observer<'_>) -> Result<Created, Error> {
     if let Some(template) = &request.template {
         jinja_of_go(template)?;
@@ -137,27 +137,14 @@ pub fn create(store: &BlobStore, request: &Request, observer: &Observer<'_>) -> 
     store.check_name(&request.name)?;
     tell(observer, Status::Reading)?;
     let mut work = Work { store, observer, layers: Vec::new(), listed: Vec::new() };
-    let (inherited, config) = inherited(store, &request.base)?;
-    let model = work.model(request)?;
-    let reader = Reader::open(&store.path(&model.digest))?;
-    work.push("model", model, None)?;
-    for layer in &inherited {
-        work.inherit(layer, request)?;
+    match work.manifest(request) {
+        Ok((manifest, digest)) => Ok(Created { name: request.name.short(), manifest, digest, layers: work.layers }),
+        Err(error) => {
+            let new = work.layers.iter().filter(|layer| layer.blob.origin != Origin::Existing);
+            new.for_each(|layer| drop(fs::remove_file(store.path(&layer.blob.digest))));
+            Err(error)
+        }
     }
-    work.texts(request, &inherited)?;
-    let described = described(&reader, &config, request, &work.layers);
-    let config = store.add(described.to_string().as_bytes())?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": { "mediaType": CONFIG, "digest": config.digest.to_string(), "size": config.bytes },
-        "layers": work.listed,
-    });
-    work.layers.push(MadeLayer { kind: "config".to_owned(), blob: config });
-    tell(observer, Status::Writing)?;
-    let bytes = manifest.to_string().into_bytes();
-    let path = store.write_manifest(&request.name, &bytes)?;
-    Ok(Created { name: request.name.short(), manifest: path, digest: Digest::of(&bytes), layers: work.layers })
 }
 
 /// Gives a model a further name. One of Ollama's store gets a second manifest there, which names the same blobs; others get
@@ -249,16 +236,42 @@ struct Work<'w> {
 }
 
 impl Work<'_> {
+    /// Puts everything into the store, the manifest last. Returns its path and its SHA-256.
+    fn manifest(&mut self, request: &Request) -> Result<(PathBuf, Digest), Error> {
+        let (inherited, config) = inherited(self.store, &request.base)?;
+        let model = self.model(request)?;
+        let path = self.store.path(&model.digest);
+        self.push("model", model, None)?;
+        for layer in &inherited {
+            self.inherit(layer, request)?;
+        }
+        self.texts(request, &inherited)?;
+        let described = described(&Reader::open(&path)?, &config, request, &self.layers);
+        let config = self.store.add(described.to_string().as_bytes())?;
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": { "mediaType": CONFIG, "digest": config.digest.to_string(), "size": config.bytes },
+            "layers": self.listed,
+        });
+        self.layers.push(MadeLayer { kind: "config".to_owned(), blob: config });
+        tell(self.observer, Status::Writing)?;
+        let bytes = manifest.to_string().into_bytes();
+        Ok((self.store.write_manifest(&request.name, &bytes)?, Digest::of(&bytes)))
+    }
+
     fn push(&mut self, kind: &str, blob: Blob, annotation: Option<&str>) -> Result<(), Error> {
         let mut listed = blob.layer(kind);
         if let Some(annotation) = annotation {
             listed["annotations"] = json!({ annotation: "true" });
         }
         self.listed.push(listed);
-        let layer = MadeLayer { kind: kind.to_owned(), blob };
-        tell(self.observer, Status::Layer(&layer))?;
-        self.layers.push(layer);
-        Ok(())
+        self.layers.push(MadeLayer { kind: kind.to_owned(), blob });
+        self.tell_last()
+    }
+
+    fn tell_last(&self) -> Result<(), Error> {
+        self.layers.last().map_or(Ok(()), |layer| tell(self.observer, Status::Layer(layer)))
     }
 
     /// The blob of the model's weights.
@@ -327,10 +340,8 @@ impl Work<'_> {
         let mut listed = layer.listed.clone();
         listed["digest"] = blob.digest.to_string().into();
         self.listed.push(listed);
-        let layer = MadeLayer { kind: layer.kind.clone(), blob };
-        tell(self.observer, Status::Layer(&layer))?;
-        self.layers.push(layer);
-        Ok(())
+        self.layers.push(MadeLayer { kind: layer.kind.clone(), blob });
+        self.tell_last()
     }
 
     /// The texts and adapters of the request.
@@ -341,7 +352,8 @@ impl Work<'_> {
                 Base::Model(located) => located.path.clone(),
                 Base::Blob(digest) => self.store.path(digest),
             };
-            let is_adapter = Reader::open(&file)?.metadata().get("general.type").and_then(Value::as_str) == Some("adapter");
+            let is_adapter =
+                Reader::open(&file)?.metadata().get("general.type").and_then(Value::as_str) == Some("adapter");
             if !is_adapter {
                 return Err(Error::NoAdapter { path: file });
             }

@@ -41,8 +41,21 @@ const PARAMETERS: &[(&str, Kind)] = &[
 
 /// Parameters of earlier versions of Ollama, which ignores them now.
 const OLD: &[&str] = &[
-    "mirostat", "mirostat_tau", "mirostat_eta", "tfs_z", "f16_kv", "low_vram", "use_mlock", "penalize_newline", "num_gqa",
-    "vocab_only", "logits_all", "embedding_only", "numa", "rope_frequency_base", "rope_frequency_scale",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
+    "tfs_z",
+    "f16_kv",
+    "low_vram",
+    "use_mlock",
+    "penalize_newline",
+    "num_gqa",
+    "vocab_only",
+    "logits_all",
+    "embedding_only",
+    "numa",
+    "rope_frequency_base",
+    "rope_frequency_scale",
 ];
 
 /// Adds a parameter to `all`. Returns whether it is known: those of earlier versions of Ollama are left out.

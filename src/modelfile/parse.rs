@@ -139,3 +139,21 @@ impl<'t> Lines<'t> {
         Ok(text[quotes.len()..text.len() - quotes.len()].to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Modelfile;
+
+    #[test]
+    fn values_are_bare_or_quoted() {
+        let text = "\u{feff}FROM  a b.gguf \r\n  system \"one\ntwo\"\r\n# FROM c\nTEMPLATE \"\"\"a \"b\"\n\"\"\"\n\
+                    PARAMETER stop \"x \"\nPARAMETER STOP y\nmessage user hi there\nREQUIRES 0.14.0\nrequires 0.15.0\nDRAFT d";
+        let recipe = Modelfile::parse(text).expect("a recipe");
+        assert_eq!(recipe.from, ["a b.gguf"]);
+        assert_eq!((recipe.system.as_deref(), recipe.template.as_deref()), (Some("one\ntwo"), Some("a \"b\"\n")));
+        assert_eq!(recipe.parameters["stop"], serde_json::json!(["x ", "y"]));
+        assert_eq!(recipe.messages, [("user".to_owned(), "hi there".to_owned())]);
+        assert_eq!(recipe.for_ollama, [("requires", "0.15.0".to_owned())]);
+        assert_eq!(recipe.left_out.len(), 1);
+    }
+}

@@ -128,7 +128,6 @@ pub fn offers(settings: &Settings, name: &str) -> Result<Offers, Error> {
         let is_here = |file: &&hub::HubFile| {
             cache.as_ref().is_some_and(|cache| is_there(&cache.blob(&file.checksum), file.bytes))
         };
-        let first = |model: &selection::Model<'_>| model.files.first().copied().filter(|file| is_here(file));
         #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
         let bits_per_weight = repository.parameters.filter(|&n| n > 0).map(|n| bytes as f64 * 8.0 / n as f64);
         Offered {
@@ -140,7 +139,13 @@ pub fn offers(settings: &Settings, name: &str) -> Result<Offers, Error> {
             bits_per_weight,
             is_here: model.files.iter().all(is_here),
             url: repository.url(settings, model.path()),
-            blob: first(model).zip(cache.as_ref()).map(|(file, cache)| cache.blob(&file.checksum)),
+            blob: model
+                .files
+                .first()
+                .copied()
+                .filter(|file| is_here(file))
+                .zip(cache.as_ref())
+                .map(|(file, cache)| cache.blob(&file.checksum)),
         }
     };
     Ok(Offers {

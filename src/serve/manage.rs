@@ -9,13 +9,13 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use serde_json::{Map, Value as Json, json};
 use tokio::sync::mpsc;
 
+use super::BODY_TIME;
 use super::blocking::blocking;
 use super::call::Call;
 use super::failure::Failure;
 use super::fields::Fields;
 use super::offers::Offer;
 use super::reply::{Form, Reply};
-use super::BODY_TIME;
 use crate::modelfile::{self, Base, Created, Request, Status, parse_parameter};
 use crate::quantize::FileType;
 use crate::stores::{self, BlobStore, Digest, Fetched, Located, ModelName, Places, Removal, Store, StoreError};
@@ -211,7 +211,9 @@ pub(super) async fn browse(call: Call) -> Result<Reply, Failure> {
         let badges = badges(&manager.settings, &offers, &options, &manager.pool);
         let models = offers.models.iter().zip(&badges).map(|(model, badge)| model_json(&offers, model, badge));
         let available = crate::memory::available();
-        Ok(json!({ "repository": offers.repository, "available_bytes": available, "models": models.collect::<Vec<_>>() }))
+        Ok(
+            json!({ "repository": offers.repository, "available_bytes": available, "models": models.collect::<Vec<_>>() }),
+        )
     };
     blocking(work).await.map(Reply::Json)
 }
@@ -385,7 +387,8 @@ fn request(fields: Fields<'_>) -> Result<Request, Failure> {
     let mut parameters = Map::new();
     for (name, value) in fields.object("parameters")?.map(|all| all.0.clone()).unwrap_or_default() {
         let text = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let values = if let Json::Array(values) = &value { values.iter().map(text).collect() } else { vec![text(&value)] };
+        let values =
+            if let Json::Array(values) = &value { values.iter().map(text).collect() } else { vec![text(&value)] };
         for value in values {
             parse_parameter(&mut parameters, &name, &value).map_err(|error| made_failure(&error))?;
         }

@@ -57,7 +57,9 @@ impl Origin {
             Self::Existing => "a blob that is there already",
             Self::Written => "a new blob",
             Self::Shared(Sharing::Reflink) => "shares the blocks of the file (reflink)",
-            Self::Shared(Sharing::HardLink) => "a second name of the file (hard link): changes in place change the model",
+            Self::Shared(Sharing::HardLink) => {
+                "a second name of the file (hard link): changes in place change the model"
+            }
             Self::Shared(Sharing::Copy) => "a copy, since the disk cannot share it",
         }
     }
@@ -238,8 +240,7 @@ impl BlobStore {
     /// Path of the manifest of `name`: an existing one whose name differs in nothing but case, else a new one.
     #[must_use]
     pub fn manifest_path(&self, name: &ModelName) -> PathBuf {
-        ollama::existing_manifest(&self.root, name.parts())
-            .unwrap_or_else(|| manifest_path(&self.root, name.parts()))
+        ollama::existing_manifest(&self.root, name.parts()).unwrap_or_else(|| manifest_path(&self.root, name.parts()))
     }
 
     /// Checks that a model may get this name.

@@ -37,10 +37,7 @@ impl Digest {
     }
 
     /// That of all bytes of `reader`, each step of which `take` gets.
-    pub(crate) fn of_reader(
-        reader: &mut dyn Read,
-        take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<Self> {
+    pub(crate) fn of_reader(reader: &mut dyn Read, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<Self> {
         let (mut hash, mut buffer) = (Sha256::new(), vec![0; STEP]);
         loop {
             let n = match reader.read(&mut buffer) {

@@ -384,7 +384,8 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     let mut found: Vec<PathBuf> = entries.filter(|path| !path.is_dir()).collect();
     found.sort();
-    found.extend(folders_in(folder).iter().filter(|folder| !folder.is_symlink()).flat_map(|folder| files_below(folder)));
+    found
+        .extend(folders_in(folder).iter().filter(|folder| !folder.is_symlink()).flat_map(|folder| files_below(folder)));
     found
 }
 

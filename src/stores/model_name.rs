@@ -73,7 +73,9 @@ mod tests {
         assert_eq!(of("me/mine:q8"), expected("registry.ollama.ai|me|mine|q8", "me/mine:q8"));
         assert_eq!(of("hf.co/org/re.po:Q4_K_M"), expected("hf.co|org|re.po|Q4_K_M", "hf.co/org/re.po:Q4_K_M"));
         assert_eq!(of("box:5000/a/b"), expected("box:5000|a|b|latest", "box:5000/a/b:latest"));
-        for wrong in ["", "a/b/c/d", "..", "../x", "a/../b", ".a", "-a", "a b", "a:", ":a", "x.y/a", "/a", "a//b", "a.", "ä"] {
+        for wrong in
+            ["", "a/b/c/d", "..", "../x", "a/../b", ".a", "-a", "a b", "a:", ":a", "x.y/a", "/a", "a//b", "a.", "ä"]
+        {
             assert_eq!(of(wrong), None, "{wrong}");
         }
         assert_eq!(of(&"a".repeat(81)), None);

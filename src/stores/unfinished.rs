@@ -18,7 +18,10 @@ impl Places {
             let blobs = fs::read_dir(root.join("blobs")).into_iter().flatten().take(MAX_ENTRIES);
             let paths = blobs.filter_map(Result::ok).map(|entry| entry.path());
             let is_unused = |path: &PathBuf| fetched.has(path) && !needed.contains(path);
-            paths.filter(is_unused).filter_map(|path| Some((path.clone(), bytes_on_disk(&path).ok()?))).collect::<Vec<_>>()
+            paths
+                .filter(is_unused)
+                .filter_map(|path| Some((path.clone(), bytes_on_disk(&path).ok()?)))
+                .collect::<Vec<_>>()
         };
         let mut found: Vec<(PathBuf, u64)> = self.ollama.iter().flat_map(unused).collect();
         found.sort();

@@ -226,13 +226,21 @@ fn badges_are_the_estimate_of_inspect() {
             let output = gguf(&format!("inspect {file} --fit --json {options}"), home.root(), &server.url);
             let told: Json = serde_json::from_str(done(&output)).expect("JSON");
             let told = &told[0]["fit"]["contexts"][0];
-            let pairs = [("needs_bytes", "total_bytes"), ("weight_bytes", "weight_bytes"), ("cache_bytes", "cache_bytes"), ("fit", "verdict")];
+            let pairs = [
+                ("needs_bytes", "total_bytes"),
+                ("weight_bytes", "weight_bytes"),
+                ("cache_bytes", "cache_bytes"),
+                ("fit", "verdict"),
+            ];
             for (own, other) in pairs {
                 assert!(found[i][own] == told[other] && !told[other].is_null(), "{file} {own}: {} {told}", found[i]);
             }
         }
         assert_eq!((&found[1]["mean_kl"], &found[1]["quality"]), (&json!(0.0252), &json!("small loss")));
-        assert_eq!((&found[1]["quality_evidence"], &found[0]["quality_evidence"]), (&json!("measured"), &json!("published")));
+        assert_eq!(
+            (&found[1]["quality_evidence"], &found[0]["quality_evidence"]),
+            (&json!("measured"), &json!("published"))
+        );
         assert!(found[1]["bits_per_weight"].as_f64().is_some_and(|bits| (5.0..5.3).contains(&bits)), "{found}");
     }
 }

@@ -77,7 +77,10 @@ fn a_recipe_makes_what_ollama_reads() {
     let told = text(&output.stderr);
     assert!(told.contains("Modelfile: PARAMETER mirostat (Ollama has it no more) is left out"), "{told}");
     let manifest = manifest(&home, "mine/latest");
-    assert_eq!((&manifest["schemaVersion"], manifest["mediaType"].as_str()), (&json!(2), Some("application/vnd.docker.distribution.manifest.v2+json")));
+    assert_eq!(
+        (&manifest["schemaVersion"], manifest["mediaType"].as_str()),
+        (&json!(2), Some("application/vnd.docker.distribution.manifest.v2+json"))
+    );
     let found = layers(&home, &manifest);
     let kinds: Vec<&str> = found.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(kinds, ["model", "template", "system", "params", "messages", "license"]);
@@ -88,7 +91,8 @@ fn a_recipe_makes_what_ollama_reads() {
     let messages: Json = serde_json::from_slice(&found[4].1).expect("JSON");
     assert_eq!(messages[1], json!({ "role": "assistant", "content": "It was red." }));
     assert_eq!(found[5].1, b"Free\nas air");
-    let config: Json = serde_json::from_slice(&fs::read(blob(&home, &manifest["config"])).expect("a blob")).expect("JSON");
+    let config: Json =
+        serde_json::from_slice(&fs::read(blob(&home, &manifest["config"])).expect("a blob")).expect("JSON");
     let expected = json!({ "model_format": "gguf", "model_family": "llama", "file_type": "F16", "model_type": "3.7M", "os": "linux" });
     for (name, value) in expected.as_object().expect("an object") {
         assert_eq!(&config[name], value, "{config}");
@@ -121,7 +125,12 @@ fn what_was_made_is_shown_and_can_be_made_again() {
     assert_eq!((&object["schema_version"], &object["messages"][0]["content"]), (&json!(1), &json!("It was big.")));
     assert_eq!(object["capabilities"], json!(["completion"]));
     let sections = done(&run(&home, &["show", "mine"])).to_owned();
-    for part in ["  Model\n    architecture        llama\n", "  Parameters\n", "  System\n    Once there was a cat.\n", "  License\n    Free\n    as air\n"] {
+    for part in [
+        "  Model\n    architecture        llama\n",
+        "  Parameters\n",
+        "  System\n    Once there was a cat.\n",
+        "  License\n    Free\n    as air\n",
+    ] {
         assert!(sections.contains(part), "{sections}");
     }
     // The recipe that is shown makes the same model: all blobs are there already.
@@ -146,7 +155,15 @@ fn made_models_answer_as_they_were_made() {
     assert_eq!(made, answer(&["chat", "mine:latest", "And then"]));
     // The same by hand: the whole conversation as a text.
     let by_hand = answer(&[
-        "chat", "base.gguf", "Once there was a cat. It was big. It was red. And then", "-t", "0", "-n", "6", "--chat-template", "plain.jinja",
+        "chat",
+        "base.gguf",
+        "Once there was a cat. It was big. It was red. And then",
+        "-t",
+        "0",
+        "-n",
+        "6",
+        "--chat-template",
+        "plain.jinja",
     ]);
     assert_eq!(made, by_hand);
     // What the command line says holds.
@@ -170,8 +187,11 @@ fn adapters_of_a_recipe_are_applied() {
     };
     assert_eq!(answer(&["run", "mine"]), answer(&["chat", "base.gguf", "--lora", "lora.gguf"]));
     assert_ne!(answer(&["run", "mine"]), answer(&["chat", "base.gguf"]));
-    fs::write(home.path("Modelfile"), "FROM base.gguf\nADAPTER base.gguf\n").expect("written");
-    assert!(refused(&run(&home, &["create", "other"])).contains("no adapter (LoRA)"));
+    // Nothing is left of one that cannot be made.
+    let before = files_in(&home.path(STORE));
+    fs::write(home.path("Modelfile"), "FROM base.gguf\nSYSTEM Only here.\nADAPTER base.gguf\n").expect("written");
+    assert!(refused(&run(&home, &["create", "other", "-q", "Q8_0"])).contains("no adapter (LoRA)"));
+    assert_eq!(files_in(&home.path(STORE)), before);
 }
 
 #[test]
@@ -196,7 +216,8 @@ fn one_model_is_made_from_another() {
     let home = home("made-from", RECIPE);
     done(&run(&home, &["create", "mine"]));
     fs::write(home.path("second"), "FROM mine\nSYSTEM Another.\nPARAMETER num_predict 3\n").expect("written");
-    let made: Json = serde_json::from_str(done(&run(&home, &["create", "second", "-f", "second", "--json"]))).expect("JSON");
+    let made: Json =
+        serde_json::from_str(done(&run(&home, &["create", "second", "-f", "second", "--json"]))).expect("JSON");
     assert_eq!(made["layers"][0]["how"], "a blob that is there already");
     let found = layers(&home, &manifest(&home, "second/latest"));
     let of = |kind: &str| found.iter().find(|(found, _)| found == kind).map(|(_, bytes)| bytes.clone()).expect(kind);
@@ -223,7 +244,12 @@ fn a_further_name_takes_no_room() {
     assert_eq!(copied, fs::read(manifest_path(&home, "mine/latest")).expect("a manifest"));
     let names = |home: &Folder| -> Vec<String> {
         let listed: Json = serde_json::from_str(done(&gguf("list --json", home.root(), NOWHERE))).expect("JSON");
-        listed.as_array().expect("a list").iter().map(|model| model["name"].as_str().expect("a name").to_owned()).collect()
+        listed
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|model| model["name"].as_str().expect("a name").to_owned())
+            .collect()
     };
     assert_eq!(names(&home), ["mine:latest", "me/other:tag"]);
     // Blobs stay as long as one of the two names them.
@@ -282,11 +308,23 @@ fn what_is_wrong_with_a_recipe_is_told() {
         told.strip_prefix("error: ").expect("an error").trim_end().to_owned()
     };
     assert_eq!(told("SYSTEM x"), "Modelfile: no FROM: it names the model that another is made from");
-    assert_eq!(told("FROM base.gguf\nSPEED 3"), "Modelfile: line 2: SPEED is no instruction: there are FROM, PARAMETER, TEMPLATE, SYSTEM, ADAPTER, LICENSE, MESSAGE");
-    assert!(told("FROM base.gguf\n\nPARAMETER speed 3").starts_with("Modelfile: line 3: parameter speed: there is no such parameter, but num_ctx,"));
-    assert_eq!(told("FROM base.gguf\nPARAMETER top_k many"), "Modelfile: line 2: parameter top_k: must be a whole number");
+    assert_eq!(
+        told("FROM base.gguf\nSPEED 3"),
+        "Modelfile: line 2: SPEED is no instruction: there are FROM, PARAMETER, TEMPLATE, SYSTEM, ADAPTER, LICENSE, MESSAGE"
+    );
+    assert!(
+        told("FROM base.gguf\n\nPARAMETER speed 3")
+            .starts_with("Modelfile: line 3: parameter speed: there is no such parameter, but num_ctx,")
+    );
+    assert_eq!(
+        told("FROM base.gguf\nPARAMETER top_k many"),
+        "Modelfile: line 2: parameter top_k: must be a whole number"
+    );
     assert_eq!(told("FROM base.gguf\nSYSTEM \"\"\"a\nb"), "Modelfile: line 2: quotes are opened, and not closed");
-    assert_eq!(told("FROM base.gguf\nMESSAGE robot hi"), "Modelfile: line 2: MESSAGE robot: a role is system, user or assistant");
+    assert_eq!(
+        told("FROM base.gguf\nMESSAGE robot hi"),
+        "Modelfile: line 2: MESSAGE robot: a role is system, user or assistant"
+    );
     assert_eq!(told("FROM base.gguf\nTEMPLATE {{ .Speed }}"), "the template: a conversation has no field .Speed");
     assert!(told("FROM none.gguf").starts_with("none.gguf: no such file"));
     assert!(told("FROM Modelfile").contains("not a GGUF file"));
@@ -301,7 +339,8 @@ fn what_is_wrong_with_a_recipe_is_told() {
 fn ps_tells_what_a_server_has_loaded() {
     let home = home("made-ps", RECIPE);
     done(&run(&home, &["create", "mine"]));
-    let served = super::served::Served::with(program(home.root(), NOWHERE, NOWHERE), "mine --on-demand --keep-alive 10m");
+    let served =
+        super::served::Served::with(program(home.root(), NOWHERE, NOWHERE), "mine --on-demand --keep-alive 10m");
     let url = format!("http://{}", served.address);
     let output = run(&home, &["ps", "--url", &url]);
     assert_eq!((done(&output), text(&output.stderr)), ("", "no models are loaded\n"));

@@ -24,7 +24,12 @@ fn statuses(answer: &Answer) -> Vec<String> {
 
 fn names(served: &Served) -> Vec<String> {
     let tags = served.get("/api/tags").json();
-    tags["models"].as_array().expect("a list").iter().map(|model| model["name"].as_str().expect("a name").to_owned()).collect()
+    tags["models"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|model| model["name"].as_str().expect("a name").to_owned())
+        .collect()
 }
 
 /// Sends bytes that are no text.
@@ -57,7 +62,10 @@ fn models_are_made_of_bytes_that_were_sent() {
     assert_eq!(send(&served, &path, &model), 200);
     assert_eq!(served.request("HEAD", &path, "", "").status, 200);
     assert_eq!(send(&served, "/api/blobs/sha256:..%2f..%2fx", b"x"), 400);
-    assert_eq!(fs::read(home.path(STORE).join("blobs").join(format!("sha256-{}", sha256(&model)))).expect("read"), model);
+    assert_eq!(
+        fs::read(home.path(STORE).join("blobs").join(format!("sha256-{}", sha256(&model)))).expect("read"),
+        model
+    );
 
     let body = json!({
         "model": "mine", "files": { "base.gguf": digest }, "system": "Once there was a cat.", "license": ["A", "B"],
@@ -70,7 +78,8 @@ fn models_are_made_of_bytes_that_were_sent() {
     assert!(told[2].starts_with("creating new layer sha256:"), "{told:?}");
     assert_eq!(told[told.len() - 2..], ["writing manifest", "success"]);
     assert!(names(&served).contains(&"mine:latest".to_owned()));
-    let manifest = fs::read(home.path(STORE).join("manifests/registry.ollama.ai/library/mine/latest")).expect("a manifest");
+    let manifest =
+        fs::read(home.path(STORE).join("manifests/registry.ollama.ai/library/mine/latest")).expect("a manifest");
     let listed = served.get("/api/tags").json()["models"][1].clone();
     assert_eq!(listed["digest"], sha256(&manifest));
 
@@ -88,7 +97,8 @@ fn models_are_made_of_bytes_that_were_sent() {
     let text = answer["message"]["content"].as_str().expect("a text").to_owned();
     let openai = served.ask("/v1/chat/completions", &chat);
     assert_eq!(openai["choices"][0]["message"]["content"], json!(text));
-    let prompt = served.ask("/apply-template", &json!({ "model": "mine", "messages": chat["messages"] }))["prompt"].clone();
+    let prompt =
+        served.ask("/apply-template", &json!({ "model": "mine", "messages": chat["messages"] }))["prompt"].clone();
     assert_eq!(prompt, "Once there was a cat. It was big.\n\nAnd ", "two messages of the user in a row are one");
     let own = json!({ "model": "mine", "messages": [{ "role": "system", "content": "S" }, { "role": "user", "content": "u" }] });
     assert!(served.ask("/apply-template", &own)["prompt"].as_str().is_some_and(|prompt| prompt.starts_with("S ")));
@@ -107,10 +117,14 @@ fn models_are_made_of_bytes_that_were_sent() {
         let answer = served.post("/api/create", &wrong);
         assert!(answer.body.contains(said), "{wrong}: {}", answer.body);
     }
-    let quantized = statuses(&served.post("/api/create", &json!({ "model": "small", "from": "mine", "quantize": "Q4_K_M" })));
+    let quantized =
+        statuses(&served.post("/api/create", &json!({ "model": "small", "from": "mine", "quantize": "Q4_K_M" })));
     assert!(quantized.contains(&"quantizing F16 model to Q4_K_M".to_owned()), "{quantized:?}");
     let small = served.ask("/api/show", &json!({ "model": "small" }));
-    assert_eq!((&small["details"]["quantization_level"], &small["system"]), (&json!("Q4_K_M"), &json!("Once there was a cat.")));
+    assert_eq!(
+        (&small["details"]["quantization_level"], &small["system"]),
+        (&json!("Q4_K_M"), &json!("Once there was a cat."))
+    );
 }
 
 fn with_options(body: &Json, options: &Json) -> Json {
@@ -130,7 +144,13 @@ fn models_are_copied_and_deleted() {
     let copied = served.post("/api/copy", &json!({ "source": "one", "destination": "me/two" }));
     assert_eq!((copied.status, copied.body.as_str()), (200, ""));
     assert_eq!(names(&served), ["one:latest", "me/two:latest"]);
-    assert_eq!(served.ask("/api/generate", &json!({ "model": "me/two", "prompt": "a", "stream": false, "options": { "num_predict": 2 } }))["done"], true);
+    assert_eq!(
+        served.ask(
+            "/api/generate",
+            &json!({ "model": "me/two", "prompt": "a", "stream": false, "options": { "num_predict": 2 } })
+        )["done"],
+        true
+    );
     assert_eq!(served.post("/api/copy", &json!({ "source": "none", "destination": "x" })).status, 404);
     assert_eq!(served.post("/api/copy", &json!({ "source": "one", "destination": "a b" })).status, 400);
     let delete = |name: &str| served.request("DELETE", "/api/delete", "", &json!({ "model": name }).to_string()).status;
@@ -149,8 +169,13 @@ fn nothing_is_changed_where_nobody_has_allowed_it() {
     let home = Folder::new("manage-refused");
     let served = served(&home, NOWHERE, "");
     for (method, path) in [
-        ("POST", "/api/pull"), ("POST", "/api/create"), ("POST", "/api/copy"), ("DELETE", "/api/delete"),
-        ("HEAD", "/api/blobs/sha256:0"), ("POST", "/api/blobs/sha256:0"), ("POST", "/models/browse"),
+        ("POST", "/api/pull"),
+        ("POST", "/api/create"),
+        ("POST", "/api/copy"),
+        ("DELETE", "/api/delete"),
+        ("HEAD", "/api/blobs/sha256:0"),
+        ("POST", "/api/blobs/sha256:0"),
+        ("POST", "/models/browse"),
     ] {
         assert_eq!(served.request(method, path, "", r#"{"model":"one"}"#).status, 403, "{path}");
     }
@@ -164,17 +189,28 @@ fn nothing_is_changed_where_nobody_has_allowed_it() {
 fn models_are_fetched_and_searched_for() {
     let home = Folder::new("manage-pull");
     let model = model_bytes("manage-pull-model");
-    let hub = Hub::default().with("org/Tiny-GGUF", "tiny-F16.gguf", model.clone()).with("org/Tiny-GGUF", "tiny-Q8_0.gguf", noise(4096, 1));
+    let hub = Hub::default().with("org/Tiny-GGUF", "tiny-F16.gguf", model.clone()).with(
+        "org/Tiny-GGUF",
+        "tiny-Q8_0.gguf",
+        noise(4096, 1),
+    );
     let registry = Registry::default().with("library/tiny:1b", &[("model", &model), ("system", b"Be brief.")]);
-    let server = Server::start(move |request| {
-        if request.path.starts_with("/v2/") { registry.answer(request) } else { hub.answer(request) }
-    });
+    let server =
+        Server::start(
+            move |request| {
+                if request.path.starts_with("/v2/") { registry.answer(request) } else { hub.answer(request) }
+            },
+        );
     let served = served(&home, &server.url, "--manage");
     let found = served.ask("/models/browse", &json!({ "text": "tiny" }));
     assert_eq!(found["repositories"][0]["name"], "org/Tiny-GGUF");
-    let listed = served.ask("/models/browse", &json!({ "repository": "org/Tiny-GGUF", "context": 300, "speed": false }));
+    let listed =
+        served.ask("/models/browse", &json!({ "repository": "org/Tiny-GGUF", "context": 300, "speed": false }));
     let first = &listed["models"][0];
-    assert_eq!((&first["name"], &first["fit"], &first["basis"]), (&json!("org/Tiny-GGUF:F16"), &json!("fits"), &json!("header")));
+    assert_eq!(
+        (&first["name"], &first["fit"], &first["basis"]),
+        (&json!("org/Tiny-GGUF:F16"), &json!("fits"), &json!("header"))
+    );
     assert_eq!((&first["context"], &first["here"]), (&json!(300), &json!(false)));
 
     let told = served.post("/api/pull", &json!({ "model": "org/Tiny-GGUF:F16" }));
@@ -198,7 +234,8 @@ fn models_are_fetched_and_searched_for() {
     assert_eq!(served.post("/api/pull", &json!({ "model": "org/None-GGUF" })).status, 404);
     // Nobody makes the server ask another one.
     let before = server.requests().len();
-    for name in [format!("{}/evil/model", server.url), "evil.example/a/b".to_owned(), "http://127.0.0.1/a/b".to_owned()] {
+    for name in [format!("{}/evil/model", server.url), "evil.example/a/b".to_owned(), "http://127.0.0.1/a/b".to_owned()]
+    {
         assert_eq!(served.post("/api/pull", &json!({ "model": name })).status, 400, "{name}");
     }
     assert!(server.requests().is_empty() && before > 0);
@@ -211,6 +248,10 @@ fn a_report_is_shown_to_browsers() {
     let served = served(&home, NOWHERE, "--report report.html");
     let report = served.get("/report");
     assert_eq!((report.status, report.body.as_str()), (200, "<!doctype html><title>Report</title>"));
-    assert!(report.head.contains("content-type: text/html") && report.head.contains("default-src 'none'"), "{}", report.head);
+    assert!(
+        report.head.contains("content-type: text/html") && report.head.contains("default-src 'none'"),
+        "{}",
+        report.head
+    );
     assert_eq!(served.get("/v1/models").json()["gguf"]["report"], true);
 }

@@ -32,8 +32,7 @@ pub(super) enum Word {
 }
 
 /// Words that begin or end blocks, and others that are no values.
-const KEYWORDS: [&str; 10] =
-    ["if", "with", "range", "else", "end", "break", "continue", "define", "template", "block"];
+const KEYWORDS: [&str; 10] = ["if", "with", "range", "else", "end", "break", "continue", "define", "template", "block"];
 
 impl Words {
     /// The keyword that an action begins with.
@@ -181,7 +180,8 @@ impl<'t> Reader<'t> {
     /// `.A.B` as `A` and `B`.
     fn fields(&mut self) -> Vec<String> {
         let mut fields = Vec::new();
-        while let Some(rest) = self.0.strip_prefix('.').filter(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic()))
+        while let Some(rest) =
+            self.0.strip_prefix('.').filter(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic()))
         {
             self.0 = rest;
             fields.push(self.name());

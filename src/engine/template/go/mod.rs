@@ -31,9 +31,8 @@ const MOST_BYTES: usize = 1 << 20;
 /// A turn is rendered when a message begins the next one. Messages of the same role in a row are one.
 fn turns(turn: &str, last: &str) -> String {
     let reset = "{%- set go.system = '' -%}{%- set go.prompt = '' -%}{%- set go.response = '' -%}";
-    let add = |name: &str| {
-        format!("{{%- set go.{name} = go.{name} ~ ('\\n\\n' if go.{name} else '') ~ go_m['content'] -%}}")
-    };
+    let add =
+        |name: &str| format!("{{%- set go.{name} = go.{name} ~ ('\\n\\n' if go.{name} else '') ~ go_m['content'] -%}}");
     let (system, prompt, response) = (add("system"), add("prompt"), add("response"));
     format!(
         "{{%- for go_m in messages -%}}\

@@ -74,16 +74,24 @@ fn conversations_with_tools_are_rendered() {
     let expected = "<user>\n{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\"}}}\
                     \nq</user><assistant>";
     assert_eq!(text, expected);
-    assert_eq!(rendered(MESSAGES, &json!([message("user", "it's \\ {{ x }}")]), &json!({})), "<user>it's \\ {{ x }}</user><assistant>");
+    assert_eq!(
+        rendered(MESSAGES, &json!([message("user", "it's \\ {{ x }}")]), &json!({})),
+        "<user>it's \\ {{ x }}</user><assistant>"
+    );
 }
 
 #[test]
 fn other_words_are_translated() {
-    let of = |source: &str| rendered(&format!("{{{{ if .Messages }}}}{source}{{{{ end }}}}"), &json!([message("user", "a")]), &json!({}));
+    let of = |source: &str| {
+        rendered(&format!("{{{{ if .Messages }}}}{source}{{{{ end }}}}"), &json!([message("user", "a")]), &json!({}))
+    };
     assert_eq!(of("{{ with .System }}s{{ else }}none{{ end }}"), "none");
     assert_eq!(of("{{ range $k, $m := .Messages }}{{ $k }}={{ $m.Content }} {{ end }}"), "0=a ");
     assert_eq!(of("{{ range .Tools }}x{{ else }}no tools{{ end }}"), "no tools");
-    assert_eq!(of("{{ $x := \"a\" }}{{ range .Messages }}{{ $x = printf \"%s-%d\" .Role 3 }}{{ end }}{{ $x }}"), "user-3");
+    assert_eq!(
+        of("{{ $x := \"a\" }}{{ range .Messages }}{{ $x = printf \"%s-%d\" .Role 3 }}{{ end }}{{ $x }}"),
+        "user-3"
+    );
     assert_eq!(of("{{ (index .Messages 0).Content | printf \"<%s>\" }}{{ /* no */ }}"), "<a>");
     assert_eq!(of("{{ if and (ne .ThinkLevel \"x\") .IsThinkSet }}1{{ else if lt 1 2 }}2{{ end }}"), "2");
     assert_eq!(of("{{ json (index .Messages 0) }}{{ `raw \"` }}"), "{\"role\":\"user\",\"content\":\"a\"}raw \"");
