@@ -67,10 +67,13 @@ pub(crate) fn remove(args: &Args) -> anyhow::Result<ExitCode> {
             let store = located.store.name();
             bail!("{}: gguf has not fetched it, it belongs to {store} (--force removes it)", printable(&located.name));
         }
-        removals.push((located.name, removal));
+        removals.push((located, removal));
     }
     let mut objects = Vec::new();
-    for (name, removal) in removals {
+    for (located, planned) in removals {
+        let name = &located.name;
+        // Blobs that it shared with a model that is gone now are its own.
+        let removal = if args.dry_run { planned } else { Removal::of(&located, &fetched) };
         let bytes = removal.bytes();
         let paths: Vec<PathBuf> = removal.names.iter().chain(&removal.blobs).cloned().collect();
         let shown: Vec<_> = paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
@@ -80,14 +83,14 @@ pub(crate) fn remove(args: &Args) -> anyhow::Result<ExitCode> {
         if args.dry_run && !args.json {
             let text: String = paths.iter().map(|path| format!("{}\n", printable_path(path))).collect();
             model_args::print(&text)?;
-            eprintln!("{}: {} would be free", printable(&name), units::bytes(bytes));
+            eprintln!("{}: {} would be free", printable(name), units::bytes(bytes));
         }
         if args.dry_run {
             continue;
         }
-        removal.run().with_context(|| printable(&name).to_string())?;
+        removal.run().with_context(|| printable(name).to_string())?;
         fetched.remove(&paths).context("the list of what gguf has fetched")?;
-        eprintln!("removed {}: {} free", printable(&name), units::bytes(bytes));
+        eprintln!("removed {}: {} free", printable(name), units::bytes(bytes));
     }
     if args.json {
         model_args::print(&format!("{:#}\n", Json::from(objects)))?;

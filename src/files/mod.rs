@@ -30,8 +30,8 @@ pub use output::{
 };
 pub use share::{Sharing, share};
 pub use system::HOME;
-pub(crate) use system::bytes_on_disk;
 #[cfg(feature = "net")]
 pub(crate) use system::symlink;
+pub(crate) use system::{bytes_on_disk, has_other_names};
 #[cfg(any(feature = "net", test))]
 pub(crate) use system::{read_exact_at, write_all_at};

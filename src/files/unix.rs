@@ -75,6 +75,11 @@ pub(crate) fn bytes_on_disk(path: &Path) -> io::Result<u64> {
     fs::metadata(path).map(|metadata| metadata.blocks().saturating_mul(512))
 }
 
+/// Whether the file at `path` has other names besides.
+pub(crate) fn has_other_names(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.nlink() > 1)
+}
+
 /// Makes `link` a symbolic link to the file `to`, which is relative to it.
 #[cfg(feature = "net")]
 pub(crate) fn symlink(to: &Path, link: &Path) -> io::Result<()> {

@@ -190,10 +190,8 @@ impl Offer {
 
     /// Whether `name` is one of its names; in Ollama's names, the default tag is `latest`.
     fn is_called(&self, name: &str) -> bool {
-        let plain = name.strip_suffix(":latest").unwrap_or(name);
-        std::iter::once(&self.id)
-            .chain(&self.aliases)
-            .any(|own| own.eq_ignore_ascii_case(name) || own.eq_ignore_ascii_case(plain))
+        let plain = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_ascii_lowercase();
+        std::iter::once(&self.id).chain(&self.aliases).any(|own| plain(own) == plain(name))
     }
 
     /// Bytes of its weights and caches.

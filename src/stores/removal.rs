@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Fetched, Located, Store, files_below, is_model, ollama, shards};
+use crate::files::has_other_names;
 
 /// The files that will be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,13 +35,13 @@ impl Removal {
         removal
     }
 
-    /// Bytes that are freed.
+    /// Bytes that are freed: not those of files that have other names besides (hard links).
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let is_file = |metadata: &fs::Metadata| metadata.is_file();
         let size =
             |path: &PathBuf| fs::symlink_metadata(path).ok().filter(is_file).map_or(0, |metadata| metadata.len());
-        self.names.iter().chain(&self.blobs).map(size).sum()
+        self.names.iter().chain(&self.blobs).filter(|path| !has_other_names(path)).map(size).sum()
     }
 
     /// Removes names first, then blobs, so that an interruption leaves no broken model behind.

@@ -261,6 +261,16 @@ fn a_further_name_takes_no_room() {
     assert!(home.path("base.gguf").exists(), "the file of one's own stays");
 }
 
+/// Blobs that two models share go with the second of them.
+#[test]
+fn models_that_share_blobs_go_together() {
+    let home = home("made-together", RECIPE);
+    done(&run(&home, &["create", "mine"]));
+    done(&run(&home, &["cp", "mine", "other"]));
+    done(&run(&home, &["rm", "mine", "other"]));
+    assert!(files_in(&home.path(STORE)).is_empty());
+}
+
 /// What another program has put into its store is neither removed nor replaced without --force.
 #[test]
 fn foreign_models_keep_their_names() {
