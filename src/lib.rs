@@ -59,6 +59,7 @@ pub mod inspect;
 pub mod kernels;
 pub mod memory;
 pub mod model;
+pub mod modelfile;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod network;

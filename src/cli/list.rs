@@ -56,11 +56,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let columns = [
         Column::names("name"),
+        Column::left("id").optional(5),
         Column::right("size"),
+        Column::left("modified").optional(4),
         Column::left("type").optional(1),
         Column::left("where").optional(2),
         Column::left("runs").optional(3),
-        Column::left("changed").optional(4),
     ];
     let mut table = Table::new(columns);
     for Listed { entry, summary } in &listed {
@@ -68,11 +69,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let runs = summary.as_ref().is_ok_and(|summary| summary.usable.is_ok());
         table.row([
             printable(&entry.located.name).to_string(),
+            entry.located.digest().map_or_else(String::new, |digest| digest.short().to_owned()),
             units::bytes(entry.bytes),
+            entry.modified.map_or_else(String::new, ago),
             ty.to_owned(),
             entry.located.store.name().to_owned(),
             if runs { "yes" } else { "no" }.to_owned(),
-            entry.modified.map_or_else(String::new, ago),
         ]);
     }
     let mut out = Output::new();
@@ -109,6 +111,7 @@ fn as_json(listed: &Listed) -> Json {
     json!({
         "schema_version": SCHEMA_VERSION,
         "name": entry.located.name,
+        "id": entry.located.digest().map(|digest| digest.digits().to_owned()),
         "path": entry.located.path.to_string_lossy(),
         "store": entry.located.store.name(),
         "bytes": entry.bytes,

@@ -22,6 +22,7 @@ mod check;
 mod compare;
 mod completions;
 mod convert;
+mod create;
 mod demo;
 mod detokenize;
 mod diff;
@@ -41,6 +42,7 @@ mod outputs;
 mod pager;
 mod perplexity;
 mod progress;
+mod ps;
 #[cfg(feature = "net")]
 mod pull;
 mod quantize;
@@ -51,6 +53,7 @@ mod rerank;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
+mod show;
 mod speculation;
 mod split;
 mod table;
@@ -108,7 +111,7 @@ enum Command {
     Demo(demo::Args),
     #[command(about = "Convert a Hugging Face folder to a GGUF file")]
     Convert(convert::Args),
-    #[command(about = "Show what is inside GGUF files: metadata, tensors, totals", alias = "show")]
+    #[command(about = "Show what is inside GGUF files: metadata, tensors, totals")]
     Inspect(inspect::Args),
     #[command(about = "Compare two models: metadata, tensors, numbers")]
     Diff(diff::Args),
@@ -122,6 +125,14 @@ enum Command {
     Hash(hash::Args),
     #[command(about = "List the models on this machine", alias = "ls")]
     List(list::Args),
+    #[command(about = "Show what a model is by its name: its settings, system prompt, license, recipe")]
+    Show(show::Args),
+    #[command(about = "List the models that a running server has loaded")]
+    Ps(ps::Args),
+    #[command(about = "Make a model by a recipe (Modelfile): with its own template, system prompt, settings")]
+    Create(create::Args),
+    #[command(about = "Give a model a further name", alias = "copy")]
+    Cp(create::CopyArgs),
     #[cfg(feature = "net")]
     #[command(about = "Search Hugging Face for models, or list those of a repository", alias = "search")]
     Browse(browse::Args),
@@ -190,6 +201,10 @@ impl Command {
             Self::Browse(args) => browse::run(args),
             #[cfg(feature = "net")]
             Self::Pull(args) => pull::run(args),
+            Self::Show(args) => show::run(args),
+            Self::Ps(args) => ps::run(args),
+            Self::Create(args) => create::run(args),
+            Self::Cp(args) => create::copy(args),
             #[cfg(feature = "net")]
             Self::Rm(args) => remove::remove(args),
             #[cfg(feature = "net")]

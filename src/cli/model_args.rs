@@ -17,6 +17,7 @@ use gguf_toolkit::files;
 use gguf_toolkit::gguf::Reader;
 use gguf_toolkit::kernels::{Isa, Pool};
 use gguf_toolkit::model::{Adapter, Loading, Model};
+use gguf_toolkit::modelfile::Setup;
 use gguf_toolkit::network::Pooling;
 use gguf_toolkit::printable::{printable, printable_path};
 use gguf_toolkit::stores::{Error, Layers, Located, Places, Store};
@@ -129,6 +130,12 @@ impl RunArgs {
         !self.lora.is_empty()
     }
 
+    /// The same with the adapters that a model was made with.
+    pub(crate) fn with_adapters(&self, adapters: &[PathBuf]) -> Self {
+        let of_model = adapters.iter().map(|path| Lora { path: path.clone(), scale: 1.0 });
+        Self { lora: of_model.chain(self.lora.iter().cloned()).collect(), ..self.clone() }
+    }
+
     /// The same without adapters: they change one model alone.
     pub(crate) fn without_adapters(&self) -> Self {
         Self { lora: Vec::new(), ..self.clone() }
@@ -201,9 +208,20 @@ pub(crate) fn open_any(name: &Path) -> anyhow::Result<Reader> {
     Ok(Reader::open_any(&locate(name)?.path)?)
 }
 
-/// The model that is meant by a path or a name, or the embedded one.
+/// The model that is meant by a path or a name, with the adapters that it was made with, or the embedded one.
 pub(crate) fn load(path: Option<&Path>, run: &RunArgs) -> anyhow::Result<Arc<Model>> {
-    load_from(&path.map_or_else(embedded, open)?, run)
+    let Some(path) = path else { return load_from(&embedded()?, run) };
+    let located = locate(path)?;
+    load_from(&Reader::open(&located.path)?, &run.with_adapters(&located.layers.adapters))
+}
+
+/// What a model was made with besides its file. What of it cannot be used is told.
+pub(crate) fn setup(located: &Located, reader: &Reader) -> Setup {
+    let setup = Setup::new(&located.layers, reader.metadata());
+    if let Some(warning) = &setup.warning {
+        eprintln!("warning: {}: {}", printable(&located.name), printable(warning));
+    }
+    setup
 }
 
 /// The model of an opened file; warnings about it are told.

@@ -205,6 +205,11 @@ pub(crate) fn pull_model(name: &str, net: &NetArgs) -> anyhow::Result<String> {
     Ok(plan.name)
 }
 
+/// As [`pull_model`], for commands that have no options for it.
+pub(crate) fn pull_usual(name: &str) -> anyhow::Result<String> {
+    pull_model(name, &NetArgs { connections: 4, retries: 7, offline: false })
+}
+
 /// What can be done about an error; the library knows no options.
 fn with_advice(error: Error) -> anyhow::Error {
     match &error {

@@ -11,9 +11,12 @@ use gguf_toolkit::engine::{Batcher, BatcherOptions, EmbeddingOptions, SessionOpt
 use gguf_toolkit::gguf::Reader;
 use gguf_toolkit::kernels::Pool;
 use gguf_toolkit::model::Model;
+use gguf_toolkit::modelfile::Setup;
 use gguf_toolkit::printable::{printable, printable_path};
-use gguf_toolkit::serve::{Access, KeepAlive, Log, Offer, RequestDefaults, ServedModel, Server, ServerOptions};
-use gguf_toolkit::stores::{Places, Store};
+use gguf_toolkit::serve::{
+    Access, KeepAlive, Log, Manager, Offer, RequestDefaults, ServedModel, Server, ServerOptions,
+};
+use gguf_toolkit::stores::{Located, Places, Store};
 
 use crate::chat::SamplingArgs;
 use crate::interrupt::Catching;
@@ -67,6 +70,12 @@ pub(crate) struct Args {
     /// No page for browsers at /
     #[arg(long, alias = "no-webui")]
     no_page: bool,
+    /// Let clients fetch, make, copy and remove models, and search Hugging Face
+    #[arg(long)]
+    manage: bool,
+    /// Report of `gguf compare --html`, which browsers get at /report
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Most tokens of a request, prompt and answer (default: what the model was trained on, as far as memory holds it)
     #[arg(long, short, value_name = "N", aliases = ["context", "ctx-size"], value_parser = clap::value_parser!(u32).range(1..))]
     ctx: Option<u32>,
@@ -115,7 +124,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !address.ip().is_loopback() && keys.is_empty() && !args.insecure {
         bail!("{} is reached from other machines: give --api-key, or --insecure to serve anybody", address.ip());
     }
-    let offers = offers(args)?;
+    let loader = Arc::new(Loader::new(args)?);
+    let offers = offers(args, &loader)?;
     let served: Vec<String> = offers.iter().map(describe).collect();
     let first = offers[0].id().to_owned();
     let access = Access { keys, hosts: args.allow_host.clone(), origins: args.allow_origin.clone() };
@@ -125,9 +135,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => gguf_toolkit::memory::available().unwrap_or(u64::MAX),
     };
     let (any_model, keep_alive) = (args.any_model, args.keep_alive);
-    let options =
-        ServerOptions { access, any_model, memory, keep_alive, page: !args.no_page, ..ServerOptions::default() };
-    let server = Server::bind(address, offers, options, log(args.verbose))
+    let report = args.report.as_deref().map(model_args::read_text).transpose()?;
+    let page = !args.no_page;
+    let options = ServerOptions { access, any_model, memory, keep_alive, page, report, ..ServerOptions::default() };
+    let manager = args.manage.then(|| manager(&loader)).transpose()?;
+    let server = Server::bind(address, offers, options, manager, log(args.verbose))
         .with_context(|| format!("cannot listen at {address}"))?;
     let catching = Catching::new();
     model_args::print(&welcome(server.address(), &served, &first, args.no_page, needs_key))?;
@@ -162,56 +174,57 @@ fn keys(args: &Args) -> anyhow::Result<Vec<String>> {
     Ok(keys)
 }
 
-/// A model with its name, its other names, and its file.
-type Named = (String, Vec<String>, Reader);
+/// A model that is served.
+struct Named {
+    /// Its name.
+    id: String,
+    /// Its other names.
+    aliases: Vec<String>,
+    /// Where it was found; `None` for the embedded one.
+    located: Option<Located>,
+    reader: Reader,
+}
 
 /// The models, loaded or to be loaded.
-fn offers(args: &Args) -> anyhow::Result<Vec<Offer>> {
-    let loader = Arc::new(Loader {
-        pool: args.run.pool()?,
-        template: args.chat_template.as_deref().map(crate::chat::template).transpose()?,
-        draft: args.speculation.load(&args.run)?,
-        args: args.clone(),
-    });
+fn offers(args: &Args, loader: &Arc<Loader>) -> anyhow::Result<Vec<Offer>> {
     let mut named = named(args)?;
     ensure!(!named.is_empty(), "no models found: `gguf list` shows where models are looked for");
     if let [name, further @ ..] = args.alias.as_slice() {
-        let (id, aliases, _) = &mut named[0];
-        aliases.push(std::mem::replace(id, name.clone()));
-        aliases.extend_from_slice(further);
+        let first = &mut named[0];
+        first.aliases.push(std::mem::replace(&mut first.id, name.clone()));
+        first.aliases.extend_from_slice(further);
     }
     let cache_bytes = cache_bytes(args);
-    let offer = |(id, aliases, reader): Named| -> anyhow::Result<Offer> {
-        if !args.on_demand {
-            return Ok(Offer::loaded(&reader, aliases, loader.load(&id, &reader, cache_bytes)?));
+    let offer = |named: Named| -> anyhow::Result<Offer> {
+        if args.on_demand {
+            return Ok(loader.on_demand(named));
         }
-        let (loader, name, path) = (loader.clone(), id.clone(), reader.path().to_owned());
-        let load = move |bytes: u64| {
-            let bytes = args_bytes(&loader.args).unwrap_or(bytes);
-            let load = || loader.load(&name, &Reader::open(&path)?, usize::try_from(bytes).unwrap_or(usize::MAX));
-            // What goes wrong is told here; clients learn no paths.
-            load().map_err(|error| {
-                eprintln!("error: {}: {error:#}", printable(&name));
-                format!("model '{name}' cannot be loaded")
-            })
-        };
-        Ok(Offer::on_demand(&reader, id, aliases, Box::new(load)))
+        let Named { id, aliases, located, reader } = named;
+        let setup = located.as_ref().map(|located| model_args::setup(located, &reader)).unwrap_or_default();
+        let offer = Offer::loaded(&reader, aliases, loader.load(&id, &reader, &setup, cache_bytes)?);
+        Ok(match located {
+            Some(located) => offer.found(located, &setup),
+            None => offer,
+        })
     };
     named.into_iter().map(offer).collect()
 }
 
 fn named(args: &Args) -> anyhow::Result<Vec<Named>> {
     if args.models.is_empty() && !args.on_demand {
-        return Ok(vec![("storyteller".to_owned(), Vec::new(), model_args::embedded()?)]);
+        let (id, reader) = ("storyteller".to_owned(), model_args::embedded()?);
+        return Ok(vec![Named { id, aliases: Vec::new(), located: None, reader }]);
     }
     let mut all: Vec<Named> = Vec::new();
     if args.models.is_empty() {
         for entry in Places::from_environment().list() {
-            let (name, path) = (entry.located.name, entry.located.path);
-            match Reader::open(&path) {
-                Ok(_) if all.iter().any(|(other, ..)| *other == name) => {}
-                Ok(reader) => all.push((name, Vec::new(), reader)),
-                Err(error) => eprintln!("{}: left out: {error}", printable(&name)),
+            let located = entry.located;
+            match Reader::open(&located.path) {
+                Ok(_) if all.iter().any(|other| other.id == located.name) => {}
+                Ok(reader) => {
+                    all.push(Named { id: located.name.clone(), aliases: Vec::new(), located: Some(located), reader });
+                }
+                Err(error) => eprintln!("{}: left out: {error}", printable(&located.name)),
             }
         }
     }
@@ -223,10 +236,28 @@ fn named(args: &Args) -> anyhow::Result<Vec<Named>> {
         } else {
             (located.name.clone(), vec![stem])
         };
-        ensure!(all.iter().all(|(other, ..)| *other != id), "two models are called {}", printable(&id));
-        all.push((id, aliases, Reader::open(&located.path)?));
+        ensure!(all.iter().all(|other| other.id != id), "two models are called {}", printable(&id));
+        let reader = Reader::open(&located.path)?;
+        all.push(Named { id, aliases, located: Some(located), reader });
     }
     Ok(all)
+}
+
+/// What changes models, for clients.
+fn manager(loader: &Arc<Loader>) -> anyhow::Result<Manager> {
+    let (loader, pool) = (loader.clone(), loader.pool.clone());
+    let offer = move |located: &Located| {
+        let reader = Reader::open(&located.path).map_err(|_| "the model cannot be read".to_owned())?;
+        let (id, located) = (located.name.clone(), Some(located.clone()));
+        Ok(loader.on_demand(Named { id, aliases: Vec::new(), located, reader }))
+    };
+    Ok(Manager {
+        store: crate::create::own_store(true)?,
+        offer: Box::new(offer),
+        #[cfg(feature = "net")]
+        settings: gguf_toolkit::net::Settings::from_environment(gguf_toolkit::net::ClientOptions::default())?,
+        pool,
+    })
 }
 
 /// What loads models.
@@ -239,14 +270,44 @@ struct Loader {
 }
 
 impl Loader {
-    fn load(&self, id: &str, reader: &Reader, cache_bytes: usize) -> anyhow::Result<ServedModel> {
+    fn new(args: &Args) -> anyhow::Result<Self> {
+        Ok(Self {
+            pool: args.run.pool()?,
+            template: args.chat_template.as_deref().map(crate::chat::template).transpose()?,
+            draft: args.speculation.load(&args.run)?,
+            args: args.clone(),
+        })
+    }
+
+    /// A model that is loaded when it is asked for.
+    fn on_demand(self: &Arc<Self>, named: Named) -> Offer {
+        let Named { id, aliases, located, reader } = named;
+        let setup = located.as_ref().map(|located| model_args::setup(located, &reader)).unwrap_or_default();
+        let (loader, name, path, own) = (self.clone(), id.clone(), reader.path().to_owned(), setup.clone());
+        let load = move |bytes: u64| {
+            let bytes = args_bytes(&loader.args).unwrap_or(bytes);
+            let load = || loader.load(&name, &Reader::open(&path)?, &own, usize::try_from(bytes).unwrap_or(usize::MAX));
+            // What goes wrong is told here; clients learn no paths.
+            load().map_err(|error| {
+                eprintln!("error: {}: {error:#}", printable(&name));
+                format!("model '{name}' cannot be loaded")
+            })
+        };
+        let offer = Offer::on_demand(&reader, id, aliases, Box::new(load));
+        match located {
+            Some(located) => offer.found(located, &setup),
+            None => offer,
+        }
+    }
+
+    fn load(&self, id: &str, reader: &Reader, setup: &Setup, cache_bytes: usize) -> anyhow::Result<ServedModel> {
         let args = &self.args;
-        let model = args.run.model(reader)?;
+        let model = args.run.with_adapters(&setup.adapters).model(reader)?;
         for warning in model.warnings() {
             eprintln!("warning: {}: {warning}", printable_path(reader.path()));
         }
         let model = Arc::new(model);
-        let context = args.ctx.map(|n| n as usize);
+        let context = args.ctx.map(|n| n as usize).or(setup.count("num_ctx").flatten());
         let context_length = context.unwrap_or_else(|| {
             let trained = model.hparams().context_length;
             let held = longest(&model, args, trained, cache_bytes);
@@ -267,19 +328,20 @@ impl Loader {
         let (parallel, queue) = (args.parallel.into(), args.queue.into());
         let options = BatcherOptions { session, parallel, queue, cache_bytes, speculation };
         let batcher = Batcher::new(model, self.pool.clone(), options);
-        let sampler = args.sampling.options(batcher.model().metadata())?;
+        let sampling = args.sampling.with_setup(setup);
+        let sampler = sampling.options(batcher.model().metadata())?;
         let path = (reader.path() != Path::new(model_args::EMBEDDED)).then(|| reader.path().to_owned());
         let defaults = RequestDefaults {
             sampler,
-            seed: args.sampling.seed(),
-            max_tokens: args.max_tokens.map(|n| n as usize),
+            seed: sampling.seed(),
+            max_tokens: args.max_tokens.map(|n| n as usize).or(setup.count("num_predict").flatten()),
             embedding: EmbeddingOptions {
                 pooling: args.pooling.map(PoolingArg::pooling),
                 kv_type: args.run.kv_type,
                 ..EmbeddingOptions::default()
             },
         };
-        Ok(ServedModel::new(id.to_owned(), path, self.template.as_deref(), defaults, batcher)?)
+        Ok(ServedModel::new(id.to_owned(), path, self.template.as_deref(), setup.clone(), defaults, batcher)?)
     }
 
     /// Settings of speculation for a model. The draft model may have another vocabulary than some of several models: these are

@@ -8,6 +8,7 @@
 mod base_file;
 mod curves;
 mod error;
+mod expected;
 mod passages;
 mod run;
 mod scores;
@@ -18,6 +19,7 @@ mod verdict;
 pub use base_file::{BaseFile, BaseHeader, BaseWriter};
 pub use curves::{Bin, HISTOGRAM_BINS, efficient, histogram, kl_by_position};
 pub use error::Error;
+pub use expected::{Evidence, ExpectedLoss, expected_loss};
 pub use passages::{Passage, worst_passages};
 pub use run::{Base, Comparison, Measured, Options, Outcome, Progress, Speed, Subject, answer_speed};
 pub use scores::{BaseScore, Score};

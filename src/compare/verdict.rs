@@ -33,6 +33,11 @@ impl Verdict {
         enough.then(|| BOUNDS.iter().find(fits).map_or(Self::Broken, |(verdict, ..)| *verdict))
     }
 
+    /// The verdict on a mean divergence alone.
+    pub(super) fn of_mean_kl(mean_kl: f64) -> Self {
+        BOUNDS.iter().find(|(_, kl, _)| mean_kl < *kl).map_or(Self::Broken, |(verdict, ..)| *verdict)
+    }
+
     /// One word for programs.
     #[must_use]
     pub const fn kind(self) -> &'static str {

@@ -33,7 +33,10 @@ pub use sampler::{SETTINGS, Sampler, SamplerOptions, Setting, likeliest};
 pub use session::{Session, SessionOptions};
 pub use session_file::SessionFileError;
 pub use speculation::{DraftModel, SpeculationOptions};
-pub use template::{ChatTemplate, Message, Rendered, TemplateOptions, builtin_template, builtin_template_names};
+pub use template::{
+    ChatTemplate, GoTemplateError, Message, Rendered, TemplateOptions, builtin_template, builtin_template_names,
+    jinja_of_go,
+};
 pub use thinking::{Part as ThinkingPart, ThinkingSplitter, ThinkingStyle};
 pub use tools::{ToolCall, ToolChoice, ToolPart, ToolSplitter, ToolSyntax, Tools};
 pub use updates::{Logprobs, Update, Updates, Usage};

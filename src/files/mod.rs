@@ -7,6 +7,7 @@ mod input;
 mod left_over;
 mod map;
 mod output;
+mod share;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -21,16 +22,16 @@ pub use input::{FileError, FileId, Input, InputFile, ReadAt, note_opened, opened
 pub(crate) use map::MappedFile;
 pub use map::mapped_file_at;
 pub(crate) use output::reserve;
-#[cfg(feature = "net")]
 pub(crate) use output::sync_folder;
 pub(crate) use output::{CompleteFile, check_target};
 pub use output::{
     OutputError, OutputFile, OutputFolder, Overwrite, check_room, free_room, remove_temporaries,
     try_remove_temporaries, write_whole,
 };
+pub use share::{Sharing, share};
 pub use system::HOME;
-pub(crate) use system::bytes_on_disk;
 #[cfg(feature = "net")]
 pub(crate) use system::symlink;
+pub(crate) use system::{bytes_on_disk, has_other_names};
 #[cfg(any(feature = "net", test))]
 pub(crate) use system::{read_exact_at, write_all_at};

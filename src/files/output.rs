@@ -155,6 +155,16 @@ impl OutputFile {
         &self.target
     }
 
+    /// Makes the content that of `from`, `bytes` bytes that share its blocks of the disk.
+    ///
+    /// # Errors
+    /// When the file system does not support this.
+    pub(super) fn reflink(&mut self, from: &File, bytes: u64) -> io::Result<()> {
+        system::reflink(from, self.file.get_ref())?;
+        self.written = bytes;
+        Ok(())
+    }
+
     /// Syncs all bytes to the disk and renames the file to its final name. Returns its size in bytes.
     ///
     /// # Errors

@@ -52,9 +52,32 @@ pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result
     file.write_all_at(bytes, offset)
 }
 
+/// The request of `ioctl` that makes a file share the blocks of another.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+const FICLONE: u64 = 0x4004_9409;
+
+/// Makes the content of `to` that of `from`, which share their blocks of the disk until one of them is changed.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) fn reflink(from: &File, to: &File) -> io::Result<()> {
+    // SAFETY: both descriptors are open for the time of the call, which changes no memory of this process.
+    let result = unsafe { libc::ioctl(to.as_raw_fd(), FICLONE as _, from.as_raw_fd()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// This system has no such call, or another one.
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub(super) fn reflink(_: &File, _: &File) -> io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
+}
+
 /// Bytes of the disk that the file at `path` takes, which may have holes.
 pub(crate) fn bytes_on_disk(path: &Path) -> io::Result<u64> {
     fs::metadata(path).map(|metadata| metadata.blocks().saturating_mul(512))
+}
+
+/// Whether the file at `path` has other names besides.
+pub(crate) fn has_other_names(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.nlink() > 1)
 }
 
 /// Makes `link` a symbolic link to the file `to`, which is relative to it.

@@ -84,6 +84,16 @@ pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io
     Ok(())
 }
 
+/// It is not asked: then what is said to be free may be too much.
+pub(crate) const fn has_other_names(_: &Path) -> bool {
+    false
+}
+
+/// ReFS has such a call; it is not used.
+pub(super) fn reflink(_: &File, _: &File) -> io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
+}
+
 /// Bytes of the disk that the file at `path` takes, which may have holes.
 pub(crate) fn bytes_on_disk(path: &Path) -> io::Result<u64> {
     let file = OpenOptions::new().access_mode(0).open(path)?;

@@ -1,5 +1,7 @@
 //! Searches Hugging Face for repositories of GGUF files, and lists the models of one.
 
+use std::path::PathBuf;
+
 use serde_json::Value as Json;
 
 use super::error::Error;
@@ -59,12 +61,14 @@ pub struct Offered {
     pub files: usize,
     /// Bytes of all its files.
     pub bytes: u64,
-    /// Approximate bytes of memory that it needs: weights, a context and buffers.
-    pub needs_bytes: u64,
     /// Bits per parameter, if the server reports their number.
     pub bits_per_weight: Option<f64>,
     /// Whether it is on this machine, in the cache of Hugging Face.
     pub is_here: bool,
+    /// The address of its first file.
+    pub(super) url: String,
+    /// Its first file, if it is here.
+    pub(super) blob: Option<PathBuf>,
 }
 
 /// Repositories of GGUF files whose names contain `text` (all, if it is empty), the most downloaded first.
@@ -132,9 +136,16 @@ pub fn offers(settings: &Settings, name: &str) -> Result<Offers, Error> {
             path: model.path().to_owned(),
             files: model.files.len(),
             bytes,
-            needs_bytes: model.needs_bytes(),
             bits_per_weight,
             is_here: model.files.iter().all(is_here),
+            url: repository.url(settings, model.path()),
+            blob: model
+                .files
+                .first()
+                .copied()
+                .filter(|file| is_here(file))
+                .zip(cache.as_ref())
+                .map(|(file, cache)| cache.blob(&file.checksum)),
         }
     };
     Ok(Offers {

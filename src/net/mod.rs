@@ -4,6 +4,7 @@
 //! [`Settings`] have the servers and folders, a [`Plan`] has the files for a name, and [`Plan::fetch`] fetches them. A file gets
 //! its name when all its bytes are on the disk and match the server's checksum. Interrupted fetches can be continued.
 
+mod badge;
 mod browse;
 mod checksum;
 mod client;
@@ -21,6 +22,7 @@ mod selection;
 mod settings;
 mod url;
 
+pub use badge::{Badge, BadgeOptions, Basis, badges, bits_per_weight, loss, model_json};
 pub use browse::{Offered, Offers, SearchHit, offers, search};
 pub use client::ClientOptions;
 pub use download::{Observer, Phase, Progress};

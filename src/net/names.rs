@@ -1,6 +1,7 @@
 //! Parses names of models to fetch: a repository of Hugging Face, or a model of a registry with Ollama's protocol.
 
 use super::error::Error;
+use super::settings::Settings;
 use crate::stores::{OLLAMA_NAMESPACE, OLLAMA_TAG, split_tag, without_hub};
 
 /// The source of a model.
@@ -64,6 +65,18 @@ impl Source {
                 RegistryName::parse(Some(format!("https://{host}")), rest).map(Self::Registry).map_err(failed)
             }
             _ => HubName::parse(name).map(Self::Hub).map_err(failed),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether a name is that of a repository of Hugging Face, or of a model of Ollama's registry: of no other server.
+    #[must_use]
+    pub fn is_of_usual_server(&self, name: &str) -> bool {
+        match Source::parse(name, &self.endpoint) {
+            Ok(Source::Hub(_)) => true,
+            Ok(Source::Registry(model)) => model.server.is_none(),
+            Err(_) => false,
         }
     }
 }

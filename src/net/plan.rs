@@ -54,6 +54,17 @@ pub struct PlannedFile {
     target: PathBuf,
 }
 
+impl PlannedFile {
+    /// Its SHA-256, if the server names it by that.
+    #[must_use]
+    pub fn sha256(&self) -> Option<&str> {
+        match &self.checksum {
+            Checksum::Sha256(digits) => Some(digits),
+            Checksum::Git(_) => None,
+        }
+    }
+}
+
 /// The files to fetch.
 #[derive(Debug)]
 pub struct Plan {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::client::{Answer, Client, QUICK_RETRIES};
@@ -49,26 +50,38 @@ pub fn open_remote(settings: &Settings, address: &str) -> Result<Reader, RemoteE
         }
         _ => (address.to_owned(), None),
     };
-    Origin::of(&url)?;
-    let path = PathBuf::from(without_query(&url));
-    let query = url.get(without_query(&url).len()..).unwrap_or_default().to_owned();
     let explained = |error| match &repository {
         Some(name) => hub::explain(settings, name, error),
         None => error,
     };
+    Ok(open_at(&settings.client, &url, &explained)?.0)
+}
+
+/// Opens the model at a URL. The second value is how many bytes were fetched for that.
+pub(super) fn open_at(
+    client: &Client,
+    url: &str,
+    explained: &dyn Fn(Error) -> Error,
+) -> Result<(Reader, u64), RemoteError> {
+    Origin::of(url)?;
+    let path = PathBuf::from(without_query(url));
+    let query = url.get(without_query(url).len()..).unwrap_or_default().to_owned();
+    let fetched = Arc::new(AtomicU64::new(0));
     // Errors of the first file are reported as they are, not as a file that cannot be read.
-    let first = std::cell::RefCell::new(Some(RemoteFile::open(&settings.client, &path, &url).map_err(explained)?));
+    let first = RemoteFile::open(client, &path, url, &fetched).map_err(explained)?;
+    let first = std::cell::RefCell::new(Some(first));
     let open = |shard: &Path| -> Result<Input, FileError> {
         if let Some(file) = first.borrow_mut().take_if(|file| file.path == shard) {
             return Ok(Input::Elsewhere(Box::new(file)));
         }
         let url = format!("{}{query}", shard.display());
-        let file = RemoteFile::open(&settings.client, shard, &url);
+        let file = RemoteFile::open(client, shard, &url, &Arc::default());
         let file =
             file.map_err(|error| FileError::Open { path: shard.into(), source: io::Error::other(error.to_string()) })?;
         Ok(Input::Elsewhere(Box::new(file)))
     };
-    Ok(Reader::open_elsewhere(&path, &open)?)
+    let reader = Reader::open_elsewhere(&path, &open)?;
+    Ok((reader, fetched.load(Ordering::Relaxed)))
 }
 
 /// A file on a server.
@@ -80,11 +93,11 @@ struct RemoteFile {
     size: u64,
     /// Its first bytes.
     head: Vec<u8>,
-    fetched: AtomicU64,
+    fetched: Arc<AtomicU64>,
 }
 
 impl RemoteFile {
-    fn open(client: &Client, path: &Path, url: &str) -> Result<Self, Error> {
+    fn open(client: &Client, path: &Path, url: &str, fetched: &Arc<AtomicU64>) -> Result<Self, Error> {
         let shown = without_query(url);
         let nonsense = |problem: &str| Error::Answer { url: shown.to_owned(), problem: problem.to_owned() };
         let (head, size) = client.retried(QUICK_RETRIES, || {
@@ -99,7 +112,8 @@ impl RemoteFile {
             let wanted = if answer.status == 206 { FIRST_BYTES.min(size) } else { size };
             Ok((read(answer, wanted)?, size))
         })?;
-        let fetched = AtomicU64::new(head.len() as u64);
+        fetched.fetch_add(head.len() as u64, Ordering::Relaxed);
+        let fetched = fetched.clone();
         Ok(Self { client: client.clone(), url: url.to_owned(), path: path.to_owned(), size, head, fetched })
     }
 

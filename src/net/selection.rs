@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::Error;
 use super::hub::{HubFile, Repository};
 use super::names::HubName;
+use crate::inspect::Needs;
 use crate::stores::{choose, is_model_name, quant_of, shards};
 
 /// A model of a repository: one file, or all of a split one.
@@ -20,9 +21,9 @@ impl Model<'_> {
         self.files.iter().map(|file| file.bytes).fold(0, u64::saturating_add)
     }
 
-    /// Approximate bytes of memory that it needs: weights, a context and buffers.
+    /// Approximate bytes of memory that it needs, by its size alone.
     pub(super) fn needs_bytes(&self) -> u64 {
-        self.bytes().saturating_add(self.bytes() / 8).saturating_add(256 << 20)
+        Needs::of_size(self.bytes()).total()
     }
 
     /// The first file's path in the repository.

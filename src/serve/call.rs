@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, LazyLock};
 
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use serde_json::{Map, Value as Json};
 
 use super::failure::Failure;
+use super::manage::Manager;
 use super::offers::Models;
 use super::stored::Responses;
 
@@ -19,6 +20,12 @@ pub(super) struct Call {
     /// The rest of the path, for routes that end with `/*`.
     pub(super) rest: String,
     pub(super) body: Bytes,
+    /// The body of a route that reads it piece by piece.
+    pub(super) upload: Option<Incoming>,
+    /// What changes models; `None` where clients may not.
+    pub(super) manager: Option<Arc<Manager>>,
+    /// A report of a comparison, for browsers.
+    pub(super) report: Option<Bytes>,
     /// A salt from the API key: requests with other keys share no cache with it.
     pub(super) salt: u64,
 }

@@ -301,7 +301,7 @@ pub(super) async fn load(call: Call) -> Result<Reply, Failure> {
 pub(super) async fn unload(call: Call) -> Result<Reply, Failure> {
     let body = call.object()?;
     let name = Fields(&body).text("model")?.ok_or_else(|| Failure::field("model", "is needed"))?;
-    call.models().unload(call.models().offer(name)?).await?;
+    call.models().unload(&call.models().offer(name)?).await?;
     Ok(Reply::Json(json!({ "success": true })))
 }
 

@@ -13,9 +13,11 @@ mod decisions;
 mod embeddings;
 mod failure;
 mod fields;
+mod fit;
 mod guard;
 mod keep_alive;
 mod llama;
+mod manage;
 mod metrics;
 mod models;
 mod offers;
@@ -38,7 +40,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, RwLock};
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -54,6 +56,7 @@ use call::Call;
 use failure::{Dialect, Failure};
 pub use guard::Access;
 pub use keep_alive::KeepAlive;
+pub use manage::Manager;
 pub use models::{RequestDefaults, ServedModel};
 use offers::Models;
 pub use offers::{Load, Offer};
@@ -95,6 +98,8 @@ pub struct ServerOptions {
     pub keep_alive: KeepAlive,
     /// Whether browsers get a page at `/`.
     pub page: bool,
+    /// The report of a comparison (HTML), which browsers get at `/report`.
+    pub report: Option<String>,
 }
 
 impl Default for ServerOptions {
@@ -107,6 +112,7 @@ impl Default for ServerOptions {
             memory: u64::MAX,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             page: true,
+            report: None,
         }
     }
 }
@@ -139,6 +145,8 @@ struct State {
     responses: Arc<Responses>,
     routes: Routes,
     options: ServerOptions,
+    report: Option<Bytes>,
+    manager: Option<Arc<Manager>>,
     address: SocketAddr,
     log: Option<Log>,
 }
@@ -146,14 +154,22 @@ struct State {
 impl Server {
     /// Listens at `address`; port 0 is any free one.
     ///
+    /// Clients may change models where there is a `manager`.
+    ///
     /// # Errors
     /// When it cannot listen there.
-    pub fn bind(address: SocketAddr, offers: Vec<Offer>, options: ServerOptions, log: Option<Log>) -> io::Result<Self> {
+    pub fn bind(
+        address: SocketAddr,
+        offers: Vec<Offer>,
+        options: ServerOptions,
+        manager: Option<Manager>,
+        log: Option<Log>,
+    ) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let models = Arc::new(Models {
-            offers: offers.into_iter().map(Arc::new).collect(),
+            offers: RwLock::new(offers.into_iter().map(Arc::new).collect()),
             any_name: options.any_model,
             memory: options.memory,
             keep_alive: options.keep_alive,
@@ -161,7 +177,9 @@ impl Server {
             loading: Arc::default(),
             asked: Notify::new(),
         });
-        let state = State { models, responses: Arc::default(), routes: Routes::new(), options, address, log };
+        let report = options.report.clone().map(Bytes::from);
+        let (routes, manager) = (Routes::new(), manager.map(Arc::new));
+        let state = State { models, responses: Arc::default(), routes, options, report, manager, address, log };
         Ok(Self { listener, address, state: Arc::new(state) })
     }
 
@@ -285,9 +303,13 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Result<Respon
     }
     let (route, rest) = found.map_err(|failure| (failure, guessed))?;
     let tell = |failure| (failure, route.dialect);
-    let body = read(request.into_body(), state.options.body_bytes).await.map_err(tell)?;
+    let (body, upload) = match request.into_body() {
+        body if route.is_upload => (Bytes::new(), Some(body)),
+        body => (read(body, state.options.body_bytes).await.map_err(tell)?, None),
+    };
     let (models, responses) = (state.models.clone(), state.responses.clone());
-    let call = Call { models, responses, document: &DOCUMENT, rest, body, salt };
+    let (manager, report) = (state.manager.clone(), state.report.clone());
+    let call = Call { models, responses, document: &DOCUMENT, rest, body, upload, manager, report, salt };
     (route.handler)(call).await.map(reply::Reply::into_response).map_err(tell)
 }
 

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::Map;
+use serde_json::{Map, Value as Json, json};
 
 use super::vectors::Vectors;
 use crate::engine::prompter::Prompter;
 use crate::engine::{Batcher, EmbeddingOptions, Error, SamplerOptions, TokenTrie};
 use crate::gguf::Metadata;
+use crate::modelfile::Setup;
 use crate::quantize::file_type_name_of;
 
 /// Seconds since 1970.
@@ -39,12 +40,14 @@ pub struct ServedModel {
     pub(super) vectors: Arc<Vectors>,
     pub(super) prompter: Prompter,
     pub(super) defaults: RequestDefaults,
+    /// What it was made with besides its file.
+    pub(super) setup: Setup,
     /// Its tokens for constraints, from the first one on.
     trie: Mutex<Option<Arc<TokenTrie>>>,
 }
 
 impl ServedModel {
-    /// A model with the name `id` for clients. `template` replaces its own chat template.
+    /// A model with the name `id` for clients, and what it was made with besides its file. `template` replaces its chat template.
     ///
     /// # Errors
     /// When the chat template is not valid Jinja.
@@ -52,13 +55,14 @@ impl ServedModel {
         id: String,
         path: Option<PathBuf>,
         template: Option<&str>,
+        setup: Setup,
         defaults: RequestDefaults,
         batcher: Batcher,
     ) -> Result<Self, Error> {
         let metadata = batcher.model().metadata();
-        let prompter = Prompter::new(metadata, template, &Map::new())?;
+        let prompter = Prompter::new(metadata, template.or(setup.template.as_deref()), &Map::new())?;
         let vectors = Arc::new(Vectors::new(&batcher, defaults.embedding));
-        Ok(Self { id, path, batcher, vectors, prompter, defaults, trie: Mutex::default() })
+        Ok(Self { id, path, batcher, vectors, prompter, defaults, setup, trie: Mutex::default() })
     }
 
     /// Its name for clients.
@@ -84,6 +88,18 @@ impl ServedModel {
         }
         let made = Arc::new(TokenTrie::new(self.batcher.model().tokenizer())?);
         Ok(trie.insert(made).clone())
+    }
+
+    /// The messages of a request after those that the model was made with, and its system prompt where the request has none.
+    pub(super) fn conversation(&self, mut messages: Vec<Json>) -> Vec<Json> {
+        if messages.is_empty() {
+            return messages;
+        }
+        let is_system = |message: &Json| matches!(message["role"].as_str(), Some("system" | "developer"));
+        let own = self.setup.system.as_ref().map(|system| json!({ "role": "system", "content": system }));
+        let system = if messages.first().is_some_and(is_system) { Some(messages.remove(0)) } else { own };
+        let first = self.setup.messages.iter().map(|m| json!({ "role": m.role, "content": m.content }));
+        system.into_iter().chain(first).chain(messages).collect()
     }
 
     pub(super) fn metadata(&self) -> &Metadata {

@@ -1,7 +1,7 @@
 //! The models that a server offers: loaded at the start or on demand, within a memory limit.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::blocking::blocking;
@@ -12,7 +12,9 @@ use super::models::{ServedModel, now};
 use crate::engine::ThinkingStyle;
 use crate::engine::prompter::names_tools;
 use crate::gguf::{Metadata, Reader, Value, keys};
+use crate::modelfile::Setup;
 use crate::quantize::file_type_name_of;
+use crate::stores::Located;
 
 /// Minimum bytes for a model's caches.
 const LEAST_CACHE: u64 = 64 << 20;
@@ -83,6 +85,8 @@ pub struct Offer {
     /// Its file; none for one in memory.
     pub(super) path: Option<PathBuf>,
     pub(super) facts: Facts,
+    /// Where it was found, with what it was made with besides its file.
+    pub(super) source: Option<Located>,
     /// Time at which it was offered, in seconds since 1970.
     pub(super) created: u64,
     /// Loads it; `None` for a model that stays loaded.
@@ -121,7 +125,18 @@ impl Offer {
         model: Option<Arc<ServedModel>>,
     ) -> Self {
         let state = Mutex::new(State { model, used: Instant::now(), keep: KeepAlive::Forever });
-        Self { id, aliases, path, facts: Facts::of(reader), created: now(), load, state }
+        Self { id, aliases, path, facts: Facts::of(reader), source: None, created: now(), load, state }
+    }
+
+    /// The same with where it was found, and what it was made with.
+    #[must_use]
+    pub fn found(mut self, located: Located, setup: &Setup) -> Self {
+        if let Some(template) = &setup.template {
+            self.facts.abilities.thinks = ThinkingStyle::of_template(template).is_some();
+            self.facts.abilities.calls_tools = names_tools(template);
+        }
+        self.source = Some(located);
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -175,10 +190,8 @@ impl Offer {
 
     /// Whether `name` is one of its names; in Ollama's names, the default tag is `latest`.
     fn is_called(&self, name: &str) -> bool {
-        let plain = name.strip_suffix(":latest").unwrap_or(name);
-        std::iter::once(&self.id)
-            .chain(&self.aliases)
-            .any(|own| own.eq_ignore_ascii_case(name) || own.eq_ignore_ascii_case(plain))
+        let plain = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_ascii_lowercase();
+        std::iter::once(&self.id).chain(&self.aliases).any(|own| plain(own) == plain(name))
     }
 
     /// Bytes of its weights and caches.
@@ -239,7 +252,8 @@ impl Offer {
 
 /// All offered models.
 pub(super) struct Models {
-    pub(super) offers: Vec<Arc<Offer>>,
+    /// Those of the start, and those that have come since then.
+    pub(super) offers: RwLock<Vec<Arc<Offer>>>,
     /// Whether unknown names mean the first model.
     pub(super) any_name: bool,
     /// Maximum bytes of all models.
@@ -255,9 +269,30 @@ pub(super) struct Models {
 }
 
 impl Models {
+    /// The offered models as they are now.
+    pub(super) fn offers(&self) -> Vec<Arc<Offer>> {
+        self.offers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Offers a further model, in place of one with the same name that is loaded on demand.
+    pub(super) fn add(&self, offer: Offer) {
+        let mut offers = self.offers.write().unwrap_or_else(PoisonError::into_inner);
+        match offers.iter_mut().find(|other| other.id.eq_ignore_ascii_case(&offer.id)) {
+            Some(other) if other.is_on_demand() => *other = Arc::new(offer),
+            Some(_) => {}
+            None => offers.push(Arc::new(offer)),
+        }
+    }
+
+    /// Offers a model no more. Requests under way keep it.
+    pub(super) fn remove(&self, id: &str) {
+        let mut offers = self.offers.write().unwrap_or_else(PoisonError::into_inner);
+        offers.retain(|offer| offer.id != id);
+    }
+
     /// The loaded models.
     pub(super) fn loaded(&self) -> Vec<Arc<ServedModel>> {
-        self.offers.iter().filter_map(|offer| offer.model()).collect()
+        self.offers().iter().filter_map(|offer| offer.model()).collect()
     }
 
     /// The first loaded model, which routes without a body refer to.
@@ -266,22 +301,24 @@ impl Models {
     }
 
     /// The offered model with this name.
-    pub(super) fn offer(&self, name: &str) -> Result<&Arc<Offer>, Failure> {
-        let exact = self.offers.iter().find(|offer| offer.id == name);
-        let found = exact.or_else(|| self.offers.iter().find(|offer| offer.is_called(name)));
-        found.or(self.offers.first().filter(|_| self.any_name)).ok_or_else(|| Failure::model_not_found(name))
+    pub(super) fn offer(&self, name: &str) -> Result<Arc<Offer>, Failure> {
+        let offers = self.offers();
+        let exact = offers.iter().find(|offer| offer.id == name);
+        let found = exact.or_else(|| offers.iter().find(|offer| offer.is_called(name)));
+        let found = found.or(offers.first().filter(|_| self.any_name));
+        found.cloned().ok_or_else(|| Failure::model_not_found(name))
     }
 
     /// The model of a request; the only one, if it names none. It is loaded if necessary, and stays loaded for the time of
     /// `keep_alive`.
     pub(super) async fn wanted(self: &Arc<Self>, fields: Fields<'_>) -> Result<Arc<ServedModel>, Failure> {
-        let offer = match (fields.text("model")?, self.offers.as_slice()) {
+        let offer = match (fields.text("model")?, self.offers().as_slice()) {
             (Some(name), _) if !name.is_empty() => self.offer(name)?,
-            (_, [only]) => only,
-            (_, [first, ..]) if self.any_name => first,
+            (_, [only]) => only.clone(),
+            (_, [first, ..]) if self.any_name => first.clone(),
             _ => return Err(Failure::field("model", "is needed: this server has several")),
         };
-        self.get(offer, KeepAlive::of(fields)?).await
+        self.get(&offer, KeepAlive::of(fields)?).await
     }
 
     /// The model of an offer, loaded if necessary.
@@ -336,12 +373,13 @@ impl Models {
     fn make_room(&self, id: &str, weights: u64) -> Result<u64, Failure> {
         let needed = weights.saturating_add(LEAST_CACHE);
         loop {
-            let used: u64 = self.offers.iter().map(|offer| offer.bytes()).sum();
+            let offers = self.offers();
+            let used: u64 = offers.iter().map(|offer| offer.bytes()).sum();
             let left = self.memory.saturating_sub(used);
             if left >= needed {
                 return Ok(left);
             }
-            let idle = self.offers.iter().filter_map(|offer| Some((offer.idle_since()?, offer)));
+            let idle = offers.iter().filter_map(|offer| Some((offer.idle_since()?, offer)));
             match idle.min_by_key(|(since, _)| *since) {
                 Some((_, oldest)) => drop(oldest.take()),
                 None if used == 0 => {
@@ -374,11 +412,11 @@ impl Models {
 
     /// How long no model on demand can become one to let go of; `None` until a request comes.
     pub(super) fn next_look(&self) -> Option<Duration> {
-        self.offers.iter().filter_map(|offer| offer.next_look()).min()
+        self.offers().iter().filter_map(|offer| offer.next_look()).min()
     }
 
     /// Takes out the models that nobody has used for as long as they are kept. One that is dropped waits for its thread.
     pub(super) fn take_idle(&self) -> Vec<Arc<ServedModel>> {
-        self.offers.iter().filter(|offer| offer.is_over()).filter_map(|offer| offer.take()).collect()
+        self.offers().iter().filter(|offer| offer.is_over()).filter_map(|offer| offer.take()).collect()
     }
 }

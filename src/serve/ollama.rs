@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value as Json, json};
 
 use super::answers::{Answers, ChoiceEnd, ChoiceEvent, Question, Tokens};
+use super::blocking::blocking;
 use super::call::Call;
 use super::constraint;
 use super::failure::{Dialect, Failure};
@@ -21,6 +22,8 @@ use super::tools;
 use crate::engine::Tools;
 use crate::engine::template::dates::strftime;
 use crate::gguf::{Metadata, Value, keys};
+use crate::modelfile::{modelfile_of, parameter_lines, parameter_size};
+use crate::stores::{Digest, Located};
 use crate::tokenizer::EncodeOptions;
 
 /// The version of Ollama with these routes, which clients check.
@@ -48,7 +51,7 @@ pub(super) async fn tags(call: Call) -> Result<Reply, Failure> {
         json["capabilities"] = capabilities(offer);
         json
     };
-    Ok(Reply::Json(json!({ "models": call.models().offers.iter().map(model).collect::<Vec<_>>() })))
+    Ok(Reply::Json(json!({ "models": call.models().offers().iter().map(model).collect::<Vec<_>>() })))
 }
 
 /// `GET /api/ps`: the loaded models.
@@ -62,32 +65,21 @@ pub(super) async fn running(call: Call) -> Result<Reply, Failure> {
         json["context_length"] = context_length.into();
         Some(json)
     };
-    Ok(Reply::Json(json!({ "models": call.models().offers.iter().filter_map(model).collect::<Vec<_>>() })))
+    Ok(Reply::Json(json!({ "models": call.models().offers().iter().filter_map(model).collect::<Vec<_>>() })))
 }
 
 fn summary(offer: &Offer) -> Json {
-    // The digest is computed from the name, since hashing the file would take too long.
-    let digest = format!(
-        "{:016x}",
-        offer
-            .id
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| { (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) })
-    );
+    let found = offer.source.as_ref().and_then(Located::digest);
+    // Of other models, the digest is computed from the name, since hashing the file would take too long.
+    let digest = found.unwrap_or_else(|| Digest::of(offer.id.as_bytes()));
     json!({
-        "name": offer.id, "model": offer.id, "size": offer.facts.weight_bytes, "digest": digest.repeat(4),
+        "name": offer.id, "model": offer.id, "size": offer.facts.weight_bytes, "digest": digest.digits(),
         "details": details(offer),
     })
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a figure for people")]
 fn details(offer: &Offer) -> Json {
-    let size = match offer.facts.parameters as f64 {
-        n if n >= 1e9 => format!("{:.1}B", n / 1e9),
-        n if n >= 1e6 => format!("{:.1}M", n / 1e6),
-        n => format!("{:.1}K", n / 1e3),
-    };
-    let family = &offer.facts.architecture;
+    let (size, family) = (parameter_size(offer.facts.parameters), &offer.facts.architecture);
     json!({
         "parent_model": "", "format": "gguf", "family": family, "families": [family], "parameter_size": size,
         "quantization_level": offer.facts.file_type,
@@ -106,7 +98,7 @@ fn capabilities(offer: &Offer) -> Json {
 }
 
 /// The offered model of a request; older clients use the field `name`.
-fn offer<'c>(call: &'c Call, fields: Fields<'_>) -> Result<&'c Arc<Offer>, Failure> {
+fn offer(call: &Call, fields: Fields<'_>) -> Result<Arc<Offer>, Failure> {
     match fields.text("model")?.filter(|name| !name.is_empty()).or(fields.text("name")?) {
         Some(name) => call.models().offer(name),
         None => Err(Failure::field("model", "is required")),
@@ -115,7 +107,7 @@ fn offer<'c>(call: &'c Call, fields: Fields<'_>) -> Result<&'c Arc<Offer>, Failu
 
 /// The model of a request.
 pub(super) async fn wanted(call: &Call, fields: Fields<'_>) -> Result<Arc<ServedModel>, Failure> {
-    call.models().get(offer(call, fields)?, KeepAlive::of(fields)?).await
+    call.models().get(&offer(call, fields)?, KeepAlive::of(fields)?).await
 }
 
 /// `POST /api/show`.
@@ -132,16 +124,43 @@ pub(super) async fn show(call: Call) -> Result<Reply, Failure> {
     };
     let (info, license, template) = offer.metadata(read).await?;
     let template = offer.model().map_or(template, |model| model.prompter.template.source().to_owned());
-    Ok(Reply::Json(json!({
-        "license": license, "modelfile": "", "parameters": "", "template": template, "details": details(offer),
-        "model_info": info, "capabilities": capabilities(offer),
+    let source = offer.source.clone();
+    let made = move || Ok(source.map(|located| made(&located)).unwrap_or_default());
+    let mut shown = blocking(made).await?;
+    let usual = json!({
+        "license": license, "modelfile": "", "parameters": "", "template": template, "details": details(&offer),
+        "model_info": info, "capabilities": capabilities(&offer),
         "modified_at": time(Duration::from_secs(offer.created)),
-    })))
+    });
+    for (name, value) in usual.as_object().into_iter().flatten() {
+        shown.entry(name.as_str()).or_insert_with(|| value.clone());
+    }
+    Ok(Reply::Json(Json::Object(shown)))
 }
 
-/// `POST /api/pull` and other routes that would change the store.
-pub(super) async fn read_only(_: Call) -> Result<Reply, Failure> {
-    Err(Failure::not_done("models are not changed over HTTP"))
+/// What a model was made with, as `show` tells it. Clients learn no paths.
+fn made(located: &Located) -> Map<String, Json> {
+    let mut shown = Map::new();
+    let layers = &located.layers;
+    shown.insert("modelfile".to_owned(), modelfile_of(located, false).into());
+    if let Some(parameters) = &layers.parameters {
+        shown.insert("parameters".to_owned(), parameter_lines(parameters).into());
+    }
+    let licenses = located.layer_texts("license");
+    let texts = [("system", layers.system.clone()), ("template", layers.template.clone())];
+    let license = (!licenses.is_empty()).then(|| licenses.join("\n\n"));
+    let texts = texts.into_iter().chain([("license", license)]);
+    shown.extend(texts.filter_map(|(name, text)| Some((name.to_owned(), Json::from(text?)))));
+    if !layers.messages.is_empty() {
+        let message = |(role, text): &(String, String)| json!({ "role": role, "content": text });
+        shown.insert("messages".to_owned(), layers.messages.iter().map(message).collect());
+    }
+    shown
+}
+
+/// `POST /api/push`.
+pub(super) async fn push(_: Call) -> Result<Reply, Failure> {
+    Err(Failure::not_done("models are not sent to a registry"))
 }
 
 fn metadata_json(value: &Value, verbose: bool) -> Json {
@@ -283,7 +302,7 @@ async fn emptied(call: &Call, fields: Fields<'_>, kind: Kind) -> Result<Option<R
     }
     let offer = offer(call, fields)?;
     if offer.is_on_demand() {
-        call.models().unload(offer).await?;
+        call.models().unload(&offer).await?;
     }
     Ok(Some(without_text(&offer.id, kind, "unload")))
 }

@@ -334,13 +334,16 @@ pub(super) async fn stream(
 
 /// `GET /v1/models`.
 pub(super) async fn models(call: Call) -> Result<Reply, Failure> {
-    let data: Vec<Json> = call.models().offers.iter().map(|offer| model_json(offer)).collect();
-    Ok(Reply::Json(json!({ "object": "list", "data": data })))
+    let data: Vec<Json> = call.models().offers().iter().map(|offer| model_json(offer)).collect();
+    // What the page may offer; other clients do not read it.
+    let gguf = json!({ "manage": call.manager.is_some(), "report": call.report.is_some() });
+    Ok(Reply::Json(json!({ "object": "list", "data": data, "gguf": gguf })))
 }
 
 /// `GET /v1/models/{id}`; ids may contain slashes.
 pub(super) async fn model(call: Call) -> Result<Reply, Failure> {
-    Ok(Reply::Json(model_json(call.models().offer(&call.rest)?)))
+    let offer = call.models().offer(&call.rest)?;
+    Ok(Reply::Json(model_json(&offer)))
 }
 
 fn model_json(offer: &Offer) -> Json {

@@ -31,6 +31,7 @@ pub(super) async fn prompt(
     if let Some(tools) = tools {
         variables.insert("tools".to_owned(), tools.definitions().into());
     }
+    let messages = model.conversation(messages);
     let model = model.clone();
     blocking(move || render(&model.prompter, model.batcher().model().tokenizer(), &messages, variables)).await
 }

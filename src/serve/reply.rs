@@ -19,10 +19,18 @@ const PIECES: usize = 16;
 /// A stream says that it lives when nothing has come for so long.
 pub(super) const PING: Duration = Duration::from_secs(15);
 
+/// What a page may do that is not one of the program's.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; \
+                           frame-ancestors 'none'";
+
 /// The result of a route.
 pub(super) enum Reply {
     Json(Json),
     Text(&'static str, String),
+    /// A status without a body.
+    Empty(u16),
+    /// A page that is not one of the program's: it may show what it has in it, and nothing else.
+    Page(Bytes),
     /// Metrics for Prometheus, with the start time of the process (seconds since 1970).
     Figures(String, u64),
     Stream(Form, mpsc::Receiver<Bytes>),
@@ -97,16 +105,25 @@ impl Reply {
 
     pub(super) fn into_response(self) -> Response<Body> {
         let since = if let Self::Figures(_, since) = &self { Some(*since) } else { None };
+        let status = if let Self::Empty(status) = &self { *status } else { 200 };
+        let is_page = matches!(self, Self::Page(_));
         let (kind, body) = match self {
             Self::Figures(text, _) => ("text/plain; version=0.0.4", Body::full(text)),
             Self::Json(json) => ("application/json; charset=utf-8", Body::full(json.to_string())),
             Self::Text(kind, text) => (kind, Body::full(text)),
+            Self::Empty(_) => ("text/plain; charset=utf-8", Body::full(String::new())),
+            Self::Page(bytes) => ("text/html; charset=utf-8", Body::Full(Some(bytes))),
             Self::Stream(Form::Events, receiver) => ("text/event-stream", Body::Stream(receiver)),
             Self::Stream(Form::Lines, receiver) => ("application/x-ndjson", Body::Stream(receiver)),
         };
         let mut response = Response::new(body);
         set(&mut response, header::CONTENT_TYPE, kind);
         set(&mut response, header::CACHE_CONTROL, "no-cache");
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+        if is_page {
+            set(&mut response, header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
+            set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        }
         if let Some(since) = since {
             response.headers_mut().insert(HeaderName::from_static("process-start-time-unix"), since.into());
         }

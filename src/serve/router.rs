@@ -8,7 +8,9 @@ use hyper::Method;
 use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::reply::Reply;
-use super::{anthropic, completions, decisions, embeddings, llama, metrics, ollama, openai, rerank, responses};
+use super::{
+    anthropic, completions, decisions, embeddings, fit, llama, manage, metrics, ollama, openai, rerank, responses,
+};
 
 type Answering = Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send>>;
 type Handler = Box<dyn Fn(Call) -> Answering + Send + Sync>;
@@ -25,6 +27,8 @@ pub(super) struct Route {
     pub(super) summary: &'static str,
     /// Whether it needs no key.
     pub(super) is_open: bool,
+    /// Whether it reads its body piece by piece: then it may be of any size.
+    pub(super) is_upload: bool,
     pub(super) handler: Handler,
 }
 
@@ -40,7 +44,7 @@ where
     F: Future<Output = Result<Reply, Failure>> + Send + 'static,
 {
     let handler: Handler = Box::new(move |call| Box::pin(handler(call)));
-    Route { method, path, dialect, body, summary, is_open: false, handler }
+    Route { method, path, dialect, body, summary, is_open: false, is_upload: false, handler }
 }
 
 fn get<F>(
@@ -84,6 +88,11 @@ where
 /// A route that needs no key.
 fn open(route: Route) -> Route {
     Route { is_open: true, ..route }
+}
+
+/// A route that reads its body piece by piece.
+fn upload(route: Route) -> Route {
+    Route { is_upload: true, ..route }
 }
 
 /// `GET /openapi.json`.
@@ -149,12 +158,16 @@ impl Routes {
             post("/api/chat", Ollama, "OllamaChat", "Answers a conversation", ollama::chat),
             post("/api/embed", Ollama, "OllamaEmbed", "Makes vectors of texts", embeddings::ollama_embed),
             post("/api/embeddings", Ollama, "OllamaEmbeddings", "Makes the vector of a text", embeddings::ollama_embeddings),
-            post("/api/pull", Ollama, "Any", "Refuses to change models", ollama::read_only),
-            post("/api/push", Ollama, "Any", "Refuses to change models", ollama::read_only),
-            post("/api/create", Ollama, "Any", "Refuses to change models", ollama::read_only),
-            post("/api/copy", Ollama, "Any", "Refuses to change models", ollama::read_only),
-            delete("/api/delete", Ollama, "Refuses to change models", ollama::read_only),
-            post("/api/blobs/*", Ollama, "Any", "Refuses to change models", ollama::read_only),
+            post("/api/pull", Ollama, "OllamaPull", "Fetches a model", manage::pull),
+            post("/api/push", Ollama, "Any", "Refuses to send a model to a registry", ollama::push),
+            post("/api/create", Ollama, "OllamaCreate", "Makes a model of another one", manage::create),
+            post("/api/copy", Ollama, "OllamaCopy", "Gives a model a further name", manage::copy),
+            delete("/api/delete", Ollama, "Removes a model", manage::delete),
+            route(Method::HEAD, "/api/blobs/*", Ollama, None, "Whether a blob is there", manage::has_blob),
+            upload(post("/api/blobs/*", Ollama, "Blob", "Takes the bytes of a blob", manage::take_blob)),
+            post("/models/browse", OpenAi, "Browse", "Searches Hugging Face, or lists a repository's models", manage::browse),
+            post("/models/fit", OpenAi, "Fit", "Whether a model fits, and how fast it would be", fit::fit),
+            get("/report", OpenAi, "The report of a comparison, for browsers", fit::report),
         ])
     }
 

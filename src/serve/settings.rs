@@ -40,7 +40,7 @@ impl Settings {
     /// Reads the settings. `salt` is that of the API key; `limits` are the names of the field with the maximum tokens, the preferred
     /// name first.
     pub(super) fn read(fields: Fields<'_>, model: &ServedModel, salt: u64, limits: &[&str]) -> Result<Self, Failure> {
-        let stop = fields.texts("stop")?;
+        let stop = if fields.get("stop").is_some() { fields.texts("stop")? } else { model.setup.stop() };
         if stop.len() > MOST_STOPS {
             return Err(Failure::field("stop", format!("must not have more than {MOST_STOPS} texts")));
         }

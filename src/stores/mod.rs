@@ -4,9 +4,12 @@
 //! [`Places`] has the folders, [`Places::resolve`] finds one model by name, [`Places::list`] lists all. A further store is a
 //! file here and a line in both functions.
 
+mod blobs;
+mod digest;
 mod fetched;
 mod folders;
 mod hugging_face;
+mod model_name;
 mod ollama;
 mod quant_name;
 mod removal;
@@ -21,12 +24,16 @@ use std::time::SystemTime;
 use crate::files::{self, FileId};
 use crate::printable::{printable, printable_path};
 
+pub use blobs::{Blob, BlobStore, Origin, StoreError};
+pub use digest::Digest;
 pub use fetched::Fetched;
+pub use model_name::ModelName;
 pub use ollama::Layers;
+pub(crate) use ollama::{GIVEN as TEMPLATE_GIVEN, layer_kind as ollama_layer_kind};
 #[cfg(feature = "net")]
 pub(crate) use ollama::{
     HOST as OLLAMA_HOST, NAMESPACE as OLLAMA_NAMESPACE, TAG as OLLAMA_TAG, blob_path as ollama_blob,
-    layer_kind as ollama_layer_kind, manifest_path as ollama_manifest, short_name as ollama_name,
+    manifest_path as ollama_manifest, short_name as ollama_name,
 };
 #[cfg(feature = "net")]
 pub(crate) use quant_name::{choose, quant_of, split_tag};
@@ -251,9 +258,14 @@ impl Places {
             return folder(path);
         }
         let is_path = path.exists() || name.starts_with('.') || path.has_root() || name.is_empty();
-        if is_path {
-            return Ok(at_path(path));
-        }
+        if is_path { Ok(at_path(path)) } else { self.find(name) }
+    }
+
+    /// As [`resolve`](Self::resolve), but only the stores are searched: the name is never a path.
+    ///
+    /// # Errors
+    /// When there is no such model, there are several, or it is a checkpoint that is not converted.
+    pub fn find(&self, name: &str) -> Result<Located, Error> {
         let bare = without_hub(name).unwrap_or(name);
         let mut stores = self
             .hugging_face
@@ -279,7 +291,8 @@ impl Places {
         Error::NotFound { name: name.to_owned(), looked, nearest: nearest(name, names) }
     }
 
-    /// All models of all stores, by store and name. A file that is found under several names or in several stores is listed once.
+    /// All models of all stores, by store and name. A file that is found under several names or in several stores is listed once;
+    /// several models of Ollama's store may be made of one file, and are listed each.
     #[must_use]
     pub fn list(&self) -> Vec<Entry> {
         let mut all: Vec<Located> = Vec::new();
@@ -291,7 +304,7 @@ impl Places {
         let mut seen = HashSet::new();
         let entry = |located: Located| {
             let metadata = fs::metadata(&located.path).ok().filter(fs::Metadata::is_file)?;
-            let new = seen.insert(FileId::at(&located.path).ok()?);
+            let new = seen.insert(FileId::at(&located.path).ok()?) || located.manifest.is_some();
             let bytes = located.files().iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum();
             new.then(|| Entry { bytes, modified: metadata.modified().ok(), located })
         };
@@ -364,6 +377,16 @@ fn folders_in(folder: &Path) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     folders.sort();
     folders
+}
+
+/// All files and links below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = entries.filter(|path| !path.is_dir()).collect();
+    found.sort();
+    found
+        .extend(folders_in(folder).iter().filter(|folder| !folder.is_symlink()).flat_map(|folder| files_below(folder)));
+    found
 }
 
 /// Whether a file is a model, or the first file of a split model.

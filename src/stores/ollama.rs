@@ -1,12 +1,14 @@
 //! Ollama's store: a manifest for each name (`manifests/HOST/NAMESPACE/MODEL/TAG`), which lists blobs by their
 //! checksums (`blobs/sha256-...`). How a model is fetched to it is in `net/ollama_registry.rs`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
-use super::{Error, Located, Store, folders_in};
+use super::digest::Digest;
+use super::{Error, Located, Store, files_below, folders_in};
 use crate::files::read_whole;
 
 /// Largest manifest or text layer, in bytes.
@@ -15,8 +17,12 @@ pub(crate) const HOST: &str = "registry.ollama.ai";
 pub(crate) const NAMESPACE: &str = "library";
 pub(crate) const TAG: &str = "latest";
 
+/// What media types of a model's layers begin with.
+pub(super) const LAYER: &str = "application/vnd.ollama.image.";
+/// The annotation of a template that a user has given: it holds in place of the file's own. Ollama does not read annotations.
+pub(crate) const GIVEN: &str = "gguf.template.given";
+
 /// The manifest of the model `[host, namespace, model, tag]`.
-#[cfg(feature = "net")]
 pub(crate) fn manifest_path(root: &Path, name: [&str; 4]) -> PathBuf {
     name.iter().fold(manifests(root), |path, part| path.join(part))
 }
@@ -32,7 +38,7 @@ pub(crate) fn blob_path(root: &Path, digits: &str) -> PathBuf {
 
 /// What a layer of a manifest is: `model`, `template`, `params` ...
 pub(crate) fn layer_kind(layer: &Json) -> Option<&str> {
-    layer["mediaType"].as_str()?.strip_prefix("application/vnd.ollama.image.")
+    layer["mediaType"].as_str()?.strip_prefix(LAYER)
 }
 
 /// The name of a model without what goes without saying.
@@ -49,10 +55,16 @@ pub(crate) fn short_name([host, namespace, model, tag]: [&str; 4]) -> String {
 pub struct Layers {
     /// The template, in Go's template language.
     pub template: Option<String>,
+    /// Whether a user has given the template: then it holds in place of the file's own.
+    pub is_template_given: bool,
     /// The system prompt.
     pub system: Option<String>,
     /// Settings, a JSON object (`temperature`, `stop` ...).
     pub parameters: Option<Json>,
+    /// Messages with which conversations begin: their roles and texts.
+    pub messages: Vec<(String, String)>,
+    /// Files of adapters (LoRA).
+    pub adapters: Vec<PathBuf>,
 }
 
 /// The model `[HOST/][NAMESPACE/]MODEL[:TAG]`.
@@ -62,22 +74,25 @@ pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
         _ => (name, TAG),
     };
     let parts: Vec<&str> = rest.split('/').collect();
-    let path = match parts[..] {
+    let parts = match parts[..] {
         [model] => [HOST, NAMESPACE, model, tag],
         [namespace, model] => [HOST, namespace, model, tag],
         [host, namespace, model] => [host, namespace, model, tag],
         _ => return Ok(None),
     };
-    let mut manifest = manifests(root);
-    for part in path {
-        // Matched against existing names, ignoring case, so that user input never becomes a path.
-        let Some(next) = named(&manifest, part) else { return Ok(None) };
-        manifest = next;
-    }
-    if !manifest.is_file() {
-        return Ok(None);
-    }
-    located(root, &manifest).map(Some)
+    existing_manifest(root, parts).map(|manifest| located(root, &manifest)).transpose()
+}
+
+/// The manifest of a model whose name differs from `[host, namespace, model, tag]` in nothing but case.
+pub(super) fn existing_manifest(root: &Path, parts: [&str; 4]) -> Option<PathBuf> {
+    // Matched against existing names, so that user input never becomes a path.
+    let manifest = parts.iter().try_fold(manifests(root), |folder, part| named(&folder, part))?;
+    manifest.is_file().then_some(manifest)
+}
+
+/// The store's folder that a manifest is in.
+pub(super) fn root_of(manifest: &Path) -> Option<&Path> {
+    manifest.ancestors().find(|folder| folder.ends_with("manifests")).and_then(Path::parent)
 }
 
 /// The entry `name` of a folder, ignoring case.
@@ -124,10 +139,14 @@ fn located(root: &Path, manifest: &Path) -> Result<Located, Error> {
     if !path.is_file() {
         return Err(failed("the model's blob is missing (an unfinished download?)"));
     }
+    let of_kind = |kind: &'static str| layers.iter().filter(move |layer| layer_kind(layer) == Some(kind));
     let layers = Layers {
         template: text("template").or_else(|| text("prompt")),
+        is_template_given: of_kind("template").any(|layer| !layer["annotations"][GIVEN].is_null()),
         system: text("system"),
         parameters: text("params").and_then(|text| serde_json::from_str(&text).ok()),
+        messages: text("messages").map(|text| messages(&text)).unwrap_or_default(),
+        adapters: of_kind("adapter").filter_map(|layer| digest_path(root, layer["digest"].as_str()?)).collect(),
     };
     let name = manifest_name(root, manifest);
     Ok(Located { name, path, store: Store::Ollama, layers, manifest: Some(manifest.to_owned()) })
@@ -141,11 +160,55 @@ pub(super) fn blobs(root: &Path, manifest: &Path) -> Vec<PathBuf> {
     layers.filter_map(|layer| digest_path(root, layer["digest"].as_str()?)).collect()
 }
 
-/// The blob of a digest, `sha256:` and 64 hexadecimal digits; anything else is no digest.
+/// The blobs that any manifest of the store names.
+pub(super) fn all_blobs(root: &Path) -> HashSet<PathBuf> {
+    files_below(&manifests(root)).iter().flat_map(|manifest| blobs(root, manifest)).collect()
+}
+
+/// The blob of a digest.
 fn digest_path(root: &Path, digest: &str) -> Option<PathBuf> {
-    let digits = digest.strip_prefix("sha256:").or_else(|| digest.strip_prefix("sha256-"))?;
-    let is_digest = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    is_digest.then(|| blob_path(root, digits))
+    Digest::parse(digest).map(|digest| blob_path(root, digest.digits()))
+}
+
+/// The roles and texts of a list of messages.
+fn messages(text: &str) -> Vec<(String, String)> {
+    let list: Vec<Json> = serde_json::from_str(text).unwrap_or_default();
+    let text = |message: &Json, name: &str| message[name].as_str().map(str::to_owned);
+    list.iter().filter_map(|message| Some((text(message, "role")?, text(message, "content")?))).collect()
+}
+
+impl Located {
+    /// The manifest of a model of Ollama's store, as it was read now.
+    #[must_use]
+    pub fn read_manifest(&self) -> Option<Json> {
+        let bytes = read_whole(self.manifest.as_deref()?, MAX_BYTES).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// The texts of all layers of a kind (`license`) of a model of Ollama's store.
+    #[must_use]
+    pub fn layer_texts(&self, kind: &str) -> Vec<String> {
+        let (Some(manifest), Some(root)) = (self.read_manifest(), self.manifest.as_deref().and_then(root_of)) else {
+            return Vec::new();
+        };
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        let text = |layer: &Json| {
+            let path = digest_path(root, layer["digest"].as_str()?)?;
+            String::from_utf8(read_whole(&path, MAX_BYTES).ok()?).ok()
+        };
+        layers.filter(|layer| layer_kind(layer) == Some(kind)).filter_map(text).collect()
+    }
+
+    /// What tells it from other models of the same name: the SHA-256 of its manifest, or of its file where the name of the file
+    /// in the cache of Hugging Face says it; nothing is computed for others.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        if let Some(manifest) = &self.manifest {
+            return Some(Digest::of(&read_whole(manifest, MAX_BYTES).ok()?));
+        }
+        let real = fs::canonicalize(&self.path).ok().filter(|_| self.store == Store::HuggingFace)?;
+        Digest::parse(&format!("sha256:{}", real.file_name()?.to_str()?))
+    }
 }
 
 /// The name of a manifest's model.

@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Fetched, Located, Store, folders_in, is_model, ollama, shards};
+use super::{Fetched, Located, Store, files_below, is_model, ollama, shards};
+use crate::files::has_other_names;
 
 /// The files that will be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,13 +35,13 @@ impl Removal {
         removal
     }
 
-    /// Bytes that are freed.
+    /// Bytes that are freed: not those of files that have other names besides (hard links).
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let is_file = |metadata: &fs::Metadata| metadata.is_file();
         let size =
             |path: &PathBuf| fs::symlink_metadata(path).ok().filter(is_file).map_or(0, |metadata| metadata.len());
-        self.names.iter().chain(&self.blobs).map(size).sum()
+        self.names.iter().chain(&self.blobs).filter(|path| !has_other_names(path)).map(size).sum()
     }
 
     /// Removes names first, then blobs, so that an interruption leaves no broken model behind.
@@ -77,7 +78,7 @@ fn repository(path: &Path) -> Option<Removal> {
         |link: &Path| -> Option<PathBuf> { Some(link.strip_prefix(snapshots).ok()?.components().skip(1).collect()) };
     let gone: HashSet<PathBuf> = shards(path).iter().filter_map(|name| in_commit(name)).collect();
     let is_gone = |link: &PathBuf| in_commit(link).is_some_and(|name| gone.contains(&name));
-    let (mut names, stays): (Vec<PathBuf>, Vec<PathBuf>) = links(snapshots).into_iter().partition(is_gone);
+    let (mut names, stays): (Vec<PathBuf>, Vec<PathBuf>) = files_below(snapshots).into_iter().partition(is_gone);
     // If no model remains in the repository, its other files are removed too.
     let serves_models = |link: &PathBuf| {
         link.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && !is_model(link)
@@ -93,27 +94,16 @@ fn repository(path: &Path) -> Option<Removal> {
     blobs.dedup();
     let is_last = stays.is_empty();
     if is_last {
-        names.extend(links(&folder.join("refs")));
+        names.extend(files_below(&folder.join("refs")));
     }
     let folder = if is_last { folder } else { snapshots };
     Some(Removal { names, blobs, root: folder.to_owned(), is_ours: false })
 }
 
-/// All files and links below a folder.
-fn links(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
-    let mut found: Vec<PathBuf> = entries.filter(|path| !path.is_dir()).collect();
-    found.sort();
-    found.extend(folders_in(folder).iter().filter(|folder| !folder.is_symlink()).flat_map(|folder| links(folder)));
-    found
-}
-
 /// A model of Ollama's store, by its manifest.
 fn manifest(manifest: &Path) -> Removal {
-    let Some(root) = manifest.ancestors().find(|folder| folder.ends_with("manifests")).and_then(Path::parent) else {
-        return Removal::default();
-    };
-    let others = links(&root.join("manifests")).into_iter().filter(|other| other != manifest);
+    let Some(root) = ollama::root_of(manifest) else { return Removal::default() };
+    let others = files_below(&root.join("manifests")).into_iter().filter(|other| other != manifest);
     let named: HashSet<PathBuf> = others.flat_map(|other| ollama::blobs(root, &other)).collect();
     let mut blobs: Vec<PathBuf> = ollama::blobs(root, manifest);
     blobs.retain(|blob| !named.contains(blob) && blob.is_file());

@@ -1,15 +1,33 @@
-//! Unfinished files in stores, left by interrupted fetches.
+//! What nobody needs in stores: unfinished files, left by interrupted fetches, and blobs of models that were not made in the end.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::{MAX_ENTRIES, Places, folders_in};
+use super::{Fetched, MAX_ENTRIES, Places, folders_in, ollama};
 use crate::files::bytes_on_disk;
 
 /// Suffix of file names while they are fetched.
 pub const PART_SUFFIX: &str = ".gguf-part";
 
 impl Places {
+    /// Blobs of Ollama's stores that this program has put there and that no model needs, with their sizes in bytes.
+    #[must_use]
+    pub fn unused_blobs(&self, fetched: &Fetched) -> Vec<(PathBuf, u64)> {
+        let unused = |root: &PathBuf| {
+            let needed = ollama::all_blobs(root);
+            let blobs = fs::read_dir(root.join("blobs")).into_iter().flatten().take(MAX_ENTRIES);
+            let paths = blobs.filter_map(Result::ok).map(|entry| entry.path());
+            let is_unused = |path: &PathBuf| fetched.has(path) && !needed.contains(path);
+            paths
+                .filter(is_unused)
+                .filter_map(|path| Some((path.clone(), bytes_on_disk(&path).ok()?)))
+                .collect::<Vec<_>>()
+        };
+        let mut found: Vec<(PathBuf, u64)> = self.ollama.iter().flat_map(unused).collect();
+        found.sort();
+        found
+    }
+
     /// Unfinished files that no program is fetching, with their sizes in bytes.
     #[must_use]
     pub fn unfinished(&self) -> Vec<(PathBuf, u64)> {

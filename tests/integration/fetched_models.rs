@@ -171,25 +171,78 @@ fn browse_shows_what_there_is_and_what_is_here() {
         .with("other/Big-GGUF", "big-Q8_0.gguf", noise(2000, 2))
         .start();
     done(&gguf("pull org/Tiny-GGUF", home.root(), &server.url));
-    let output = gguf("browse tiny --json", home.root(), &server.url);
+    let output = gguf("browse tiny --repositories --json", home.root(), &server.url);
     let json: Json = serde_json::from_str(done(&output)).expect("JSON");
     assert_eq!(json.as_array().map(Vec::len), Some(1), "{json}");
     assert_eq!((&json[0]["name"], &json[0]["here"]), (&json!("org/Tiny-GGUF"), &json!(true)));
-    assert_eq!((&json[0]["downloads"], &json[0]["schema_version"]), (&json!(12_345), &json!(1)));
-    let table = gguf("browse gguf", home.root(), &server.url);
+    assert_eq!((&json[0]["downloads"], &json[0]["schema_version"]), (&json!(12_345), &json!(2)));
+    let table = gguf("browse gguf -r", home.root(), &server.url);
     let lines: Vec<&str> = done(&table).lines().collect();
     assert!(lines.len() == 3 && lines[0].starts_with("repository"), "{lines:?}");
     assert!(lines[1].ends_with("yes") && !lines[2].ends_with("yes"), "{lines:?}");
+    // A text finds the models of all repositories that have it in their names.
+    let table = gguf("browse gguf --no-speed", home.root(), &server.url);
+    let lines: Vec<&str> = done(&table).lines().collect();
+    assert!(lines[0].starts_with("name") && lines[0].contains("fit") && lines.len() == 4, "{lines:?}");
+    assert!(lines[1].starts_with("org/Tiny-GGUF:Q4_K_M ") || lines[3].starts_with("org/Tiny-GGUF:"), "{lines:?}");
+    let here: Vec<&&str> = lines.iter().filter(|line| line.ends_with("yes")).collect();
+    assert!(here.len() == 1 && here[0].contains(":Q4_K_M"), "{lines:?}");
     let output = gguf("browse org/Tiny-GGUF --json", home.root(), &server.url);
     let json: Json = serde_json::from_str(done(&output)).expect("JSON");
     let shown = |n: usize| (json[n]["name"].clone(), json[n]["bytes"].clone(), json[n]["here"].clone());
     assert_eq!(shown(0), (json!("org/Tiny-GGUF:Q4_K_M"), json!(model.len()), json!(true)));
     assert_eq!(shown(1), (json!("org/Tiny-GGUF:Q8_0"), json!(4096), json!(false)));
-    assert_eq!(json[0]["fits"], json!(true));
+    assert_eq!((&json[0]["fit"], &json[0]["basis"]), (&json!("fits"), &json!("header")));
+    assert!(json[0]["answer_tokens_per_second"].as_f64().is_some_and(|speed| speed > 0.0), "{json}");
+    // It is no model: what is known of it is told by the other one, and by its size.
+    assert_eq!((&json[1]["fit"], &json[1]["basis"]), (&json!("fits"), &json!("scaled")));
+    assert_eq!(json[1]["cache_bytes"], json[0]["cache_bytes"]);
     let table = gguf("browse org/Tiny-GGUF", home.root(), &server.url);
     assert!(done(&table).contains("org/Tiny-GGUF:Q8_0 ") && done(&table).contains("4.00 KiB"), "{table:?}");
+    let output = gguf("browse other/Big-GGUF --json", home.root(), &server.url);
+    let json: Json = serde_json::from_str(done(&output)).expect("JSON");
+    assert_eq!((&json[0]["basis"], &json[0]["needs_bytes"]), (&json!("size"), &json!(2000 + 250 + (256 << 20))));
+    assert_eq!(json[0]["answer_tokens_per_second"], Json::Null);
     let told = gguf("browse org/None", home.root(), &server.url);
     assert!(refused(&told).starts_with("error: org/None: no such repository"), "{told:?}");
+}
+
+/// A badge says what `inspect --fit` says, and what a type costs is measured where the model is known.
+#[test]
+fn badges_are_the_estimate_of_inspect() {
+    let home = Folder::new("browse-fit");
+    let model = model_bytes("browse-fit-model");
+    fs::write(home.path("local.gguf"), &model).expect("written");
+    done(&gguf("quantize local.gguf -t Q4_K_M -o small.gguf", home.root(), ""));
+    let small = fs::read(home.path("small.gguf")).expect("read");
+    let server = Hub::default()
+        .with("org/Tiny-GGUF", "tiny-F16.gguf", model.clone())
+        .with("org/Tiny-GGUF", "tiny-Q4_K_M.gguf", small)
+        .start();
+    for options in ["--ctx 300", "--ctx 2000 --kv-type q8_0"] {
+        let output = gguf(&format!("browse org/Tiny-GGUF --json --no-speed {options}"), home.root(), &server.url);
+        let found: Json = serde_json::from_str(done(&output)).expect("JSON");
+        for (i, file) in ["local.gguf", "small.gguf"].iter().enumerate() {
+            let output = gguf(&format!("inspect {file} --fit --json {options}"), home.root(), &server.url);
+            let told: Json = serde_json::from_str(done(&output)).expect("JSON");
+            let told = &told[0]["fit"]["contexts"][0];
+            let pairs = [
+                ("needs_bytes", "total_bytes"),
+                ("weight_bytes", "weight_bytes"),
+                ("cache_bytes", "cache_bytes"),
+                ("fit", "verdict"),
+            ];
+            for (own, other) in pairs {
+                assert!(found[i][own] == told[other] && !told[other].is_null(), "{file} {own}: {} {told}", found[i]);
+            }
+        }
+        assert_eq!((&found[1]["mean_kl"], &found[1]["quality"]), (&json!(0.0252), &json!("small loss")));
+        assert_eq!(
+            (&found[1]["quality_evidence"], &found[0]["quality_evidence"]),
+            (&json!("measured"), &json!("published"))
+        );
+        assert!(found[1]["bits_per_weight"].as_f64().is_some_and(|bits| (5.0..5.3).contains(&bits)), "{found}");
+    }
 }
 
 #[test]

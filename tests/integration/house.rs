@@ -31,9 +31,29 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("compare", &["kernels", "cpu", "gguf", "tokenizer", "model", "perplexity", "inspect"]),
     ("edit", &["gguf", "quantize"]),
     ("stores", &[]),
+    // Made models: what the recipe, the store, the quantizer and the template language say.
+    ("modelfile", &["gguf", "engine", "convert", "quantize", "inspect", "stores"]),
     ("export", &["formats", "network", "gguf", "safetensors", "tokenizer", "arch", "model", "quantize", "convert"]),
-    ("net", &["stores", "gguf"]),
-    ("serve", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize", "engine"]),
+    ("net", &["stores", "gguf", "kernels", "cpu", "inspect", "compare"]),
+    (
+        "serve",
+        &[
+            "formats",
+            "kernels",
+            "network",
+            "cpu",
+            "gguf",
+            "tokenizer",
+            "arch",
+            "model",
+            "quantize",
+            "engine",
+            "inspect",
+            "stores",
+            "modelfile",
+            "net",
+        ],
+    ),
     ("inspect", &["formats", "kernels", "network", "cpu", "gguf", "tokenizer", "arch", "model", "quantize"]),
 ];
 

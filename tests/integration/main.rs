@@ -88,6 +88,9 @@ mod perplexity_command;
 // `gguf run`, `rm`, `browse`, and models that stay on their server.
 #[cfg(feature = "net")]
 mod fetched_models;
+// `gguf create`, `cp`, `show`, `ps`.
+#[cfg(all(feature = "net", unix))]
+mod made_models;
 // `gguf pull`.
 #[cfg(feature = "net")]
 mod pull;
@@ -125,6 +128,9 @@ mod serve_embeddings;
 // Anthropic's messages over HTTP.
 #[cfg(feature = "serve")]
 mod serve_messages;
+// Changes of models over HTTP.
+#[cfg(all(feature = "net", feature = "serve"))]
+mod serve_manage;
 // Several models over HTTP.
 #[cfg(feature = "serve")]
 mod serve_models;

@@ -207,7 +207,7 @@ fn made_small(example: &str) -> String {
     let example = small.iter().fold(example.to_owned(), |line, (from, to)| line.replace(from, to));
     let more = match example.split_whitespace().nth(1) {
         // It measures a server.
-        Some("bench") if example.contains("--url") => "; code=$?; kill $!; exit $code",
+        Some("bench" | "ps") if example.contains("--url") => "; code=$?; kill $!; exit $code",
         Some("bench") if !example.contains("--save") => "-r 1",
         Some("perplexity") if !example.contains("--chunks") => "--chunks 2",
         Some("compare") => "-c 64 --chunks 2",
@@ -250,6 +250,7 @@ fn lay_out(folder: &Folder) {
     super::adapters::write_small(&testdata("storyteller"), &folder.path("my-adapter"));
     fs::write(folder.path("chat.jinja"), "{{ messages[0].content }}").expect("written");
     fs::write(folder.path("ids.txt"), "1 403 1501").expect("written");
+    fs::write(folder.path("Modelfile"), "FROM llama3.2:1b\nSYSTEM Answer in one sentence.\n").expect("written");
     fs::write(folder.path("keys.txt"), "secret\n").expect("written");
     let line = "gguf imatrix model.gguf -f text.txt -c 64 --chunks 2 -o part.imatrix.gguf";
     assert!(shell(line, folder.root()).status.success(), "{line}");
@@ -296,8 +297,8 @@ fn every_example_of_every_help_runs() {
             fs::copy(made.path("bert.gguf"), folder.path("reranker.gguf")).expect("copied");
             fs::write(folder.path("documents.txt"), "Cats eat mice.\nStocks fell on Monday.\n").expect("written");
             let mut line = made_small(&example);
-            if command == "rm" {
-                line = format!("gguf pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q8_0 llama3.2:1b; {line}");
+            if ["rm", "show", "cp", "create"].contains(&&*command) {
+                line = format!("gguf pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q8_0 llama3.2:1b && {line}");
             }
             let output = shell(
                 &format!(

@@ -227,6 +227,81 @@ fn panes_side_by_side_on_a_desk_and_a_telephone() {
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
+/// What Hugging Face has is searched, shown with badges, fetched with a bar, loaded and unloaded.
+#[cfg(feature = "net")]
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn models_are_found_fetched_and_loaded() {
+    use super::folder::Folder;
+    use super::pull::{model_bytes, noise, program};
+    use super::servers::{Hub, Server};
+    let home = Folder::new("page-models");
+    let hub = Hub::default().with("org/Tiny-GGUF", "tiny-F16.gguf", model_bytes("page-models-model")).with(
+        "org/Tiny-GGUF",
+        "tiny-Q8_0.gguf",
+        noise(4096, 1),
+    );
+    // Slow enough to be seen.
+    let hub = Server::start(move |request| {
+        let mut reply = hub.answer(request);
+        reply.pause = std::time::Duration::from_millis(if request.is_for_a_file() { 20 } else { 0 });
+        reply
+    });
+    std::fs::write(home.path("report.html"), "<!doctype html><title>Report</title><h1>Compared</h1>").expect("written");
+    let served = Served::with(program(home.root(), &hub.url, &hub.url), "--manage --report report.html");
+    let browser = shown(&served);
+    browser.click("#library-button");
+    browser
+        .wait("document.querySelector('#own-models [data-model=storyteller] .badge.good')?.textContent === 'loaded'");
+    browser.keys("#library input[type=search]", &format!("nothing of this name{ENTER}"));
+    browser.wait("document.querySelector('#found-models').textContent === 'Nothing found.'");
+    browser.script("document.querySelector('#library input[type=search]').value = ''");
+    browser.keys("#library input[type=search]", &format!("tiny{ENTER}"));
+    browser.click("#found-models .repository");
+    let row = "#found-models [data-model='org/Tiny-GGUF:F16']";
+    browser.wait(&format!("document.querySelector(\"{row} .badge.good\")?.textContent === 'fits'"));
+    let about = browser.text(&format!("{row} .hint"));
+    assert!(about.contains("7.39 MB") && about.contains("bits/weight") && about.contains("tokens/s"), "{about}");
+    browser.click(&format!("{row} button"));
+    browser.wait(&format!(
+        "(({{ value }}) => value > 0 && value < 1)(document.querySelector(\"{row} progress\") ?? {{}})"
+    ));
+    for (width, height) in [(1920, 1080), (1024, 768), (390, 844)] {
+        browser.resize(width, height);
+        let inside =
+            "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.querySelector('.library-body'))";
+        browser.wait(&format!("document.documentElement.scrollWidth <= {width} && {inside}"));
+    }
+    // It is here, and the server offers it.
+    browser
+        .wait(&format!("[...document.querySelectorAll(\"{row} .badge\")].some((part) => part.textContent === 'here')"));
+    let own = "#own-models [data-model='org/Tiny-GGUF:F16']";
+    browser.wait(&format!("document.querySelector(\"{own} .badge.good\")?.textContent === 'fits'"));
+    browser.click(&format!("{own} button"));
+    browser.wait(&format!("document.querySelector(\"{own} .badge.good\")?.textContent === 'loaded'"));
+    browser.click(&format!("{own} button"));
+    browser.wait(&format!("document.querySelector(\"{own} .badge.good\")?.textContent === 'fits'"));
+    browser.wait("document.querySelector('#library a').getAttribute('href') === '/report'");
+    browser.click("#library header button");
+    browser.wait(
+        "[...document.querySelectorAll('.pane-head option')].some((option) => option.value === 'org/Tiny-GGUF:F16')",
+    );
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    browser.open(&format!("http://{}/report", served.address));
+    browser.wait("document.querySelector('h1').textContent === 'Compared'");
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn a_server_that_fetches_nothing_says_so() {
+    let served = Served::start("");
+    let browser = shown(&served);
+    browser.click("#library-button");
+    browser.wait("document.querySelector('#library').textContent.includes('started with --manage')");
+    assert_eq!(browser.count("#library input, #library a"), 0);
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
 #[test]
 #[ignore = "needs chromium and chromedriver"]
 fn a_key_and_a_schema() {

@@ -55,7 +55,11 @@ impl Answer {
 
 impl Served {
     pub(crate) fn start(options: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gguf"));
+        Self::with(Command::new(env!("CARGO_BIN_EXE_gguf")), options)
+    }
+
+    /// A server with the environment of `command`.
+    pub(crate) fn with(mut command: Command, options: &str) -> Self {
         command.args(["serve", "--port", "0", "-j", "2"]).args(options.split_whitespace());
         command.env_remove("GGUF_API_KEY").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("runs");

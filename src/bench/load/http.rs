@@ -86,8 +86,11 @@ impl Server {
         Ok(Self { host: host.to_owned(), address, base, key })
     }
 
-    /// The answer to a GET.
-    pub(super) fn get(&self, path: &str) -> Result<Json, Error> {
+    /// The answer to a GET of this path.
+    ///
+    /// # Errors
+    /// When the server does not answer, or refuses.
+    pub fn get(&self, path: &str) -> Result<Json, Error> {
         let mut answer = self.send("GET", path, "")?;
         let mut text = String::new();
         let limit = &mut (&mut answer as &mut dyn BufRead).take(MOST);

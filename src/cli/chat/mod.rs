@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use gguf_toolkit::engine::{
-    Answer, Chat, ChatEvent, ChatOptions, Error, SessionOptions, Stop, WhenFull, builtin_template,
+    Answer, Chat, ChatEvent, ChatOptions, Error, Message, SessionOptions, Stop, WhenFull, builtin_template,
     builtin_template_names,
 };
 use gguf_toolkit::gguf::Reader;
@@ -138,6 +138,12 @@ pub(crate) struct Args {
     /// Show tokens and speed after each answer
     #[arg(long, short)]
     verbose: bool,
+    /// The template that the model was made with.
+    #[arg(skip)]
+    own_template: Option<String>,
+    /// The messages that it was made with.
+    #[arg(skip)]
+    first_messages: Vec<Message>,
     // Last: its heading stands over all that follows.
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -222,10 +228,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     args.several.check_one()?;
     let located = args.model.as_deref().map(model_args::locate).transpose()?;
-    let (path, layers) = located.map(|located| (located.path, located.layers)).unzip();
-    let args = &args.with_layers(&layers.unwrap_or_default());
     let message = message(args, given, piped)?;
-    let reader = path.as_deref().map_or_else(model_args::embedded, |path| Ok(Reader::open(path)?))?;
+    let reader = located.as_ref().map_or_else(model_args::embedded, |located| Ok(Reader::open(&located.path)?))?;
+    let args = &match &located {
+        Some(located) => args.with_setup(model_args::setup(located, &reader)),
+        None => args.clone(),
+    };
     let model = model_args::load_from(&reader, &args.run)?;
     let mut state = start(args, model, args.run.pool()?)?;
     let code = match message {
@@ -286,7 +294,7 @@ fn start(args: &Args, model: Arc<Model>, pool: Arc<Pool>) -> anyhow::Result<Chat
         session,
         speculation: args.speculation.options(draft.as_ref(), &model)?,
         sampler: args.sampling.options(model.metadata()).with_context(|| short_name(args.model.as_ref()))?,
-        template: args.chat_template.as_deref().map(template).transpose()?,
+        template: args.chat_template.as_deref().map(template).transpose()?.or_else(|| args.own_template.clone()),
         variables,
         system: args.system.clone(),
         max_tokens: args.max_tokens.and_then(|limit| limit.0),
@@ -300,6 +308,9 @@ fn start(args: &Args, model: Arc<Model>, pool: Arc<Pool>) -> anyhow::Result<Chat
     let mut chat = Chat::new(model, pool, options)?;
     if let Some(path) = &args.session {
         conversation::resume(&mut chat, path)?;
+    }
+    if chat.messages().is_empty() && !args.first_messages.is_empty() {
+        chat.set_messages(args.first_messages.clone());
     }
     let name = short_name(args.model.as_ref());
     Ok(ChatState { chat, verbose: args.verbose, attached: Vec::new(), name, toolbox, session: args.session.clone() })
@@ -528,6 +539,8 @@ pub(crate) fn with(path: &Path, run: &RunArgs, prompt: Option<&str>) -> anyhow::
         run: run.clone(),
         speculation: SpeculationArgs::default(),
         verbose: true,
+        own_template: None,
+        first_messages: Vec::new(),
     };
     let mut state = start(&args, model_args::load(Some(path), &args.run)?, args.run.pool()?)?;
     match prompt {

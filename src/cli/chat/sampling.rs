@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 use gguf_toolkit::engine::{SETTINGS, SamplerOptions, Setting};
 use gguf_toolkit::gguf::Metadata;
+use gguf_toolkit::modelfile::Setup;
 
 /// How tokens are chosen. What is not given is what the model recommends, or else the usual.
 #[derive(Clone, Debug, Default)]
@@ -130,9 +131,23 @@ impl SamplingArgs {
         self.seed
     }
 
-    /// Takes a number where none was given; names and numbers that mean nothing here are left.
-    pub(super) fn recommend(&mut self, name: &str, value: Option<f64>) {
-        let Some((setting, value)) = Setting::named(name).zip(value) else { return };
+    /// The same with the settings of a made model where none were given.
+    #[cfg(feature = "serve")]
+    pub(crate) fn with_setup(&self, setup: &Setup) -> Self {
+        let mut args = self.clone();
+        args.recommend_all(setup);
+        args
+    }
+
+    /// Takes the settings of a made model where none were given; those that mean nothing here are left.
+    pub(super) fn recommend_all(&mut self, setup: &Setup) {
+        setup.numbers().for_each(|(name, value)| self.recommend(name, value));
+        // A negative seed means another one each time.
+        self.seed = self.seed.or_else(|| setup.count("seed").flatten().and_then(|seed| u64::try_from(seed).ok()));
+    }
+
+    fn recommend(&mut self, name: &str, value: f64) {
+        let Some(setting) = Setting::named(name) else { return };
         let is_sound = setting.set(&mut SamplerOptions::default(), value).is_ok();
         if is_sound && self.numbers.iter().all(|(given, _)| *given != setting.name) {
             self.numbers.push((setting.name, value));

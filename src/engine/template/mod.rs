@@ -12,6 +12,7 @@ mod builtin;
 pub(crate) mod dates;
 mod eval;
 mod filters;
+mod go;
 mod json;
 mod lexer;
 mod method_names;
@@ -30,6 +31,7 @@ use super::{Error, ToolCall};
 use crate::gguf::{Metadata, keys};
 use crate::tokenizer::Tokenizer;
 pub use builtin::{builtin_template, builtin_template_names};
+pub use go::{GoTemplateError, jinja_of_go};
 use value::Value;
 
 /// A message of a conversation.

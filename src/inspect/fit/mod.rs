@@ -42,6 +42,12 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// A rule for a file of which nothing but its size is known: an eighth of it for the cache, and 256 MiB for buffers.
+    #[must_use]
+    pub const fn of_size(file_bytes: u64) -> Self {
+        Self { weights: file_bytes, cache: file_bytes / 8, buffers: 256 << 20, program: 0 }
+    }
+
     /// The sum of all.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -117,6 +123,13 @@ impl Fit {
             buffers: passing as u64 + self.buffers(context.min(BATCH), threads),
             program: PROGRAM + self.outline.spec().vocab_size as u64 * TOKEN,
         }
+    }
+
+    /// The needs of the same model with weights of other types, by the sizes of both files.
+    #[must_use]
+    pub fn needs_of_size(&self, context: usize, kv_type: KvType, threads: usize, (own, other): (u64, u64)) -> Needs {
+        let needs = self.needs(context, kv_type, threads);
+        Needs { weights: other.saturating_sub(own.saturating_sub(needs.weights)), ..needs }
     }
 
     /// Bytes of the buffers of a forward pass of `rows` rows: the residual stream, input and output of a part, the widest mixer and

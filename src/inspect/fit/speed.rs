@@ -89,10 +89,17 @@ impl Machine {
     /// Generated tokens per second, after `depth` other tokens.
     #[must_use]
     pub fn answer_speed(&self, fit: &Fit, depth: usize, kv_type: KvType) -> f64 {
+        self.answer_speed_of_share(fit, depth, kv_type, 1.0)
+    }
+
+    /// As [`answer_speed`](Self::answer_speed), of the same model with weights of other types, `share` times as many bytes: an
+    /// answer takes about the time in which its weights are read.
+    #[must_use]
+    pub fn answer_speed_of_share(&self, fit: &Fit, depth: usize, kv_type: KvType, share: f64) -> f64 {
         let sequence = fit.outline.sequence(SequenceOptions { kv_type, context_length: depth });
         // Whole pages are allocated, but only positions in use are read.
         let cache = sequence.bytes_after(depth) as f64;
-        1.0 / (self.token + cache / self.bytes_read)
+        1.0 / (self.token * share + cache / self.bytes_read)
     }
 }
 

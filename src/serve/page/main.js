@@ -2,6 +2,7 @@
 
 import { Composer } from './composer.js';
 import { announce, byId, el, iconButton, newId, setLabel, toast } from './dom.js';
+import { Library } from './library.js';
 import { loadModels, models, onModels } from './models.js';
 import { Pane } from './pane.js';
 import { setKeyDialog } from './server.js';
@@ -279,6 +280,7 @@ async function foreignChange(id) {
 }
 
 const sidebar = new Sidebar({ open, create, renamed, flush, current: () => conversation?.id, close: () => { setSidebar(false); byId('menu').focus(); } });
+const library = new Library({ modelsChanged: connect });
 const composer = new Composer({ send, stop, editLast: () => panes[0].editLast() });
 
 async function begin() {
@@ -288,6 +290,7 @@ async function begin() {
   byId('top-right').append(
     iconButton('plus', 'New conversation (Ctrl+Shift+O)', create, { id: 'new' }),
     iconButton('columns', 'Another pane beside this one', addPane, { id: 'add-pane' }),
+    iconButton('library', 'Models', () => library.open(), { id: 'library-button' }),
     iconButton('theme', `Theme: ${theme()}`, nextTheme, { id: 'theme' }),
     iconButton('help', 'Keys (?)', () => byId('help').showModal(), { id: 'help-button' }));
   byId('help').querySelector('button').addEventListener('click', () => byId('help').close());

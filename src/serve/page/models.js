@@ -4,6 +4,8 @@ import { json } from './server.js';
 
 let known = [];
 let props = null;
+// What the server lets its clients do besides asking.
+let abilities = {};
 // Models that the server loads when they are asked for.
 const onDemand = new Set();
 let listener = () => {};
@@ -15,8 +17,9 @@ export function onModels(changed) {
 
 /// Asks the server for its models. Throws where it cannot be asked.
 export async function loadModels() {
-  const { data } = await json('/v1/models');
+  const { data, gguf } = await json('/v1/models');
   known = data;
+  abilities = gguf ?? {};
   for (const { id, status } of data) if (status?.value === 'unloaded') onDemand.add(id);
   // Only llama-server's route tells what holds where a request does not say, and of a model that is loaded.
   props = data.some(({ id }) => isLoaded(id)) ? await json('/props').catch(() => null) : null;
@@ -24,6 +27,9 @@ export async function loadModels() {
 }
 
 export const models = () => known;
+
+/// Whether the server lets its clients change models (`manage`), or has a report of a comparison (`report`).
+export const can = (what) => Boolean(abilities[what]);
 
 export const isServed = (id) => known.some((model) => model.id === id);
 
@@ -62,7 +68,7 @@ const scaled = (n, units, base) => {
 };
 
 export const shortNumber = (n) => scaled(n, ['', ' k', ' M', ' B', ' T'], 1000);
-const bytes = (n) => scaled(n, [' bytes', ' kB', ' MB', ' GB', ' TB'], 1000);
+export const bytes = (n) => scaled(n, [' bytes', ' kB', ' MB', ' GB', ' TB'], 1000);
 
 /// A line about a model: parameters, type, size, context.
 export function summary(id) {
