@@ -232,7 +232,18 @@ impl<'a> Export<'a> {
         let header = self.header(tensors);
         let size = header.len() as u64 + bytes(tensors, self.weight_type);
         files::reserve(&file, path, size)?;
-        file.set_len(size).and_then(|()| file.write_all(&header)).map_err(failed)
+        file.set_len(size).and_then(|()| file.write_all(&header)).map_err(failed)?;
+        // What becomes a key again is read when the folder is converted back.
+        let mut at = header.len() as u64;
+        for tensor in tensors {
+            if tensor.is_of_keys() {
+                file.seek(SeekFrom::Start(at)).map_err(failed)?;
+                let ty = self.weight_type.tensor_type();
+                tensor.make(&self.source, ty, &mut |bytes| file.write_all(bytes).map_err(failed))?;
+            }
+            at += tensor.elements() * self.weight_type.dtype().bytes();
+        }
+        Ok(())
     }
 
     fn header(&self, tensors: &[Tensor<'_>]) -> Vec<u8> {

@@ -111,6 +111,7 @@ fn number(value: &Value) -> Option<Json> {
         Value::F32(number) => Some(float(*number)),
         Value::F64(number) => Number::from_f64(*number).map(Json::Number),
         Value::Bool(flag) => Some((*flag).into()),
+        Value::String(text) => Some(text.clone().into()),
         value => value.as_u64().map(Json::from),
     }
 }

@@ -210,6 +210,11 @@ impl<'a> Tensor<'a> {
         self.shape.iter().product()
     }
 
+    /// Whether its numbers are keys of the file.
+    pub(super) fn is_of_keys(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part.from, From::Key { .. }))
+    }
+
     /// Computes the tensor in type `ty`, piece by piece.
     ///
     /// # Errors

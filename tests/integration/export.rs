@@ -160,6 +160,27 @@ fn goldens_come_back() {
 }
 
 #[test]
+fn rerankers_come_back_if_the_file_has_their_whole_head() {
+    let folder = Folder::new("export-rerankers");
+    for (name, class) in [
+        ("bert", "BertForSequenceClassification"),
+        ("xlmroberta", "XLMRobertaForSequenceClassification"),
+        ("modernbert", "ModernBertForSequenceClassification"),
+    ] {
+        let first = super::rerankers::converted(&folder, name);
+        let to = folder.path(&format!("{name}-exported"));
+        assert_eq!(export(&first, &to).unwrap_or_else(|error| panic!("{name}: {error}")), class);
+        let back = convert(&to, &folder.path(&format!("{name}-2.gguf")));
+        assert_same_model(&back, &first, name);
+        assert_same_tensors(&to, &folder.path(name), name);
+    }
+    // Its file has two rows of the output matrix.
+    let decoder = super::rerankers::converted(&folder, "qwen3-reranker");
+    let error = export(&decoder, &folder.path("decoder-exported")).expect_err("refused").to_string();
+    assert!(error.contains("cls.output.weight: the file has only some of the rows of lm_head.weight"), "{error}");
+}
+
+#[test]
 fn quantized_weights_are_decoded() {
     let folder = Folder::new("export-quantized");
     storyteller(&folder);
@@ -230,8 +251,10 @@ fn work_that_is_stopped_leaves_nothing() {
 #[test]
 fn tokenizers_of_the_library_agree() {
     let folder = Folder::new("export-tokenizers");
-    for name in ["llama3", "mistral", "qwen2", "gemma3", "gpt2", "starcoder2"] {
-        let original = checkpoint(&folder, name);
+    let decoders = ["llama3", "mistral", "qwen2", "gemma3", "gpt2", "starcoder2"].map(|name| ("arch", name));
+    let encoders = ["bert", "modernbert", "roberta", "xlmroberta"].map(|name| ("encoders", name));
+    for (of, name) in decoders.into_iter().chain(encoders) {
+        let original = checkpoint_of(&folder, &testdata(of).join(name), name);
         let reader = convert(&original, &folder.path(&format!("{name}.gguf")));
         let to = folder.path(&format!("{name}-exported"));
         export(&reader, &to).unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -11,7 +11,7 @@ use super::{
     Rename, SCALAR, SHARE, Setting, WINDOW, When, class,
 };
 use crate::arch::keys;
-use crate::export::source::Source;
+use crate::export::source::{Source, float};
 use crate::network::Mixer;
 
 const EMBEDDINGS: Setting = ("hidden_size_per_layer_input", KeyOr(keys::EMBEDDING_LENGTH_PER_LAYER_INPUT, "0"));
@@ -214,7 +214,7 @@ pub(super) static CLASSES: &[Class] = &[
                 ("max_seq_len", Key(keys::CONTEXT_LENGTH)),
                 ("expansion_ratio", Quotient(keys::FEED_FORWARD_LENGTH, keys::EMBEDDING_LENGTH)),
                 ("no_bias", Made(|source| Some((!source.has("blk.0.attn_norm.bias")).into()))),
-                ("attn_config.alibi_bias_max", Key(keys::MAX_ALIBI_BIAS)),
+                ("attn_config.alibi_bias_max", Made(max_alibi)),
                 ("attn_config.clip_qkv", KeyOr(keys::CLAMP_KQV, "null")),
                 NO_KV_HEADS,
             ]],
@@ -233,8 +233,18 @@ pub(super) static CLASSES: &[Class] = &[
             ("head_dim", Absent),
         ]],
     ),
-    class("granite_swa", "GraniteSWAForCausalLM", &[FACTORS, &[ATTENTION_BIAS, MLP_BIAS, WINDOW, LAYERS, BASES]]),
+    Class {
+        when: &[When::NoTensor("blk.0.ffn_gate_inp.weight")],
+        ..class("granite_swa", "GraniteSWAForCausalLM", &[FACTORS, &[ATTENTION_BIAS, MLP_BIAS, WINDOW, LAYERS, BASES]])
+    },
 ];
+
+/// The greatest slope of scores, for which the class wants an integer where it is one.
+#[allow(clippy::cast_possible_truncation, reason = "a whole number in the range of an integer")]
+fn max_alibi(source: &Source<'_>) -> Option<serde_json::Value> {
+    let max = source.attention().next()?.max_alibi?;
+    Some(if max.fract() == 0.0 && max < 1e6 { (max as i32).into() } else { float(max) })
+}
 
 /// The rotary base of each layer, 0 if it does not rotate.
 pub(super) const BASES: Setting = ("layer_rope_theta", Made(bases));

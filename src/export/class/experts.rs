@@ -307,7 +307,6 @@ pub(super) static CLASSES: &[Class] = &[
                 NORMED,
                 WEIGHT_SCALE,
                 SIGMOID,
-                CORRECTED,
                 LAYERS,
                 ("sliding_window", Value("null")),
             ],

@@ -1,6 +1,6 @@
 //! Decoders with a recurrence in some or all layers: Mamba, delta nets, short convolutions.
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::Origin::{Absent, Any, DenseLayers, FeedForward, Key, KeyOr, KvHeads, Latent, Made, Mixers, Quotient};
 use super::{Class, FACTORS, MLP_BIAS, NO_KV_HEADS, NORMED, Origin, SHARE, SOME_BIAS, Setting, When, class};
@@ -90,25 +90,28 @@ pub(super) static CLASSES: &[Class] = &[
             ],
         ],
     ),
-    class(
-        "jamba",
-        "JambaForCausalLM",
-        &[&[
-            KV_HEADS,
-            ("mamba_expand", EXPANSION),
-            ("mamba_d_conv", Key(keys::SSM_CONV_KERNEL)),
-            ("mamba_d_state", Key(keys::SSM_STATE_SIZE)),
-            ("mamba_dt_rank", Key(keys::SSM_TIME_STEP_RANK)),
-            ("mamba_conv_bias", Any(CONV_BIAS)),
-            ("mamba_proj_bias", Any(PROJECTION_BIAS)),
-            ("attn_layer_offset", Made(|source| attention_period(source).map(|(offset, _)| offset.into()))),
-            ("attn_layer_period", Made(|source| attention_period(source).map(|(_, period)| period.into()))),
-            ("expert_layer_offset", Made(|source| expert_period(source).map(|(offset, _)| offset.into()))),
-            ("expert_layer_period", Made(|source| expert_period(source).map(|(_, period)| period.into()))),
-            // A class with kernels of its own falls back to others without them.
-            ("use_mamba_kernels", Origin::Json("false")),
-        ]],
-    ),
+    Class {
+        names: &["final_layernorm"],
+        ..class(
+            "jamba",
+            "JambaForCausalLM",
+            &[&[
+                KV_HEADS,
+                ("mamba_expand", EXPANSION),
+                ("mamba_d_conv", Key(keys::SSM_CONV_KERNEL)),
+                ("mamba_d_state", Key(keys::SSM_STATE_SIZE)),
+                ("mamba_dt_rank", Key(keys::SSM_TIME_STEP_RANK)),
+                ("mamba_conv_bias", Any(CONV_BIAS)),
+                ("mamba_proj_bias", Any(PROJECTION_BIAS)),
+                ("attn_layer_offset", Made(|source| attention_period(source).map(|(offset, _)| offset.into()))),
+                ("attn_layer_period", Made(|source| attention_period(source).map(|(_, period)| period.into()))),
+                ("expert_layer_offset", Made(|source| expert_period(source).map(|(offset, _)| offset.into()))),
+                ("expert_layer_period", Made(|source| expert_period(source).map(|(_, period)| period.into()))),
+                // A class with kernels of its own falls back to others without them.
+                ("use_mamba_kernels", Origin::Json("false")),
+            ]],
+        )
+    },
     Class {
         when: &[When::Lacks(keys::ATTENTION_SCALE)],
         names: &["final_layernorm", "pre_ff_layernorm", "feed_forward."],
@@ -124,7 +127,7 @@ pub(super) static CLASSES: &[Class] = &[
                     ("mamba_expand", EXPANSION),
                     ("attn_layer_indices", Made(attending)),
                     ("attn_rotary_emb", Key(keys::ROPE_DIMENSION_COUNT)),
-                    SHARE,
+                    ("rope_parameters", Made(whole_heads)),
                 ],
             ],
         )
@@ -181,23 +184,26 @@ pub(super) static CLASSES: &[Class] = &[
             ],
         ],
     ),
-    class(
-        "falcon-h1",
-        "FalconH1ForCausalLM",
-        &[
-            MAMBA2,
-            IN_WEIGHTS,
+    Class {
+        names: &["final_layernorm"],
+        ..class(
+            "falcon-h1",
+            "FalconH1ForCausalLM",
             &[
-                SOME_BIAS,
-                MLP_BIAS,
-                ("projectors_bias", Any(&["ssm_out.bias"])),
-                ("mamba_d_ssm", Key(keys::SSM_INNER_SIZE)),
-                ("mamba_rms_norm", Any(&["ssm_norm.weight"])),
-                ("mamba_norm_before_gate", Origin::Json("false")),
-                ("lm_head_multiplier", KeyOr(keys::LOGIT_SCALE, "1.0")),
+                MAMBA2,
+                IN_WEIGHTS,
+                &[
+                    SOME_BIAS,
+                    MLP_BIAS,
+                    ("projectors_bias", Any(&["ssm_out.bias"])),
+                    ("mamba_d_ssm", Key(keys::SSM_INNER_SIZE)),
+                    ("mamba_rms_norm", Any(&["ssm_norm.weight"])),
+                    ("mamba_norm_before_gate", Origin::Json("false")),
+                    ("lm_head_multiplier", KeyOr(keys::LOGIT_SCALE, "1.0")),
+                ],
             ],
-        ],
-    ),
+        )
+    },
     class(
         "lfm2",
         "Lfm2ForCausalLM",
@@ -296,6 +302,12 @@ fn letters(source: &Source<'_>) -> Option<Json> {
     Some(source.spec.layers.iter().map(letter).collect::<String>().into())
 }
 
+/// The rotary embedding of whole heads, where the class would rotate half of each.
+fn whole_heads(source: &Source<'_>) -> Option<Json> {
+    let base = source.rotary_base();
+    Some(json!({ "rope_type": "default", "rope_theta": base, "partial_rotary_factor": 1.0 }))
+}
+
 /// The longest of the feed-forward parts.
 fn longest(source: &Source<'_>) -> Option<Json> {
     source.header.hparams.feed_forward_length.iter().max().map(|&length| length.into())
@@ -318,7 +330,7 @@ fn linear(source: &Source<'_>) -> Option<Json> {
     let of = |kind: bool| -> Vec<usize> {
         (1..).zip(attends(source)).filter(|(_, attends)| *attends == kind).map(|(i, _)| i).collect()
     };
-    Some(serde_json::json!({
+    Some(json!({
         "full_attn_layers": of(true), "kda_layers": of(false), "head_dim": h.count(keys::KDA_HEAD_DIM).ok()?,
         "num_heads": h.head_count.first()?, "short_conv_kernel_size": h.count(keys::SSM_CONV_KERNEL).ok()?,
     }))
