@@ -283,11 +283,15 @@ fn double_wide(source: &Source<'_>) -> Option<serde_json::Value> {
     Some((lengths.first() != lengths.last()).into())
 }
 
-/// Key-value heads of Gemma 4's layers with windows, or of the others.
+/// Key-value heads of Gemma 4's layers with windows; of the others, if they have another number.
 fn kv_heads(source: &Source<'_>, windows: bool) -> Option<serde_json::Value> {
-    let of_kind = source.attention().find(|mixer| mixer.window.is_some() == windows);
-    let any = || source.attention().next().filter(|_| windows);
-    Some(of_kind.or_else(any)?.kv_heads.into())
+    let of_kind = |windows: bool| source.attention().find(|mixer| mixer.window.is_some() == windows);
+    let usual = of_kind(true).or_else(|| source.attention().next())?.kv_heads;
+    if windows {
+        Some(usual.into())
+    } else {
+        Some(of_kind(false)?.kv_heads).filter(|own| *own != usual).map(Into::into)
+    }
 }
 
 /// Whether Gemma 4's layers without windows have no values of their own.

@@ -235,7 +235,11 @@ pub(super) static CLASSES: &[Class] = &[
         &[DELTA_NETS, &[SHARED, NORMED, ("mlp_only_layers", Origin::Json("[]")), PREDICTING]],
     ),
     class("qwen35", "Qwen3_5ForCausalLM", &[DELTA_NETS, &[PREDICTING_LAYERS]]),
-    class("qwen35moe", "Qwen3_5MoeForCausalLM", &[DELTA_NETS, &[SHARED, PREDICTING_LAYERS]]),
+    class(
+        "qwen35moe",
+        "Qwen3_5MoeForCausalLM",
+        &[DELTA_NETS, &[SHARED, PREDICTING_LAYERS, ("intermediate_size", Key(keys::FEED_FORWARD_LENGTH))]],
+    ),
     class(
         "kimi-linear",
         "KimiLinearForCausalLM",
