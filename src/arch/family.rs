@@ -7,6 +7,17 @@ use crate::network::{AttentionMixer, Mixer, ModelSpec, Tensors};
 /// How many layers of a checkpoint behind the model's own predict further tokens and go into the file.
 type PredictingBlocks = fn(&Config, &dyn Fn(&str) -> bool) -> Result<usize, Error>;
 
+/// A number of each layer, which is a key in files and a tensor of one element in checkpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerNumber {
+    /// The key, by its full name.
+    pub key: &'static str,
+    /// The tensor's name within the layer.
+    pub tensor: &'static str,
+    /// The tensor's shape: `[1]`, or none.
+    pub shape: &'static [usize],
+}
+
 /// What a family says about itself: its name, and the functions of its folder. One static a family, a row in
 /// [`super::FAMILIES`].
 pub struct Family {
@@ -16,7 +27,7 @@ pub struct Family {
     pub(super) keys: fn(&Config, &mut Keys) -> Result<(), Error>,
     pub(super) settings: &'static [Setting],
     pub(super) mlx_adds_to_norms: bool,
-    pub(super) layer_numbers: &'static [(&'static str, &'static str)],
+    pub(super) layer_numbers: &'static [LayerNumber],
     pub(super) predicting_blocks: PredictingBlocks,
     pub(super) token_keys: fn(&Config) -> Vec<TokenKey>,
     pub(super) tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
@@ -84,10 +95,9 @@ impl Family {
         self.mlx_adds_to_norms
     }
 
-    /// Keys, by their full names, that have a number for each layer, which a checkpoint has as a tensor of one element:
-    /// its name within the layer.
+    /// Keys that have a number for each layer, which a checkpoint has as a tensor of one element.
     #[must_use]
-    pub const fn layer_numbers(&self) -> &'static [(&'static str, &'static str)] {
+    pub const fn layer_numbers(&self) -> &'static [LayerNumber] {
         self.layer_numbers
     }
 

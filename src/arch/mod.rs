@@ -94,7 +94,7 @@ pub(crate) use class_defaults::class_settings;
 pub(crate) use config::{BLOCK_NAMES, settings_of_keys};
 pub use config::{Config, DenseModule, Keys, by_setting};
 pub use error::Error;
-pub use family::Family;
+pub use family::{Family, LayerNumber};
 pub use hparams::Hparams;
 pub use rope_factors::rope_factors;
 pub use settings::check as check_settings;

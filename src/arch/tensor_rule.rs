@@ -32,12 +32,20 @@ pub enum Source {
         names: Names,
         /// Changes, in order.
         steps: Vec<Step>,
+        /// Shape of each of them, the slowest dimension first, where neither the rule's shape nor the steps tell it.
+        /// Conversion takes any shape of as many elements; export writes this one.
+        shape: Option<Vec<usize>>,
     },
     /// From `config.json` alone: the factors of the rotary frequencies.
     RopeFactors,
 }
 
 impl Source {
+    /// From these tensors of the checkpoint, as they are.
+    const fn new(names: Names) -> Self {
+        Self::Checkpoint { names, steps: Vec::new(), shape: None }
+    }
+
     /// Whether rows of heads go from two halves to pairs on the way.
     #[must_use]
     pub fn interleaves(&self) -> bool {
@@ -202,7 +210,15 @@ impl TensorRule {
 
     /// Other checkpoints hold it as the tensor `name`; steps that follow act on that.
     pub fn or(&mut self, name: impl Into<String>) -> &mut Self {
-        self.sources.push(Source::Checkpoint { names: Names::One(name.into()), steps: Vec::new() });
+        self.sources.push(Source::new(Names::One(name.into())));
+        self
+    }
+
+    /// Checkpoints hold it in this shape, the slowest dimension first.
+    pub fn stored_as(&mut self, shape: &[usize]) -> &mut Self {
+        if let Some(Source::Checkpoint { shape: stored, .. }) = self.sources.last_mut() {
+            *stored = Some(shape.to_vec());
+        }
         self
     }
 }
@@ -247,7 +263,7 @@ impl Rules {
 
     /// A tensor of those in the checkpoint that `names` says, stacked.
     pub fn add_named(&mut self, name: impl Into<String>, shape: &[usize], names: Names) -> &mut TensorRule {
-        let sources = vec![Source::Checkpoint { names, steps: Vec::new() }];
+        let sources = vec![Source::new(names)];
         self.rules.push(TensorRule {
             name: name.into(),
             shape: shape.to_vec(),
@@ -345,6 +361,13 @@ impl BlockRules<'_> {
             rule.required = required;
             rule.steps(steps);
         }
+    }
+
+    /// A causal convolution of `taps` positions for each channel: `name.weight`, `[taps, channels]`, and `name.bias`, which
+    /// may be missing.
+    pub fn convolution(&mut self, name: &str, taps: usize, channels: usize, source: &str) {
+        self.weight(name, &[taps, channels], source).stored_as(&[channels, 1, taps]);
+        self.tensor(&format!("{name}.bias"), &[channels], &format!("{source}.bias")).optional();
     }
 
     /// Query, key, value and output projection under their usual names. `interleave` where the rotary embedding

@@ -254,7 +254,7 @@ fn made(
     used: &mut BTreeSet<String>,
 ) -> Result<Option<[Factor; 2]>, AdapterProblem> {
     for source in &rule.sources {
-        let Source::Checkpoint { names, steps } = source else { continue };
+        let Source::Checkpoint { names, steps, .. } = source else { continue };
         let found: Vec<(String, &Change)> =
             names.iter().filter_map(|name| changes.get(&name).map(|change| (name, change))).collect();
         let Some((first, change)) = found.first() else { continue };

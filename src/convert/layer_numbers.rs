@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Error;
 use super::names::text_name;
 use super::stored::numbers;
-use crate::arch::{self, Config, Family, Hparams};
+use crate::arch::{self, Config, Family, Hparams, LayerNumber};
 use crate::gguf::{Array, Metadata, Value};
 use crate::safetensors::{Checkpoint, TensorInfo};
 
@@ -20,7 +20,7 @@ fn place(name: &str) -> Option<(usize, String)> {
 /// Whether the tensor `name` becomes part of a key.
 pub(super) fn is_one(hparams: &Hparams, name: &str) -> bool {
     let of_family = arch::by_name(&hparams.architecture).map_or(&[][..], Family::layer_numbers);
-    !of_family.is_empty() && place(name).is_some_and(|(_, part)| of_family.iter().any(|(_, known)| *known == part))
+    !of_family.is_empty() && place(name).is_some_and(|(_, part)| of_family.iter().any(|known| known.tensor == part))
 }
 
 /// Adds the family's keys of this kind to `metadata`.
@@ -38,7 +38,7 @@ pub(super) fn read(
         return Ok(());
     }
     let blocks = config.block_count().map_err(|source| Error::Architecture { path: path.to_owned(), source })?;
-    for (key, part) in family.layer_numbers() {
+    for LayerNumber { key, tensor: part, .. } in family.layer_numbers() {
         let mut of_layers: Vec<Option<&TensorInfo>> = vec![None; blocks];
         for tensor in checkpoint.tensors() {
             if let Some((layer, found)) = place(&tensor.name)

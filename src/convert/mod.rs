@@ -6,7 +6,7 @@
 
 mod adapter;
 mod added_tokens;
-mod base64;
+pub(crate) mod base64;
 mod chat_templates;
 mod error;
 mod folder;

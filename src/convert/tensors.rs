@@ -117,7 +117,7 @@ pub(super) fn plan(
                         (0, OutputTensor { spec, rows: 1, half_sums: false, from: From::Values(values) })
                     });
                 }
-                Source::Checkpoint { names, steps } => match find_all(path, &scheme, &by_name, names)? {
+                Source::Checkpoint { names, steps, .. } => match find_all(path, &scheme, &by_name, names)? {
                     Ok(found) => {
                         let place = found.iter().map(|found| found.place + 1).max().unwrap_or(0);
                         let take = |FoundWeight { stored, names, .. }| {

@@ -3,33 +3,47 @@
 //! If the absence of a key has a meaning, the value is taken from the network description, so that this meaning is defined in
 //! one place.
 
-use serde_json::{Map, Number, Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
-use super::class::{CLASSES, Class, Origin, When};
-use super::error::{Error, TensorProblem};
+use super::class::{Class, When, classes};
+use super::error::Error;
 use super::rope;
-use super::source::{Source, float};
+use super::setting::{Set, one, setting, unfit};
+use super::source::Source;
 use crate::arch::{BLOCK_NAMES, class_settings, keys, settings_of_keys};
-use crate::gguf::Value;
-use crate::network::{AttentionMixer, Mixer};
+use crate::gguf::{Value, keys as file_keys};
 use crate::tensor_type::TensorType;
 
 /// The class that a file is exported to.
 pub(super) fn class(source: &Source<'_>) -> Result<&'static Class, Error> {
     let architecture = &source.header.hparams.architecture;
-    let fits = |class: &&Class| {
-        class.architecture == architecture
-            && match class.when {
-                When::Always => true,
-                When::Has(name) => source.has(&format!("blk.0.{name}")),
-                When::Windows => mixers(source).any(|mixer| mixer.window.is_some()),
-            }
-    };
-    CLASSES.iter().find(fits).ok_or_else(|| {
-        let mut known: Vec<&str> = CLASSES.iter().map(|class| class.architecture).collect();
-        known.dedup();
-        Error::Architecture { path: source.path(), architecture: architecture.clone(), known: known.join(", ") }
-    })
+    let fits =
+        |class: &&Class| class.architecture == architecture && class.when.iter().all(|when| holds(source, *when));
+    let unknown = || Error::Architecture { path: source.path(), architecture: architecture.clone() };
+    classes().find(fits).ok_or_else(unknown)
+}
+
+/// Whether a condition of a class holds.
+fn holds(source: &Source<'_>, when: When) -> bool {
+    let h = &source.header.hparams;
+    match when {
+        When::Has(name) => source.has(&format!("blk.0.{name}")),
+        When::Tensor(name) => source.has(name),
+        When::NoTensor(name) => !source.has(name),
+        When::Windows => source.attention().any(|mixer| mixer.window.is_some()),
+        When::Key(key) => h.has(key),
+        When::Lacks(key) => !h.has(key),
+        When::True(key) => h.get(key).and_then(Value::as_bool) == Some(true),
+        When::Number(key, number) => h.get(key).and_then(Value::as_u64) == Some(number),
+        When::Tokenizer(name) => {
+            let text = |key: &str| source.header.metadata.get(key).and_then(Value::as_str);
+            [file_keys::TOKENIZER_MODEL, file_keys::TOKENIZER_PRE].into_iter().any(|key| text(key) == Some(name))
+        }
+        When::WholeHeads => {
+            let rotated = source.attention().find_map(|mixer| Some(2 * mixer.rope.as_ref()?.frequencies.len()));
+            rotated == Some(h.key_length)
+        }
+    }
 }
 
 /// The settings of a model with weights of this type.
@@ -41,40 +55,24 @@ pub(super) fn config(source: &Source<'_>, class: &Class, ty: TensorType) -> Resu
     let mut config = Map::new();
     config.insert("architectures".into(), json!([class.name]));
     config.insert("model_type".into(), model_type.into());
-    config.extend(defaults.clone());
+    // JSON has no infinity; the class gives these by itself.
+    let finite = defaults.iter().filter(|(_, value)| !value.to_string().contains("Infinity"));
+    config.extend(finite.map(|(name, value)| (name.clone(), value.clone())));
     let own = |names: &[&'static str]| names.iter().copied().find(|name| defaults.contains_key(*name));
     config.insert(own(BLOCK_NAMES).unwrap_or(BLOCK_NAMES[0]).into(), h.block_count.into());
     for (key, names) in settings_of_keys() {
-        if let (Some(name), Some(value)) = (own(names), h.get(key)) {
+        if let (Some(name), Some(value)) = (own(names).filter(|name| !class.has(name)), h.get(key)) {
             config.insert(name.into(), one(source, class, key, value)?);
         }
     }
-    // For most classes the default is the number of heads, which is not a constant.
-    if !defaults.contains_key("n_head") && model_type != "gpt_neox" {
-        let kv_heads = h.head_count_kv.iter().copied().max().unwrap_or(0);
-        if h.head_count_kv.iter().any(|&heads| heads != kv_heads) {
-            return Err(unfit(source, class, keys::HEAD_COUNT_KV));
-        }
-        config.insert("num_key_value_heads".into(), kv_heads.into());
-    }
-    if h.key_length != h.value_length {
-        return Err(unfit(source, class, keys::VALUE_LENGTH));
-    }
-    if h.has(keys::KEY_LENGTH) || defaults.contains_key("head_dim") {
-        config.insert("head_dim".into(), h.key_length.into());
-    }
+    heads(source, class, &mut config)?;
     config.insert("vocab_size".into(), h.vocab_size.into());
-    config.insert("tie_word_embeddings".into(), (!source.has("output.weight")).into());
-    if mixers(source).any(|mixer| mixer.rope.is_some()) {
-        config.insert("rope_theta".into(), source.rotary_base());
-        if let Some(scaling) = rope::scaling(source)? {
-            config.insert("rope_scaling".into(), scaling);
-        }
+    if source.spec.logits {
+        config.insert("tie_word_embeddings".into(), (!source.has("output.weight")).into());
     }
-    for (name, from) in class.settings {
-        if let Some(value) = setting(source, class, *from)? {
-            config.insert((*name).into(), value);
-        }
+    rotary(source, class, &mut config)?;
+    for (name, from) in class.settings() {
+        set(&mut config, name, setting(source, class, *from)?);
     }
     let special = source.special();
     for (name, id) in [("bos_token_id", special.bos), ("eos_token_id", special.eos), ("pad_token_id", special.padding)]
@@ -87,125 +85,94 @@ pub(super) fn config(source: &Source<'_>, class: &Class, ty: TensorType) -> Resu
         _ => "float16",
     };
     config.insert("torch_dtype".into(), dtype.into());
-    Ok(config)
+    Ok(nested(config))
 }
 
-fn setting(source: &Source<'_>, class: &Class, from: Origin) -> Result<Option<Json>, Error> {
-    let h = &source.header.hparams;
-    let key = |key: &str| h.get(key).map(|value| one(source, class, key, value)).transpose();
-    let first = || mixers(source).next();
-    Ok(match from {
-        Origin::Key(name) => key(name)?,
-        Origin::Flag(name, default) => Some(h.get(name).and_then(Value::as_bool).unwrap_or(default).into()),
-        Origin::Has(names) => Some(everywhere(source, names)?.into()),
-        Origin::Json(text) => serde_json::from_str(text).ok(),
-        Origin::Gelu => h.get(keys::HIDDEN_ACTIVATION).and_then(Value::as_str).map(Json::from),
-        Origin::Window => Some(mixers(source).find_map(|mixer| mixer.window).into()),
-        Origin::LayerTypes => {
-            let kind = |mixer: &AttentionMixer| match mixer.window {
-                Some(_) => "sliding_attention",
-                None => "full_attention",
-            };
-            Some(mixers(source).map(kind).collect())
-        }
-        Origin::RotaryShare => {
-            let rotated = mixers(source).find_map(|mixer| Some(2 * mixer.rope.as_ref()?.frequencies.len()));
-            rotated.map(|rotated| share(rotated, h.key_length))
-        }
-        Origin::RotaryBase => Some(source.rotary_base()),
-        Origin::SlidingBase => Some(key(keys::ROPE_FREQ_BASE_SWA)?.unwrap_or_else(|| 10_000.into())),
-        Origin::ScoreScalar => first().map(|mixer| inverse_square(mixer.scale)),
-        Origin::ScoreCap => Some(first().and_then(|mixer| mixer.softcap).map_or(Json::Null, float)),
-        Origin::LogitCap => Some(source.spec.logit_softcap.map_or(Json::Null, float)),
-    })
-}
-
-/// The attention of all layers.
-fn mixers<'a>(source: &'a Source<'_>) -> impl Iterator<Item = &'a AttentionMixer> {
-    source.spec.layers.iter().filter_map(|layer| match &layer.mixer {
-        Mixer::Attention(mixer) => Some(mixer),
-        _ => None,
-    })
-}
-
-/// The value of a key that must be the same for all layers.
-fn one(source: &Source<'_>, class: &Class, key: &str, value: &Value) -> Result<Json, Error> {
-    let number = |value: &Value| match value {
-        Value::F32(number) => Some(float(*number)),
-        Value::F64(number) => Number::from_f64(*number).map(Json::Number),
-        Value::Bool(flag) => Some((*flag).into()),
-        value => value.as_u64().map(Json::from),
-    };
-    let one = match value.as_array() {
-        None => number(value),
-        Some(list) => {
-            let mut values = list.iter();
-            let first = values.next();
-            first.filter(|first| values.all(|value| value == *first)).as_ref().and_then(number)
-        }
-    };
-    one.ok_or_else(|| unfit(source, class, key))
-}
-
-fn unfit(source: &Source<'_>, class: &Class, key: &str) -> Error {
-    let key = format!("{}.{key}", source.header.hparams.architecture);
-    source.key_fault(key, class.name)
-}
-
-/// Whether all layers have all of these tensors.
-fn everywhere(source: &Source<'_>, names: &[&str]) -> Result<bool, Error> {
-    let blocks = 0..source.header.hparams.block_count;
-    let all: Vec<String> = blocks.flat_map(|i| names.iter().map(move |name| format!("blk.{i}.{name}"))).collect();
-    let (there, missing): (Vec<&String>, Vec<&String>) = all.iter().partition(|name| source.has(name));
-    match (there.first(), missing.is_empty()) {
-        (Some(name), false) => {
-            let (name, problem) = ((*name).clone(), TensorProblem::NotEverywhere);
-            Err(Error::Tensor { path: source.path(), name, problem })
-        }
-        (first, _) => Ok(first.is_some()),
+fn set(config: &mut Map<String, Json>, name: &str, value: Set) {
+    match value {
+        Set::To(value) => drop(config.insert(name.to_owned(), value)),
+        Set::Absent => drop(config.remove(name)),
+        Set::AsItIs => {}
     }
 }
 
-/// The share of a head, as few digits as give the length again.
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "lengths of heads"
-)]
-fn share(rotated: usize, head: usize) -> Json {
-    let exact = rotated as f64 / head as f64;
-    let rounded = (1..12).map(|digits| {
-        let power = 10f64.powi(digits);
-        (exact * power).ceil() / power
-    });
-    rounded.chain([exact]).find(|share| (share * head as f64) as usize == rotated).unwrap_or(exact).into()
+/// Counts of key-value heads and lengths of heads.
+fn heads(source: &Source<'_>, class: &Class, config: &mut Map<String, Json>) -> Result<(), Error> {
+    let h = &source.header.hparams;
+    // For most classes the default is the number of heads, which is not a constant.
+    if !class.has("num_key_value_heads") {
+        let kv_heads = h.head_count_kv.iter().copied().max().unwrap_or(0);
+        if h.head_count_kv.iter().any(|&heads| heads != kv_heads) {
+            return Err(unfit(source, class, keys::HEAD_COUNT_KV));
+        }
+        config.insert("num_key_value_heads".into(), kv_heads.into());
+    }
+    if class.has("head_dim") {
+        return Ok(());
+    }
+    if h.key_length != h.value_length && !class.has("v_head_dim") {
+        return Err(unfit(source, class, keys::VALUE_LENGTH));
+    }
+    if h.has(keys::KEY_LENGTH) || config.contains_key("head_dim") {
+        config.insert("head_dim".into(), h.key_length.into());
+    }
+    Ok(())
 }
 
-/// `1 / scale^2`, rounded if it is nearly a whole number: transformers 5 accepts only integers for Gemma.
-#[allow(clippy::cast_possible_truncation, reason = "far below 2^63")]
-fn inverse_square(scale: f32) -> Json {
-    let square = f64::from(scale).powi(-2);
-    let whole = square.round();
-    if (square / whole - 1.0).abs() < 1e-5 { (whole as i64).into() } else { square.into() }
+/// The rotary embedding, in the form of transformers 4.
+fn rotary(source: &Source<'_>, class: &Class, config: &mut Map<String, Json>) -> Result<(), Error> {
+    if class.has("rope_parameters") || !source.rotates() {
+        return Ok(());
+    }
+    config.insert("rope_theta".into(), source.rotary_base());
+    let mut scaling = match rope::scaling(source)? {
+        Some(Json::Object(scaling)) => scaling,
+        _ => Map::new(),
+    };
+    // What scaling alone uses has no meaning without.
+    if scaling.is_empty() {
+        return Ok(());
+    }
+    for (name, from) in class.rope {
+        set(&mut scaling, name, setting(source, class, *from)?);
+    }
+    config.insert("rope_scaling".into(), scaling.into());
+    Ok(())
+}
+
+/// The settings whose names have a point as objects within.
+fn nested(config: Map<String, Json>) -> Map<String, Json> {
+    let mut result = Map::new();
+    for (name, value) in config {
+        let Some((object, name)) = name.split_once('.') else {
+            result.insert(name, value);
+            continue;
+        };
+        if let Json::Object(inner) = result.entry(object).or_insert_with(|| json!({})) {
+            inner.insert(name.to_owned(), value);
+        }
+    }
+    result
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch;
 
     #[test]
-    fn numbers_are_written_as_people_write_them() {
-        assert_eq!((float(1e-5), float(0.1)), (json!(1e-5), json!(0.1)));
-        assert_eq!(inverse_square(1.0 / 256f32.sqrt()), json!(256));
-        assert_eq!((share(16, 64), share(32, 80), share(64, 64)), (json!(0.25), json!(0.4), json!(1.0)));
+    fn each_family_that_converts_has_a_class() {
+        for family in arch::FAMILIES.iter().filter(|family| !family.classes().is_empty()) {
+            assert!(classes().any(|class| class.architecture == family.name()), "{}", family.name());
+        }
     }
 
     #[test]
     fn each_class_is_of_a_family_and_has_defaults() {
-        for class in CLASSES {
-            let family = crate::arch::by_class(class.name).expect("a class that is converted");
-            assert_eq!(family.name(), class.architecture);
+        for class in classes() {
+            let family = arch::by_name(class.architecture).expect("a family");
+            let converts = class.family(family).expect("a class that is converted");
+            assert!(converts.classes().contains(&class.name), "{}", class.name);
             assert!(class_settings(class.name).is_some(), "{}", class.name);
         }
     }

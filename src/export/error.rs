@@ -17,7 +17,7 @@ use crate::tokenizer;
 pub enum Error {
     /// There is no class for the architecture.
     #[error(
-        "{}: models of the architecture {} cannot be exported yet (can be: {known})",
+        "{}: models of the architecture {} cannot be exported: no checkpoints of it are converted",
         printable_path(path),
         printable(architecture)
     )]
@@ -26,8 +26,6 @@ pub enum Error {
         path: PathBuf,
         /// `general.architecture`.
         architecture: String,
-        /// The architectures that can be exported.
-        known: String,
     },
     /// The file is not a valid model.
     #[error("{}: {source}", printable_path(path))]

@@ -7,7 +7,9 @@
 mod class;
 mod config;
 mod error;
+mod modules;
 mod rope;
+mod setting;
 mod source;
 mod tensors;
 mod tokenizer;
@@ -28,6 +30,16 @@ use crate::safetensors::{Dtype, header_bytes};
 use crate::tensor_type::TensorType;
 use source::Source;
 use tensors::Tensor;
+
+/// The classes that models of this architecture are exported to; none, if they cannot be exported.
+#[must_use]
+pub fn classes_of(architecture: &str) -> Vec<&'static str> {
+    let mut names: Vec<&str> =
+        class::classes().filter(|class| class.architecture == architecture).map(|class| class.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
 
 /// The type of exported weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +93,8 @@ pub struct Export<'a> {
     source: Source<'a>,
     class: &'static str,
     weight_type: WeightType,
-    /// The files without weights: names and contents.
-    files: Vec<(&'static str, Vec<u8>)>,
+    /// The files without weights: paths and contents.
+    files: Vec<(String, Vec<u8>)>,
     tensors: Vec<Tensor<'a>>,
     /// Names of the files with weights, and their tensors.
     shards: Vec<(String, Range<usize>)>,
@@ -98,18 +110,22 @@ impl<'a> Export<'a> {
         let class = config::class(&source)?;
         let weight_type = options.weight_type.unwrap_or_else(|| usual_type(&source));
         let config = config::config(&source, class, weight_type.tensor_type())?;
-        let tensors = tensors::plan(&source)?;
+        let tensors = tensors::plan(&source, class)?;
         let shards = shards(&tensors, weight_type, options.max_file_bytes);
         let tokenizer =
             tokenizer::tokenizer_json(&source).map_err(|problem| Error::Tokenizer { path: source.path(), problem })?;
         let mut files = vec![
-            ("config.json", pretty(&config.into())),
-            ("generation_config.json", pretty(&generation_config(&source))),
-            ("tokenizer.json", tokenizer.to_string().into_bytes()),
-            ("tokenizer_config.json", pretty(&tokenizer::tokenizer_config(&source))),
+            ("config.json".to_owned(), pretty(&config.into())),
+            ("tokenizer.json".to_owned(), tokenizer.to_string().into_bytes()),
+            ("tokenizer_config.json".to_owned(), pretty(&tokenizer::tokenizer_config(&source))),
         ];
-        if shards.len() > 1 {
-            files.push(("model.safetensors.index.json", pretty(&index(&tensors, &shards, weight_type))));
+        if source.spec.logits {
+            files.push(("generation_config.json".to_owned(), pretty(&generation_config(&source))));
+        }
+        let of_modules = modules::files(&source).into_iter().map(|(path, json)| (path, pretty(&json)));
+        files.extend(of_modules);
+        if shards.iter().filter(|(name, _)| modules::folder(name).is_none()).count() > 1 {
+            files.push(("model.safetensors.index.json".to_owned(), pretty(&index(&tensors, &shards, weight_type))));
         }
         Ok(Self { source, class: class.name, weight_type, files, tensors, shards })
     }
@@ -156,7 +172,8 @@ impl<'a> Export<'a> {
         files::check_room(&output.path().join("config.json"), self.tensor_bytes())?;
         for (name, contents) in &self.files {
             let path = output.path().join(name);
-            let written = File::create(&path).and_then(|mut file| {
+            let folder = path.parent().unwrap_or_else(|| output.path());
+            let written = fs::create_dir_all(folder).and_then(|()| File::create(&path)).and_then(|mut file| {
                 file.write_all(contents)?;
                 file.sync_all()
             });
@@ -190,7 +207,7 @@ impl<'a> Export<'a> {
             "params.json",
         ];
         let own = |name: &str| {
-            self.files.iter().any(|(own, _)| *own == name) || self.shards.iter().any(|(own, _)| own == name)
+            self.files.iter().any(|(own, _)| own == name) || self.shards.iter().any(|(own, _)| own == name)
         };
         if let Overwrite::Refuse = overwrite {
             // A folder that is not empty is refused in any case.
@@ -215,11 +232,25 @@ impl<'a> Export<'a> {
         let header = self.header(tensors);
         let size = header.len() as u64 + bytes(tensors, self.weight_type);
         files::reserve(&file, path, size)?;
-        file.set_len(size).and_then(|()| file.write_all(&header)).map_err(failed)
+        file.set_len(size).and_then(|()| file.write_all(&header)).map_err(failed)?;
+        // What becomes a key again is read when the folder is converted back.
+        let mut at = header.len() as u64;
+        for tensor in tensors {
+            if tensor.is_of_keys() {
+                file.seek(SeekFrom::Start(at)).map_err(failed)?;
+                let ty = self.weight_type.tensor_type();
+                tensor.make(&self.source, ty, &mut |bytes| file.write_all(bytes).map_err(failed))?;
+            }
+            at += tensor.elements() * self.weight_type.dtype().bytes();
+        }
+        Ok(())
     }
 
     fn header(&self, tensors: &[Tensor<'_>]) -> Vec<u8> {
-        header_bytes(tensors.iter().map(|tensor| (tensor.name.as_str(), &tensor.shape[..])), self.weight_type.dtype())
+        header_bytes(
+            tensors.iter().map(|tensor| (modules::name(&tensor.name), &tensor.shape[..])),
+            self.weight_type.dtype(),
+        )
     }
 
     /// Writes the numbers of a file's tensors.
@@ -258,8 +289,18 @@ fn usual_type(source: &Source<'_>) -> WeightType {
     }
 }
 
-/// The tensors of each file: as many as fit, in their order.
+/// The tensors of each file: as many as fit, in their order; each module behind the model has a file of its own.
 fn shards(tensors: &[Tensor<'_>], ty: WeightType, most: u64) -> Vec<(String, Range<usize>)> {
+    let own = tensors.iter().position(|tensor| modules::folder(&tensor.name).is_some()).unwrap_or(tensors.len());
+    let of_modules = (own..)
+        .zip(&tensors[own..])
+        .filter_map(|(i, tensor)| Some((format!("{}/model.safetensors", modules::folder(&tensor.name)?), i..i + 1)));
+    let mut shards = shards_of_model(&tensors[..own], ty, most);
+    shards.extend(of_modules);
+    shards
+}
+
+fn shards_of_model(tensors: &[Tensor<'_>], ty: WeightType, most: u64) -> Vec<(String, Range<usize>)> {
     let mut starts = vec![0];
     let mut held = 0;
     for (i, tensor) in tensors.iter().enumerate() {
@@ -288,7 +329,8 @@ fn index(tensors: &[Tensor<'_>], shards: &[(String, Range<usize>)], ty: WeightTy
             .map(move |tensor| (tensor.name.clone(), Json::from(file.clone())))
             .collect::<Vec<_>>()
     };
-    let map: Map<String, Json> = shards.iter().flat_map(of_file).collect();
+    let of_model = shards.iter().filter(|(name, _)| modules::folder(name).is_none());
+    let map: Map<String, Json> = of_model.flat_map(of_file).collect();
     json!({ "metadata": { "total_size": bytes(tensors, ty) }, "weight_map": map })
 }
 

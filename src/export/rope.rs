@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::error::{Error, TensorProblem};
-use super::source::{Source, float};
+use super::source::{Source, float, share};
 use crate::arch::{Config, keys, rope_factors};
 use crate::gguf::Value;
 
@@ -21,7 +21,10 @@ pub(super) fn scaling(source: &Source<'_>) -> Result<Option<Json>, Error> {
         return Ok(Some(json!({ "type": "longrope", "long_factor": list(LONG)?, "short_factor": list(SHORT)? })));
     }
     if source.has(FACTORS) {
-        return llama3(source).map(Some);
+        return match still_pairs(&source.values(FACTORS)?) {
+            Some(share) => Ok(Some(json!({ "rope_type": "proportional", "partial_rotary_factor": share }))),
+            None => llama3(source).map(Some),
+        };
     }
     let number = |key: &str| match h.get(key) {
         Some(Value::F32(number)) => Some(float(*number)),
@@ -46,6 +49,33 @@ pub(super) fn scaling(source: &Source<'_>) -> Result<Option<Json>, Error> {
         }
     }
     Ok(Some(scaling))
+}
+
+/// The share of pairs that turn, if all others stand still.
+fn still_pairs(factors: &[f32]) -> Option<Json> {
+    let turning = factors.iter().position(|&factor| factor > 1e20)?;
+    let (first, rest) = factors.split_at(turning);
+    let still = rest.iter().all(|&factor| factor > 1e20) && first.iter().all(|&factor| factor == 1.0);
+    still.then(|| share(2 * turning, 2 * factors.len()))
+}
+
+/// The settings of the layers that see everything, which alone may be scaled, and of those with windows.
+pub(super) fn of_kinds(source: &Source<'_>) -> Result<Json, Error> {
+    let of_kind = |windows: bool, base: Json| {
+        let mut rope = json!({ "rope_type": "default", "rope_theta": base });
+        let mixer = source.attention().find(|mixer| mixer.window.is_some() == windows && mixer.rope.is_some());
+        if let Some((mixer, own)) = mixer.and_then(|mixer| Some((mixer, mixer.rope.as_ref()?)))
+            && 2 * own.frequencies.len() < mixer.k_dim
+        {
+            rope["partial_rotary_factor"] = share(2 * own.frequencies.len(), mixer.k_dim);
+        }
+        rope
+    };
+    let mut full = of_kind(false, source.rotary_base());
+    if let (Some(full), Some(Json::Object(scaling))) = (full.as_object_mut(), scaling(source)?) {
+        full.extend(scaling);
+    }
+    Ok(json!({ "full_attention": full, "sliding_attention": of_kind(true, source.sliding_base()) }))
 }
 
 /// The settings that give the file's factors. Those of published models are tried: 1 and 4 as limits, and a power of two as the

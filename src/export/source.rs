@@ -11,7 +11,7 @@ use crate::formats;
 use crate::gguf::{Reader, TensorInfo, Value, keys};
 use crate::model::Header;
 use crate::model::tokenizer::from_metadata;
-use crate::network::{self, ModelSpec, Tensors};
+use crate::network::{self, AttentionMixer, LatentMixer, Mixer, ModelSpec, Tensors};
 use crate::tokenizer::{Model, SpecialIds, Tokenizer};
 
 /// A model file.
@@ -79,6 +79,35 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The attention of all layers that have it, latent attention aside.
+    pub(super) fn attention(&self) -> impl Iterator<Item = &AttentionMixer> {
+        self.spec.layers.iter().filter_map(|layer| match &layer.mixer {
+            Mixer::Attention(mixer) | Mixer::AttentionAndMamba2(mixer, _) => Some(mixer),
+            _ => None,
+        })
+    }
+
+    /// The latent attention of the first layer that has it.
+    pub(super) fn latent(&self) -> Option<&LatentMixer> {
+        self.spec.layers.iter().find_map(|layer| match &layer.mixer {
+            Mixer::Latent(mixer) => Some(mixer),
+            _ => None,
+        })
+    }
+
+    /// Whether some layer has a rotary embedding.
+    pub(super) fn rotates(&self) -> bool {
+        self.attention().any(|mixer| mixer.rope.is_some()) || self.latent().is_some_and(|mixer| mixer.rope.is_some())
+    }
+
+    /// The base of the rotary embedding of layers with windows.
+    pub(super) fn sliding_base(&self) -> Json {
+        match self.header.hparams.get(arch::keys::ROPE_FREQ_BASE_SWA) {
+            Some(Value::F32(base)) => float(*base),
+            _ => 10_000.into(),
+        }
+    }
+
     /// The base of the rotary embedding, `rope_theta`.
     pub(super) fn rotary_base(&self) -> Json {
         match self.header.hparams.get(arch::keys::ROPE_FREQ_BASE) {
@@ -130,4 +159,20 @@ impl Tensors for FileTensors<'_> {
 /// The shortest decimal for this number in single precision: 0.00001, not 9.99999974737875e-06.
 pub(super) fn float(number: f32) -> Json {
     number.to_string().parse::<f64>().unwrap_or(f64::from(number)).into()
+}
+
+/// The share of a head, as few digits as give the length again.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "lengths of heads"
+)]
+pub(super) fn share(rotated: usize, head: usize) -> Json {
+    let exact = rotated as f64 / head as f64;
+    let rounded = (1..12).map(|digits| {
+        let power = 10f64.powi(digits);
+        (exact * power).ceil() / power
+    });
+    rounded.chain([exact]).find(|share| (share * head as f64) as usize == rotated).unwrap_or(exact).into()
 }

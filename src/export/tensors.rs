@@ -5,9 +5,10 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
+use super::class::Class;
 use super::error::{Error, TensorProblem};
 use super::source::Source;
-use crate::arch::{self, Names, Step, TensorRule};
+use crate::arch::{self, Family, LayerNumber, Names, Step, TensorRule};
 use crate::convert::layout::Layout;
 use crate::formats;
 use crate::gguf::TensorInfo;
@@ -31,7 +32,7 @@ pub(super) struct Tensor<'a> {
 
 /// A range of rows of a tensor of the file that is part of a checkpoint's tensor.
 struct Part<'a> {
-    tensor: &'a TensorInfo,
+    from: From<'a>,
     /// The first of the rows.
     first: u64,
     /// Rows and columns as steps count them; a vector has its elements as rows, and one column.
@@ -41,16 +42,29 @@ struct Part<'a> {
     /// The steps that change numbers.
     arithmetic: Vec<Step>,
     shape: Vec<u64>,
+    /// Whether the checkpoint's tensor has rows that mean nothing, and that no file has.
+    padded: bool,
+}
+
+/// Where the numbers of a part are.
+enum From<'a> {
+    Tensor(&'a TensorInfo),
+    /// A key of the file has this one number.
+    Key {
+        key: &'static str,
+        number: f32,
+    },
 }
 
 /// The checkpoint's tensors, in the order of the family's rules.
 ///
 /// # Errors
 /// When a tensor of the file has no counterpart, or rows of a tensor are missing.
-pub(super) fn plan<'a>(source: &Source<'a>) -> Result<Vec<Tensor<'a>>, Error> {
+pub(super) fn plan<'a>(source: &Source<'a>, class: &Class) -> Result<Vec<Tensor<'a>>, Error> {
     let header = &source.header;
-    let rules =
-        header.family.tensors(&header.hparams).map_err(|error| Error::Model { path: source.path(), source: error })?;
+    let failed = |error| Error::Model { path: source.path(), source: error };
+    let family = class.family(header.family).map_err(failed)?;
+    let rules = family.tensors(&header.hparams).map_err(failed)?;
     let order: HashMap<&str, usize> = rules.iter().enumerate().map(|(i, rule)| (rule.name.as_str(), i)).collect();
     let mut found: Vec<(usize, &'a TensorInfo)> = Vec::new();
     for (name, tensor) in &header.tensors {
@@ -66,37 +80,63 @@ pub(super) fn plan<'a>(source: &Source<'a>) -> Result<Vec<Tensor<'a>>, Error> {
             return Err(fault(source, &rule.name, TensorProblem::Type { ty: tensor.ty }));
         }
         // Tensors computed from the configuration are not in a checkpoint.
-        let Some(arch::Source::Checkpoint { names: of, steps }) = rule.sources.first() else { continue };
+        let Some(from @ arch::Source::Checkpoint { names: of, .. }) = class.source(&rule.sources) else { continue };
         for (i, name) in of.iter().enumerate() {
-            let part = part(source, rule, tensor, of, i as u64, steps)?;
+            let part = part(source, rule, tensor, from, i as u64)?;
+            let name = class.full_name(name);
             if !parts.contains_key(&name) {
                 names.push(name.clone());
             }
             parts.entry(name).or_default().push(part);
         }
     }
-    names
-        .into_iter()
-        .map(|name| {
-            let parts = parts.remove(&name).unwrap_or_default();
-            Tensor::new(source, name, parts)
-        })
-        .collect()
+    let tensors = names.into_iter().map(|name| {
+        let parts = parts.remove(&name).unwrap_or_default();
+        Tensor::new(source, name, parts)
+    });
+    tensors.chain(layer_numbers(source, family).map_err(failed)?.into_iter().map(Ok)).collect()
+}
+
+/// The tensors of one number each that files have as keys.
+fn layer_numbers<'a>(source: &Source<'a>, family: &Family) -> Result<Vec<Tensor<'a>>, arch::Error> {
+    let mut tensors = Vec::new();
+    for LayerNumber { key, tensor, shape } in family.layer_numbers() {
+        for (layer, number) in source.header.hparams.layer_numbers(key)?.into_iter().enumerate() {
+            let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
+            let from = From::Key { key: *key, number };
+            let layout = Layout::new(&[], 1, 1, 1);
+            let part = Part {
+                from,
+                first: 0,
+                rows: 1,
+                cols: 1,
+                layout,
+                arithmetic: Vec::new(),
+                shape: shape.clone(),
+                padded: false,
+            };
+            let name = format!("model.layers.{layer}.{tensor}");
+            tensors.push(Tensor { name, shape, cols: 1, whole: true, rows: Vec::new(), parts: vec![part] });
+        }
+    }
+    Ok(tensors)
 }
 
 fn fault(source: &Source<'_>, name: &str, problem: TensorProblem) -> Error {
     Error::Tensor { path: source.path(), name: name.to_owned(), problem }
 }
 
-/// Part `i` of the `names` that a tensor of the file is stacked from.
+/// Part `i` of the tensors that a tensor of the file is made `from`.
 fn part<'a>(
     source: &Source<'_>,
     rule: &TensorRule,
     tensor: &'a TensorInfo,
-    names: &Names,
+    from: &arch::Source,
     i: u64,
-    steps: &[Step],
 ) -> Result<Part<'a>, Error> {
+    let arch::Source::Checkpoint { names, steps, shape: stored } = from else {
+        return Err(fault(source, &rule.name, TensorProblem::Foreign));
+    };
     let (count, stacked) = match names {
         Names::One(_) => (1, false),
         Names::Numbered { count, .. } => (*count as u64, *count > 1),
@@ -108,19 +148,24 @@ fn part<'a>(
         _ => (dims[1..].iter().product::<u64>() / count.max(1), dims[0], dims[1]),
     };
     let layout = Layout::new(steps, rows, cols, matrix);
-    if layout.reshaped {
-        return Err(fault(source, &rule.name, TensorProblem::Reshaped));
-    }
     let mut shape: Vec<u64> = dims.iter().rev().copied().skip(usize::from(stacked)).collect();
-    if !layout.same_shape {
+    if let Some(stored) = stored {
+        shape = stored.iter().map(|&n| n as u64).collect();
+        if shape.iter().product::<u64>() != layout.source_rows * layout.source_cols {
+            return Err(fault(source, &rule.name, TensorProblem::Reshaped));
+        }
+    } else if layout.reshaped {
+        return Err(fault(source, &rule.name, TensorProblem::Reshaped));
+    } else if !layout.same_shape {
         shape = match shape[..] {
             [_] => vec![layout.source_rows],
             [_, _] => vec![layout.source_rows, layout.source_cols],
             _ => vec![shape[0], layout.source_rows / shape[0].max(1), layout.source_cols],
         };
     }
+    let padded = stored.is_some() && layout.at_least;
     let arithmetic = steps.iter().filter(|step| matches!(step, Step::Add(_) | Step::NegExp)).cloned().collect();
-    Ok(Part { tensor, first: i * rows, rows, cols, layout, arithmetic, shape })
+    Ok(Part { from: From::Tensor(tensor), first: i * rows, rows, cols, layout, arithmetic, shape, padded })
 }
 
 impl<'a> Tensor<'a> {
@@ -131,12 +176,15 @@ impl<'a> Tensor<'a> {
         let (total, cols) = largest.map_or((0, 0), |part| (part.layout.source_rows, part.layout.source_cols));
         let whole = parts
             .iter()
-            .any(|part| !part.layout.keeps_rows_whole() || part.tensor.shape.len() < 2 || part.cols != cols);
+            .any(|part| part.padded || !part.layout.keeps_rows_whole() || part.is_vector() || part.cols != cols);
         let lacks = || {
-            let first = parts.first().map(|part| part.tensor.name.clone()).unwrap_or_default();
-            fault(source, &first, TensorProblem::MissingRows { source_name: name.clone() })
+            let first = parts.first().map_or("", Part::name);
+            fault(source, first, TensorProblem::MissingRows { source_name: name.clone() })
         };
-        if parts.iter().map(|part| part.rows * part.cols).sum::<u64>() != total * cols {
+        // Where a rule states the shape, rows that no file has mean nothing, and are zeros.
+        let partly = parts.iter().any(|part| part.padded);
+        let there = parts.iter().map(|part| part.rows * part.cols).sum::<u64>();
+        if there > total * cols || there < total * cols && !partly {
             return Err(lacks());
         }
         let mut rows = Vec::new();
@@ -160,6 +208,11 @@ impl<'a> Tensor<'a> {
     /// Number of its elements.
     pub(super) fn elements(&self) -> u64 {
         self.shape.iter().product()
+    }
+
+    /// Whether its numbers are keys of the file.
+    pub(super) fn is_of_keys(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part.from, From::Key { .. }))
     }
 
     /// Computes the tensor in type `ty`, piece by piece.
@@ -223,15 +276,38 @@ impl<'a> Tensor<'a> {
 }
 
 impl Part<'_> {
+    /// What it is called in the file.
+    fn name(&self) -> &str {
+        match &self.from {
+            From::Tensor(tensor) => &tensor.name,
+            From::Key { key, .. } => key,
+        }
+    }
+
+    /// Whether the file has it as one row.
+    fn is_vector(&self) -> bool {
+        match &self.from {
+            From::Tensor(tensor) => tensor.shape.len() < 2,
+            From::Key { .. } => true,
+        }
+    }
+
     /// Whole rows from row `first` of the part on, with the numbers of the checkpoint.
     fn read(&self, source: &Source<'_>, first: u64, out: &mut [f32]) -> Result<(), Error> {
-        let ty = self.tensor.ty;
-        let cols = size(self.tensor.cols());
+        let tensor = match &self.from {
+            From::Tensor(tensor) => *tensor,
+            From::Key { number, .. } => {
+                out.fill(*number);
+                return Ok(());
+            }
+        };
+        let ty = tensor.ty;
+        let cols = size(tensor.cols());
         // A vector is one row of the file.
-        let first = if self.tensor.shape.len() < 2 { 0 } else { self.first + first };
+        let first = if self.is_vector() { 0 } else { self.first + first };
         let row_bytes = ty.row_bytes(cols);
         let mut bytes = vec![0; out.len() / cols.max(1) * row_bytes];
-        source.reader.read_at(self.tensor, first * row_bytes as u64, &mut bytes)?;
+        source.reader.read_at(tensor, first * row_bytes as u64, &mut bytes)?;
         let rows = bytes.par_chunks(row_bytes.max(1)).zip(out.par_chunks_mut(cols.max(1)));
         rows.with_min_len((1 << 16) / cols.max(1)).for_each(|(bytes, out)| {
             formats::decode(ty, bytes, out);

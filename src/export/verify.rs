@@ -36,9 +36,12 @@ pub(super) fn check(source: &Source<'_>, class: &'static str, folder: &Path) -> 
         Folder::open(folder).and_then(|folder| Conversion::new(folder, &Options::default())).map_err(failed)?;
     let back = conversion.metadata();
     let architecture = &source.header.hparams.architecture;
-    let context = format!("{architecture}.{}", keys::CONTEXT_LENGTH);
-    let number = |metadata: &Metadata| metadata.get(&context).and_then(Value::as_u64);
-    if *conversion.spec() != source.spec || number(back) != number(&source.header.metadata) {
+    // The class may be that of another architecture.
+    let other = back.get(keys::GENERAL_ARCHITECTURE).and_then(Value::as_str).unwrap_or(architecture);
+    let context = |metadata: &Metadata, architecture: &str| {
+        metadata.get(&keys::of(architecture, keys::CONTEXT_LENGTH)).and_then(Value::as_u64)
+    };
+    if *conversion.spec() != source.spec || context(back, other) != context(&source.header.metadata, architecture) {
         let key = different_key(&source.header.metadata, back, architecture);
         return Err(source.key_fault(key, class));
     }

@@ -295,13 +295,14 @@ impl OutputFolder {
             return sync_folder(&target).map_err(cannot_write);
         }
         let overwrite = inputs.as_ref().map_or(Overwrite::Refuse, |inputs| Overwrite::Replace { inputs });
-        let entries = fs::read_dir(&temporary.path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let names: Vec<OsString> = entries.map_err(cannot_write)?.iter().map(fs::DirEntry::file_name).collect();
+        let names = files_below(&temporary.path, Path::new("")).map_err(cannot_write)?;
         for name in &names {
             check_target(&target.join(name), overwrite)?;
         }
         for name in &names {
-            fs::rename(temporary.path.join(name), target.join(name)).map_err(cannot_write)?;
+            let path = target.join(name);
+            let moved = fs::create_dir_all(folder_of(&path)).and_then(|()| fs::rename(temporary.path.join(name), path));
+            moved.map_err(cannot_write)?;
         }
         sync_folder(&target.join("folder")).map_err(cannot_write)
     }
@@ -335,6 +336,21 @@ pub(crate) fn check_target(path: &Path, overwrite: Overwrite<'_>) -> Result<(), 
     let Overwrite::Replace { inputs } = overwrite else { return Err(OutputError::Exists { path: path.into() }) };
     let id = FileId::at(path).map_err(|source| OutputError::Create { path: path.into(), source })?;
     if inputs.contains(&id) { Err(OutputError::IsInput { path: path.into() }) } else { Ok(()) }
+}
+
+/// The paths of all files in `folder` and the folders within, from `folder` on; `prefix` stands before each.
+fn files_below(folder: &Path, prefix: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = prefix.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            paths.extend(files_below(&entry.path(), &path)?);
+        } else {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 fn folder_of(path: &Path) -> &Path {

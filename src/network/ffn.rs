@@ -15,6 +15,17 @@ pub enum FeedForward {
     DenseAndExperts(Dense, Experts),
 }
 
+impl FeedForward {
+    /// Its experts, if it has any.
+    #[must_use]
+    pub const fn experts(&self) -> Option<&Experts> {
+        match self {
+            Self::Experts(experts) | Self::DenseAndExperts(_, experts) => Some(experts),
+            Self::None | Self::Dense(_) => None,
+        }
+    }
+}
+
 /// A dense feed-forward part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dense {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use gguf_toolkit::arch::{Config, FAMILIES, Family, by_config};
+use gguf_toolkit::export::classes_of;
 
 use super::convert::{MORE_KEYS, OTHER_VALUES};
 use super::remote_code::CASES;
@@ -47,6 +48,15 @@ fn bytes(of: &str, names: &[String]) -> String {
     text
 }
 
+/// The classes that files of a family are exported to: its own, or one with the same tensors.
+fn exported(family: &Family) -> String {
+    let all = classes_of(family.name());
+    let own: Vec<&str> = all.iter().copied().filter(|class| family.classes().contains(class)).collect();
+    let names = if own.is_empty() { all } else { own };
+    assert!(!names.is_empty(), "{}: cannot be exported", family.name());
+    names.iter().map(|class| format!("`{class}`")).collect::<Vec<_>>().join(", ")
+}
+
 #[test]
 fn the_page_of_models_is_what_the_tree_says() {
     let (texts, encoders) = (checkpoints("arch"), checkpoints("encoders"));
@@ -57,12 +67,13 @@ fn the_page_of_models_is_what_the_tree_says() {
         for (of, found, does) in [("arch", &texts, "text"), ("encoders", &encoders, "embeddings")] {
             let Some(names) = found.get(&key(family)) else { continue };
             let (name, classes, bytes) = (family.name(), classes.join(", "), bytes(of, names));
-            rows.push(format!("| `{name}` | {classes} | {does} | {bytes} | {} |", names.join(", ")));
+            let exported = exported(family);
+            rows.push(format!("| `{name}` | {classes} | {does} | {bytes} | {exported} | {} |", names.join(", ")));
         }
         let files = CASES.iter().filter(|(_, architecture, _)| *architecture == family.name());
         let files: Vec<&str> = files.map(|(name, ..)| *name).collect();
         if family.classes().is_empty() && !files.is_empty() {
-            rows.push(format!("| `{}` | none: files alone | text | - | {} |", family.name(), files.join(", ")));
+            rows.push(format!("| `{}` | none: files alone | text | - | - | {} |", family.name(), files.join(", ")));
         } else if !texts.contains_key(&key(family)) && !encoders.contains_key(&key(family)) {
             unjudged.push(family.name());
         }

@@ -1,7 +1,7 @@
 //! Apertus: llama's model with normed query and key heads, and xIELU in place of a gate. Each layer's xIELU has numbers of
 //! its own, which are tensors in checkpoints and keys in files.
 
-use super::family::Family;
+use super::family::{Family, LayerNumber};
 use super::graph::plain;
 use super::{Config, Error, Hparams, Keys, Rules, TensorRule, keys, usual};
 use crate::network::{Activation, ModelSpec, NormKind, RopeStyle, Tensors};
@@ -16,10 +16,10 @@ pub(super) static APERTUS: Family = Family {
     keys: config_keys,
     settings: &[("hidden_act", r#"["xielu"]"#), ("post_norm", "[false]"), ("qk_norm", "[true]")],
     layer_numbers: &[
-        (ALPHA_N, "mlp.act_fn.alpha_n"),
-        (ALPHA_P, "mlp.act_fn.alpha_p"),
-        (BETA, "mlp.act_fn.beta"),
-        (EPS, "mlp.act_fn.eps"),
+        LayerNumber { key: ALPHA_N, tensor: "mlp.act_fn.alpha_n", shape: &[1] },
+        LayerNumber { key: ALPHA_P, tensor: "mlp.act_fn.alpha_p", shape: &[1] },
+        LayerNumber { key: BETA, tensor: "mlp.act_fn.beta", shape: &[] },
+        LayerNumber { key: EPS, tensor: "mlp.act_fn.eps", shape: &[] },
     ],
     ..Family::new("apertus", &["ApertusForCausalLM"], rules, spec)
 };

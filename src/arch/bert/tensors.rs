@@ -20,7 +20,7 @@ pub(super) fn rules(h: &Hparams, unused: usize, head: HeadNames) -> Result<Vec<T
     let positions = [d, h.context_length];
     let rule = rules.add("position_embd.weight", &positions, "embeddings.position_embeddings.weight");
     if unused > 0 {
-        rule.step(Step::Rows { start: unused, count: h.context_length });
+        rule.step(Step::Rows { start: unused, count: h.context_length }).stored_as(&[unused + h.context_length, d]);
     }
     for i in 0..h.block_count {
         let (hidden, heads) = (h.feed_forward_length[i], h.head_count[i]);

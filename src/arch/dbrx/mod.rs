@@ -68,9 +68,10 @@ fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
         // All experts are one matrix in checkpoints.
         for (name, source) in [("ffn_gate_exps.weight", "w1"), ("ffn_up_exps.weight", "v1")] {
             let source = format!("ffn.experts.mlp.{source}");
-            block.tensor(name, &[d, length, count], &source).step(Step::Reshape);
+            block.tensor(name, &[d, length, count], &source).step(Step::Reshape).stored_as(&[count * length, d]);
         }
-        block.tensor("ffn_down_exps.weight", &[length, d, count], "ffn.experts.mlp.w2").step(Step::Transpose);
+        let down = block.tensor("ffn_down_exps.weight", &[length, d, count], "ffn.experts.mlp.w2");
+        down.step(Step::Transpose).stored_as(&[count * length, d]);
     }
     Ok(rules.finish())
 }

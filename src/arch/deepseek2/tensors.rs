@@ -68,8 +68,11 @@ impl Latent {
         if self.one_tensor {
             block.weight("attn_kv_b", &[rank, heads * (plain + value)], both);
         } else {
-            block.weight("attn_k_b", &[plain, rank, heads], both).steps(&[part(0..plain), Step::Transpose]);
-            block.weight("attn_v_b", &[rank, value, heads], both).step(part(plain..plain + value));
+            let stored = [heads * (plain + value), rank];
+            let key = block.weight("attn_k_b", &[plain, rank, heads], both);
+            key.steps(&[part(0..plain), Step::Transpose]).stored_as(&stored);
+            let value_rows = block.weight("attn_v_b", &[rank, value, heads], both);
+            value_rows.step(part(plain..plain + value)).stored_as(&stored);
         }
         block.linear("attn_output", [heads * value, d], "self_attn.o_proj", &[]);
     }

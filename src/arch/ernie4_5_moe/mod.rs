@@ -53,7 +53,8 @@ fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
         block.weight("ffn_gate_inp", &[d, count], "mlp.gate");
         let length = h.positive(keys::EXPERT_FEED_FORWARD_LENGTH)?;
         block.joined_experts(d, length, count, "mlp.experts", ["gate_proj", "up_proj", "down_proj"]);
-        block.tensor("exp_probs_b.bias", &[count, 1], "mlp.moe_statics.e_score_correction_bias").optional();
+        let bias = block.tensor("exp_probs_b.bias", &[count, 1], "mlp.moe_statics.e_score_correction_bias");
+        bias.stored_as(&[1, count]).optional();
         if shared > 0 {
             block.shared_expert(d, shared, "mlp.shared_experts");
         }

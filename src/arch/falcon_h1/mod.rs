@@ -106,11 +106,12 @@ fn mamba(block: &mut BlockRules<'_>, h: &Hparams) -> Result<(), Error> {
     let parts: Vec<Step> = parts.collect();
     let steps: Vec<Step> = [Step::multiplier("ssm_in_multiplier")].into_iter().chain(parts.clone()).collect();
     linear(block, "ssm_in", [d, ends[4]], "mamba.in_proj", &steps, &parts);
-    block.linear("ssm_conv1d", [spec.taps, inner + 2 * keys], "mamba.conv1d", &[]);
+    block.convolution("ssm_conv1d", spec.taps, inner + 2 * keys, "mamba.conv1d");
     block.tensor("ssm_dt.bias", &[spec.heads], "mamba.dt_bias");
-    block.tensor("ssm_a", &[1, spec.heads], "mamba.A_log").step(Step::NegExp);
-    block.tensor("ssm_d", &[1, spec.heads], "mamba.D");
-    block.weight("ssm_norm", &[inner / spec.groups, spec.groups], "mamba.norm").step(Step::Reshape).optional();
+    block.tensor("ssm_a", &[1, spec.heads], "mamba.A_log").step(Step::NegExp).stored_as(&[spec.heads]);
+    block.tensor("ssm_d", &[1, spec.heads], "mamba.D").stored_as(&[spec.heads]);
+    let norm = block.weight("ssm_norm", &[inner / spec.groups, spec.groups], "mamba.norm");
+    norm.step(Step::Reshape).stored_as(&[inner]).optional();
     block.linear("ssm_out", [inner, d], "mamba.out_proj", &[Step::multiplier("ssm_out_multiplier")]);
     Ok(())
 }

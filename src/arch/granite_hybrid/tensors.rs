@@ -66,12 +66,13 @@ pub(in crate::arch) fn mixer(block: &mut BlockRules<'_>, h: &Hparams, source: &s
     let inner = spec.heads * spec.v_dim;
     let mixed = inner + 2 * spec.groups * spec.k_dim;
     block.linear("ssm_in", [d, inner + mixed + spec.heads], &format!("{source}.in_proj"), &[]);
-    block.linear("ssm_conv1d", [spec.taps, mixed], &format!("{source}.conv1d"), &[]);
+    block.convolution("ssm_conv1d", spec.taps, mixed, &format!("{source}.conv1d"));
     block.tensor("ssm_dt.bias", &[spec.heads], &format!("{source}.dt_bias"));
-    block.tensor("ssm_a", &[1, spec.heads], &format!("{source}.A_log")).step(Step::NegExp);
-    block.tensor("ssm_d", &[1, spec.heads], &format!("{source}.D"));
+    block.tensor("ssm_a", &[1, spec.heads], &format!("{source}.A_log")).step(Step::NegExp).stored_as(&[spec.heads]);
+    block.tensor("ssm_d", &[1, spec.heads], &format!("{source}.D")).stored_as(&[spec.heads]);
     // A vector in checkpoints: its elements stand in the same order.
-    block.weight("ssm_norm", &[inner / spec.groups, spec.groups], &format!("{source}.norm")).step(Step::Reshape);
+    let norm = block.weight("ssm_norm", &[inner / spec.groups, spec.groups], &format!("{source}.norm"));
+    norm.step(Step::Reshape).stored_as(&[inner]);
     block.linear("ssm_out", [inner, d], &format!("{source}.out_proj"), &[]);
     Ok(())
 }

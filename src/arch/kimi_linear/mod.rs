@@ -64,7 +64,10 @@ fn delta_rules(block: &mut BlockRules<'_>, d: usize, delta: KimiDeltaMixer) {
     let inner = heads * dim;
     for part in ["q", "k", "v"] {
         let conv = format!("self_attn.{part}_conv1d");
-        block.weight(&format!("ssm_conv1d_{part}"), &[taps, 1, inner, 1], &conv).step(Step::Reshape);
+        block
+            .weight(&format!("ssm_conv1d_{part}"), &[taps, 1, inner, 1], &conv)
+            .step(Step::Reshape)
+            .stored_as(&[inner, 1, taps]);
         block.weight(&format!("attn_{part}"), &[d, inner], &format!("self_attn.{part}_proj"));
     }
     for part in ["f", "g"] {
@@ -72,7 +75,8 @@ fn delta_rules(block: &mut BlockRules<'_>, d: usize, delta: KimiDeltaMixer) {
         block.weight(&format!("ssm_{part}_b"), &[dim, inner], &format!("self_attn.{part}_b_proj"));
     }
     block.weight("ssm_beta", &[d, heads], "self_attn.b_proj");
-    block.tensor("ssm_a", &[1, heads, 1, 1], "self_attn.A_log").steps(&[Step::Reshape, Step::NegExp]);
+    let decay = block.tensor("ssm_a", &[1, heads, 1, 1], "self_attn.A_log");
+    decay.steps(&[Step::Reshape, Step::NegExp]).stored_as(&[1, 1, heads, 1]);
     block.tensor("ssm_dt.bias", &[inner], "self_attn.dt_bias");
     block.weight("ssm_norm", &[dim], "self_attn.o_norm");
     block.weight("attn_output", &[inner, d], "self_attn.o_proj");

@@ -16,7 +16,7 @@ pub(super) fn rules(h: &Hparams) -> Result<Vec<TensorRule>, Error> {
         let mut block = rules.block(i);
         block.weight("attn_norm", &[d], "operator_norm");
         if h.head_count_kv[i] == 0 {
-            block.weight("shortconv.conv", &[taps, d], "conv.conv");
+            block.weight("shortconv.conv", &[taps, d], "conv.conv").stored_as(&[d, 1, taps]);
             block.weight("shortconv.in_proj", &[d, 3 * d], "conv.in_proj");
             block.weight("shortconv.out_proj", &[d, d], "conv.out_proj");
         } else {

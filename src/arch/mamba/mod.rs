@@ -117,7 +117,7 @@ pub(super) fn mixer_rules(block: &mut BlockRules<'_>, h: &Hparams, source: &str)
     let d = h.embedding_length;
     let Mamba1Mixer { channels, state, rank, taps, .. } = mixer(h)?;
     block.linear("ssm_in", [d, 2 * channels], &format!("{source}.in_proj"), &[]);
-    block.linear("ssm_conv1d", [taps, channels], &format!("{source}.conv1d"), &[]);
+    block.convolution("ssm_conv1d", taps, channels, &format!("{source}.conv1d"));
     block.weight("ssm_x", &[channels, rank + 2 * state], &format!("{source}.x_proj"));
     block.linear("ssm_dt", [rank, channels], &format!("{source}.dt_proj"), &[]);
     block.tensor("ssm_a", &[state, channels], &format!("{source}.A_log")).step(Step::NegExp);

@@ -51,7 +51,7 @@ fn delta_net(family: QwenNext, d: usize, nets: &DeltaNets, block: &mut BlockRule
     };
     block.tensor("ssm_a", &[heads], "linear_attn.A_log").steps(&interleave(0, 1)).step(Step::NegExp);
     let conv = block.weight("ssm_conv1d", &[nets.taps, 2 * keys + values], "linear_attn.conv1d");
-    conv.steps(&interleave(2 * keys, nets.v_dim));
+    conv.steps(&interleave(2 * keys, nets.v_dim)).stored_as(&[2 * keys + values, 1, nets.taps]);
     block.tensor("ssm_dt.bias", &[heads], "linear_attn.dt_bias").steps(&interleave(0, 1));
     if family == QwenNext::Qwen3Next {
         block.weight("ssm_ba", &[d, 2 * heads], "linear_attn.in_proj_ba");

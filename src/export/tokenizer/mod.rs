@@ -1,5 +1,7 @@
 //! `tokenizer.json` and `tokenizer_config.json` of a file's vocabulary.
 
+mod words;
+
 use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json, json};
@@ -8,6 +10,9 @@ use super::error::TokenizerProblem;
 use super::source::Source;
 use crate::gguf::{Value, keys};
 use crate::tokenizer::{AddedTokenFlags, Model, TokenKind, Vocab, pre_tokenizer_flags, pre_tokenizer_patterns};
+
+/// The key of the token for what is to be guessed.
+const MASK: &str = "tokenizer.ggml.mask_token_id";
 
 /// `tokenizer.json`, for the library `tokenizers`.
 ///
@@ -19,8 +24,8 @@ pub(super) fn tokenizer_json(source: &Source<'_>) -> Result<Json, TokenizerProbl
     let parts = match vocab.model {
         Model::Bpe => bytes(vocab, &texts)?,
         Model::Spm => characters(vocab, &texts),
-        Model::Unigram => return Err(TokenizerProblem::Model { name: "Unigram" }),
-        Model::WordPiece => return Err(TokenizerProblem::Model { name: "WordPiece" }),
+        Model::Unigram => words::unigram(vocab, &texts)?,
+        Model::WordPiece => words::word_piece(vocab, &texts),
     };
     let Parts { normalizer, pre_tokenizer, decoder, model } = parts;
     Ok(json!({
@@ -38,12 +43,18 @@ pub(super) fn tokenizer_config(source: &Source<'_>) -> Json {
         "model_max_length": source.header.hparams.context_length, "add_bos_token": vocab.add_bos, "add_eos_token": vocab.add_eos,
     });
     let special = source.special();
-    for (name, id) in [
+    let mut named = vec![
         ("bos_token", special.bos),
         ("eos_token", special.eos),
         ("unk_token", special.unknown),
         ("pad_token", special.padding),
-    ] {
+    ];
+    // Encoders have a token in front of texts, one between them, and one for what is to be guessed.
+    if !source.spec.logits {
+        let mask = metadata.get(MASK).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+        named.extend([("cls_token", special.bos), ("sep_token", special.separator), ("mask_token", mask)]);
+    }
+    for (name, id) in named {
         // Naming it here would make a piece of text a special token; `config.json` has its id.
         let is_added = |id: &u32| !matches!(kind(vocab, *id as usize), TokenKind::Normal | TokenKind::Byte);
         let text = id.filter(is_added).and_then(|id| vocab.tokens.get(id as usize));
@@ -93,6 +104,7 @@ fn texts(vocab: &Vocab) -> Result<Vec<String>, TokenizerProblem> {
     vocab.tokens.iter().enumerate().map(text).collect()
 }
 
+/// The kind of a token.
 fn kind(vocab: &Vocab, id: usize) -> TokenKind {
     vocab.kinds.get(id).copied().unwrap_or(TokenKind::Normal)
 }
@@ -204,19 +216,24 @@ fn post_processor(source: &Source<'_>, texts: &[String]) -> Json {
             _ => Json::Null,
         };
     }
+    // An encoder sees two texts as one, with a separator between them where the file says so.
+    let encodes = !source.spec.logits;
+    let between = token(special.separator, encodes && vocab.add_separator);
+    let types = source.header.metadata.get(keys::TOKENIZER_TOKEN_TYPE_COUNT).and_then(Value::as_u64);
     let around = |sequences: &[&str]| {
         let mut parts: Vec<Json> = Vec::new();
         for (i, id) in sequences.iter().enumerate() {
+            let ty = if encodes && types.unwrap_or(1) < 2 { 0 } else { i };
             let special = |token: Option<(u32, &String)>| {
-                token.map(|(_, text)| json!({ "SpecialToken": { "id": text, "type_id": i } }))
+                token.map(|(_, text)| json!({ "SpecialToken": { "id": text, "type_id": ty } }))
             };
-            parts.extend(special(first));
-            parts.push(json!({ "Sequence": { "id": id, "type_id": i } }));
+            parts.extend(special(if i > 0 && encodes { between } else { first }));
+            parts.push(json!({ "Sequence": { "id": id, "type_id": ty } }));
             parts.extend(special(last));
         }
         parts
     };
-    let named: Map<String, Json> = [first, last]
+    let named: Map<String, Json> = [first, last, between]
         .into_iter()
         .flatten()
         .map(|(id, text)| (text.clone(), json!({ "id": text, "ids": [id], "tokens": [text] })))
