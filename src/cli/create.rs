@@ -145,12 +145,12 @@ fn base(folder: &Path, from: &str) -> anyhow::Result<Base> {
     }
     match Places::from_environment().resolve(if path.is_dir() { path.to_str().unwrap_or(from) } else { from }) {
         Ok(Located { store: Store::Path, path, .. }) => Ok(Base::File(path)),
-        Ok(located) => Ok(Base::Model(located)),
+        Ok(located) => Ok(Base::Model(Box::new(located))),
         Err(Error::Checkpoint { path }) => Ok(Base::Checkpoint(path)),
         #[cfg(feature = "net")]
         Err(Error::NotFound { .. }) if !from.to_lowercase().ends_with(".gguf") => {
             let fetched = crate::pull::pull_usual(from)?;
-            Ok(Base::Model(Places::from_environment().find(&fetched)?))
+            Ok(Base::Model(Box::new(Places::from_environment().find(&fetched)?)))
         }
         Err(error) => Err(error.into()),
     }

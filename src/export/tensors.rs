@@ -103,7 +103,7 @@ fn layer_numbers<'a>(source: &Source<'a>, family: &Family) -> Result<Vec<Tensor<
     for LayerNumber { key, tensor, shape } in family.layer_numbers() {
         for (layer, number) in source.header.hparams.layer_numbers(key)?.into_iter().enumerate() {
             let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
-            let from = From::Key { key: *key, number };
+            let from = From::Key { key, number };
             let layout = Layout::new(&[], 1, 1, 1);
             let part = Part {
                 from,

@@ -25,7 +25,7 @@ const TEXTS: [&str; 5] = ["template", "system", "params", "messages", "license"]
 #[derive(Clone, Debug)]
 pub enum Base {
     /// A model that was found by its name.
-    Model(Located),
+    Model(Box<Located>),
     /// A GGUF file.
     File(PathBuf),
     /// A checkpoint's folder, which is converted.
@@ -160,7 +160,7 @@ pub fn copy(
 ) -> Result<(BlobStore, Created), Error> {
     let request = || Request {
         name: name.clone(),
-        base: Base::Model(model.clone()),
+        base: Base::Model(Box::new(model.clone())),
         adapters: Vec::new(),
         template: None,
         system: None,
@@ -367,7 +367,7 @@ impl Work<'_> {
         parameters.extend(request.parameters.clone());
         let message = |(role, text): &(String, String)| json!({ "role": role, "content": text });
         let messages: Vec<Json> = request.messages.iter().map(message).collect();
-        let json = |is_given: bool, value: Json| is_given.then(|| vec![value.to_string()]).unwrap_or_default();
+        let json = |is_given: bool, value: Json| if is_given { vec![value.to_string()] } else { Vec::new() };
         let given = [
             request.template.iter().cloned().collect(),
             request.system.iter().cloned().collect(),

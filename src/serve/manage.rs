@@ -23,12 +23,15 @@ use crate::stores::{self, BlobStore, Digest, Fetched, Located, ModelName, Places
 /// Pieces of an upload that wait to be written.
 const PIECES: usize = 8;
 
+/// Offers a model that was found; or returns the reason why it cannot.
+pub type MakeOffer = Box<dyn Fn(&Located) -> Result<Offer, String> + Send + Sync>;
+
 /// What changes models.
 pub struct Manager {
     /// The store that models are made in.
     pub store: BlobStore,
     /// Offers a model that was found.
-    pub offer: Box<dyn Fn(&Located) -> Result<Offer, String> + Send + Sync>,
+    pub offer: MakeOffer,
     /// Servers from which models are fetched.
     #[cfg(feature = "net")]
     pub settings: crate::net::Settings,
@@ -378,7 +381,7 @@ fn request(fields: Fields<'_>) -> Result<Request, Failure> {
     let base = match (fields.text("from")?.filter(|from| !from.is_empty()), blobs("files")?.as_slice()) {
         (Some(from), _) => {
             let located = find(from)?;
-            if located.store == Store::Path { Base::File(located.path) } else { Base::Model(located) }
+            if located.store == Store::Path { Base::File(located.path) } else { Base::Model(Box::new(located)) }
         }
         (None, [file]) => file.clone(),
         (None, []) => return Err(Failure::invalid("neither 'from' or 'files' was specified")),

@@ -56,7 +56,7 @@ use call::Call;
 use failure::{Dialect, Failure};
 pub use guard::Access;
 pub use keep_alive::KeepAlive;
-pub use manage::Manager;
+pub use manage::{MakeOffer, Manager};
 pub use models::{RequestDefaults, ServedModel};
 use offers::Models;
 pub use offers::{Load, Offer};

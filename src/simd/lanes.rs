@@ -533,7 +533,7 @@ mod tests {
 
     #[test]
     fn lanes_are_found_by_the_low_bits_of_indices() {
-        let indices: [u32; LANES] = std::array::from_fn(|i| (i as u32).wrapping_mul(0x9e37_79b9) ^ 0x40 * i as u32);
+        let indices: [u32; LANES] = std::array::from_fn(|i| (i as u32).wrapping_mul(0x9e37_79b9) ^ (0x40 * i as u32));
         for least in 0..LANES {
             let mut table: [f32; LANES] = std::array::from_fn(|i| (i as f32 - 5.5).powi(2) + 1.0);
             table[least] = -1.0;

@@ -98,7 +98,7 @@ impl Screen {
                 self.changed = true;
                 continue;
             }
-            self.draw(group.look())?;
+            self.draw(&group.look())?;
             match self.read(PATIENCE)? {
                 Wish::Quit => return Ok(ExitCode::SUCCESS),
                 Wish::Stop => {
@@ -140,7 +140,7 @@ impl Screen {
             if self.last_frame.elapsed() < BETWEEN_FRAMES {
                 return Flow::GoOn;
             }
-            let wish = self.draw(look.clone()).and_then(|()| self.read(Duration::ZERO));
+            let wish = self.draw(&look).and_then(|()| self.read(Duration::ZERO));
             match wish {
                 Ok(Wish::Nothing) if !ended() => Flow::GoOn,
                 Ok(Wish::Stop) => Flow::StopRunning,
@@ -203,7 +203,7 @@ impl Screen {
     }
 
     /// Draws the rows that have changed.
-    fn draw(&mut self, look: Look) -> io::Result<()> {
+    fn draw(&mut self, look: &Look) -> io::Result<()> {
         self.last_frame = Instant::now();
         if !std::mem::take(&mut self.changed) {
             return Ok(());
@@ -260,7 +260,6 @@ impl Screen {
 }
 
 /// What of a group stands above the columns.
-#[derive(Clone)]
 struct Look {
     names: Vec<String>,
     hidden: bool,

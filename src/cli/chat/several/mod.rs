@@ -86,9 +86,10 @@ impl Group {
         let mut members = Vec::new();
         for (path, name) in paths.iter().zip(names) {
             let located = model_args::locate(path)?;
-            let mut own = args.with_layers(&located.layers);
+            let reader = Reader::open(&located.path)?;
+            let mut own = args.with_setup(model_args::setup(&located, &reader));
             own.model = Some(path.clone());
-            let model = model_args::load_from(&Reader::open(&located.path)?, &args.run)?;
+            let model = model_args::load_from(&reader, &own.run)?;
             let pool = if parallel { args.run.share_of_threads(paths.len())? } else { shared.clone() };
             let state = ChatState { name, ..start(&own, model, pool)? };
             members.push(Member { state, answered: false });
