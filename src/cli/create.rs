@@ -40,6 +40,10 @@ pub(crate) struct Args {
     /// Print a JSON object
     #[arg(long)]
     json: bool,
+    /// Only errors on standard error: no remarks, no progress
+    // As the option of all commands, without its letter, which Ollama's users know as --quantize.
+    #[arg(long, id = "quiet")]
+    _quiet: bool,
 }
 
 /// Gives a model a further name. Its bytes stay where they are.

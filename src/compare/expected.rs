@@ -17,7 +17,7 @@ const MEASURED: &[Measured] = &[
     Measured {
         name: "storyteller",
         architecture: "llama",
-        parameters: 3_673_856,
+        parameters: 3_672_320,
         types: &[
             ("Q8_0", 0.000_67),
             ("Q6_K", 0.003_64),
@@ -92,7 +92,7 @@ mod tests {
     fn losses_are_measured_or_estimated() {
         let of =
             |parameters, ty: &str| expected_loss(Some("llama"), Some(parameters), ty).map(|e| (e.verdict, e.evidence));
-        assert_eq!(of(3_673_856, "q8_0"), Some((Verdict::Invisible, Evidence::Measured)));
+        assert_eq!(of(3_672_320, "q8_0"), Some((Verdict::Invisible, Evidence::Measured)));
         assert_eq!(of(134_515_008, "Q4_K_M"), Some((Verdict::Small, Evidence::Measured)));
         assert_eq!(of(1, "IQ3_M"), Some((Verdict::Clear, Evidence::Estimated("SmolLM2-135M"))));
         assert_eq!(of(1, "BF16"), Some((Verdict::Invisible, Evidence::Published)));

@@ -6,7 +6,7 @@ use hyper::body::{Bytes, Incoming};
 use serde_json::{Map, Value as Json};
 
 use super::failure::Failure;
-use super::manage::Manager;
+use super::manager::Manager;
 use super::offers::Models;
 use super::stored::Responses;
 

@@ -14,7 +14,7 @@ use super::blocking::blocking;
 use super::call::Call;
 use super::failure::Failure;
 use super::fields::Fields;
-use super::offers::Offer;
+use super::manager::Manager;
 use super::reply::{Form, Reply};
 use crate::modelfile::{self, Base, Created, Request, Status, parse_parameter};
 use crate::quantize::FileType;
@@ -22,29 +22,6 @@ use crate::stores::{self, BlobStore, Digest, Fetched, Located, ModelName, Places
 
 /// Pieces of an upload that wait to be written.
 const PIECES: usize = 8;
-
-/// Offers a model that was found; or returns the reason why it cannot.
-pub type MakeOffer = Box<dyn Fn(&Located) -> Result<Offer, String> + Send + Sync>;
-
-/// What changes models.
-pub struct Manager {
-    /// The store that models are made in.
-    pub store: BlobStore,
-    /// Offers a model that was found.
-    pub offer: MakeOffer,
-    /// Servers from which models are fetched.
-    #[cfg(feature = "net")]
-    pub settings: crate::net::Settings,
-    /// Threads whose speed is measured for badges.
-    pub pool: Arc<crate::kernels::Pool>,
-}
-
-impl Manager {
-    /// The store, in which what other programs have made stays.
-    fn store(&self) -> BlobStore {
-        self.store.clone().protecting(Fetched::from_environment())
-    }
-}
 
 /// The manager of a request, if clients may change models.
 fn manager(call: &Call) -> Result<Arc<Manager>, Failure> {
@@ -144,18 +121,18 @@ fn fetch(manager: &Manager, plan: &crate::net::Plan, tell: &Tell<'_>) -> Result<
         let at = plan.files.iter().position(|file| file.name == progress.file);
         let Some(file) = at.and_then(|at| plan.files.get(at)) else { return true };
         let before: u64 = plan.files.iter().take(at.unwrap_or(0)).map(|file| file.bytes).sum();
+        let pulling = |completed: u64| {
+            let digest = file.sha256().unwrap_or_default();
+            let id = digest.get(..12).unwrap_or(&file.name);
+            json!({
+                "status": format!("pulling {id}"), "digest": format!("sha256:{digest}"), "total": file.bytes,
+                "completed": completed, "file": file.name,
+            })
+        };
         let line = match progress.phase {
             Phase::Waiting => json!({ "status": format!("waiting for another program that fetches {}", file.name) }),
             Phase::Checking => json!({ "status": "verifying sha256 digest" }),
-            Phase::Fetching => {
-                let digest = file.sha256().unwrap_or_default();
-                let completed = progress.done.saturating_sub(before).min(file.bytes);
-                let id = digest.get(..12).unwrap_or(&file.name);
-                json!({
-                    "status": format!("pulling {id}"), "digest": format!("sha256:{digest}"), "total": file.bytes,
-                    "completed": completed, "file": file.name,
-                })
-            }
+            Phase::Fetching => pulling(progress.done.saturating_sub(before).min(file.bytes)),
         };
         // The same line again, or less than a hundredth more, tells nothing.
         let key = line["status"].as_str().unwrap_or_default().to_owned();
@@ -164,9 +141,12 @@ fn fetch(manager: &Manager, plan: &crate::net::Plan, tell: &Tell<'_>) -> Result<
         if last.0 == key && done.saturating_sub(last.1) < (file.bytes / 100).max(1) && done != file.bytes {
             return true;
         }
+        // A file that is checked has come whole, which the last look at its fetching may not have seen.
+        let whole = (progress.phase == Phase::Checking && last.0.starts_with("pulling") && last.1 < file.bytes)
+            .then(|| pulling(file.bytes));
         *last = (key, done);
         drop(last);
-        tell(line)
+        whole.is_none_or(|whole| tell(whole)) && tell(line)
     };
     plan.fetch(&manager.settings, &observer).map_err(|error| net_failure(&error))?;
     tell(json!({ "status": "writing manifest" }));

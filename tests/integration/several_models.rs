@@ -104,8 +104,8 @@ fn two_models_answer_side_by_side() {
     let folder = Folder::new("several-columns");
     models(&folder);
     let question = "Tell me a story about a fox.";
-    let size = (80, 18);
-    let mut chat = Terminal::start_in(&["chat", "q8.gguf", "q4.gguf", "-t", "0", "-n", "60"], 80, 18, &folder);
+    let size = (80, 20);
+    let mut chat = Terminal::start_in(&["chat", "q8.gguf", "q4.gguf", "-t", "0", "-n", "60"], 80, 20, &folder);
     let rows = wait(&chat, size, "the line", |rows| has(rows, "Tab: column"));
     let names: Vec<&str> = rows[0].split('│').map(str::trim).collect();
     assert_eq!(names, ["q8", "q4"]);

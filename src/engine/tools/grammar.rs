@@ -137,7 +137,7 @@ impl<'m, 't> Rules<'m, 't> {
             let rule = self.add(&format!("/{expression}/"));
             return format!("{rule} {lark}");
         };
-        let end = (0..plain.len()).find(|&at| plain[at..].starts_with('"') && !plain[..at].ends_with('\\'));
+        let end = plain.match_indices('"').map(|(at, _)| at).find(|&at| !plain[..at].ends_with('\\'));
         let (suffix, rest) = plain.split_at(end.unwrap_or(plain.len()));
         let rule = self.add_with(&format!("[suffix=\"{suffix}\"]"), &format!("/{expression}/"));
         format!("{rule} {}", rest.strip_prefix('"').unwrap_or(rest))
