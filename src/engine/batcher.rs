@@ -63,6 +63,8 @@ pub struct Request {
     pub generation: GenerationOptions,
     /// For each token, its probability and those of so many of the likeliest.
     pub logprobs: Option<usize>,
+    /// These probabilities are those after all samplers, from which tokens are drawn, not those of the model itself.
+    pub after_samplers: bool,
     /// States of earlier requests are used by those of the same salt alone.
     pub salt: u64,
     /// Does not use states of earlier requests.
@@ -111,6 +113,8 @@ pub struct BatcherStatus {
     pub drafted_tokens: u64,
     /// Drafted tokens that were accepted.
     pub accepted_tokens: u64,
+    /// Drafts of one or more tokens that were evaluated.
+    pub drafts: u64,
     /// Time of steps that read prompts.
     pub prompt_time: Duration,
     /// Time of steps that only generate.
@@ -125,6 +129,29 @@ pub struct BatcherStatus {
     pub most_tokens: usize,
 }
 
+impl BatcherStatus {
+    /// The figures after those of `earlier`, a batcher that has ended: what is counted goes on from there.
+    #[must_use]
+    pub fn after(self, earlier: &Self) -> Self {
+        Self {
+            requests: self.requests + earlier.requests,
+            prompt_tokens: self.prompt_tokens + earlier.prompt_tokens,
+            cached_tokens: self.cached_tokens + earlier.cached_tokens,
+            answer_tokens: self.answer_tokens + earlier.answer_tokens,
+            drafted_tokens: self.drafted_tokens + earlier.drafted_tokens,
+            accepted_tokens: self.accepted_tokens + earlier.accepted_tokens,
+            drafts: self.drafts + earlier.drafts,
+            prompt_time: self.prompt_time + earlier.prompt_time,
+            answer_time: self.answer_time + earlier.answer_time,
+            steps: self.steps + earlier.steps,
+            step_requests: self.step_requests + earlier.step_requests,
+            preempted: self.preempted + earlier.preempted,
+            most_tokens: self.most_tokens.max(earlier.most_tokens),
+            ..self
+        }
+    }
+}
+
 /// A request on its way.
 struct Job {
     /// The prompt, then the answer.
@@ -135,6 +162,7 @@ struct Job {
     /// What has been evaluated of the tokens.
     sequence: Sequence,
     logprobs: Option<usize>,
+    after_samplers: bool,
     salt: u64,
     no_cache: bool,
     draft_limit: usize,
@@ -338,6 +366,7 @@ impl Batcher {
             generation,
             sequence: self.empty.clone(),
             logprobs: request.logprobs,
+            after_samplers: request.after_samplers,
             salt: request.salt,
             no_cache: request.no_cache,
             draft_limit: request.draft_limit.unwrap_or(usize::MAX),
@@ -667,7 +696,7 @@ impl Worker {
     /// Lets requests take tokens by the logits of a step; `outputs` has the number of rows of each.
     fn take(&mut self, plan: &[usize], goals: &[usize], outputs: &[usize], logits: &mut [f32]) {
         let mut rows = logits.chunks_exact_mut(self.model.decoder().vocab_size());
-        let (mut counts, mut ended) = ([0; 3], Vec::new());
+        let (mut counts, mut ended) = ([0; 4], Vec::new());
         let jobs = std::mem::take(&mut self.active);
         for (((mut job, &planned), &goal), &wanted) in jobs.into_iter().zip(plan).zip(goals).zip(outputs) {
             if planned > 0 && !job.stored && job.sequence.len() == goal {
@@ -698,7 +727,8 @@ impl Worker {
                 speculation.learn(job.text_id, &draft, accepted, end.is_none() && accepted < draft.tokens.len());
             }
             let answered = job.generation.tokens().len() - before;
-            counts.iter_mut().zip([answered, draft.tokens.len(), accepted]).for_each(|(sum, n)| *sum += n as u64);
+            let own = [answered, draft.tokens.len(), accepted, usize::from(!draft.tokens.is_empty())];
+            counts.iter_mut().zip(own).for_each(|(sum, n)| *sum += n as u64);
             match end {
                 Some(end) => ended.push((job, end)),
                 None => self.active.push(job),
@@ -706,7 +736,8 @@ impl Worker {
         }
         let mut inbox = lock(&self.shared.inbox);
         let status = &mut inbox.status;
-        let sums = [&mut status.answer_tokens, &mut status.drafted_tokens, &mut status.accepted_tokens];
+        let sums =
+            [&mut status.answer_tokens, &mut status.drafted_tokens, &mut status.accepted_tokens, &mut status.drafts];
         sums.into_iter().zip(counts).for_each(|(sum, n)| *sum += n);
         drop(inbox);
         self.finish(ended);
@@ -799,14 +830,17 @@ fn take_tokens<'l>(
 /// Takes the next token by the `logits` of the last, and tells it. Returns the end of the answer, when it has come.
 fn take_token(job: &mut Job, logits: &mut [f32], context_length: usize) -> Option<Update> {
     // Penalties change the logits.
-    let plain = job.logprobs.map(|_| logits.to_vec());
+    let plain = job.logprobs.filter(|_| !job.after_samplers).map(|_| logits.to_vec());
     let event = match job.generation.next(logits) {
         Ok(event) => event,
         Err(error) => return Some(Update::Failed(error)),
     };
     let end = match event {
         Event::Token { token, text } => {
-            let logprobs = plain.zip(job.logprobs).map(|(plain, top)| logprobs(&plain, token, top));
+            let logprobs = job.logprobs.map(|top| match &plain {
+                Some(plain) => logprobs(plain, token, top),
+                None => job.generation.probabilities(token, top),
+            });
             job.updates.send(Update::Token { token, text, logprobs });
             if job.tokens.len() < context_length {
                 job.tokens.push(token);

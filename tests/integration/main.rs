@@ -121,6 +121,9 @@ mod serve;
 // Embeddings over HTTP.
 #[cfg(feature = "serve")]
 mod serve_embeddings;
+// What llama-server's clients find besides answers.
+#[cfg(feature = "serve")]
+mod serve_llama;
 // Anthropic's messages over HTTP.
 #[cfg(feature = "serve")]
 mod serve_messages;
