@@ -388,10 +388,7 @@ fn welcome(addresses: &[SocketAddr], models: &[String], first: &str, no_page: bo
     let body = body.to_string().replace('\'', "'\\''");
     let page = if no_page { String::new() } else { format!("  to chat in a browser: http://{here}\n") };
     let all: String = addresses.iter().map(|address| format!("serving at http://{address}\n")).collect();
-    format!(
-        "{all}{}\n{page}  curl http://{here}/v1/chat/completions{key} -d '{body}'\n",
-        models.join("\n")
-    )
+    format!("{all}{}\n{page}  curl http://{here}/v1/chat/completions{key} -d '{body}'\n", models.join("\n"))
 }
 
 /// A log of requests: nothing of what they say.

@@ -97,6 +97,8 @@ pub struct BatcherStatus {
     pub waiting: usize,
     /// Bytes of all caches, those that are shared once.
     pub cache_bytes: usize,
+    /// Bytes that caches have taken from the system, those included that are kept for later use.
+    pub cache_reserved: usize,
     /// Bytes that all caches may take.
     pub cache_budget: usize,
     /// Prefixes that are held for later requests.
@@ -540,6 +542,7 @@ impl Worker {
     /// recently used first; then draft models lose their states; then the youngest request is preempted: its state is dropped, and
     /// computed again when there is room. A request that is alone reads fewer rows.
     fn reserve(&mut self, plan: &mut Vec<usize>) {
+        self.replace_prefixes(plan);
         let mut i = 0;
         while i < self.active.len() {
             match self.active[i].sequence.reserve(plan[i]) {
@@ -555,6 +558,19 @@ impl Worker {
                     self.give_up(error);
                 }
             }
+        }
+    }
+
+    /// Makes room for the planned rows from stored prefixes where there are many, before memory is asked for from the system: or else
+    /// memory would follow every coincidence of long prompts, and never come down again.
+    fn replace_prefixes(&mut self, plan: &[usize]) {
+        let needed = |(job, rows): (&Job, &usize)| match rows {
+            0 => 0,
+            rows => job.sequence.bytes_to_take(job.sequence.len() + rows),
+        };
+        let needed: usize = self.active.iter().zip(plan).map(needed).sum();
+        while self.cache.is_crowded() && self.pages.reserved() < self.pages.used().saturating_add(needed) {
+            self.cache.evict();
         }
     }
 
@@ -796,6 +812,7 @@ impl Worker {
         let mut inbox = lock(&self.shared.inbox);
         inbox.status.active = self.active.iter().map(slot).collect();
         inbox.status.cache_bytes = self.pages.used();
+        inbox.status.cache_reserved = self.pages.reserved();
         inbox.status.prefixes = self.cache.len();
     }
 }

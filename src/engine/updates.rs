@@ -142,8 +142,7 @@ impl Sender {
     pub(super) fn send(&self, update: Update) {
         let mut state = lock(&self.channel.state);
         // Of a prompt's progress, the first report (of what is cached) and the latest are kept.
-        let is_later =
-            |update: &Update| matches!(update, Update::Reading { done, cached, .. } if done > cached);
+        let is_later = |update: &Update| matches!(update, Update::Reading { done, cached, .. } if done > cached);
         if is_later(&update) && state.queue.back().is_some_and(is_later) {
             state.queue.pop_back();
         }

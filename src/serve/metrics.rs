@@ -33,15 +33,35 @@ fn text(all: &[BatcherStatus], sum: &BatcherStatus, scraped: &BatcherStatus) -> 
         (rate(|s| s.prompt_tokens, |s| s.prompt_time), rate(|s| s.answer_tokens, |s| s.answer_time));
     let steps = total(|s| s.steps);
     let rows = [
-        ("counter", "llamacpp:prompt_tokens_total", "Tokens of prompts that were evaluated.", total(|s| s.prompt_tokens)),
-        ("counter", "llamacpp:prompt_tokens_cached_total", "Tokens of prompts that were known.", total(|s| s.cached_tokens)),
+        (
+            "counter",
+            "llamacpp:prompt_tokens_total",
+            "Tokens of prompts that were evaluated.",
+            total(|s| s.prompt_tokens),
+        ),
+        (
+            "counter",
+            "llamacpp:prompt_tokens_cached_total",
+            "Tokens of prompts that were known.",
+            total(|s| s.cached_tokens),
+        ),
         ("counter", "llamacpp:prompt_seconds_total", "Time of steps that read prompts.", time(|s| s.prompt_time)),
         ("counter", "llamacpp:tokens_predicted_total", "Tokens of answers.", total(|s| s.answer_tokens)),
-        ("counter", "llamacpp:tokens_predicted_seconds_total", "Time of steps that only generate.", time(|s| s.answer_time)),
+        (
+            "counter",
+            "llamacpp:tokens_predicted_seconds_total",
+            "Time of steps that only generate.",
+            time(|s| s.answer_time),
+        ),
         ("counter", "llamacpp:n_decode_total", "Steps.", steps),
         ("counter", "llamacpp:n_tokens_max", "The most tokens of a request.", sum.most_tokens as f64),
         ("counter", "llamacpp:spec_decode_num_drafts_total", "Drafts.", total(|s| s.drafts)),
-        ("counter", "llamacpp:spec_decode_num_draft_tokens_total", "Tokens that were drafted.", total(|s| s.drafted_tokens)),
+        (
+            "counter",
+            "llamacpp:spec_decode_num_draft_tokens_total",
+            "Tokens that were drafted.",
+            total(|s| s.drafted_tokens),
+        ),
         (
             "counter",
             "llamacpp:spec_decode_num_accepted_tokens_total",
@@ -52,15 +72,16 @@ fn text(all: &[BatcherStatus], sum: &BatcherStatus, scraped: &BatcherStatus) -> 
         ("gauge", "llamacpp:predicted_tokens_seconds", "Tokens of answers a second since the last time.", answer_rate),
         ("gauge", "llamacpp:requests_processing", "Requests that are computed.", over(|s| s.active.len())),
         ("gauge", "llamacpp:requests_deferred", "Requests that wait.", over(|s| s.waiting)),
-        (
-            "gauge",
-            "llamacpp:n_busy_slots_per_decode",
-            "Requests a step.",
-            total(|s| s.step_requests) / steps.max(1.0),
-        ),
+        ("gauge", "llamacpp:n_busy_slots_per_decode", "Requests a step.", total(|s| s.step_requests) / steps.max(1.0)),
         ("counter", "gguf:requests_total", "Requests that have ended.", total(|s| s.requests)),
         ("counter", "gguf:preempted_total", "Requests that had to make room for others.", total(|s| s.preempted)),
         ("gauge", "gguf:cache_bytes", "Bytes of all caches.", over(|s| s.cache_bytes)),
+        (
+            "gauge",
+            "gguf:cache_reserved_bytes",
+            "Bytes of all caches and of pages that are kept for later use.",
+            over(|s| s.cache_reserved),
+        ),
         ("gauge", "gguf:cache_budget_bytes", "Bytes that all caches may take.", over(|s| s.cache_budget)),
         ("gauge", "gguf:prefixes", "Prefixes that are held for later requests.", over(|s| s.prefixes)),
     ];

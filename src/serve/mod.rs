@@ -157,7 +157,12 @@ impl Server {
     ///
     /// # Errors
     /// When it cannot listen there.
-    pub fn bind(addresses: &[SocketAddr], offers: Vec<Offer>, options: ServerOptions, log: Option<Log>) -> io::Result<Self> {
+    pub fn bind(
+        addresses: &[SocketAddr],
+        offers: Vec<Offer>,
+        options: ServerOptions,
+        log: Option<Log>,
+    ) -> io::Result<Self> {
         let (mut listeners, mut bound) = (Vec::new(), Vec::<SocketAddr>::new());
         for address in addresses {
             let port = if address.port() == 0 { bound.first().map_or(0, SocketAddr::port) } else { address.port() };
@@ -205,7 +210,11 @@ impl Server {
     }
 }
 
-async fn accept(listeners: Vec<TcpListener>, state: &Arc<State>, should_stop: &(dyn Fn() -> bool + Sync)) -> io::Result<()> {
+async fn accept(
+    listeners: Vec<TcpListener>,
+    state: &Arc<State>,
+    should_stop: &(dyn Fn() -> bool + Sync),
+) -> io::Result<()> {
     let (stop, stopping) = watch::channel(false);
     // Every connection has a sender; none is left when all have ended.
     let (alive, mut all_ended) = mpsc::channel::<()>(1);

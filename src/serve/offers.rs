@@ -266,7 +266,7 @@ impl Offer {
         let mut last = model.batcher().status().after(&state.ended);
         (last.waiting, last.active) = (0, Vec::new());
         if !self.sleeps {
-            (last.cache_bytes, last.cache_budget, last.prefixes) = (0, 0, 0);
+            (last.cache_bytes, last.cache_reserved, last.cache_budget, last.prefixes) = (0, 0, 0, 0);
         }
         state.ended = last;
         Some(model)

@@ -423,7 +423,9 @@ impl Response {
             "total_tokens": prompt + answer,
         });
         let head = json!({ "response": self.head, "timings": timings(&ending.usage) });
-        self.push(events, &format!("response.{status}"), head);
+        // Who asks for llama-server's figures gets its end of a stream, which has one name; the response's status is the same.
+        let ended = if self.meter.is_asked_for() { "completed" } else { status };
+        self.push(events, &format!("response.{ended}"), head);
     }
 
     fn fail(&mut self, failure: &Failure, events: &mut Vec<Json>) {

@@ -52,6 +52,11 @@ impl Meter {
         Self { telemetry, usage: Usage::default(), began: None, answering: None }
     }
 
+    /// Whether the request wants any of it.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.telemetry.progress || self.telemetry.timings
+    }
+
     /// Notes progress of the prompt: tokens evaluated or cached, those cached, and all. Returns it with the figures so far, if that is
     /// wanted.
     pub(super) fn read(&mut self, done: usize, cached: usize, total: usize) -> Option<(Json, Json)> {
@@ -87,7 +92,10 @@ mod tests {
         let mut meter = Meter::new(Telemetry { progress: true, timings: true });
         let (progress, first) = meter.read(3, 3, 9).expect("wanted");
         assert_eq!((&progress["total"], &progress["cache"], &progress["processed"]), (&json!(9), &json!(3), &json!(3)));
-        assert_eq!((&first["prompt_n"], &first["prompt_ms"], &first["predicted_n"]), (&json!(0), &json!(0.0), &json!(0)));
+        assert_eq!(
+            (&first["prompt_n"], &first["prompt_ms"], &first["predicted_n"]),
+            (&json!(0), &json!(0.0), &json!(0))
+        );
         let (_, last) = meter.read(9, 3, 9).expect("wanted");
         assert!(last["prompt_n"] == 6 && last["prompt_ms"].as_f64() > Some(0.0), "{last}");
         let (one, three) = (meter.answered(1).expect("wanted"), meter.answered(2).expect("wanted"));

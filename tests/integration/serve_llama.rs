@@ -127,7 +127,10 @@ fn preflights_say_who_may_ask_and_tell_others_nothing() {
 fn a_server_listens_at_several_addresses() {
     let served = Served::start("--host 127.0.0.1,127.0.0.2");
     let port = served.address.rsplit(':').next().expect("a port").to_owned();
-    let second = Served { address: format!("127.0.0.2:{port}"), child: std::process::Command::new("true").spawn().expect("runs") };
+    let second = Served {
+        address: format!("127.0.0.2:{port}"),
+        child: std::process::Command::new("true").spawn().expect("runs"),
+    };
     for server in [&served, &second] {
         assert_eq!(server.get("/health").json(), json!({ "status": "ok" }), "{}", server.address);
     }
@@ -148,9 +151,11 @@ fn lists_of_models_have_names_and_tags() {
 fn thinking_is_switched_off_for_a_server_or_a_request() {
     let folder = Folder::new("serve-think");
     let template = folder.path("template.jinja");
-    let source = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}A:<think>\n{% endif %}";
+    let source =
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}A:<think>\n{% endif %}";
     std::fs::write(&template, source).expect("written");
-    let start = |options: &str| Served::start(&format!("--chat-template {} {options}", template.to_str().expect("UTF-8")));
+    let start =
+        |options: &str| Served::start(&format!("--chat-template {} {options}", template.to_str().expect("UTF-8")));
     let prompt = |served: &Served, fields: Json| {
         served.ask("/apply-template", &chat(&fields))["prompt"].as_str().expect("a text").to_owned()
     };
@@ -183,8 +188,11 @@ fn thinking_is_switched_off_for_a_server_or_a_request() {
 fn a_chat_tells_its_prompt_and_goes_on_with_an_answer() {
     let served = Served::start("");
     let begun = |content: Json| {
-        let messages = json!([{ "role": "user", "content": "Tell me a story." }, { "role": "assistant", "content": content }]);
-        chat(&json!({ "messages": messages, "verbose": true, "add_generation_prompt": false, "continue_final_message": true }))
+        let messages =
+            json!([{ "role": "user", "content": "Tell me a story." }, { "role": "assistant", "content": content }]);
+        chat(
+            &json!({ "messages": messages, "verbose": true, "add_generation_prompt": false, "continue_final_message": true }),
+        )
     };
     let prompt = |answer: &Json| answer["__verbose"]["prompt"].as_str().expect("a prompt").to_owned();
     let whole = served.ask("/v1/chat/completions", &begun(json!("Whill")));
@@ -215,7 +223,9 @@ fn the_progress_of_a_prompt_begins_with_what_is_cached() {
         assert_eq!(number(first, "cache"), number(first, "processed"));
         assert_eq!(number(last, "total"), number(last, "processed"));
         cached = number(first, "cache");
-        let texts = events.iter().filter(|event| event["choices"][0]["delta"]["content"].as_str().is_some_and(|t| !t.is_empty()));
+        let texts = events
+            .iter()
+            .filter(|event| event["choices"][0]["delta"]["content"].as_str().is_some_and(|t| !t.is_empty()));
         let counts: Vec<u64> = texts.map(|event| event["timings"]["predicted_n"].as_u64().expect("figures")).collect();
         assert!(counts.is_sorted() && counts.last() == Some(&4), "{counts:?}");
     }
@@ -226,28 +236,42 @@ fn the_progress_of_a_prompt_begins_with_what_is_cached() {
     });
     let events = served.post("/v1/responses", &body).named_events();
     let of = |name: &str| events.iter().filter(|(kind, _)| kind == name).map(|(_, event)| event).collect::<Vec<_>>();
-    let told: Vec<&Json> = of("response.in_progress").into_iter().filter(|e| e.get("prompt_progress").is_some()).collect();
+    let told: Vec<&Json> =
+        of("response.in_progress").into_iter().filter(|e| e.get("prompt_progress").is_some()).collect();
     assert!(!told.is_empty() && told.iter().all(|event| event["timings"]["prompt_n"].is_u64()), "{told:?}");
     assert!(of("response.output_text.delta").iter().all(|event| event["timings"]["predicted_n"].is_u64()));
-    assert!(events.last().is_some_and(|(_, event)| event["timings"]["predicted_n"] == 4), "{events:?}");
+    let (name, last) = events.last().expect("events");
+    assert_eq!((name.as_str(), &last["timings"]["predicted_n"]), ("response.completed", &json!(4)));
+    assert_eq!(last["response"]["status"], "incomplete");
 }
 
 #[test]
 fn completions_have_the_fields_and_probabilities_that_are_asked_for() {
     let served = Served::start("");
-    let fields = json!({ "response_fields": ["content", "timings/predicted_n", "generation_settings/n_predict", "none"] });
+    let fields =
+        json!({ "response_fields": ["content", "timings/predicted_n", "generation_settings/n_predict", "none"] });
     let few = served.ask("/completion", &completion(&fields));
     let names: Vec<&String> = few.as_object().expect("an object").keys().collect();
     assert_eq!(names, ["content", "generation_settings/n_predict", "timings/predicted_n"]);
     assert_eq!((&few["timings/predicted_n"], &few["generation_settings/n_predict"]), (&json!(4), &json!(4)));
 
-    let fields = json!({ "n_probs": 5, "post_sampling_probs": true, "temperature": 1.0, "top_k": 3, "min_p": 0, "top_p": 1 });
-    let answer = served.ask("/completion", &completion(&with(fields.clone(), &json!({ "logit_bias": { "2": false } }))));
+    let fields =
+        json!({ "n_probs": 5, "post_sampling_probs": true, "temperature": 1.0, "top_k": 3, "min_p": 0, "top_p": 1 });
+    let answer =
+        served.ask("/completion", &completion(&with(fields.clone(), &json!({ "logit_bias": { "2": false } }))));
     let tokens = answer["completion_probabilities"].as_array().expect("probabilities");
     assert_eq!(tokens.len(), 4);
     for token in tokens {
-        let top: Vec<f64> = token["top_probs"].as_array().expect("the likeliest").iter().map(|t| t["prob"].as_f64().expect("a number")).collect();
-        assert!(top.len() == 3 && top.is_sorted_by(|a, b| a >= b) && (top.iter().sum::<f64>() - 1.0).abs() < 1e-4, "{token}");
+        let top: Vec<f64> = token["top_probs"]
+            .as_array()
+            .expect("the likeliest")
+            .iter()
+            .map(|t| t["prob"].as_f64().expect("a number"))
+            .collect();
+        assert!(
+            top.len() == 3 && top.is_sorted_by(|a, b| a >= b) && (top.iter().sum::<f64>() - 1.0).abs() < 1e-4,
+            "{token}"
+        );
         assert!(top.contains(&token["prob"].as_f64().expect("a number")) && token.get("logprob").is_none(), "{token}");
     }
     // The likeliest token is taken: there is no other.
