@@ -186,19 +186,17 @@ fn memory_stays_what_it_was_when_many_prefixes_are_stored() {
         let prompt = (0..len).map(|i| 300 + (first + i * (first + 1)) % 500).collect();
         batcher.submit(request(prompt, None, 1)).expect("submitted")
     };
-    let run = |requests: &mut dyn Iterator<Item = Updates>| {
-        loop {
-            let some: Vec<Updates> = requests.by_ref().take(8).collect();
-            if some.is_empty() {
-                return batcher.status();
-            }
+    let run = |firsts: std::ops::Range<u32>, len: u32| {
+        for start in firsts.clone().step_by(8) {
+            let some: Vec<Updates> = (start..firsts.end.min(start + 8)).map(|first| ask(first, len)).collect();
             some.into_iter().map(answer).for_each(drop);
         }
+        batcher.status()
     };
-    let full = run(&mut (0..280).map(|first| ask(first, 4)));
+    let full = run(0..280, 4);
     assert!(full.prefixes > 240 && full.cache_reserved >= full.cache_bytes, "{full:?}");
     // Each takes two pages, where those before have one.
-    let later = run(&mut (300..316).map(|first| ask(first, 80)));
+    let later = run(300..316, 80);
     assert_eq!(later.cache_reserved, full.cache_reserved, "{later:?}");
     assert!(later.prefixes < full.prefixes && later.cache_bytes <= later.cache_reserved, "{later:?}");
 }

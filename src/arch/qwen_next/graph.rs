@@ -2,7 +2,7 @@
 
 use super::{DeltaNets, QwenNext};
 use crate::arch::graph::{attention, experts, gated, layer, model, rope};
-use crate::arch::{Error, Hparams, keys};
+use crate::arch::{Error, Hparams};
 use crate::network::{
     Activation, DeltaNetMixer, Gating, KeySharing, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, RopeStyle,
     Tensors,
