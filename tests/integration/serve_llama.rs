@@ -57,7 +57,7 @@ fn an_idle_model_sleeps_and_wakes_for_the_next_request() {
     // What is counted goes on from before.
     assert_eq!(served.metric("llamacpp:tokens_predicted_total") - before, 4.0);
     wait_for_sleep(&served);
-    assert_eq!(served.ask("/tokenize", &json!({ "content": "dog" }))["tokens"].as_array().map(Vec::len), Some(1));
+    served.ask("/tokenize", &json!({ "content": "dog" }));
     assert!(!is_sleeping(&served));
 }
 
@@ -123,6 +123,8 @@ fn preflights_say_who_may_ask_and_tell_others_nothing() {
     }
 }
 
+/// Linux has all of 127.0.0.0/8.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_server_listens_at_several_addresses() {
     let served = Served::start("--host 127.0.0.1,127.0.0.2");
@@ -213,7 +215,8 @@ fn a_chat_tells_its_prompt_and_goes_on_with_an_answer() {
 fn the_progress_of_a_prompt_begins_with_what_is_cached() {
     let served = Served::start("");
     let messages = json!([{ "role": "user", "content": "This is a test. ".repeat(40) }]);
-    let fields = json!({ "messages": messages, "stream": true, "return_progress": true, "timings_per_token": true });
+    let fields = json!({ "messages": messages, "stream": true, "return_progress": true, "timings_per_token": true,
+        "logit_bias": { "2": false } });
     let mut cached = 0;
     for _ in 0..2 {
         let (events, _) = served.post("/v1/chat/completions", &chat(&fields)).events();
@@ -223,9 +226,7 @@ fn the_progress_of_a_prompt_begins_with_what_is_cached() {
         assert_eq!(number(first, "cache"), number(first, "processed"));
         assert_eq!(number(last, "total"), number(last, "processed"));
         cached = number(first, "cache");
-        let texts = events
-            .iter()
-            .filter(|event| event["choices"][0]["delta"]["content"].as_str().is_some_and(|t| !t.is_empty()));
+        let texts = events.iter().filter(|event| event["choices"][0]["delta"]["content"].is_string());
         let counts: Vec<u64> = texts.map(|event| event["timings"]["predicted_n"].as_u64().expect("figures")).collect();
         assert!(counts.is_sorted() && counts.last() == Some(&4), "{counts:?}");
     }
@@ -251,7 +252,8 @@ fn completions_have_the_fields_and_probabilities_that_are_asked_for() {
     let fields =
         json!({ "response_fields": ["content", "timings/predicted_n", "generation_settings/n_predict", "none"] });
     let few = served.ask("/completion", &completion(&fields));
-    let names: Vec<&String> = few.as_object().expect("an object").keys().collect();
+    let mut names: Vec<&String> = few.as_object().expect("an object").keys().collect();
+    names.sort();
     assert_eq!(names, ["content", "generation_settings/n_predict", "timings/predicted_n"]);
     assert_eq!((&few["timings/predicted_n"], &few["generation_settings/n_predict"]), (&json!(4), &json!(4)));
 
