@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::logprobs::Logprobs;
 use super::prefix_cache::{PrefixCache, common};
 use super::session::check_tokens;
 use super::speculation::{Draft, DraftRequest, Speculation};
-use super::updates::{Logprobs, Sender, Signal, Update, Updates, Usage, channel, lock};
+use super::updates::{Sender, Signal, Update, Updates, Usage, channel, lock};
 use super::{
     Error, Event, Generation, GenerationOptions, Sampler, SamplerOptions, SessionOptions, SpeculationOptions, Stop,
 };
@@ -855,7 +856,7 @@ fn take_token(job: &mut Job, logits: &mut [f32], context_length: usize) -> Optio
     let end = match event {
         Event::Token { token, text } => {
             let logprobs = job.logprobs.map(|top| match &plain {
-                Some(plain) => logprobs(plain, token, top),
+                Some(plain) => Logprobs::of(plain, token, top),
                 None => job.generation.probabilities(token, top),
             });
             job.updates.send(Update::Token { token, text, logprobs });
@@ -870,24 +871,4 @@ fn take_token(job: &mut Job, logits: &mut [f32], context_length: usize) -> Optio
     let Event::Stop { reason, text } = end else { return None };
     let stop_text = job.generation.stop_text().map(str::to_owned);
     Some(Update::End { reason, text, stop_text, usage: job.usage() })
-}
-
-/// The probability of `token`, and of the `top` likeliest.
-fn logprobs(logits: &[f32], token: u32, top: usize) -> Logprobs {
-    let numbers = || logits.iter().copied().filter(|logit| !logit.is_nan());
-    let highest = numbers().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = numbers().map(|logit| f64::from(logit - highest).exp()).sum();
-    #[allow(clippy::cast_possible_truncation, reason = "logits are single precision")]
-    let of = |logit: f32| (f64::from(logit - highest) - sum.ln()) as f32;
-    let taken = logits.get(token as usize).map_or(f32::NEG_INFINITY, |&logit| of(logit));
-    let mut order: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).filter(|(_, logit)| !logit.is_nan()).collect();
-    let best_first = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    let top = top.min(order.len());
-    if top > 0 && top < order.len() {
-        order.select_nth_unstable_by(top - 1, best_first);
-    }
-    order.truncate(top);
-    order.sort_unstable_by(best_first);
-    order.iter_mut().for_each(|(_, logit)| *logit = of(*logit));
-    Logprobs { taken, top: order }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::constraint::Guide;
+use super::logprobs::Logprobs;
 use super::session::Pass;
-use super::updates::Logprobs;
 use super::{Constraint, Error, Sampler, Session};
 use crate::model::Model;
 use crate::tokenizer::{StreamDecoder, TokenKind};

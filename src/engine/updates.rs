@@ -6,19 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::logprobs::Logprobs;
 use super::{Error, Stop};
 
 /// Maximum unread updates. A request whose reader falls behind is not computed until it has caught up.
 const CAPACITY: usize = 64;
-
-/// Probabilities of one token: before any sampler, or after all of them, as the request wants.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Logprobs {
-    /// Log-probability (natural) of the chosen token.
-    pub taken: f32,
-    /// The likeliest tokens with their log-probabilities, the likeliest first.
-    pub top: Vec<(u32, f32)>,
-}
 
 /// Tokens and times of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
