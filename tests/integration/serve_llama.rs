@@ -46,7 +46,7 @@ fn an_idle_model_sleeps_and_wakes_for_the_next_request() {
     assert_eq!(served.get("/metrics").body, awake.0);
     assert_eq!(with(served.get("/props").json(), &json!({ "is_sleeping": false })), awake.1);
     let slots = served.get("/slots").json();
-    assert_eq!(slots.as_array().map(Vec::len), awake.1["total_slots"].as_u64().map(|n| n as usize));
+    assert_eq!(slots.as_array().map(Vec::len), awake.1["total_slots"].as_u64().and_then(|n| n.try_into().ok()));
     assert!(slots.as_array().expect("slots").iter().all(|slot| slot["is_processing"] == false), "{slots}");
     assert!(is_sleeping(&served));
 
