@@ -14,7 +14,7 @@ use gguf_toolkit::model::Model;
 use gguf_toolkit::modelfile::Setup;
 use gguf_toolkit::printable::{printable, printable_path};
 use gguf_toolkit::serve::{
-    Access, KeepAlive, Log, Manager, Offer, RequestDefaults, ServedModel, Server, ServerOptions,
+    Access, KeepAlive, Labels, Load, Log, Manager, Offer, RequestDefaults, ServedModel, Server, ServerOptions,
 };
 use gguf_toolkit::stores::{Located, Places, Store};
 
@@ -40,9 +40,9 @@ pub(crate) struct Args {
     /// Models: files or names (default: the embedded one)
     #[arg(value_name = "MODEL")]
     models: Vec<PathBuf>,
-    /// Address to listen at; one beyond this machine needs a key
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    host: String,
+    /// Address to listen at, several times (or with commas) for several; one beyond this machine needs a key
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_delimiter = ',')]
+    host: Vec<String>,
     /// Port; 0 for any free one
     #[arg(long, short, value_name = "N", default_value_t = 8080)]
     port: u16,
@@ -64,6 +64,9 @@ pub(crate) struct Args {
     /// Name of the first model, in place of its file's; given again, further names
     #[arg(long, short, value_name = "NAME")]
     alias: Vec<String>,
+    /// Word that lists of models show of the first one, for clients; several times (or with commas) for several
+    #[arg(long = "tag", value_name = "TAG", alias = "tags", value_delimiter = ',')]
+    tags: Vec<String>,
     /// Answer for models of unknown names with the first one, where this is an error otherwise
     #[arg(long)]
     any_model: bool,
@@ -76,6 +79,12 @@ pub(crate) struct Args {
     /// Report of `gguf compare --html`, which browsers get at /report
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// No answer at /slots
+    #[arg(long)]
+    no_slots: bool,
+    /// No answer at /metrics
+    #[arg(long)]
+    no_metrics: bool,
     /// Most tokens of a request, prompt and answer (default: what the model was trained on, as far as memory holds it)
     #[arg(long, short, value_name = "N", aliases = ["context", "ctx-size"], value_parser = clap::value_parser!(u32).range(1..))]
     ctx: Option<u32>,
@@ -91,15 +100,22 @@ pub(crate) struct Args {
     /// Load models when they are first asked for; without MODEL, all that `gguf list` shows are offered
     #[arg(long)]
     on_demand: bool,
-    /// How long such a model stays loaded after its last request: seconds, or 5m, 1h30m; -1 for ever
-    #[arg(long, value_name = "TIME", requires = "on_demand", default_value = "5m", allow_hyphen_values = true, value_parser = KeepAlive::parse)]
-    keep_alive: KeepAlive,
+    /// How long a model stays loaded after its last request: seconds, or 5m, 1h30m; -1 for ever (default: 5m with --on-demand; for
+    /// ever otherwise, or it sleeps until the next request)
+    #[arg(long, value_name = "TIME", alias = "sleep-idle-seconds", allow_hyphen_values = true, value_parser = KeepAlive::parse)]
+    keep_alive: Option<KeepAlive>,
     /// MiB that models and their caches may take: the one longest unused makes room (default: the free memory)
     #[arg(long, value_name = "MIB", requires = "on_demand", value_parser = clap::value_parser!(u32).range(1..))]
     memory: Option<u32>,
     /// In place of the models' own chat templates: a Jinja file, or the name of one of llama.cpp's
     #[arg(long, value_name = "NAME|FILE", alias = "chat-template-file")]
     chat_template: Option<PathBuf>,
+    /// Let models think before they answer where a request does not say, as far as their templates can
+    #[arg(long, conflicts_with = "no_think")]
+    think: bool,
+    /// Let them not: a thought that the template begins is ended at once
+    #[arg(long)]
+    no_think: bool,
     /// Most tokens of an answer where a request does not say
     #[arg(long, short = 'n', value_name = "N", aliases = ["n-predict", "predict"])]
     max_tokens: Option<u32>,
@@ -110,7 +126,7 @@ pub(crate) struct Args {
     run: RunArgs,
     #[command(flatten)]
     speculation: SpeculationArgs,
-    /// Tell of each request on standard error: method, path, status, time
+    /// Tell of each request on standard error: method, path, status, time; answers to chats have their prompt (`__verbose`)
     #[arg(long, short)]
     verbose: bool,
     // Last: its heading stands over all that follows.
@@ -119,9 +135,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let address = address(&args.host, args.port)?;
+    let addresses: Vec<SocketAddr> =
+        args.host.iter().map(|host| address(host.trim(), args.port)).collect::<anyhow::Result<_>>()?;
     let keys = keys(args)?;
-    if !address.ip().is_loopback() && keys.is_empty() && !args.insecure {
+    let beyond = addresses.iter().find(|address| !address.ip().is_loopback());
+    if let Some(address) = beyond.filter(|_| keys.is_empty() && !args.insecure) {
         bail!("{} is reached from other machines: give --api-key, or --insecure to serve anybody", address.ip());
     }
     let loader = Arc::new(Loader::new(args)?);
@@ -134,15 +152,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(mib) => u64::from(mib) << 20,
         None => gguf_toolkit::memory::available().unwrap_or(u64::MAX),
     };
-    let (any_model, keep_alive) = (args.any_model, args.keep_alive);
     let report = args.report.as_deref().map(model_args::read_text).transpose()?;
-    let page = !args.no_page;
-    let options = ServerOptions { access, any_model, memory, keep_alive, page, report, ..ServerOptions::default() };
+    let usual = ServerOptions::default();
+    let options = ServerOptions {
+        access,
+        any_model: args.any_model,
+        memory,
+        keep_alive: args.keep_alive.unwrap_or(usual.keep_alive),
+        page: !args.no_page,
+        report,
+        slots: !args.no_slots,
+        metrics: !args.no_metrics,
+        verbose: args.verbose,
+        ..usual
+    };
     let manager = args.manage.then(|| manager(&loader)).transpose()?;
-    let server = Server::bind(address, offers, options, manager, log(args.verbose))
-        .with_context(|| format!("cannot listen at {address}"))?;
+    let listed = || addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    let server = Server::bind(&addresses, offers, options, manager, log(args.verbose))
+        .with_context(|| format!("cannot listen at {}", listed()))?;
     let catching = Catching::new();
-    model_args::print(&welcome(server.address(), &served, &first, args.no_page, needs_key))?;
+    model_args::print(&welcome(server.addresses(), &served, &first, args.no_page, needs_key))?;
     let stopping = std::sync::Once::new();
     server.run(&|| {
         let stop = catching.interrupted();
@@ -185,6 +214,13 @@ struct Named {
     reader: Reader,
 }
 
+impl Named {
+    /// What it was made with besides its file.
+    fn setup(&self) -> Setup {
+        self.located.as_ref().map(|located| model_args::setup(located, &self.reader)).unwrap_or_default()
+    }
+}
+
 /// The models, loaded or to be loaded.
 fn offers(args: &Args, loader: &Arc<Loader>) -> anyhow::Result<Vec<Offer>> {
     let mut named = named(args)?;
@@ -194,20 +230,29 @@ fn offers(args: &Args, loader: &Arc<Loader>) -> anyhow::Result<Vec<Offer>> {
         first.aliases.push(std::mem::replace(&mut first.id, name.clone()));
         first.aliases.extend_from_slice(further);
     }
+    let mut labels = Labels { aliases: args.alias.clone(), tags: args.tags.clone() };
     let cache_bytes = cache_bytes(args);
-    let offer = |named: Named| -> anyhow::Result<Offer> {
+    let sleeps = matches!(args.keep_alive, Some(KeepAlive::For(_)));
+    let mut offer = |named: Named| -> anyhow::Result<Offer> {
+        let labels = std::mem::take(&mut labels);
         if args.on_demand {
-            return Ok(loader.on_demand(named));
+            return Ok(loader.on_demand(named).labelled(labels));
         }
-        let Named { id, aliases, located, reader } = named;
-        let setup = located.as_ref().map(|located| model_args::setup(located, &reader)).unwrap_or_default();
-        let offer = Offer::loaded(&reader, aliases, loader.load(&id, &reader, &setup, cache_bytes)?);
-        Ok(match located {
+        let setup = named.setup();
+        let model = loader.load(&named.id, &named.reader, &setup, cache_bytes)?;
+        let offer = if sleeps {
+            let load = loader.later(&named, &setup);
+            Offer::sleeping(&named.reader, named.aliases, model, load)
+        } else {
+            Offer::loaded(&named.reader, named.aliases, model)
+        };
+        let offer = offer.labelled(labels);
+        Ok(match named.located {
             Some(located) => offer.found(located, &setup),
             None => offer,
         })
     };
-    named.into_iter().map(offer).collect()
+    named.into_iter().map(&mut offer).collect()
 }
 
 fn named(args: &Args) -> anyhow::Result<Vec<Named>> {
@@ -281,23 +326,31 @@ impl Loader {
 
     /// A model that is loaded when it is asked for.
     fn on_demand(self: &Arc<Self>, named: Named) -> Offer {
-        let Named { id, aliases, located, reader } = named;
-        let setup = located.as_ref().map(|located| model_args::setup(located, &reader)).unwrap_or_default();
-        let (loader, name, path, own) = (self.clone(), id.clone(), reader.path().to_owned(), setup.clone());
-        let load = move |bytes: u64| {
+        let setup = named.setup();
+        let load = self.later(&named, &setup);
+        let offer = Offer::on_demand(&named.reader, named.id, named.aliases, load);
+        match named.located {
+            Some(located) => offer.found(located, &setup),
+            None => offer,
+        }
+    }
+
+    /// Loads a model when it is asked for.
+    fn later(self: &Arc<Self>, named: &Named, setup: &Setup) -> Load {
+        let (loader, name, path) = (self.clone(), named.id.clone(), named.reader.path().to_owned());
+        let setup = setup.clone();
+        let open = move || {
+            if path == Path::new(model_args::EMBEDDED) { model_args::embedded() } else { Ok(Reader::open(&path)?) }
+        };
+        Box::new(move |bytes: u64| {
             let bytes = args_bytes(&loader.args).unwrap_or(bytes);
-            let load = || loader.load(&name, &Reader::open(&path)?, &own, usize::try_from(bytes).unwrap_or(usize::MAX));
+            let load = || loader.load(&name, &open()?, &setup, usize::try_from(bytes).unwrap_or(usize::MAX));
             // What goes wrong is told here; clients learn no paths.
             load().map_err(|error| {
                 eprintln!("error: {}: {error:#}", printable(&name));
                 format!("model '{name}' cannot be loaded")
             })
-        };
-        let offer = Offer::on_demand(&reader, id, aliases, Box::new(load));
-        match located {
-            Some(located) => offer.found(located, &setup),
-            None => offer,
-        }
+        })
     }
 
     fn load(&self, id: &str, reader: &Reader, setup: &Setup, cache_bytes: usize) -> anyhow::Result<ServedModel> {
@@ -335,6 +388,7 @@ impl Loader {
             sampler,
             seed: sampling.seed(),
             max_tokens: args.max_tokens.map(|n| n as usize).or(setup.count("num_predict").flatten()),
+            thinking: (args.think || args.no_think).then_some(args.think),
             embedding: EmbeddingOptions {
                 pooling: args.pooling.map(PoolingArg::pooling),
                 kv_type: args.run.kv_type,
@@ -401,7 +455,8 @@ fn describe(offer: &Offer) -> String {
 }
 
 /// What is served, and two ways to try it.
-fn welcome(address: SocketAddr, models: &[String], first: &str, no_page: bool, needs_key: bool) -> String {
+fn welcome(addresses: &[SocketAddr], models: &[String], first: &str, no_page: bool, needs_key: bool) -> String {
+    let address = addresses[0];
     // What is listened at everywhere is reached here as well.
     let here = match address.ip() {
         ip if !ip.is_unspecified() => SocketAddr::new(ip, address.port()),
@@ -412,10 +467,8 @@ fn welcome(address: SocketAddr, models: &[String], first: &str, no_page: bool, n
     let key = if needs_key { " -H 'Authorization: Bearer KEY'" } else { "" };
     let body = body.to_string().replace('\'', "'\\''");
     let page = if no_page { String::new() } else { format!("  to chat in a browser: http://{here}\n") };
-    format!(
-        "serving at http://{address}\n{}\n{page}  curl http://{here}/v1/chat/completions{key} -d '{body}'\n",
-        models.join("\n")
-    )
+    let all: String = addresses.iter().map(|address| format!("serving at http://{address}\n")).collect();
+    format!("{all}{}\n{page}  curl http://{here}/v1/chat/completions{key} -d '{body}'\n", models.join("\n"))
 }
 
 /// A log of requests: nothing of what they say.

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::logprobs::Logprobs;
 use super::prefix_cache::{PrefixCache, common};
 use super::session::check_tokens;
 use super::speculation::{Draft, DraftRequest, Speculation};
-use super::updates::{Logprobs, Sender, Signal, Update, Updates, Usage, channel, lock};
+use super::updates::{Sender, Signal, Update, Updates, Usage, channel, lock};
 use super::{
     Error, Event, Generation, GenerationOptions, Sampler, SamplerOptions, SessionOptions, SpeculationOptions, Stop,
 };
@@ -63,6 +64,8 @@ pub struct Request {
     pub generation: GenerationOptions,
     /// For each token, its probability and those of so many of the likeliest.
     pub logprobs: Option<usize>,
+    /// These probabilities are those after all samplers, from which tokens are drawn, not those of the model itself.
+    pub after_samplers: bool,
     /// States of earlier requests are used by those of the same salt alone.
     pub salt: u64,
     /// Does not use states of earlier requests.
@@ -95,6 +98,8 @@ pub struct BatcherStatus {
     pub waiting: usize,
     /// Bytes of all caches, those that are shared once.
     pub cache_bytes: usize,
+    /// Bytes that caches have taken from the system, those included that are kept for later use.
+    pub cache_reserved: usize,
     /// Bytes that all caches may take.
     pub cache_budget: usize,
     /// Prefixes that are held for later requests.
@@ -111,6 +116,8 @@ pub struct BatcherStatus {
     pub drafted_tokens: u64,
     /// Drafted tokens that were accepted.
     pub accepted_tokens: u64,
+    /// Drafts of one or more tokens that were evaluated.
+    pub drafts: u64,
     /// Time of steps that read prompts.
     pub prompt_time: Duration,
     /// Time of steps that only generate.
@@ -125,6 +132,29 @@ pub struct BatcherStatus {
     pub most_tokens: usize,
 }
 
+impl BatcherStatus {
+    /// The figures after those of `earlier`, a batcher that has ended: what is counted goes on from there.
+    #[must_use]
+    pub fn after(self, earlier: &Self) -> Self {
+        Self {
+            requests: self.requests + earlier.requests,
+            prompt_tokens: self.prompt_tokens + earlier.prompt_tokens,
+            cached_tokens: self.cached_tokens + earlier.cached_tokens,
+            answer_tokens: self.answer_tokens + earlier.answer_tokens,
+            drafted_tokens: self.drafted_tokens + earlier.drafted_tokens,
+            accepted_tokens: self.accepted_tokens + earlier.accepted_tokens,
+            drafts: self.drafts + earlier.drafts,
+            prompt_time: self.prompt_time + earlier.prompt_time,
+            answer_time: self.answer_time + earlier.answer_time,
+            steps: self.steps + earlier.steps,
+            step_requests: self.step_requests + earlier.step_requests,
+            preempted: self.preempted + earlier.preempted,
+            most_tokens: self.most_tokens.max(earlier.most_tokens),
+            ..self
+        }
+    }
+}
+
 /// A request on its way.
 struct Job {
     /// The prompt, then the answer.
@@ -135,6 +165,7 @@ struct Job {
     /// What has been evaluated of the tokens.
     sequence: Sequence,
     logprobs: Option<usize>,
+    after_samplers: bool,
     salt: u64,
     no_cache: bool,
     draft_limit: usize,
@@ -338,6 +369,7 @@ impl Batcher {
             generation,
             sequence: self.empty.clone(),
             logprobs: request.logprobs,
+            after_samplers: request.after_samplers,
             salt: request.salt,
             no_cache: request.no_cache,
             draft_limit: request.draft_limit.unwrap_or(usize::MAX),
@@ -511,6 +543,7 @@ impl Worker {
     /// recently used first; then draft models lose their states; then the youngest request is preempted: its state is dropped, and
     /// computed again when there is room. A request that is alone reads fewer rows.
     fn reserve(&mut self, plan: &mut Vec<usize>) {
+        self.replace_prefixes(plan);
         let mut i = 0;
         while i < self.active.len() {
             match self.active[i].sequence.reserve(plan[i]) {
@@ -526,6 +559,19 @@ impl Worker {
                     self.give_up(error);
                 }
             }
+        }
+    }
+
+    /// Makes room for the planned rows from stored prefixes where there are many, before memory is asked for from the system: or else
+    /// memory would follow every coincidence of long prompts, and never come down again.
+    fn replace_prefixes(&mut self, plan: &[usize]) {
+        let needed = |(job, rows): (&Job, &usize)| match rows {
+            0 => 0,
+            rows => job.sequence.bytes_to_take(job.sequence.len() + rows),
+        };
+        let needed: usize = self.active.iter().zip(plan).map(needed).sum();
+        while self.cache.is_crowded() && self.pages.reserved() < self.pages.used().saturating_add(needed) {
+            self.cache.evict();
         }
     }
 
@@ -667,7 +713,7 @@ impl Worker {
     /// Lets requests take tokens by the logits of a step; `outputs` has the number of rows of each.
     fn take(&mut self, plan: &[usize], goals: &[usize], outputs: &[usize], logits: &mut [f32]) {
         let mut rows = logits.chunks_exact_mut(self.model.decoder().vocab_size());
-        let (mut counts, mut ended) = ([0; 3], Vec::new());
+        let (mut counts, mut ended) = ([0; 4], Vec::new());
         let jobs = std::mem::take(&mut self.active);
         for (((mut job, &planned), &goal), &wanted) in jobs.into_iter().zip(plan).zip(goals).zip(outputs) {
             if planned > 0 && !job.stored && job.sequence.len() == goal {
@@ -698,7 +744,8 @@ impl Worker {
                 speculation.learn(job.text_id, &draft, accepted, end.is_none() && accepted < draft.tokens.len());
             }
             let answered = job.generation.tokens().len() - before;
-            counts.iter_mut().zip([answered, draft.tokens.len(), accepted]).for_each(|(sum, n)| *sum += n as u64);
+            let own = [answered, draft.tokens.len(), accepted, usize::from(!draft.tokens.is_empty())];
+            counts.iter_mut().zip(own).for_each(|(sum, n)| *sum += n as u64);
             match end {
                 Some(end) => ended.push((job, end)),
                 None => self.active.push(job),
@@ -706,7 +753,8 @@ impl Worker {
         }
         let mut inbox = lock(&self.shared.inbox);
         let status = &mut inbox.status;
-        let sums = [&mut status.answer_tokens, &mut status.drafted_tokens, &mut status.accepted_tokens];
+        let sums =
+            [&mut status.answer_tokens, &mut status.drafted_tokens, &mut status.accepted_tokens, &mut status.drafts];
         sums.into_iter().zip(counts).for_each(|(sum, n)| *sum += n);
         drop(inbox);
         self.finish(ended);
@@ -765,6 +813,7 @@ impl Worker {
         let mut inbox = lock(&self.shared.inbox);
         inbox.status.active = self.active.iter().map(slot).collect();
         inbox.status.cache_bytes = self.pages.used();
+        inbox.status.cache_reserved = self.pages.reserved();
         inbox.status.prefixes = self.cache.len();
     }
 }
@@ -799,14 +848,17 @@ fn take_tokens<'l>(
 /// Takes the next token by the `logits` of the last, and tells it. Returns the end of the answer, when it has come.
 fn take_token(job: &mut Job, logits: &mut [f32], context_length: usize) -> Option<Update> {
     // Penalties change the logits.
-    let plain = job.logprobs.map(|_| logits.to_vec());
+    let plain = job.logprobs.filter(|_| !job.after_samplers).map(|_| logits.to_vec());
     let event = match job.generation.next(logits) {
         Ok(event) => event,
         Err(error) => return Some(Update::Failed(error)),
     };
     let end = match event {
         Event::Token { token, text } => {
-            let logprobs = plain.zip(job.logprobs).map(|(plain, top)| logprobs(&plain, token, top));
+            let logprobs = job.logprobs.map(|top| match &plain {
+                Some(plain) => Logprobs::of(plain, token, top),
+                None => job.generation.probabilities(token, top),
+            });
             job.updates.send(Update::Token { token, text, logprobs });
             if job.tokens.len() < context_length {
                 job.tokens.push(token);
@@ -819,24 +871,4 @@ fn take_token(job: &mut Job, logits: &mut [f32], context_length: usize) -> Optio
     let Event::Stop { reason, text } = end else { return None };
     let stop_text = job.generation.stop_text().map(str::to_owned);
     Some(Update::End { reason, text, stop_text, usage: job.usage() })
-}
-
-/// The probability of `token`, and of the `top` likeliest.
-fn logprobs(logits: &[f32], token: u32, top: usize) -> Logprobs {
-    let numbers = || logits.iter().copied().filter(|logit| !logit.is_nan());
-    let highest = numbers().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = numbers().map(|logit| f64::from(logit - highest).exp()).sum();
-    #[allow(clippy::cast_possible_truncation, reason = "logits are single precision")]
-    let of = |logit: f32| (f64::from(logit - highest) - sum.ln()) as f32;
-    let taken = logits.get(token as usize).map_or(f32::NEG_INFINITY, |&logit| of(logit));
-    let mut order: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).filter(|(_, logit)| !logit.is_nan()).collect();
-    let best_first = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    let top = top.min(order.len());
-    if top > 0 && top < order.len() {
-        order.select_nth_unstable_by(top - 1, best_first);
-    }
-    order.truncate(top);
-    order.sort_unstable_by(best_first);
-    order.iter_mut().for_each(|(_, logit)| *logit = of(*logit));
-    Logprobs { taken, top: order }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::constraint::Guide;
+use super::logprobs::Logprobs;
 use super::session::Pass;
 use super::{Constraint, Error, Sampler, Session};
 use crate::model::Model;
@@ -102,6 +103,8 @@ pub struct Generation {
     stop_text: Option<String>,
     /// Keeps the answer to its constraint, from its first token on.
     guide: Option<Guide>,
+    /// Whether the sampler has chosen the last token, which is forced otherwise.
+    was_sampled: bool,
 }
 
 impl Generation {
@@ -121,6 +124,7 @@ impl Generation {
             ended: None,
             stop_text: None,
             guide: None,
+            was_sampled: false,
         }
     }
 
@@ -151,6 +155,19 @@ impl Generation {
     #[must_use]
     pub fn tokens_left(&self) -> Option<usize> {
         self.options.max_tokens.map(|max| max.saturating_sub(self.tokens.len()))
+    }
+
+    /// The probability of `token`, the last one, after all samplers, and those of the `top` likeliest that it was drawn from. A token
+    /// that was taken without a draw is certain.
+    #[must_use]
+    pub fn probabilities(&self, token: u32, top: usize) -> Logprobs {
+        let all = if self.was_sampled { self.sampler.drawn_from(usize::MAX) } else { Vec::new() };
+        let taken = all.iter().find(|(other, _)| *other == token).map_or(0.0, |(_, p)| p.ln());
+        let mut likeliest: Vec<_> = all.iter().take(top).map(|(token, p)| (*token, p.ln())).collect();
+        if all.is_empty() && top > 0 {
+            likeliest.push((token, 0.0));
+        }
+        Logprobs { taken, top: likeliest }
     }
 
     /// The sampler, for the next answer.
@@ -198,6 +215,7 @@ impl Generation {
             self.guide = Some(Guide::new(constraint, tokenizer)?);
         }
         let forced = self.forced.pop_front();
+        self.was_sampled = forced.is_none();
         let mut token = match forced {
             Some(token) => token,
             None => {
@@ -220,6 +238,7 @@ impl Generation {
             let Some(instead) = self.guide.as_ref().and_then(Guide::instead_of_end) else { return Ok(None) };
             self.forced.extend(instead);
             token = self.forced.pop_front().unwrap_or(token);
+            self.was_sampled = false;
         }
         if let Some(guide) = &mut self.guide {
             self.forced.extend(guide.accept(token, tokenizer)?);

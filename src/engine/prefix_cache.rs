@@ -7,6 +7,8 @@ use crate::cpu::Sequence;
 
 /// Maximum number of states, since all are searched.
 const MOST: usize = 256;
+/// Number of states that are few.
+const FEW: usize = 192;
 
 struct Entry {
     /// Only requests with the same salt use it.
@@ -22,12 +24,19 @@ struct Entry {
 pub(super) struct PrefixCache {
     entries: Vec<Entry>,
     clock: u64,
+    crowded: bool,
 }
 
 impl PrefixCache {
     /// Number of states.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether the memory of new states should come from old ones: from when there are as many as there may be, until there are few
+    /// again.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowded
     }
 
     /// Length of the longest stored prefix of `tokens` that can be continued.
@@ -74,12 +83,15 @@ impl PrefixCache {
             self.evict();
         }
         self.entries.push(Entry { salt, tokens: tokens.to_vec(), sequence, used: self.clock });
+        self.crowded |= self.entries.len() >= MOST;
     }
 
     /// Removes the least recently used state. Returns false if there is none.
     pub(super) fn evict(&mut self) -> bool {
         let oldest = self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.used).map(|(i, _)| i);
-        oldest.map(|i| self.entries.swap_remove(i)).is_some()
+        let evicted = oldest.map(|i| self.entries.swap_remove(i)).is_some();
+        self.crowded &= self.entries.len() > FEW;
+        evicted
     }
 }
 

@@ -48,6 +48,7 @@ impl Prompter {
     /// texts.
     pub(crate) fn tell_tools(&self, messages: &mut Vec<Json>, variables: &mut Map<String, Json>) {
         if self.takes_tools {
+            self.tell_functions(variables);
             return;
         }
         let tools = variables.remove("tools").and_then(|tools| Tools::new(tools.as_array()?).ok());
@@ -59,6 +60,16 @@ impl Prompter {
         }
     }
 
+    /// The tools as a text, `functions`, for FireFunction's templates, which print that and know no `tools`.
+    fn tell_functions(&self, variables: &mut Map<String, Json>) {
+        if !self.template.source().contains(" functools[") {
+            return;
+        }
+        let tools = variables.get("tools").filter(|tools| tools.as_array().is_some_and(|tools| !tools.is_empty()));
+        let text = tools.map(|tools| format!("{tools:#}")).unwrap_or_default();
+        variables.entry("functions").or_insert(text.into());
+    }
+
     /// If the template does not support system messages: puts them before the text of the first user message. Returns whether it
     /// did.
     pub(crate) fn fold_system(&self, messages: &mut Vec<Json>) -> bool {
@@ -67,10 +78,23 @@ impl Prompter {
 
     /// The rendered conversation, and whether messages of the same role had to be joined (many templates require alternating
     /// roles). Where the template refuses it, arguments of calls are also tried as texts, which some templates expect.
+    /// Where thinking is switched off and the template has no switch of its own, the prompt ends with an empty thought.
     ///
     /// # Errors
     /// When the template refuses the conversation.
     pub(crate) fn render(&self, messages: Vec<Json>, options: &TemplateOptions) -> Result<(Rendered, bool), Error> {
+        let (mut rendered, joined) = self.render_any(messages, options)?;
+        if let Some(style) = self.thinking
+            && options.add_generation_prompt
+            && thinking_is_off(&options.variables)
+        {
+            rendered.text.push_str(&style.without_thinking(&rendered.text));
+        }
+        Ok((rendered, joined))
+    }
+
+    /// As [`Self::render`], as the template has it.
+    fn render_any(&self, messages: Vec<Json>, options: &TemplateOptions) -> Result<(Rendered, bool), Error> {
         let joined = join_roles(&messages);
         let joins = joined.len() < messages.len();
         let spelled = with_arguments_as_texts(&messages);
@@ -106,12 +130,20 @@ fn with_arguments_as_texts(messages: &[Json]) -> Option<Vec<Json>> {
     changed.then_some(messages)
 }
 
+/// The variables by which templates switch thinking on and off: most have the first.
+pub(crate) const THINKING_SWITCHES: [&str; 2] = ["enable_thinking", "thinking"];
+
+/// Whether the variables switch thinking off.
+fn thinking_is_off(variables: &Map<String, Json>) -> bool {
+    THINKING_SWITCHES.iter().find_map(|name| variables.get(*name)) == Some(&Json::Bool(false))
+}
+
 /// Options for a prompt, which ends with the start of an answer. Also sets the variables with the date that llama.cpp has for
 /// templates without `strftime_now`.
 pub(crate) fn prompt_options(mut variables: Map<String, Json>) -> TemplateOptions {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let now = i64::try_from(now).unwrap_or(i64::MAX);
-    for (name, format) in [("date_string", "%d %b %Y"), ("datetime", "%b %d %Y")] {
+    for (name, format) in [("date_string", "%d %b %Y"), ("datetime", "%b %d %Y %H:%M:%S GMT")] {
         variables.entry(name).or_insert_with(|| strftime(format, now).into());
     }
     TemplateOptions { add_generation_prompt: true, variables, now: None }
@@ -219,6 +251,39 @@ mod tests {
         assert_eq!(messages[2], json!({ "role": "assistant", "content": call }));
         assert_eq!(messages[3], json!({ "role": "user", "content": "<tool_response>\n7\n</tool_response>" }));
         assert_eq!(prompter.tool_syntax.name, "hermes");
+    }
+
+    /// The end of a prompt whose template opens a thought, whatever it is told.
+    #[test]
+    fn thinking_that_is_switched_off_is_ended_at_once() {
+        let source = "{{ messages[0].content }}{% if add_generation_prompt %}A:<think>\n{% endif %}";
+        let prompter = Prompter::new(&Metadata::default(), Some(source), &Map::new()).expect("a template");
+        let prompt = |variables: Json, add_generation_prompt: bool| {
+            let options = prompt_options(variables.as_object().expect("an object").clone());
+            let options = TemplateOptions { add_generation_prompt, ..options };
+            let messages = vec![json!({ "role": "user", "content": "<think>" })];
+            prompter.render(messages, &options).expect("renders").0.text
+        };
+        assert_eq!(prompt(json!({}), true), "<think>A:<think>\n");
+        assert_eq!(prompt(json!({ "enable_thinking": true, "thinking": false }), true), "<think>A:<think>\n");
+        for off in [json!({ "enable_thinking": false }), json!({ "thinking": false })] {
+            assert_eq!(prompt(off.clone(), true), "<think>A:<think>\n</think>");
+            // Without a prompt for an answer, what the message says is not a thought.
+            assert_eq!(prompt(off, false), "<think>");
+        }
+    }
+
+    #[test]
+    fn firefunction_gets_its_tools_as_a_text() {
+        let source = "{{ ' functools[' }}{{ functions }}{{ datetime }}";
+        let prompter = Prompter::new(&Metadata::default(), Some(source), &Map::new()).expect("a template");
+        let functions = |tools: Json| {
+            let mut variables = Map::from_iter([("tools".to_owned(), tools)]);
+            prompter.tell_tools(&mut Vec::new(), &mut variables);
+            variables["functions"].as_str().expect("a text").to_owned()
+        };
+        assert_eq!(functions(json!([])), "");
+        assert_eq!(functions(json!([{ "type": "function" }])), "[\n  {\n    \"type\": \"function\"\n  }\n]");
     }
 
     #[test]

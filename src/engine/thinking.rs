@@ -13,6 +13,9 @@ pub struct ThinkingStyle {
     hidden: &'static [&'static str],
     /// The mark before the answer; empty if there is none.
     pub(super) answer: &'static str,
+    /// The end of a prompt after which these models open their thinking themselves, if an empty thought there keeps them from it;
+    /// empty if none is known.
+    skip_after: &'static str,
 }
 
 /// The known styles, the more specific first.
@@ -29,18 +32,20 @@ const STYLES: &[ThinkingStyle] = &[
             "<|message|>",
         ],
         answer: "<|start|>assistant<|channel|>final<|message|>",
+        skip_after: "",
     },
-    ThinkingStyle { open: "<|channel>thought\n", close: "<channel|>", hidden: &[], answer: "" },
+    ThinkingStyle { open: "<|channel>thought\n", close: "<channel|>", hidden: &[], answer: "", skip_after: "" },
     ThinkingStyle {
         open: "<|START_THINKING|>",
         close: "<|END_THINKING|>",
         hidden: &["<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"],
         answer: "<|START_RESPONSE|>",
+        skip_after: "<|CHATBOT_TOKEN|>",
     },
-    ThinkingStyle { open: "[THINK]", close: "[/THINK]", hidden: &[], answer: "" },
-    ThinkingStyle { open: "<seed:think>", close: "</seed:think>", hidden: &[], answer: "" },
-    ThinkingStyle { open: "<mm:think>", close: "</mm:think>", hidden: &[], answer: "" },
-    ThinkingStyle { open: "<think>", close: "</think>", hidden: &[], answer: "" },
+    ThinkingStyle { open: "[THINK]", close: "[/THINK]", hidden: &[], answer: "", skip_after: "" },
+    ThinkingStyle { open: "<seed:think>", close: "</seed:think>", hidden: &[], answer: "", skip_after: "" },
+    ThinkingStyle { open: "<mm:think>", close: "</mm:think>", hidden: &[], answer: "", skip_after: "" },
+    ThinkingStyle { open: "<think>", close: "</think>", hidden: &[], answer: "", skip_after: "" },
 ];
 
 impl ThinkingStyle {
@@ -81,6 +86,19 @@ impl ThinkingStyle {
     #[must_use]
     pub fn begins_inside(&self, prompt: &str) -> bool {
         prompt.trim_end().ends_with(self.open.trim_end())
+    }
+
+    /// What a prompt that ends with the start of an answer lacks for an answer without thinking: the end of the thought that the
+    /// template has opened, or an empty thought. Empty where the template has a switch of its own and has used it.
+    #[must_use]
+    pub fn without_thinking(&self, prompt: &str) -> String {
+        if self.begins_inside(prompt) {
+            self.close.to_owned()
+        } else if !self.skip_after.is_empty() && prompt.ends_with(self.skip_after) {
+            format!("{}{}", self.open, self.close)
+        } else {
+            String::new()
+        }
     }
 }
 
@@ -232,5 +250,20 @@ mod tests {
         assert!(ThinkingStyle::of_template("<|im_start|>{{ x }}<|end|>").is_none());
         let style = ThinkingStyle::of_template("<think>").expect("a style");
         assert!(style.begins_inside("<|Assistant|><think>\n") && !style.begins_inside("<think>\n\n</think>\n\n"));
+    }
+
+    #[test]
+    fn a_thought_that_is_not_wanted_is_ended_at_once() {
+        let added = |template: &str, prompt: &str| {
+            ThinkingStyle::of_template(template).expect("a style").without_thinking(prompt)
+        };
+        assert_eq!(added("<think>", "<|im_start|>assistant\n<think>\n"), "</think>");
+        assert_eq!(added("<think>", "<|im_start|>assistant\n<think>\n\n</think>\n\n"), "");
+        assert_eq!(added("<think>", "<|im_start|>assistant\n"), "");
+        let command_r = "<|START_THINKING|>";
+        assert_eq!(added(command_r, "<|CHATBOT_TOKEN|>"), "<|START_THINKING|><|END_THINKING|>");
+        assert_eq!(added(command_r, "<|CHATBOT_TOKEN|><|START_THINKING|><|END_THINKING|>"), "");
+        assert_eq!(added(command_r, "<|CHATBOT_TOKEN|><|START_THINKING|>"), "<|END_THINKING|>");
+        assert_eq!(added("<|channel|>analysis", "<|start|>assistant"), "");
     }
 }

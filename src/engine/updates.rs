@@ -6,19 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::logprobs::Logprobs;
 use super::{Error, Stop};
 
 /// Maximum unread updates. A request whose reader falls behind is not computed until it has caught up.
 const CAPACITY: usize = 64;
-
-/// Probabilities of one token, before any sampler.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Logprobs {
-    /// Log-probability (natural) of the chosen token.
-    pub taken: f32,
-    /// The likeliest tokens with their log-probabilities, the likeliest first.
-    pub top: Vec<(u32, f32)>,
-}
 
 /// Tokens and times of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,8 +133,9 @@ impl Sender {
 
     pub(super) fn send(&self, update: Update) {
         let mut state = lock(&self.channel.state);
-        // Only the latest progress of a prompt is kept.
-        if matches!(update, Update::Reading { .. }) && matches!(state.queue.back(), Some(Update::Reading { .. })) {
+        // Of a prompt's progress, the first report (of what is cached) and the latest are kept.
+        let is_later = |update: &Update| matches!(update, Update::Reading { done, cached, .. } if done > cached);
+        if is_later(&update) && state.queue.back().is_some_and(is_later) {
             state.queue.pop_back();
         }
         state.queue.push_back(update);
@@ -235,10 +228,11 @@ mod tests {
     #[test]
     fn progress_is_told_once_and_a_full_channel_has_no_room() {
         let (sender, mut updates) = channel(Arc::default());
-        for done in 0..3 {
-            sender.send(Update::Reading { done, cached: 0, total: 3 });
+        for done in 1..4 {
+            sender.send(Update::Reading { done, cached: 1, total: 3 });
         }
-        assert!(matches!(updates.next(), Some(Update::Reading { done: 2, .. })));
+        assert!(matches!(updates.next(), Some(Update::Reading { done: 1, .. })));
+        assert!(matches!(updates.next(), Some(Update::Reading { done: 3, .. })));
         let token = || Update::Token { token: 1, text: String::new(), logprobs: None };
         (0..CAPACITY).for_each(|_| sender.send(token()));
         assert!(!sender.has_room());

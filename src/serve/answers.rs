@@ -117,6 +117,7 @@ impl Answers {
                     sampler,
                     generation: generation.clone(),
                     logprobs: question.logprobs,
+                    after_samplers: settings.after_samplers,
                     salt: settings.salt,
                     no_cache: settings.no_cache,
                     draft_limit: settings.draft_limit,

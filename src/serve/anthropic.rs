@@ -13,6 +13,7 @@ use super::prompt::{self, Prompt};
 use super::reply::{Form, PING, Reply, Sink};
 use super::settings::{Settings, new_id};
 use super::tools;
+use crate::engine::prompter::THINKING_SWITCHES;
 use crate::engine::{Stop, ToolCall, Tools};
 
 /// `POST /v1/messages`.
@@ -65,16 +66,16 @@ fn settings(call: &Call, fields: Fields<'_>, model: &ServedModel) -> Result<Sett
 async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, tools: Option<&Tools>) -> Result<Prompt, Failure> {
     let messages = conversation(fields)?;
     let mut variables = fields.object("chat_template_kwargs")?.map(|map| map.0.clone()).unwrap_or_default();
-    // Who does not ask for thinking expects none.
+    // Who does not ask for thinking expects none, unless the server has it otherwise.
     let thinks = match fields.object("thinking")? {
-        None => false,
+        None => model.defaults.thinking.unwrap_or(false),
         Some(thinking) => match thinking.text("type")? {
             Some("enabled" | "adaptive") => true,
             Some("disabled") => false,
             _ => return Err(Failure::field("thinking.type", "must be \"enabled\", \"adaptive\" or \"disabled\"")),
         },
     };
-    for name in ["enable_thinking", "thinking"] {
+    for name in THINKING_SWITCHES {
         variables.entry(name).or_insert(thinks.into());
     }
     prompt::prompt(model, messages, tools, variables).await

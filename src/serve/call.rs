@@ -28,6 +28,8 @@ pub(super) struct Call {
     pub(super) report: Option<Bytes>,
     /// A salt from the API key: requests with other keys share no cache with it.
     pub(super) salt: u64,
+    /// Whether answers to chats have their prompt.
+    pub(super) verbose: bool,
 }
 
 impl Call {

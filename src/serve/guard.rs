@@ -24,14 +24,20 @@ pub struct Access {
 }
 
 impl Access {
+    /// Checks the `Host` of a request to a listener at `address`.
+    pub(super) fn check_host(&self, headers: &HeaderMap, address: SocketAddr) -> Result<(), Failure> {
+        match text(headers, &header::HOST) {
+            Some(host) if !self.knows_host(name_of(host), address.ip()) => {
+                Err(Failure::forbidden("this Host is not served (--allow-host names further ones)"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks a request to a listener at `address`. Returns the number of its key, from 1, or 0 if none is needed.
     pub(super) fn check(&self, headers: &HeaderMap, address: SocketAddr, is_open: bool) -> Result<u64, Failure> {
+        self.check_host(headers, address)?;
         let host = text(headers, &header::HOST);
-        if let Some(host) = host
-            && !self.knows_host(name_of(host), address.ip())
-        {
-            return Err(Failure::forbidden("this Host is not served (--allow-host names further ones)"));
-        }
         if let Some(origin) = headers.get(header::ORIGIN) {
             let origin = origin.to_str().unwrap_or_default();
             if !self.knows_origin(origin, host) {
@@ -54,14 +60,19 @@ impl Access {
 
     /// Whether a page of `origin` may read the answers (CORS): only configured origins.
     pub(super) fn may_read(&self, origin: &str) -> bool {
-        let is_here =
-            || origin.split_once("://").is_some_and(|(_, place)| is_local(&name_of(place).to_ascii_lowercase()));
+        let place = || origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        let is_here = || place().is_some_and(|place| is_local(&name_of(place).to_ascii_lowercase()));
         let is_known = |known: &String| match known.as_str() {
             "*" => true,
             "localhost" => is_here(),
             _ => known.eq_ignore_ascii_case(origin),
         };
         self.origins.iter().any(is_known)
+    }
+
+    /// Whether pages of all origins have access.
+    pub(super) fn all_may_read(&self) -> bool {
+        self.origins.iter().any(|known| known == "*")
     }
 
     fn knows_host(&self, name: &str, listener: IpAddr) -> bool {
@@ -136,6 +147,19 @@ mod tests {
         }
         let named = Access { hosts: vec!["box".into()], origins: vec!["https://chat.example".into()], ..access };
         assert_eq!(check(&named, local, &[("host", "box:8080"), ("origin", "https://chat.example")]), Ok(0));
+    }
+
+    #[test]
+    fn pages_of_named_origins_may_read() {
+        let named = |origin: &str| Access { origins: vec![origin.to_owned()], ..Access::default() };
+        let (here, all) = (named("localhost"), named("*"));
+        for origin in ["http://localhost", "https://localhost:8080", "http://127.0.0.1:3000", "http://[::1]:3000"] {
+            assert!(here.may_read(origin) && all.may_read(origin), "{origin}");
+        }
+        for origin in ["http://evil.com", "http://notlocalhost", "http://localhost.evil.com", "localhost", "null"] {
+            assert!(!here.may_read(origin) && all.may_read(origin) && !Access::default().may_read(origin), "{origin}");
+        }
+        assert!(all.all_may_read() && !here.all_may_read());
     }
 
     #[test]

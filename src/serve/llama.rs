@@ -1,7 +1,6 @@
 //! llama-server's own routes: completions of plain text, tokens, the chat template, properties of the server.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
@@ -12,16 +11,17 @@ use super::completions::{known_token, prompts};
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
 use super::models::ServedModel;
-use super::openai::{self, FINGERPRINT, LIMITS, logprob_list, timings};
+use super::openai::{self, FINGERPRINT, LIMITS, logprob_list};
 use super::reply::{Form, Reply, Sink};
 use super::settings::{MOST_CHOICES, Settings, shown};
-use crate::engine::{InfillTokens, Stop, Usage};
+use super::timings::{Meter, Telemetry, timings};
+use crate::engine::{InfillTokens, Stop};
 use crate::model::Applied;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 
 /// `GET /health`.
 pub(super) async fn health(call: Call) -> Result<Reply, Failure> {
-    if call.models().loaded().iter().all(|model| model.batcher().is_running()) {
+    if call.models().offers().iter().all(|offer| offer.look(|model| model.batcher().is_running()) != Some(false)) {
         Ok(Reply::Json(json!({ "status": "ok" })))
     } else {
         Err(crate::engine::Error::Stopped.into())
@@ -35,9 +35,20 @@ struct Frame {
     prompts: Vec<String>,
     choices: usize,
     with_tokens: bool,
-    with_probabilities: bool,
-    /// Whether the progress of prompts is sent.
-    with_progress: bool,
+    probabilities: Probabilities,
+    telemetry: Telemetry,
+    /// The fields of a complete answer that are wanted, by their paths (`timings/predicted_n`); all, if there are none.
+    response_fields: Vec<String>,
+}
+
+/// Which probabilities tokens have.
+#[derive(Clone, Copy, PartialEq)]
+enum Probabilities {
+    None,
+    /// Those of the model, as logarithms.
+    Logarithms,
+    /// Those after the samplers.
+    AfterSamplers,
 }
 
 impl Frame {
@@ -63,21 +74,44 @@ impl Frame {
             "stopping_word": ending.stop_text.as_deref().unwrap_or_default(),
             "tokens_cached": usage.prompt_tokens + usage.answer_tokens, "timings": timings(&usage),
         });
-        if self.with_probabilities {
-            json["completion_probabilities"] = logprob_list(self.tokenizer(), &whole.tokens).into();
+        self.add_probabilities(&mut json, &whole.tokens);
+        if self.response_fields.is_empty() {
+            return json;
         }
-        json
+        let wanted = |path: &String| Some((path.clone(), json.pointer(&format!("/{path}"))?.clone()));
+        Json::Object(self.response_fields.iter().filter_map(wanted).collect())
     }
 
     /// The object of a piece of a choice.
     fn piece(&self, i: usize, text: &str, tokens: &Tokens) -> Json {
         let ids: Vec<u32> = tokens.iter().map(|(token, _)| *token).collect();
         let mut json = json!({ "index": i, "content": text, "tokens": ids, "stop": false, "id_slot": -1 });
-        if self.with_probabilities {
-            json["completion_probabilities"] = logprob_list(self.tokenizer(), tokens).into();
-        }
+        self.add_probabilities(&mut json, tokens);
         json
     }
+
+    fn add_probabilities(&self, json: &mut Json, tokens: &Tokens) {
+        let list = match self.probabilities {
+            Probabilities::None => return,
+            Probabilities::Logarithms => logprob_list(self.tokenizer(), tokens),
+            Probabilities::AfterSamplers => {
+                logprob_list(self.tokenizer(), tokens).into_iter().map(of_logarithms).collect()
+            }
+        };
+        json["completion_probabilities"] = list.into();
+    }
+}
+
+/// A token whose probabilities are no logarithms, with llama-server's names.
+fn of_logarithms(mut token: Json) -> Json {
+    let Some(map) = token.as_object_mut() else { return token };
+    if let Some(logprob) = map.remove("logprob").and_then(|logprob| logprob.as_f64()) {
+        map.insert("prob".to_owned(), logprob.exp().into());
+    }
+    if let Some(Json::Array(top)) = map.remove("top_logprobs") {
+        map.insert("top_probs".to_owned(), top.into_iter().map(of_logarithms).collect());
+    }
+    token
 }
 
 /// `POST /completion`.
@@ -125,11 +159,9 @@ async fn answer(
     model: Arc<ServedModel>,
     prompts: Vec<Vec<u32>>,
 ) -> Result<Reply, Failure> {
-    if fields.flag("post_sampling_probs")? {
-        return Err(Failure::unsupported("post_sampling_probs", "probabilities are those before the samplers"));
-    }
     let limits: Vec<&str> = LIMITS.iter().rev().copied().collect();
-    let settings = Settings::read(fields, &model, call.salt, &limits)?;
+    let mut settings = Settings::read(fields, &model, call.salt, &limits)?;
+    settings.after_samplers = fields.flag("post_sampling_probs")?;
     let logprobs = fields.count("n_probs", 0, 1 << 20)?.filter(|n| *n > 0);
     let choices = match fields.count("n_cmpl", 1, MOST_CHOICES)? {
         Some(choices) => choices,
@@ -147,7 +179,11 @@ async fn answer(
     shown_settings.insert("stream".to_owned(), stream.into());
     shown_settings.insert("n_probs".to_owned(), logprobs.unwrap_or(0).into());
     let settings_shown = Json::Object(shown_settings);
-    let with_probabilities = logprobs.is_some();
+    let probabilities = match logprobs {
+        None => Probabilities::None,
+        Some(_) if settings.after_samplers => Probabilities::AfterSamplers,
+        Some(_) => Probabilities::Logarithms,
+    };
     let answers = Answers::ask(&model, Question { prompts, choices, thinking: None, logprobs, settings }).await?;
     let frame = Frame {
         model,
@@ -155,8 +191,9 @@ async fn answer(
         prompts: texts,
         choices,
         with_tokens,
-        with_probabilities,
-        with_progress: fields.flag("return_progress")?,
+        probabilities,
+        telemetry: openai::telemetry(fields)?,
+        response_fields: fields.texts("response_fields")?,
     };
     if stream {
         return Ok(Reply::stream(Form::Events, |sink| stream_completion(sink, frame, answers)));
@@ -174,31 +211,26 @@ fn biases(settings: &Settings, tokenizer: &Tokenizer) -> Json {
     given.chain(ends.iter().map(|&token| bias(token, f32::NEG_INFINITY))).collect()
 }
 
-/// Progress of a prompt in llama-server's form.
-fn progress(done: usize, cached: usize, total: usize, time: Duration) -> (Json, Json) {
-    let usage = Usage { prompt_tokens: done, cached_tokens: cached, prompt_time: time, ..Usage::default() };
-    let mut timings = timings(&usage);
-    if done == cached {
-        timings["prompt_ms"] = 0.0.into();
-    }
-    timings["predicted_ms"] = 0.0.into();
-    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    (json!({ "total": total, "cache": cached, "processed": done, "time_ms": ms }), timings)
-}
-
 async fn stream_completion(sink: Sink, frame: Frame, mut answers: Answers) {
-    let mut began = None;
+    let mut meters = vec![Meter::new(frame.telemetry); answers.len()];
     while let Some(news) = answers.next().await {
         match news {
             Err(failure) => return sink.send(&failure.body(Dialect::OpenAi)).await,
-            Ok((i, ChoiceEvent::Reading { done, cached, total })) if frame.with_progress => {
-                let time = began.get_or_insert_with(Instant::now).elapsed();
-                let mut piece = frame.piece(i, "", &Vec::new());
-                (piece["prompt_progress"], piece["timings"]) = progress(done, cached, total, time);
+            Ok((i, ChoiceEvent::Reading { done, cached, total })) => {
+                if let Some((progress, timings)) = meters[i].read(done, cached, total) {
+                    let mut piece = frame.piece(i, "", &Vec::new());
+                    (piece["prompt_progress"], piece["timings"]) = (progress, timings);
+                    sink.send(&piece).await;
+                }
+            }
+            Ok((_, ChoiceEvent::Call(_))) => {}
+            Ok((i, ChoiceEvent::Text { text, tokens, .. })) => {
+                let mut piece = frame.piece(i, &text, &tokens);
+                if let Some(timings) = meters[i].answered(tokens.len()) {
+                    piece["timings"] = timings;
+                }
                 sink.send(&piece).await;
             }
-            Ok((_, ChoiceEvent::Reading { .. } | ChoiceEvent::Call(_))) => {}
-            Ok((i, ChoiceEvent::Text { text, tokens, .. })) => sink.send(&frame.piece(i, &text, &tokens)).await,
             Ok((i, ChoiceEvent::End(ending))) => sink.send(&frame.whole(i, &ended(ending))).await,
         }
     }
@@ -252,40 +284,33 @@ pub(super) async fn apply_template(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::Json(json!({ "prompt": openai::prompt_alone(&model, fields).await?.text })))
 }
 
-/// `GET /props`, for the first loaded model.
+/// `GET /props`, for the first loaded model, or one that sleeps.
 pub(super) async fn props(call: Call) -> Result<Reply, Failure> {
-    let model = call.models().first()?;
-    let tokenizer = model.batcher().model().tokenizer();
-    let special = &tokenizer.vocab().special;
-    let text = |id: Option<u32>| id.map(|id| String::from_utf8_lossy(tokenizer.piece(id)).into_owned());
-    let path = model.path.as_deref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
+    let (offer, profile) = call.models().first()?;
     Ok(Reply::Json(json!({
-        "default_generation_settings": {
-            "n_ctx": model.batcher().context_length(), "params": shown(&model.defaults.sampler),
-        },
-        "total_slots": model.batcher().options().parallel, "model_alias": model.id, "model_path": path,
-        "model_ftype": model.quantization(), "modalities": { "vision": false, "audio": false },
-        "chat_template": model.prompter.template.source(),
-        "bos_token": text(special.bos).unwrap_or_default(), "eos_token": text(special.eos).unwrap_or_default(),
-        "build_info": FINGERPRINT, "is_sleeping": false,
+        "default_generation_settings": { "n_ctx": profile.context_length, "params": shown(&profile.sampler) },
+        "total_slots": profile.parallel, "model_alias": offer.id, "model_path": profile.file_name,
+        "model_ftype": profile.file_type, "modalities": { "vision": false, "audio": false },
+        "chat_template": profile.template, "bos_token": profile.bos, "eos_token": profile.eos,
+        "build_info": FINGERPRINT, "is_sleeping": offer.look(|_| ()).is_none(),
     })))
 }
 
-/// `GET /slots`, for the first loaded model.
+/// `GET /slots`, for the first loaded model, or one that sleeps.
 pub(super) async fn slots(call: Call) -> Result<Reply, Failure> {
-    let model = call.models().first()?;
-    let (batcher, status) = (model.batcher(), model.batcher().status());
+    let (offer, profile) = call.models().first()?;
+    let active = offer.figures().active;
     let slot = |id: usize| {
-        let active = status.active.iter().find(|active| active.slot == id);
+        let active = active.iter().find(|active| active.slot == id);
         json!({
-            "id": id, "n_ctx": batcher.context_length(), "is_processing": active.is_some(),
+            "id": id, "n_ctx": profile.context_length, "is_processing": active.is_some(),
             "is_generating": active.is_some_and(|active| active.is_generating),
             "n_prompt_tokens": active.map_or(0, |active| active.prompt_tokens),
             "n_decoded": active.map_or(0, |active| active.answer_tokens),
             "cache_bytes": active.map_or(0, |active| active.cache_bytes),
         })
     };
-    Ok(Reply::Json((0..batcher.options().parallel).map(slot).collect()))
+    Ok(Reply::Json((0..profile.parallel).map(slot).collect()))
 }
 
 /// `POST /models/load`.
@@ -307,12 +332,12 @@ pub(super) async fn unload(call: Call) -> Result<Reply, Failure> {
 
 /// The adapters of the first model that is loaded: the names of their files, and how strong they are.
 fn adapters_of(call: &Call) -> Vec<Json> {
-    let Ok(model) = call.models().first() else { return Vec::new() };
     let adapter = |(id, adapter): (usize, &Applied)| {
         let name = adapter.path.file_name().unwrap_or_default().to_string_lossy();
         json!({ "id": id, "path": name, "scale": adapter.scale })
     };
-    model.batcher().model().applied().iter().enumerate().map(adapter).collect()
+    let all = |model: &ServedModel| model.batcher().model().applied().iter().enumerate().map(adapter).collect();
+    call.models().first().ok().and_then(|(offer, _)| offer.look(all)).unwrap_or_default()
 }
 
 /// `GET /lora-adapters`.

@@ -146,7 +146,7 @@ fn fetch(manager: &Manager, plan: &crate::net::Plan, tell: &Tell<'_>) -> Result<
             .then(|| pulling(file.bytes));
         *last = (key, done);
         drop(last);
-        whole.is_none_or(|whole| tell(whole)) && tell(line)
+        whole.is_none_or(tell) && tell(line)
     };
     plan.fetch(&manager.settings, &observer).map_err(|error| net_failure(&error))?;
     tell(json!({ "status": "writing manifest" }));

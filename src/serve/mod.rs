@@ -34,6 +34,7 @@ mod responses;
 mod router;
 mod settings;
 mod stored;
+mod timings;
 mod tools;
 mod vectors;
 
@@ -41,7 +42,8 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, LazyLock, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, RwLock};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -60,7 +62,7 @@ pub use keep_alive::KeepAlive;
 pub use manager::{MakeOffer, Manager};
 pub use models::{RequestDefaults, ServedModel};
 use offers::Models;
-pub use offers::{Load, Offer};
+pub use offers::{Labels, Load, Offer};
 use page::File;
 use reply::{Body, failed};
 use router::Routes;
@@ -95,12 +97,18 @@ pub struct ServerOptions {
     pub connections: usize,
     /// Maximum bytes of models with their caches: models loaded on demand are unloaded to make room for others.
     pub memory: u64,
-    /// How long a model that was loaded on demand stays loaded after its last request.
+    /// How long a model that was loaded on demand, or that sleeps, stays loaded after its last request.
     pub keep_alive: KeepAlive,
     /// Whether browsers get a page at `/`.
     pub page: bool,
     /// The report of a comparison (HTML), which browsers get at `/report`.
     pub report: Option<String>,
+    /// Whether `/slots` answers.
+    pub slots: bool,
+    /// Whether `/metrics` answers.
+    pub metrics: bool,
+    /// Whether answers to chats have their prompt (`__verbose`), as those of requests with `verbose`.
+    pub verbose: bool,
 }
 
 impl Default for ServerOptions {
@@ -114,6 +122,9 @@ impl Default for ServerOptions {
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             page: true,
             report: None,
+            slots: true,
+            metrics: true,
+            verbose: false,
         }
     }
 }
@@ -136,8 +147,8 @@ pub type Log = Box<dyn Fn(&Served<'_>) + Send + Sync>;
 
 /// A listening server.
 pub struct Server {
-    listener: std::net::TcpListener,
-    address: SocketAddr,
+    listeners: Vec<std::net::TcpListener>,
+    addresses: Vec<SocketAddr>,
     state: Arc<State>,
 }
 
@@ -148,27 +159,32 @@ struct State {
     options: ServerOptions,
     report: Option<Bytes>,
     manager: Option<Arc<Manager>>,
-    address: SocketAddr,
     log: Option<Log>,
 }
 
 impl Server {
-    /// Listens at `address`; port 0 is any free one.
+    /// Listens at `addresses`; port 0 is any free one, the same for all of them.
     ///
     /// Clients may change models where there is a `manager`.
     ///
     /// # Errors
     /// When it cannot listen there.
     pub fn bind(
-        address: SocketAddr,
+        addresses: &[SocketAddr],
         offers: Vec<Offer>,
         options: ServerOptions,
         manager: Option<Manager>,
         log: Option<Log>,
     ) -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+        let (mut listeners, mut bound) = (Vec::new(), Vec::<SocketAddr>::new());
+        for address in addresses {
+            let port = if address.port() == 0 { bound.first().map_or(0, SocketAddr::port) } else { address.port() };
+            let listener = std::net::TcpListener::bind(SocketAddr::new(address.ip(), port))?;
+            listener.set_nonblocking(true)?;
+            bound.push(listener.local_addr()?);
+            listeners.push(listener);
+        }
+        offers.iter().for_each(|offer| offer.begin(options.keep_alive));
         let models = Arc::new(Models {
             offers: RwLock::new(offers.into_iter().map(Arc::new).collect()),
             any_name: options.any_model,
@@ -177,17 +193,18 @@ impl Server {
             since: models::now(),
             loading: Arc::default(),
             asked: Notify::new(),
+            scraped: Mutex::default(),
         });
         let report = options.report.clone().map(Bytes::from);
         let (routes, manager) = (Routes::new(), manager.map(Arc::new));
-        let state = State { models, responses: Arc::default(), routes, options, report, manager, address, log };
-        Ok(Self { listener, address, state: Arc::new(state) })
+        let state = State { models, responses: Arc::default(), routes, options, report, manager, log };
+        Ok(Self { listeners, addresses: bound, state: Arc::new(state) })
     }
 
-    /// The address that it listens on.
+    /// The addresses that it listens on.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Serves until `should_stop` returns true, which is polled. Then no further requests are accepted, and running ones have half a
@@ -198,41 +215,64 @@ impl Server {
     pub fn run(self, should_stop: &(dyn Fn() -> bool + Sync)) -> io::Result<()> {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(THREADS).thread_name("http").enable_io().enable_time().build()?;
-        let Self { listener, state, .. } = self;
-        let result = runtime.block_on(async { accept(TcpListener::from_std(listener)?, &state, should_stop).await });
+        let Self { listeners, state, .. } = self;
+        let result = runtime.block_on(async {
+            let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
+            accept(listeners, &state, should_stop).await
+        });
         runtime.shutdown_timeout(Duration::from_secs(1));
         result
     }
 }
 
-async fn accept(listener: TcpListener, state: &Arc<State>, should_stop: &(dyn Fn() -> bool + Sync)) -> io::Result<()> {
+async fn accept(
+    listeners: Vec<TcpListener>,
+    state: &Arc<State>,
+    should_stop: &(dyn Fn() -> bool + Sync),
+) -> io::Result<()> {
     let (stop, stopping) = watch::channel(false);
     // Every connection has a sender; none is left when all have ended.
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
     let places = Arc::new(Semaphore::new(state.options.connections.max(1)));
     let forgetting = tokio::spawn(forget_idle(state.models.clone()));
+    // The listener that is asked first changes, so that none has to wait for another.
+    let mut turn = 0;
     while !should_stop() {
         let next = async {
             let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
+            (place, next_connection(&listeners, &mut turn).await)
         };
         let Ok((place, accepted)) = tokio::time::timeout(LOOK, next).await else { continue };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, address)) = accepted else {
             // Too many open files: the next try may succeed.
             tokio::time::sleep(LOOK).await;
             continue;
         };
         let (state, stopping, alive) = (state.clone(), stopping.clone(), alive.clone());
         tokio::spawn(async move {
-            connection(stream, state, stopping).await;
+            connection(stream, address, state, stopping).await;
             drop((place, alive));
         });
     }
     forgetting.abort();
-    drop((listener, alive));
+    drop((listeners, alive));
     let _ = stop.send(true);
     let _ = tokio::time::timeout(GRACE, all_ended.recv()).await;
     Ok(())
+}
+
+/// The next connection to any of the listeners, and the listener's address.
+async fn next_connection(listeners: &[TcpListener], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr)> {
+    std::future::poll_fn(|context| {
+        for i in (*turn..listeners.len()).chain(0..*turn) {
+            if let Poll::Ready(accepted) = listeners[i].poll_accept(context) {
+                *turn = (i + 1) % listeners.len();
+                return Poll::Ready(accepted.and_then(|(stream, _)| Ok((stream, listeners[i].local_addr()?))));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Lets go of models on demand when they have been idle for as long as they are kept.
@@ -251,14 +291,17 @@ async fn forget_idle(models: Arc<Models>) {
     }
 }
 
-async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
+/// Serves a connection to the listener at `address`.
+async fn connection(stream: TcpStream, address: SocketAddr, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
     // Tokens are small and should arrive one by one.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let state = state.clone();
-        async move { Ok::<_, Infallible>(serve(&state, request).await) }
+        async move { Ok::<_, Infallible>(serve(&state, address, request).await) }
     });
     let mut builder = http1::Builder::new();
+    // Some clients look for the names of headers as llama-server writes them.
+    builder.title_case_headers(true);
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES).max_headers(HEADERS);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let stopped = async { stopping.wait_for(|stop| *stop).await.is_ok() };
@@ -271,11 +314,11 @@ async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::R
     let _ = connection.await;
 }
 
-async fn serve(state: &Arc<State>, request: Request<Incoming>) -> Response<Body> {
+async fn serve(state: &Arc<State>, address: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let start = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = match answer(state, request).await {
+    let mut response = match answer(state, address, request).await {
         Ok(response) => response,
         Err((failure, dialect)) => failed(&failure, dialect),
     };
@@ -287,31 +330,48 @@ async fn serve(state: &Arc<State>, request: Request<Incoming>) -> Response<Body>
     response
 }
 
-async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, (Failure, Dialect)> {
+async fn answer(
+    state: &Arc<State>,
+    address: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, (Failure, Dialect)> {
     let path = request.uri().path().to_owned();
+    let guessed = Routes::dialect(&path);
+    let access = &state.options.access;
+    if request.method() == Method::OPTIONS && request.headers().contains_key(header::ORIGIN) {
+        access.check_host(request.headers(), address).map_err(|failure| (failure, guessed))?;
+        return Ok(preflight(access, request.headers()));
+    }
     let page = File::wanted(request.method(), &path, request.headers()).filter(|_| state.options.page);
     let found = state.routes.find(request.method(), &path);
-    let is_preflight = request.method() == Method::OPTIONS && request.headers().contains_key(header::ORIGIN);
     // The page itself needs no key; it asks the user for one if the API needs it.
-    let is_open = is_preflight || page.is_some() || found.as_ref().is_ok_and(|(route, _)| route.is_open);
-    let guessed = Routes::dialect(&path);
-    let salt = state.options.access.check(request.headers(), state.address, is_open).map_err(|e| (e, guessed))?;
-    if is_preflight {
-        return Ok(preflight());
-    }
+    let is_open = page.is_some() || found.as_ref().is_ok_and(|(route, _)| route.is_open);
+    let salt = access.check(request.headers(), address, is_open).map_err(|failure| (failure, guessed))?;
     if let Some(file) = page {
         return Ok(file.response(request.headers()));
     }
     let (route, rest) = found.map_err(|failure| (failure, guessed))?;
     let tell = |failure| (failure, route.dialect);
+    state.options.allows(route.path).map_err(tell)?;
     let (body, upload) = match request.into_body() {
         body if route.is_upload => (Bytes::new(), Some(body)),
         body => (read(body, state.options.body_bytes).await.map_err(tell)?, None),
     };
-    let (models, responses) = (state.models.clone(), state.responses.clone());
+    let (models, responses, verbose) = (state.models.clone(), state.responses.clone(), state.options.verbose);
     let (manager, report) = (state.manager.clone(), state.report.clone());
-    let call = Call { models, responses, document: &DOCUMENT, rest, body, upload, manager, report, salt };
+    let call = Call { models, responses, document: &DOCUMENT, rest, body, upload, manager, report, salt, verbose };
     (route.handler)(call).await.map(reply::Reply::into_response).map_err(tell)
+}
+
+impl ServerOptions {
+    /// Refuses routes that are switched off.
+    fn allows(&self, path: &str) -> Result<(), Failure> {
+        match path {
+            "/slots" if !self.slots => Err(Failure::not_done("this server does not tell what it computes")),
+            "/metrics" if !self.metrics => Err(Failure::not_done("this server does not tell its figures")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Reads a body, up to `limit` bytes and within the time-out.
@@ -335,11 +395,19 @@ async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
     tokio::time::timeout(BODY_TIME, all).await.unwrap_or_else(|_| Err(Failure::too_slow()))
 }
 
-/// The answer to a CORS preflight request.
-fn preflight() -> Response<Body> {
+/// The answer to a CORS preflight request. Who may not ask learns nothing, not even that.
+fn preflight(access: &Access, headers: &HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::Full(None));
+    let may_read = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| access.may_read(origin));
+    if !headers.get(header::ORIGIN).is_some_and(may_read) {
+        return response;
+    }
     reply::set(&mut response, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
-    reply::set(&mut response, header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-api-key");
+    // Browsers may refuse to send `Authorization` for `*`: for origins that are named, the headers are, too.
+    let named = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).filter(|_| !access.all_may_read());
+    let usual = if access.all_may_read() { "*" } else { "authorization, content-type, x-api-key" };
+    let allowed = named.cloned().unwrap_or(HeaderValue::from_static(usual));
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     response
 }
 
@@ -349,6 +417,7 @@ fn allow_origin(state: &State, origin: Option<&HeaderValue>, headers: &mut Heade
         && origin.to_str().is_ok_and(|origin| state.options.access.may_read(origin))
     {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
 }

@@ -29,6 +29,25 @@ pub struct RequestDefaults {
     pub max_tokens: Option<usize>,
     /// Settings of embeddings.
     pub embedding: EmbeddingOptions,
+    /// Whether models think; as each dialect and template has it when `None`.
+    pub thinking: Option<bool>,
+}
+
+/// What `/props` and `/slots` tell of a model, also while it sleeps.
+pub(super) struct Profile {
+    /// The name of its file.
+    pub(super) file_name: Option<String>,
+    /// The name of its file type (`Q4_K_M`).
+    pub(super) file_type: &'static str,
+    /// The source of its chat template.
+    pub(super) template: String,
+    pub(super) bos: String,
+    pub(super) eos: String,
+    /// Most tokens of a request.
+    pub(super) context_length: usize,
+    /// Requests that are computed at once.
+    pub(super) parallel: usize,
+    pub(super) sampler: SamplerOptions,
 }
 
 /// A loaded model with its engine.
@@ -42,6 +61,7 @@ pub struct ServedModel {
     pub(super) defaults: RequestDefaults,
     /// What it was made with besides its file.
     pub(super) setup: Setup,
+    pub(super) profile: Arc<Profile>,
     /// Its tokens for constraints, from the first one on.
     trie: Mutex<Option<Arc<TokenTrie>>>,
 }
@@ -62,7 +82,20 @@ impl ServedModel {
         let metadata = batcher.model().metadata();
         let prompter = Prompter::new(metadata, template.or(setup.template.as_deref()), &Map::new())?;
         let vectors = Arc::new(Vectors::new(&batcher, defaults.embedding));
-        Ok(Self { id, path, batcher, vectors, prompter, defaults, setup, trie: Mutex::default() })
+        let tokenizer = batcher.model().tokenizer();
+        let special = &tokenizer.vocab().special;
+        let token = |id: Option<u32>| id.map(|id| String::from_utf8_lossy(tokenizer.piece(id)).into_owned());
+        let profile = Arc::new(Profile {
+            file_name: path.as_ref().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned())),
+            file_type: file_type_name_of(metadata).unwrap_or("unknown"),
+            template: prompter.template.source().to_owned(),
+            bos: token(special.bos).unwrap_or_default(),
+            eos: token(special.eos).unwrap_or_default(),
+            context_length: batcher.context_length(),
+            parallel: batcher.options().parallel,
+            sampler: defaults.sampler.clone(),
+        });
+        Ok(Self { id, path, batcher, vectors, prompter, defaults, setup, profile, trie: Mutex::default() })
     }
 
     /// Its name for clients.
@@ -104,10 +137,5 @@ impl ServedModel {
 
     pub(super) fn metadata(&self) -> &Metadata {
         self.batcher.model().metadata()
-    }
-
-    /// The name of its file type (`Q4_K_M`), from the metadata.
-    pub(super) fn quantization(&self) -> &'static str {
-        file_type_name_of(self.metadata()).unwrap_or("unknown")
     }
 }

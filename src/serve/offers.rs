@@ -8,9 +8,9 @@ use super::blocking::blocking;
 use super::failure::Failure;
 use super::fields::Fields;
 use super::keep_alive::KeepAlive;
-use super::models::{ServedModel, now};
-use crate::engine::ThinkingStyle;
+use super::models::{Profile, ServedModel, now};
 use crate::engine::prompter::names_tools;
+use crate::engine::{BatcherStatus, ThinkingStyle};
 use crate::gguf::{Metadata, Reader, Value, keys};
 use crate::modelfile::Setup;
 use crate::quantize::file_type_name_of;
@@ -82,6 +82,8 @@ pub struct Offer {
     pub(super) id: String,
     /// Further names for clients.
     aliases: Vec<String>,
+    /// Names and tags that lists of models show.
+    pub(super) labels: Labels,
     /// Its file; none for one in memory.
     pub(super) path: Option<PathBuf>,
     pub(super) facts: Facts,
@@ -91,11 +93,26 @@ pub struct Offer {
     pub(super) created: u64,
     /// Loads it; `None` for a model that stays loaded.
     load: Option<Load>,
+    /// Whether it was loaded at the start, and sleeps when it is idle.
+    sleeps: bool,
     state: Mutex<State>,
+}
+
+/// What lists of models show of an offer besides its facts.
+#[derive(Clone, Debug, Default)]
+pub struct Labels {
+    /// Its chosen names, among them the id.
+    pub aliases: Vec<String>,
+    /// Words for clients, which mean nothing to the server.
+    pub tags: Vec<String>,
 }
 
 struct State {
     model: Option<Arc<ServedModel>>,
+    /// What is known of it since it was first loaded.
+    profile: Option<Arc<Profile>>,
+    /// The figures of the batchers that have ended with it. A model that sleeps keeps those of its last moment.
+    ended: BatcherStatus,
     /// Time of its last use.
     used: Instant,
     /// How long it stays loaded after that.
@@ -108,6 +125,21 @@ impl Offer {
     pub fn loaded(reader: &Reader, aliases: Vec<String>, model: ServedModel) -> Self {
         let (id, path) = (model.id.clone(), model.path.clone());
         Self::new(id, aliases, path, reader, None, Some(Arc::new(model)))
+    }
+
+    /// A loaded model that is let go of when it has been idle for the time of [`ServerOptions`](super::ServerOptions), and that
+    /// `load` loads again for the next request.
+    #[must_use]
+    pub fn sleeping(reader: &Reader, aliases: Vec<String>, model: ServedModel, load: Load) -> Self {
+        let (id, path) = (model.id.clone(), model.path.clone());
+        let sleeping = Self::new(id, aliases, path, reader, Some(load), Some(Arc::new(model)));
+        Self { sleeps: true, ..sleeping }
+    }
+
+    /// With names and tags for lists of models.
+    #[must_use]
+    pub fn labelled(self, labels: Labels) -> Self {
+        Self { labels, ..self }
     }
 
     /// A model that `load` loads on demand.
@@ -124,8 +156,11 @@ impl Offer {
         load: Option<Load>,
         model: Option<Arc<ServedModel>>,
     ) -> Self {
-        let state = Mutex::new(State { model, used: Instant::now(), keep: KeepAlive::Forever });
-        Self { id, aliases, path, facts: Facts::of(reader), source: None, created: now(), load, state }
+        let profile = model.as_ref().map(|model| model.profile.clone());
+        let (used, keep) = (Instant::now(), KeepAlive::Forever);
+        let state = Mutex::new(State { model, profile, ended: BatcherStatus::default(), used, keep });
+        let (facts, labels) = (Facts::of(reader), Labels::default());
+        Self { id, aliases, labels, path, facts, source: None, created: now(), load, sleeps: false, state }
     }
 
     /// The same with where it was found, and what it was made with.
@@ -137,6 +172,12 @@ impl Offer {
         }
         self.source = Some(located);
         self
+    }
+
+    /// Begins the time that a model stays loaded.
+    pub(super) fn begin(&self, keep: KeepAlive) {
+        let mut state = self.lock();
+        (state.used, state.keep) = (Instant::now(), keep);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -159,6 +200,25 @@ impl Offer {
     #[must_use]
     pub fn model(&self) -> Option<Arc<ServedModel>> {
         self.lock().model.clone()
+    }
+
+    /// Reads something of the model, if it is loaded. This is no use of it: it may go to sleep meanwhile.
+    pub(super) fn look<T>(&self, read: impl FnOnce(&ServedModel) -> T) -> Option<T> {
+        self.lock().model.as_deref().map(read)
+    }
+
+    /// What is known of the model since it was first loaded.
+    fn profile(&self) -> Option<Arc<Profile>> {
+        self.lock().profile.clone()
+    }
+
+    /// The figures of its engine since the server's start.
+    pub(super) fn figures(&self) -> BatcherStatus {
+        let state = self.lock();
+        match &state.model {
+            Some(model) => model.batcher().status().after(&state.ended),
+            None => state.ended.clone(),
+        }
     }
 
     /// What it can do: a model that is loaded may have another template than its file.
@@ -196,7 +256,7 @@ impl Offer {
 
     /// Bytes of its weights and caches.
     fn bytes(&self) -> u64 {
-        self.model().map_or(0, |model| self.facts.weight_bytes + model.batcher().options().cache_bytes as u64)
+        self.look(|model| self.facts.weight_bytes + model.batcher().options().cache_bytes as u64).unwrap_or(0)
     }
 
     /// Time of its last use; `None` if it is in use, not loaded, or always stays.
@@ -215,7 +275,14 @@ impl Offer {
     fn take(&self) -> Option<Arc<ServedModel>> {
         self.idle_since()?;
         let mut state = self.lock();
-        state.model.take_if(|model| Arc::strong_count(model) == 1)
+        let model = state.model.take_if(|model| Arc::strong_count(model) == 1)?;
+        let mut last = model.batcher().status().after(&state.ended);
+        (last.waiting, last.active) = (0, Vec::new());
+        if !self.sleeps {
+            (last.cache_bytes, last.cache_reserved, last.cache_budget, last.prefixes) = (0, 0, 0, 0);
+        }
+        state.ended = last;
+        Some(model)
     }
 
     /// When it has to be looked at again to know whether it is over; `None` where only a request changes that.
@@ -266,6 +333,8 @@ pub(super) struct Models {
     pub(super) loading: Arc<tokio::sync::Mutex<()>>,
     /// Is told whenever a model on demand is asked for.
     pub(super) asked: tokio::sync::Notify,
+    /// The figures of all models when `/metrics` was last asked for.
+    pub(super) scraped: Mutex<BatcherStatus>,
 }
 
 impl Models {
@@ -290,14 +359,12 @@ impl Models {
         offers.retain(|offer| offer.id != id);
     }
 
-    /// The loaded models.
-    pub(super) fn loaded(&self) -> Vec<Arc<ServedModel>> {
-        self.offers().iter().filter_map(|offer| offer.model()).collect()
-    }
-
-    /// The first loaded model, which routes without a body refer to.
-    pub(super) fn first(&self) -> Result<Arc<ServedModel>, Failure> {
-        self.loaded().into_iter().next().ok_or_else(|| Failure::unavailable("no model is loaded"))
+    /// The first loaded model, which routes without a body refer to; if none is, the first that was.
+    pub(super) fn first(&self) -> Result<(Arc<Offer>, Arc<Profile>), Failure> {
+        let offers = self.offers();
+        let known = || offers.iter().filter_map(|offer| Some((offer.clone(), offer.profile()?)));
+        let loaded = known().find(|(offer, _)| offer.look(|_| ()).is_some());
+        loaded.or_else(|| known().next()).ok_or_else(|| Failure::unavailable("no model is loaded"))
     }
 
     /// The offered model with this name.
@@ -361,6 +428,7 @@ impl Models {
         // Leave room for another model.
         let model = Arc::new(load((left / 2).max(LEAST_CACHE)).map_err(Failure::server)?);
         let mut state = offer.lock();
+        state.profile = Some(model.profile.clone());
         state.model = Some(model.clone());
         state.used = Instant::now();
         state.keep = keep.unwrap_or(self.keep_alive);

@@ -1,7 +1,6 @@
 //! OpenAI's dialect: chat completions, and code shared by both kinds of completions. Text completions are in `completions`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -14,8 +13,9 @@ use super::offers::Offer;
 use super::prompt::{self, Prompt};
 use super::reply::{Form, PING, Reply, Sink};
 use super::settings::{MOST_CHOICES, Settings, new_id};
+use super::timings::{Meter, Telemetry, timings};
 use super::tools;
-use crate::engine::{Logprobs, Tools, Usage};
+use crate::engine::{Logprobs, Tools};
 use crate::tokenizer::Tokenizer;
 
 /// Version of the program that answers.
@@ -30,12 +30,19 @@ pub(super) struct Head {
     object: &'static str,
     created: u64,
     model: String,
+    /// llama-server's `__verbose`, for the last object.
+    verbose: Option<Json>,
 }
 
 impl Head {
     pub(super) fn new(prefix: &str, object: &'static str, model: &ServedModel) -> Self {
         let id = new_id(&format!("{prefix}-"));
-        Self { id, object, created: now(), model: model.id.clone() }
+        Self { id, object, created: now(), model: model.id.clone(), verbose: None }
+    }
+
+    /// With what the last object tells of the request.
+    fn verbose(self, verbose: Option<Json>) -> Self {
+        Self { verbose, ..self }
     }
 
     /// An object with these choices.
@@ -58,6 +65,9 @@ impl Head {
         let mut answer = self.with(&all);
         answer["usage"] = usage(&endings, choices);
         answer["timings"] = timings(&endings[0].usage);
+        if let Some(verbose) = &self.verbose {
+            answer["__verbose"] = verbose.clone();
+        }
         Reply::Json(answer)
     }
 }
@@ -74,29 +84,6 @@ pub(super) fn usage(endings: &[ChoiceEnd], choices: usize) -> Json {
         "prompt_tokens_details": { "cached_tokens": cached },
         "completion_tokens_details": { "reasoning_tokens": sum(|ending| ending.thinking_tokens) },
     })
-}
-
-/// llama-server's figures of an answer.
-#[allow(clippy::cast_precision_loss, reason = "figures for people")]
-pub(super) fn timings(usage: &Usage) -> Json {
-    let read = usage.prompt_tokens - usage.cached_tokens;
-    // The first token is computed with the prompt.
-    let steps = usage.answer_tokens.saturating_sub(1);
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let (prompt, answer) = (ms(usage.prompt_time).max(1e-3), ms(usage.answer_time).max(1e-3));
-    let mut json = json!({
-        "cache_n": usage.cached_tokens,
-        "prompt_n": read, "prompt_ms": prompt,
-        "prompt_per_token_ms": prompt / read.max(1) as f64, "prompt_per_second": read as f64 / prompt * 1e3,
-        "predicted_n": usage.answer_tokens, "predicted_ms": answer,
-        "predicted_per_token_ms": if steps > 0 { answer / steps as f64 } else { 0.0 },
-        "predicted_per_second": steps as f64 / answer * 1e3,
-    });
-    if usage.drafted_tokens > 0 {
-        json["draft_n"] = usage.drafted_tokens.into();
-        json["draft_n_accepted"] = usage.accepted_tokens.into();
-    }
-    json
 }
 
 /// A token with its text, bytes and probability.
@@ -137,7 +124,7 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Failure> {
 }
 
 /// Variables of the template that a request sets.
-fn variables(fields: Fields<'_>) -> Result<Map<String, Json>, Failure> {
+fn variables(model: &ServedModel, fields: Fields<'_>) -> Result<Map<String, Json>, Failure> {
     let mut variables = fields.object("chat_template_kwargs")?.map(|map| map.0.clone()).unwrap_or_default();
     if variables.get("enable_thinking").is_some_and(|value| !value.is_boolean()) {
         return Err(Failure::field("chat_template_kwargs.enable_thinking", "must be true or false"));
@@ -150,19 +137,17 @@ fn variables(fields: Fields<'_>) -> Result<Map<String, Json>, Failure> {
     }
     if let Some(effort) = fields.text("reasoning_effort")? {
         variables.entry("reasoning_effort").or_insert(effort.into());
-        if effort == "none" {
-            variables.entry("enable_thinking").or_insert(false.into());
-        }
+        variables.entry("enable_thinking").or_insert((effort != "none").into());
     }
-    // As in llama-server: thinking is on for models that support it, unless a request switches it off.
-    variables.entry("enable_thinking").or_insert(true.into());
+    // As in llama-server: thinking is on for models that support it, unless a request or the server switches it off.
+    prompt::switch_thinking(model, Some(true), &mut variables);
     Ok(variables)
 }
 
 /// Renders the messages of a request.
 async fn prompt(model: &Arc<ServedModel>, fields: Fields<'_>, tools: Option<&Tools>) -> Result<Prompt, Failure> {
     let messages = fields.list("messages")?.ok_or_else(|| Failure::field("messages", "is needed"))?.clone();
-    prompt::prompt(model, messages, tools, variables(fields)?).await
+    prompt::prompt(model, messages, tools, variables(model, fields)?).await
 }
 
 /// What the model reads of a chat's request.
@@ -191,6 +176,7 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
     };
     let stream = fields.flag("stream")?;
     let wants = Wants::read(fields, logprobs)?;
+    let verbose = fields.flag_or("verbose", call.verbose)?;
     let mut settings = Settings::read(fields, &model, call.salt, LIMITS)?;
     settings.tools = tools::read(fields)?;
     let split = fields.text("reasoning_format")? != Some("none");
@@ -203,11 +189,12 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
         settings,
     };
     let answers = Answers::ask(&model, question).await?;
+    let verbose = verbose.then(|| json!({ "prompt": prompt.text }));
     if stream {
-        let head = Head::new("chatcmpl", "chat.completion.chunk", &model);
+        let head = Head::new("chatcmpl", "chat.completion.chunk", &model).verbose(verbose);
         return Ok(Reply::stream(Form::Events, |sink| chat_stream(sink, head, model, answers, wants)));
     }
-    let head = Head::new("chatcmpl", "chat.completion", &model);
+    let head = Head::new("chatcmpl", "chat.completion", &model).verbose(verbose);
     let tokenizer = model.batcher().model().tokenizer();
     let whole = answers.whole().await?;
     let choice = |i: usize, whole: &CompleteChoice| {
@@ -233,8 +220,12 @@ pub(super) async fn chat(call: Call) -> Result<Reply, Failure> {
 pub(super) struct Wants {
     pub(super) include_usage: bool,
     pub(super) logprobs: bool,
-    /// Whether the progress of prompts is sent.
-    pub(super) progress: bool,
+    pub(super) telemetry: Telemetry,
+}
+
+/// What a request wants its stream to tell.
+pub(super) fn telemetry(fields: Fields<'_>) -> Result<Telemetry, Failure> {
+    Ok(Telemetry { progress: fields.flag("return_progress")?, timings: fields.flag("timings_per_token")? })
 }
 
 impl Wants {
@@ -243,7 +234,7 @@ impl Wants {
         Ok(Self {
             include_usage: options.map(|options| options.flag("include_usage")).transpose()?.unwrap_or(false),
             logprobs: logprobs.is_some(),
-            progress: fields.flag("return_progress")?,
+            telemetry: telemetry(fields)?,
         })
     }
 }
@@ -287,6 +278,7 @@ pub(super) async fn stream(
 ) {
     let mut endings: Vec<Option<ChoiceEnd>> = vec![None; answers.len()];
     let mut calls = vec![0; answers.len()];
+    let mut meters = vec![Meter::new(wants.telemetry); answers.len()];
     loop {
         let Ok(news) = tokio::time::timeout(PING, answers.next()).await else {
             sink.ping().await;
@@ -298,14 +290,20 @@ pub(super) async fn stream(
                 sink.send(&failure.body(super::failure::Dialect::OpenAi)).await;
                 return;
             }
-            Some(Ok((_, ChoiceEvent::Reading { done, cached, total }))) if wants.progress => {
-                let mut progress = head.with(&[]);
-                progress["prompt_progress"] = json!({ "total": total, "cache": cached, "processed": done });
-                sink.send(&progress).await;
+            Some(Ok((i, ChoiceEvent::Reading { done, cached, total }))) => {
+                if let Some((progress, timings)) = meters[i].read(done, cached, total) {
+                    let mut object = head.with(&[]);
+                    (object["prompt_progress"], object["timings"]) = (progress, timings);
+                    sink.send(&object).await;
+                }
             }
-            Some(Ok((_, ChoiceEvent::Reading { .. }))) => {}
             Some(Ok((i, ChoiceEvent::Text { thinking, text, tokens }))) => {
-                sink.send(&head.with(&[chunk(i, thinking, text, tokens)])).await;
+                let timings = meters[i].answered(tokens.len());
+                let mut object = head.with(&[chunk(i, thinking, text, tokens)]);
+                if let Some(timings) = timings {
+                    object["timings"] = timings;
+                }
+                sink.send(&object).await;
             }
             Some(Ok((i, ChoiceEvent::Call(call)))) => {
                 let delta = tools::delta(calls[i], &call);
@@ -315,6 +313,9 @@ pub(super) async fn stream(
             Some(Ok((i, ChoiceEvent::End(ending)))) => {
                 let mut last = head.with(&[end(i, &ending)]);
                 last["timings"] = timings(&ending.usage);
+                if let Some(verbose) = &head.verbose {
+                    last["__verbose"] = verbose.clone();
+                }
                 endings[i] = Some(ending);
                 sink.send(&last).await;
             }
@@ -347,12 +348,13 @@ pub(super) async fn model(call: Call) -> Result<Reply, Failure> {
 }
 
 fn model_json(offer: &Offer) -> Json {
-    let (facts, model) = (&offer.facts, offer.model());
+    let (facts, context_length) = (&offer.facts, offer.look(|model| model.batcher().context_length()));
     json!({
         "id": offer.id, "object": "model", "created": offer.created, "owned_by": "gguf",
-        "status": { "value": if model.is_some() { "loaded" } else { "unloaded" } },
+        "aliases": offer.labels.aliases, "tags": offer.labels.tags,
+        "status": { "value": if context_length.is_some() { "loaded" } else { "unloaded" } },
         "meta": {
-            "n_vocab": facts.vocab_size, "n_ctx": model.map(|model| model.batcher().context_length()),
+            "n_vocab": facts.vocab_size, "n_ctx": context_length,
             "n_ctx_train": facts.context_length, "n_embd": facts.embedding_length,
             "n_params": facts.parameters, "size": facts.weight_bytes, "ftype": facts.file_type,
         },

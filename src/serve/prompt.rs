@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use super::blocking::blocking;
 use super::failure::Failure;
 use super::models::ServedModel;
-use crate::engine::prompter::{Prompter, prompt_options};
+use crate::engine::prompter::{Prompter, THINKING_SWITCHES, prompt_options};
 use crate::engine::{Rendered, Tools};
 use crate::tokenizer::Tokenizer;
 
@@ -20,6 +20,18 @@ pub(super) struct Prompt {
     pub(super) thinks: bool,
 }
 
+/// Switches thinking on or off where a request does not: as the server has it, or else as `usual`.
+pub(super) fn switch_thinking(model: &ServedModel, usual: Option<bool>, variables: &mut Map<String, Json>) {
+    if THINKING_SWITCHES.iter().any(|name| variables.contains_key(*name)) {
+        return;
+    }
+    match (model.defaults.thinking, usual) {
+        (Some(on), _) => variables.extend(THINKING_SWITCHES.iter().map(|name| ((*name).to_owned(), on.into()))),
+        (None, Some(on)) => drop(variables.insert(THINKING_SWITCHES[0].to_owned(), on.into())),
+        (None, None) => {}
+    }
+}
+
 /// The prompt for `messages` and the tools that may be called, with further variables for the template. An assistant's message at
 /// the end is gone on with. That may take a while.
 pub(super) async fn prompt(
@@ -28,6 +40,7 @@ pub(super) async fn prompt(
     tools: Option<&Tools>,
     mut variables: Map<String, Json>,
 ) -> Result<Prompt, Failure> {
+    switch_thinking(model, None, &mut variables);
     if let Some(tools) = tools {
         variables.insert("tools".to_owned(), tools.definitions().into());
     }
@@ -42,8 +55,9 @@ fn render(
     messages: &[Json],
     mut variables: Map<String, Json>,
 ) -> Result<Prompt, Failure> {
-    let mut messages = checked(messages)?;
-    let begun = begun(&mut messages)?;
+    let given = messages;
+    let mut messages = checked(given)?;
+    let begun = begun(given, &mut messages)?;
     prompter.tell_tools(&mut messages, &mut variables);
     prompter.fold_system(&mut messages);
     let mut options = prompt_options(variables);
@@ -112,7 +126,7 @@ fn check(i: usize, message: &Json) -> Result<Json, Failure> {
     let has_calls = map.get("tool_calls").is_some_and(|calls| calls.as_array().is_some_and(|calls| !calls.is_empty()));
     let content = match map.get("content") {
         Some(Json::String(text)) => text.clone(),
-        Some(Json::Array(parts)) => texts(i, parts)?,
+        Some(Json::Array(parts)) => texts(i, parts, "\n")?,
         None | Some(Json::Null) if role == "assistant" || has_calls => String::new(),
         _ => return Err(wrong(".content", "must be a string or an array of parts")),
     };
@@ -139,8 +153,8 @@ fn check(i: usize, message: &Json) -> Result<Json, Failure> {
     Ok(Json::Object(map))
 }
 
-/// The text of content with parts.
-fn texts(i: usize, parts: &[Json]) -> Result<String, Failure> {
+/// The text of content with parts, and what comes between these.
+fn texts(i: usize, parts: &[Json], between: &str) -> Result<String, Failure> {
     let text = |part: &Json| match (part["type"].as_str(), part["text"].as_str()) {
         (Some("text" | "input_text" | "output_text") | None, Some(text)) => Ok(text.to_owned()),
         (kind, _) => {
@@ -148,11 +162,11 @@ fn texts(i: usize, parts: &[Json]) -> Result<String, Failure> {
             Err(Failure::unsupported(&name, &format!("parts of type {} (only text)", kind.unwrap_or("none"))))
         }
     };
-    Ok(parts.iter().map(text).collect::<Result<Vec<_>, _>>()?.join("\n"))
+    Ok(parts.iter().map(text).collect::<Result<Vec<_>, _>>()?.join(between))
 }
 
-/// Removes the start of an answer from the end of the messages.
-fn begun(messages: &mut Vec<Json>) -> Result<Option<String>, Failure> {
+/// Removes the start of an answer from the end of the messages, which are those `given` in the form for templates.
+fn begun(given: &[Json], messages: &mut Vec<Json>) -> Result<Option<String>, Failure> {
     let is_answer = |message: &Json| message["role"] == "assistant" && message.get("tool_calls").is_none();
     if !messages.last().is_some_and(is_answer) {
         return Ok(None);
@@ -164,7 +178,11 @@ fn begun(messages: &mut Vec<Json>) -> Result<Option<String>, Failure> {
     if messages.is_empty() {
         return Err(Failure::field("messages", "must not be of the assistant alone"));
     }
-    Ok(last.and_then(|message| message["content"].as_str().map(str::to_owned)))
+    // llama-server puts an empty line between the parts of a text to go on from, and a new line between those of other messages.
+    match given.last().and_then(|message| message["content"].as_array()) {
+        Some(parts) => texts(given.len() - 1, parts, "\n\n").map(Some),
+        None => Ok(last.and_then(|message| message["content"].as_str().map(str::to_owned))),
+    }
 }
 
 #[cfg(test)]
@@ -210,11 +228,15 @@ mod tests {
     #[test]
     fn an_answer_that_has_begun_is_taken_from_the_end() {
         let message = |role: &str| json!({ "role": role, "content": role });
-        let mut messages = vec![message("user"), message("assistant")];
-        assert_eq!(begun(&mut messages), Ok(Some("assistant".to_owned())));
-        assert_eq!(messages.len(), 1);
-        assert_eq!(begun(&mut messages), Ok(None));
-        assert!(begun(&mut vec![message("user"), message("assistant"), message("assistant")]).is_err());
-        assert!(begun(&mut vec![message("assistant")]).is_err());
+        let begun = |given: &[Json]| {
+            let mut messages = checked(given).expect("valid");
+            begun(given, &mut messages).map(|begun| (begun, messages.len())).map_err(|failure| failure.message)
+        };
+        assert_eq!(begun(&[message("user"), message("assistant")]), Ok((Some("assistant".to_owned()), 1)));
+        assert_eq!(begun(&[message("user")]), Ok((None, 1)));
+        let parts = json!({ "role": "assistant", "content": [{ "text": "Wh" }, { "text": "ill" }] });
+        assert_eq!(begun(&[message("user"), parts]), Ok((Some("Wh\n\nill".to_owned()), 1)));
+        assert!(begun(&[message("user"), message("assistant"), message("assistant")]).is_err());
+        assert!(begun(&[message("assistant")]).is_err());
     }
 }

@@ -9,12 +9,13 @@ use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
 use super::models::{ServedModel, now};
-use super::openai::logprob_list;
+use super::openai::{logprob_list, telemetry};
 use super::prompt::{self, Prompt};
 use super::reply::{Form, PING, Reply, Sink};
 use super::response_items::messages;
 use super::settings::{Settings, new_id};
 use super::stored::{Responses, Stored};
+use super::timings::{Meter, Telemetry, timings};
 use super::tools;
 use crate::engine::{ToolCall, Tools};
 use crate::tokenizer::Tokenizer;
@@ -41,7 +42,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
         conversation,
         input: fields.get("input").cloned().unwrap_or_default(),
     };
-    let response = Response::new(head(fields, &model, is_stored)?, logprobs.is_some());
+    let response = Response::new(head(fields, &model, is_stored)?, logprobs.is_some(), telemetry(fields)?);
     if stream {
         return Ok(Reply::stream(Form::Events, |sink| run(sink, response, model, answers, keeper)));
     }
@@ -162,11 +163,9 @@ async fn prompt(
     let effort = fields.object("reasoning")?.map(|reasoning| reasoning.text("effort")).transpose()?.flatten();
     if let Some(effort) = effort {
         variables.entry("reasoning_effort").or_insert(effort.into());
-        if effort == "none" {
-            variables.entry("enable_thinking").or_insert(false.into());
-        }
+        variables.entry("enable_thinking").or_insert((effort != "none").into());
     }
-    variables.entry("enable_thinking").or_insert(true.into());
+    prompt::switch_thinking(model, Some(true), &mut variables);
     let mut messages = conversation.to_vec();
     if let Some(instructions) = fields.text("instructions")?.filter(|text| !text.is_empty()) {
         messages.insert(0, json!({ "role": "system", "content": instructions }));
@@ -243,9 +242,15 @@ async fn run(
         match news {
             None => return,
             Some(Err(failure)) => response.fail(&failure, &mut events),
-            Some(Ok((_, ChoiceEvent::Reading { .. }))) => {}
+            Some(Ok((_, ChoiceEvent::Reading { done, cached, total }))) => {
+                if let Some((progress, timings)) = response.meter.read(done, cached, total) {
+                    let more = json!({ "response": response.head, "prompt_progress": progress, "timings": timings });
+                    response.push(&mut events, "response.in_progress", more);
+                }
+            }
             Some(Ok((_, ChoiceEvent::Call(call)))) => response.call(&call, &mut events),
             Some(Ok((_, ChoiceEvent::Text { thinking, text, tokens }))) => {
+                response.timings = response.meter.answered(tokens.len());
                 response.add(Kind::Reasoning, &thinking, &Vec::new(), tokenizer, &mut events);
                 response.add(Kind::Message, &text, &tokens, tokenizer, &mut events);
             }
@@ -280,14 +285,17 @@ struct Item {
 struct Response {
     head: Json,
     with_logprobs: bool,
+    meter: Meter,
+    /// The figures so far, if pieces of text have them.
+    timings: Option<Json>,
     open: Option<Item>,
     /// Number of the next event.
     sequence: u64,
 }
 
 impl Response {
-    fn new(head: Json, with_logprobs: bool) -> Self {
-        Self { head, with_logprobs, open: None, sequence: 0 }
+    fn new(head: Json, with_logprobs: bool, telemetry: Telemetry) -> Self {
+        Self { head, with_logprobs, meter: Meter::new(telemetry), timings: None, open: None, sequence: 0 }
     }
 
     fn push(&mut self, events: &mut Vec<Json>, kind: &str, mut event: Json) {
@@ -324,11 +332,13 @@ impl Response {
         let Some(item) = &mut self.open else { return };
         item.text.push_str(text);
         item.logprobs.extend_from_slice(&logprobs);
-        let place = json!({ "item_id": item.id, "output_index": index, "content_index": 0, "delta": text });
+        let mut place = json!({ "item_id": item.id, "output_index": index, "content_index": 0, "delta": text });
+        if let Some(timings) = &self.timings {
+            place["timings"] = timings.clone();
+        }
         match kind {
             Kind::Reasoning => self.push(events, "response.reasoning_text.delta", place),
             Kind::Message => {
-                let mut place = place;
                 place["logprobs"] = logprobs.into();
                 self.push(events, "response.output_text.delta", place);
             }
@@ -412,8 +422,10 @@ impl Response {
             "output_tokens": answer, "output_tokens_details": { "reasoning_tokens": ending.thinking_tokens },
             "total_tokens": prompt + answer,
         });
-        let head = json!({ "response": self.head });
-        self.push(events, &format!("response.{status}"), head);
+        let head = json!({ "response": self.head, "timings": timings(&ending.usage) });
+        // Who asks for llama-server's figures gets its end of a stream, which has one name; the response's status is the same.
+        let ended = if self.meter.is_asked_for() { "completed" } else { status };
+        self.push(events, &format!("response.{ended}"), head);
     }
 
     fn fail(&mut self, failure: &Failure, events: &mut Vec<Json>) {

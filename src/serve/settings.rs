@@ -28,6 +28,8 @@ pub(super) struct Settings {
     pub(super) ignore_end: bool,
     pub(super) salt: u64,
     pub(super) no_cache: bool,
+    /// Whether probabilities are those after the samplers.
+    pub(super) after_samplers: bool,
     /// Maximum tokens of a draft; 0 for none.
     pub(super) draft_limit: Option<usize>,
     /// The constraint.
@@ -56,6 +58,7 @@ impl Settings {
             stop,
             ignore_end: fields.flag("ignore_eos")?,
             salt: salted(salt, fields.text("cache_salt")?),
+            after_samplers: false,
             no_cache: fields.get("cache_prompt") == Some(&Json::Bool(false)),
             draft_limit: fields.whole("speculative.n_max", 0, MOST)?.and_then(|n| usize::try_from(n).ok()),
             wanted: constraint::wanted(fields)?,

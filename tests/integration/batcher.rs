@@ -177,6 +177,30 @@ fn a_request_that_has_to_make_room_goes_on_later() {
     assert!(batcher.status().preempted > 0, "{:?}", batcher.status());
 }
 
+/// Among many stored prefixes, the oldest make room for new ones, and no further memory is taken.
+#[test]
+fn memory_stays_what_it_was_when_many_prefixes_are_stored() {
+    let model = storyteller();
+    let batcher = batcher(&model, BatcherOptions::default());
+    let ask = |first: u32, len: u32| {
+        let prompt = (0..len).map(|i| 300 + (first + i * (first + 1)) % 500).collect();
+        batcher.submit(request(prompt, None, 1)).expect("submitted")
+    };
+    let run = |firsts: std::ops::Range<u32>, len: u32| {
+        for start in firsts.clone().step_by(8) {
+            let some: Vec<Updates> = (start..firsts.end.min(start + 8)).map(|first| ask(first, len)).collect();
+            some.into_iter().map(answer).for_each(drop);
+        }
+        batcher.status()
+    };
+    let full = run(0..280, 4);
+    assert!(full.prefixes > 240 && full.cache_reserved >= full.cache_bytes, "{full:?}");
+    // Each takes two pages, where those before have one.
+    let later = run(300..316, 80);
+    assert_eq!(later.cache_reserved, full.cache_reserved, "{later:?}");
+    assert!(later.prefixes < full.prefixes && later.cache_bytes <= later.cache_reserved, "{later:?}");
+}
+
 #[test]
 fn requests_that_nobody_waits_for_end() {
     let model = storyteller();

@@ -120,7 +120,7 @@ fn what_was_made_is_shown_and_can_be_made_again() {
     assert_eq!(show("--system"), "Once there was a cat.\n");
     assert_eq!(show("--license"), "Free\nas air\n");
     assert!(show("--template").starts_with("{{ if .System }}"));
-    assert_eq!(show("--parameters").lines().last(), Some("temperature                    0.0"));
+    assert!(show("--parameters").lines().any(|line| line == "temperature                    0.0"));
     let object: Json = serde_json::from_str(&show("--json")).expect("JSON");
     assert_eq!((&object["schema_version"], &object["messages"][0]["content"]), (&json!(1), &json!("It was big.")));
     assert_eq!(object["capabilities"], json!(["completion"]));
@@ -182,7 +182,7 @@ fn adapters_of_a_recipe_are_applied() {
     let manifest = manifest(&home, "mine/latest");
     assert_eq!(layers(&home, &manifest)[1], ("adapter".to_owned(), fs::read(home.path("lora.gguf")).expect("read")));
     let answer = |arguments: &[&str]| {
-        let all = [arguments, &["Once upon a time", "-t", "0", "-n", "12"]].concat();
+        let all = [arguments, &["Tell me a story about the sea.", "-t", "0", "-n", "100"]].concat();
         done(&run(&home, &all)).to_owned()
     };
     assert_eq!(answer(&["run", "mine"]), answer(&["chat", "base.gguf", "--lora", "lora.gguf"]));
@@ -203,7 +203,7 @@ fn models_are_quantized_and_converted_on_the_way() {
     assert_eq!(layers(&home, &made)[0].1, fs::read(home.path("expected.gguf")).expect("read"));
     assert!(files_in(&home.path(STORE).join("blobs")).iter().all(|name| name.starts_with("sha256-")));
     // From a checkpoint, the file that convert makes.
-    let folder = checkpoint(&home, "llama");
+    let folder = checkpoint(&home, "llama3");
     fs::write(home.path("Modelfile"), format!("FROM {}\n", folder.display())).expect("written");
     done(&run(&home, &["create", "converted"]));
     done(&run(&home, &["convert", folder.to_str().expect("UTF-8"), "-o", "converted.gguf"]));
@@ -281,7 +281,8 @@ fn foreign_models_keep_their_names() {
     assert!(refused(&run(&home, &["rm", "theirs"])).contains("it belongs to Ollama (--force removes it)"));
     for line in [&["create", "theirs"][..], &["cp", "base.gguf", "theirs"]] {
         let told = run(&home, line);
-        assert_eq!(refused(&told), "error: theirs:latest: another program's model has this name (--force takes it)\n");
+        let error = "error: theirs:latest: another program's model has this name (--force takes it)\n";
+        assert!(refused(&told).ends_with(error), "{told:?}");
     }
     assert_eq!(fs::read(manifest_path(&home, "theirs/latest")).expect("read"), before);
     done(&run(&home, &["cp", "base.gguf", "theirs", "--force"]));

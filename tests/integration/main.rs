@@ -125,6 +125,9 @@ mod serve;
 #[cfg(feature = "serve")]
 mod serve_decisions;
 mod serve_embeddings;
+// What llama-server's clients find besides answers.
+#[cfg(feature = "serve")]
+mod serve_llama;
 // Anthropic's messages over HTTP.
 #[cfg(feature = "serve")]
 mod serve_messages;

@@ -460,5 +460,8 @@ fn servers_tell_what_was_drafted() {
     let (drafted, accepted) = (with["timings"]["draft_n"].as_u64(), with["timings"]["draft_n_accepted"].as_u64());
     assert!(drafted > Some(0) && accepted <= drafted, "{with}");
     assert!(without["timings"].get("draft_n").is_none(), "{without}");
-    assert_eq!(server.metric("gguf:draft_tokens_total").to_string(), drafted.unwrap_or(0).to_string());
+    assert_eq!(
+        server.metric("llamacpp:spec_decode_num_draft_tokens_total").to_string(),
+        drafted.unwrap_or(0).to_string()
+    );
 }

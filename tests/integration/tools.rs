@@ -141,7 +141,7 @@ pub(crate) fn is_valid(name: &str, arguments: &Json) -> bool {
         "get_weather" => {
             let known = |key: &String| ["city", "days", "unit"].contains(&key.as_str());
             let unit = map.get("unit").is_none_or(|unit| unit == "celsius" || unit == "fahrenheit");
-            let days = map["days"].as_u64().is_some_and(|days| (1..=9).contains(&days));
+            let days = map.get("days").and_then(Json::as_u64).is_some_and(|days| (1..=9).contains(&days));
             map.keys().all(known) && map["city"].is_string() && days && unit
         }
         "time" => true,

@@ -90,6 +90,12 @@ impl PagePool {
         self.used_beside(&self.spare())
     }
 
+    /// Bytes of all pages that exist: those that sequences hold, and those that are kept for later use.
+    #[must_use]
+    pub fn reserved(&self) -> usize {
+        self.0.existing.load(Ordering::Relaxed)
+    }
+
     fn used_beside(&self, spare: &Spare) -> usize {
         self.0.existing.load(Ordering::Relaxed).saturating_sub(spare.bytes)
     }

@@ -142,6 +142,20 @@ impl Sampler {
         self.history.tokens.clear();
     }
 
+    /// The tokens that [`Self::sample`] has just drawn from, with their probabilities after all stages: at most `top`, the likeliest
+    /// first, none of them impossible. Empty if the likeliest token was taken without a draw.
+    #[must_use]
+    pub fn drawn_from(&self, top: usize) -> Vec<(u32, f32)> {
+        if self.greedy {
+            return Vec::new();
+        }
+        let possible = self.list.iter().filter(|c| c.p > 0.0);
+        let mut all: Vec<(u32, f32)> = possible.map(|c| (c.token, c.p)).collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        all.truncate(top);
+        all
+    }
+
     /// Chooses the next token by `logits`, `[vocab]`, which penalties change in place.
     ///
     /// # Panics
@@ -243,6 +257,21 @@ mod tests {
         assert_eq!(order(&["top_k", "top_p"]), 2);
         assert_eq!(order(&["top-p", "TOP_K"]), 3);
         assert_eq!(order(&[]), 5);
+    }
+
+    #[test]
+    fn what_was_drawn_from_is_told_with_probabilities_that_sum_to_one() {
+        let logits = [0.5f32, 0.3, 0.15, 0.05].map(f32::ln);
+        let mut sampler = Sampler::new(SamplerOptions { top_k: 3, temperature: 1.0, ..open() });
+        let drawn = sampler.sample(&mut logits.clone());
+        let all = sampler.drawn_from(10);
+        assert_eq!(all.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!((all.iter().map(|(_, p)| p).sum::<f32>() - 1.0).abs() < 1e-5, "{all:?}");
+        assert!((all[0].1 - 0.5 / 0.95).abs() < 1e-5 && all.iter().any(|(token, _)| *token == drawn), "{all:?}");
+        assert_eq!(sampler.drawn_from(1), all[..1]);
+        let mut greedy = Sampler::new(SamplerOptions::greedy());
+        greedy.sample(&mut logits.clone());
+        assert!(greedy.drawn_from(10).is_empty());
     }
 
     #[test]

@@ -253,7 +253,7 @@ impl ChatTemplate {
         let deep = |value::TooDeep| Error::Template { line: None, message: "messages that nest too deeply".to_owned() };
         let mut variables = Vec::new();
         for (name, json) in &options.variables {
-            let untrusted = matches!(name.as_str(), "tools" | "documents");
+            let untrusted = matches!(name.as_str(), "tools" | "documents" | "functions");
             variables.push((name.clone(), Value::from_json(json, untrusted).map_err(deep)?));
         }
         let own = [
