@@ -27,6 +27,10 @@ impl<'a> Keeper<'a> {
         mut settings: Vec<(String, String)>,
         models: usize,
     ) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            path != Some(Path::new("-")),
+            "-: the file of --resume needs a name (./- is a file of this one)"
+        );
         // Another version may compute other bits.
         settings.push(("program".into(), format!("gguf {}", env!("CARGO_PKG_VERSION"))));
         let mut state = State::new(settings);

@@ -1,6 +1,6 @@
 //! The perplexity of models on a text.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
