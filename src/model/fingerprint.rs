@@ -33,7 +33,7 @@ impl Model {
         self.digest().map(|digest| digest.finalize().into())
     }
 
-    /// As [`Self::fingerprint`], with the bytes of all tensors, which are read for it; in hexadecimal digits.
+    /// The SHA-256, in hexadecimal digits, of the metadata, of the adapters, and of all tensors with their bytes, which are read for it.
     ///
     /// # Errors
     /// When the metadata cannot be written.

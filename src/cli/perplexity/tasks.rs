@@ -1,6 +1,6 @@
 //! The scores of models on tasks.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -141,7 +141,7 @@ impl Work<'_, '_> {
 }
 
 /// Writes a line for each task: place, whether the answer is right, its number (from 0), and the scores of all choices.
-fn write_answers(path: &PathBuf, force: bool, answers: &[Answer]) -> anyhow::Result<()> {
+fn write_answers(path: &Path, force: bool, answers: &[Answer]) -> anyhow::Result<()> {
     let mut lines = String::from("task\tright\tchoice\tscores\n");
     for answer in answers {
         let scores: Vec<String> = answer.scores.iter().map(|score| format!("{score:.6}")).collect();

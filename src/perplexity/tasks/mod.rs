@@ -1,7 +1,7 @@
 //! Tasks with several endings, by the procedure of llama-perplexity: the ending that the model finds the likeliest, token for token on
 //! average, is its answer, and the score is the share of right answers.
 //!
-//! A kind of tasks is a file here and a row in [`TaskKind::format`]: it says how its files are read, in which order tasks are taken, what
+//! A kind of tasks is a file here and a row in `TaskKind::format`: it says how its files are read, in which order tasks are taken, what
 //! is scored of each text, and which choice the scores make.
 
 mod error;

@@ -16,7 +16,7 @@ impl MersenneTwister {
             let last = state[i - 1];
             #[allow(clippy::cast_possible_truncation, reason = "below 624")]
             let index = i as u32;
-            state[i] = (last ^ last >> 30).wrapping_mul(1_812_433_253).wrapping_add(index);
+            state[i] = (last ^ (last >> 30)).wrapping_mul(1_812_433_253).wrapping_add(index);
         }
         Self { state, next: Self::LEN }
     }
@@ -24,18 +24,18 @@ impl MersenneTwister {
     pub(super) fn next(&mut self) -> u32 {
         if self.next == Self::LEN {
             for i in 0..Self::LEN {
-                let joined = self.state[i] & 0x8000_0000 | self.state[(i + 1) % Self::LEN] & 0x7fff_ffff;
+                let joined = (self.state[i] & 0x8000_0000) | (self.state[(i + 1) % Self::LEN] & 0x7fff_ffff);
                 let odd = if joined & 1 == 1 { 0x9908_b0df } else { 0 };
-                self.state[i] = self.state[(i + Self::SHIFT) % Self::LEN] ^ joined >> 1 ^ odd;
+                self.state[i] = self.state[(i + Self::SHIFT) % Self::LEN] ^ (joined >> 1) ^ odd;
             }
             self.next = 0;
         }
         let mut y = self.state[self.next];
         self.next += 1;
         y ^= y >> 11;
-        y ^= y << 7 & 0x9d2c_5680;
-        y ^= y << 15 & 0xefc6_0000;
-        y ^ y >> 18
+        y ^= (y << 7) & 0x9d2c_5680;
+        y ^= (y << 15) & 0xefc6_0000;
+        y ^ (y >> 18)
     }
 
     /// An equally likely number below `range`, as `std::uniform_int_distribution` of GCC's library (11 and later) draws it: the high
