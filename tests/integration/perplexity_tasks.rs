@@ -135,7 +135,7 @@ fn a_file_that_is_no_such_tasks_is_refused_with_the_place() {
     fs::write(folder.path("cut.bin"), &cut[..500]).expect("written");
     for (line, told) in [
         ("--hellaswag bad.txt", "bad.txt: line 2: 7 is no number of an ending (0 to 3)"),
-        ("--hellaswag winogrande.csv", "winogrande.csv: 25 lines; a task has 6"),
+        ("--hellaswag winogrande.csv", "winogrande.csv: line 2: 1,Countess"),
         ("--winogrande bad.txt", "bad.txt: line 1: not five fields"),
         ("--multiple-choice cut.bin", "cut.bin: task 2, byte"),
         ("--multiple-choice hellaswag.txt", "the table of tasks has"),

@@ -13,7 +13,10 @@ const LINES: usize = 6;
 
 fn read(bytes: &[u8]) -> Result<TaskSet, TaskError> {
     let text = lines_text(bytes)?;
-    let lines: Vec<&str> = text.strip_suffix('\n').unwrap_or(text).split('\n').collect();
+    // As in llama-perplexity: one newline at the end is taken away, and another one ends the last line.
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let lines: Vec<&str> = text.split('\n').collect();
     let lines = if text.is_empty() { &[][..] } else { &lines };
     if !lines.len().is_multiple_of(LINES) {
         let what = "the context, the number of the right ending from 0, four endings";
@@ -45,7 +48,7 @@ mod tests {
     #[test]
     fn six_lines_are_a_task() {
         let two = "A cat:\n2\nsleeps.\nflies.\neats.\nsings.\nA dog:\n 0\r\na\nb\nc\nd";
-        for text in [two.to_owned(), format!("{two}\n")] {
+        for text in [two.to_owned(), format!("{two}\n"), format!("{two}\n\n")] {
             let set = read(&text).expect("valid");
             assert_eq!(set.tasks.len(), 2);
             assert_eq!(set.tasks[0].texts[2], "A cat: eats.");
