@@ -14,8 +14,8 @@ mod score;
 mod winogrande;
 
 pub use error::TaskError;
-pub use run::{Answer, TaskOptions, TaskProgress, TaskRun};
-pub use score::TaskScore;
+pub use run::{TaskOptions, TaskProgress, TaskRun};
+pub use score::{Answer, TaskScore};
 
 use prepared::Targets;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use super::prepared::{Prepared, Target};
-use super::{TaskError, TaskKind, TaskScore, TaskSet};
+use super::{Answer, TaskError, TaskKind, TaskScore, TaskSet};
 use crate::cpu::{KvType, Part, Rows, Sequence, SequenceOptions};
 use crate::kernels::{Pool, vector::log_sum_exp};
 use crate::model::Model;
@@ -25,19 +25,6 @@ impl Default for TaskOptions {
     fn default() -> Self {
         Self { batch: 2048, kv_type: KvType::F16 }
     }
-}
-
-/// The answer to a task.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The task's place in the file, from 1.
-    pub place: usize,
-    /// The mean log-probability of the scored tokens of each choice, in nats.
-    pub scores: Vec<f64>,
-    /// The choice, from 0.
-    pub chosen: usize,
-    /// Whether it is right.
-    pub correct: bool,
 }
 
 /// The progress of a run.

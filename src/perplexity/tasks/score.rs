@@ -1,9 +1,20 @@
-//! The score of a run: the share of right answers, and how far it can be trusted.
-
-use super::Answer;
+//! Answers, and the score of a run: the share of right answers, and how far it can be trusted.
 
 /// The quantile of the normal distribution for an interval of 95 %.
 const Z: f64 = 1.959_963_984_54;
+
+/// The answer to a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The task's place in the file, from 1.
+    pub place: usize,
+    /// The mean log-probability of the scored tokens of each choice, in nats.
+    pub scores: Vec<f64>,
+    /// The choice, from 0.
+    pub chosen: usize,
+    /// Whether it is right.
+    pub correct: bool,
+}
 
 /// The score of tasks.
 #[derive(Clone, Copy, Debug, PartialEq)]
