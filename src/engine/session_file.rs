@@ -8,13 +8,11 @@ use std::hash::Hasher as _;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
 use twox_hash::XxHash64;
 
 use super::Session;
 use crate::cpu::KvType;
 use crate::files::{OutputError, OutputFile, Overwrite};
-use crate::gguf::{TensorSpec, Writer};
 use crate::model::Model;
 use crate::printable::{printable, printable_path};
 
@@ -127,36 +125,6 @@ impl<T: Read> Read for Hashing<T> {
     }
 }
 
-/// A sink that only hashes.
-struct Digesting(Sha256);
-
-impl Write for Digesting {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The SHA-256 of a model's metadata and of the names, types and shapes of its tensors, and of its adapters.
-///
-/// # Errors
-/// When the metadata cannot be written.
-fn fingerprint(model: &Model) -> Result<[u8; 32], SessionFileError> {
-    let tensors = model.tensors().iter().map(|(name, matrix)| {
-        let shape = vec![matrix.cols() as u64, matrix.rows() as u64];
-        TensorSpec { name: name.clone(), shape, ty: matrix.ty() }
-    });
-    let tensors: Vec<TensorSpec> = tensors.collect();
-    let mut digest = Digesting(Sha256::new());
-    drop(Writer::to_sink(&mut digest, "model", model.metadata(), &tensors)?);
-    model.visit_adapters(&mut |bytes| digest.0.update(bytes));
-    Ok(digest.0.finalize().into())
-}
-
 /// The model's name for messages.
 fn name(model: &Model) -> String {
     let text = |key: &str| model.metadata().get(key).and_then(|value| value.as_str()).map(str::to_owned);
@@ -169,7 +137,7 @@ impl Session {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path, note: &[u8]) -> Result<(), SessionFileError> {
-        let fingerprint = fingerprint(self.model())?;
+        let fingerprint = self.model().fingerprint()?;
         let file = OutputFile::create(path, Overwrite::Replace { inputs: &[] }, 0)?;
         let failed = |source| SessionFileError::Output(OutputError::Write { path: path.into(), source });
         let mut out = Hashing::new(file);
@@ -245,7 +213,7 @@ impl Session {
         let mut found = [0; 32];
         input.fill("the fingerprint", &mut found)?;
         let model = input.text("the model's name", MOST_TEXT)?;
-        if found != fingerprint(self.model())? {
+        if found != self.model().fingerprint()? {
             let (found, mut expected) = (String::from_utf8_lossy(&model).into_owned(), name(self.model()));
             if found == expected {
                 expected.push_str(" with other tensors, metadata or adapters");

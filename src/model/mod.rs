@@ -3,6 +3,7 @@
 mod adapter;
 mod dialects;
 mod error;
+mod fingerprint;
 mod layouts;
 mod load;
 mod outline;

@@ -85,6 +85,8 @@ mod recipes;
 mod target_sizes;
 // `gguf perplexity`.
 mod perplexity_command;
+mod perplexity_resume;
+mod perplexity_tasks;
 // `gguf run`, `rm`, `browse`, and models that stay on their server.
 #[cfg(feature = "net")]
 mod fetched_models;

@@ -209,6 +209,8 @@ fn made_small(example: &str) -> String {
         // It measures a server.
         Some("bench" | "ps") if example.contains("--url") => "; code=$?; kill $!; exit $code",
         Some("bench") if !example.contains("--save") => "-r 1",
+        Some("perplexity") if example.contains("--tasks") || example.contains("--per-task") => "",
+        Some("perplexity") if example.contains("--multiple-choice") => "",
         Some("perplexity") if !example.contains("--chunks") => "--chunks 2",
         Some("compare") => "-c 64 --chunks 2",
         Some("imatrix") if example.contains("-f ") => "-c 64 --chunks 2",
@@ -246,6 +248,11 @@ fn lay_out(folder: &Folder) {
         let wanted = if name == "text.txt" { held_out.len() } else { 600 };
         let end = (0..=wanted).rev().find(|&end| held_out.is_char_boundary(end)).unwrap_or(0);
         fs::write(folder.path(name), &held_out[..end]).expect("written");
+    }
+    for (name, tasks) in
+        [("hellaswag.txt", "hellaswag.txt"), ("winogrande.csv", "winogrande.csv"), ("mmlu.bin", "multiple-choice.bin")]
+    {
+        fs::copy(testdata("tasks").join(tasks), folder.path(name)).expect("copied");
     }
     super::adapters::write_small(&testdata("storyteller"), &folder.path("my-adapter"));
     fs::write(folder.path("chat.jinja"), "{{ messages[0].content }}").expect("written");

@@ -1,72 +1,23 @@
-//! `gguf perplexity`: how well models predict a text.
+//! The perplexity of models on a text.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use gguf_toolkit::gguf::{Reader, Value, keys};
-use gguf_toolkit::perplexity::{Options, Outcome, TokenScore, perplexity};
+use gguf_toolkit::kernels::Pool;
+use gguf_toolkit::model::Model;
+use gguf_toolkit::perplexity::{Kept, Measurement, Options, Outcome, Partial, TokenScore, perplexity};
 use gguf_toolkit::tokenizer::Tokenizer;
 use serde_json::json;
 
+use super::kept::Keeper;
+use super::{Args, bits_per_weight, open};
+use crate::interrupt::Catching;
 use crate::model_args::{self, RunArgs, short_name};
 use crate::progress;
 use crate::table::{Column, Table};
 use crate::{outputs, units};
-
-/// Measures the perplexity of models on a text, as llama-perplexity does: lower is better.
-///
-/// Several models give one table, each compared with the first.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  gguf perplexity                                   # the embedded model on its held-out text
-  gguf perplexity f16.gguf q4_k_m.gguf -f wiki.test.raw
-  gguf perplexity *.gguf -f text.txt --chunks 20 --json
-  gguf perplexity f16.gguf -f text.txt -c 256 --stride 64      # every token with many before it
-  gguf perplexity f16.gguf -f text.txt --per-token tokens.tsv  # which tokens are unexpected")]
-pub(crate) struct Args {
-    /// Files, folders or names (default: the embedded model)
-    #[arg(value_name = "MODEL")]
-    models: Vec<PathBuf>,
-    /// Text to measure on, - for standard input (default: the embedded text)
-    #[arg(long, short, value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// Tokens of a chunk
-    #[arg(long, short, alias = "ctx-size", value_name = "N", default_value_t = 512)]
-    context: usize,
-    /// Most chunks (default: all)
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_chunks)]
-    chunks: Option<Chunks>,
-    /// Tokens of a forward pass
-    #[arg(long, short, value_name = "N", default_value_t = 2048)]
-    batch: usize,
-    /// Let chunks begin N tokens after each other, and score the last N tokens of each alone: more work, a fairer figure
-    #[arg(long, alias = "ppl-stride", value_name = "N")]
-    stride: Option<usize>,
-    /// Write a line for each scored token: place in the text, number, negative log-likelihood, text (tab-separated)
-    #[arg(long, value_name = "FILE")]
-    per_token: Option<PathBuf>,
-    /// Replace an existing file of --per-token
-    #[arg(long, requires = "per_token")]
-    force: bool,
-    #[command(flatten)]
-    run: RunArgs,
-    /// Print a JSON array with an object for each model
-    #[arg(long)]
-    json: bool,
-}
-
-/// Most chunks; none for all.
-type Chunks = Option<usize>;
-
-/// A count of chunks, or -1 for all, as llama-perplexity has it.
-fn parse_chunks(text: &str) -> Result<Chunks, String> {
-    match text.parse::<i64>() {
-        Ok(-1) => Ok(None),
-        Ok(chunks @ 1..) => usize::try_from(chunks).map(Some).map_err(|error| error.to_string()),
-        _ => Err("at least 1, or -1 for all".into()),
-    }
-}
 
 /// A model that has been measured.
 pub(crate) struct Measured {
@@ -76,6 +27,13 @@ pub(crate) struct Measured {
     /// Whether its text is cut into the same tokens as that of the first model: figures of others cannot be compared.
     pub(crate) comparable: bool,
     pub(crate) outcome: Outcome,
+}
+
+impl Measured {
+    fn of(reader: &Reader, model: &Model, name: &str, outcome: Outcome) -> Self {
+        let (bytes, bits_per_weight) = (reader.file_bytes(), bits_per_weight(model));
+        Self { name: name.to_owned(), bytes, bits_per_weight, comparable: true, outcome }
+    }
 }
 
 /// The text that is measured on when none is given.
@@ -90,7 +48,7 @@ pub(crate) fn default_text() -> anyhow::Result<String> {
     anyhow::bail!("no text given (-f FILE)")
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = match &args.file {
         Some(path) => model_args::read_text(path)?,
         None => {
@@ -109,74 +67,130 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         kv_type: args.run.kv_type,
         stride: args.stride,
     };
+    let settings = vec![
+        ("text (SHA-256)".to_owned(), super::kept::sha256(text.as_bytes())),
+        ("context".to_owned(), args.context.to_string()),
+        ("stride".to_owned(), args.stride.map_or_else(|| "none".to_owned(), |stride| stride.to_string())),
+        ("cache".to_owned(), args.run.kv_type.to_string()),
+    ];
+    let mut keeper = Keeper::open(args.resume.as_deref(), settings, args.models().len())?;
     let pool = args.run.pool()?;
-    let models: Vec<Option<&PathBuf>> =
-        if args.models.is_empty() { vec![None] } else { args.models.iter().map(Some).collect() };
+    let catching = Catching::new();
     let mut measured = Vec::new();
     let mut first_tokens: Option<Value> = None;
-    for path in models {
-        let reader = path.map_or_else(model_args::embedded, |path| model_args::open(path))?;
+    for (place, path) in args.models().into_iter().enumerate() {
+        let reader = open(path)?;
         let tokens = reader.metadata().get(keys::TOKENIZER_TOKENS);
         let comparable = first_tokens.as_ref().is_none_or(|first| Some(first) == tokens);
         if first_tokens.is_none() {
             first_tokens = tokens.cloned();
         }
-        let mut scores = Vec::new();
-        let keep = |new: &[TokenScore]| {
-            if args.per_token.is_some() {
-                scores.extend_from_slice(new);
-            }
+        let name = short_name(path);
+        let model = load(&reader, &name, &args.run, &options)?;
+        let mut work = Work {
+            keeper: &mut keeper,
+            catching: &catching,
+            place,
+            scores: args.per_token.as_ref().map(|_| Vec::new()),
         };
-        let one = measure_tokens(&reader, &short_name(path), &pool, &args.run, (&text, &options), keep)?;
-        if let Some(path) = &args.per_token {
+        let Some(outcome) = work.measure(&model, &name, &pool, (&text, &options))? else {
+            break;
+        };
+        if let (Some(path), Some(scores)) = (&args.per_token, work.scores) {
             write_tokens(path, args.force, &Tokenizer::from_gguf(&reader)?, &scores)?;
         }
-        measured.push(Measured { comparable, ..one });
+        measured.push(Measured { comparable, ..Measured::of(&reader, &model, &name, outcome) });
     }
+    let interrupted = measured.len() < args.models().len();
     if args.json {
         let all: Vec<_> = measured.iter().map(as_json).collect();
         model_args::print(&format!("{:#}\n", serde_json::Value::from(all)))?;
-    } else {
+    } else if !measured.is_empty() {
         table(&measured)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS })
+}
+
+/// The model of a file, with a warning where chunks are longer than it was trained on.
+fn load(reader: &Reader, name: &str, run: &RunArgs, options: &Options) -> anyhow::Result<Model> {
+    let model = run.model(reader)?;
+    let trained = model.hparams().context_length;
+    if options.context > trained {
+        eprintln!("warning: {name}: a context of {}, the model was trained on {trained}", options.context);
+    }
+    Ok(model)
+}
+
+/// The measurement of one model among those of a run.
+struct Work<'a, 'b> {
+    keeper: &'a mut Keeper<'b>,
+    catching: &'a Catching,
+    /// The model's place in the run, from 0.
+    place: usize,
+    /// What each token costs, where that is wanted.
+    scores: Option<Vec<TokenScore>>,
+}
+
+impl Work<'_, '_> {
+    /// Measures with a progress bar. Returns nothing after Ctrl-C, which is told.
+    fn measure(
+        &mut self,
+        model: &Model,
+        name: &str,
+        pool: &Pool,
+        (text, options): (&str, &Options),
+    ) -> anyhow::Result<Option<Outcome>> {
+        let failed = |error| anyhow::anyhow!("{name}: {error}");
+        let done = match self.keeper.begin(self.place, name, model)? {
+            None => Partial::default(),
+            Some(Kept::Text(partial)) => partial,
+            Some(Kept::Tasks { .. }) => anyhow::bail!("{name}: tasks were scored, and not a text"),
+        };
+        let mut measurement = Measurement::new(model, pool, text, options, done).map_err(failed)?;
+        let bar = progress::steps(measurement.progress().total as u64, name);
+        bar.set_position(done.chunks as u64);
+        let mut last_said = Instant::now();
+        while !self.catching.interrupted() && measurement.advance().map_err(failed)? {
+            let now = measurement.progress();
+            // Where nobody sees the bar (a pipe, a log), a line each minute says that the work goes on.
+            if bar.is_hidden() && last_said.elapsed() > Duration::from_secs(60) {
+                eprintln!("{name}: chunk {} of {}, perplexity {:.4}", now.done, now.total, now.perplexity);
+                last_said = Instant::now();
+            }
+            if let Some(scores) = &mut self.scores {
+                scores.extend_from_slice(now.scores);
+            }
+            bar.set_position(now.done as u64);
+            bar.set_message(format!("{:.4}", now.perplexity));
+            self.keeper.keep(self.place, Kept::Text(measurement.partial()), now.done == now.total)?;
+        }
+        bar.finish_and_clear();
+        let (now, outcome) = (measurement.progress(), measurement.outcome());
+        if now.done == now.total {
+            return Ok(Some(outcome));
+        }
+        self.keeper.keep(self.place, Kept::Text(measurement.partial()), true)?;
+        let figure = match now.done {
+            0 => String::new(),
+            _ => format!(", perplexity {:.4} ± {:.4} so far", outcome.perplexity, outcome.stderr),
+        };
+        eprintln!("{name}: stopped after chunk {} of {}{figure}: {}", now.done, now.total, self.keeper.how_to_go_on());
+        Ok(None)
+    }
 }
 
 /// Measures one model, with a progress bar.
 pub(crate) fn measure(
     reader: &Reader,
     name: &str,
-    pool: &gguf_toolkit::kernels::Pool,
+    pool: &Pool,
     run: &RunArgs,
     text: &str,
     options: &Options,
 ) -> anyhow::Result<Measured> {
-    measure_tokens(reader, name, pool, run, (text, options), |_| ())
-}
-
-/// As [`measure`], and tells `each` of the tokens that every forward pass has scored.
-fn measure_tokens(
-    reader: &Reader,
-    name: &str,
-    pool: &gguf_toolkit::kernels::Pool,
-    run: &RunArgs,
-    (text, options): (&str, &Options),
-    mut each: impl FnMut(&[TokenScore]),
-) -> anyhow::Result<Measured> {
-    let model = run.model(reader)?;
-    let trained = model.hparams().context_length;
-    if options.context > trained {
-        eprintln!("warning: {name}: a context of {}, the model was trained on {trained}", options.context);
-    }
+    let model = load(reader, name, run, options)?;
     let bar = progress::steps(0, name);
-    let mut last_said = Instant::now();
     let outcome = perplexity(&model, pool, text, options, &mut |progress| {
-        // Where nobody sees the bar (a pipe, a log), a line each minute says that the work goes on.
-        if bar.is_hidden() && last_said.elapsed() > Duration::from_secs(60) {
-            eprintln!("{name}: chunk {} of {}, perplexity {:.4}", progress.done, progress.total, progress.perplexity);
-            last_said = Instant::now();
-        }
-        each(progress.scores);
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(format!("{:.4}", progress.perplexity));
@@ -185,9 +199,7 @@ fn measure_tokens(
     bar.finish_and_clear();
     let outcome = outcome.map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
     let outcome = outcome.ok_or_else(|| anyhow::anyhow!("{name}: stopped"))?;
-    #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
-    let bits_per_weight = model.weight_bytes() as f64 * 8.0 / model.parameters() as f64;
-    Ok(Measured { name: name.to_owned(), bytes: reader.file_bytes(), bits_per_weight, comparable: true, outcome })
+    Ok(Measured::of(reader, &model, name, outcome))
 }
 
 /// Writes a line for each token: place, number, negative log-likelihood, and its text as JSON has it.

@@ -3,9 +3,19 @@
 //! The text is cut into chunks of the length of the context. Each chunk is evaluated separately, with the begin-of-text token
 //! in place of its first token if the model uses one, and the second half of its positions is scored. With a stride, chunks
 //! overlap, and only the last tokens of each are scored, so that every scored token has a long context.
+//!
+//! A measurement that was stopped can go on ([`Measurement`], [`State`]). Beside texts there are tasks: which of several endings a
+//! model finds the likeliest ([`tasks`]).
+
+mod measurement;
+mod state;
+pub mod tasks;
+
+pub use measurement::{Measurement, Partial};
+pub use state::{Kept, ModelState, State, StateError};
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cpu::{KvType, Part, Rows, Run, Sequence, SequenceOptions};
 use crate::kernels::{Pool, vector::log_sum_exp};
@@ -122,6 +132,24 @@ pub enum Error {
         /// Tokens of a chunk.
         context: usize,
     },
+    /// What was measured before is more than the text has, or than is wanted.
+    #[error("{done} chunks are measured already, {total} are wanted")]
+    TooMuchDone {
+        /// Chunks measured.
+        done: usize,
+        /// Chunks of the text, or the most that are wanted.
+        total: usize,
+    },
+    /// What was measured before does not have the sums of so many chunks.
+    #[error("{found} tokens are scored in the {chunks} chunks measured already, and not {expected}")]
+    OtherSums {
+        /// Chunks measured.
+        chunks: usize,
+        /// Scored tokens.
+        found: usize,
+        /// Scored tokens of so many chunks.
+        expected: usize,
+    },
     /// A logit is NaN or infinite.
     #[error("the model computes NaN or infinity at position {position} of chunk {chunk}")]
     NotFinite {
@@ -132,12 +160,15 @@ pub enum Error {
     },
 }
 
-/// Sums over the scored positions.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Scores {
-    count: usize,
-    nll: f64,
-    squares: f64,
+/// Sums over the scored positions, added in the order of the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// Scored positions.
+    pub count: usize,
+    /// Sum of the negative log-likelihoods, in nats.
+    pub nll: f64,
+    /// Sum of their squares.
+    pub squares: f64,
 }
 
 impl Scores {
@@ -153,13 +184,17 @@ impl Scores {
         self.count
     }
 
+    /// The perplexity; NaN where nothing is scored.
+    #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-    pub(crate) fn perplexity(self) -> f64 {
+    pub fn perplexity(self) -> f64 {
         (self.nll / self.count as f64).exp()
     }
 
+    /// The standard error of the perplexity.
+    #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-    pub(crate) fn stderr(self) -> f64 {
+    pub fn stderr(self) -> f64 {
         let n = self.count as f64;
         let mean = self.nll / n;
         let variance = (self.squares / n - mean * mean) / (n - 1.0);
@@ -179,42 +214,13 @@ pub fn perplexity(
     options: &Options,
     progress: &mut dyn FnMut(Progress<'_>) -> bool,
 ) -> Result<Option<Outcome>, Error> {
-    let context = options.context;
-    let (mut chunks, first, step) = match options.stride {
-        None => (chunks(model, text, context, false)?, context / 2, context),
-        Some(stride) => (windows(model, text, context, stride)?, context - 1 - stride, stride),
-    };
-    chunks.truncate(options.chunks.unwrap_or(usize::MAX));
-    let total = chunks.len();
-    let start = Instant::now();
-    let mut sums = Scores::default();
-    let mut done = 0;
-    for group in chunks.chunks((options.batch / context).max(1)) {
-        // No token follows the last one of a chunk.
-        let mut rows = hidden(model, model.run(pool), group, first..context - 1, options.batch, options.kv_type);
-        let targets: Vec<u32> = group.iter().flat_map(|chunk| &chunk[first + 1..]).copied().collect();
-        let mut scores = Vec::with_capacity(targets.len());
-        for (i, nll) in score(model, model.run(pool), &mut rows, &targets).into_iter().enumerate() {
-            if !nll.is_finite() {
-                return Err(not_finite(i, done, first, context));
-            }
-            sums.add(nll);
-            let (chunk, position) = (done + i / (context - 1 - first), i % (context - 1 - first));
-            scores.push(TokenScore { place: chunk * step + first + 1 + position, token: targets[i], nll });
-        }
-        done += group.len();
-        if !progress(Progress { done, total, perplexity: sums.perplexity(), scores: &scores }) {
+    let mut measurement = Measurement::new(model, pool, text, options, Partial::default())?;
+    while measurement.advance()? {
+        if !progress(measurement.progress()) {
             return Ok(None);
         }
     }
-    Ok(Some(Outcome {
-        perplexity: sums.perplexity(),
-        stderr: sums.stderr(),
-        tokens: total * context,
-        chunks: total,
-        context,
-        time: start.elapsed(),
-    }))
+    Ok(Some(measurement.outcome()))
 }
 
 /// The chunks of `text`, which start `stride` tokens after each other, with their first tokens unchanged.
