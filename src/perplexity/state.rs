@@ -73,13 +73,13 @@ pub enum StateError {
         /// The model's place in the run, from 1.
         place: usize,
         /// Its name in the file.
-        found: Box<str>,
+        found: String,
         /// Its hash in the file.
-        found_hash: Box<str>,
+        found_hash: String,
         /// Its name in this run.
-        expected: Box<str>,
+        expected: String,
         /// Its hash in this run.
-        expected_hash: Box<str>,
+        expected_hash: String,
     },
     /// The state has more models than this run.
     #[error("{}: of a run over {found} models, and here there are {expected}", printable_path(path))]
@@ -198,10 +198,10 @@ impl State {
             return Err(StateError::OtherModel {
                 path: path.into(),
                 place: place + 1,
-                found: model.name.as_str().into(),
-                found_hash: model.hash.as_str().into(),
-                expected: name.into(),
-                expected_hash: hash.into(),
+                found: model.name.clone(),
+                found_hash: model.hash.clone(),
+                expected: name.to_owned(),
+                expected_hash: hash.to_owned(),
             });
         }
         Ok(Some(&model.kept))
