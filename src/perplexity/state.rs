@@ -60,26 +60,20 @@ pub enum StateError {
     },
     /// The state has another model at a place.
     #[error(
-        "{}: its model {place} is {} ({}), and here it is {} ({})",
+        "{}: its model {place} is {}, and here it is {}",
         printable_path(path),
         printable(found),
-        printable(found_hash).limit(12),
-        printable(expected),
-        printable(expected_hash).limit(12)
+        printable(expected)
     )]
     OtherModel {
         /// The file.
         path: PathBuf,
         /// The model's place in the run, from 1.
         place: usize,
-        /// Its name in the file.
+        /// Its name and the beginning of its hash in the file.
         found: String,
-        /// Its hash in the file.
-        found_hash: String,
-        /// Its name in this run.
+        /// The same in this run.
         expected: String,
-        /// Its hash in this run.
-        expected_hash: String,
     },
     /// The state has more models than this run.
     #[error("{}: of a run over {found} models, and here there are {expected}", printable_path(path))]
@@ -195,14 +189,9 @@ impl State {
     pub fn of_model(&self, path: &Path, place: usize, name: &str, hash: &str) -> Result<Option<&Kept>, StateError> {
         let Some(model) = self.models.get(place) else { return Ok(None) };
         if model.hash != hash {
-            return Err(StateError::OtherModel {
-                path: path.into(),
-                place: place + 1,
-                found: model.name.clone(),
-                found_hash: model.hash.clone(),
-                expected: name.to_owned(),
-                expected_hash: hash.to_owned(),
-            });
+            let told = |name: &str, hash: &str| format!("{name} ({})", hash.chars().take(12).collect::<String>());
+            let (found, expected) = (told(&model.name, &model.hash), told(name, hash));
+            return Err(StateError::OtherModel { path: path.into(), place: place + 1, found, expected });
         }
         Ok(Some(&model.kept))
     }
