@@ -89,6 +89,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         1 => "one file".into(),
         count => format!("{count} files"),
     };
+    if export.predicting_layers() > 0 {
+        eprintln!("{} layers that predict further tokens (MTP) are left out", export.predicting_layers());
+    }
     model_args::print(&format!(
         "{}: {}, {} tensors in {files}, {ty}, {}\n",
         printable_path(&args.folder),

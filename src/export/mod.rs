@@ -136,6 +136,12 @@ impl<'a> Export<'a> {
         self.class
     }
 
+    /// Number of the file's layers that predict further tokens (MTP), which are left out.
+    #[must_use]
+    pub fn predicting_layers(&self) -> usize {
+        self.source.header.hparams.next_n
+    }
+
     /// Type of the weights.
     #[must_use]
     pub fn weight_type(&self) -> WeightType {

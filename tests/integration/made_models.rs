@@ -178,6 +178,8 @@ fn adapters_of_a_recipe_are_applied() {
     let storyteller = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/storyteller");
     super::adapters::write_small(&storyteller, &home.path("peft"));
     done(&run(&home, &["convert", "peft", "--base", "base.gguf", "-o", "lora.gguf"]));
+    // Strong enough for other words.
+    done(&run(&home, &["edit", "lora.gguf", "--set", "adapter.lora.alpha=f32:500", "--in-place"]));
     done(&run(&home, &["create", "mine"]));
     let manifest = manifest(&home, "mine/latest");
     assert_eq!(layers(&home, &manifest)[1], ("adapter".to_owned(), fs::read(home.path("lora.gguf")).expect("read")));
