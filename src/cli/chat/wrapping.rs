@@ -65,11 +65,16 @@ impl Wrapping {
         out.push_str(&std::mem::take(&mut self.word));
     }
 
-    /// Adds a space, unless the line is full: the next word begins another.
+    /// Adds a space, unless nothing would fit behind it: the next word begins another line.
     fn space(&mut self, space: &str, out: &mut String) {
-        if self.width.is_none_or(|width| self.column + space.len() < width) {
-            self.column += space.len();
-            out.push_str(space);
+        match self.width {
+            Some(width) if self.column + space.len() >= width => {
+                self.column = if self.column > 0 { width } else { 0 };
+            }
+            _ => {
+                self.column += space.len();
+                out.push_str(space);
+            }
         }
     }
 

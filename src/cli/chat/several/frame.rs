@@ -338,17 +338,17 @@ mod tests {
     fn columns_scroll_apart_and_stay_where_they_are() {
         let names = ["q4".to_owned(), "q8".to_owned()];
         let mut columns = columns();
-        let first = |columns: &mut [Column]| text(&rows(columns, &around(&names, ""), 23, 9).0)[3..6].to_vec();
-        // Ten columns each: the ends are shown.
-        assert_eq!(first(&mut columns), ["A fox ran. │ > What?", "It ran far │", "away.      │ Nothing[2J"]);
+        let first = |columns: &mut [Column]| text(&rows(columns, &around(&names, ""), 25, 9).0)[3..6].to_vec();
+        // Eleven columns each: the ends are shown.
+        assert_eq!(first(&mut columns), ["A fox ran.  │ > What?", "It ran far  │", "away.       │ Nothing[2J."]);
         columns[0].scroll_pages(1);
-        assert_eq!(first(&mut columns), ["> What?    │ > What?", "           │", "A fox ran. │ Nothing[2J"]);
+        assert_eq!(first(&mut columns), ["> What?     │ > What?", "            │", "A fox ran.  │ Nothing[2J."]);
         columns[0].add(Kind::Answer, " And on and on and on and on.");
-        assert_eq!(first(&mut columns)[2], "A fox ran. │ Nothing[2J");
+        assert_eq!(first(&mut columns)[2], "A fox ran.  │ Nothing[2J.");
         columns[0].scroll(-1);
-        assert_eq!(first(&mut columns)[2], "It ran far │ Nothing[2J");
+        assert_eq!(first(&mut columns)[2], "It ran far  │ Nothing[2J.");
         columns[0].follow();
-        assert_eq!(first(&mut columns)[2], "and on.    │ Nothing[2J");
+        assert_eq!(first(&mut columns)[2], "on.         │ Nothing[2J.");
     }
 
     #[test]
