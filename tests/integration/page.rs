@@ -261,7 +261,7 @@ fn models_are_found_fetched_and_loaded() {
     let row = "#found-models [data-model='org/Tiny-GGUF:F16']";
     browser.wait(&format!("document.querySelector(\"{row} .badge.good\")?.textContent === 'fits'"));
     let about = browser.text(&format!("{row} .hint"));
-    assert!(about.contains("7.39 MB") && about.contains("bits/weight") && about.contains("tokens/s"), "{about}");
+    assert!(about.contains("7.40 MB") && about.contains("bits/weight") && about.contains("tokens/s"), "{about}");
     browser.click(&format!("{row} button"));
     browser.wait(&format!(
         "(({{ value }}) => value > 0 && value < 1)(document.querySelector(\"{row} progress\") ?? {{}})"

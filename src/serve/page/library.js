@@ -135,7 +135,7 @@ export class Library {
     const about = [
       bytes(model.bytes),
       model.bits_per_weight && `${model.bits_per_weight.toFixed(2)} bits/weight`,
-      model.answer_tokens_per_second && `about ${model.answer_tokens_per_second.toPrecision(2)} tokens/s`,
+      model.answer_tokens_per_second && `about ${Number(model.answer_tokens_per_second.toPrecision(2))} tokens/s`,
       model.quality && `${model.quality_evidence?.startsWith('estimated') ? '~' : ''}${model.quality}`,
     ];
     const fit = model.cannot_run ? el('span', { class: 'badge bad', title: model.cannot_run }, 'cannot be run')
