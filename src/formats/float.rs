@@ -61,7 +61,7 @@ impl Written for F16 {
 
 impl InLanes for F16 {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
         floats::halves(l, x, out);
     }
 }
@@ -94,7 +94,7 @@ impl Written for BF16 {
 
 impl InLanes for BF16 {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(_: L, x: &[f32], out: &mut [u8]) {
+    fn encode_lanes<L: Lanes>(_: L, x: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
         floats::bf16s(x, out);
     }
 }

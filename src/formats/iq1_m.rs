@@ -50,19 +50,12 @@ impl Written for Iq1M {
 
 impl InLanes for Iq1M {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
         let how = SideBySide::new(l, &GRID);
-        for (x, block) in x.chunks_exact(SUPER_BLOCK).zip(out.chunks_exact_mut(Self::TY.block_bytes())) {
-            encode(&how, x, None, block);
-        }
-    }
-
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
-        let how = SideBySide::new(l, &GRID);
-        let blocks = x.chunks_exact(SUPER_BLOCK).zip(importance.chunks_exact(SUPER_BLOCK));
-        for ((x, importance), block) in blocks.zip(out.chunks_exact_mut(Self::TY.block_bytes())) {
-            encode(&how, x, Some(importance), block);
+        let blocks = x.chunks_exact(SUPER_BLOCK).zip(out.chunks_exact_mut(Self::TY.block_bytes()));
+        for (i, (x, block)) in blocks.enumerate() {
+            let importance = importance.map(|importance| &importance[i * SUPER_BLOCK..][..SUPER_BLOCK]);
+            encode(&how, x, importance, block);
         }
     }
 }

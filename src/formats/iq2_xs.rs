@@ -83,13 +83,8 @@ impl OnGrid<8> for Iq2Xs {
 
 impl InLanes for Iq2Xs {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
-        grid::encode::<L, Self, 8>(l, x, None, out);
-    }
-
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
-        grid::encode::<L, Self, 8>(l, x, Some(importance), out);
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        grid::encode::<L, Self, 8>(l, x, importance, out);
     }
 }
 

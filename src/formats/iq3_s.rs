@@ -94,13 +94,8 @@ impl OnGrid<4> for Iq3S {
 
 impl InLanes for Iq3S {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
-        grid::encode::<L, Self, 4>(l, x, None, out);
-    }
-
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
-        grid::encode::<L, Self, 4>(l, x, Some(importance), out);
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        grid::encode::<L, Self, 4>(l, x, importance, out);
     }
 }
 

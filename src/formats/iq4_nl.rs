@@ -50,13 +50,8 @@ impl OfValues for Iq4Nl {
 
 impl InLanes for Iq4Nl {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
-        values::encode::<L, Self>(l, x, None, out);
-    }
-
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
-        values::encode::<L, Self>(l, x, Some(importance), out);
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        values::encode::<L, Self>(l, x, importance, out);
     }
 }
 

@@ -233,15 +233,9 @@ pub(crate) trait Written: Format {
 
 /// A format whose blocks can be written many at a time.
 pub(crate) trait InLanes: Written {
-    /// Writes whole blocks without importance, the same bytes in lanes; to be marked `#[inline(always)]`.
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]);
-
-    /// Writes a row whose elements have importance, the same bytes as [`Written::encode_row`]; to be marked
-    /// `#[inline(always)]`.
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(_: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
-        Self::encode_row(x, importance, out);
-    }
+    /// Writes whole blocks, or a row whose elements have importance: the same bytes as [`Written::encode_block`] and
+    /// [`Written::encode_row`], in lanes; to be marked `#[inline(always)]`.
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
 }
 
 impl Codec {
@@ -281,9 +275,9 @@ impl<F: InLanes> Kernel for EncodeLanes<'_, F> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Self { x, importance, out, .. } = self;
-        let Some(importance) = importance else { return F::encode_lanes(l, x, out) };
+        let Some(importance) = importance else { return F::encode_lanes(l, x, None, out) };
         for (x, out) in rows::<F>(x, importance.len(), out) {
-            F::encode_row_lanes(l, x, importance, out);
+            F::encode_lanes(l, x, Some(importance), out);
         }
     }
 }

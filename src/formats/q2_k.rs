@@ -51,13 +51,11 @@ impl Written for Q2_K {
 
 impl InLanes for Q2_K {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
-        affine::encode::<L, Self, SUB_BLOCK>(l, x, out);
-    }
-
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
-        weighted::affine::<L, Self, SUB_BLOCK>(l, x, importance, out);
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        match importance {
+            None => affine::encode::<L, Self, SUB_BLOCK>(l, x, out),
+            Some(importance) => weighted::affine::<L, Self, SUB_BLOCK>(l, x, importance, out),
+        }
     }
 }
 

@@ -53,13 +53,11 @@ impl Written for Q3_K {
 
 impl InLanes for Q3_K {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
-        refined::encode::<L, Self>(l, x, out);
-    }
-
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
-        weighted::symmetric::<L, Self, false>(l, x, importance, out);
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        match importance {
+            None => refined::encode::<L, Self>(l, x, out),
+            Some(importance) => weighted::symmetric::<L, Self, false>(l, x, importance, out),
+        }
     }
 }
 

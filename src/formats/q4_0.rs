@@ -37,13 +37,11 @@ impl Written for Q4_0 {
 
 impl InLanes for Q4_0 {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
-        blocks::symmetric::<L, false>(l, x, out);
-    }
-
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
-        weighted::symmetric_row::<L, Self, false>(l, x, importance, out);
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        match importance {
+            None => blocks::symmetric::<L, false>(l, x, out),
+            Some(importance) => weighted::symmetric_row::<L, Self, false>(l, x, importance, out),
+        }
     }
 }
 

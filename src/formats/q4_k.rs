@@ -47,13 +47,11 @@ impl Written for Q4_K {
 
 impl InLanes for Q4_K {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
-        affine::encode::<L, Self, { six_bit_scales::SUB_BLOCK }>(l, x, out);
-    }
-
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
-        weighted::affine::<L, Self, { six_bit_scales::SUB_BLOCK }>(l, x, importance, out);
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        match importance {
+            None => affine::encode::<L, Self, { six_bit_scales::SUB_BLOCK }>(l, x, out),
+            Some(importance) => weighted::affine::<L, Self, { six_bit_scales::SUB_BLOCK }>(l, x, importance, out),
+        }
     }
 }
 

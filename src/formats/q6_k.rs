@@ -52,13 +52,11 @@ impl Written for Q6_K {
 
 impl InLanes for Q6_K {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
-        symmetric::encode::<L, Self>(l, x, out);
-    }
-
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], importance: &[f32], out: &mut [u8]) {
-        weighted::symmetric::<L, Self, true>(l, x, importance, out);
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        match importance {
+            None => symmetric::encode::<L, Self>(l, x, out),
+            Some(importance) => weighted::symmetric::<L, Self, true>(l, x, importance, out),
+        }
     }
 }
 

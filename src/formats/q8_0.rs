@@ -45,7 +45,7 @@ impl Written for Q8_0 {
 
 impl InLanes for Q8_0 {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
         blocks::whole_bytes(l, x, out);
     }
 }

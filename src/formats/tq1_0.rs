@@ -47,15 +47,10 @@ impl Written for Tq1 {
 
 impl InLanes for Tq1 {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
         for (x, block) in x.as_chunks().0.iter().zip(out.chunks_exact_mut(Self::TY.block_bytes())) {
             put_block(ternary::codes(l, x), block);
         }
-    }
-
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], _: &[f32], out: &mut [u8]) {
-        Self::encode_lanes(l, x, out);
     }
 }
 

@@ -37,15 +37,10 @@ impl Written for Tq2 {
 
 impl InLanes for Tq2 {
     #[inline(always)]
-    fn encode_lanes<L: Lanes>(l: L, x: &[f32], out: &mut [u8]) {
+    fn encode_lanes<L: Lanes>(l: L, x: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
         for (x, block) in x.as_chunks().0.iter().zip(out.chunks_exact_mut(Self::TY.block_bytes())) {
             put_block(ternary::codes(l, x), block);
         }
-    }
-
-    #[inline(always)]
-    fn encode_row_lanes<L: Lanes>(l: L, x: &[f32], _: &[f32], out: &mut [u8]) {
-        Self::encode_lanes(l, x, out);
     }
 }
 
@@ -74,7 +69,7 @@ pub(super) fn greatest_magnitude(x: &[f32]) -> f32 {
 pub(super) fn nearest_ternary(x: f32, d: f32) -> Option<u8> {
     let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
     let nearest = (x * inverse).round();
-    nearest.is_finite().then_some((nearest as i32 + 1) as u8)
+    nearest.is_finite().then(|| (nearest as i32 + 1) as u8)
 }
 
 impl SuperBlockFormat for Tq2 {
