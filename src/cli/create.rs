@@ -87,12 +87,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         name: model_name(&args.name)?,
         base: base(folder, from)?,
         adapters,
-        template: recipe.template,
-        system: recipe.system,
-        licenses: recipe.licenses,
-        messages: recipe.messages,
-        parameters: recipe.parameters,
-        for_ollama: recipe.for_ollama,
+        additions: recipe.additions,
         quantize: args.quantize,
     };
     let store = own_store(args.force)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Error;
+use super::{Additions, Error};
 use crate::convert::{self, Conversion, Folder};
 use crate::engine::jinja_of_go;
 use crate::gguf::{Reader, Value};
@@ -43,18 +43,8 @@ pub struct Request {
     pub base: Base,
     /// Adapters: files or blobs.
     pub adapters: Vec<Base>,
-    /// The template, in Go's template language; the other texts as in a [`Modelfile`](super::Modelfile).
-    pub template: Option<String>,
-    /// The system prompt.
-    pub system: Option<String>,
-    /// Licenses.
-    pub licenses: Vec<String>,
-    /// The messages with which conversations begin.
-    pub messages: Vec<(String, String)>,
-    /// Settings, besides those of the model that it is made from.
-    pub parameters: Map<String, Json>,
-    /// What Ollama alone reads.
-    pub for_ollama: Vec<(&'static str, String)>,
+    /// What it adds to that.
+    pub additions: Additions,
     /// The mix that the model is quantized to.
     pub quantize: Option<FileType>,
 }
@@ -131,7 +121,7 @@ pub type Observer<'o> = dyn Fn(Status<'_>) -> bool + 'o;
 /// When the model that it is made from cannot be read, quantized or put into the store, or a text makes no sense. Nothing is left
 /// of it then.
 pub fn create(store: &BlobStore, request: &Request, observer: &Observer<'_>) -> Result<Created, Error> {
-    if let Some(template) = &request.template {
+    if let Some(template) = &request.additions.template {
         jinja_of_go(template)?;
     }
     store.check_name(&request.name)?;
@@ -162,12 +152,7 @@ pub fn copy(
         name: name.clone(),
         base: Base::Model(Box::new(model.clone())),
         adapters: Vec::new(),
-        template: None,
-        system: None,
-        licenses: Vec::new(),
-        messages: Vec::new(),
-        parameters: Map::new(),
-        for_ollama: Vec::new(),
+        additions: Additions::default(),
         quantize: None,
     };
     let Some(manifest) = &model.manifest else {
@@ -325,11 +310,11 @@ impl Work<'_> {
     /// A layer of the model that another is made from, unless the request replaces it.
     fn inherit(&mut self, layer: &Inherited, request: &Request) -> Result<(), Error> {
         let is_replaced = match layer.kind.as_str() {
-            "template" | "prompt" => request.template.is_some(),
-            "system" => request.system.is_some(),
-            "messages" => !request.messages.is_empty(),
-            "params" => !request.parameters.is_empty(),
-            "license" => !request.licenses.is_empty(),
+            "template" | "prompt" => request.additions.template.is_some(),
+            "system" => request.additions.system.is_some(),
+            "messages" => !request.additions.messages.is_empty(),
+            "params" => !request.additions.parameters.is_empty(),
+            "license" => !request.additions.licenses.is_empty(),
             "adapter" => !request.adapters.is_empty(),
             _ => false,
         };
@@ -364,16 +349,16 @@ impl Work<'_> {
         let of_base = of_base.and_then(|layer| fs::read(&layer.file).ok());
         let mut parameters: Map<String, Json> =
             of_base.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        parameters.extend(request.parameters.clone());
+        parameters.extend(request.additions.parameters.clone());
         let message = |(role, text): &(String, String)| json!({ "role": role, "content": text });
-        let messages: Vec<Json> = request.messages.iter().map(message).collect();
+        let messages: Vec<Json> = request.additions.messages.iter().map(message).collect();
         let json = |is_given: bool, value: Json| if is_given { vec![value.to_string()] } else { Vec::new() };
         let given = [
-            request.template.iter().cloned().collect(),
-            request.system.iter().cloned().collect(),
-            json(!request.parameters.is_empty(), parameters.into()),
+            request.additions.template.iter().cloned().collect(),
+            request.additions.system.iter().cloned().collect(),
+            json(!request.additions.parameters.is_empty(), parameters.into()),
             json(!messages.is_empty(), messages.into()),
-            request.licenses.clone(),
+            request.additions.licenses.clone(),
         ];
         for (kind, texts) in TEXTS.iter().zip(given) {
             let texts: Vec<String> = texts;
@@ -406,7 +391,7 @@ fn described(reader: &Reader, of_base: &Json, request: &Request, layers: &[MadeL
             config[name] = value.clone();
         }
     }
-    request.for_ollama.iter().for_each(|(name, value)| config[*name] = value.as_str().into());
+    request.additions.for_ollama.iter().for_each(|(name, value)| config[*name] = value.as_str().into());
     config
 }
 

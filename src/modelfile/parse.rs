@@ -1,8 +1,6 @@
 //! Reads a Modelfile: instructions with their arguments, one a line, of which texts may be quoted and span lines.
 
-use serde_json::{Map, Value as Json};
-
-use super::{Error, parse_parameter};
+use super::{Additions, Error, parse_parameter};
 
 /// A recipe of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,18 +9,8 @@ pub struct Modelfile {
     pub from: Vec<String>,
     /// Files of adapters.
     pub adapters: Vec<String>,
-    /// The template, in Go's template language.
-    pub template: Option<String>,
-    /// The system prompt.
-    pub system: Option<String>,
-    /// Licenses.
-    pub licenses: Vec<String>,
-    /// Messages with which conversations begin: their roles and texts.
-    pub messages: Vec<(String, String)>,
-    /// Settings.
-    pub parameters: Map<String, Json>,
-    /// What Ollama alone reads: `RENDERER`, `PARSER` and `REQUIRES`, with their values.
-    pub for_ollama: Vec<(&'static str, String)>,
+    /// What it adds to that: texts, messages, settings.
+    pub additions: Additions,
     /// Instructions that were left out, with the reason.
     pub left_out: Vec<String>,
 }
@@ -59,13 +47,13 @@ impl Modelfile {
         match word.to_ascii_lowercase().as_str() {
             "from" => self.from.push(value(rest)?),
             "adapter" => self.adapters.push(value(rest)?),
-            "template" => self.template = Some(value(rest)?),
-            "system" => self.system = Some(value(rest)?),
-            "license" => self.licenses.push(value(rest)?),
+            "template" => self.additions.template = Some(value(rest)?),
+            "system" => self.additions.system = Some(value(rest)?),
+            "license" => self.additions.licenses.push(value(rest)?),
             "parameter" => {
                 let (name, rest) = first_word(rest);
                 let value = value(rest)?;
-                if !parse_parameter(&mut self.parameters, name, &value)? {
+                if !parse_parameter(&mut self.additions.parameters, name, &value)? {
                     self.left_out.push(format!("PARAMETER {name} (Ollama has it no more)"));
                 }
             }
@@ -75,7 +63,7 @@ impl Modelfile {
                     return Err(failed(format!("MESSAGE {role}: a role is system, user or assistant")));
                 }
                 let text = value(rest)?;
-                self.messages.push((role.to_owned(), text));
+                self.additions.messages.push((role.to_owned(), text));
             }
             "draft" => {
                 value(rest)?;
@@ -84,8 +72,8 @@ impl Modelfile {
             other => match FOR_OLLAMA.iter().find(|known| **known == other) {
                 Some(known) => {
                     let value = value(rest)?;
-                    self.for_ollama.retain(|(name, _)| name != known);
-                    self.for_ollama.push((known, value));
+                    self.additions.for_ollama.retain(|(name, _)| name != known);
+                    self.additions.for_ollama.push((known, value));
                 }
                 None => {
                     let known = "FROM, PARAMETER, TEMPLATE, SYSTEM, ADAPTER, LICENSE, MESSAGE";
@@ -150,10 +138,13 @@ mod tests {
                     PARAMETER stop \"x \"\nPARAMETER STOP y\nmessage user hi there\nREQUIRES 0.14.0\nrequires 0.15.0\nDRAFT d";
         let recipe = Modelfile::parse(text).expect("a recipe");
         assert_eq!(recipe.from, ["a b.gguf"]);
-        assert_eq!((recipe.system.as_deref(), recipe.template.as_deref()), (Some("one\ntwo"), Some("a \"b\"\n")));
-        assert_eq!(recipe.parameters["stop"], serde_json::json!(["x ", "y"]));
-        assert_eq!(recipe.messages, [("user".to_owned(), "hi there".to_owned())]);
-        assert_eq!(recipe.for_ollama, [("requires", "0.15.0".to_owned())]);
+        assert_eq!(
+            (recipe.additions.system.as_deref(), recipe.additions.template.as_deref()),
+            (Some("one\ntwo"), Some("a \"b\"\n"))
+        );
+        assert_eq!(recipe.additions.parameters["stop"], serde_json::json!(["x ", "y"]));
+        assert_eq!(recipe.additions.messages, [("user".to_owned(), "hi there".to_owned())]);
+        assert_eq!(recipe.additions.for_ollama, [("requires", "0.15.0".to_owned())]);
         assert_eq!(recipe.left_out.len(), 1);
     }
 }

@@ -73,8 +73,8 @@ mod tests {
         let text = modelfile_of(&located, true);
         let read = Modelfile::parse(&text).expect("a recipe");
         assert_eq!((read.from, read.adapters), (vec!["/blobs/sha256-1".to_owned()], vec!["/a b/c.gguf".to_owned()]));
-        assert_eq!((read.template, read.system), (layers.template, layers.system));
-        assert_eq!(Some(serde_json::Value::Object(read.parameters)), layers.parameters);
-        assert_eq!(read.messages, layers.messages);
+        assert_eq!((read.additions.template, read.additions.system), (layers.template, layers.system));
+        assert_eq!(Some(serde_json::Value::Object(read.additions.parameters)), layers.parameters);
+        assert_eq!(read.additions.messages, layers.messages);
     }
 }

@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::fields::Fields;
 use super::manager::Manager;
 use super::reply::{Form, Reply};
-use crate::modelfile::{self, Base, Created, Request, Status, parse_parameter};
+use crate::modelfile::{self, Additions, Base, Created, Request, Status, parse_parameter};
 use crate::quantize::FileType;
 use crate::stores::{self, BlobStore, Digest, Fetched, Located, ModelName, Places, Removal, Store, StoreError};
 
@@ -389,12 +389,14 @@ fn request(fields: Fields<'_>) -> Result<Request, Failure> {
         name,
         base,
         adapters: blobs("adapters")?,
-        template: fields.text("template")?.map(str::to_owned).filter(|text| !text.is_empty()),
-        system: fields.text("system")?.map(str::to_owned).filter(|text| !text.is_empty()),
-        licenses: fields.texts("license")?,
-        messages: fields.list("messages")?.into_iter().flatten().map(message).collect::<Result<_, _>>()?,
-        parameters,
-        for_ollama: Vec::new(),
+        additions: Additions {
+            template: fields.text("template")?.map(str::to_owned).filter(|text| !text.is_empty()),
+            system: fields.text("system")?.map(str::to_owned).filter(|text| !text.is_empty()),
+            licenses: fields.texts("license")?,
+            messages: fields.list("messages")?.into_iter().flatten().map(message).collect::<Result<_, _>>()?,
+            parameters,
+            for_ollama: Vec::new(),
+        },
         quantize: quantize.map(file_type).transpose()?,
     })
 }
