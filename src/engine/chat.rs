@@ -388,7 +388,7 @@ impl Chat {
         let trie = self.trie.insert(trie);
         match grammar {
             Some(grammar) => trie.compile(grammar).map(Some),
-            None => trie.calls(self.prompter.tool_syntax, tools, tokenizer),
+            None => trie.calls(self.prompter.tool_syntax, tools, tokenizer).map(Some),
         }
     }
 

@@ -98,7 +98,7 @@ pub(super) async fn compile(
                 let compiled = model.trie().and_then(|trie| trie.calls(model.prompter.tool_syntax, &tools, tokenizer));
                 compiled.map_err(|error| failed("tools", error))
             };
-            blocking(work).await
+            blocking(work).await.map(Some)
         }
     }
 }

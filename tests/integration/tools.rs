@@ -253,7 +253,7 @@ fn calls_as_templates_write_them_are_allowed_where_one_is_required() {
                 continue;
             }
             let tools = tools(ToolChoice::Required, true);
-            let constraint = trie.calls(syntax, &tools, model.tokenizer()).expect("compiles").expect("has a grammar");
+            let constraint = trie.calls(syntax, &tools, model.tokenizer()).expect("compiles");
             // What comes before the mark is no part of the call; some prompts end with the mark.
             let text = case["text"].as_str().expect("a text");
             let text = text.find(syntax.mark()).map_or(text, |at| &text[at..]);

@@ -99,8 +99,7 @@ impl TokenTrie {
         Ok(Constraint { rule: rule.fresh(), thinking: None })
     }
 
-    /// A constraint for tool calls: arguments follow the schemas of the tools, and a call is enforced if it is required. `None` if
-    /// calls in this syntax cannot be constrained.
+    /// A constraint for tool calls: arguments follow the schemas of the tools, and a call is enforced if it is required.
     ///
     /// # Errors
     /// [`Error::Constraint`] when the tools are too large to enforce.
@@ -109,18 +108,17 @@ impl TokenTrie {
         syntax: &'static ToolSyntax,
         tools: &Tools,
         tokenizer: &Tokenizer,
-    ) -> Result<Option<Constraint>, Error> {
+    ) -> Result<Constraint, Error> {
         let must = matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_));
-        let compile = |tools: &Tools| -> Result<Option<Rule>, Error> {
-            let Some(opening) = syntax.opening(tools, tokenizer) else { return Ok(None) };
-            let Opening { mark, at_start, lark, rest } = opening;
+        let compile = |tools: &Tools| -> Result<Rule, Error> {
+            let Opening { mark, at_start, lark, rest } = syntax.opening(tools, tokenizer);
             if rest.len() > MOST_BYTES {
                 return Err(Error::Constraint { message: format!("tools of more than {MOST_BYTES} bytes") });
             }
             let parallel = tools.parallel;
             // The text of the grammar says what the tools are; the rest of the key is what else a rule of calls is made of.
             let source = ("calls", format!("{}\n{must} {parallel}\n{lark}\n{rest}", syntax.name));
-            let rule = self.compiled.get(source, || {
+            self.compiled.get(source, || {
                 let whole = if must && !syntax.before_thinking {
                     let rest = rest.replacen("start:", "rest:", 1);
                     let mark = if syntax.begun { "" } else { lark.as_str() };
@@ -131,12 +129,11 @@ impl TokenTrie {
                 let rest = self.machine.lark(&rest)?;
                 let channels = syntax.before_thinking;
                 Ok::<_, Error>(Rule::Calls(Arc::new(Calls { mark, at_start, rest, whole, must, parallel, channels })))
-            })?;
-            Ok(Some(rule))
+            })
         };
         // A schema with what cannot be kept to is still a schema of an object.
         let rule = compile(tools).or_else(|_| compile(&tools.loosened()))?;
-        Ok(rule.map(|rule| Constraint { rule: rule.fresh(), thinking: None }))
+        Ok(Constraint { rule: rule.fresh(), thinking: None })
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -32,13 +32,12 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     Ok(calls)
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let one = |(name, schema): (&str, &Json)| {
         let properties = Map::from_iter([(name.to_owned(), schema.clone())]);
         json!({ "type": "object", "properties": properties, "required": [name], "additionalProperties": false })
     };
     let objects: Vec<Json> = tools.callable().map(one).collect();
     let list = json_of(&granite::array_with(tools, &json!({ "anyOf": objects })));
-    Some(format!("start: list {}\nlist: {list}\n", marks.lark("<|tools_suffix|>")))
+    format!("start: list {}\nlist: {list}\n", marks.lark("<|tools_suffix|>"))
 }

@@ -14,7 +14,7 @@ pub(super) const R7B: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read: read_r7b,
-    grammar: Some(r7b_grammar),
+    grammar: r7b_grammar,
 };
 
 pub(super) const R: ToolSyntax = ToolSyntax {
@@ -25,7 +25,7 @@ pub(super) const R: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read_r7b(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -51,8 +51,7 @@ fn without_answers(mut calls: Vec<ToolCall>) -> Vec<ToolCall> {
 }
 
 /// Calls have numbers as their ids.
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn r7b_grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn r7b_grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut objects = named_objects(tools, "tool_name", "parameters");
     for object in objects["anyOf"].as_array_mut().into_iter().flatten() {
         let mut properties = serde_json::Map::new();
@@ -62,11 +61,10 @@ fn r7b_grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
         object["required"] = json!(["tool_call_id", "tool_name", "parameters"]);
     }
     let list = granite::array_with(tools, &objects);
-    Some(format!("start: list \"\\n\"? {}\nlist: {}\n", marks.lark("<|END_ACTION|>"), json_of(&list)))
+    format!("start: list \"\\n\"? {}\nlist: {}\n", marks.lark("<|END_ACTION|>"), json_of(&list))
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, _: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, _: &Marks<'_>) -> String {
     let list = granite::array_of(tools, "tool_name", "parameters");
-    Some(format!("start: (\"\\n\" | \" \")? \"```json\\n\" list \"\\n\"? \"```\"\nlist: {list}\n"))
+    format!("start: (\"\\n\" | \" \")? \"```json\\n\" list \"\\n\"? \"```\"\nlist: {list}\n")
 }

@@ -21,7 +21,7 @@ pub(super) const V3: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(v3_grammar),
+    grammar: v3_grammar,
 };
 
 pub(super) const V31: ToolSyntax = ToolSyntax {
@@ -32,7 +32,7 @@ pub(super) const V31: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(v31_grammar),
+    grammar: v31_grammar,
 };
 
 pub(super) const V32: ToolSyntax = ToolSyntax {
@@ -43,7 +43,7 @@ pub(super) const V32: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read: read_dsml,
-    grammar: Some(|tools, marks| dsml_grammar(tools, marks, "</｜DSML｜function_calls>")),
+    grammar: |tools, marks| dsml_grammar(tools, marks, "</｜DSML｜function_calls>"),
 };
 
 pub(super) const V4: ToolSyntax = ToolSyntax {
@@ -54,42 +54,39 @@ pub(super) const V4: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read: read_dsml,
-    grammar: Some(|tools, marks| dsml_grammar(tools, marks, "</｜DSML｜tool_calls>")),
+    grammar: |tools, marks| dsml_grammar(tools, marks, "</｜DSML｜tool_calls>"),
 };
 
 /// One call, or several in a row.
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
-    let all = reader.optional(BEGIN)?;
-    let mut calls = Vec::new();
-    loop {
-        reader.space();
-        if all && !calls.is_empty() && (reader.is_at_end() || reader.optional(END)?) {
-            return Ok(calls);
-        }
-        reader.mark(CALL)?;
-        let first = reader.until(SEP)?.trim();
-        reader.space();
-        let (name, arguments) = if reader.peek()? == '{' {
-            (first.to_owned(), reader.json()?)
-        } else {
-            // V3: the separator is between the kind and the name.
-            let name = reader.until("\n")?.trim().to_owned();
-            reader.space();
-            reader.mark("```json")?;
-            let arguments = reader.json()?;
-            reader.space();
-            reader.mark("```")?;
-            (name, arguments)
-        };
-        if !arguments.is_object() {
-            return Err(Stop::Not);
-        }
-        reader.close(CALL_END)?;
-        calls.push(ToolCall { name, arguments: arguments_text(&arguments) });
-        if !all {
-            return Ok(calls);
-        }
+    if reader.optional(BEGIN)? {
+        return reader.section(END, one);
     }
+    reader.space();
+    Ok(vec![one(reader)?])
+}
+
+fn one(reader: &mut Reader<'_>) -> Read<ToolCall> {
+    reader.mark(CALL)?;
+    let first = reader.until(SEP)?.trim();
+    reader.space();
+    let (name, arguments) = if reader.peek()? == '{' {
+        (first.to_owned(), reader.json()?)
+    } else {
+        // V3: the separator is between the kind and the name.
+        let name = reader.until("\n")?.trim().to_owned();
+        reader.space();
+        reader.mark("```json")?;
+        let arguments = reader.json()?;
+        reader.space();
+        reader.mark("```")?;
+        (name, arguments)
+    };
+    if !arguments.is_object() {
+        return Err(Stop::Not);
+    }
+    reader.close(CALL_END)?;
+    Ok(ToolCall { name, arguments: arguments_text(&arguments) })
 }
 
 fn calls(tools: &Tools, marks: &Marks<'_>, one: impl Fn(&str, &Json) -> String) -> String {
@@ -103,17 +100,15 @@ fn calls(tools: &Tools, marks: &Marks<'_>, one: impl Fn(&str, &Json) -> String) 
     )
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn v31_grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
-    Some(calls(tools, marks, |name, schema| format!("{} {} {}", text(name), marks.lark(SEP), json_of(schema))))
+fn v31_grammar(tools: &Tools, marks: &Marks<'_>) -> String {
+    calls(tools, marks, |name, schema| format!("{} {} {}", text(name), marks.lark(SEP), json_of(schema)))
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn v3_grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
-    Some(calls(tools, marks, |name, schema| {
+fn v3_grammar(tools: &Tools, marks: &Marks<'_>) -> String {
+    calls(tools, marks, |name, schema| {
         let before = text(&format!("{name}\n```json\n"));
         format!("\"function\" {} {before} {} \"\\n```\"", marks.lark(SEP), json_of(schema))
-    }))
+    })
 }
 
 /// `<｜DSML｜invoke name="f">`, then `<｜DSML｜parameter name="p" string="true">` for texts, `"false"` for JSON.
@@ -147,8 +142,7 @@ fn read_dsml(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn dsml_grammar(tools: &Tools, marks: &Marks<'_>, end: &str) -> Option<String> {
+fn dsml_grammar(tools: &Tools, marks: &Marks<'_>, end: &str) -> String {
     const PARAMETER: &str = "<｜DSML｜parameter name=\"";
     const PARAMETER_END: &str = "</｜DSML｜parameter>";
     let mut rules = Rules::new(marks);
@@ -168,5 +162,5 @@ fn dsml_grammar(tools: &Tools, marks: &Marks<'_>, end: &str) -> Option<String> {
         format!("{} \"\\n\"? {arguments} {end_call}", marks.lark(&format!("<｜DSML｜invoke name=\"{name}\">")))
     });
     let calls = rules.repeated(tools, &call, "\"\\n\"?");
-    Some(rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark(end))))
+    rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark(end)))
 }

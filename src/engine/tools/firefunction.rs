@@ -11,7 +11,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -19,7 +19,6 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     granite::list(reader)
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, _: &Marks<'_>) -> Option<String> {
-    Some(format!("start: {}\n", granite::array_of(tools, "name", "arguments")))
+fn grammar(tools: &Tools, _: &Marks<'_>) -> String {
+    format!("start: {}\n", granite::array_of(tools, "name", "arguments"))
 }

@@ -13,7 +13,7 @@ pub(super) const V31: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 pub(super) const V32: ToolSyntax = ToolSyntax {
@@ -24,7 +24,7 @@ pub(super) const V32: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: true,
     read: read_v32,
-    grammar: Some(v32_grammar),
+    grammar: v32_grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -54,15 +54,13 @@ fn object(reader: &mut Reader<'_>) -> Read<String> {
     if arguments.is_object() { Ok(arguments_text(&arguments)) } else { Err(Stop::Not) }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, _: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, _: &Marks<'_>) -> String {
     let one = |(name, schema): (&str, &Json)| format!("{} {}", text(&format!("{name}>")), json_of(schema));
     let all = tools.callable().map(one).collect::<Vec<_>>().join(" | ");
-    Some(format!("start: body \"</function>\"\nbody: {all}\n"))
+    format!("start: body \"</function>\"\nbody: {all}\n")
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn v32_grammar(tools: &Tools, _: &Marks<'_>) -> Option<String> {
+fn v32_grammar(tools: &Tools, _: &Marks<'_>) -> String {
     let one = |(name, schema): (&str, &Json)| format!("{} {}", text(&format!("{name}\n")), json_of(schema));
-    Some(format!("start: {}\n", tools.callable().map(one).collect::<Vec<_>>().join(" | ")))
+    format!("start: {}\n", tools.callable().map(one).collect::<Vec<_>>().join(" | "))
 }

@@ -17,7 +17,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -66,14 +66,13 @@ fn value(reader: &mut Reader<'_>, depth: usize) -> Read<Json> {
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut rules = Rules::new(marks);
     let any = any_value(&mut rules);
     let call = rules.any_tool(tools, |rules, name, schema| {
         format!("{} {}", text(&format!("call:{name}")), object(rules, schema, &any, 0))
     });
-    Some(rules.grammar(&format!("{call} {}", marks.lark("<tool_call|>"))))
+    rules.grammar(&format!("{call} {}", marks.lark("<tool_call|>")))
 }
 
 /// A rule for any value: texts between marks, numbers and words, arrays and objects of these.

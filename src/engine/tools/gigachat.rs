@@ -16,7 +16,7 @@ pub(super) const ROLES: ToolSyntax = ToolSyntax {
         reader.mark(ROLE)?;
         object(reader)
     },
-    grammar: Some(grammar),
+    grammar,
 };
 
 pub(super) const MARK: ToolSyntax = ToolSyntax {
@@ -30,14 +30,13 @@ pub(super) const MARK: ToolSyntax = ToolSyntax {
         reader.mark("<|function_call|>")?;
         object(reader)
     },
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn object(reader: &mut Reader<'_>) -> Read<Vec<ToolCall>> {
     Ok(vec![call_of(&reader.json()?).ok_or(Stop::Not)?])
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, _: &Marks<'_>) -> Option<String> {
-    Some(format!("start: {}\n", json_of(&named_objects(tools, "name", "arguments"))))
+fn grammar(tools: &Tools, _: &Marks<'_>) -> String {
+    format!("start: {}\n", json_of(&named_objects(tools, "name", "arguments")))
 }

@@ -14,7 +14,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
@@ -36,8 +36,7 @@ fn read(reader: &mut Reader<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut rules = Rules::new(marks);
     let [key, key_end, value] = ["<arg_key>", "</arg_key>", "<arg_value>"].map(|mark| marks.lark(mark));
     let call = rules.any_tool(tools, |rules, name, schema| {
@@ -52,5 +51,5 @@ fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
         });
         format!("{} {arguments}", text(name))
     });
-    Some(rules.grammar(&format!("{call} \"\\n\"? {}", marks.lark("</tool_call>"))))
+    rules.grammar(&format!("{call} \"\\n\"? {}", marks.lark("</tool_call>")))
 }

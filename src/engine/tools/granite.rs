@@ -13,7 +13,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -47,7 +47,6 @@ pub(super) fn array_with(tools: &Tools, objects: &Json) -> Json {
     schema
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, _: &Marks<'_>) -> Option<String> {
-    Some(format!("start: {}\n", array_of(tools, "name", "arguments")))
+fn grammar(tools: &Tools, _: &Marks<'_>) -> String {
+    format!("start: {}\n", array_of(tools, "name", "arguments"))
 }

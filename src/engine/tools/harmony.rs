@@ -19,7 +19,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: true,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -35,9 +35,8 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     Ok(vec![ToolCall { name, arguments: arguments_text(&arguments) }])
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let header = format!("\" \"? ({})? {}", marks.lark("<|constrain|>json"), marks.lark("<|message|>"));
     let one = |(name, schema): (&str, &Json)| format!("{} header {}", text(name), json_of(schema));
-    Some(format!("start: {}\nheader: {header}\n", tools.callable().map(one).collect::<Vec<_>>().join(" | ")))
+    format!("start: {}\nheader: {header}\n", tools.callable().map(one).collect::<Vec<_>>().join(" | "))
 }

@@ -11,7 +11,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -21,8 +21,7 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     Ok(vec![call])
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let object = json_of(&named_objects(tools, "name", "arguments"));
-    Some(format!("start: /\\n?/ call /\\n?/ {}\ncall: {object}\n", marks.lark("</tool_call>")))
+    format!("start: /\\n?/ call /\\n?/ {}\ncall: {object}\n", marks.lark("</tool_call>"))
 }

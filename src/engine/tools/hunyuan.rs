@@ -25,17 +25,12 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
     reader.mark(BEGIN)?;
-    let mut calls = Vec::new();
-    loop {
-        reader.space();
-        if !calls.is_empty() && (reader.is_at_end() || reader.optional(END)?) {
-            return Ok(calls);
-        }
+    reader.section(END, |reader| {
         reader.mark(CALL)?;
         let name = reader.until(SEP)?.trim();
         let mut arguments = Map::new();
@@ -51,12 +46,11 @@ fn read(reader: &mut Reader<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
             let value = reader.until(VALUE_END)?;
             arguments.insert(key.to_owned(), tools.value(name, key, value));
         }
-        calls.push(call(name, arguments));
-    }
+        Ok(call(name, arguments))
+    })
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut rules = Rules::new(marks);
     let [open, sep, key, key_end, value] = [CALL, SEP, KEY, KEY_END, VALUE].map(|mark| marks.lark(mark));
     let call = rules.any_tool(tools, |rules, name, schema| {
@@ -72,5 +66,5 @@ fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
         format!("{open} {} {sep} \"\\n\"? {arguments} {}", text(name), marks.lark(CALL_END))
     });
     let calls = rules.repeated(tools, &call, "\"\\n\"?");
-    Some(rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark(END))))
+    rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark(END)))
 }

@@ -19,17 +19,12 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     reader.mark(BEGIN)?;
-    let mut calls = Vec::new();
-    loop {
-        reader.space();
-        if !calls.is_empty() && (reader.is_at_end() || reader.optional(END)?) {
-            return Ok(calls);
-        }
+    reader.section(END, |reader| {
         reader.mark(CALL)?;
         let id = reader.until(ARGUMENTS)?.trim();
         let name = id.strip_prefix("functions.").unwrap_or(id);
@@ -39,17 +34,16 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
             return Err(Stop::Not);
         }
         reader.close(CALL_END)?;
-        calls.push(ToolCall { name, arguments: arguments_text(&arguments) });
-    }
+        Ok(ToolCall { name, arguments: arguments_text(&arguments) })
+    })
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let one = |(name, schema): (&str, &Json)| {
         format!("{} /[0-9]{{1,3}}/ {} {}", text(&format!("functions.{name}:")), marks.lark(ARGUMENTS), json_of(schema))
     };
     let all = tools.callable().map(one).collect::<Vec<_>>().join(" | ");
     let more = if tools.parallel { "call*" } else { "" };
     let (open, close, end) = (marks.lark(CALL), marks.lark(CALL_END), marks.lark(END));
-    Some(format!("start: call {more} {end}\ncall: {open} body {close}\nbody: {all}\n"))
+    format!("start: call {more} {end}\ncall: {open} body {close}\nbody: {all}\n")
 }

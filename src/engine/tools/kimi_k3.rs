@@ -24,7 +24,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -34,17 +34,12 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
         }
     }
     reader.mark(TOOLS)?;
-    let mut calls = Vec::new();
-    loop {
-        reader.space();
-        if !calls.is_empty() && (reader.is_at_end() || reader.optional(TOOLS_END)?) {
-            return Ok(calls);
-        }
+    reader.section(TOOLS_END, |reader| {
         reader.mark("<|open|>call tool=\"")?;
         let name = reader.until("\"")?.to_owned();
         reader.until("<|sep|>")?;
-        calls.push(one(reader, &name)?);
-    }
+        one(reader, &name)
+    })
 }
 
 /// A call after its opening tag.
@@ -73,8 +68,7 @@ fn one(reader: &mut Reader<'_>, name: &str) -> Read<ToolCall> {
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut rules = Rules::new(marks);
     let number = rules.add("/[1-9][0-9]?/");
     let call = rules.any_tool(tools, |rules, name, schema| {
@@ -94,7 +88,7 @@ fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
         format!("{head} {number} {sep} {arguments} {}", marks.lark(CALL_END))
     });
     let calls = rules.repeated(tools, &call, "");
-    Some(rules.grammar(&format!("{calls} {}", marks.lark(TOOLS_END))))
+    rules.grammar(&format!("{calls} {}", marks.lark(TOOLS_END)))
 }
 
 /// The kinds of values that a schema allows, in Lark.

@@ -14,7 +14,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -130,8 +130,7 @@ fn escaped(reader: &mut Reader<'_>) -> Read<char> {
 }
 
 /// Literals as JSON writes them, which are literals of Python but for three words.
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut rules = Rules::new(marks);
     let call = rules.any_tool(tools, |rules, name, schema| {
         let list = rules.listed(schema, |rules, parameter| {
@@ -148,5 +147,5 @@ fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
         format!("{} {list} \")\"", text(&format!("{name}(")))
     });
     let calls = rules.repeated(tools, &call, "\",\" \" \"?");
-    Some(rules.grammar(&format!("\"[\" {calls} \"]\" {}", marks.lark("<|tool_call_end|>"))))
+    rules.grammar(&format!("\"[\" {calls} \"]\" {}", marks.lark("<|tool_call_end|>")))
 }

@@ -17,7 +17,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -35,11 +35,10 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
 }
 
 /// After the opening brace.
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, _: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, _: &Marks<'_>) -> String {
     let one = |(name, schema): (&str, &Json)| {
         format!("{} {}", text(&format!("\"name\": {}, \"parameters\": ", Json::from(name))), json_of(schema))
     };
     let all = tools.callable().map(one).collect::<Vec<_>>().join(" | ");
-    Some(format!("start: \" \"? body \" \"? \"}}\"\nbody: {all}\n"))
+    format!("start: \" \"? body \" \"? \"}}\"\nbody: {all}\n")
 }

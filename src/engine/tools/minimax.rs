@@ -15,7 +15,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read: |reader, tools| read(reader, tools, &MINIMAX),
-    grammar: Some(|tools, marks| block(tools, marks, &MINIMAX)),
+    grammar: |tools, marks| block(tools, marks, &MINIMAX),
 };
 
 pub(super) const ATEM: ToolSyntax = ToolSyntax {
@@ -26,7 +26,7 @@ pub(super) const ATEM: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read: read_muse,
-    grammar: Some(|tools, marks| block(tools, marks, &MUSE)),
+    grammar: |tools, marks| block(tools, marks, &MUSE),
 };
 
 pub(super) const PLAIN: ToolSyntax = ToolSyntax {
@@ -37,7 +37,7 @@ pub(super) const PLAIN: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read: |reader, tools| Ok(vec![one(reader, tools, &MINICPM)?]),
-    grammar: Some(plain),
+    grammar: plain,
 };
 
 /// The tags of a family.
@@ -97,24 +97,22 @@ fn one(reader: &mut Reader<'_>, tools: &Tools, tags: &Tags) -> Read<ToolCall> {
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn block(tools: &Tools, marks: &Marks<'_>, tags: &Tags) -> Option<String> {
+fn block(tools: &Tools, marks: &Marks<'_>, tags: &Tags) -> String {
     let mut rules = Rules::new(marks);
     let call = rules.any_tool(tools, |rules, name, schema| {
         let open = text(&format!("<{} name=\"{name}\">", tags.call));
         format!("{open} \"\\n\"? {}", rest(rules, schema, tags))
     });
     let calls = rules.repeated(tools, &call, "\"\\n\"?");
-    Some(rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark(&format!("</{}>", tags.all)))))
+    rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark(&format!("</{}>", tags.all))))
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn plain(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn plain(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut rules = Rules::new(marks);
     let call = rules.any_tool(tools, |rules, name, schema| {
         format!("{} {}", text(&format!("{name}\">")), rest(rules, schema, &MINICPM))
     });
-    Some(rules.grammar(&call))
+    rules.grammar(&call)
 }
 
 /// A call after its first tag.

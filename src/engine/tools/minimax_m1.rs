@@ -12,26 +12,18 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     reader.mark("<tool_calls>")?;
-    let mut calls = Vec::new();
-    loop {
-        reader.space();
-        if !calls.is_empty() && (reader.is_at_end() || reader.optional("</tool_calls>")?) {
-            return Ok(calls);
-        }
-        calls.push(call_of(&reader.json()?).ok_or(Stop::Not)?);
-    }
+    reader.section("</tool_calls>", |reader| call_of(&reader.json()?).ok_or(Stop::Not))
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut rules = Rules::new(marks);
     let object = json_of(&named_objects(tools, "name", "arguments"));
     let call = rules.add(&object);
     let calls = rules.repeated(tools, &call, "\"\\n\"");
-    Some(rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark("</tool_calls>"))))
+    rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark("</tool_calls>")))
 }

@@ -18,7 +18,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
@@ -86,8 +86,7 @@ fn element<'t>(reader: &mut Reader<'t>, close: &str, depth: usize) -> Read<Optio
 }
 
 /// Texts, numbers and words by their schemas; values that nest are elements of any names and texts.
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut rules = Rules::new(marks);
     let open = marks.lark(&format!("{NS}<"));
     let (name, content) = (rules.until("[A-Za-z0-9_.-]+", ">"), rules.any_bare(&format!("{NS}</")));
@@ -113,5 +112,5 @@ fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
         format!("{open} {arguments} {}", marks.lark(&format!("{NS}</invoke>")))
     });
     let calls = rules.repeated(tools, &call, &text("\n"));
-    Some(rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark(&format!("{NS}</tool_call>")))))
+    rules.grammar(&format!("\"\\n\"? {calls} \"\\n\"? {}", marks.lark(&format!("{NS}</tool_call>"))))
 }

@@ -16,7 +16,7 @@ pub(super) const NEW: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 pub(super) const OLD: ToolSyntax = ToolSyntax {
@@ -27,7 +27,7 @@ pub(super) const OLD: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(list_grammar),
+    grammar: list_grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -50,13 +50,11 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     Ok(vec![ToolCall { name, arguments: arguments_text(&arguments) }])
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let one = |(name, schema): (&str, &Json)| format!("{} {} {}", text(name), marks.lark("[ARGS]"), json_of(schema));
-    Some(format!("start: {}\n", tools.callable().map(one).collect::<Vec<_>>().join(" | ")))
+    format!("start: {}\n", tools.callable().map(one).collect::<Vec<_>>().join(" | "))
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn list_grammar(tools: &Tools, _: &Marks<'_>) -> Option<String> {
-    Some(format!("start: {}\n", granite::array_of(tools, "name", "arguments")))
+fn list_grammar(tools: &Tools, _: &Marks<'_>) -> String {
+    format!("start: {}\n", granite::array_of(tools, "name", "arguments"))
 }

@@ -1,7 +1,7 @@
 //! Tools: definitions of the tools that a model may call, and parsing of calls in its answers.
 //!
-//! Every family has its own syntax of calls. A syntax is a file with a parser (and a grammar, if arguments can be constrained to
-//! their schemas) and a row in [`SYNTAXES`]. The syntax of a model is found by marks in its template.
+//! Every family has its own syntax of calls. A syntax is a file with a parser, a grammar that keeps arguments to their
+//! schemas, and a row in [`SYNTAXES`]. The syntax of a model is found by marks in its template.
 
 mod apertus;
 mod command_r;
@@ -176,7 +176,7 @@ fn checked(i: usize, tool: &Json) -> Result<Json, Error> {
 }
 
 /// The rest of a call after its opening mark, in Lark.
-type Grammar = fn(&Tools, &Marks<'_>) -> Option<String>;
+type Grammar = fn(&Tools, &Marks<'_>) -> String;
 
 /// The syntax of calls of a family.
 pub struct ToolSyntax {
@@ -195,7 +195,7 @@ pub struct ToolSyntax {
     /// Parses text that begins with one of the marks.
     read: fn(&mut Reader<'_>, &Tools) -> Read<Vec<ToolCall>>,
     /// The grammar of what may follow the first mark.
-    grammar: Option<Grammar>,
+    grammar: Grammar,
 }
 
 /// All syntaxes, the more specific first. The last is for templates without tools.
@@ -264,12 +264,11 @@ impl ToolSyntax {
             .collect()
     }
 
-    /// The start of calls, and the grammar in Lark of what may follow; `None` if calls in this syntax cannot be constrained.
-    pub(crate) fn opening(&self, tools: &Tools, tokenizer: &Tokenizer) -> Option<Opening> {
-        let (mark, at_start) = *self.opens.first()?;
+    /// The start of calls, and the grammar in Lark of what may follow.
+    pub(crate) fn opening(&self, tools: &Tools, tokenizer: &Tokenizer) -> Opening {
+        let (mark, at_start) = self.opens.first().copied().unwrap_or_default();
         let marks = Marks(tokenizer);
-        let rest = (self.grammar?)(tools, &marks)?;
-        Some(Opening { mark, at_start, lark: marks.lark(mark), rest })
+        Opening { mark, at_start, lark: marks.lark(mark), rest: (self.grammar)(tools, &marks) }
     }
 }
 

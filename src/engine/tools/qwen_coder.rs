@@ -14,7 +14,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 pub(super) const SEED: ToolSyntax = ToolSyntax {
@@ -25,7 +25,7 @@ pub(super) const SEED: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read: read_seed,
-    grammar: Some(seed_grammar),
+    grammar: seed_grammar,
 };
 
 fn read(reader: &mut Reader<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
@@ -65,19 +65,17 @@ fn function(reader: &mut Reader<'_>, tools: &Tools) -> Read<ToolCall> {
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut rules = Rules::new(marks);
     // The models write line breaks on both sides of a value.
     let call = functions(&mut rules, tools, ["\n", "\n</parameter>\n"]);
-    Some(rules.grammar(&format!("\"\\n\"? {call} \"\\n\"? {}", marks.lark("</tool_call>"))))
+    rules.grammar(&format!("\"\\n\"? {call} \"\\n\"? {}", marks.lark("</tool_call>")))
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn seed_grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn seed_grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut rules = Rules::new(marks);
     let call = functions(&mut rules, tools, ["", "</parameter>"]);
-    Some(rules.grammar(&format!("\"\\n\"? {call} \"\\n\"? {}", marks.lark("</seed:tool_call>"))))
+    rules.grammar(&format!("\"\\n\"? {call} \"\\n\"? {}", marks.lark("</seed:tool_call>")))
 }
 
 /// Any call, with what stands before and after a value.

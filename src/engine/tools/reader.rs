@@ -123,6 +123,18 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Reads the calls of a section up to its `end`, at least one; the end of the answer ends it too. `call` reads one.
+    pub(super) fn section<T>(&mut self, end: &str, mut call: impl FnMut(&mut Self) -> Read<T>) -> Read<Vec<T>> {
+        let mut calls = Vec::new();
+        loop {
+            self.space();
+            if !calls.is_empty() && (self.is_at_end() || self.optional(end)?) {
+                return Ok(calls);
+            }
+            calls.push(call(self)?);
+        }
+    }
+
     /// Reads items with commas between them, up to `close`, and it; a comma may stand before that. What opens the list has been
     /// read; `item` reads one.
     pub(super) fn list(&mut self, close: &str, mut item: impl FnMut(&mut Self) -> Read<()>) -> Read<()> {

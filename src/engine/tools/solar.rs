@@ -20,7 +20,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -41,8 +41,7 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     Ok(vec![ToolCall { name, arguments: arguments_text(&arguments) }])
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let mut rules = Rules::new(marks);
     let id = rules.until("[A-Za-z0-9_-]{1,32}", NAME);
     let call = rules
@@ -50,5 +49,5 @@ fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
     let call = rules.add(&format!("{} {id} {call} {}", marks.lark(CALL), marks.lark(CALL_END)));
     let calls = rules.repeated(tools, &call, "");
     // The mark that ends the turn may be the end of the answer itself.
-    Some(rules.grammar(&format!("\"\\n\"? {calls} ({})?", marks.lark(END))))
+    rules.grammar(&format!("\"\\n\"? {calls} ({})?", marks.lark(END)))
 }

@@ -11,7 +11,7 @@ pub(super) const SYNTAX: ToolSyntax = ToolSyntax {
     before_thinking: false,
     begun: false,
     read,
-    grammar: Some(grammar),
+    grammar,
 };
 
 fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
@@ -21,8 +21,7 @@ fn read(reader: &mut Reader<'_>, _: &Tools) -> Read<Vec<ToolCall>> {
     Ok(calls)
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of all grammars")]
-fn grammar(tools: &Tools, marks: &Marks<'_>) -> Option<String> {
+fn grammar(tools: &Tools, marks: &Marks<'_>) -> String {
     let list = granite::array_of(tools, "name", "arguments");
-    Some(format!("start: list {}\nlist: {list}\n", marks.lark("</tool_calls>")))
+    format!("start: list {}\nlist: {list}\n", marks.lark("</tool_calls>"))
 }
