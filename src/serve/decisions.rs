@@ -153,11 +153,11 @@ struct Labels {
 }
 
 /// Finds letters that are single tokens of the model, as many as the largest question has options.
-async fn labels(model: &Arc<ServedModel>, asked: &[Asked]) -> Result<Arc<Labels>, Failure> {
+async fn labels(model: &Arc<ServedModel>, asked: &[Asked]) -> Result<Labels, Failure> {
     let lettered = asked.iter().filter(|asked| asked.kind != Kind::Predicate);
     let count = lettered.map(|asked| asked.options.len()).max().unwrap_or(0);
     let model = model.clone();
-    blocking(move || Labels::find(model.batcher().model().tokenizer(), count).map(Arc::new)).await
+    blocking(move || Labels::find(model.batcher().model().tokenizer(), count)).await
 }
 
 impl Labels {
@@ -168,10 +168,8 @@ impl Labels {
         for id in 0..size {
             let Ok(text) = std::str::from_utf8(tokenizer.piece(id)) else { continue };
             let text = text.trim_start();
-            match text.to_ascii_lowercase().as_str() {
-                "yes" => drop(yes_no.insert(id, 0)),
-                "no" => drop(yes_no.insert(id, 1)),
-                _ => {}
+            if let Some(answer) = ["yes", "no"].iter().position(|answer| text.eq_ignore_ascii_case(answer)) {
+                yes_no.insert(id, answer);
             }
             if (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
                 tokens.entry(text.to_owned()).or_default().push(id);

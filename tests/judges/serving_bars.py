@@ -95,10 +95,6 @@ class Server:
         fields = dict(line.split(":", 1) for line in open(f"/proc/{self.process.pid}/status") if ":" in line)
         return (int(fields["RssAnon"].split()[0]) + int(fields["VmSwap"].split()[0])) / 1024
 
-    def cpu(self):
-        fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
 
 def at_once(jobs):
     results = [None] * len(jobs)
@@ -160,13 +156,6 @@ def warm_prefix(server, round_):
     first = lambda answers: statistics.median(times[0] for times, _, _ in answers)
     cached = warm[-1][2].get("prompt_tokens_details", {}).get("cached_tokens")
     return {"warm s": first(warm), "alone s": first(alone), "ratio": first(warm) / first(alone), "cached": cached}
-
-
-def overhead(server, _):
-    """CPU time of 16 streams for which nothing but the computing thread has work; see docs."""
-    before, start = server.cpu(), time.perf_counter()
-    many_streams(server, "overhead")
-    return {"cpu s": server.cpu() - before, "elapsed s": time.perf_counter() - start}
 
 
 def same_bits(server, model, args):
@@ -237,7 +226,7 @@ def main():
     parser.add_argument("--evict", type=int, default=40)
     args = parser.parse_args()
     programs = [("gguf", args.gguf)] + ([("llama", args.llama_server)] if args.llama_server else [])
-    figures = {"one": one_stream, "many": many_streams, "neighbour": neighbour, "warm": warm_prefix, "overhead": overhead}
+    figures = {"one": one_stream, "many": many_streams, "neighbour": neighbour, "warm": warm_prefix}
     for name in args.only.split(","):
         if name in figures:
             results = {kind: [] for kind, _ in programs}
