@@ -319,10 +319,11 @@ fn what_is_longer_than_the_terminal_goes_through_a_pager() {
     assert!(!String::from_utf8_lossy(&piped.expect("runs").stdout).contains("PAGED"));
     // A reader who has seen enough, and Ctrl-C, which is the pager's.
     assert!(shown(&["inspect", "--full"], &[("PAGER", "head -n 2")], &folder).lines().count() == 2);
+    // It comes when all has been read: before that, it would end `cat`.
     let mut command = Command::new(env!("CARGO_BIN_EXE_gguf"));
     command
         .args(["inspect", "--full"])
-        .env("PAGER", "trap 'echo caught' INT; echo waits; cat > all; read x < /dev/tty");
+        .env("PAGER", "trap 'echo caught' INT; cat > all; echo waits; read x < /dev/tty");
     command.current_dir(folder.root());
     let mut program = Terminal::run(command, 80, &folder);
     program.expect("waits");
