@@ -507,7 +507,7 @@ fn scale(h: &Hparams, frequencies: &mut [f64], base: f64, edges: YarnEdges) -> R
                 beta_slow: f64::from(h.positive_f32_or(keys::ROPE_SCALING_YARN_BETA_SLOW, 1.0)?),
                 edges,
             };
-            yarn.stretch(frequencies, base);
+            yarn.interpolate(frequencies, base);
             let own = f64::from(h.f32_or(keys::ROPE_SCALING_YARN_ATTN_FACTOR, 0.0)?);
             if own > 0.0 { own } else { yarn.magnitude() }
         }

@@ -50,7 +50,7 @@ fn halves(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     usual::spec(h, weights, RopeStyle::Halves)
 }
 
-/// Files do not say how positions are told: the number of layers does.
+/// Files do not say how positions are encoded: the number of layers does.
 fn baichuan(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let falls = match h.block_count {
         BAICHUAN_7B => false,

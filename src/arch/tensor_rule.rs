@@ -110,7 +110,7 @@ pub enum Step {
         /// First row.
         start: usize,
     },
-    /// Pieces that lie group by group are dealt: the first piece of every group, then the second of every group.
+    /// Pieces that lie group by group come in another order: the first piece of every group, then the second of every group.
     Interleave {
         /// Rows before the first piece, which stay where they are.
         start: usize,

@@ -56,7 +56,7 @@ fn architecture_id(error: &arch::Error) -> &'static str {
 /// What only shows when the network is put together.
 fn run(reader: &Reader, findings: &mut Findings) -> Option<Model> {
     match Model::from_reader(reader) {
-        // Told where the tokenizer is looked at.
+        // Reported where the tokenizer is looked at.
         Err(model::Error::Tokenizer { .. }) => None,
         Err(error) => {
             findings.error("model.load", error.to_string());

@@ -85,7 +85,7 @@ fn write(out: &mut impl Write, path: &Path, findings: &[Finding]) -> io::Result<
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let path = printable_path(path).to_string();
     for Finding { severity, id, text } in findings {
-        // The path is told once.
+        // The path is named once.
         let text = text.strip_prefix(&format!("{path}: ")).unwrap_or(text);
         let room = terminal::width().map_or(usize::MAX, |width| width.saturating_sub(INDENT).max(INDENT));
         for (i, line) in wrapped(text, room).iter().enumerate() {

@@ -244,7 +244,7 @@ fn report_written(args: &Args, matrix: &ImportanceMatrix) {
     );
 }
 
-/// Warns of experts that have met no token.
+/// Warns of experts that no token was routed to.
 fn report_unseen(matrix: &ImportanceMatrix) {
     let lines: Vec<String> = matrix
         .partly_seen()
@@ -252,7 +252,7 @@ fn report_unseen(matrix: &ImportanceMatrix) {
         .collect();
     if !lines.is_empty() {
         eprintln!(
-            "warning: experts that no token has met, in {} tensors; they are quantized without importance (more text may \
+            "warning: experts that no token was routed to, in {} tensors; they are quantized without importance (more text may \
              reach them): {}",
             lines.len(),
             listed(&lines)
@@ -260,7 +260,7 @@ fn report_unseen(matrix: &ImportanceMatrix) {
     }
 }
 
-/// Warns of tensors that would be quantized and have met no input: blocks that predict further tokens, say.
+/// Warns of tensors that would be quantized and had no input: blocks that predict further tokens, say.
 fn report_missing(reader: &Reader, matrix: &ImportanceMatrix) {
     let own =
         |tensor: &&TensorInfo| tensor.name.starts_with("blk.") && quantize::is_quantized(&TensorSpec::from(*tensor));
@@ -285,7 +285,7 @@ fn listed(names: &[String]) -> String {
 fn show(args: &Args) -> anyhow::Result<ExitCode> {
     let matrix = merged(args)?;
     let tensors = statistics(&matrix);
-    ensure!(!tensors.is_empty(), "no tensor has met an input");
+    ensure!(!tensors.is_empty(), "no tensor had an input");
     let layers = by_layer(&tensors);
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {

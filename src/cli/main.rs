@@ -264,7 +264,7 @@ fn main() -> ExitCode {
             print_error(&error);
             FAILURE.into()
         }
-        // The hook has told it.
+        // The hook has reported it.
         Err(_) => INTERNAL.into(),
     }
 }

@@ -215,7 +215,7 @@ pub(crate) fn load(path: Option<&Path>, run: &RunArgs) -> anyhow::Result<Arc<Mod
     load_from(&Reader::open(&located.path)?, &run.with_adapters(&located.layers.adapters))
 }
 
-/// What a model was made with besides its file. What of it cannot be used is told.
+/// What a model was made with besides its file. What of it cannot be used is said.
 pub(crate) fn setup(located: &Located, reader: &Reader) -> Setup {
     let setup = Setup::new(&located.layers, reader.metadata());
     if let Some(warning) = &setup.warning {
@@ -224,7 +224,7 @@ pub(crate) fn setup(located: &Located, reader: &Reader) -> Setup {
     setup
 }
 
-/// The model of an opened file; warnings about it are told.
+/// The model of an opened file; warnings about it are printed.
 pub(crate) fn load_from(reader: &Reader, run: &RunArgs) -> anyhow::Result<Arc<Model>> {
     let model = run.model(reader)?;
     for warning in model.warnings() {

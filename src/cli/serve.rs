@@ -91,7 +91,7 @@ pub(crate) struct Args {
     /// Requests that are computed at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     parallel: u16,
-    /// Requests that may wait besides; further ones are told to come again
+    /// Requests that may wait besides; further ones are asked to come again
     #[arg(long, value_name = "N", default_value_t = 64)]
     queue: u16,
     /// MiB for the caches of each model (default: half of the free memory, shared by all)
@@ -345,7 +345,7 @@ impl Loader {
         Box::new(move |bytes: u64| {
             let bytes = args_bytes(&loader.args).unwrap_or(bytes);
             let load = || loader.load(&name, &open()?, &setup, usize::try_from(bytes).unwrap_or(usize::MAX));
-            // What goes wrong is told here; clients learn no paths.
+            // What goes wrong is said here; clients learn no paths.
             load().map_err(|error| {
                 eprintln!("error: {}: {error:#}", printable(&name));
                 format!("model '{name}' cannot be loaded")

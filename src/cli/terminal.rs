@@ -49,7 +49,7 @@ impl FullScreen {
         FULL.store(true, Ordering::SeqCst);
         let screen = Self(());
         execute!(io::stdout(), EnterAlternateScreen)?;
-        // Pastes are told from keys where the terminal can do that.
+        // Pastes are distinguished from keys where the terminal can do that.
         let _ = execute!(io::stdout(), EnableBracketedPaste);
         Ok(screen)
     }

@@ -130,8 +130,8 @@ fn source(step: &Step, row: u64, total: u64) -> u64 {
         Step::EverySecond { start } => *start as u64 + 2 * row,
         Step::Interleave { start, groups, each, len } => {
             let (start, groups, each, len) = (*start as u64, *groups as u64, *each as u64, *len as u64);
-            let Some(dealt) = row.checked_sub(start) else { return row };
-            let (piece, within) = (dealt / len.max(1), dealt % len.max(1));
+            let Some(offset) = row.checked_sub(start) else { return row };
+            let (piece, within) = (offset / len.max(1), offset % len.max(1));
             let (turn, group) = (piece / groups.max(1), piece % groups.max(1));
             start + (group * each + turn) * len + within
         }

@@ -1,5 +1,5 @@
 //! How a checkpoint of sentence-transformers makes embeddings of hidden states: `modules.json` and the folder of its
-//! pooling module; the linear maps behind it. Qwen's rerankers are told by their names.
+//! pooling module; the linear maps behind it. Qwen's rerankers are recognized by their names.
 
 use serde_json::Value as Json;
 

@@ -156,7 +156,7 @@ impl AltUpLayer {
         });
     }
 
-    /// The active stream as the layer's own input meets it, `[rows, embedding]`.
+    /// The active stream as the input of the layer, `[rows, embedding]`.
     pub(super) fn scaled(&self, pool: &Pool, all: &[f32]) -> Scratch {
         let mut active = self.active(pool, all);
         if let Some(scale) = &self.scale {

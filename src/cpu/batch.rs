@@ -75,7 +75,7 @@ impl Batch<'_, '_> {
     }
 
     /// Grows queries, `[rows, heads, k_dim]`, with their position.
-    pub(super) fn stretch(&self, scale: &LengthScale, query: &mut [f32]) {
+    pub(super) fn scale_by_position(&self, scale: &LengthScale, query: &mut [f32]) {
         let positions = self.rope.positions();
         let cols = query.len() / positions.len().max(1);
         for (row, &position) in query.chunks_exact_mut(cols.max(1)).zip(positions) {

@@ -36,7 +36,7 @@ impl RollbackPoint {
     }
 }
 
-/// What one layer remembers: either, both or nothing.
+/// The state of one layer: either, both or nothing.
 #[derive(Clone, Default)]
 pub(super) struct LayerState {
     /// Keys and values.

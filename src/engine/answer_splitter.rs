@@ -64,10 +64,10 @@ impl AnswerSplitter {
             }
             return parts;
         }
-        let mut told = Vec::new();
-        think(&mut self.thinking, text, is_last, &mut |part| told.push(part));
-        let Some(tools) = &mut self.tools else { return told };
-        for part in told {
+        let mut without_calls = Vec::new();
+        think(&mut self.thinking, text, is_last, &mut |part| without_calls.push(part));
+        let Some(tools) = &mut self.tools else { return without_calls };
+        for part in without_calls {
             match part {
                 AnswerPart::Text(text) => parts.extend(tools.push(&text).into_iter().map(AnswerPart::from)),
                 other => parts.push(other),

@@ -1,4 +1,4 @@
-//! Many requests to one model at once: a thread that computes in steps, each of which takes a row of every answer in the making and
+//! Many requests to one model at once: a thread that computes in steps, each of which takes a row of every unfinished answer and
 //! some rows of prompts.
 //!
 //! A request's text does not depend on what else is computed: a logit has the same bits in every batch and split, and each request
@@ -305,7 +305,7 @@ impl Batcher {
             step_seconds: 0.0,
         };
         let thread = std::thread::Builder::new().name("batcher".to_owned()).spawn(move || worker.run());
-        // Without a thread every request is told that the engine has stopped.
+        // Without a thread every request learns that the engine has stopped.
         lock(&shared.inbox).stopped = thread.is_err();
         Self { model, pool, shared, context_length, empty, options, thread: thread.ok() }
     }
@@ -405,7 +405,7 @@ impl Drop for Batcher {
         lock(&self.shared.inbox).stopped = true;
         self.shared.signal.set();
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been told where it happened.
+            // A panic of the thread has been reported where it happened.
             let _ = thread.join();
         }
     }
@@ -787,7 +787,7 @@ impl Worker {
         if ended.is_empty() {
             return;
         }
-        let mut told = Vec::new();
+        let mut last_updates = Vec::new();
         for (job, end) in ended {
             if !job.no_cache && matches!(end, Update::End { .. }) {
                 self.cache.insert(job.salt, &job.tokens[..job.sequence.len()], job.sequence);
@@ -795,10 +795,10 @@ impl Worker {
             let mut inbox = lock(&self.shared.inbox);
             inbox.status.requests += 1;
             inbox.status.most_tokens = inbox.status.most_tokens.max(job.tokens.len());
-            told.push((job.updates, end));
+            last_updates.push((job.updates, end));
         }
         self.publish();
-        told.into_iter().for_each(|(updates, end)| updates.send(end));
+        last_updates.into_iter().for_each(|(updates, end)| updates.send(end));
     }
 
     /// Updates the status.

@@ -64,7 +64,7 @@ pub enum Event {
     },
 }
 
-/// An answer in the making.
+/// An unfinished answer.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -319,7 +319,7 @@ impl Session {
         })
     }
 
-    /// As [`Self::generate`]; `show` is told of the prompt's progress too, and may force tokens.
+    /// As [`Self::generate`]; `show` is called with the prompt's progress too, and may force tokens.
     ///
     /// # Errors
     /// As [`Self::generate`].

@@ -39,7 +39,7 @@ impl Prompter {
         let thinking = ThinkingStyle::of_template(template.source()).filter(|_| has_template);
         let takes_system = takes_system(&template, variables);
         let takes_tools = names_tools(template.source());
-        // Without words of its template's for tools, a model is told of them in ours.
+        // Where a template has no words for tools, the prompt names them in ours.
         let tool_syntax = ToolSyntax::of_template(if takes_tools { template.source() } else { "" });
         Ok(Self { template, has_template, thinking, takes_system, tool_syntax, takes_tools })
     }
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(prompter.tool_syntax.name, "hermes");
     }
 
-    /// The end of a prompt whose template opens a thought, whatever it is told.
+    /// The end of a prompt whose template opens a thought, whatever the request says.
     #[test]
     fn thinking_that_is_switched_off_is_ended_at_once() {
         let source = "{{ messages[0].content }}{% if add_generation_prompt %}A:<think>\n{% endif %}";

@@ -22,7 +22,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 /// The environment variable that names the user's folder.
 pub const HOME: &str = "USERPROFILE";
 
-/// Opens what may be a file for reading. Folders open too, so that they can be told from what may not be read.
+/// Opens what may be a file for reading. Folders open too, so that they can be distinguished from what may not be read.
 pub(super) fn open_input(path: &Path) -> io::Result<File> {
     open_folder(path)
 }
@@ -149,7 +149,7 @@ pub(super) fn check_folder(path: &Path) -> io::Result<()> {
 pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     let size = FILE_ALLOCATION_INFO { AllocationSize: bytes.try_into().map_err(|_| ErrorKind::FileTooLarge)? };
     let len = size_of::<FILE_ALLOCATION_INFO>() as u32;
-    // SAFETY: the handle is open as long as `file` lives, and what is passed is of the size that is told.
+    // SAFETY: the handle is open as long as `file` lives, and what is passed is of the size that is given.
     let reserved = check(unsafe {
         SetFileInformationByHandle(file.as_raw_handle(), FileAllocationInfo, (&raw const size).cast(), len)
     });
@@ -225,9 +225,9 @@ mod tests {
         assert_eq!(id, identity_at(&path).expect("identity"));
         assert_eq!(id, identity_at(&link).expect("identity"));
         assert_ne!(id, identity_at(&std::env::temp_dir()).expect("identity"));
-        assert!(bytes_on_disk(&path).expect("told") >= 100_000);
-        let free = free_bytes(&file).expect("told");
-        assert!(free > 0 && free_bytes(&open_folder(&std::env::temp_dir()).expect("open")).expect("told") > 0);
+        assert!(bytes_on_disk(&path).expect("known") >= 100_000);
+        let free = free_bytes(&file).expect("known");
+        assert!(free > 0 && free_bytes(&open_folder(&std::env::temp_dir()).expect("open")).expect("known") > 0);
         drop(file);
         fs::remove_file(&path).and_then(|()| fs::remove_file(&link)).expect("removed");
     }

@@ -295,7 +295,7 @@ fn bytes_of(spec: &TensorSpec) -> Result<u64, Problem> {
     bytes.ok_or_else(|| Problem::Shape(spec.shape.clone()))
 }
 
-/// Fields of a header in the making.
+/// Fields of an unfinished header.
 struct Fields {
     bytes: Vec<u8>,
     order: ByteOrder,

@@ -188,13 +188,13 @@ fn vocabulary(metadata: &Metadata, of: &ArchitectureKeys<'_>) -> Option<Vocabula
 
 /// Elements that are used for one token.
 fn active_parameters(reader: &Reader, experts: Option<(u64, u64)>) -> u64 {
-    let met = |tensor: &TensorInfo| match experts {
+    let of_a_token = |tensor: &TensorInfo| match experts {
         Some((all, used)) if tensor.name.contains("_exps.") => {
             u64::try_from(u128::from(tensor.elements()) * u128::from(used.min(all)) / u128::from(all)).unwrap_or(0)
         }
         _ => tensor.elements(),
     };
-    reader.tensors().iter().map(met).fold(0, u64::saturating_add)
+    reader.tensors().iter().map(of_a_token).fold(0, u64::saturating_add)
 }
 
 /// `blk.3.ffn_down.weight` as `ffn_down`.

@@ -8,7 +8,7 @@
     clippy::cast_precision_loss,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
-    reason = "kernels narrow on purpose, within ranges that their formats fix"
+    reason = "kernels cast to smaller types on purpose, within ranges that their formats fix"
 )]
 #![allow(clippy::needless_range_loop, reason = "kernels walk several arrays side by side")]
 

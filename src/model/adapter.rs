@@ -162,7 +162,7 @@ fn header(metadata: &Metadata) -> Result<(String, f32), AdapterProblem> {
     Ok((architecture.to_owned(), alpha))
 }
 
-/// Whether rows meet the tensor `name` in a product that adapters change.
+/// Whether rows are multiplied with the tensor `name` in a product that adapters change.
 fn is_product(name: &str) -> bool {
     name.ends_with(".weight") && !name.ends_with("norm.weight") && !NO_PRODUCTS.iter().any(|part| name.contains(part))
 }

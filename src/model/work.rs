@@ -121,7 +121,7 @@ fn positions_seen(tokens: usize, depth: usize) -> f64 {
     n * depth as f64 + n * (n + 1.0) / 2.0
 }
 
-/// Whether what a sequence remembers depends on this tensor of the last block that remembers anything.
+/// Whether the state of a sequence depends on this tensor of the last block that has a state.
 fn feeds_state(part: &str) -> bool {
     let input = ["attn_k", "attn_v", "attn_qkv", "ssm_", "shortconv."].iter().any(|prefix| part.starts_with(prefix));
     input && !part.contains("out")
@@ -130,7 +130,7 @@ fn feeds_state(part: &str) -> bool {
 /// Names of the matrix that makes logits, the better first: some models use that of the tokens.
 pub(super) const OUTPUTS: [&str; 2] = ["output.weight", "token_embd.weight"];
 
-/// The share of a tensor that a token meets: of experts, those that it uses.
+/// The share of a tensor that a token is multiplied with: of experts, those that it uses.
 pub(super) fn used_share(name: &str, h: &Hparams) -> f64 {
     if !name.contains("_exps.") {
         return 1.0;

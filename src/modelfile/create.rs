@@ -112,7 +112,7 @@ impl Created {
     }
 }
 
-/// Is told what is being done, and stops the work by returning false.
+/// Is called with what is being done, and stops the work by returning false.
 pub type Observer<'o> = dyn Fn(Status<'_>) -> bool + 'o;
 
 /// Makes a model in `store`.

@@ -37,12 +37,12 @@ impl ModelSpec {
     /// The last layer that keeps a state of a sequence (keys and values, or a recurrence).
     #[must_use]
     pub fn last_stateful_layer(&self) -> usize {
-        let remembers = |layer: &LayerSpec| match &layer.mixer {
+        let has_state = |layer: &LayerSpec| match &layer.mixer {
             Mixer::None => false,
             Mixer::Attention(mixer) => mixer.shares_kv_of.is_none(),
             _ => true,
         };
-        self.layers.iter().rposition(remembers).unwrap_or(0)
+        self.layers.iter().rposition(has_state).unwrap_or(0)
     }
 }
 

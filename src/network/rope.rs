@@ -62,7 +62,7 @@ pub fn frequencies(base: f64, dims: usize) -> Vec<f64> {
 impl Yarn {
     /// Interpolates the frequencies of `base`: from unchanged at `beta_fast` to divided by `factor` at `beta_slow`.
     #[allow(clippy::cast_precision_loss, reason = "dimensions and positions are far below 2^52")]
-    pub fn stretch(&self, frequencies: &mut [f64], base: f64) {
+    pub fn interpolate(&self, frequencies: &mut [f64], base: f64) {
         let dims = 2.0 * frequencies.len() as f64;
         let pair = |turns: f64| dims * (self.original_context_length as f64 / (turns * TAU)).ln() / (2.0 * base.ln());
         let (low, high) = (pair(self.beta_fast), pair(self.beta_slow));
@@ -156,10 +156,10 @@ mod tests {
             edges: YarnEdges::Whole,
         };
         let own = frequencies(10_000.0, 128);
-        let mut stretched = own.clone();
-        yarn.stretch(&mut stretched, 10_000.0);
-        assert_eq!(stretched[0], own[0]);
-        assert_eq!(stretched[63], own[63] / 4.0);
-        assert!(own.iter().zip(&stretched).all(|(o, s)| s <= o && *s >= o / 4.0));
+        let mut interpolated = own.clone();
+        yarn.interpolate(&mut interpolated, 10_000.0);
+        assert_eq!(interpolated[0], own[0]);
+        assert_eq!(interpolated[63], own[63] / 4.0);
+        assert!(own.iter().zip(&interpolated).all(|(o, s)| s <= o && *s >= o / 4.0));
     }
 }

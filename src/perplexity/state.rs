@@ -189,8 +189,8 @@ impl State {
     pub fn of_model(&self, path: &Path, place: usize, name: &str, hash: &str) -> Result<Option<&Kept>, StateError> {
         let Some(model) = self.models.get(place) else { return Ok(None) };
         if model.hash != hash {
-            let told = |name: &str, hash: &str| format!("{name} ({})", hash.chars().take(12).collect::<String>());
-            let (found, expected) = (told(&model.name, &model.hash), told(name, hash));
+            let shown = |name: &str, hash: &str| format!("{name} ({})", hash.chars().take(12).collect::<String>());
+            let (found, expected) = (shown(&model.name, &model.hash), shown(name, hash));
             return Err(StateError::OtherModel { path: path.into(), place: place + 1, found, expected });
         }
         Ok(Some(&model.kept))

@@ -418,7 +418,7 @@ fn status_line(status: &Status<'_>) -> Json {
     }
 }
 
-/// An error of making a model. What is wrong with files of the server is not told in detail: that would name paths.
+/// An error of making a model. What is wrong with files of the server is not said in detail: that would name paths.
 fn made_failure(error: &modelfile::Error) -> Failure {
     use modelfile::Error;
     match error {

@@ -331,7 +331,7 @@ pub(super) struct Models {
     pub(super) since: u64,
     /// Held while a model is loaded, so that one is loaded at a time.
     pub(super) loading: Arc<tokio::sync::Mutex<()>>,
-    /// Is told whenever a model on demand is asked for.
+    /// Is called whenever a model on demand is asked for.
     pub(super) asked: tokio::sync::Notify,
     /// The figures of all models when `/metrics` was last asked for.
     pub(super) scraped: Mutex<BatcherStatus>,

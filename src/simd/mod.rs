@@ -8,7 +8,7 @@
     clippy::cast_precision_loss,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
-    reason = "lanes narrow on purpose, within ranges that their callers fix"
+    reason = "lanes cast to smaller types on purpose, within ranges that their callers fix"
 )]
 #![allow(clippy::needless_range_loop, reason = "lanes walk several arrays side by side")]
 

@@ -369,7 +369,7 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 32) as u32
         };
-        // Magnitudes near one, so that bits of all three meet.
+        // Magnitudes near one, so that bits of all three overlap.
         let number = |bits: u32| f32::from_bits(bits & 0x807f_ffff | (115 + (bits >> 23) % 24) << 23);
         for i in 0..200_000 {
             let (a, b, mut c) = (number(next()), number(next()), number(next()));

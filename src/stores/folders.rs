@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::hugging_face::names;
-use super::quant_name::{choose, split_tag};
-use super::{Error, Layers, Located, Store, all_models_in, folders_in, models_in};
+use super::quant_name::{choose, quant_of, split_tag};
+use super::{Layers, Located, Store, all_models_in, folders_in, models_in};
 
 /// Depth of the search in the user's own folders.
 const LEVELS: usize = 4;
@@ -15,20 +15,15 @@ fn located(name: String, path: PathBuf, store: Store) -> Located {
 }
 
 /// The model of this name in LM Studio's folders: `PUBLISHER/REPOSITORY[:TYPE]`, or the repository alone.
-pub(super) fn find_in_two(root: &Path, name: &str) -> Result<Option<Located>, Error> {
+pub(super) fn find_in_two(root: &Path, name: &str) -> Option<Located> {
     let (repository, tag) = split_tag(name);
     let all = repositories(root);
     let same = |(candidate, _): &&(String, PathBuf)| {
         let short = candidate.split_once('/').map_or("", |(_, short)| short);
         candidate.eq_ignore_ascii_case(repository) || short.eq_ignore_ascii_case(repository)
     };
-    let Some((full, folder)) = all.iter().find(same) else { return Ok(None) };
-    let files = models_in(folder);
-    match choose(&files, tag) {
-        Some(path) => Ok(Some(located(name.to_owned(), path, Store::LmStudio))),
-        None if files.is_empty() => Ok(None),
-        None => Err(Error::Several { name: name.to_owned(), found: names(full, &files) }),
-    }
+    let (_, folder) = all.iter().find(same)?;
+    choose(&models_in(folder), tag).map(|path| located(name.to_owned(), path, Store::LmStudio))
 }
 
 /// `PUBLISHER/REPOSITORY` and its folder.
@@ -55,7 +50,7 @@ pub(super) fn list_in_two(root: &Path) -> Vec<Located> {
 
 /// The model of this name in one of the user's own folders: a path below it or a file name (with or without `.gguf`), or a
 /// folder with `[:TYPE]`.
-pub(super) fn find(root: &Path, name: &str, store: Store) -> Result<Option<Located>, Error> {
+pub(super) fn find(root: &Path, name: &str, store: Store) -> Option<Located> {
     let files = all_models_in(root, LEVELS);
     let same = |text: &str| {
         let stem = text.strip_suffix(".gguf").unwrap_or(text);
@@ -66,7 +61,7 @@ pub(super) fn find(root: &Path, name: &str, store: Store) -> Result<Option<Locat
     let found =
         files.iter().find(|path| same(&below(path))).or_else(|| files.iter().find(|path| same(&file_name(path))));
     if let Some(path) = found {
-        return Ok(Some(located(name.to_owned(), path.clone(), store)));
+        return Some(located(name.to_owned(), path.clone(), store));
     }
     let (folder, tag) = split_tag(name);
     let is_in = |path: &&PathBuf| {
@@ -75,11 +70,7 @@ pub(super) fn find(root: &Path, name: &str, store: Store) -> Result<Option<Locat
             && (below(parent).eq_ignore_ascii_case(folder) || file_name(parent).eq_ignore_ascii_case(folder))
     };
     let inside: Vec<PathBuf> = files.iter().filter(is_in).cloned().collect();
-    match choose(&inside, tag) {
-        Some(path) => Ok(Some(located(name.to_owned(), path, store))),
-        None if inside.is_empty() => Ok(None),
-        None => Err(Error::Several { name: name.to_owned(), found: inside.iter().map(|path| below(path)).collect() }),
-    }
+    choose(&inside, tag).map(|path| located(name.to_owned(), path, store))
 }
 
 /// All models of one of the user's own folders, by their paths below it.
@@ -89,7 +80,7 @@ pub(super) fn list(root: &Path, store: Store) -> Vec<Located> {
 }
 
 /// The model of this name in llama.cpp's cache of plain files: `ORG_REPOSITORY_FILE.gguf`.
-pub(super) fn find_flat(root: &Path, name: &str) -> Result<Option<Located>, Error> {
+pub(super) fn find_flat(root: &Path, name: &str) -> Option<Located> {
     let (repository, tag) = split_tag(name);
     let prefix = format!("{}_", repository.replace('/', "_")).to_lowercase();
     let is_it = |path: &PathBuf| {
@@ -97,7 +88,9 @@ pub(super) fn find_flat(root: &Path, name: &str) -> Result<Option<Located>, Erro
         file.starts_with(&prefix) || file == name.to_lowercase() || file == format!("{}.gguf", name.to_lowercase())
     };
     let files: Vec<PathBuf> = models_in(root).into_iter().filter(is_it).collect();
-    Ok(choose(&files, tag.filter(|_| files.len() > 1)).map(|path| located(name.to_owned(), path, Store::LlamaCpp)))
+    // One file whose name says no type is the model of any type.
+    let tag = tag.filter(|_| files.iter().any(|file| quant_of(file).is_some()));
+    choose(&files, tag).map(|path| located(name.to_owned(), path, Store::LlamaCpp))
 }
 
 /// All models of llama.cpp's cache of plain files.

@@ -11,7 +11,7 @@ use crate::files::read_whole;
 /// Bytes of the name of a commit that are read.
 const MOST_REFERENCE: u64 = 4096;
 
-/// The model `ORG/NAME[:TYPE]`, or `ORG/NAME/FILE`.
+/// The model `ORG/NAME[:TYPE]`, or `ORG/NAME/FILE`; `None` where this type or file of the repository is not here.
 pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
     let (name, tag) = split_tag(name);
     let parts: Vec<&str> = name.split('/').collect();
@@ -37,10 +37,8 @@ pub(super) fn find(root: &Path, name: &str) -> Result<Option<Located>, Error> {
             Ok(Some(Located { name, path, store: Store::HuggingFace, layers: Layers::default(), manifest: None }))
         }
         None if files.is_empty() && snapshot.join("config.json").exists() => Err(Error::Checkpoint { path: snapshot }),
-        None if files.is_empty() => Ok(None),
-        None => {
-            Err(Error::Several { name: name.to_owned(), found: names(&format!("{organization}/{repository}"), &files) })
-        }
+        // Another type or file of the repository may be in another store, or be fetched.
+        None => Ok(None),
     }
 }
 

@@ -271,9 +271,9 @@ impl Places {
             .hugging_face
             .iter()
             .map(|root| hugging_face::find(root, bare))
-            .chain(self.lm_studio.iter().map(|root| folders::find_in_two(root, bare)))
-            .chain(self.own.iter().map(|root| folders::find(root, name, Store::Own)))
-            .chain(self.llama_cpp.iter().map(|root| folders::find_flat(root, bare)))
+            .chain(self.lm_studio.iter().map(|root| Ok(folders::find_in_two(root, bare))))
+            .chain(self.own.iter().map(|root| Ok(folders::find(root, name, Store::Own))))
+            .chain(self.llama_cpp.iter().map(|root| Ok(folders::find_flat(root, bare))))
             .chain(self.ollama.iter().map(|root| ollama::find(root, name)));
         match stores.find_map(Result::transpose) {
             Some(found) => found,

@@ -63,8 +63,12 @@ fn repositories_of_hugging_face_are_found() {
     assert_eq!(stores.found(&places, "https://huggingface.co/org/Tiny-GGUF:IQ4_XS"), at("tiny-IQ4_XS.gguf"));
     assert_eq!(stores.found(&places, "org/Tiny-GGUF:bf16"), at("BF16/tiny-BF16-00001-of-00002.gguf"));
     assert_eq!(stores.found(&places, "org/Tiny-GGUF/tiny-Q8_0.gguf"), at("tiny-Q8_0.gguf"));
-    let several = stores.found(&places, "org/Tiny-GGUF:Q3_K");
-    assert!(several.starts_with("org/Tiny-GGUF: several models: org/Tiny-GGUF:"), "{several}");
+    let other_type = stores.found(&places, "org/Tiny-GGUF:Q3_K");
+    assert!(other_type.starts_with("org/Tiny-GGUF:Q3_K: no such file, nor a model of this name"), "{other_type}");
+    assert!(other_type.contains("(there is org/Tiny-GGUF:BF16, org/Tiny-GGUF:IQ4_XS, "), "{other_type}");
+    stores.file(".lmstudio/models/org/Tiny-GGUF/tiny-Q3_K.gguf", "lm");
+    let further = stores.found(&stores.places(), "org/Tiny-GGUF:Q3_K");
+    assert_eq!(further, ".lmstudio/models/org/Tiny-GGUF/tiny-Q3_K.gguf", "the type is in another store");
     assert!(stores.found(&places, "org/Checkpoint").ends_with("gguf convert makes a GGUF file of it"));
     let none = stores.found(&places, "org/tiny-gguf2");
     assert!(none.contains("no such file, nor a model of this name in HOME/.cache/huggingface/hub"), "{none}");
@@ -140,6 +144,11 @@ fn folders_and_their_files_are_found() {
     assert_eq!(stores.found(&places, "b-q4_0.gguf"), "mine/deep/er/b-Q4_0.gguf");
     assert_eq!(stores.found(&places, "er:Q4_0"), "mine/deep/er/b-Q4_0.gguf");
     assert_eq!(stores.found(&places, "org/repo"), ".cache/llama.cpp/org_repo_z-Q4_K_M.gguf");
+    assert_eq!(stores.found(&places, "org/repo:Q4_K_M"), ".cache/llama.cpp/org_repo_z-Q4_K_M.gguf");
+    assert!(
+        matches!(places.resolve("org/repo:Q8_0"), Err(Error::NotFound { .. })),
+        "not another type than the one named"
+    );
     let here = |name: &str| stores.found(&places, &stores.0.join(name).display().to_string());
     assert_eq!(here("one"), "one/x.gguf");
     assert_eq!(here("two"), "HOME/two: several models: x.gguf, y.gguf");

@@ -99,7 +99,7 @@ fn figures_are_those_of_llama_perplexity() {
     }
 }
 
-/// Quantized weights meet rounded input, which each program rounds in its own way: that is seen beside small losses.
+/// Quantized weights are multiplied with rounded input, which each program rounds in its own way: that is seen beside small losses.
 #[test]
 fn figures_of_quantized_models_are_close_to_those_of_llama_perplexity() {
     let folder = Folder::new("compare-quantized");

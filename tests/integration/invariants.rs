@@ -130,7 +130,7 @@ fn a_token_takes_few_regions() {
     assert!(regions <= 5 * blocks + 1, "{regions} regions for {blocks} blocks");
 }
 
-/// Rows that each tensor (and matrix of a stack) has met, and what is wrong with them.
+/// Rows that each tensor (and matrix of a stack) was multiplied with, and what is wrong with them.
 struct Rowcounts(Mutex<BTreeMap<(String, Option<usize>), usize>>);
 
 impl Observer for Rowcounts {

@@ -112,7 +112,7 @@ mod outputs;
 // The page of `gguf serve`.
 #[cfg(feature = "serve")]
 mod page;
-// What is told before a run.
+// What is said before a run.
 mod preflight;
 // Files of the reference programs, written again.
 mod round_trip;

@@ -338,7 +338,7 @@ fn quiet_means_errors_alone() {
         let output = gguf(&args, folder.root());
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
     }
-    // Before the command as well; results and errors are told all the same.
+    // Before the command as well; results and errors are printed all the same.
     let output = gguf(&["-q", "inspect", "q.gguf", "nowhere.gguf"], folder.root());
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stdout).contains("architecture"), "{output:?}");

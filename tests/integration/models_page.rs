@@ -1,4 +1,4 @@
-//! `docs/models.md`: what each family is judged by, told from the tree.
+//! `docs/models.md`: what each family is judged by, generated from the tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -19,7 +19,7 @@ use super::quantize_command::{gguf, text};
 use super::served::Served;
 use super::shared::{json as read_json, testdata};
 
-/// Largest difference of a score: weights in half precision meet rounded inputs in some products.
+/// Largest difference of a score: weights in half precision are multiplied with rounded inputs in some products.
 const TOLERANCE: f64 = 0.005;
 
 fn golden() -> Json {

@@ -220,6 +220,7 @@ def main():
     parser.add_argument("--gguf", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--llama-server")
+    parser.add_argument("--load", default="mmap", help="of gguf: load copies the weights, as llama-server repacks them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="one,many,neighbour,warm")
     parser.add_argument("--soak", type=int, default=10000)
@@ -232,7 +233,7 @@ def main():
             results = {kind: [] for kind, _ in programs}
             for round_ in range(args.rounds):
                 for kind, program in programs:
-                    with Server(kind, program, args.model) as server:
+                    with Server(kind, program, args.model, extra=["--load", args.load] if kind == "gguf" else ()) as server:
                         results[kind].append(figures[name](server, round_))
             for kind, rounds in results.items():
                 print(f"{name}: {kind}:", ", ".join(f"{k} {statistics.median(r[k] or 0 for r in rounds):.3f}" for k in rounds[0]), flush=True)

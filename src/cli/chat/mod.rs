@@ -59,7 +59,7 @@ Examples:
   gguf chat                                          # the embedded model
   gguf chat model.gguf \"Why is the sky blue?\"
   gguf chat f16.gguf q4_k_m.gguf                     # side by side
-  gguf chat f16.gguf q4_k_m.gguf --blind             # vote before their names are told
+  gguf chat f16.gguf q4_k_m.gguf --blind             # vote before their names are shown
   gguf chat --scores                                 # who has won
   gguf chat model.gguf --system \"Answer in one sentence.\"
   gguf chat model.gguf -p \"Why is the sky blue?\" --temperature 0

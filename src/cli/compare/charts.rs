@@ -122,12 +122,12 @@ fn unit(bytes: u64) -> (f64, &'static str) {
     }
 }
 
-/// Upper left corners of names beside their points, where they meet neither points nor other names if that can be.
+/// Upper left corners of names beside their points, where they overlap neither points nor other names if that can be.
 fn labels(points: &[(i32, i32)], names: &[&str], bounds: (i32, i32)) -> Vec<(i32, i32)> {
     const HEIGHT: i32 = 14;
     let boxes_of_points = points.iter().map(|&(x, y)| (x - 6, y - 6, 12, 12));
     let mut taken: Vec<(i32, i32, i32, i32)> = boxes_of_points.collect();
-    let meets = |a: &(i32, i32, i32, i32), b: &(i32, i32, i32, i32)| {
+    let overlaps = |a: &(i32, i32, i32, i32), b: &(i32, i32, i32, i32)| {
         let (width, height) = (a.2.min(b.0 + b.2 - a.0).min(a.0 + a.2 - b.0), (a.1 + a.3 - b.1).min(b.1 + b.3 - a.1));
         if width > 0 && height > 0 { width * height } else { 0 }
     };
@@ -147,7 +147,7 @@ fn labels(points: &[(i32, i32)], names: &[&str], bounds: (i32, i32)) -> Vec<(i32
         let cost = |&(left, top): &(i32, i32)| {
             let own = (left, top, width, HEIGHT);
             let outside = (left + width - bounds.0 + 4).max(66 - left).max(top + HEIGHT - bounds.1 + 50).max(0);
-            taken.iter().map(|other| meets(&own, other)).sum::<i32>() + outside * 50
+            taken.iter().map(|other| overlaps(&own, other)).sum::<i32>() + outside * 50
         };
         let place = choices.into_iter().min_by_key(cost).unwrap_or((x, y));
         taken.push((place.0, place.1, width, HEIGHT));

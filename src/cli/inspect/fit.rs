@@ -19,7 +19,7 @@ const USUAL_CONTEXTS: [usize; 2] = [4096, 32768];
 /// Tokens of the prompt whose speed is told.
 const PROMPT: usize = 512;
 
-/// What is to be told of a model.
+/// What is to be shown of a model.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     /// Numbers of tokens; none: the usual ones, and the model's own.

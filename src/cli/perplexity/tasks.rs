@@ -92,7 +92,7 @@ struct Work<'a, 'b> {
 }
 
 impl Work<'_, '_> {
-    /// Scores all tasks with a progress bar. Returns nothing after Ctrl-C, which is told.
+    /// Scores all tasks with a progress bar. Returns nothing after Ctrl-C, which is reported.
     fn score(
         &mut self,
         model: &Model,

@@ -132,7 +132,7 @@ struct Work<'a, 'b> {
 }
 
 impl Work<'_, '_> {
-    /// Measures with a progress bar. Returns nothing after Ctrl-C, which is told.
+    /// Measures with a progress bar. Returns nothing after Ctrl-C, which is reported.
     fn measure(
         &mut self,
         model: &Model,

@@ -201,7 +201,7 @@ pub(crate) fn list_recipes() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is written, and what is told.
+/// What is written, and what is reported.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct WriteArgs {
     /// File to write (default: the model's name with the type, in this folder)

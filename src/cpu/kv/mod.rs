@@ -1,4 +1,4 @@
-//! What attention remembers of a sequence: keys and values in pages of a pool.
+//! The KV cache of a sequence: keys and values in pages of a pool.
 
 mod cache;
 mod page;

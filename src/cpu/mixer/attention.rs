@@ -120,7 +120,7 @@ impl Attention {
         }
         self.norm_and_rope(batch, self.query_norm.as_ref(), spec.heads, &mut query);
         if let Some(scale) = &spec.length_scale {
-            batch.stretch(scale, &mut query);
+            batch.scale_by_position(scale, &mut query);
         }
         let mut mixed = Scratch::new(rows * spec.heads * spec.v_dim);
         self.attend(batch, spec.shares_kv_of.unwrap_or(layer), &query, &mut mixed);

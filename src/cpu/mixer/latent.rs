@@ -102,7 +102,7 @@ impl Latent {
             indexer.select(batch, layer, &x, &low);
         }
         if let Some(scale) = &spec.length_scale {
-            batch.stretch(scale, &mut query);
+            batch.scale_by_position(scale, &mut query);
         }
         let (plain_query, mut rotated) = split_columns(&query, plain, rope);
         if let Some(rope) = &spec.rope {

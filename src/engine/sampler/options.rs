@@ -162,7 +162,7 @@ const LEAST_PENALTY: f64 = 0.01;
 pub const SETTINGS: &[Setting] = &[
     number!("temperature", ["temp"], Some("temp"), (0.0, 2.0), temperature,
         "Divisor of the logits; 0 takes the likeliest token"),
-    count!("top-k", [], Some("top_k"), (0.0, MANY), |o| wide(Some(o.top_k)), |o, x| o.top_k = narrow(x).unwrap_or(0),
+    count!("top-k", [], Some("top_k"), (0.0, MANY), |o| as_number(Some(o.top_k)), |o, x| o.top_k = as_count(x).unwrap_or(0),
         "Only the K likeliest tokens; 0 for all"),
     number!("top-p", [], Some("top_p"), (0.0, 1.0), top_p,
         "Only the likeliest tokens that together reach P"),
@@ -179,7 +179,7 @@ pub const SETTINGS: &[Setting] = &[
     number!("repeat-penalty", ["penalty-repeat"], Some("penalty_repeat"), (LEAST_PENALTY, 100.0), repeat_penalty,
         "Divisor of the logits of recent tokens"),
     count!("repeat-last-n", ["penalty-last-n"], Some("penalty_last_n"), (-1.0, MANY),
-        |o| wide(o.repeat_last_n), |o, x| o.repeat_last_n = narrow(x),
+        |o| as_number(o.repeat_last_n), |o, x| o.repeat_last_n = as_count(x),
         "How many tokens are recent; -1 for all"),
     number!("presence-penalty", ["penalty-present"], None, (-100.0, 100.0), presence_penalty,
         "Subtracted from the logits of recent tokens"),
@@ -189,17 +189,17 @@ pub const SETTINGS: &[Setting] = &[
         "Strength of the penalty for going on with a repetition (DRY)"),
     number!("dry-base", [], None, (1.0, 100.0), dry_base,
         "How it grows with each token"),
-    count!("dry-allowed-length", [], None, (0.0, MANY), |o| wide(Some(o.dry_allowed_length)),
-        |o, x| o.dry_allowed_length = narrow(x).unwrap_or(0),
+    count!("dry-allowed-length", [], None, (0.0, MANY), |o| as_number(Some(o.dry_allowed_length)),
+        |o, x| o.dry_allowed_length = as_count(x).unwrap_or(0),
         "Longest repetition without a penalty"),
-    count!("dry-penalty-last-n", ["dry-last-n"], None, (-1.0, MANY), |o| wide(o.dry_last_n), |o, x| o.dry_last_n = narrow(x),
+    count!("dry-penalty-last-n", ["dry-last-n"], None, (-1.0, MANY), |o| as_number(o.dry_last_n), |o, x| o.dry_last_n = as_count(x),
         "How many tokens are looked through for repetitions; -1 for all"),
     number!("dynatemp-range", [], None, (0.0, 2.0), dynatemp_range,
         "How much the temperature varies with the entropy"),
     number!("dynatemp-exponent", ["dynatemp-exp"], None, (0.0, 100.0), dynatemp_exponent,
         "Exponent of the entropy for that"),
     count!("mirostat", [], Some("mirostat"), (0.0, 2.0), |o| f64::from(o.mirostat),
-        |o, x| o.mirostat = narrow(x).and_then(|n| u8::try_from(n).ok()).unwrap_or(0),
+        |o, x| o.mirostat = as_count(x).and_then(|n| u8::try_from(n).ok()).unwrap_or(0),
         "Mirostat 1 or 2 in place of the other samplers; 0 for none"),
     number!("mirostat-tau", ["mirostat-ent"], Some("mirostat_tau"), (0.0, 100.0), mirostat_tau,
         "Its target surprise in bits"),
@@ -212,12 +212,12 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 #[allow(clippy::cast_precision_loss, reason = "counts of tokens")]
-fn wide(n: Option<usize>) -> f64 {
+fn as_number(n: Option<usize>) -> f64 {
     n.map_or(-1.0, |n| n as f64)
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, and whole")]
-fn narrow(x: f64) -> Option<usize> {
+fn as_count(x: f64) -> Option<usize> {
     (x >= 0.0).then_some(x as usize)
 }
 

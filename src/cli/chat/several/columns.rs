@@ -38,7 +38,7 @@ struct Screen {
     line: Line,
     /// Lines that are typed while answers come.
     typed: VecDeque<String>,
-    told: String,
+    notice: String,
     chosen: usize,
     /// What is drawn already.
     drawn: Vec<Row>,
@@ -68,7 +68,7 @@ impl Screen {
             columns,
             line: Line::new(),
             typed: VecDeque::new(),
-            told: String::new(),
+            notice: String::new(),
             chosen: 0,
             drawn: Vec::new(),
             size: size().unwrap_or((80, 24)),
@@ -88,7 +88,7 @@ impl Screen {
                 }
                 match self.command(&line, group) {
                     Next::Quit => return Ok(ExitCode::SUCCESS),
-                    Next::Tell(text) => self.told = text,
+                    Next::Tell(text) => self.notice = text,
                     Next::Say(message) => {
                         if self.ask(&message, group, ended)? {
                             return Ok(ExitCode::SUCCESS);
@@ -103,7 +103,7 @@ impl Screen {
                 Wish::Quit => return Ok(ExitCode::SUCCESS),
                 Wish::Stop => {
                     self.line.clear();
-                    "Ctrl-D or /exit ends".clone_into(&mut self.told);
+                    "Ctrl-D or /exit ends".clone_into(&mut self.notice);
                 }
                 Wish::Nothing => {}
             }
@@ -112,7 +112,7 @@ impl Screen {
 
     /// Runs a line; columns forget what the conversations forget.
     fn command(&mut self, line: &str, group: &mut Group) -> Next {
-        self.told.clear();
+        self.notice.clear();
         let before = group.messages();
         let next = commands::run(line, group);
         if matches!(line.split_whitespace().next(), Some("/clear" | "/new")) {
@@ -195,7 +195,7 @@ impl Screen {
             KeyCode::Down if control => column.scroll(-1),
             KeyCode::Home if control => column.scroll(isize::MAX),
             KeyCode::End if control => column.follow(),
-            KeyCode::Esc => self.told.clear(),
+            KeyCode::Esc => self.notice.clear(),
             KeyCode::Enter if !key.modifiers.contains(KeyModifiers::ALT) => self.typed.extend(self.line.take()),
             _ => drop(self.line.key(key)),
         }
@@ -218,7 +218,7 @@ impl Screen {
             names: &look.names,
             hidden: look.hidden,
             chosen: self.chosen,
-            told: &self.told,
+            notice: &self.notice,
             typed: &typed,
             help: &help,
         };

@@ -27,7 +27,7 @@ pub(super) fn run(line: &str, group: &mut Group) -> Next {
     }
     let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
     if name == VOTE {
-        return told(vote(group, rest.trim()));
+        return outcome(vote(group, rest.trim()));
     }
     // What only looks like a command is a message.
     let Some(command) = Command::named(name) else { return said(line) };
@@ -51,7 +51,7 @@ pub(super) fn run(line: &str, group: &mut Group) -> Next {
     }
 }
 
-fn told(result: anyhow::Result<String>) -> Next {
+fn outcome(result: anyhow::Result<String>) -> Next {
     Next::Tell(result.unwrap_or_else(|error| format!("{error:#}")))
 }
 

@@ -193,7 +193,7 @@ pub(super) struct Surroundings<'a> {
     /// The column that keys scroll.
     pub(super) chosen: usize,
     /// What a command has said.
-    pub(super) told: &'a str,
+    pub(super) notice: &'a str,
     /// The text of the line, cut to its room.
     pub(super) typed: &'a str,
     pub(super) help: &'a str,
@@ -217,16 +217,16 @@ pub(super) fn rows(
     // The first columns take what is left over.
     let extra = width.saturating_sub(gaps) - inner * count;
     let widths: Vec<usize> = (0..count).map(|i| (inner + usize::from(i < extra)).max(1)).collect();
-    let mut told = if around.told.is_empty() { Vec::new() } else { wrapping::lines(around.told, width) };
+    let mut notice = if around.notice.is_empty() { Vec::new() } else { wrapping::lines(around.notice, width) };
     let room = height.saturating_sub(AROUND);
     // What was said may take up to two thirds of the room.
     let most = (room * 2 / 3).max(1).min(room);
-    if told.len() > most {
-        told.truncate(most.saturating_sub(1));
-        told.push("...".to_owned());
-        told.truncate(most);
+    if notice.len() > most {
+        notice.truncate(most.saturating_sub(1));
+        notice.push("...".to_owned());
+        notice.truncate(most);
     }
-    let body = room - told.len();
+    let body = room - notice.len();
     let mut rows = vec![
         beside(&widths, |i, width| {
             let style = if i == around.chosen { Style::Chosen } else { Style::Bold };
@@ -244,7 +244,7 @@ pub(super) fn rows(
         columns.iter_mut().zip(&widths).map(|(column, width)| column.shown(*width, body)).collect();
     rows.extend((0..body).map(|row| beside(&widths, |i, _| texts[i].get(row).cloned().unwrap_or_default())));
     rows.push(rule(&widths, "┴"));
-    rows.extend(told.into_iter().map(|line| vec![(Style::Plain, line)]));
+    rows.extend(notice.into_iter().map(|line| vec![(Style::Plain, line)]));
     let line = rows.len();
     rows.push(vec![(Style::Bold, PROMPT.to_owned()), (Style::Plain, around.typed.to_owned())]);
     rows.push(vec![(Style::Dim, cut_at_the_end(around.help, width))]);
@@ -306,8 +306,8 @@ mod tests {
         columns
     }
 
-    fn around<'a>(names: &'a [String], told: &'a str) -> Surroundings<'a> {
-        Surroundings { names, hidden: false, chosen: 0, told, typed: "abc", help: "Ctrl-D ends" }
+    fn around<'a>(names: &'a [String], notice: &'a str) -> Surroundings<'a> {
+        Surroundings { names, hidden: false, chosen: 0, notice, typed: "abc", help: "Ctrl-D ends" }
     }
 
     #[test]
@@ -364,8 +364,8 @@ mod tests {
         let names = ["q4".to_owned(), "q8".to_owned()];
         for width in 1..30 {
             for height in 0..12 {
-                let told = "a text of several lines that somebody has said\nand more";
-                let (rows, _) = rows(&mut columns(), &around(&names, told), width, height);
+                let notice = "a text of several lines that somebody has said\nand more";
+                let (rows, _) = rows(&mut columns(), &around(&names, notice), width, height);
                 assert!(rows.len() <= height);
             }
         }
