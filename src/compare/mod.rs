@@ -7,6 +7,7 @@
 
 mod base_file;
 mod curves;
+mod divergence;
 mod error;
 mod expected;
 mod passages;
@@ -18,6 +19,7 @@ mod verdict;
 
 pub use base_file::{BaseFile, BaseHeader, BaseWriter};
 pub use curves::{Bin, HISTOGRAM_BINS, efficient, histogram, kl_by_position};
+pub use divergence::Divergence;
 pub use error::Error;
 pub use expected::{Evidence, ExpectedLoss, expected_loss};
 pub use passages::{Passage, worst_passages};

@@ -71,6 +71,12 @@ impl Decoder {
         })
     }
 
+    /// What it was put together from.
+    #[must_use]
+    pub(crate) fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
     /// Number of tokens that logits are over.
     #[must_use]
     pub fn vocab_size(&self) -> usize {

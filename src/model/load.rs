@@ -11,6 +11,7 @@ use crate::bytes::Bytes;
 use crate::cpu::{Adapters, Decoder, Run, Weights};
 use crate::gguf::{Metadata, Reader, TensorInfo, layer_of};
 use crate::kernels::{Matrix, Pool};
+use crate::network::{self, ModelSpec};
 use crate::tokenizer::Tokenizer;
 
 /// Where weights are kept.
@@ -27,6 +28,7 @@ pub enum Loading {
 #[derive(Clone)]
 pub struct Model {
     loaded: Arc<Loaded>,
+    network: Arc<Network>,
     adapters: Arc<Adapters>,
     /// The files that these are of.
     applied: Arc<[Applied]>,
@@ -41,14 +43,27 @@ pub struct Applied {
     pub scale: f32,
 }
 
-/// The content of a file.
+/// What is computed, and with which tensors.
+pub(super) struct Network {
+    pub(super) decoder: Decoder,
+    pub(super) tensors: Vec<(String, Matrix)>,
+}
+
+impl Network {
+    /// The network of `spec`.
+    pub(super) fn new(spec: ModelSpec, tensors: Vec<(String, Matrix)>) -> Result<Self, network::Error> {
+        let mut weights = Weights::default();
+        tensors.iter().for_each(|(name, matrix)| weights.insert(name, matrix.clone()));
+        Ok(Self { decoder: Decoder::load(spec, &weights)?, tensors })
+    }
+}
+
+/// The content of a file beside its network.
 struct Loaded {
-    decoder: Decoder,
     tokenizer: Tokenizer,
     hparams: Hparams,
     unread: Vec<String>,
     warnings: Vec<Warning>,
-    tensors: Vec<(String, Matrix)>,
     weight_bytes: u64,
     parameters: u64,
 }
@@ -88,19 +103,24 @@ impl Model {
         tensors.iter().for_each(|(name, matrix)| weights.insert(name, matrix.clone()));
         let spec = family.spec(&hparams, &weights).map_err(arch_error)?;
         let unread = hparams.unread().map_err(arch_error)?;
-        let decoder =
-            Decoder::load(spec, &weights).map_err(|source| Error::Network { path: path.to_owned(), source })?;
+        let network = Network::new(spec, tensors).map_err(|source| Error::Network { path: path.to_owned(), source })?;
         let tokenizer = tokenizer::from_metadata_with(&metadata, &mut warnings)
             .map_err(|source| Error::Tokenizer { path: path.to_owned(), source })?;
         let weight_bytes = reader.tensors().iter().map(TensorInfo::bytes).sum();
         let parameters = reader.parameters();
-        let loaded = Loaded { decoder, tokenizer, hparams, unread, warnings, tensors, weight_bytes, parameters };
-        Ok(Self { loaded: Arc::new(loaded), adapters: Arc::default(), applied: Arc::default() })
+        let loaded = Loaded { tokenizer, hparams, unread, warnings, weight_bytes, parameters };
+        let (loaded, network) = (Arc::new(loaded), Arc::new(network));
+        Ok(Self { loaded, network, adapters: Arc::default(), applied: Arc::default() })
     }
 
     /// This model with `adapters`, which are those of the files `applied`, in place of those that it has.
     pub(super) fn with(&self, adapters: Adapters, applied: Vec<Applied>) -> Self {
-        Self { loaded: self.loaded.clone(), adapters: Arc::new(adapters), applied: applied.into() }
+        Self { adapters: Arc::new(adapters), applied: applied.into(), ..self.clone() }
+    }
+
+    /// This model with another network of the same shape.
+    pub(super) fn with_network(&self, network: Network) -> Self {
+        Self { network: Arc::new(network), ..self.clone() }
     }
 
     /// The adapters that change it, in the order in which they were added.
@@ -128,7 +148,7 @@ impl Model {
     /// The network.
     #[must_use]
     pub fn decoder(&self) -> &Decoder {
-        &self.loaded.decoder
+        &self.network.decoder
     }
 
     /// The tokenizer.
@@ -164,7 +184,7 @@ impl Model {
     /// All tensors in use, by name. A tensor of more than two dimensions is a matrix of all its rows.
     #[must_use]
     pub fn tensors(&self) -> &[(String, Matrix)] {
-        &self.loaded.tensors
+        &self.network.tensors
     }
 
     /// Bytes of all tensors.

@@ -7,6 +7,7 @@ mod fingerprint;
 mod layouts;
 mod load;
 mod outline;
+mod replaced;
 mod resident;
 pub mod tokenizer;
 mod warning;

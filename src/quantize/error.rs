@@ -184,6 +184,14 @@ pub enum Error {
         /// The allowed bytes.
         limit: u64,
     },
+    /// The loss of a choice cannot be measured.
+    #[error("the cost of {} cannot be measured: {problem}", printable(name))]
+    Judge {
+        /// The first tensor of those that were measured together.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A value of `--override-kv` that is not valid.
     #[error("override {}: {problem}", printable(text))]
     Override {

@@ -34,4 +34,4 @@ pub use recipe::Recipe;
 pub use run::{Outcome, run, run_in_memory};
 pub use source::{GgufSource, Source};
 pub use stats::{ModelError, TensorError, TotalError};
-pub use target::{ChosenTensor, Target, TargetPlan, plan_for};
+pub use target::{ChosenTensor, Judge, Target, TargetPlan, plan_for};

@@ -64,6 +64,25 @@ fn assert_close(name: &str, model: &Json, expected: &Json, relative: f64, absolu
     }
 }
 
+#[test]
+fn exact_figures_are_those_of_decoded_weights() {
+    let folder = Folder::new("compare-exact");
+    storyteller(&folder);
+    let held_out = fs::read_to_string(testdata("storyteller/heldout.txt")).expect("text");
+    fs::write(folder.path("some.txt"), &held_out[..8_000]).expect("written");
+    for (from, ty, to) in [("storyteller-F16.gguf", "Q8_0", "q8.gguf"), ("q8.gguf", "F32", "q8-f32.gguf")] {
+        assert!(gguf(&["quantize", from, "-t", ty, "-o", to, "--allow-requantize"], folder.root()).status.success());
+    }
+    let mean = |more: &[&str]| {
+        let args = ["storyteller-F16.gguf", "-f", "some.txt", "--chunks", "2", "-c", "256", "--json"];
+        let report = report(&compare_in(&folder, &[&args[..1], more, &args[1..]].concat()));
+        figure(&report["models"][0], "/kl_divergence/mean")
+    };
+    let (rounded, exact) = (mean(&["q8.gguf"]), mean(&["q8.gguf", "--exact"]));
+    assert_eq!(exact, mean(&["q8-f32.gguf"]));
+    assert!(exact < rounded / 1.5, "{exact} and {rounded}: rounded input adds to the loss of Q8_0");
+}
+
 /// Where both programs compute with floats, their figures differ by roundings alone.
 #[test]
 fn figures_are_those_of_llama_perplexity() {

@@ -41,6 +41,30 @@ fn the_file_keeps_to_the_size_and_its_plan_makes_it_again() {
 }
 
 #[test]
+fn measured_costs_are_the_same_in_every_run() {
+    let folder = Folder::new("target-measured");
+    storyteller(&folder);
+    let held_out = fs::read_to_string(testdata("storyteller/heldout.txt")).expect("text");
+    fs::write(folder.path("some.txt"), &held_out[..6_000]).expect("written");
+    let args = ["quantize", "storyteller-F16.gguf", "--target-bpw", "4.5", "--measure-text", "some.txt"];
+    let choose = |budget: &str, threads: &str, name: &str| {
+        let more = ["--measure", budget, "-j", threads, "-o", &format!("{name}.gguf"), "--plan", name];
+        let output = gguf(&[&args[..], &more].concat(), folder.root());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("divergences measured, which the choice uses"));
+        fs::read_to_string(folder.path(name)).expect("there")
+    };
+    let plan = choose("2", "1", "one.recipe");
+    assert!(plan.contains("# 2 divergences measured") && plan.contains(", loss "), "{plan}");
+    assert_eq!(plan, choose("2", "3", "three.recipe"));
+    let again = ["quantize", "storyteller-F16.gguf", "--recipe", "one.recipe", "-o", "again.gguf"];
+    assert!(gguf(&again, folder.root()).status.success());
+    let read = |name: &str| fs::read(folder.path(name)).expect("there");
+    assert!(read("again.gguf") == read("one.recipe.gguf"), "the recipe alone makes it");
+    assert!(choose("1s", "2", "time.recipe").contains(" divergences measured"));
+}
+
+#[test]
 fn sizes_that_cannot_be_are_told() {
     let folder = Folder::new("target-wrong");
     storyteller(&folder);
@@ -51,6 +75,12 @@ fn sizes_that_cannot_be_are_told() {
         (&["--target-bpw", "4", "--target-size", "4MB"], "cannot be used with"),
         (&["--target-bpw", "4", "--recipe", "XL"], "cannot be used with"),
         (&["-t", "Q4_K_M", "--plan", "x.recipe"], "--plan needs --target-size or --target-bpw"),
+        (&["-t", "Q4_K_M", "--measure", "5m"], "--measure needs --target-size or --target-bpw"),
+        (
+            &["--target-bpw", "4", "--measure", "5 minutes"],
+            "a time such as 90s, 10m or 2h, or a number of measurements",
+        ),
+        (&["--target-bpw", "4", "--measure-text", "x"], "--measure <TIME>"),
         (&["--target-size", "20MB", "--plan", "storyteller-F16.gguf"], "exists"),
     ] {
         let output = gguf(&[&["quantize", "storyteller-F16.gguf", "-n"], args].concat(), folder.root());

@@ -42,6 +42,7 @@ const SVG_SIZE: (u32, u32) = (900, 480);
   gguf compare f16.gguf --types Q8_0,Q5_K_M,Q4_K_M       # makes them, measures, removes them
   gguf compare ./Llama-3.2-1B-Instruct --types Q6_K,IQ4_XS --imatrix news.imatrix.gguf -f text.txt
   gguf compare f16.gguf q4_k_m.gguf -f text.txt --html report.html --svg front.svg --csv figures.csv
+  gguf compare f16.gguf q4_k_m.gguf -f text.txt --exact                 # what the weights lose, without rounded input
   gguf compare f16.gguf q4_k_m.gguf -f text.txt --kl-base logits.bin    # made once, then read")]
 pub(crate) struct Args {
     /// What all are compared with, then the models: files, folders or names (default: the embedded model as the base)
@@ -59,6 +60,10 @@ pub(crate) struct Args {
     /// Tokens of a forward pass
     #[arg(long, short, value_name = "N", default_value_t = 2048)]
     batch: usize,
+    /// Judge the weights alone: decode them to single precision, so that products do not round their input (takes four bytes of
+    /// memory a weight; speeds are not those of the types)
+    #[arg(long)]
+    exact: bool,
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -92,8 +97,9 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn new(name: String, reader: Reader, args: &Args) -> anyhow::Result<Self> {
+    fn new(name: String, reader: Reader, args: &Args, pool: &Pool) -> anyhow::Result<Self> {
         let model = args.run.model(&reader)?;
+        let model = if args.exact { model.decoded(pool)? } else { model };
         Ok(Self { name, reader, model })
     }
 
@@ -126,17 +132,17 @@ fn compare(args: &Args, catching: &Catching) -> anyhow::Result<ExitCode> {
     check_outputs(args)?;
     let logits = args.kl_base.as_deref().filter(|path| path.exists()).map(BaseFile::open).transpose()?;
     let context = args.context.or(logits.as_ref().map(|file| file.header().context)).unwrap_or(512);
+    let pool = args.run.pool()?;
     let made = quants::QuantFolder::new(&args.make);
-    let base = Loaded::new(short_name(args.models.first()), made.base(args.models.first(), catching)?, args)?;
+    let base = Loaded::new(short_name(args.models.first()), made.base(args.models.first(), catching)?, args, &pool)?;
     let mut models = Vec::new();
     for path in args.models.iter().skip(1) {
-        models.push(Loaded::new(short_name(Some(path)), model_args::open(path)?, args)?);
+        models.push(Loaded::new(short_name(Some(path)), model_args::open(path)?, args, &pool)?);
     }
     check_outputs(args)?;
     report_warnings(&base, context);
-    let pool = args.run.pool()?;
     for path in made.quantize(&base.reader, pool.threads(), catching)? {
-        models.push(Loaded::new(short_name(Some(&path)), Reader::open(&path)?, args)?);
+        models.push(Loaded::new(short_name(Some(&path)), Reader::open(&path)?, args, &pool)?);
     }
     report_memory(&base, &models);
     let outcome = measure(args, &pool, &base, &models, (logits.as_ref(), context), catching)?;

@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use gguf_toolkit::gguf::Reader;
 use gguf_toolkit::printable::printable;
-use gguf_toolkit::quantize::{Options, RunOptions, Source, Target, TargetPlan, plan_for};
+use gguf_toolkit::quantize::{GgufSource, Judge, Options, RunOptions, Target, TargetPlan, plan_for};
 
 use super::args::WriteArgs;
+use super::trials::{Budget, Trials};
 use crate::table::{Column, Table};
 use crate::{outputs, progress, units};
 
@@ -20,6 +22,13 @@ pub(crate) struct TargetArgs {
     /// Choose the types so that a weight has at most so many bits on average
     #[arg(long, value_name = "BITS", value_parser = parse_bits, conflicts_with_all = ["like", "recipe", "pure"])]
     target_bpw: Option<f64>,
+    /// Measure for this time what errors of each kind of tensor cost this model, then of each third of its layers, then of each
+    /// tensor: 90s, 5m, 2h; a plain number is that of the measurements
+    #[arg(long, value_name = "TIME", value_parser = Budget::parse, conflicts_with = "prune_layers")]
+    measure: Option<Budget>,
+    /// The text for --measure, - for standard input (default: the embedded text)
+    #[arg(long, value_name = "FILE", requires = "measure")]
+    measure_text: Option<PathBuf>,
     /// Write the choice to this file, which --recipe reads
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
@@ -38,17 +47,19 @@ impl TargetArgs {
 
     /// Checks that nothing is asked for that means something beside a size alone.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(self.plan.is_none() || self.target().is_some(), "--plan needs --target-size or --target-bpw");
-        Ok(())
+        let needs = [(self.plan.is_some(), "--plan"), (self.measure.is_some(), "--measure")];
+        match needs.iter().find(|(given, _)| *given) {
+            Some((_, name)) if self.target().is_none() => anyhow::bail!("{name} needs --target-size or --target-bpw"),
+            _ => Ok(()),
+        }
     }
 
     /// Chooses the types, shows what they cost where nothing is written, and writes them to the file of `--plan`.
     pub(super) fn choose(
         &self,
-        source: &dyn Source,
+        reader: &Reader,
         options: &Options,
-        target: Target,
-        is_mix_given: bool,
+        (target, is_mix_given): (Target, bool),
         write: &WriteArgs,
     ) -> anyhow::Result<TargetPlan> {
         let RunOptions { force, threads, .. } = write.run_options();
@@ -58,13 +69,25 @@ impl TargetArgs {
         if options.importance.is_none() {
             eprintln!("without --imatrix all columns count alike, and most types below three bits are left out");
         }
-        let bar = progress::steps(0, "measuring");
-        let chosen = plan_for(source, options, target, is_mix_given, threads, &|done, total| {
+        let mut trials = self
+            .measure
+            .map(|budget| Trials::new(reader, budget, self.measure_text.as_deref(), threads))
+            .transpose()?;
+        let bar = progress::steps(0, "encoding");
+        let judge = trials.as_mut().map(|trials| trials as &mut dyn Judge);
+        let source = GgufSource::new(reader);
+        let chosen = plan_for(&source, options, (target, is_mix_given), threads, judge, &|done, total| {
             bar.set_length(total);
             bar.set_position(done);
+            if done == total {
+                bar.finish_and_clear();
+            }
             true
         });
         bar.finish_and_clear();
+        if let (Some(trials), Ok(chosen)) = (trials, &chosen) {
+            trials.finish(chosen.measurements);
+        }
         let chosen = chosen?;
         if let Some(path) = &self.plan {
             outputs::write(path, force, chosen.recipe.as_bytes())?;

@@ -1,7 +1,7 @@
 //! The error of every tensor in every type: numbers are encoded and decoded again, and the squared differences are weighted by
 //! the importance of their columns.
 
-use super::Open;
+use super::choices::Open;
 use crate::TensorType;
 use crate::formats;
 use crate::quantize::slab::{encode_as, granule};
@@ -39,7 +39,6 @@ pub(super) fn measure(
 ) -> Result<(), Error> {
     let pieces: Vec<Piece> = (0..open.len()).flat_map(|number| cut(source, plan, open, number)).collect();
     let total = pieces.iter().map(|piece| piece.elements).sum();
-    let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
     let mut squares = vec![0.0; open.len()];
     let mut errors: Vec<Vec<f64>> = open.iter().map(|open| vec![0.0; open.candidates.len()]).collect();
     let mut done = 0;
