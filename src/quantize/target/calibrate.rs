@@ -17,6 +17,9 @@ use crate::quantize::{Error, Plan, Source};
 
 /// The divergence of a measurement is at least this, in nats: below it there is but the rounding of sums.
 const LEAST: f64 = 1e-9;
+/// Smaller errors are roundings to half precision, of numbers that a type holds as they are (a source that was made from that type):
+/// their divergence would be noise.
+const LEAST_ERROR: f64 = 1e-6;
 
 /// Runs the model to measure what changes of its tensors cost.
 pub trait Judge {
@@ -103,12 +106,12 @@ fn trials(setting: Setting<'_>, weights: &Weights, level: Level) -> Vec<Trial> {
     trials.into_iter().map(|(_, trial)| trial).collect()
 }
 
-/// The chosen candidate where it has an error, else that with the smallest one.
+/// The chosen candidate where it has an error that can be measured, else that with the smallest such error.
 fn with_error(candidates: &[Candidate], chosen: usize) -> Option<usize> {
-    if candidates[chosen].error > 0.0 {
+    if candidates[chosen].error >= LEAST_ERROR {
         return Some(chosen);
     }
-    let others = (0..candidates.len()).filter(|&at| candidates[at].error > 0.0);
+    let others = (0..candidates.len()).filter(|&at| candidates[at].error >= LEAST_ERROR);
     others.min_by(|&a, &b| candidates[a].error.total_cmp(&candidates[b].error))
 }
 
