@@ -201,6 +201,7 @@ fn made_small(example: &str) -> String {
         ("0,4096", "0,64"),
         ("2G", "2M"),
         ("--port 9000", ""),
+        ("--measure 5m", "--measure 1"),
         ("http://127.0.0.1:8080", "$(sed -n 's/^serving at //p' out.txt)"),
         ("--requests 64", "--requests 4 --max-tokens 4"),
     ];

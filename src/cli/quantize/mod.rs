@@ -39,7 +39,7 @@ use target::TargetArgs;
   gguf quantize llama-F16.gguf --recipe XL              # a shipped mix, or a file of yours (--list-recipes)
   gguf quantize llama-F16.gguf --like q4_k_m.gguf -o like.gguf   # each tensor in the type that it has there
   gguf quantize llama-F16.gguf --target-size 600MB --imatrix news.imatrix.gguf --plan llama-600MB.recipe
-  gguf quantize llama-F16.gguf --target-bpw 4.5 --imatrix news.imatrix.gguf --measure 5m --measure-text news.txt
+  gguf quantize llama-F16.gguf --target-bpw 4.5 --imatrix news.imatrix.gguf --measure 5m --measure-text text.txt
   gguf quantize llama-F16-00001-of-00003.gguf -t Q8_0 --keep-split
   gguf quantize --list-types"
 )]
