@@ -89,9 +89,13 @@ impl Trials {
     pub(super) fn finish(self, measurements: usize) {
         self.bar.finish_and_clear();
         let stopped = if self.catching.interrupted() { "stopped: " } else { "" };
-        eprintln!(
-            "{stopped}{measurements} divergences measured, which the choice uses (--measure {measurements} repeats it)"
-        );
+        if measurements == 0 {
+            eprintln!("{stopped}nothing is measured: errors are weighed as without --measure");
+        } else {
+            eprintln!(
+                "{stopped}{measurements} divergences measured, which the choice uses (--measure {measurements} repeats it)"
+            );
+        }
     }
 }
 
