@@ -69,7 +69,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::error::ErrorKind as Usage;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use gguf_toolkit::printable::printable;
 
 const AFTER_HELP: &str = "\
@@ -244,7 +244,7 @@ fn main() -> ExitCode {
     }
     let run = || {
         ctrlc::set_handler(interrupted).context("cannot handle Ctrl-C")?;
-        match Cli::try_parse() {
+        match parsed() {
             Ok(Cli { command, quiet, .. }) => {
                 progress::set_quiet(quiet);
                 command.run()
@@ -267,6 +267,14 @@ fn main() -> ExitCode {
         // The hook has reported it.
         Err(_) => INTERNAL.into(),
     }
+}
+
+/// The arguments. Options of `serve` may also come from the environment: services are configured so.
+fn parsed() -> Result<Cli, clap::Error> {
+    let command = Cli::command();
+    #[cfg(feature = "serve")]
+    let command = command.mut_subcommand("serve", |command| command.mut_args(serve::from_environment));
+    Cli::from_arg_matches(&command.try_get_matches()?)
 }
 
 /// Runs on a thread of its own.

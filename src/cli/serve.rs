@@ -1,6 +1,6 @@
 //! `gguf serve`: models over HTTP. The server itself is the library's `serve`.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,7 +35,8 @@ use crate::units;
   gguf serve model.gguf --port 9000 --parallel 4 --ctx 8192
   gguf serve model.gguf q4_k_m.gguf           # several models, each by its name
   gguf serve model.gguf q4_k_m.gguf --on-demand   # each loaded when it is asked for; without a name, all of `gguf list`
-  gguf serve model.gguf --host 0.0.0.0 --api-key-file keys.txt")]
+  gguf serve model.gguf --host 0.0.0.0 --api-key-file keys.txt
+  GGUF_SERVE_PORT=9000 gguf serve model.gguf  # GGUF_SERVE_ and its name stand for any option")]
 pub(crate) struct Args {
     /// Models: files or names (default: the embedded one)
     #[arg(value_name = "MODEL")]
@@ -79,6 +80,9 @@ pub(crate) struct Args {
     /// Report of `gguf compare --html`, which browsers get at /report
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Folder in which clients may keep the states of slots, with llama-server's POST /slots/N?action=save and restore
+    #[arg(long, value_name = "FOLDER")]
+    slot_save_path: Option<PathBuf>,
     /// No answer at /slots
     #[arg(long)]
     no_slots: bool,
@@ -134,9 +138,21 @@ pub(crate) struct Args {
     sampling: SamplingArgs,
 }
 
+/// Lets `GGUF_SERVE_` and the name of an option stand for it, where the command line does not have it.
+pub(crate) fn from_environment(arg: clap::Arg) -> clap::Arg {
+    let Some(name) = arg.get_long().filter(|name| *name != "help") else { return arg };
+    let variable = format!("GGUF_SERVE_{}", name.replace('-', "_").to_ascii_uppercase());
+    // Of as long a life as the program's: there are a few dozen.
+    arg.env(variable.leak() as &str).hide_env(true)
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let addresses: Vec<SocketAddr> =
-        args.host.iter().map(|host| address(host.trim(), args.port)).collect::<anyhow::Result<_>>()?;
+    let inherited = inherited()?;
+    let addresses: Vec<SocketAddr> = if inherited.is_empty() {
+        args.host.iter().map(|host| address(host.trim(), args.port)).collect::<anyhow::Result<_>>()?
+    } else {
+        inherited.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>()?
+    };
     let keys = keys(args)?;
     let beyond = addresses.iter().find(|address| !address.ip().is_loopback());
     if let Some(address) = beyond.filter(|_| keys.is_empty() && !args.insecure) {
@@ -164,12 +180,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         slots: !args.no_slots,
         metrics: !args.no_metrics,
         verbose: args.verbose,
+        slot_files: args.slot_save_path.as_deref().map(folder).transpose()?,
         ..usual
     };
     let manager = args.manage.then(|| manager(&loader)).transpose()?;
     let listed = || addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
-    let server = Server::bind(&addresses, offers, options, manager, log(args.verbose))
-        .with_context(|| format!("cannot listen at {}", listed()))?;
+    let log = log(args.verbose);
+    let server = if inherited.is_empty() {
+        Server::bind(&addresses, offers, options, manager, log)
+    } else {
+        Server::on(inherited, offers, options, manager, log)
+    };
+    let server = server.with_context(|| format!("cannot listen at {}", listed()))?;
+    crate::faults::raise_open_files();
     let catching = Catching::new();
     model_args::print(&welcome(server.addresses(), &served, &first, args.no_page, needs_key))?;
     let stopping = std::sync::Once::new();
@@ -181,6 +204,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         stop
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The sockets that systemd has started the program with, as its LISTEN_FDS says.
+fn inherited() -> anyhow::Result<Vec<TcpListener>> {
+    const FIRST: i32 = 3;
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<i32>().ok());
+    let is_ours = number("LISTEN_PID").is_some_and(|id| u32::try_from(id) == Ok(std::process::id()));
+    let count = number("LISTEN_FDS").filter(|_| is_ours).unwrap_or(0);
+    let listener = |i: i32| {
+        let listener = gguf_toolkit::files::inherited_listener(FIRST.saturating_add(i));
+        listener.with_context(|| format!("socket {i} of LISTEN_FDS is no TCP socket"))
+    };
+    (0..count).map(listener).collect()
+}
+
+/// The folder, which has to be there.
+fn folder(path: &Path) -> anyhow::Result<PathBuf> {
+    ensure!(path.is_dir(), "{}: not a folder: make it first (--slot-save-path)", printable_path(path));
+    Ok(path.to_owned())
 }
 
 fn address(host: &str, port: u16) -> anyhow::Result<SocketAddr> {

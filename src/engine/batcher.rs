@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::logprobs::Logprobs;
 use super::prefix_cache::{PrefixCache, common};
 use super::session::check_tokens;
+use super::slots::{Outside, SlotAction, SlotCommand, SlotState, Slots};
 use super::speculation::{Draft, DraftRequest, Speculation};
 use super::updates::{Sender, Signal, Update, Updates, Usage, channel, lock};
 use super::{
@@ -72,6 +73,8 @@ pub struct Request {
     pub no_cache: bool,
     /// Maximum tokens of a draft, if less than that of the batcher; 0 for no drafts.
     pub draft_limit: Option<usize>,
+    /// The slot that it wants: it waits until that is free.
+    pub slot: Option<usize>,
 }
 
 /// A request that is being computed.
@@ -181,6 +184,7 @@ struct Job {
     /// The prompt's state has been stored.
     stored: bool,
     slot: usize,
+    wanted_slot: Option<usize>,
     updates: Sender,
     began: Option<Instant>,
     answering: Option<Instant>,
@@ -205,7 +209,7 @@ impl Job {
 
     fn tell_progress(&self) {
         let (done, cached, total) = (self.sequence.len(), self.cached_tokens, self.prompt_tokens);
-        self.updates.send(Update::Reading { done, cached, total });
+        self.updates.send(Update::Reading { done, cached, total, slot: self.slot });
     }
 
     fn is_generating(&self) -> bool {
@@ -237,6 +241,7 @@ struct Shared {
 #[derive(Default)]
 struct Inbox {
     waiting: VecDeque<Job>,
+    commands: Vec<SlotCommand>,
     /// The thread is to end, or has ended.
     stopped: bool,
     status: BatcherStatus,
@@ -299,6 +304,8 @@ impl Batcher {
             empty: empty.clone(),
             active: Vec::new(),
             cache: PrefixCache::default(),
+            slots: Slots::new(options.parallel.max(1)),
+            outside: Outside::new(shared.signal.clone()),
             speculation,
             texts: 0,
             row_seconds: 0.001,
@@ -351,13 +358,14 @@ impl Batcher {
     ///
     /// # Errors
     /// [`Error::NoTokens`], [`Error::UnknownToken`] and [`Error::ContextFull`] for prompts that cannot be evaluated,
-    /// [`Error::NoLogits`] for models that predict no tokens, [`Error::QueueFull`], and [`Error::Stopped`].
+    /// [`Error::NoLogits`] for models that predict no tokens, [`Error::NoSlot`], [`Error::QueueFull`], and [`Error::Stopped`].
     pub fn submit(&self, request: Request) -> Result<Updates, Error> {
         let (decoder, context_length) = (self.model.decoder(), self.context_length);
         if !decoder.has_logits() {
             return Err(Error::NoLogits);
         }
         check_tokens(decoder, &request.prompt, 0, context_length)?;
+        self.check_slot(request.slot.unwrap_or(0))?;
         let sampler = Sampler::for_model(request.sampler, self.model.tokenizer());
         let mut generation = Generation::new(self.model.clone(), sampler, request.generation);
         generation.accept_prompt(&request.prompt);
@@ -381,6 +389,7 @@ impl Batcher {
             accepted: 0,
             stored: false,
             slot: 0,
+            wanted_slot: request.slot,
             updates: sender,
             began: None,
             answering: None,
@@ -397,6 +406,35 @@ impl Batcher {
         drop(inbox);
         self.shared.signal.set();
         Ok(updates)
+    }
+
+    /// Asks for something about a slot, which is done when no request is in it.
+    ///
+    /// # Errors
+    /// [`Error::NoSlot`], [`Error::QueueFull`] and [`Error::Stopped`].
+    pub(super) fn command(&self, command: SlotCommand) -> Result<(), Error> {
+        self.check_slot(command.slot)?;
+        let mut inbox = lock(&self.shared.inbox);
+        if inbox.stopped {
+            return Err(Error::Stopped);
+        }
+        if inbox.commands.len() >= self.options.queue.max(1) {
+            return Err(Error::QueueFull { waiting: inbox.commands.len() });
+        }
+        inbox.commands.push(command);
+        drop(inbox);
+        self.shared.signal.set();
+        Ok(())
+    }
+
+    fn check_slot(&self, slot: usize) -> Result<(), Error> {
+        let slots = self.options.parallel.max(1);
+        if slot < slots { Ok(()) } else { Err(Error::NoSlot { slot, slots }) }
+    }
+
+    /// A sequence without tokens, whose memory is that of all.
+    pub(super) fn empty_sequence(&self) -> Sequence {
+        self.empty.clone()
     }
 }
 
@@ -425,6 +463,9 @@ struct Worker {
     empty: Sequence,
     active: Vec<Job>,
     cache: PrefixCache,
+    slots: Slots,
+    /// States that are being written or read by others.
+    outside: Outside,
     speculation: Option<Speculation>,
     /// Number of text ids given out.
     texts: u64,
@@ -440,7 +481,7 @@ impl Drop for Stopping {
     fn drop(&mut self) {
         let mut inbox = lock(&self.0.inbox);
         inbox.stopped = true;
-        let waiting = std::mem::take(&mut inbox.waiting);
+        let waiting = (std::mem::take(&mut inbox.waiting), std::mem::take(&mut inbox.commands));
         drop(inbox);
         drop(waiting);
     }
@@ -451,6 +492,7 @@ impl Worker {
         let _stopping = Stopping(self.shared.clone());
         loop {
             self.forget_cancelled();
+            self.obey();
             self.admit();
             if let Some(speculation) = &mut self.speculation {
                 speculation.retain(&self.active.iter().map(|job| job.text_id).collect());
@@ -481,18 +523,63 @@ impl Worker {
         inbox.status.requests += cancelled as u64;
     }
 
+    /// Does what is wanted of the slots that no request is in.
+    fn obey(&mut self) {
+        let mut inbox = lock(&self.shared.inbox);
+        let is_free = |command: &mut SlotCommand| self.active.iter().all(|job| job.slot != command.slot);
+        let commands: Vec<SlotCommand> = inbox.commands.extract_if(.., is_free).collect();
+        drop(inbox);
+        for SlotCommand { slot, salt, action } in commands {
+            // Who does not wait for the answer any more misses nothing.
+            match action {
+                SlotAction::Copy(reply) => {
+                    let tokens = self.slots.text(slot, salt).to_vec();
+                    let sequence = self.cache.exact(salt, &tokens);
+                    let state = |sequence| SlotState { tokens, sequence, _held: self.outside.hold() };
+                    let _ = reply.send(sequence.map(state));
+                }
+                SlotAction::MakeRoom(bytes, reply) => {
+                    while self.pages.used().saturating_add(bytes) > self.pages.budget() && self.evict() {}
+                    let _ = reply.send(self.outside.hold());
+                }
+                SlotAction::Put(state, reply) => {
+                    self.slots.set(slot, salt, &state.tokens);
+                    self.cache.insert(salt, &state.tokens, state.sequence);
+                    let _ = reply.send(());
+                }
+                SlotAction::Erase(reply) => {
+                    let tokens = self.slots.text(slot, salt).to_vec();
+                    if !tokens.is_empty() {
+                        self.cache.forget(salt, &tokens);
+                        self.slots.set(slot, salt, &[]);
+                    }
+                    let _ = reply.send(tokens.len());
+                }
+            }
+        }
+    }
+
+    /// The slot for a request: the one that it wants, if that is free, or else the best one that is.
+    fn slot_for(&self, job: &Job) -> Option<usize> {
+        let is_free = |slot: usize| self.active.iter().all(|other| other.slot != slot);
+        match job.wanted_slot {
+            Some(slot) => Some(slot).filter(|slot| is_free(*slot)),
+            None => self.slots.best(job.salt, &job.tokens, is_free),
+        }
+    }
+
     /// Takes waiting requests, the first come first, while there are places and memory for them. One whose prompt begins as one
-    /// that is just being read waits for that, and the next has its turn.
+    /// that is just being read waits for that, and one that wants a slot for the slot, and the next has its turn.
     fn admit(&mut self) {
         let shared = self.shared.clone();
         let mut next = 0;
         while self.active.len() < self.parallel {
             let mut inbox = lock(&shared.inbox);
             let Some(job) = inbox.waiting.get(next) else { return };
-            if self.is_being_read(job) {
+            let Some(slot) = self.slot_for(job).filter(|_| !self.is_being_read(job)) else {
                 next += 1;
                 continue;
-            }
+            };
             let Some(mut job) = inbox.waiting.remove(next) else { return };
             drop(inbox);
             if !job.no_cache
@@ -511,6 +598,9 @@ impl Worker {
                 lock(&shared.inbox).waiting.insert(next, job);
                 return;
             }
+            job.slot = slot;
+            // Until it ends, nobody else sees its text.
+            self.slots.set(slot, job.salt, &[]);
             if job.began.is_none() {
                 job.began = Some(Instant::now());
                 job.cached_tokens = job.sequence.len();
@@ -519,7 +609,6 @@ impl Worker {
             }
             self.texts += 1;
             job.text_id = self.texts;
-            job.slot = (0..).find(|slot| self.active.iter().all(|other| other.slot != *slot)).unwrap_or(0);
             self.active.push(job);
         }
     }
@@ -554,6 +643,11 @@ impl Worker {
                     self.preempt();
                 }
                 Err(_) if plan[i] > 1 => plan[i] /= 2,
+                // It goes on when others have given back what they hold.
+                Err(_) if !self.outside.is_empty() => {
+                    plan[i] = 0;
+                    i += 1;
+                }
                 Err(error) => {
                     plan.truncate(i);
                     self.give_up(error);
@@ -790,6 +884,7 @@ impl Worker {
         let mut last_updates = Vec::new();
         for (job, end) in ended {
             if !job.no_cache && matches!(end, Update::End { .. }) {
+                self.slots.set(job.slot, job.salt, &job.tokens[..job.sequence.len()]);
                 self.cache.insert(job.salt, &job.tokens[..job.sequence.len()], job.sequence);
             }
             let mut inbox = lock(&self.shared.inbox);

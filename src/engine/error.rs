@@ -55,6 +55,14 @@ pub enum Error {
         /// Number of waiting requests.
         waiting: usize,
     },
+    /// A request wants a slot that there is not.
+    #[error("slot {slot}: there are slots 0 to {}", slots - 1)]
+    NoSlot {
+        /// The slot that it wants.
+        slot: usize,
+        /// Number of slots.
+        slots: usize,
+    },
     /// The result is not needed any more.
     #[error("cancelled")]
     Cancelled,

@@ -16,6 +16,8 @@ mod sampler;
 mod schema;
 mod session;
 mod session_file;
+mod slot_files;
+mod slots;
 mod speculation;
 pub(crate) mod template;
 mod thinking;
@@ -34,6 +36,7 @@ pub use reranker::{Pair, Reranker};
 pub use sampler::{SETTINGS, Sampler, SamplerOptions, Setting, likeliest};
 pub use session::{Session, SessionOptions};
 pub use session_file::SessionFileError;
+pub use slot_files::{SlotError, SlotFile};
 pub use speculation::{DraftModel, SpeculationOptions};
 pub use template::{
     ChatTemplate, GoTemplateError, Message, Rendered, TemplateOptions, builtin_template, builtin_template_names,

@@ -54,6 +54,22 @@ impl PrefixCache {
         sequence.truncate(kept).then_some(sequence)
     }
 
+    /// The state after exactly these tokens.
+    pub(super) fn exact(&self, salt: u64, tokens: &[u32]) -> Option<Sequence> {
+        let mut of_salt = self.entries.iter().filter(|entry| entry.salt == salt && !tokens.is_empty());
+        let entry = of_salt.find(|entry| {
+            entry.tokens.starts_with(tokens) && (entry.tokens.len() == tokens.len() || entry.sequence.goes_back())
+        })?;
+        let mut sequence = entry.sequence.clone();
+        sequence.truncate(tokens.len()).then_some(sequence)
+    }
+
+    /// Removes the states after these tokens and after beginnings of them.
+    pub(super) fn forget(&mut self, salt: u64, tokens: &[u32]) {
+        self.entries.retain(|entry| entry.salt != salt || !tokens.starts_with(&entry.tokens));
+        self.crowded &= self.entries.len() > FEW;
+    }
+
     fn best(&self, salt: u64, tokens: &[u32]) -> Option<(usize, usize)> {
         let most = tokens.len().saturating_sub(1);
         let usable = |entry: &Entry| {

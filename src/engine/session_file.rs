@@ -1,4 +1,5 @@
-//! Sessions in files: tokens, the state of the model after them, and a note of the caller. A file is valid for one model.
+//! Sessions in files: tokens, the state of the model after them, and a note of the caller. A file is valid for one model. Chats
+//! keep theirs with [`Session::save`], a [`Batcher`](super::Batcher) those of its slots.
 //!
 //! A file has a header (magic, version, the model's fingerprint and name, cache types, context length), the note, the tokens,
 //! the state (see [`Sequence::save`](crate::cpu::Sequence::save)) and the XXH64 of all of this. Numbers are little-endian.
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use twox_hash::XxHash64;
 
 use super::Session;
-use crate::cpu::KvType;
+use crate::cpu::{KvType, OutOfPages, SavedError, Sequence};
 use crate::files::{OutputError, OutputFile, Overwrite};
 use crate::model::Model;
 use crate::printable::{printable, printable_path};
@@ -83,6 +84,14 @@ pub enum SessionFileError {
         /// The context length of this session.
         context_length: usize,
     },
+    /// There is no memory for the state.
+    #[error("{}: {source}", printable_path(path))]
+    NoMemory {
+        /// The file.
+        path: PathBuf,
+        /// What is used of the caches' memory.
+        source: OutOfPages,
+    },
     /// The file is truncated or changed.
     #[error("{}: damaged: {problem}", printable_path(path))]
     Damaged {
@@ -131,35 +140,33 @@ fn name(model: &Model) -> String {
     text("general.name").or_else(|| text("general.architecture")).unwrap_or_else(|| "a model without a name".to_owned())
 }
 
+/// What a file of a state is valid for.
+#[derive(Clone, Copy)]
+pub(super) struct StateOf<'m> {
+    pub(super) model: &'m Model,
+    pub(super) kv_type: KvType,
+    pub(super) context_length: usize,
+}
+
+/// What a file of a state has besides the state.
+pub(super) struct Stored {
+    pub(super) note: Vec<u8>,
+    pub(super) tokens: Vec<u32>,
+    /// Bytes of the file.
+    pub(super) bytes: u64,
+}
+
 impl Session {
+    fn state_of(&self) -> StateOf<'_> {
+        StateOf { model: self.model(), kv_type: self.kv_type(), context_length: self.context_length() }
+    }
+
     /// Writes the session to `path`, completely or not at all, and replaces a file that is there. [`Self::restore`] returns `note`.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path, note: &[u8]) -> Result<(), SessionFileError> {
-        let fingerprint = self.model().fingerprint()?;
-        let file = OutputFile::create(path, Overwrite::Replace { inputs: &[] }, 0)?;
-        let failed = |source| SessionFileError::Output(OutputError::Write { path: path.into(), source });
-        let mut out = Hashing::new(file);
-        let mut write = || {
-            out.write_all(MAGIC)?;
-            out.write_all(&VERSION.to_le_bytes())?;
-            out.write_all(&fingerprint)?;
-            put(&mut out, name(self.model()).as_bytes())?;
-            put(&mut out, self.kv_type().to_string().as_bytes())?;
-            out.write_all(&(self.context_length() as u64).to_le_bytes())?;
-            put(&mut out, note)?;
-            out.write_all(&(self.tokens().len() as u64).to_le_bytes())?;
-            for token in self.tokens() {
-                out.write_all(&token.to_le_bytes())?;
-            }
-            self.sequence().save(&mut out)?;
-            let hash = out.hash.finish();
-            out.inner.write_all(&hash.to_le_bytes())
-        };
-        write().map_err(failed)?;
-        out.inner.commit()?;
-        Ok(())
+        self.state_of().write(path, note, self.tokens(), self.sequence()).map(drop)
     }
 
     /// Reads the session that [`Self::save`] has written to `path`, in place of this one, and returns its note. After an error
@@ -169,6 +176,66 @@ impl Session {
     /// When the file cannot be read, is damaged, or belongs to another model, version, context length or cache type.
     pub fn restore(&mut self, path: &Path) -> Result<Vec<u8>, SessionFileError> {
         self.clear();
+        let empty = self.sequence().clone();
+        let mut sequence = std::mem::replace(self.sequence_mut(), empty);
+        let read = self.state_of().read(path, &mut sequence, &mut |_, _| {});
+        *self.sequence_mut() = sequence;
+        let stored = read?;
+        self.set_tokens(stored.tokens);
+        Ok(stored.note)
+    }
+}
+
+impl StateOf<'_> {
+    /// Writes the state `sequence` after `tokens` to `path`, completely or not at all, and replaces a file that is there. Returns the
+    /// size of the file in bytes.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn write(
+        &self,
+        path: &Path,
+        note: &[u8],
+        tokens: &[u32],
+        sequence: &Sequence,
+    ) -> Result<u64, SessionFileError> {
+        let fingerprint = self.model.fingerprint()?;
+        let file = OutputFile::create(path, Overwrite::Replace { inputs: &[] }, 0)?;
+        let failed = |source| SessionFileError::Output(OutputError::Write { path: path.into(), source });
+        let mut out = Hashing::new(file);
+        let mut write = || {
+            out.write_all(MAGIC)?;
+            out.write_all(&VERSION.to_le_bytes())?;
+            out.write_all(&fingerprint)?;
+            put(&mut out, name(self.model).as_bytes())?;
+            put(&mut out, self.kv_type.to_string().as_bytes())?;
+            out.write_all(&(self.context_length as u64).to_le_bytes())?;
+            put(&mut out, note)?;
+            out.write_all(&(tokens.len() as u64).to_le_bytes())?;
+            for token in tokens {
+                out.write_all(&token.to_le_bytes())?;
+            }
+            sequence.save(&mut out)?;
+            let hash = out.hash.finish();
+            out.inner.write_all(&hash.to_le_bytes())
+        };
+        write().map_err(failed)?;
+        Ok(out.inner.commit()?)
+    }
+
+    /// Reads what [`Self::write`] has written to `path` into `sequence`. `prepare` is called with the empty sequence and the number of
+    /// tokens before their state is read. After an error the sequence is empty.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is damaged, or belongs to another model, version, context length or cache type, and when there
+    /// is no memory for the state.
+    pub(super) fn read(
+        &self,
+        path: &Path,
+        sequence: &mut Sequence,
+        prepare: &mut dyn FnMut(&Sequence, usize),
+    ) -> Result<Stored, SessionFileError> {
+        sequence.truncate(0);
         let open = |source| SessionFileError::Open { path: path.into(), source };
         let file = File::open(path).map_err(open)?;
         let bytes = file.metadata().map_err(open)?.len();
@@ -176,7 +243,11 @@ impl Session {
         self.check_head(&mut input)?;
         let note = input.text("the note", bytes)?;
         let tokens = self.read_tokens(&mut input)?;
-        self.sequence_mut().restore(tokens.len(), &mut input.from).map_err(|error| input.damaged(&error))?;
+        prepare(sequence, tokens.len());
+        sequence.restore(tokens.len(), &mut input.from).map_err(|error| match error {
+            SavedError::OutOfPages(source) => SessionFileError::NoMemory { path: path.into(), source },
+            error => input.damaged(&error),
+        })?;
         let hash = input.from.hash.finish();
         let whole = input.number("the checksum").and_then(|found| {
             if found != hash {
@@ -188,11 +259,10 @@ impl Session {
             }
         });
         if let Err(error) = whole {
-            self.clear();
+            sequence.truncate(0);
             return Err(error);
         }
-        self.set_tokens(tokens);
-        Ok(note)
+        Ok(Stored { note, tokens, bytes })
     }
 
     /// Reads the header and checks that it is of this model and its settings.
@@ -213,8 +283,8 @@ impl Session {
         let mut found = [0; 32];
         input.fill("the fingerprint", &mut found)?;
         let model = input.text("the model's name", MOST_TEXT)?;
-        if found != self.model().fingerprint()? {
-            let (found, mut expected) = (String::from_utf8_lossy(&model).into_owned(), name(self.model()));
+        if found != self.model.fingerprint()? {
+            let (found, mut expected) = (String::from_utf8_lossy(&model).into_owned(), name(self.model));
             if found == expected {
                 expected.push_str(" with other tensors, metadata or adapters");
             }
@@ -224,23 +294,23 @@ impl Session {
             Err(SessionFileError::OtherSetting { path: path.into(), name, found, expected })
         };
         let found = String::from_utf8_lossy(&input.text("the types of the cache", MOST_TEXT)?).into_owned();
-        if KvType::parse(&found) != Some(self.kv_type()) {
-            return other("a cache of type", found, self.kv_type().to_string());
+        if KvType::parse(&found) != Some(self.kv_type) {
+            return other("a cache of type", found, self.kv_type.to_string());
         }
         let context = usize::try_from(input.number("the context")?).unwrap_or(usize::MAX);
-        if self.model().decoder().differ_by_context(context, self.context_length()) {
-            return other("a context of", context.to_string(), self.context_length().to_string());
+        if self.model.decoder().differ_by_context(context, self.context_length) {
+            return other("a context of", context.to_string(), self.context_length.to_string());
         }
         Ok(())
     }
 
     fn read_tokens(&self, input: &mut Input<'_>) -> Result<Vec<u32>, SessionFileError> {
         let count = input.number("the number of tokens")?;
-        let most = self.context_length();
+        let most = self.context_length;
         let count = usize::try_from(count).ok().filter(|&count| count <= most).ok_or_else(|| {
             SessionFileError::TooLong { path: input.path.into(), tokens: count, context_length: most }
         })?;
-        let vocab = self.model().decoder().vocab_size();
+        let vocab = self.model.decoder().vocab_size();
         let mut tokens = Vec::new();
         for _ in 0..count {
             let mut token = [0; 4];

@@ -43,6 +43,8 @@ pub enum Update {
         cached: usize,
         /// Tokens of the prompt.
         total: usize,
+        /// The slot that computes it.
+        slot: usize,
     },
     /// A token of the answer.
     Token {
@@ -229,7 +231,7 @@ mod tests {
     fn progress_is_told_once_and_a_full_channel_has_no_room() {
         let (sender, mut updates) = channel(Arc::default());
         for done in 1..4 {
-            sender.send(Update::Reading { done, cached: 1, total: 3 });
+            sender.send(Update::Reading { done, cached: 1, total: 3, slot: 0 });
         }
         assert!(matches!(updates.next(), Some(Update::Reading { done: 1, .. })));
         assert!(matches!(updates.next(), Some(Update::Reading { done: 3, .. })));

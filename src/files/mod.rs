@@ -29,9 +29,9 @@ pub use output::{
     try_remove_temporaries, write_whole,
 };
 pub use share::{Sharing, share};
-pub use system::HOME;
 #[cfg(feature = "net")]
 pub(crate) use system::symlink;
+pub use system::{HOME, inherited_listener};
 pub(crate) use system::{bytes_on_disk, has_other_names};
 #[cfg(any(feature = "net", test))]
 pub(crate) use system::{read_exact_at, write_all_at};

@@ -5,12 +5,29 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// The environment variable that names the user's folder.
 pub const HOME: &str = "HOME";
+
+/// A copy of the listening socket that the program was started with as this descriptor, as systemd starts programs.
+///
+/// # Errors
+/// When there is no such descriptor, or it is no TCP socket.
+pub fn inherited_listener(descriptor: i32) -> io::Result<TcpListener> {
+    // SAFETY: copies a descriptor, or fails where there is none.
+    let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 0) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the copy is open, and nobody else knows of it.
+    let listener = TcpListener::from(unsafe { OwnedFd::from_raw_fd(copy) });
+    listener.local_addr()?;
+    Ok(listener)
+}
 
 /// Opens what may be a file for reading. Never blocks (on a pipe, say).
 pub(super) fn open_input(path: &Path) -> io::Result<File> {

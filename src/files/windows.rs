@@ -22,6 +22,14 @@ use windows_sys::Win32::Storage::FileSystem::{
 /// The environment variable that names the user's folder.
 pub const HOME: &str = "USERPROFILE";
 
+/// A listening socket that the program was started with: other systems have these.
+///
+/// # Errors
+/// Always.
+pub fn inherited_listener(_descriptor: i32) -> io::Result<std::net::TcpListener> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Opens what may be a file for reading. Folders open too, so that they can be distinguished from what may not be read.
 pub(super) fn open_input(path: &Path) -> io::Result<File> {
     open_folder(path)

@@ -51,6 +51,8 @@ pub(super) struct ChoiceEnd {
     pub(super) thinking_tokens: usize,
     /// Number of tool calls.
     pub(super) calls: usize,
+    /// The slot that computed it.
+    pub(super) slot: usize,
 }
 
 impl ChoiceEnd {
@@ -81,6 +83,8 @@ struct Choice {
     held: Tokens,
     ready: VecDeque<ChoiceEvent>,
     ended: bool,
+    /// The slot that computes it.
+    slot: usize,
 }
 
 /// The choices of one request. Dropping them cancels it.
@@ -121,6 +125,7 @@ impl Answers {
                     salt: settings.salt,
                     no_cache: settings.no_cache,
                     draft_limit: settings.draft_limit,
+                    slot: settings.slot.filter(|_| i == 0),
                 };
                 choices.push(Choice {
                     updates: model.batcher().submit(request)?,
@@ -129,6 +134,7 @@ impl Answers {
                     held: Vec::new(),
                     ready: VecDeque::new(),
                     ended: false,
+                    slot: 0,
                 });
             }
         }
@@ -137,6 +143,11 @@ impl Answers {
 
     pub(super) fn len(&self) -> usize {
         self.choices.len()
+    }
+
+    /// The slot that computes a choice; 0 while it waits.
+    pub(super) fn slot(&self, choice: usize) -> usize {
+        self.choices[choice].slot
     }
 
     /// The next event, with the index of its choice; `None` when all have ended.
@@ -212,7 +223,8 @@ impl Choice {
 
     fn take(&mut self, update: Update) {
         match update {
-            Update::Reading { done, cached, total } => {
+            Update::Reading { done, cached, total, slot } => {
+                self.slot = slot;
                 self.ready.push_back(ChoiceEvent::Reading { done, cached, total })
             }
             Update::Token { token, text, logprobs } => {
@@ -225,8 +237,9 @@ impl Choice {
             Update::End { reason, text, stop_text, usage } => {
                 self.add(&text, true);
                 self.ended = true;
-                let (thinking_tokens, calls) = (self.thinking_tokens, self.splitter.calls());
-                self.ready.push_back(ChoiceEvent::End(ChoiceEnd { reason, stop_text, usage, thinking_tokens, calls }));
+                let (thinking_tokens, calls, slot) = (self.thinking_tokens, self.splitter.calls(), self.slot);
+                let end = ChoiceEnd { reason, stop_text, usage, thinking_tokens, calls, slot };
+                self.ready.push_back(ChoiceEvent::End(end));
             }
             Update::Failed(_) => {}
         }

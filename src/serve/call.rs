@@ -1,6 +1,7 @@
 //! A request for the handler of its route.
 
-use std::sync::{Arc, LazyLock};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use hyper::body::{Bytes, Incoming};
 use serde_json::{Map, Value as Json};
@@ -14,11 +15,13 @@ use super::stored::Responses;
 pub(super) struct Call {
     pub(super) models: Arc<Models>,
     /// The routes as an OpenAPI document.
-    pub(super) document: &'static LazyLock<String>,
+    pub(super) document: &'static str,
     /// Those that later requests go on from.
     pub(super) responses: Arc<Responses>,
     /// The rest of the path, for routes that end with `/*`.
     pub(super) rest: String,
+    /// The part of the address behind the `?`.
+    pub(super) query: String,
     pub(super) body: Bytes,
     /// The body of a route that reads it piece by piece.
     pub(super) upload: Option<Incoming>,
@@ -30,6 +33,8 @@ pub(super) struct Call {
     pub(super) salt: u64,
     /// Whether answers to chats have their prompt.
     pub(super) verbose: bool,
+    /// The folder for files of slots.
+    pub(super) slot_files: Option<Arc<PathBuf>>,
 }
 
 impl Call {

@@ -27,14 +27,16 @@ pub(super) struct Failure {
     param: Option<String>,
     /// Seconds after which the client should retry.
     pub(super) retry_after: Option<u32>,
+    /// The methods that the route has.
+    pub(super) allow: Option<String>,
     /// Further fields of the error.
     more: Vec<(&'static str, Json)>,
 }
 
 impl Failure {
     fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
-        let (code, param, retry_after, more) = (None, None, None, Vec::new());
-        Self { status, message: message.into(), kind, code, param, retry_after, more }
+        let (code, param, retry_after, allow, more) = (None, None, None, None, Vec::new());
+        Self { status, message: message.into(), kind, code, param, retry_after, allow, more }
     }
 
     /// The request is not valid.
@@ -65,8 +67,10 @@ impl Failure {
         Self::new(404, "not_found_error", format!("no such route: {path}"))
     }
 
-    pub(super) fn method() -> Self {
-        Self::new(405, "invalid_request_error", "this route does not have this method")
+    /// The route has these methods alone.
+    pub(super) fn method(allowed: String) -> Self {
+        let error = Self::new(405, "invalid_request_error", "this route does not have this method");
+        Self { allow: Some(allowed), ..error }
     }
 
     pub(super) fn key() -> Self {
@@ -94,6 +98,11 @@ impl Failure {
     /// The request may succeed later.
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self { retry_after: Some(5), ..Self::new(503, "server_error", message) }
+    }
+
+    /// The disk has no room.
+    pub(super) fn no_room() -> Self {
+        Self::new(507, "server_error", "the disk has no room for the file")
     }
 
     /// An internal error of the server.

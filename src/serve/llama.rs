@@ -67,7 +67,7 @@ impl Frame {
         };
         let ids: Vec<u32> = whole.tokens.iter().map(|(token, _)| *token).filter(|_| self.with_tokens).collect();
         let mut json = json!({
-            "index": i, "content": whole.text, "tokens": ids, "id_slot": -1, "stop": true, "model": self.model.id,
+            "index": i, "content": whole.text, "tokens": ids, "id_slot": ending.slot, "stop": true, "model": self.model.id,
             "tokens_predicted": usage.answer_tokens, "tokens_evaluated": usage.prompt_tokens,
             "generation_settings": self.settings, "prompt": self.prompts[i / self.choices],
             "has_new_line": whole.text.contains('\n'), "truncated": false, "stop_type": stop_type,
@@ -83,9 +83,9 @@ impl Frame {
     }
 
     /// The object of a piece of a choice.
-    fn piece(&self, i: usize, text: &str, tokens: &Tokens) -> Json {
+    fn piece(&self, (i, slot): (usize, usize), text: &str, tokens: &Tokens) -> Json {
         let ids: Vec<u32> = tokens.iter().map(|(token, _)| *token).collect();
-        let mut json = json!({ "index": i, "content": text, "tokens": ids, "stop": false, "id_slot": -1 });
+        let mut json = json!({ "index": i, "content": text, "tokens": ids, "stop": false, "id_slot": slot });
         self.add_probabilities(&mut json, tokens);
         json
     }
@@ -218,14 +218,14 @@ async fn stream_completion(sink: Sink, frame: Frame, mut answers: Answers) {
             Err(failure) => return sink.send(&failure.body(Dialect::OpenAi)).await,
             Ok((i, ChoiceEvent::Reading { done, cached, total })) => {
                 if let Some((progress, timings)) = meters[i].read(done, cached, total) {
-                    let mut piece = frame.piece(i, "", &Vec::new());
+                    let mut piece = frame.piece((i, answers.slot(i)), "", &Vec::new());
                     (piece["prompt_progress"], piece["timings"]) = (progress, timings);
                     sink.send(&piece).await;
                 }
             }
             Ok((_, ChoiceEvent::Call(_))) => {}
             Ok((i, ChoiceEvent::Text { text, tokens, .. })) => {
-                let mut piece = frame.piece(i, &text, &tokens);
+                let mut piece = frame.piece((i, answers.slot(i)), &text, &tokens);
                 if let Some(timings) = meters[i].answered(tokens.len()) {
                     piece["timings"] = timings;
                 }
@@ -350,6 +350,9 @@ pub(super) async fn set_adapters(call: Call) -> Result<Reply, Failure> {
     let Ok(Json::Array(wanted)) = serde_json::from_slice::<Json>(&call.body) else {
         return Err(Failure::invalid("the body must be an array of adapters: [{\"id\": 0, \"scale\": 1.0}]"));
     };
+    if !wanted.iter().all(|adapter| adapter["id"].is_u64() && adapter["scale"].is_number()) {
+        return Err(Failure::invalid("each adapter must have an id and a scale, which are numbers"));
+    }
     let holds = |adapter: &Json| {
         let same = wanted.iter().find(|wanted| wanted["id"] == adapter["id"]);
         same.map_or(Some(0.0), |wanted| wanted["scale"].as_f64()) == adapter["scale"].as_f64()
@@ -360,9 +363,4 @@ pub(super) async fn set_adapters(call: Call) -> Result<Reply, Failure> {
         return Ok(Reply::Json(json!({ "success": true })));
     }
     Err(Failure::not_done("adapters are those that the model was loaded with, and stay as strong as they are"))
-}
-
-/// `POST /slots/{id}?action=save`: not supported, since requests do not choose slots and prefixes are cached automatically.
-pub(super) async fn slot_files(_: Call) -> Result<Reply, Failure> {
-    Err(Failure::not_done("states of slots are not written to files: prefixes of earlier requests are kept in memory"))
 }

@@ -1,4 +1,4 @@
-//! An HTTP server for models: the dialects of OpenAI, Anthropic, llama-server and Ollama on one port.
+//! An HTTP server for models: the dialects of OpenAI, Anthropic, llama-server, Ollama and LM Studio on one port.
 //!
 //! A file for each dialect, and `page` for browsers; `router` has the table of routes. Requests become [`Request`](crate::engine::Request)s of an
 //! [`engine::Batcher`](crate::engine::Batcher), whose updates become the pieces of an answer. `guard` says who may ask.
@@ -8,6 +8,7 @@ mod anthropic;
 mod blocking;
 mod call;
 mod completions;
+mod connections;
 mod constraint;
 mod decisions;
 mod embeddings;
@@ -17,6 +18,7 @@ mod fit;
 mod guard;
 mod keep_alive;
 mod llama;
+mod lm_studio;
 mod manage;
 mod manager;
 mod metrics;
@@ -33,6 +35,7 @@ mod response_items;
 mod responses;
 mod router;
 mod settings;
+mod slots;
 mod stored;
 mod timings;
 mod tools;
@@ -41,6 +44,7 @@ mod vectors;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, LazyLock, Mutex, RwLock};
 use std::task::Poll;
@@ -53,9 +57,10 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use call::Call;
+use connections::{Connection, Connections, Held};
 use failure::{Dialect, Failure};
 pub use guard::Access;
 pub use keep_alive::KeepAlive;
@@ -78,11 +83,15 @@ const HEAD_BYTES: usize = 64 << 10;
 const HEADERS: usize = 100;
 /// Interval at which the server checks whether it should stop.
 const LOOK: Duration = Duration::from_millis(50);
+/// Interval at which it looks for room for a connection.
+const SHORT: Duration = Duration::from_millis(5);
 /// Time for requests to finish after that.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// The routes as an OpenAPI document, made when it is first asked for.
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi::describe(&Routes::new()).to_string());
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi::describe(&Routes::new(), true).to_string());
+/// The same for a server that needs no key.
+static OPEN_DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi::describe(&Routes::new(), false).to_string());
 
 /// Settings of a [`Server`].
 #[derive(Clone, Debug)]
@@ -93,7 +102,7 @@ pub struct ServerOptions {
     pub any_model: bool,
     /// Maximum bytes of a request's body.
     pub body_bytes: usize,
-    /// Maximum open connections; further ones wait.
+    /// Maximum open connections: for further ones, those that nothing is computed for are closed.
     pub connections: usize,
     /// Maximum bytes of models with their caches: models loaded on demand are unloaded to make room for others.
     pub memory: u64,
@@ -109,6 +118,8 @@ pub struct ServerOptions {
     pub metrics: bool,
     /// Whether answers to chats have their prompt (`__verbose`), as those of requests with `verbose`.
     pub verbose: bool,
+    /// The folder that clients may keep states of slots in.
+    pub slot_files: Option<PathBuf>,
 }
 
 impl Default for ServerOptions {
@@ -125,6 +136,7 @@ impl Default for ServerOptions {
             slots: true,
             metrics: true,
             verbose: false,
+            slot_files: None,
         }
     }
 }
@@ -159,6 +171,7 @@ struct State {
     options: ServerOptions,
     report: Option<Bytes>,
     manager: Option<Arc<Manager>>,
+    slot_files: Option<Arc<PathBuf>>,
     log: Option<Log>,
 }
 
@@ -176,14 +189,28 @@ impl Server {
         manager: Option<Manager>,
         log: Option<Log>,
     ) -> io::Result<Self> {
-        let (mut listeners, mut bound) = (Vec::new(), Vec::<SocketAddr>::new());
+        let mut listeners = Vec::<std::net::TcpListener>::new();
         for address in addresses {
-            let port = if address.port() == 0 { bound.first().map_or(0, SocketAddr::port) } else { address.port() };
-            let listener = std::net::TcpListener::bind(SocketAddr::new(address.ip(), port))?;
-            listener.set_nonblocking(true)?;
-            bound.push(listener.local_addr()?);
-            listeners.push(listener);
+            let first = listeners.first().map(std::net::TcpListener::local_addr).transpose()?;
+            let port = if address.port() == 0 { first.map_or(0, |first| first.port()) } else { address.port() };
+            listeners.push(std::net::TcpListener::bind(SocketAddr::new(address.ip(), port))?);
         }
+        Self::on(listeners, offers, options, manager, log)
+    }
+
+    /// Serves at `listeners`, which listen already.
+    ///
+    /// # Errors
+    /// When they are no such sockets.
+    pub fn on(
+        listeners: Vec<std::net::TcpListener>,
+        offers: Vec<Offer>,
+        options: ServerOptions,
+        manager: Option<Manager>,
+        log: Option<Log>,
+    ) -> io::Result<Self> {
+        listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
+        let bound = listeners.iter().map(std::net::TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         offers.iter().for_each(|offer| offer.begin(options.keep_alive));
         let models = Arc::new(Models {
             offers: RwLock::new(offers.into_iter().map(Arc::new).collect()),
@@ -197,7 +224,8 @@ impl Server {
         });
         let report = options.report.clone().map(Bytes::from);
         let (routes, manager) = (Routes::new(), manager.map(Arc::new));
-        let state = State { models, responses: Arc::default(), routes, options, report, manager, log };
+        let slot_files = options.slot_files.clone().map(Arc::new);
+        let state = State { models, responses: Arc::default(), routes, options, report, manager, slot_files, log };
         Ok(Self { listeners, addresses: bound, state: Arc::new(state) })
     }
 
@@ -233,24 +261,36 @@ async fn accept(
     let (stop, stopping) = watch::channel(false);
     // Every connection has a sender; none is left when all have ended.
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
-    let places = Arc::new(Semaphore::new(state.options.connections.max(1)));
+    let connections = Arc::new(Connections::new(state.options.connections));
     let forgetting = tokio::spawn(forget_idle(state.models.clone()));
     // The listener that is asked first changes, so that none has to wait for another.
     let mut turn = 0;
+    let mut accepted = None;
     while !should_stop() {
-        let next = async {
-            let place = places.clone().acquire_owned().await;
-            (place, next_connection(&listeners, &mut turn).await)
-        };
-        let Ok((place, accepted)) = tokio::time::timeout(LOOK, next).await else { continue };
-        let Ok((stream, address)) = accepted else {
-            // Too many open files: the next try may succeed.
-            tokio::time::sleep(LOOK).await;
+        if accepted.is_none() {
+            let next = next_connection(&listeners, &mut turn);
+            match tokio::time::timeout(LOOK, next).await {
+                Err(_) => continue,
+                Ok(Ok(next)) => accepted = Some(next),
+                Ok(Err(_)) => {
+                    // Too many open files: one less, and the next try may succeed.
+                    connections.close_idle();
+                    tokio::time::sleep(SHORT).await;
+                    continue;
+                }
+            }
+        }
+        let Some(place) = connections.enter() else {
+            tokio::time::sleep(SHORT).await;
             continue;
         };
+        let Some((stream, address)) = accepted.take() else { continue };
         let (state, stopping, alive) = (state.clone(), stopping.clone(), alive.clone());
         tokio::spawn(async move {
-            connection(stream, address, state, stopping).await;
+            tokio::select! {
+                () = connection(stream, address, state, stopping, place.connection.clone()) => {}
+                () = place.connection.closed() => {}
+            }
             drop((place, alive));
         });
     }
@@ -292,12 +332,18 @@ async fn forget_idle(models: Arc<Models>) {
 }
 
 /// Serves a connection to the listener at `address`.
-async fn connection(stream: TcpStream, address: SocketAddr, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    state: Arc<State>,
+    mut stopping: watch::Receiver<bool>,
+    own: Arc<Connection>,
+) {
     // Tokens are small and should arrive one by one.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
-        let state = state.clone();
-        async move { Ok::<_, Infallible>(serve(&state, address, request).await) }
+        let (state, own) = (state.clone(), own.clone());
+        async move { Ok::<_, Infallible>(serve(&state, address, request, &own).await) }
     });
     let mut builder = http1::Builder::new();
     // Some clients look for the names of headers as llama-server writes them.
@@ -314,11 +360,18 @@ async fn connection(stream: TcpStream, address: SocketAddr, state: Arc<State>, m
     let _ = connection.await;
 }
 
-async fn serve(state: &Arc<State>, address: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+async fn serve(
+    state: &Arc<State>,
+    address: SocketAddr,
+    request: Request<Incoming>,
+    connection: &Arc<Connection>,
+) -> Response<Held<Body>> {
     let start = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = match answer(state, address, request).await {
+    let mut answering = None;
+    let come = || answering = Some(connection.answering());
+    let mut response = match answer(state, address, request, come).await {
         Ok(response) => response,
         Err((failure, dialect)) => failed(&failure, dialect),
     };
@@ -327,15 +380,18 @@ async fn serve(state: &Arc<State>, address: SocketAddr, request: Request<Incomin
         let status = response.status().as_u16();
         log(&Served { method: method.as_str(), path: &path, status, time: start.elapsed() });
     }
-    response
+    response.map(|body| Held::new(body, answering))
 }
 
+/// Answers a request. `come` is called when all of it has come.
 async fn answer(
     state: &Arc<State>,
     address: SocketAddr,
     request: Request<Incoming>,
+    come: impl FnOnce(),
 ) -> Result<Response<Body>, (Failure, Dialect)> {
     let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
     let guessed = Routes::dialect(&path);
     let access = &state.options.access;
     if request.method() == Method::OPTIONS && request.headers().contains_key(header::ORIGIN) {
@@ -357,9 +413,13 @@ async fn answer(
         body if route.is_upload => (Bytes::new(), Some(body)),
         body => (read(body, state.options.body_bytes).await.map_err(tell)?, None),
     };
+    come();
     let (models, responses, verbose) = (state.models.clone(), state.responses.clone(), state.options.verbose);
     let (manager, report) = (state.manager.clone(), state.report.clone());
-    let call = Call { models, responses, document: &DOCUMENT, rest, body, upload, manager, report, salt, verbose };
+    let document = if access.keys.is_empty() { &OPEN_DOCUMENT } else { &DOCUMENT };
+    let (document, slot_files) = (document.as_str(), state.slot_files.clone());
+    let call =
+        Call { models, responses, document, rest, query, body, upload, manager, report, salt, verbose, slot_files };
     (route.handler)(call).await.map(reply::Reply::into_response).map_err(tell)
 }
 

@@ -8,35 +8,38 @@ use super::router::{Route, Routes};
 /// Body types, by name.
 const TYPES: &str = include_str!("openapi.json");
 
-/// The document.
+/// The document of a server, which may need a key.
 ///
 /// # Panics
 /// When the types are not valid JSON, which a test checks.
-pub(super) fn describe(routes: &Routes) -> Json {
+pub(super) fn describe(routes: &Routes, needs_key: bool) -> Json {
     let mut paths = Map::new();
     for route in routes.iter() {
         let path =
             route.path.strip_suffix('*').map_or_else(|| route.path.to_owned(), |start| format!("{start}{{name}}"));
         let at = paths.entry(path).or_insert_with(|| json!({}));
-        at[route.method.as_str().to_ascii_lowercase()] = operation(route);
+        at[route.method.as_str().to_ascii_lowercase()] = operation(route, needs_key);
     }
     let types: Json = serde_json::from_str(TYPES).expect("valid JSON");
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": { "title": "gguf serve", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
         "components": {
             "schemas": types,
-            "securitySchemes": {
-                "bearer": { "type": "http", "scheme": "bearer" },
-                "key": { "type": "apiKey", "in": "header", "name": "x-api-key" },
-            },
         },
-        "security": [{ "bearer": [] }, { "key": [] }],
-    })
+    });
+    if needs_key {
+        document["components"]["securitySchemes"] = json!({
+            "bearer": { "type": "http", "scheme": "bearer" },
+            "key": { "type": "apiKey", "in": "header", "name": "x-api-key" },
+        });
+        document["security"] = json!([{ "bearer": [] }, { "key": [] }]);
+    }
+    document
 }
 
-fn operation(route: &Route) -> Json {
+fn operation(route: &Route, needs_key: bool) -> Json {
     let tag = match route.dialect {
         Dialect::OpenAi => "OpenAI and llama-server",
         Dialect::Anthropic => "Anthropic",
@@ -53,11 +56,18 @@ fn operation(route: &Route) -> Json {
         let schema = json!({ "$ref": format!("#/components/schemas/{body}") });
         operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
     }
+    let mut parameters = Vec::new();
     if route.path.ends_with('*') {
-        operation["parameters"] =
-            json!([{ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }]);
+        parameters.push(json!({ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }));
     }
-    if route.is_open {
+    if route.path == "/slots/*" {
+        let actions = json!({ "enum": ["save", "restore", "erase"] });
+        parameters.push(json!({ "name": "action", "in": "query", "required": true, "schema": actions }));
+    }
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if route.is_open && needs_key {
         operation["security"] = json!([]);
     }
     operation
@@ -72,7 +82,7 @@ mod tests {
     #[test]
     fn every_route_and_every_type_is_described_once() {
         let routes = Routes::new();
-        let document = describe(&routes);
+        let document = describe(&routes, true);
         let paths = document["paths"].as_object().expect("paths");
         let described: usize = paths.values().map(|at| at.as_object().map_or(0, Map::len)).sum();
         assert_eq!(described, routes.iter().count());

@@ -141,7 +141,10 @@ fn check(i: usize, message: &Json) -> Result<Json, Failure> {
     if !has_calls {
         map.remove("tool_calls");
     }
-    for call in map.get_mut("tool_calls").and_then(Json::as_array_mut).into_iter().flatten() {
+    for (j, call) in map.get_mut("tool_calls").and_then(Json::as_array_mut).into_iter().flatten().enumerate() {
+        if !call.is_object() || !call.get("function").is_none_or(Json::is_object) {
+            return Err(wrong(&format!(".tool_calls[{j}]"), "must be an object with a function"));
+        }
         let arguments = call.pointer_mut("/function/arguments");
         // Arguments that are not JSON remain text.
         if let Some(arguments) = arguments

@@ -138,6 +138,9 @@ pub(super) fn failed(failure: &Failure, dialect: Dialect) -> Response<Body> {
     if let Some(seconds) = failure.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    if let Some(allow) = failure.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
     if failure.status == 401 {
         set(&mut response, header::WWW_AUTHENTICATE, "Bearer");
     }

@@ -9,7 +9,8 @@ use super::call::Call;
 use super::failure::{Dialect, Failure};
 use super::reply::Reply;
 use super::{
-    anthropic, completions, decisions, embeddings, fit, llama, manage, metrics, ollama, openai, rerank, responses,
+    anthropic, completions, decisions, embeddings, fit, llama, lm_studio, manage, metrics, ollama, openai, rerank,
+    responses, slots,
 };
 
 type Answering = Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send>>;
@@ -145,7 +146,7 @@ impl Routes {
             post("/embeddings", OpenAi, "LlamaEmbedding", "Makes vectors of texts or tokens", embeddings::embedding),
             get("/props", OpenAi, "Describes the server's first model", llama::props),
             get("/slots", OpenAi, "What the first model computes", llama::slots),
-            post("/slots/*", OpenAi, "Any", "Refuses to write files of slots", llama::slot_files),
+            post("/slots/*", OpenAi, "Slot", "Saves, restores or erases the state of a slot", slots::act),
             get("/lora-adapters", OpenAi, "Lists the first model's adapters", llama::adapters),
             post("/lora-adapters", OpenAi, "Any", "Refuses to change adapters", llama::set_adapters),
             get("/metrics", OpenAi, "Figures in Prometheus' form", metrics::metrics),
@@ -167,6 +168,15 @@ impl Routes {
             upload(post("/api/blobs/*", Ollama, "Blob", "Takes the bytes of a blob", manage::take_blob)),
             post("/models/browse", OpenAi, "Browse", "Searches Hugging Face, or lists a repository's models", manage::browse),
             post("/models/fit", OpenAi, "Fit", "Whether a model fits, and how fast it would be", fit::fit),
+            get("/api/v0/models", OpenAi, "Lists the models, as LM Studio", lm_studio::models_v0),
+            get("/api/v0/models/*", OpenAi, "Describes a model, as LM Studio", lm_studio::model_v0_of),
+            post("/api/v0/chat/completions", OpenAi, "Chat", "Answers a conversation, with figures", lm_studio::chat_v0),
+            post("/api/v0/completions", OpenAi, "Completion", "Goes on with texts, with figures", lm_studio::completions_v0),
+            post("/api/v0/embeddings", OpenAi, "Embeddings", "Makes vectors of texts", lm_studio::embeddings_v0),
+            get("/api/v1/models", OpenAi, "Lists the models, as LM Studio", lm_studio::models_v1),
+            post("/api/v1/models/load", OpenAi, "ModelName", "Loads a model", lm_studio::load),
+            post("/api/v1/models/unload", OpenAi, "InstanceName", "Lets go of a model", lm_studio::unload),
+            post("/api/v1/chat", OpenAi, "LmStudioChat", "Answers a message, as LM Studio", lm_studio::chat),
             get("/report", OpenAi, "The report of a comparison, for browsers", fit::report),
         ])
     }
@@ -188,13 +198,23 @@ impl Routes {
         }
         // HEAD requests the head of what GET would return.
         let fits = |own: &Method| own == method || method == Method::HEAD && own == Method::GET;
-        let found = at.find(|(route, _)| fits(&route.method)).ok_or_else(Failure::method)?;
+        let all: Vec<(&Route, &str)> = at.collect();
+        let found = all.iter().find(|(route, _)| fits(&route.method)).ok_or_else(|| {
+            let mut methods: Vec<&str> = all.iter().map(|(route, _)| route.method.as_str()).collect();
+            if methods.contains(&"GET") {
+                methods.push("HEAD");
+            }
+            methods.sort_unstable();
+            methods.dedup();
+            Failure::method(methods.join(", "))
+        })?;
         Ok((found.0, decoded(found.1)))
     }
 
     /// The dialect of a path, for errors.
     pub(super) fn dialect(path: &str) -> Dialect {
-        if path.starts_with("/api/") {
+        let is_lm_studio = path.starts_with("/api/v0/") || path.starts_with("/api/v1/");
+        if path.starts_with("/api/") && !is_lm_studio {
             Dialect::Ollama
         } else if path.starts_with("/v1/messages") {
             Dialect::Anthropic

@@ -32,6 +32,8 @@ pub(super) struct Settings {
     pub(super) after_samplers: bool,
     /// Maximum tokens of a draft; 0 for none.
     pub(super) draft_limit: Option<usize>,
+    /// The slot that is wanted.
+    pub(super) slot: Option<usize>,
     /// The constraint.
     pub(super) wanted: Option<RequestedConstraint>,
     /// The tools that may be called; `None` unless a chat request has some.
@@ -61,14 +63,19 @@ impl Settings {
             after_samplers: false,
             no_cache: fields.get("cache_prompt") == Some(&Json::Bool(false)),
             draft_limit: fields.whole("speculative.n_max", 0, MOST)?.and_then(|n| usize::try_from(n).ok()),
+            slot: fields.whole("id_slot", -1, last_slot(model))?.and_then(|n| usize::try_from(n).ok()),
             wanted: constraint::wanted(fields)?,
             tools: None,
         })
     }
 }
 
+fn last_slot(model: &ServedModel) -> i64 {
+    i64::try_from(model.batcher().options().parallel).unwrap_or(i64::MAX) - 1
+}
+
 /// The salt combined with that of the request, if it has one.
-fn salted(salt: u64, own: Option<&str>) -> u64 {
+pub(super) fn salted(salt: u64, own: Option<&str>) -> u64 {
     let Some(own) = own else { return salt };
     let mut hasher = DefaultHasher::new();
     (salt, own).hash(&mut hasher);

@@ -10,7 +10,7 @@ RENAMED = {
     "--ctx-size": "--ctx", "-c": "--ctx", "--parallel": "--parallel", "-np": "--parallel", "--n-predict": "--max-tokens",
     "-n": "--max-tokens", "--threads": "--threads", "-t": "--threads", "--api-key": "--api-key", "--pooling": "--pooling",
     "--chat-template": "--chat-template", "--chat-template-file": "--chat-template", "--cors-origins": "--allow-origin",
-    "--tags": "--tag", "--sleep-idle-seconds": "--keep-alive",
+    "--tags": "--tag", "--sleep-idle-seconds": "--keep-alive", "--slot-save-path": "--slot-save-path",
 }
 # llama-server's sets are in alphabetical order, and the first of its aliases is the model's id.
 SETS = ("--alias", "-a", "--tags")
@@ -20,7 +20,7 @@ FLAGS = {"--no-slots": "--no-slots", "--no-ui": "--no-page", "--verbose": "--ver
 REASONING = {"on": ["--think"], "off": ["--no-think"], "auto": []}
 # Options with a value that changes nothing here.
 VALUED = {
-    "--batch-size", "-b", "--ubatch-size", "-ub", "--n-gpu-layers", "-ngl", "-ctk", "-ctv", "-fa", "--slot-save-path", "--cache-ram",
+    "--batch-size", "-b", "--ubatch-size", "-ub", "--n-gpu-layers", "-ngl", "-ctk", "-ctv", "-fa", "--cache-ram",
     "--reasoning-format", "--tools", "--spec-draft-n-max", "--spec-draft-n-min", "--media-path", "--keep", "--hf-repo", "--hf-file",
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use gguf_toolkit::cpu::KvType;
 use gguf_toolkit::engine::{
-    Batcher, BatcherOptions, Error, GenerationOptions, Request, Sampler, SamplerOptions, Session, SessionOptions, Stop,
-    Update, Updates, Usage,
+    Batcher, BatcherOptions, Error, GenerationOptions, Request, Sampler, SamplerOptions, Session, SessionOptions,
+    SlotError, Stop, Update, Updates, Usage,
 };
 use gguf_toolkit::kernels::Pool;
 use gguf_toolkit::model::Model;
@@ -128,6 +128,59 @@ fn conversations_go_on_from_what_earlier_ones_have_left() {
         let usages = check(&batcher, &[other.clone()], &[alone(&model, &other)], name);
         assert!(usages[0].cached_tokens >= 39, "{name}: {usages:?}");
     }
+}
+
+/// Full attention, windows, and several kinds of recurrence.
+#[test]
+fn states_of_slots_go_to_files_and_come_back() {
+    let folder = Folder::new("batcher-slots");
+    for name in ["llama3", "gemma3", "qwen35", "granitehybrid", "lfm2"] {
+        let model = Arc::new(load(&folder, name));
+        let file = folder.path(name);
+        let first = Request { slot: Some(3), ..request((0..40).map(|i| 3 + i * 7 % 50).collect(), None, 8) };
+        let answered = alone(&model, &first);
+        let mut next = first.clone();
+        next.prompt.extend(answered.iter().chain(&[5, 6, 7]));
+        let expected = alone(&model, &next);
+        let saved = {
+            let batcher = batcher(&model, BatcherOptions::default());
+            assert!(matches!(batcher.save_slot(3, 0, &file), Err(SlotError::Empty { slot: 3 })), "{name}");
+            check(&batcher, std::slice::from_ref(&first), std::slice::from_ref(&answered), name);
+            let saved = batcher.save_slot(3, 0, &file).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!((saved.tokens, saved.bytes), (47, std::fs::metadata(&file).expect("there").len()), "{name}");
+            assert_eq!(batcher.erase_slot(3, 0).expect("a slot"), 47, "{name}");
+            let usages = check(&batcher, &[first.clone()], std::slice::from_ref(&answered), name);
+            assert_eq!(usages[0].cached_tokens, 0, "{name}");
+            saved
+        };
+        let batcher = batcher(&model, BatcherOptions::default());
+        assert_eq!(batcher.restore_slot(0, 0, &file).unwrap_or_else(|error| panic!("{name}: {error}")), saved);
+        let usages = check(&batcher, &[next], &[expected], name);
+        assert_eq!(usages[0].cached_tokens, 47, "{name}");
+        assert!(matches!(batcher.restore_slot(16, 0, &file), Err(SlotError::Engine(Error::NoSlot { .. }))), "{name}");
+    }
+}
+
+/// A state that comes from a file takes the place of stored prefixes.
+#[test]
+fn a_state_from_a_file_keeps_within_the_memory() {
+    let folder = Folder::new("batcher-slots-memory");
+    let (model, file) = (storyteller(), folder.path("a"));
+    let session = SessionOptions { context_length: Some(512), ..SessionOptions::default() };
+    // One context.
+    let options = BatcherOptions { session, cache_bytes: 0, ..BatcherOptions::default() };
+    let batcher = batcher(&model, options);
+    let long =
+        |start: u32| Request { slot: Some(0), ..request((0..300).map(|i| 300 + (start + i) % 900).collect(), None, 2) };
+    answer(batcher.submit(long(0)).expect("taken"));
+    batcher.save_slot(0, 0, &file).expect("saved");
+    answer(batcher.submit(long(500)).expect("taken"));
+    assert!(matches!(batcher.save_slot(1, 0, &file), Err(SlotError::Empty { .. })));
+    batcher.restore_slot(1, 0, &file).expect("restored");
+    let status = batcher.status();
+    assert!(status.cache_bytes <= status.cache_budget, "{status:?}");
+    let (_, _, usage) = answer(batcher.submit(long(0)).expect("taken"));
+    assert_eq!(usage.cached_tokens, 299);
 }
 
 #[test]

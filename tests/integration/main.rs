@@ -130,6 +130,9 @@ mod serve_embeddings;
 // What llama-server's clients find besides answers.
 #[cfg(feature = "serve")]
 mod serve_llama;
+// LM Studio's routes.
+#[cfg(feature = "serve")]
+mod serve_lm_studio;
 // Anthropic's messages over HTTP.
 #[cfg(feature = "serve")]
 mod serve_messages;
@@ -142,6 +145,9 @@ mod serve_models;
 // OpenAI's responses over HTTP.
 #[cfg(feature = "serve")]
 mod serve_responses;
+// States of slots in files, over HTTP.
+#[cfg(feature = "serve")]
+mod serve_slots;
 // The program as a server, for these.
 #[cfg(feature = "serve")]
 mod served;

@@ -194,7 +194,12 @@ fn what_is_wrong_is_told_with_its_field() {
         assert!(answer.status == 400 && answer.body.contains(expected), "{body}: {}", answer.body);
     }
     assert_eq!(served.get("/v1/nothing").status, 404);
-    assert_eq!(served.get(chats).status, 405);
+    let other = served.get(chats);
+    assert!(other.status == 405 && other.head.contains("allow: post\r\n"), "{}", other.head);
+    for calls in [json!([null]), json!([[1]]), json!(["f"]), json!([{ "function": 1 }])] {
+        let messages = json!([{ "role": "assistant", "content": null, "tool_calls": calls }]);
+        assert_eq!(field("messages", messages).1, "messages[0].tool_calls[0]", "{calls}");
+    }
     assert_eq!(served.get("/v1/models/nobody").status, 404);
     // Nothing of that has harmed it.
     assert_eq!(served.get("/health").json(), json!({ "status": "ok" }));

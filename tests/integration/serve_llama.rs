@@ -1,5 +1,6 @@
 //! What llama-server's clients find besides answers: sleep, figures, preflights, progress, prompts, probabilities after the samplers.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
@@ -129,13 +130,40 @@ fn preflights_say_who_may_ask_and_tell_others_nothing() {
 fn a_server_listens_at_several_addresses() {
     let served = Served::start("--host 127.0.0.1,127.0.0.2");
     let port = served.address.rsplit(':').next().expect("a port").to_owned();
-    let second = Served {
-        address: format!("127.0.0.2:{port}"),
-        child: std::process::Command::new("true").spawn().expect("runs"),
-    };
+    let second = Served { address: format!("127.0.0.2:{port}"), child: Command::new("true").spawn().expect("runs") };
     for server in [&served, &second] {
         assert_eq!(server.get("/health").json(), json!({ "status": "ok" }), "{}", server.address);
     }
+}
+
+/// As systemd starts it.
+#[cfg(unix)]
+#[test]
+fn a_socket_that_is_there_already_is_listened_at() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve --port 1 -j 1";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_gguf")]).stdin(std::os::fd::OwnedFd::from(listener));
+    let served = Served::spawned(command);
+    assert_eq!(served.address, address);
+    assert_eq!(served.get("/health").status, 200);
+    // It stops by the signal that services are stopped with.
+    let mut served = served;
+    let kill = Command::new("kill").args(["-TERM", &served.child.id().to_string()]).status().expect("runs");
+    assert!(kill.success());
+    assert_eq!(served.child.wait().expect("ends").code(), Some(0));
+}
+
+#[test]
+fn options_come_from_the_environment_too() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gguf"));
+    command.env("GGUF_SERVE_PARALLEL", "3").env("GGUF_SERVE_NO_METRICS", "1").env("GGUF_SERVE_ALIAS", "tiny");
+    // The command line comes first.
+    let served = Served::with(command, "--alias named");
+    let props = served.get("/props").json();
+    assert_eq!((&props["total_slots"], &props["model_alias"]), (&json!(3), &json!("named")));
+    assert_eq!(served.get("/metrics").status, 501);
 }
 
 #[test]

@@ -61,7 +61,13 @@ impl Served {
     /// A server with the environment of `command`.
     pub(crate) fn with(mut command: Command, options: &str) -> Self {
         command.args(["serve", "--port", "0", "-j", "2"]).args(options.split_whitespace());
-        command.env_remove("GGUF_API_KEY").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdin(Stdio::null());
+        Self::spawned(command)
+    }
+
+    /// A server that a whole command starts.
+    pub(crate) fn spawned(mut command: Command) -> Self {
+        command.env_remove("GGUF_API_KEY").stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("runs");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");

@@ -25,6 +25,12 @@ pub(crate) fn install_handlers() {
     system::install_handlers();
 }
 
+/// Lets the process open as many files and connections as the system allows it.
+#[cfg(feature = "serve")]
+pub(crate) fn raise_open_files() {
+    system::raise_open_files();
+}
+
 /// What a handler does about a read at `address` of a mapped file that has no such bytes any more. It runs on the thread
 /// that read, in the middle of that read: that holds no lock of this crate, and locks are only tried.
 fn end_at(address: usize) -> ! {

@@ -19,6 +19,21 @@ pub(super) fn install_handlers() {
     }
 }
 
+/// [`super::raise_open_files`].
+#[cfg(feature = "serve")]
+pub(super) fn raise_open_files() {
+    // macOS takes no more than this, whatever it says.
+    const MOST: libc::rlim_t = 10_240;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls take a pointer to a live structure.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < MOST {
+            limit.rlim_cur = MOST.min(limit.rlim_max);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: the kernel passes valid information with SA_SIGINFO.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };

@@ -18,6 +18,10 @@ pub(super) fn install_handlers() {
     unsafe { AddVectoredExceptionHandler(1, Some(on_exception)) };
 }
 
+/// [`super::raise_open_files`]: there is no such limit.
+#[cfg(feature = "serve")]
+pub(super) const fn raise_open_files() {}
+
 extern "system" fn on_exception(exception: *mut EXCEPTION_POINTERS) -> i32 {
     // SAFETY: the system passes a record of what has happened.
     let record = unsafe { &*(*exception).ExceptionRecord };
