@@ -113,6 +113,7 @@ fn errors_of_files_and_formats() {
             "tensor w\\u{1b}: bytes 1 to 1+2 asked for, it has 2";
         stores::StoreError::Folder { path: path(), source: io_error() } => "f: cannot make the folder: broken";
         stores::StoreError::Read { path: path(), source: io_error() } => "f: cannot be read: broken";
+        stores::Error::EmptyFolder { path: path() } => "f: a folder without GGUF files";
         modelfile::Error::Manifest { path: path() } => "f: the manifest cannot be read";
     }
     #[cfg(feature = "net")]
@@ -148,6 +149,10 @@ fn errors_of_checkpoints() {
         convert::Error::Assumed { assumed: "a".into(), source: source() } =>
             format!("{} (config.json leaves out a)", source());
         convert::AdapterProblem::BadType { name: name(), dtype: Dtype::F16 } => "tensor w\\u{1b} has the type F16";
+        convert::TokenizerProblem::PreOfBytes { name: "qwen2".into() } =>
+            "--pre qwen2: is for byte-level BPE; this is BPE of characters (gemma4, default)";
+        convert::TokenizerProblem::UnknownModel { name: "Runes".into() } =>
+            "model: a tokenizer Runes cannot be expressed (BPE, Unigram and WordPiece can)";
         arch::Error::NoClass => "config.json: architectures names no class";
         arch::Error::NoArchitecture => "key general.architecture is missing";
         arch::Error::BadRopeFactor { name: name(), found: 0.0 } => "tensor w\\u{1b}: 0, expected factors greater than 0";
