@@ -3,6 +3,7 @@
 
 use super::Findings;
 use crate::arch;
+use crate::engine::SamplerOptions;
 use crate::gguf::{Reader, Value, keys};
 use crate::inspect::{NotUsable, Summary, usable};
 use crate::model::{self, Model};
@@ -31,6 +32,10 @@ pub(super) fn check(reader: &Reader, findings: &mut Findings) -> Option<Model> {
         ) => {}
         Err(NotUsable::Architecture(error)) => findings.error(architecture_id(&error), error.to_string()),
         Err(error) => findings.error("model.type", error.to_string()),
+    }
+    // A chat would refuse it.
+    if let Err(error) = SamplerOptions::from_metadata(reader.metadata(), &[]) {
+        findings.error("model.sampling", error.to_string());
     }
     let summary = Summary::new(reader);
     if let (Some(claimed), Some(found)) = (summary.file_type_name(), summary.contradiction()) {

@@ -125,9 +125,10 @@ fn edits(args: &Args, reader: &Reader) -> anyhow::Result<Edits> {
     let mut edits = Edits {
         rename: args.rename.clone(),
         delete: args.delete.clone(),
-        set: args.set.iter().map(|text| parse_value(text, metadata)).collect::<Result<_, _>>()?,
+        set: args.set.iter().map(|text| parse_value(text, metadata)).collect::<Result<Vec<_>, _>>()?,
         rename_tensors: args.rename_tensor.clone(),
     };
+    edits.set.iter().try_for_each(|(key, value)| model_args::check_setting(key, value))?;
     if let Some(path) = &args.set_template {
         let text = model_args::read_text(path)?;
         edits.set.push((keys::TOKENIZER_CHAT_TEMPLATE.into(), Value::String(text)));

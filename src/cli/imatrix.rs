@@ -68,7 +68,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "show_statistics")]
     json: bool,
     /// Tokens of a chunk (default: 512)
-    #[arg(long, short, alias = "ctx-size", value_name = "N")]
+    #[arg(long, short, alias = "ctx-size", value_name = "N", allow_negative_numbers = true, value_parser = model_args::parse_context)]
     context: Option<usize>,
     /// Most chunks (0 or -1: all)
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
@@ -77,7 +77,7 @@ pub(crate) struct Args {
     #[arg(long, alias = "from-chunk", value_name = "N", default_value_t = 0, hide_default_value = true)]
     chunk: usize,
     /// Tokens of a forward pass
-    #[arg(long, short, alias = "batch-size", value_name = "N", default_value_t = 2048)]
+    #[arg(long, short, alias = "batch-size", value_name = "N", default_value_t = 2048, allow_negative_numbers = true, value_parser = model_args::parse_context)]
     batch: usize,
     /// Take the output matrix in too
     #[arg(long)]

@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     ids: Option<Vec<u32>>,
     /// Tokens to show
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, value_parser = model_args::parse_length)]
     top: usize,
     /// Write the logits of every position to this safetensors file
     #[arg(long, short, value_name = "FILE")]

@@ -13,8 +13,9 @@ use clap::builder::PossibleValuesParser;
 use gguf_toolkit::bytes::Bytes;
 use gguf_toolkit::convert::{Conversion, Folder, Options, OutputType};
 use gguf_toolkit::cpu::{CacheType, KvType};
+use gguf_toolkit::engine::{Error as EngineError, SamplerOptions};
 use gguf_toolkit::files;
-use gguf_toolkit::gguf::Reader;
+use gguf_toolkit::gguf::{Metadata, Reader, Value};
 use gguf_toolkit::kernels::{Isa, Pool};
 use gguf_toolkit::model::{Adapter, Loading, Model};
 use gguf_toolkit::modelfile::Setup;
@@ -27,7 +28,7 @@ use gguf_toolkit::tokenizer::Tokenizer;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RunArgs {
     /// Threads (default: one for each core)
-    #[arg(long, short = 'j', value_name = "N")]
+    #[arg(long, short = 'j', value_name = "N", allow_negative_numbers = true, value_parser = parse_threads)]
     threads: Option<NonZeroUsize>,
     /// Type of cached keys and values, or one of each: f32, f16, q8_0, q5_1, q4_0 or iq4_nl
     #[arg(long, value_name = "K[,V]", default_value = "f16", value_parser = parse_kv_type)]
@@ -45,6 +46,41 @@ pub(crate) struct RunArgs {
 struct Lora {
     path: PathBuf,
     scale: f32,
+}
+
+/// Most threads: more than the largest machines have cores.
+const MOST_THREADS: usize = 1024;
+/// Most tokens of a context: far above every model, far below any overflow.
+const MOST_CONTEXT: usize = 1 << 27;
+
+/// The length of a context or a batch.
+pub(crate) fn parse_context(text: &str) -> Result<usize, String> {
+    tokens(text, 1)
+}
+
+/// A number of tokens that may be none.
+pub(crate) fn parse_length(text: &str) -> Result<usize, String> {
+    tokens(text, 0)
+}
+
+fn tokens(text: &str, least: usize) -> Result<usize, String> {
+    let within = text.trim().parse().ok().filter(|n| (least..=MOST_CONTEXT).contains(n));
+    within.ok_or_else(|| format!("a number of tokens from {least} to {MOST_CONTEXT}"))
+}
+
+/// Checks a recommended setting (`general.sampling.*`) that goes into a file: a chat refuses one that is out of range.
+///
+/// # Errors
+/// When it is out of range; all other keys are fine.
+pub(crate) fn check_setting(key: &str, value: &Value) -> Result<(), EngineError> {
+    let mut metadata = Metadata::new();
+    metadata.set(key, value.clone());
+    SamplerOptions::from_metadata(&metadata, &[]).map(drop)
+}
+
+pub(crate) fn parse_threads(text: &str) -> Result<NonZeroUsize, String> {
+    let within = text.trim().parse().ok().filter(|n: &NonZeroUsize| n.get() <= MOST_THREADS);
+    within.ok_or_else(|| format!("a number of threads from 1 to {MOST_THREADS}"))
 }
 
 fn parse_lora(text: &str) -> Result<Lora, String> {

@@ -97,7 +97,7 @@ impl AdapterConversion {
         #[allow(clippy::cast_possible_truncation, reason = "the key is an f32")]
         metadata.set(keys::ADAPTER_LORA_ALPHA, Value::F32(settings.file_alpha() as f32));
         metadata.set(keys::GENERAL_QUANTIZATION_VERSION, Value::U32(2));
-        let inputs = checkpoint.file_ids().into_iter().chain(opened.opened()).chain(base.file_ids()).collect();
+        let inputs = checkpoint.file_ids().into_iter().chain(opened.file_ids()).chain(base.file_ids()).collect();
         Ok(Self { metadata, tensors, inputs })
     }
 

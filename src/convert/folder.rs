@@ -174,12 +174,14 @@ impl Folder {
         }
     }
 
-    /// Identities of the files on disk that have been read.
-    pub(super) fn opened(&self) -> Vec<FileId> {
-        match self {
-            Self::Directory { opened, .. } => opened.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            Self::Memory { .. } => Vec::new(),
-        }
+    /// Identities of the files on disk that no output may replace: those that have been read, and all others of the checkpoint,
+    /// which other programs read. GGUF files are none of it.
+    pub(super) fn file_ids(&self) -> Vec<FileId> {
+        let Self::Directory { path, opened } = self else { return Vec::new() };
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let of_checkpoint = entries.filter(|path| path.extension().is_none_or(|extension| extension != "gguf"));
+        let opened = opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        opened.into_iter().chain(of_checkpoint.filter_map(|path| FileId::at(&path).ok())).collect()
     }
 }
 

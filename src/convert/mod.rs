@@ -370,6 +370,6 @@ impl Source for Conversion {
     }
 
     fn file_ids(&self) -> Vec<FileId> {
-        self.checkpoint.file_ids().into_iter().chain(self.folder.opened()).collect()
+        self.checkpoint.file_ids().into_iter().chain(self.folder.file_ids()).collect()
     }
 }

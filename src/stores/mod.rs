@@ -284,7 +284,8 @@ impl Places {
     fn not_found(&self, name: &str) -> Error {
         let looked = [&self.hugging_face, &self.lm_studio, &self.own, &self.llama_cpp, &self.ollama];
         let mut looked: Vec<PathBuf> = looked.into_iter().flatten().cloned().collect();
-        looked.dedup();
+        let mut seen = HashSet::new();
+        looked.retain(|path| seen.insert(path.clone()));
         let here = models_in(folder_of(Path::new(name)));
         let names = self.list().into_iter().map(|entry| entry.located.name);
         let names = names.chain(here.iter().map(|path| path.to_string_lossy().into_owned()));

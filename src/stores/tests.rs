@@ -73,6 +73,12 @@ fn repositories_of_hugging_face_are_found() {
     let none = stores.found(&places, "org/tiny-gguf2");
     assert!(none.contains("no such file, nor a model of this name in HOME/.cache/huggingface/hub"), "{none}");
     assert!(none.contains("(there is org/Tiny-GGUF:"), "{none}");
+    // The same folder twice, with others between.
+    let twice = Places { lm_studio: vec![stores.0.clone()], llama_cpp: vec![stores.0.clone()], ..Places::default() };
+    let twice = Places { own: vec![stores.0.join("own")], ..twice };
+    let none = stores.found(&twice, "none");
+    assert!(none.contains(" in HOME, HOME/own"), "{none}");
+    assert!(!none.contains("HOME/own, HOME"), "{none}");
     let listed: Vec<(String, u64)> = places.list().into_iter().map(|e| (e.located.name, e.bytes)).collect();
     let expected = [("IQ4_XS", 16), ("Q4_K_M", 16), ("Q8_0", 14), ("BF16", 14)];
     assert_eq!(listed, expected.map(|(quant, bytes)| (format!("org/Tiny-GGUF:{quant}"), bytes)));

@@ -1,8 +1,5 @@
 //! Counts the allocations of a forward pass: a few for the pass, and none for each token and layer.
-#![allow(unsafe_code, reason = "an allocator that counts")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
 
 use gguf_toolkit::bench::{Shape, SyntheticModel};
@@ -15,48 +12,11 @@ use gguf_toolkit::quantize::{FileType, Options, Plan, run_in_memory};
 
 use super::folder::Folder;
 use super::logits;
+use super::mutants::{Counting, allocations};
 use super::shared::testdata;
-
-/// The system's allocator, with a counter of each thread's allocations.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn count() {
-    // A thread that is ending has no counter any more.
-    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: every call is passed to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps to the same contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(place, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
 
 /// Maximum of the allocations of a pass: its positions, rows, rotary tables, hidden states and logits.
 const MOST: usize = 24;
@@ -65,9 +25,9 @@ const MOST: usize = 24;
 fn step(model: &Model, pool: &Pool, sequences: &mut [Sequence]) -> usize {
     let mut parts: Vec<Part<'_>> =
         sequences.iter_mut().map(|sequence| Part { sequence, tokens: &[7], logits: Rows::Last }).collect();
-    let before = COUNT.get();
+    let before = allocations();
     let logits = model.decoder().forward(Run::new(pool), &mut parts);
-    let count = COUNT.get() - before;
+    let count = allocations() - before;
     assert_eq!(logits.len(), parts.len() * model.decoder().vocab_size());
     count
 }

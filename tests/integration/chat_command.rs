@@ -35,6 +35,10 @@ fn values_out_of_range_are_refused_with_the_range() {
         (&["--top-k", "1.5"], "a whole number from 0"),
         (&["-n", "-2"], "-1 for no limit"),
         (&["--seed", "-2"], "-1 for a random one"),
+        (&["-c", "0"], "a number of tokens from 1 to 134217728"),
+        (&["-c", "9223372036854775808"], "a number of tokens from 1 to 134217728"),
+        (&["-j", "0"], "a number of threads from 1 to 1024"),
+        (&["-j", "-1"], "a number of threads from 1 to 1024"),
         (&["--samplers", "top_k;magic"], "one of penalties, dry"),
         (&["--when-full", "explode"], "stop, drop-oldest or summarize"),
         (&["-st"], "-st is an option of llama.cpp: -p answers once and ends"),
@@ -71,7 +75,23 @@ fn path(path: &Path) -> &str {
 #[test]
 fn settings_of_a_file_are_checked() {
     let folder = Folder::new("chat-file-settings");
-    let file = with_key(&folder, "penalty.gguf", "general.sampling.penalty_repeat=float:0");
+    // The program writes no such file.
+    let file = with_key(&folder, "penalty.gguf", "general.sampling.penalty_repeat=float:1.5");
+    for command in [
+        ["quantize", &file, "-t", "F16", "-o", "x.gguf", "--override-kv", "general.sampling.penalty_repeat=float:0"],
+        ["edit", &file, "-o", "x.gguf", "--dry-run", "-q", "--set", "general.sampling.penalty_repeat=f32:0"],
+    ] {
+        let output = gguf(&command, "");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        assert!(stderr.contains("general.sampling.penalty_repeat 0: must be a number from 0.01 to 100"), "{stderr}");
+    }
+    let mut bytes = std::fs::read(&file).expect("there");
+    let key = b"general.sampling.penalty_repeat";
+    let value = bytes.windows(key.len()).position(|window| window == key).expect("the key") + key.len() + 4;
+    assert_eq!(bytes[value..value + 4], 1.5_f32.to_le_bytes());
+    bytes[value..value + 4].fill(0);
+    std::fs::write(&file, bytes).expect("written");
     let (code, out, err) = chat(&[&file, "-p", "hi", "-n", "4"], "");
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert_eq!(err, "error: penalty: general.sampling.penalty_repeat 0: must be a number from 0.01 to 100\n");

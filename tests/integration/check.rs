@@ -116,7 +116,7 @@ fn faults_of_the_model_are_told_by_their_ids() {
     assert_eq!(of_reader(&sound), Vec::new());
     let with = |keys: &dyn Fn(&mut Metadata)| of_reader(&changed(&sound, keys, |_, _| {}));
     type Change<'a> = &'a dyn Fn(&mut Metadata);
-    let cases: [(&str, &str, Change<'_>); 8] = [
+    let cases: [(&str, &str, Change<'_>); 9] = [
         ("model.missing-key", "key llama.block_count is missing", &|m| drop(m.remove("llama.block_count"))),
         ("model.missing-tensor", "tensor blk.4.attn_norm.weight is missing", &|m| m.set("llama.block_count", 7_u32)),
         ("model.shape", "shape [768, 256], expected [32, 256]", &|m| m.set("llama.feed_forward_length", 32_u32)),
@@ -125,6 +125,9 @@ fn faults_of_the_model_are_told_by_their_ids() {
         }),
         ("model.unread-key", "key llama.unheard_of: nothing here is computed with it", &|m| {
             m.set("llama.unheard_of", 1_u32);
+        }),
+        ("model.sampling", "general.sampling.penalty_repeat 0: must be a number from 0.01 to 100", &|m| {
+            m.set("general.sampling.penalty_repeat", 0.0_f32);
         }),
         ("tokenizer.pre-unknown", "is not known", &|m| {
             m.set("tokenizer.ggml.model", "gpt2");

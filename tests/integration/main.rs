@@ -2,6 +2,9 @@
 
 // Adapters (LoRA).
 mod adapters;
+// Mutants of everything that is read, which the fuzz targets share.
+#[path = "../mutants/mod.rs"]
+mod mutants;
 // What a forward pass asks of the allocator.
 mod allocations;
 // Many requests at once.
@@ -20,6 +23,8 @@ mod chat_templates;
 mod chats;
 // Checkpoints in folders.
 mod checkpoints;
+// What errors say.
+mod error_texts;
 // Encoders: bytes, hidden states, embeddings.
 mod encoders;
 // Rerankers: tokens, scores, `gguf rerank`, `/v1/rerank`.
@@ -169,6 +174,8 @@ mod tokenizers;
 mod sources;
 // Drafts of what comes next.
 mod speculation;
+// Numbers that options are given.
+mod option_values;
 // Spellings of other tools.
 mod spellings;
 // Settings of checkpoints.

@@ -39,7 +39,11 @@ fn no_command_overwrites_what_it_reads() {
         let path = entry.expect("an entry").path();
         fs::copy(&path, folder.path("checkpoint").join(path.file_name().expect("a name"))).expect("copied");
     }
-    fs::write(folder.path("checkpoint/added_tokens.json"), "{}").expect("written");
+    let files =
+        ["added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "model.safetensors.index.json"];
+    for file in files {
+        fs::write(folder.path("checkpoint").join(file), "{}").expect("written");
+    }
     let before = names(&folder);
     let commands = [
         "gguf logits storyteller-F16.gguf hi -o storyteller-F16.gguf --force",
@@ -52,6 +56,11 @@ fn no_command_overwrites_what_it_reads() {
         "gguf convert checkpoint -o checkpoint/generation_config.json --force",
         "gguf convert checkpoint -o checkpoint/added_tokens.json --force",
         "gguf convert checkpoint -o checkpoint/model.safetensors --force",
+        // Other files of the checkpoint, which were not needed.
+        "gguf convert checkpoint -o checkpoint/vocab.json --force",
+        "gguf convert checkpoint -o checkpoint/merges.txt --force",
+        "gguf convert checkpoint -o checkpoint/chat_template.jinja --force",
+        "gguf convert checkpoint -o checkpoint/model.safetensors.index.json --force",
     ];
     for command in commands {
         let output = shell(command, folder.root());

@@ -6,7 +6,10 @@ use sha2::{Digest, Sha256};
 
 /// A committed file or folder.
 pub(crate) fn testdata(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // The package of the fuzz targets lies below the root.
+    let root = package.ancestors().find(|folder| folder.join("testdata").is_dir()).expect("the repository's root");
+    root.join("testdata").join(name)
 }
 
 /// A file or folder of the directory that `GGUF_SHARED` names.

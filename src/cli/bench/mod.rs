@@ -52,19 +52,19 @@ pub(crate) struct Args {
     #[arg(long, short, requires = "save")]
     force: bool,
     /// Lengths of prompts (0: none)
-    #[arg(long, short, value_name = "N", value_delimiter = ',', default_value = "512")]
+    #[arg(long, short, value_name = "N", value_delimiter = ',', default_value = "512", allow_negative_numbers = true, value_parser = model_args::parse_length)]
     prompt: Vec<usize>,
     /// Tokens to generate (0: none)
-    #[arg(long = "generate", short = 'n', value_name = "N", value_delimiter = ',', default_value = "128")]
+    #[arg(long = "generate", short = 'n', value_name = "N", value_delimiter = ',', default_value = "128", allow_negative_numbers = true, value_parser = model_args::parse_length)]
     generation: Vec<usize>,
     /// Tokens that are there before
-    #[arg(long, short, value_name = "N", value_delimiter = ',', default_value = "0")]
+    #[arg(long, short, value_name = "N", value_delimiter = ',', default_value = "0", allow_negative_numbers = true, value_parser = model_args::parse_length)]
     depth: Vec<usize>,
     /// How often each test runs
-    #[arg(long, short, value_name = "N", default_value_t = 3)]
+    #[arg(long, short, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = parse_repetitions)]
     repetitions: usize,
     /// Tokens of a forward pass
-    #[arg(long, short, value_name = "N", default_value_t = 512)]
+    #[arg(long, short, value_name = "N", default_value_t = 512, allow_negative_numbers = true, value_parser = model_args::parse_context)]
     batch: usize,
     #[command(flatten)]
     run: RunArgs,
@@ -74,6 +74,14 @@ pub(crate) struct Args {
     // Last: its heading stands over all that follows.
     #[command(flatten)]
     load: load::LoadArgs,
+}
+
+/// Most repetitions of a test.
+const MOST_REPETITIONS: usize = 10_000;
+
+fn parse_repetitions(text: &str) -> Result<usize, String> {
+    let within = text.trim().parse().ok().filter(|n| (1..=MOST_REPETITIONS).contains(n));
+    within.ok_or_else(|| format!("a whole number from 1 to {MOST_REPETITIONS}"))
 }
 
 /// A parser of shapes that shells can complete and `--help` lists.

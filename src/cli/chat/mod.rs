@@ -95,7 +95,8 @@ pub(crate) struct Args {
           aliases = ["n-predict", "predict"])]
     max_tokens: Option<Limit>,
     /// Most tokens of the conversation (default: what the model was trained on)
-    #[arg(long, short, value_name = "N", alias = "ctx-size")]
+    #[arg(long, short, value_name = "N", alias = "ctx-size", allow_negative_numbers = true,
+          value_parser = model_args::parse_context)]
     context: Option<usize>,
     /// What happens when the context is full: stop, drop-oldest or summarize
     #[arg(long, value_name = "WHAT", value_parser = commands::parse_when_full, default_value = "drop-oldest")]

@@ -52,13 +52,13 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Tokens of a chunk (default: 512, or that of --kl-base)
-    #[arg(long, short, alias = "ctx-size", value_name = "N")]
+    #[arg(long, short, alias = "ctx-size", value_name = "N", allow_negative_numbers = true, value_parser = model_args::parse_context)]
     context: Option<usize>,
     /// Most chunks (default: all)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     chunks: Option<u32>,
     /// Tokens of a forward pass
-    #[arg(long, short, value_name = "N", default_value_t = 2048)]
+    #[arg(long, short, value_name = "N", default_value_t = 2048, allow_negative_numbers = true, value_parser = model_args::parse_context)]
     batch: usize,
     /// Judge the weights alone: decode them to single precision, so that products do not round their input (takes four bytes of
     /// memory a weight; speeds are not those of the types)

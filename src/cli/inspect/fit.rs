@@ -83,10 +83,7 @@ pub(super) fn write(out: &mut impl Write, reader: &Reader, question: &Question) 
     let answer = machine.answer_speed(&fit, 0, KvType::F16);
     let (prompt, answer) = (rate(machine.prompt_speed(&fit, PROMPT)), rate(answer));
     let threads = if machine.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", machine.threads) };
-    writeln!(
-        out,
-        "  speed         about {prompt} tokens/s of a prompt of {PROMPT}, {answer} of an answer, {threads}\n"
-    )?;
+    writeln!(out, "  speed         {prompt} tokens/s of a prompt of {PROMPT}, {answer} of an answer, {threads}\n")?;
     let mut table = Table::new([
         Column::right("context"),
         Column::left("cache type"),

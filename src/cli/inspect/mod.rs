@@ -73,7 +73,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["metadata", "tensors", "full", "vocab", "values", "key", "template"])]
     fit: bool,
     /// Contexts for --fit, in tokens (default: 4096, 32768 and the model's own)
-    #[arg(long, value_name = "N,...", value_delimiter = ',', requires = "fit", value_parser = parse_context)]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', requires = "fit", value_parser = model_args::parse_context)]
     ctx: Vec<usize>,
     /// Types of cached keys and values for --fit
     #[arg(
@@ -154,14 +154,6 @@ impl Args {
         };
         Ok((models, view))
     }
-}
-
-/// Most tokens of a context: far above every model, far below any overflow.
-const MOST_CONTEXT: usize = 1 << 27;
-
-fn parse_context(text: &str) -> Result<usize, String> {
-    let within = text.trim().parse().ok().filter(|n| (1..=MOST_CONTEXT).contains(n));
-    within.ok_or_else(|| format!("a number of tokens from 1 to {MOST_CONTEXT}"))
 }
 
 /// Runs the command. A model that cannot be opened does not keep the others from being shown.

@@ -37,16 +37,17 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "FILE", conflicts_with = "tasks_of")]
     file: Option<PathBuf>,
     /// Tokens of a chunk
-    #[arg(long, short, alias = "ctx-size", value_name = "N", default_value_t = 512, conflicts_with = "tasks_of")]
+    #[arg(long, short, alias = "ctx-size", value_name = "N", default_value_t = 512, conflicts_with = "tasks_of",
+          allow_negative_numbers = true, value_parser = model_args::parse_context)]
     context: usize,
     /// Most chunks (default: all)
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_chunks, conflicts_with = "tasks_of")]
     chunks: Option<Chunks>,
     /// Tokens of a forward pass
-    #[arg(long, short, value_name = "N", default_value_t = 2048)]
+    #[arg(long, short, value_name = "N", default_value_t = 2048, allow_negative_numbers = true, value_parser = model_args::parse_context)]
     batch: usize,
     /// Let chunks begin N tokens after each other, and score the last N tokens of each alone: more work, a fairer figure
-    #[arg(long, alias = "ppl-stride", value_name = "N", conflicts_with = "tasks_of")]
+    #[arg(long, alias = "ppl-stride", value_name = "N", conflicts_with = "tasks_of", allow_negative_numbers = true, value_parser = model_args::parse_length)]
     stride: Option<usize>,
     /// Write a line for each scored token: place in the text, number, negative log-likelihood, text (tab-separated)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tasks_of", "resume"])]

@@ -10,7 +10,7 @@ use gguf_toolkit::gguf::Value;
 use gguf_toolkit::imatrix::ImportanceMatrix;
 use gguf_toolkit::printable::{printable, printable_path};
 use gguf_toolkit::quantize::{
-    FileType, Importance, Like, Options, Plan, Recipe, RunOptions, Source, TensorPattern, parse_override,
+    self, FileType, Importance, Like, Options, Plan, Recipe, RunOptions, Source, TensorPattern,
 };
 
 use crate::model_args;
@@ -68,8 +68,14 @@ pub(crate) struct TypeArgs {
     #[arg(long, value_name = "NAME", requires = "imatrix")]
     exclude_weights: Vec<String>,
     /// Set a key of the metadata: KEY=int:1, float:0.5, bool:true or str:text; repeatable
-    #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = parse_override)]
+    #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = override_of)]
     override_kv: Vec<(String, Value)>,
+}
+
+fn override_of(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = quantize::parse_override(text).map_err(|error| error.to_string())?;
+    model_args::check_setting(&key, &value).map_err(|error| error.to_string())?;
+    Ok((key, value))
 }
 
 impl TypeArgs {
@@ -223,7 +229,7 @@ pub(crate) struct WriteArgs {
     #[arg(long)]
     no_verify: bool,
     /// Threads (default: one for each core)
-    #[arg(long, short = 'j', value_name = "N")]
+    #[arg(long, short = 'j', value_name = "N", allow_negative_numbers = true, value_parser = model_args::parse_threads)]
     threads: Option<NonZeroUsize>,
 }
 

@@ -1,14 +1,6 @@
-//! A safetensors file.
-
 #![no_main]
 
-use gguf_toolkit::safetensors::Checkpoint;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(checkpoint) = Checkpoint::from_bytes("fuzz", bytes.to_vec().into()) else { return };
-    for tensor in checkpoint.tensors() {
-        let mut data = vec![0; usize::try_from(tensor.bytes()).expect("inside the file")];
-        checkpoint.read_at(tensor, 0, &mut data).expect("inside");
-    }
-});
+libfuzzer_sys::fuzz_target!(
+    init: gguf_toolkit_fuzz::write_seeds(false),
+    |bytes: &[u8]| gguf_toolkit_fuzz::safetensors(bytes)
+);

@@ -5,17 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gguf_toolkit::bytes::Bytes;
-use gguf_toolkit::convert::{Conversion, Folder as Checkpoint, Options};
-use gguf_toolkit::cpu::{KvType, Part, Rows, Run, SequenceOptions};
 use gguf_toolkit::gguf::{Array, Metadata, Reader, TensorSpec, Value, Writer};
-use gguf_toolkit::kernels::Pool;
-use gguf_toolkit::model::Model;
-use gguf_toolkit::quantize::run_in_memory;
 
 use super::super::folder::Folder;
-use super::super::goldens::checkpoint;
-use super::super::shared::testdata;
+use super::super::mutants::{goldens, run, specs};
 use super::check_line;
 
 /// Keys that a golden's network and tokenizer do not read: of experts, groups and rotary embeddings that it does not
@@ -45,23 +38,6 @@ fn is_unread(golden: &str, key: &str) -> bool {
     UNREAD.iter().any(|(of, unread)| (of.is_empty() || *of == golden) && key.ends_with(unread))
 }
 
-/// A golden's file, and its name.
-pub(super) fn goldens(folder: &Folder) -> Vec<(String, Reader)> {
-    let entries = std::fs::read_dir(testdata("arch")).expect("goldens");
-    let mut all: Vec<(String, Reader)> = entries
-        .map(|entry| {
-            let name = entry.expect("an entry").file_name().into_string().expect("a name");
-            let from = Checkpoint::open(&checkpoint(folder, &name)).expect("a folder");
-            let conversion = Conversion::new(from, &Options::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let bytes = run_in_memory(&conversion, &conversion.plan(&[]).expect("a plan")).expect("converted");
-            let reader = Reader::from_bytes(&name, Bytes::from(bytes)).expect("valid");
-            (name, reader)
-        })
-        .collect();
-    all.sort_by(|(a, _), (b, _)| a.cmp(b));
-    all
-}
-
 /// The file with other metadata or tensors; a tensor of another size is cut or filled up.
 fn rewrite(reader: &Reader, metadata: &Metadata, tensors: &[TensorSpec]) -> Vec<u8> {
     let mut writer = Writer::to_sink(Vec::new(), "m.gguf", metadata, tensors).expect("can be written");
@@ -73,23 +49,6 @@ fn rewrite(reader: &Reader, metadata: &Metadata, tensors: &[TensorSpec]) -> Vec<
         writer.write_tensor(&data).expect("written");
     }
     writer.into_sink().expect("whole")
-}
-
-pub(super) fn specs(reader: &Reader) -> Vec<TensorSpec> {
-    reader.tensors().iter().map(TensorSpec::from).collect()
-}
-
-/// Loads a model and runs a token: the message, or nothing when it runs.
-pub(super) fn run(bytes: Vec<u8>) -> Result<(), String> {
-    let reader = Reader::from_bytes("m.gguf", Bytes::from(bytes)).map_err(|e| e.to_string())?;
-    let model = Model::from_reader(&reader).map_err(|e| e.to_string())?;
-    let mut sequence = model.decoder().sequence(SequenceOptions { kv_type: KvType::F16, context_length: 4 });
-    // A pass beyond the positions that the model has learned is the caller's fault.
-    let positions = model.decoder().learned_positions().unwrap_or(2);
-    let part = Part { sequence: &mut sequence, tokens: &[1, 2][..positions.min(2)], logits: Rows::Last };
-    let logits = model.decoder().forward(Run::new(&Pool::new(1)), &mut [part]);
-    assert_eq!(logits.len(), model.decoder().vocab_size());
-    Ok(())
 }
 
 /// What may stand in place of a value: none, numbers that hurt, other types.

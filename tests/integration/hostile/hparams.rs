@@ -3,7 +3,7 @@
 use gguf_toolkit::arch::Hparams;
 use gguf_toolkit::gguf::{Array, Metadata, Value};
 
-use super::Random;
+use super::super::mutants::Choices;
 
 fn llama() -> Metadata {
     let mut metadata = Metadata::new();
@@ -79,7 +79,7 @@ fn strange_architectures_are_one_short_line() {
 
 #[test]
 fn any_mixture_of_values_is_read_or_refused() {
-    let mut random = Random(0xfeed_beef_dead_cafe);
+    let mut random = Choices::seeded(0xfeed_beef_dead_cafe);
     let values: Vec<Value> = vec![
         0u8.into(),
         1u16.into(),

@@ -81,37 +81,3 @@ fn check_line(message: &str, name: &str) {
         message.chars().find(|c| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}'));
     assert_eq!(control, None, "{message:?}");
 }
-
-/// A small generator of numbers, the same on every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// A number below `limit`.
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % limit as u64).expect("small")
-    }
-
-    /// Changes some bytes: bits, bytes, or eight of them at once to a number that hurts.
-    fn damage(&mut self, bytes: &mut [u8]) {
-        const NUMBERS: [u64; 9] = [0, 1, 0xff, u32::MAX as u64, 1 << 31, 1 << 32, 1 << 62, i64::MAX as u64, u64::MAX];
-        for _ in 0..=self.below(3) {
-            let at = self.below(bytes.len());
-            match self.below(3) {
-                0 => bytes[at] ^= 1 << self.below(8),
-                1 => bytes[at] = self.next().to_le_bytes()[0],
-                _ => {
-                    let number = NUMBERS[self.below(NUMBERS.len())].to_le_bytes();
-                    let n = number.len().min(bytes.len() - at);
-                    bytes[at..at + n].copy_from_slice(&number[..n]);
-                }
-            }
-        }
-    }
-}

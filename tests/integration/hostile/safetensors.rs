@@ -5,7 +5,8 @@ use std::fs;
 use gguf_toolkit::safetensors::{Checkpoint, Error};
 
 use super::super::folder::Folder;
-use super::{Random, check_line};
+use super::super::mutants::Choices;
+use super::check_line;
 
 fn checkpoint() -> Vec<u8> {
     let json = r#"{"__metadata__":{"format":"pt"},"a.weight":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]},
@@ -42,7 +43,7 @@ fn a_checkpoint_cut_anywhere_is_refused() {
 #[test]
 fn damaged_checkpoints_are_refused_or_can_be_read() {
     let whole = checkpoint();
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Choices::seeded(0x9e37_79b9_7f4a_7c15);
     let mut refused = 0;
     for _ in 0..30_000 {
         let mut bytes = whole.clone();
@@ -73,7 +74,7 @@ fn damaged_indices_are_refused() {
         let message = open(&whole.as_bytes()[..len]).expect_err("opens");
         check_line(&message, "model.safetensors.index.json");
     }
-    let mut random = Random(0x1234_5678_9abc_def1);
+    let mut random = Choices::seeded(0x1234_5678_9abc_def1);
     for _ in 0..3000 {
         let mut bytes = whole.clone().into_bytes();
         random.damage(&mut bytes);

@@ -165,7 +165,8 @@ impl<'t> Reader<'t> {
                     Err(_) => Err(GoTemplateError::new(format!("{number} is no number"))),
                 }
             }
-            c if c.is_alphabetic() || c == '_' => Ok(Word::Name(self.name())),
+            // As `name` has it: a word has to be read from here.
+            c if c.is_ascii_alphabetic() || c == '_' => Ok(Word::Name(self.name())),
             other => Err(GoTemplateError::new(format!("{other:?} in an action"))),
         }
     }

@@ -111,6 +111,8 @@ fn what_is_said_is_marked() {
 #[test]
 fn what_is_not_known_is_told() {
     let told = |source: &str| jinja_of_go(source).expect_err(source).to_string();
+    // No word begins with it: nothing is read for ever.
+    assert!(told("{{é .Content }}").contains("'é' in an action"));
     assert_eq!(told("{{ .Nothing }}"), "a conversation has no field .Nothing");
     assert_eq!(told("{{ template \"x\" }}"), "{{ template }} is not supported");
     assert_eq!(told("{{ toTypeScriptType .System }}"), "the function toTypeScriptType is not known with 1 values");
