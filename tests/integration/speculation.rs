@@ -433,7 +433,7 @@ fn the_program_drafts_and_says_so() {
     assert_eq!(chat("--lookup").0, expected);
     for (options, expected) in [
         ("--draft absent.gguf", "draft model absent.gguf"),
-        ("--draft-max 3", "<--draft <MODEL>|--lookup>"),
+        ("--draft-max 3", "<--draft <MODEL>|--lookup|--mtp>"),
         ("--lookup --draft-max 3 --draft-min 4", "--draft-min 4 is more than --draft-max 3"),
     ] {
         let refused = run(&format!("chat -p Once {options}"));
