@@ -32,7 +32,8 @@ fn definition(name: &str) -> (Vec<f32>, Vec<u32>) {
         file.read_at(tensor, 0, &mut bytes).expect("readable");
         bytes
     };
-    let tokens = read("tokens").chunks_exact(8).map(|b| u32::try_from(i64::from_le_bytes(b.try_into().expect("8"))));
+    let ids = read("tokens");
+    let tokens = ids.chunks_exact(8).map(|b| u32::try_from(i64::from_le_bytes(b.try_into().expect("8"))));
     let logits = read("logits").chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("4"))).collect();
     (logits, tokens.collect::<Result<_, _>>().expect("ids"))
 }

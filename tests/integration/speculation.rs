@@ -68,7 +68,13 @@ fn lookup() -> SpeculationOptions {
 /// Drafts of exactly `len` tokens, so that tests do not depend on measured times.
 fn drafted_by(draft: &Arc<Model>, model: &Model, len: usize) -> SpeculationOptions {
     let draft = DraftModel::new(draft.clone(), model).expect("the same vocabulary");
-    SpeculationOptions { lookup: false, model: Some(draft), max_tokens: len, min_tokens: len }
+    SpeculationOptions {
+        lookup: false,
+        model: Some(draft),
+        max_tokens: len,
+        min_tokens: len,
+        ..SpeculationOptions::default()
+    }
 }
 
 /// The lookup and, where it finds nothing, the model itself.
