@@ -102,7 +102,7 @@ impl Family {
     }
 
     /// How many layers of a checkpoint behind the model's own predict further tokens (MTP) and go into the file, where its
-    /// tensors are those that `has` knows. The engine does not run them.
+    /// tensors are those that `has` knows. The engine runs them for drafts alone.
     ///
     /// # Errors
     /// When a setting is missing or of a wrong kind.

@@ -44,7 +44,14 @@ pub(super) fn model_of(h: &Hparams, norm: NormSpec, layers: Vec<LayerSpec>) -> R
         layer_inputs: None,
         altup: None,
         layers,
+        prediction: None,
     })
+}
+
+/// The model with a layer that predicts further tokens (MTP): `layer`, where the file has such layers at all. The first of
+/// several is computed, as in llama.cpp.
+pub(super) fn predicting(h: &Hparams, model: ModelSpec, layer: impl FnOnce() -> LayerSpec) -> ModelSpec {
+    ModelSpec { prediction: (h.next_n > 0).then(layer), ..model }
 }
 
 /// How texts become embeddings, where the file says it.

@@ -16,7 +16,7 @@ const MAX_BLOCKS: u64 = 4096;
 pub struct Hparams {
     /// `general.architecture`.
     pub architecture: String,
-    /// Number of blocks (layers) that are run: NextN prediction layers are not counted.
+    /// Number of blocks (layers) of the model itself: NextN prediction layers are not counted.
     pub block_count: usize,
     /// Number of blocks behind these that predict further tokens.
     pub next_n: usize,

@@ -190,8 +190,8 @@ fn print_notes(conversion: &Conversion) {
     }
     if conversion.predicting_blocks() > 0 {
         eprintln!(
-            "{} blocks that predict further tokens (MTP) are kept, as the reference keeps them; they are not run \
-             (--no-mtp leaves them out)",
+            "{} blocks that predict further tokens (MTP) are kept, as the reference keeps them; --mtp lets them \
+             draft (--no-mtp leaves them out)",
             conversion.predicting_blocks()
         );
     }

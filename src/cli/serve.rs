@@ -440,8 +440,8 @@ impl Loader {
         Ok(ServedModel::new(id.to_owned(), path, self.template.as_deref(), setup.clone(), defaults, batcher)?)
     }
 
-    /// Settings of speculation for a model. The draft model may have another vocabulary than some of several models: these are
-    /// served without it.
+    /// Settings of speculation for a model. The draft model may have another vocabulary than some of several models, and some may
+    /// have no layer that drafts: these are served without.
     fn speculation(&self, id: &str, model: &Model) -> anyhow::Result<SpeculationOptions> {
         let args = &self.args;
         let several = args.on_demand || args.models.len() > 1;
@@ -449,8 +449,8 @@ impl Loader {
             if !several {
                 return Err(error);
             }
-            eprintln!("warning: {}: {error}; it is served without drafts of that model", printable(id));
-            args.speculation.options(None, model)
+            eprintln!("warning: {}: {error:#}; it is served without drafts of a model", printable(id));
+            Ok(args.speculation.without_models())
         })
     }
 }

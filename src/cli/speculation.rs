@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use clap::builder::RangedU64ValueParser;
-use gguf_toolkit::engine::{DraftModel, SpeculationOptions};
+use gguf_toolkit::engine::{DraftModel, OwnLayer, SpeculationOptions};
 use gguf_toolkit::model::Model;
 use gguf_toolkit::printable::printable_path;
 
@@ -18,7 +18,7 @@ fn lengths() -> RangedU64ValueParser<usize> {
 
 /// Speculative decoding: tokens are drafted, and the model checks several in one pass. The answers stay the same.
 #[derive(Clone, Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("drafter").args(["draft", "lookup"]).multiple(true))]
+#[command(group = clap::ArgGroup::new("drafter").args(["draft", "lookup", "mtp"]).multiple(true))]
 pub(crate) struct SpeculationArgs {
     /// Let a smaller model with the same vocabulary draft tokens, which the model checks in one pass: faster, the same text
     #[arg(long, value_name = "MODEL", aliases = ["model-draft", "spec-draft-model"])]
@@ -26,6 +26,10 @@ pub(crate) struct SpeculationArgs {
     /// Draft what followed the same tokens earlier in prompt and answer: faster where texts repeat themselves, the same text
     #[arg(long)]
     lookup: bool,
+    /// Let the model's own layer for it (MTP, NextN) draft tokens, if its file has one: the same text, faster where drafts are
+    /// often right
+    #[arg(long)]
+    mtp: bool,
     /// Maximum tokens of a draft; the length that pays off is measured
     #[arg(
         long, value_name = "N", default_value_t = SpeculationOptions::default().max_tokens, value_parser = lengths(),
@@ -43,7 +47,7 @@ pub(crate) struct SpeculationArgs {
 impl Default for SpeculationArgs {
     fn default() -> Self {
         let SpeculationOptions { lookup, max_tokens, min_tokens, .. } = SpeculationOptions::default();
-        Self { draft: None, lookup, draft_max: max_tokens, draft_min: min_tokens }
+        Self { draft: None, lookup, mtp: false, draft_max: max_tokens, draft_min: min_tokens }
     }
 }
 
@@ -70,13 +74,18 @@ impl SpeculationArgs {
     /// The settings for `model`, with the draft model from [`Self::load`].
     ///
     /// # Errors
-    /// When the two have different vocabularies.
+    /// When the two have different vocabularies, or the model has no layer that drafts.
     pub(crate) fn options(&self, draft: Option<&Arc<Model>>, model: &Model) -> anyhow::Result<SpeculationOptions> {
         Ok(SpeculationOptions {
-            lookup: self.lookup,
             model: draft.map(|draft| DraftModel::new(draft.clone(), model)).transpose()?,
-            max_tokens: self.draft_max,
-            min_tokens: self.draft_min,
+            own: self.mtp.then(|| OwnLayer::of(model)).transpose().context("--mtp")?,
+            ..self.without_models()
         })
+    }
+
+    /// The settings without the draft model and the model's own layer.
+    pub(crate) fn without_models(&self) -> SpeculationOptions {
+        let (lookup, max_tokens, min_tokens) = (self.lookup, self.draft_max, self.draft_min);
+        SpeculationOptions { lookup, max_tokens, min_tokens, ..SpeculationOptions::default() }
     }
 }

@@ -289,7 +289,7 @@ impl Conversion {
         self.predicting
     }
 
-    /// Number of MTP layers in the file; the engine does not run them.
+    /// Number of MTP layers in the file, which are run for drafts alone.
     #[must_use]
     pub fn predicting_blocks(&self) -> usize {
         self.predicting_blocks

@@ -33,7 +33,38 @@ pub(super) struct SelectedPositions {
     pub(super) words: usize,
 }
 
-impl Batch<'_, '_> {
+impl<'a, 'p> Batch<'a, 'p> {
+    /// The parts' tokens as rows, part after part.
+    pub(super) fn new(run: Run<'a>, parts: &'a mut [Part<'p>]) -> Self {
+        let rows = parts.iter().map(|part| part.tokens.len()).sum();
+        let mut starts = Vec::with_capacity(parts.len() + 1);
+        starts.push(0);
+        let (mut positions, mut contexts) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        for part in parts.iter() {
+            positions.extend(part.sequence.len..part.sequence.len + part.tokens.len());
+            contexts.resize(positions.len(), part.sequence.context_length);
+            starts.push(positions.len());
+        }
+        Self {
+            run,
+            parts,
+            starts,
+            rope: RopeTables::new(positions, contexts),
+            layer_inputs: Vec::new(),
+            output_rows: None,
+            selection: SelectedPositions::default(),
+        }
+    }
+
+    /// The rows of all parts from the one on, counted from the part's first, that `first` says.
+    pub(super) fn rows_from(&self, first: impl Fn(&Part<'p>) -> usize) -> Vec<u32> {
+        let mut rows = Vec::with_capacity(self.rows());
+        for (part, start) in self.parts.iter().zip(&self.starts) {
+            rows.extend((0..).take(start + part.tokens.len()).skip(start + first(part)));
+        }
+        rows
+    }
+
     /// Rows (tokens) of the batch.
     pub(super) fn rows(&self) -> usize {
         self.starts.last().copied().unwrap_or(0)

@@ -1,10 +1,10 @@
 //! A transformer put together from a [`ModelSpec`] and its tensors, and its forward pass.
 
 use super::altup::Streams;
-use super::batch::{Batch, SelectedPositions};
+use super::batch::Batch;
 use super::classifier::Head;
 use super::layer::Layer;
-use super::rope::RopeTables;
+use super::prediction::{self, ModelParts, Prediction};
 use super::rows::for_rows;
 use super::{Linear, Norm, PagePool, Part, Run, Sequence, SequenceOptions, Weights};
 use crate::kernels::{Activations, List, Matrix, Pool, Scratch, Store, vector};
@@ -75,6 +75,16 @@ impl Decoder {
     #[must_use]
     pub(crate) fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// The layer that predicts further tokens, with its weights from the same tensors; `None` where the network has none.
+    ///
+    /// # Errors
+    /// When a tensor is missing or of another shape.
+    pub fn prediction(&self, weights: &Weights) -> Result<Option<Prediction>, Error> {
+        let (spec, token_embedding) = (&self.spec, &self.token_embedding);
+        let (output_norm, output) = (self.output_norm.as_ref(), self.output.as_ref());
+        Prediction::load(&ModelParts { spec, token_embedding, output_norm, output }, weights)
     }
 
     /// Number of tokens that logits are over.
@@ -157,9 +167,16 @@ impl Decoder {
     /// When a part is empty, a token is outside the vocabulary, a position outside [`Self::learned_positions`], the model
     /// has no logits ([`Self::has_logits`]), or it is not causal and a part continues a sequence.
     pub fn forward(&self, run: Run<'_>, parts: &mut [Part<'_>]) -> Vec<f32> {
-        let mut rows = self.hidden(run, parts);
-        let mut logits = vec![0.0; rows.len() / self.spec.embedding_length * self.spec.vocab_size];
-        self.logits(run, &mut rows, &mut logits);
+        let cols = self.spec.embedding_length;
+        let predicts = parts.iter().any(|part| part.sequence.predicts());
+        let mut rows = self.through_layers(run, parts, |part| part.first_computed());
+        self.apply_output_norm(run.pool, &mut rows);
+        if predicts && !rows.is_empty() {
+            let kept = prediction::follow(run, parts, &mut rows, cols);
+            rows.truncate(kept);
+        }
+        let mut logits = vec![0.0; rows.len() / cols * self.spec.vocab_size];
+        self.logits_of_normed(run, &rows, &mut logits);
         logits
     }
 
@@ -168,32 +185,18 @@ impl Decoder {
     /// # Panics
     /// As [`Self::forward`], but for logits.
     pub fn hidden(&self, run: Run<'_>, parts: &mut [Part<'_>]) -> Vec<f32> {
-        let rows = parts.iter().map(|part| part.tokens.len()).sum();
-        let mut starts = Vec::with_capacity(parts.len() + 1);
-        starts.push(0);
-        let (mut positions, mut contexts) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        self.through_layers(run, parts, |part| part.first_wanted())
+    }
+
+    /// As [`Self::hidden`], with the rows of each part from the one on that `first` says.
+    fn through_layers(&self, run: Run<'_>, parts: &mut [Part<'_>], first: impl Fn(&Part<'_>) -> usize) -> Vec<f32> {
         for part in parts.iter() {
             assert!(!part.tokens.is_empty(), "a part without tokens");
             assert!(self.causal || part.sequence.is_empty(), "a sequence that is evaluated in one pass");
-            positions.extend(part.sequence.len..part.sequence.len + part.tokens.len());
-            contexts.resize(positions.len(), part.sequence.context_length);
-            starts.push(positions.len());
         }
-        let mut x = self.embed(run.pool, parts, &positions);
-        let mut wanted: Vec<u32> = Vec::with_capacity(rows);
-        for (part, start) in parts.iter().zip(&starts) {
-            wanted.extend((0..).take(start + part.tokens.len()).skip(start + part.first_wanted()));
-        }
-        let rope = RopeTables::new(positions, contexts);
-        let mut batch = Batch {
-            run,
-            rope,
-            starts,
-            layer_inputs: Vec::new(),
-            parts,
-            output_rows: None,
-            selection: SelectedPositions::default(),
-        };
+        let mut batch = Batch::new(run, parts);
+        let mut x = self.embed(run.pool, batch.parts, batch.rope.positions());
+        let wanted = batch.rows_from(first);
         if let Some(inputs) = &self.layer_inputs {
             batch.layer_inputs = inputs.compute(&batch, &x, self.spec.embedding_length);
         }
@@ -257,9 +260,7 @@ impl Decoder {
     /// As [`Self::hidden`].
     pub fn normed(&self, run: Run<'_>, parts: &mut [Part<'_>]) -> Vec<f32> {
         let mut rows = self.hidden(run, parts);
-        if let Some(norm) = &self.output_norm {
-            norm.apply(run.pool, &mut rows);
-        }
+        self.apply_output_norm(run.pool, &mut rows);
         rows
     }
 
@@ -268,13 +269,22 @@ impl Decoder {
     /// # Panics
     /// When `logits` has another number of rows, or the model has none.
     pub fn logits(&self, run: Run<'_>, rows: &mut [f32], logits: &mut [f32]) {
+        self.apply_output_norm(run.pool, rows);
+        self.logits_of_normed(run, rows, logits);
+    }
+
+    fn apply_output_norm(&self, pool: &Pool, rows: &mut [f32]) {
+        if let Some(norm) = &self.output_norm {
+            norm.apply(pool, rows);
+        }
+    }
+
+    /// Logits, `[rows, vocab]`, of rows of [`Self::normed`].
+    fn logits_of_normed(&self, run: Run<'_>, rows: &[f32], logits: &mut [f32]) {
         let (cols, vocab) = (self.spec.embedding_length, self.spec.vocab_size);
         assert_eq!(rows.len() / cols, logits.len() / vocab);
         if rows.is_empty() {
             return;
-        }
-        if let Some(norm) = &self.output_norm {
-            norm.apply(run.pool, rows);
         }
         let Some(output) = &self.output else { panic!("a model without logits") };
         output.apply(run, &Activations::new(rows, cols), Store::Set, logits);

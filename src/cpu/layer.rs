@@ -101,6 +101,11 @@ impl Layer {
         })
     }
 
+    /// The layer with its state at another place among those of a sequence.
+    pub(super) fn with_state(self, index: usize) -> Self {
+        Self { index, ..self }
+    }
+
     /// Whether the output of a position never depends on later positions.
     pub(super) fn is_causal(&self) -> bool {
         self.mixer.is_causal()

@@ -1,6 +1,7 @@
 //! The state of one sequence: KV caches and states of recurrences.
 
 use super::kv::{Limit, Pages};
+use super::prediction::State;
 use super::selective_scan::scan_state_len;
 use super::{CausalConv, KvCache, KvSpec, KvType, OutOfPages, PagePool, RecurrenceSpec};
 use crate::kernels::lines::numbers_mut;
@@ -18,6 +19,8 @@ pub struct Sequence {
     pub(super) layers: Vec<LayerState>,
     /// The length that the sequence may still be rolled back to: sliding windows keep what is seen from there.
     rollback_len: Option<usize>,
+    /// What is kept to predict further tokens, if anything.
+    pub(super) prediction: Option<Box<State>>,
 }
 
 /// A state to which a sequence can be rolled back: see [`Sequence::rollback_point`].
@@ -133,7 +136,21 @@ impl Sequence {
     pub fn new(model: &ModelSpec, options: SequenceOptions, pool: &PagePool) -> Self {
         let start = |mixer| LayerState::start(mixer, model.embedding_length, options, pool);
         let layers = model.layers.iter().map(|layer| start(&layer.mixer)).collect();
-        Self { len: 0, context_length: options.context_length, second_text: usize::MAX, layers, rollback_len: None }
+        let context_length = options.context_length;
+        Self { len: 0, context_length, second_text: usize::MAX, layers, rollback_len: None, prediction: None }
+    }
+
+    /// A sequence of a model without layers.
+    #[cfg(test)]
+    pub(crate) fn without_layers() -> Self {
+        Self {
+            len: 0,
+            context_length: 0,
+            second_text: usize::MAX,
+            layers: vec![],
+            rollback_len: None,
+            prediction: None,
+        }
     }
 
     /// Says that from `position` on the sequence is the second of two texts, for models that tell them apart by types of
@@ -155,6 +172,7 @@ impl Sequence {
             layer.cache.as_mut().map_or(Ok(()), |cache| cache.reserve(n, Limit::Budget))?;
             layer.recurrent.as_mut().map_or(Ok(()), |recurrent| recurrent.reserve(Limit::Budget))
         });
+        let reserved = reserved.and_then(|()| self.reserve_draft(n));
         if reserved.is_err() {
             self.unreserve();
         }
@@ -164,6 +182,9 @@ impl Sequence {
     /// Gives back memory that was reserved and holds no token yet.
     pub(super) fn unreserve(&mut self) {
         let is_empty = self.len == 0;
+        if let Some(state) = &mut self.prediction {
+            state.sequence_mut().unreserve();
+        }
         for layer in &mut self.layers {
             if let Some(cache) = &mut layer.cache {
                 cache.unreserve();
@@ -254,6 +275,10 @@ impl Sequence {
                 recurrent.pages.truncate(0);
             }
         }
+        // Other tokens are noticed when they come.
+        if let Some(state) = self.prediction.as_mut().filter(|_| len == 0) {
+            state.clear(0);
+        }
         true
     }
 
@@ -268,13 +293,15 @@ impl Sequence {
     /// Bytes that a sequence of `len` tokens holds, whatever this one holds now.
     #[must_use]
     pub fn bytes_after(&self, len: usize) -> usize {
-        self.sum(|cache| cache.bytes_after(len), |recurrent| recurrent.pages.page_bytes())
+        let own = self.sum(|cache| cache.bytes_after(len), |recurrent| recurrent.pages.page_bytes());
+        own.saturating_add(self.predicting(|sequence| sequence.bytes_after(len)))
     }
 
     /// Peak bytes of this sequence while it grows to `len` tokens, up to 512 at a time.
     #[must_use]
     pub fn bytes_at(&self, len: usize) -> usize {
-        self.sum(|cache| cache.bytes_at(len), |recurrent| recurrent.pages.page_bytes())
+        let own = self.sum(|cache| cache.bytes_at(len), |recurrent| recurrent.pages.page_bytes());
+        own.saturating_add(self.predicting(|sequence| sequence.bytes_at(len)))
     }
 
     /// Bytes that a [rollback point](Self::rollback_point) holds besides the sequence, once that has grown: its recurrent states.
@@ -289,13 +316,26 @@ impl Sequence {
     pub fn bytes_to_take(&self, len: usize) -> usize {
         let lacking = self.bytes_at(len).saturating_sub(self.bytes());
         let copy = |recurrent: &Recurrent| if recurrent.pages.is_shared(0) { recurrent.pages.page_bytes() } else { 0 };
-        lacking + self.sum(KvCache::bytes_to_copy, copy)
+        let predicting = self.predicting(|sequence| sequence.sum(KvCache::bytes_to_copy, copy));
+        lacking + self.sum(KvCache::bytes_to_copy, copy) + predicting
     }
 
     /// Bytes that this sequence holds, including shared pages.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.sum(KvCache::bytes, |recurrent| recurrent.pages.bytes())
+        let own = self.sum(KvCache::bytes, |recurrent| recurrent.pages.bytes());
+        own.saturating_add(self.predicting(|sequence| sequence.bytes()))
+    }
+
+    /// A number of the entries for predictions; 0 where there are none.
+    fn predicting(&self, of: impl Fn(&Self) -> usize) -> usize {
+        self.prediction.as_ref().map_or(0, |state| of(state.sequence()))
+    }
+
+    /// Whether the sequence keeps what is needed to predict further tokens.
+    #[must_use]
+    pub fn predicts(&self) -> bool {
+        self.prediction.is_some()
     }
 
     fn sum(&self, cache: impl Fn(&KvCache) -> usize, recurrent: impl Fn(&Recurrent) -> usize) -> usize {
@@ -316,6 +356,11 @@ pub struct Part<'a> {
 }
 
 impl Part<'_> {
+    /// The first token that is computed to the end: all of them where the sequence predicts further tokens.
+    pub(super) fn first_computed(&self) -> usize {
+        if self.sequence.predicts() { 0 } else { self.first_wanted() }
+    }
+
     /// The first token whose logits are wanted.
     pub(super) fn first_wanted(&self) -> usize {
         let n = self.tokens.len();

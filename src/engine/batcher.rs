@@ -285,11 +285,18 @@ impl Batcher {
         let context_length = model.decoder().learned_positions().map_or(wanted, |limit| wanted.min(limit)).max(1);
         let shared = Arc::new(Shared { inbox: Mutex::default(), signal: Arc::default() });
         let sequence_options = SequenceOptions { kv_type: options.session.kv_type, context_length };
-        let sequence = model.decoder().sequence(sequence_options);
+        let own = options.speculation.own.as_ref();
+        let mut sequence = model.decoder().sequence(sequence_options);
+        if let Some(own) = own {
+            own.follow(&mut sequence, sequence_options, &PagePool::unlimited());
+        }
         let drafts = options.speculation.bytes(&sequence, sequence_options);
         let whole = sequence.bytes_at(context_length).saturating_add(drafts);
         let pages = PagePool::new(options.cache_bytes.max(whole));
-        let empty = model.decoder().sequence_within(&pages, sequence_options);
+        let mut empty = model.decoder().sequence_within(&pages, sequence_options);
+        if let Some(own) = own {
+            own.follow(&mut empty, sequence_options, &pages);
+        }
         let vocab_size = model.decoder().vocab_size();
         let speculation = Speculation::new(&options.speculation, vocab_size, sequence_options, &pages);
         lock(&shared.inbox).status.cache_budget = pages.budget();
@@ -729,13 +736,14 @@ impl Worker {
         let context_length = self.context_length;
         let continues = |job: &Job, rows: usize| rows > 0 && job.is_generating() && rows == job.pending();
         let mut requests = Vec::new();
-        for (job, &rows) in self.active.iter().zip(plan).filter(|(job, rows)| continues(job, **rows)) {
+        for (job, &rows) in self.active.iter_mut().zip(plan).filter(|(job, rows)| continues(job, **rows)) {
             let max_tokens = job.generation.tokens_left().unwrap_or(usize::MAX).min(job.draft_limit);
             let max_tokens = max_tokens.min(context_length.saturating_sub(job.tokens.len()));
             let (text_id, salt, store) = (job.text_id, job.salt, !job.no_cache);
-            requests.push(DraftRequest { text_id, salt, store, tokens: &job.tokens, rows, max_tokens });
+            let (tokens, sequence) = (&job.tokens[..], &mut job.sequence);
+            requests.push(DraftRequest { text_id, salt, store, tokens, rows, max_tokens, sequence });
         }
-        let mut drafts = speculation.draft(&self.pool, &requests, &mut || self.cache.evict()).into_iter();
+        let mut drafts = speculation.draft(&self.pool, &mut requests, &mut || self.cache.evict()).into_iter();
         for (job, &rows) in self.active.iter_mut().zip(plan).filter(|(job, rows)| continues(job, **rows)) {
             let draft = drafts.next().unwrap_or_default();
             if draft.tokens.is_empty() {

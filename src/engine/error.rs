@@ -49,6 +49,12 @@ pub enum Error {
         /// The first difference.
         what: String,
     },
+    /// The model has no layer of its own that drafts.
+    #[error("the model cannot draft for itself: {why}")]
+    NoPrediction {
+        /// What is missing or wrong.
+        why: String,
+    },
     /// The queue of requests is full.
     #[error("the queue is full: {waiting} requests wait")]
     QueueFull {

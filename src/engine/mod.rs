@@ -37,7 +37,7 @@ pub use sampler::{SETTINGS, Sampler, SamplerOptions, Setting, likeliest};
 pub use session::{Session, SessionOptions};
 pub use session_file::SessionFileError;
 pub use slot_files::{SlotError, SlotFile};
-pub use speculation::{DraftModel, SpeculationOptions};
+pub use speculation::{DraftModel, OwnLayer, SpeculationOptions};
 pub use template::{
     ChatTemplate, GoTemplateError, Message, Rendered, TemplateOptions, builtin_template, builtin_template_names,
     jinja_of_go,

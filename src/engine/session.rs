@@ -84,8 +84,11 @@ impl Session {
     /// Sets whether and how tokens are drafted. The answers stay the same, only their speed changes.
     pub fn speculate(&mut self, options: &SpeculationOptions) {
         let sequence = SequenceOptions { kv_type: self.options.kv_type, context_length: self.context_length };
-        let vocab_size = self.model.decoder().vocab_size();
-        self.speculation = Speculation::new(options, vocab_size, sequence, &PagePool::unlimited());
+        let (vocab_size, pages) = (self.model.decoder().vocab_size(), PagePool::unlimited());
+        self.speculation = Speculation::new(options, vocab_size, sequence, &pages);
+        if let Some(own) = &options.own {
+            own.follow(&mut self.sequence, sequence, &pages);
+        }
     }
 
     /// The model.
@@ -235,8 +238,9 @@ impl Session {
         if let Some(speculation) = &mut self.speculation {
             let max_tokens = max_draft.min(self.context_length - text.len());
             let rows = text.len() - known;
-            let request = DraftRequest { text_id: 0, salt: 0, store: false, tokens: text, rows, max_tokens };
-            draft = speculation.draft(&self.pool, &[request], &mut || false).pop().unwrap_or_default();
+            let sequence = &mut self.sequence;
+            let request = DraftRequest { text_id: 0, salt: 0, store: false, tokens: text, rows, max_tokens, sequence };
+            draft = speculation.draft(&self.pool, &mut [request], &mut || false).pop().unwrap_or_default();
         }
         let rollback = (!draft.tokens.is_empty()).then(|| self.sequence.rollback_point());
         let tokens = [&text[known..], &draft.tokens].concat();

@@ -76,6 +76,38 @@ pub enum Error {
     },
 }
 
+/// Why a model cannot predict further tokens by layers of its own (MTP).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PredictionError {
+    /// The file has no such layers.
+    #[error("the file has no layers that predict further tokens (MTP)")]
+    None,
+    /// The family's layers are not computed.
+    #[error("the layers that predict further tokens (MTP) of {architecture} models are not computed")]
+    NotComputed {
+        /// The architecture.
+        architecture: String,
+    },
+    /// A tensor is missing, unexpected or of another shape.
+    #[error(transparent)]
+    Architecture(#[from] arch::Error),
+    /// A tensor does not fit the network.
+    #[error(transparent)]
+    Network(#[from] network::Error),
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] gguf::Error),
+    /// A tensor cannot be computed with.
+    #[error("tensor {name}: {source}")]
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// What is wrong.
+        source: kernels::Error,
+    },
+}
+
 /// Why an adapter cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -5,10 +5,10 @@ use crate::arch::{Hparams, TensorRule};
 
 /// Rewrites `rules` to the layouts of the file; `has` says which tensors it has.
 pub(super) fn adapt(rules: &mut Vec<TensorRule>, h: &Hparams, has: &dyn Fn(&str) -> bool) {
-    for block in 0..h.block_count {
+    for (block, like) in h.all_blocks() {
         let prefix = format!("blk.{block}.");
         fuse_attention(rules, &prefix, has);
-        split_attention(rules, &prefix, h, block, has);
+        split_attention(rules, &prefix, h, like, has);
         fuse_experts(rules, &prefix, has);
         split_experts(rules, &prefix, has);
         single_experts(rules, &prefix, has);

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::dialects::{self, Translated};
-use super::{Error, Warning, layouts, resident, tokenizer};
+use super::{Error, PredictionError, Warning, layouts, resident, tokenizer};
 use crate::arch::{self, Family, Hparams, TensorRule};
 use crate::bytes::Bytes;
-use crate::cpu::{Adapters, Decoder, Run, Weights};
+use crate::cpu::{Adapters, Decoder, Prediction, Run, Weights};
 use crate::gguf::{Metadata, Reader, TensorInfo, layer_of};
 use crate::kernels::{Matrix, Pool};
 use crate::network::{self, ModelSpec};
@@ -60,6 +60,7 @@ impl Network {
 
 /// The content of a file beside its network.
 struct Loaded {
+    prediction: Result<Arc<Prediction>, PredictionError>,
     tokenizer: Tokenizer,
     hparams: Hparams,
     unread: Vec<String>,
@@ -97,18 +98,26 @@ impl Model {
             let (name, type_id) = (tensor.name.clone(), tensor.type_id);
             return Err(Error::UnknownType { path: path.to_owned(), name, type_id });
         }
-        let Header { metadata, hparams, family, tensors, mut warnings } = Header::read(reader).map_err(arch_error)?;
+        let Header { metadata, hparams, family, tensors, predicting, mut warnings } =
+            Header::read(reader).map_err(arch_error)?;
         let tensors = matrices(reader, tensors, loading)?;
         let mut weights = Weights::default();
         tensors.iter().for_each(|(name, matrix)| weights.insert(name, matrix.clone()));
+        // What is wrong with these layers is of no concern to those who do not ask for them.
+        let predicting = predicting.and_then(|tensors| insert_mapped(reader, tensors, &mut weights));
         let spec = family.spec(&hparams, &weights).map_err(arch_error)?;
         let unread = hparams.unread().map_err(arch_error)?;
         let network = Network::new(spec, tensors).map_err(|source| Error::Network { path: path.to_owned(), source })?;
+        let prediction = predicting.and_then(|()| {
+            let architecture = hparams.architecture.clone();
+            let prediction = network.decoder.prediction(&weights)?;
+            Ok(Arc::new(prediction.ok_or(PredictionError::NotComputed { architecture })?))
+        });
         let tokenizer = tokenizer::from_metadata_with(&metadata, &mut warnings)
             .map_err(|source| Error::Tokenizer { path: path.to_owned(), source })?;
         let weight_bytes = reader.tensors().iter().map(TensorInfo::bytes).sum();
         let parameters = reader.parameters();
-        let loaded = Loaded { tokenizer, hparams, unread, warnings, weight_bytes, parameters };
+        let loaded = Loaded { prediction, tokenizer, hparams, unread, warnings, weight_bytes, parameters };
         let (loaded, network) = (Arc::new(loaded), Arc::new(network));
         Ok(Self { loaded, network, adapters: Arc::default(), applied: Arc::default() })
     }
@@ -149,6 +158,14 @@ impl Model {
     #[must_use]
     pub fn decoder(&self) -> &Decoder {
         &self.network.decoder
+    }
+
+    /// The layer that predicts further tokens (MTP), which nothing runs unless it is asked to. Its weights stay in the mapped file.
+    ///
+    /// # Errors
+    /// When the file has none, or not all of its tensors in the right shapes.
+    pub fn prediction(&self) -> Result<&Arc<Prediction>, &PredictionError> {
+        self.loaded.prediction.as_ref()
     }
 
     /// The tokenizer.
@@ -208,12 +225,14 @@ pub(crate) struct Header<'a> {
     pub(crate) family: &'static Family,
     /// The tensors in use, in the order of the file: the name in the table, and the tensor.
     pub(crate) tensors: Vec<(String, &'a TensorInfo)>,
+    /// The tensors of layers that predict further tokens (MTP), or what is wrong with them.
+    predicting: Result<Vec<(String, &'a TensorInfo)>, PredictionError>,
     warnings: Vec<Warning>,
 }
 
 impl<'a> Header<'a> {
-    /// Finds the architecture, and the row of its table for each tensor. A tensor without a row is an error that names it; layers
-    /// that are not run (MTP) are skipped.
+    /// Finds the architecture, and the row of its table for each tensor. A tensor without a row is an error that names it; for
+    /// layers that are run on demand (MTP), it is kept for those who ask for them.
     pub(crate) fn read(reader: &'a Reader) -> Result<Self, arch::Error> {
         let Translated { metadata, names, warnings } = dialects::translate(reader);
         let named: Vec<_> =
@@ -224,24 +243,29 @@ impl<'a> Header<'a> {
         let has: HashSet<String> = named.iter().map(|(name, _)| name.clone()).collect();
         layouts::adapt(&mut rules, &hparams, &|name| has.contains(name));
         let by_name: HashMap<&str, &TensorRule> = rules.iter().map(|rule| (rule.name.as_str(), rule)).collect();
-        let mut tensors = Vec::new();
-        for (name, info) in named {
-            if is_prediction(&name, &hparams) {
-                continue;
+        let checked = |named: Vec<(String, &'a TensorInfo)>, predicts: bool| {
+            for (name, info) in &named {
+                let Some(rule) = by_name.get(name.as_str()) else {
+                    let (name, architecture) = (info.name.clone(), hparams.architecture.clone());
+                    return Err(arch::Error::UnexpectedTensor { name, architecture });
+                };
+                check_shape(rule, info)?;
             }
-            let Some(rule) = by_name.get(name.as_str()) else {
-                let (name, architecture) = (info.name.clone(), hparams.architecture.clone());
-                return Err(arch::Error::UnexpectedTensor { name, architecture });
-            };
-            check_shape(rule, info)?;
-            tensors.push((name, info));
-        }
-        if let Some(rule) =
-            rules.iter().find(|rule| rule.required && !is_prediction(&rule.name, &hparams) && !has.contains(&rule.name))
-        {
-            return Err(arch::Error::MissingTensor { name: rule.name.clone() });
-        }
-        Ok(Self { metadata, hparams, family, tensors, warnings })
+            let belongs = |rule: &&TensorRule| is_prediction(&rule.name, &hparams) == predicts;
+            match rules.iter().filter(belongs).find(|rule| rule.required && !has.contains(&rule.name)) {
+                Some(rule) => Err(arch::Error::MissingTensor { name: rule.name.clone() }),
+                None => Ok(named),
+            }
+        };
+        let (predicting, tensors): (Vec<_>, Vec<_>) =
+            named.into_iter().partition(|(name, _)| is_prediction(name, &hparams));
+        let tensors = checked(tensors, false)?;
+        let predicting = if predicting.is_empty() {
+            Err(PredictionError::None)
+        } else {
+            checked(predicting, true).map_err(PredictionError::from)
+        };
+        Ok(Self { metadata, hparams, family, tensors, predicting, warnings })
     }
 }
 
@@ -264,6 +288,20 @@ fn matrices(
         }
     });
     matrices.collect()
+}
+
+/// Adds tensors to `weights` as they lie in the mapped file.
+fn insert_mapped(
+    reader: &Reader,
+    tensors: Vec<(String, &TensorInfo)>,
+    weights: &mut Weights,
+) -> Result<(), PredictionError> {
+    for (name, info) in tensors {
+        let matrix = matrix(info, reader.data(info)?)
+            .map_err(|source| PredictionError::Tensor { name: info.name.clone(), source })?;
+        weights.insert(name, matrix);
+    }
+    Ok(())
 }
 
 /// Whether a tensor is part of an MTP layer.

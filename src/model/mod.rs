@@ -14,7 +14,7 @@ mod warning;
 mod work;
 
 pub use adapter::Adapter;
-pub use error::{AdapterProblem, Error};
+pub use error::{AdapterProblem, Error, PredictionError};
 pub(crate) use load::Header;
 pub use load::{Applied, Loading, Model};
 pub use outline::Outline;

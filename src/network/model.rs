@@ -31,6 +31,10 @@ pub struct ModelSpec {
     pub altup: Option<AltUp>,
     /// The layers, first to last.
     pub layers: Vec<LayerSpec>,
+    /// The layer behind them that predicts one more token (MTP), where the file has one and the family computes it: its
+    /// input is a linear map (`nextn.eh_proj`) of the normed embedding of the next token and the normed hidden state.
+    /// Executors run it on demand, for drafts.
+    pub prediction: Option<LayerSpec>,
 }
 
 impl ModelSpec {

@@ -52,6 +52,8 @@ mod convert;
 mod goldens;
 // Logits of tiny checkpoints.
 mod logits;
+// Layers that predict further tokens.
+mod mtp;
 // The page of models.
 mod models_page;
 // Families whose checkpoints bring their own code.

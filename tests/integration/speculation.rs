@@ -68,7 +68,13 @@ fn lookup() -> SpeculationOptions {
 /// Drafts of exactly `len` tokens, so that tests do not depend on measured times.
 fn drafted_by(draft: &Arc<Model>, model: &Model, len: usize) -> SpeculationOptions {
     let draft = DraftModel::new(draft.clone(), model).expect("the same vocabulary");
-    SpeculationOptions { lookup: false, model: Some(draft), max_tokens: len, min_tokens: len }
+    SpeculationOptions {
+        lookup: false,
+        model: Some(draft),
+        max_tokens: len,
+        min_tokens: len,
+        ..SpeculationOptions::default()
+    }
 }
 
 /// The lookup and, where it finds nothing, the model itself.
@@ -433,7 +439,7 @@ fn the_program_drafts_and_says_so() {
     assert_eq!(chat("--lookup").0, expected);
     for (options, expected) in [
         ("--draft absent.gguf", "draft model absent.gguf"),
-        ("--draft-max 3", "<--draft <MODEL>|--lookup>"),
+        ("--draft-max 3", "<--draft <MODEL>|--lookup|--mtp>"),
         ("--lookup --draft-max 3 --draft-min 4", "--draft-min 4 is more than --draft-max 3"),
     ] {
         let refused = run(&format!("chat -p Once {options}"));

@@ -1,7 +1,7 @@
 //! The graph: latent attention with a rotary embedding of neighbours, SiLU, experts after the dense blocks.
 
 use super::Latent;
-use crate::arch::graph::{experts, factor, gated, layer, model, rope, rope_scaling_factor};
+use crate::arch::graph::{experts, factor, gated, layer, model, predicting, rope, rope_scaling_factor};
 use crate::arch::{Error, Hparams, keys};
 use crate::network::{Activation, Experts, FeedForward, Gating, ModelSpec, NormKind, RopeStyle, Tensors};
 
@@ -32,9 +32,11 @@ pub(in crate::arch) fn spec_with(h: &Hparams, weights: &dyn Tensors, gating: Gat
     {
         groups.best = 2;
     }
-    let layers = (0..h.block_count).map(|i| {
-        let mixer = latent.mixer(h.head_count[i], scale, Some(&rope));
+    // `like` is the layer whose heads it has.
+    let layer_of = |i: usize, like: usize| {
+        let mixer = latent.mixer(h.head_count[like], scale, Some(&rope));
         layer(mixer, if i < dense { gated(Activation::Silu) } else { routed.clone() })
-    });
-    model(h, NormKind::Rms, layers.collect())
+    };
+    let model = model(h, NormKind::Rms, (0..h.block_count).map(|i| layer_of(i, i)).collect())?;
+    Ok(predicting(h, model, || layer_of(h.block_count, h.block_count - 1)))
 }

@@ -157,5 +157,7 @@ fn spec(h: &Hparams, weights: &dyn Tensors, style: RopeStyle) -> Result<ModelSpe
         };
         *selection = Some(if own { indexer() } else { Selection::OfEarlierLayer });
     }
+    // Which positions it would see depends on an indexer that files may lack.
+    model.prediction = None;
     Ok(model)
 }

@@ -1,9 +1,9 @@
 //! Hunyuan 3 (Hy3): normed query and key heads, dense layers first, then experts chosen by sigmoids with a shared part.
 
 use super::family::Family;
-use super::graph::{dense_or_experts, experts};
+use super::graph::{dense_or_experts, experts, gated, layer, predicting};
 use super::{Config, Error, Hparams, Keys, Rules, TensorRule, keys, usual};
-use crate::network::{Activation, FeedForward, Gating, ModelSpec, NormKind, RopeStyle, Tensors};
+use crate::network::{Activation, FeedForward, Gating, LayerSpec, ModelSpec, NormKind, RopeStyle, Tensors};
 
 /// The family.
 pub(super) static HY_V3: Family = Family {
@@ -64,5 +64,9 @@ fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
     let experts = experts(h, Activation::Silu, Gating::Sigmoid, false)?;
     let parts: Vec<FeedForward> = dense_or_experts(h, weights, Activation::Silu, &experts)?;
     let part = |i: usize| parts[i].clone();
-    usual::spec_of(h, weights, NormKind::Rms, RopeStyle::Halves, part, |_, _| {})
+    let model = usual::spec_of(h, weights, NormKind::Rms, RopeStyle::Halves, part, |_, _| {})?;
+    // Heads are those of every layer.
+    let Some(LayerSpec { mixer, .. }) = model.layers.last().cloned() else { return Ok(model) };
+    let routed = weights.has(&format!("blk.{}.ffn_gate_inp.weight", h.block_count));
+    Ok(predicting(h, model, || layer(mixer, if routed { experts } else { gated(Activation::Silu) })))
 }

@@ -64,5 +64,7 @@ fn spec(h: &Hparams, weights: &dyn Tensors) -> Result<ModelSpec, Error> {
             groups.best = 2;
         }
     }
+    // No model of this family has such a layer.
+    model.prediction = None;
     Ok(model)
 }

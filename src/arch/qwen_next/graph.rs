@@ -1,7 +1,7 @@
 //! The graph: delta nets, gated attention with a rotary embedding of a head's first quarter, SiLU.
 
 use super::{DeltaNets, QwenNext};
-use crate::arch::graph::{attention, experts, gated, layer, model, rope};
+use crate::arch::graph::{attention, experts, gated, layer, model, predicting, rope};
 use crate::arch::{Error, Hparams};
 use crate::network::{
     Activation, DeltaNetMixer, Gating, KeySharing, LayerNorms, LayerSpec, Mixer, ModelSpec, NormKind, RopeStyle,
@@ -24,15 +24,17 @@ pub(super) fn spec(family: QwenNext, h: &Hparams, weights: &dyn Tensors) -> Resu
         taps: nets.taps,
         sharing: if family == QwenNext::Qwen3Next { KeySharing::Adjacent } else { KeySharing::Tiled },
     };
-    let layers = nets.recurrent.iter().enumerate().map(|(i, &recurrent)| {
-        let mixer = if recurrent {
-            Mixer::DeltaNet(delta_net)
-        } else {
-            let mut mixer = attention(h, i, Some(rope.clone()));
-            mixer.output_gate = true;
-            Mixer::Attention(mixer)
-        };
-        LayerSpec { norms: LayerNorms::PRE_POST_NAMED, ..layer(mixer, feed_forward.clone()) }
-    });
-    model(h, NormKind::Rms, layers.collect())
+    let layer_of = |mixer| LayerSpec { norms: LayerNorms::PRE_POST_NAMED, ..layer(mixer, feed_forward.clone()) };
+    let gated_attention = |i| {
+        let mut mixer = attention(h, i, Some(rope.clone()));
+        mixer.output_gate = true;
+        layer_of(Mixer::Attention(mixer))
+    };
+    let layers = nets
+        .recurrent
+        .iter()
+        .enumerate()
+        .map(|(i, &recurrent)| if recurrent { layer_of(Mixer::DeltaNet(delta_net)) } else { gated_attention(i) });
+    let model = model(h, NormKind::Rms, layers.collect())?;
+    Ok(predicting(h, model, || gated_attention(h.block_count - 1)))
 }

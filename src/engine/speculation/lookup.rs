@@ -72,7 +72,7 @@ impl Drafter for Lookup {
     fn draft(
         &mut self,
         _: &Pool,
-        requests: &[DraftRequest<'_>],
+        requests: &mut [DraftRequest<'_>],
         drafts: &mut [Draft],
         _: &mut dyn FnMut(usize, &[Confidence], f64) -> bool,
         _: &mut dyn FnMut() -> bool,
@@ -103,9 +103,10 @@ mod tests {
     use super::*;
 
     fn draft(lookup: &mut Lookup, tokens: &[u32], max_tokens: usize) -> Vec<u32> {
-        let request = DraftRequest { text_id: 1, salt: 0, store: true, tokens, rows: 1, max_tokens };
+        let sequence = &mut crate::cpu::Sequence::without_layers();
+        let request = DraftRequest { text_id: 1, salt: 0, store: true, tokens, rows: 1, max_tokens, sequence };
         let mut drafts = [Draft::default()];
-        lookup.draft(&Pool::new(1), &[request], &mut drafts, &mut |_, _, _| true, &mut || false);
+        lookup.draft(&Pool::new(1), &mut [request], &mut drafts, &mut |_, _, _| true, &mut || false);
         drafts[0].tokens.clone()
     }
 

@@ -11,13 +11,14 @@
 mod draft_length;
 mod lookup;
 mod model;
+mod prediction;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
-use crate::cpu::{PagePool, Sequence, SequenceOptions};
+use crate::cpu::{PagePool, Prediction, Sequence, SequenceOptions};
 use crate::kernels::Pool;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
@@ -30,6 +31,8 @@ pub struct SpeculationOptions {
     pub lookup: bool,
     /// A smaller model whose likeliest tokens are drafted; with [`Self::lookup`], only where the lookup finds nothing.
     pub model: Option<DraftModel>,
+    /// The model's own layer that predicts further tokens (MTP); with the others, only where these draft nothing.
+    pub own: Option<OwnLayer>,
     /// Maximum tokens of a draft; values above [`Self::LONGEST`] are treated as that.
     pub max_tokens: usize,
     /// Minimum tokens of a draft: drafted even if it is not expected to save time. A drafter may still find fewer.
@@ -47,14 +50,14 @@ impl SpeculationOptions {
             let sequence = draft.0.decoder().sequence(options);
             sequence.bytes_at(options.context_length).saturating_add(sequence.rollback_bytes())
         };
-        let is_on = self.lookup || self.model.is_some();
+        let is_on = self.lookup || self.model.is_some() || self.own.is_some();
         self.model.as_ref().map_or(0, draft).saturating_add(if is_on { empty.rollback_bytes() } else { 0 })
     }
 }
 
 impl Default for SpeculationOptions {
     fn default() -> Self {
-        Self { lookup: false, model: None, max_tokens: 16, min_tokens: 0 }
+        Self { lookup: false, model: None, own: None, max_tokens: 16, min_tokens: 0 }
     }
 }
 
@@ -96,6 +99,40 @@ impl PartialEq for DraftModel {
 
 impl Eq for DraftModel {}
 
+/// The layer of a model that predicts further tokens (MTP).
+#[derive(Clone)]
+pub struct OwnLayer(Arc<Prediction>);
+
+impl OwnLayer {
+    /// The layer of `model`.
+    ///
+    /// # Errors
+    /// [`Error::NoPrediction`] when its file has none, or not all tensors of it in the right shapes.
+    pub fn of(model: &Model) -> Result<Self, Error> {
+        let found = model.prediction().map_err(|error| Error::NoPrediction { why: error.to_string() })?;
+        Ok(Self(found.clone()))
+    }
+
+    /// Lets a sequence of the model keep what the layer needs, with memory from `pages`.
+    pub(super) fn follow(&self, sequence: &mut Sequence, options: SequenceOptions, pages: &PagePool) {
+        sequence.predict_with(&self.0, options, pages);
+    }
+}
+
+impl std::fmt::Debug for OwnLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OwnLayer").finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for OwnLayer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for OwnLayer {}
+
 /// Fails if two vocabularies differ. One may have up to 1 % more tokens than the other, since some models pad their vocabulary.
 fn check_same_vocabulary(draft: &Tokenizer, model: &Tokenizer) -> Result<(), Error> {
     let (draft, model) = (draft.vocab(), model.vocab());
@@ -130,6 +167,8 @@ pub(super) struct DraftRequest<'t> {
     pub(super) rows: usize,
     /// Maximum tokens of the draft.
     pub(super) max_tokens: usize,
+    /// The model's state of the text, without its last `rows` tokens.
+    pub(super) sequence: &'t mut Sequence,
 }
 
 /// How sure a drafter is of a token, from 0 to [`CONFIDENCES`] - 1. How often tokens of each confidence are accepted is
@@ -173,7 +212,7 @@ trait Drafter: Send {
     fn draft(
         &mut self,
         pool: &Pool,
-        requests: &[DraftRequest<'_>],
+        requests: &mut [DraftRequest<'_>],
         drafts: &mut [Draft],
         worth: &mut dyn FnMut(usize, &[Confidence], f64) -> bool,
         evict: &mut dyn FnMut() -> bool,
@@ -221,6 +260,9 @@ impl Speculation {
         if let Some(draft) = &options.model {
             drafters.push(Box::new(model::ModelDrafter::new(draft.0.clone(), vocab_size, sequence, pages)));
         }
+        if let Some(own) = &options.own {
+            drafters.push(Box::new(prediction::PredictionDrafter::new(own.0.clone(), vocab_size)));
+        }
         if drafters.is_empty() || options.max_tokens == 0 {
             return None;
         }
@@ -236,12 +278,13 @@ impl Speculation {
     pub(super) fn draft(
         &mut self,
         pool: &Pool,
-        requests: &[DraftRequest<'_>],
+        requests: &mut [DraftRequest<'_>],
         evict: &mut dyn FnMut() -> bool,
     ) -> Vec<Draft> {
         let mut drafts = vec![Draft::default(); requests.len()];
-        let shortened = |request: &DraftRequest<'_>| request.max_tokens.min(self.max_tokens);
-        let requests: Vec<_> = requests.iter().map(|r| DraftRequest { max_tokens: shortened(r), ..*r }).collect();
+        for request in requests.iter_mut() {
+            request.max_tokens = request.max_tokens.min(self.max_tokens);
+        }
         let rows = requests.iter().map(|request| request.rows).sum();
         let mut forecast = Forecast::new(&self.pass_times, rows, requests.len());
         for (index, drafter) in self.drafters.iter_mut().enumerate() {
@@ -260,7 +303,7 @@ impl Speculation {
                 refused[i] |= !worth;
                 worth
             };
-            drafter.draft(pool, &requests, &mut drafts, &mut worth, evict);
+            drafter.draft(pool, requests, &mut drafts, &mut worth, evict);
             for (i, draft) in drafts.iter_mut().enumerate().filter(|(i, _)| missing[*i]) {
                 draft.drafter = index;
                 draft.truncate(requests[i].max_tokens);

@@ -134,28 +134,34 @@ impl ModelDrafter {
 }
 
 /// The likeliest token and its probability.
-fn most_likely(logits: &[f32]) -> (u32, f32) {
+pub(super) fn most_likely(logits: &[f32]) -> (u32, f32) {
     let token = likeliest(logits);
     let highest = logits[token as usize];
     let sum: f32 = logits.iter().map(|logit| (logit - highest).exp()).filter(|p| !p.is_nan()).sum();
     (token, 1.0 / sum.max(1.0))
 }
 
+/// How sure a model is of a token that it gives the probability `p`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a probability")]
-fn confidence(p: f32) -> Confidence {
+pub(super) fn confidence(p: f32) -> Confidence {
     (p * CONFIDENCES as f32) as usize
 }
 
+/// The share of tokens of this [`confidence`] that is expected to be accepted: their probability.
+#[allow(clippy::cast_precision_loss, reason = "a small number")]
+pub(super) fn default_rate(confidence: Confidence) -> f64 {
+    (confidence as f64 + 0.5) / CONFIDENCES as f64
+}
+
 impl Drafter for ModelDrafter {
-    #[allow(clippy::cast_precision_loss, reason = "a small number")]
     fn default_rate(&self, confidence: Confidence) -> f64 {
-        (confidence as f64 + 0.5) / CONFIDENCES as f64
+        default_rate(confidence)
     }
 
     fn draft(
         &mut self,
         pool: &Pool,
-        requests: &[DraftRequest<'_>],
+        requests: &mut [DraftRequest<'_>],
         drafts: &mut [Draft],
         worth: &mut dyn FnMut(usize, &[Confidence], f64) -> bool,
         evict: &mut dyn FnMut() -> bool,

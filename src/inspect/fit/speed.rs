@@ -192,6 +192,7 @@ fn one_layer(fit: &Fit, pool: &Pool, bytes: &Bytes, layer: usize) -> Option<f64>
         altup: None,
         classifier: None,
         layers: vec![spec.layers.get(layer)?.clone()],
+        prediction: None,
         ..spec.clone()
     };
     let decoder = Decoder::load(spec, &weights).ok()?;
