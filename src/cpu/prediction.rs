@@ -1,4 +1,4 @@
-//! The layer of a model that predicts one more token (multi-token prediction: MTP, NextN), and what it remembers of a sequence.
+//! The layer of a model that predicts one more token (multi-token prediction: MTP, NextN).
 //!
 //! For the hidden state `h` of position `t` after the final norm and the token at `t + 1`, its input is
 //! `eh_proj [enorm(embedding), hnorm(h)]`. An ordinary layer follows, then a norm; the result is the hidden state of
@@ -14,7 +14,8 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::layer::Layer;
 use super::rows::for_rows;
-use super::{Linear, Norm, OutOfPages, PagePool, Part, Rows, Run, Sequence, SequenceOptions, Weights};
+use super::sequence::{PredictionState, ReadHiddenStates};
+use super::{Linear, Norm, PagePool, Part, Rows, Run, Sequence, SequenceOptions, Weights};
 use crate::kernels::{Activations, Matrix, Store};
 use crate::network::{Error, ModelSpec};
 
@@ -100,7 +101,7 @@ impl Prediction {
     }
 
     /// Makes entries of all waiting hidden states whose next tokens are known. Returns the wanted results after the norm.
-    fn read(&self, run: Run<'_>, states: &mut [&mut State], wanted: Rows) -> Vec<f32> {
+    fn read(&self, run: Run<'_>, states: &mut [&mut PredictionState], wanted: Rows) -> Vec<f32> {
         let cols = self.spec.embedding_length;
         let counts: Vec<usize> = states.iter().map(|state| state.readable()).collect();
         let rows: usize = counts.iter().sum();
@@ -153,141 +154,18 @@ impl Prediction {
     }
 }
 
-/// What a [`Prediction`] remembers of a sequence. It has an entry (a key and a value) for each position from `base` on whose
-/// hidden state and next token it has seen.
-///
-/// It goes by the tokens that it is told, not by the length of the sequence: after a rejected draft, the hidden states of the
-/// tokens that were accepted stay, also where the sequence itself had to go back further.
-#[derive(Clone)]
-pub(super) struct State {
-    layer: Arc<Prediction>,
-    /// The entries; position 0 of this is `base`.
-    sequence: Sequence,
-    /// The first position with an entry. It is not 0 if the hidden states before it were never seen (a session that was restored).
-    base: usize,
-    /// The tokens from `base` on, at least those that entries are made of.
-    tokens: Vec<u32>,
-    /// Hidden states after the norm, `[positions, embedding]`, of the positions behind the last entry.
-    hidden: Vec<f32>,
-    /// Number of entries before those of a draft.
-    text_entries: Option<usize>,
-}
-
-impl State {
-    /// The first position from `base` on whose hidden state is not known, counted from `base`.
-    fn known(&self) -> usize {
-        self.sequence.len() + self.hidden.len() / self.cols()
-    }
-
-    /// Number of entries that can be made of the waiting hidden states.
-    fn readable(&self) -> usize {
-        self.known().min(self.tokens.len().saturating_sub(1)) - self.sequence.len()
-    }
-
-    fn cols(&self) -> usize {
-        self.layer.spec.embedding_length
-    }
-
-    /// The entries as a sequence.
-    pub(super) fn sequence(&self) -> &Sequence {
-        &self.sequence
-    }
-
-    pub(super) fn sequence_mut(&mut self) -> &mut Sequence {
-        &mut self.sequence
-    }
-
-    /// Forgets all, and begins at position `base`.
-    pub(super) fn clear(&mut self, base: usize) {
-        self.sequence.truncate(0);
-        self.tokens.clear();
-        self.hidden.clear();
-        self.text_entries = None;
-        self.base = base;
-    }
-
-    /// Forgets the tokens from the `len`-th after `base` on. The hidden state of the last one that stays is lost if it has become
-    /// an entry: zeros stand for it, which can only make drafts worse.
-    fn truncate(&mut self, len: usize) {
-        if len >= self.tokens.len() {
-            return;
-        }
-        let cols = self.cols();
-        self.tokens.truncate(len);
-        if self.sequence.len() < len {
-            self.hidden.truncate((len - self.sequence.len()) * cols);
-            return;
-        }
-        self.sequence.truncate(len.saturating_sub(1));
-        self.hidden.clear();
-        self.hidden.resize(len.min(1) * cols, 0.0);
-    }
-
-    /// Takes the hidden states `rows`, `[tokens, embedding]`, of `tokens` from position `first` on.
-    fn append(&mut self, first: usize, tokens: &[u32], rows: &[f32]) {
-        self.end_draft();
-        if first < self.base || self.base + self.known() < first || self.tokens.is_empty() {
-            self.clear(first);
-        }
-        let cols = self.cols();
-        for (at, (&token, row)) in (first - self.base..).zip(tokens.iter().zip(rows.chunks_exact(cols))) {
-            if self.tokens.get(at).is_some_and(|&known| known != token) {
-                self.truncate(at);
-            }
-            if at == self.tokens.len() {
-                self.tokens.push(token);
-            }
-            if at == self.known() {
-                self.hidden.extend_from_slice(row);
-            }
-        }
-    }
-
-    /// Removes the entries of a draft.
-    fn end_draft(&mut self) {
-        let Some(entries) = self.text_entries.take() else { return };
-        self.sequence.truncate(entries);
-        self.tokens.truncate(entries + 1);
-        self.hidden.clear();
-    }
-}
-
 impl Sequence {
     /// Lets the sequence keep what `layer` needs to predict further tokens, from its next token on. `options` are those of the
     /// sequence, and memory comes from `pool`.
     pub fn predict_with(&mut self, layer: &Arc<Prediction>, options: SequenceOptions, pool: &PagePool) {
         let sequence = Self::new(&layer.spec, options, pool);
-        let (layer, tokens, hidden) = (layer.clone(), Vec::new(), Vec::new());
-        self.prediction = Some(Box::new(State { layer, sequence, base: 0, tokens, hidden, text_entries: None }));
+        self.prediction = Some(Box::new(PredictionState::new(layer.clone(), layer.spec.embedding_length, sequence)));
     }
+}
 
-    /// Whether the token after `text` can be predicted: the hidden states of all tokens but the last are known. What was
-    /// computed for another text is forgotten.
-    pub fn can_predict(&mut self, text: &[u32]) -> bool {
-        let Some(state) = self.prediction.as_deref_mut() else { return false };
-        state.end_draft();
-        let own = text.get(state.base..).unwrap_or_default();
-        let same = state.tokens.iter().zip(own).take_while(|(a, b)| a == b).count();
-        state.truncate(same);
-        state.known() + 1 == own.len() && !state.hidden.is_empty()
-    }
-
-    /// Takes memory for a draft of `n` tokens after `text`.
-    ///
-    /// # Errors
-    /// When the pool's budget is used up.
-    pub fn reserve_draft(&mut self, n: usize) -> Result<(), OutOfPages> {
-        self.prediction.as_deref_mut().map_or(Ok(()), |state| {
-            let waiting = state.hidden.len() / state.cols();
-            state.sequence.reserve(waiting + n)
-        })
-    }
-
-    /// Forgets the tokens of a draft.
-    pub fn end_draft(&mut self) {
-        if let Some(state) = self.prediction.as_deref_mut() {
-            state.end_draft();
-        }
+impl ReadHiddenStates for Prediction {
+    fn read_waiting(&self, run: Run<'_>, state: &mut PredictionState) {
+        self.read(run, &mut [state], Rows::None);
     }
 }
 
@@ -302,8 +180,7 @@ pub(super) fn follow(run: Run<'_>, parts: &mut [Part<'_>], rows: &mut [f32], col
             let start = part.sequence.len - part.tokens.len();
             state.append(start, part.tokens, &rows[from..to]);
             if state.hidden.len() > MOST_WAITING * cols {
-                let layer = state.layer.clone();
-                layer.read(run, &mut [state], Rows::None);
+                state.layer.clone().read_waiting(run, state);
             }
             from += first * cols;
         }

@@ -1,9 +1,10 @@
 //! The state of one sequence: KV caches and states of recurrences.
 
+use std::sync::Arc;
+
 use super::kv::{Limit, Pages};
-use super::prediction::State;
 use super::selective_scan::scan_state_len;
-use super::{CausalConv, KvCache, KvSpec, KvType, OutOfPages, PagePool, RecurrenceSpec};
+use super::{CausalConv, KvCache, KvSpec, KvType, OutOfPages, PagePool, RecurrenceSpec, Run};
 use crate::kernels::lines::numbers_mut;
 use crate::network::{Mixer, ModelSpec};
 
@@ -20,7 +21,7 @@ pub struct Sequence {
     /// The length that the sequence may still be rolled back to: sliding windows keep what is seen from there.
     rollback_len: Option<usize>,
     /// What is kept to predict further tokens, if anything.
-    pub(super) prediction: Option<Box<State>>,
+    pub(super) prediction: Option<Box<PredictionState>>,
 }
 
 /// A state to which a sequence can be rolled back: see [`Sequence::rollback_point`].
@@ -183,7 +184,7 @@ impl Sequence {
     pub(super) fn unreserve(&mut self) {
         let is_empty = self.len == 0;
         if let Some(state) = &mut self.prediction {
-            state.sequence_mut().unreserve();
+            state.sequence.unreserve();
         }
         for layer in &mut self.layers {
             if let Some(cache) = &mut layer.cache {
@@ -329,7 +330,7 @@ impl Sequence {
 
     /// A number of the entries for predictions; 0 where there are none.
     fn predicting(&self, of: impl Fn(&Self) -> usize) -> usize {
-        self.prediction.as_ref().map_or(0, |state| of(state.sequence()))
+        self.prediction.as_ref().map_or(0, |state| of(&state.sequence))
     }
 
     /// Whether the sequence keeps what is needed to predict further tokens.
@@ -342,6 +343,136 @@ impl Sequence {
         let cached = |layer: &LayerState| layer.cache.as_ref().map_or(0, &cache);
         let carried = |layer: &LayerState| layer.recurrent.as_ref().map_or(0, &recurrent);
         self.layers.iter().flat_map(|layer| [cached(layer), carried(layer)]).fold(0, usize::saturating_add)
+    }
+}
+
+/// A layer that makes entries of hidden states.
+pub(super) trait ReadHiddenStates: Send + Sync {
+    /// Makes entries of all waiting hidden states whose next tokens are known.
+    fn read_waiting(&self, run: Run<'_>, state: &mut PredictionState);
+}
+
+/// The state of a layer that predicts further tokens ([`Prediction`](super::Prediction)). It has an entry (a key and a value) for each position from `base` on whose
+/// hidden state and next token it has seen.
+///
+/// It goes by the tokens that it is given, not by the length of the sequence: after a rejected draft, the hidden states of the
+/// tokens that were accepted stay, also where the sequence itself had to go back further.
+#[derive(Clone)]
+pub(super) struct PredictionState {
+    pub(super) layer: Arc<dyn ReadHiddenStates>,
+    /// Elements of a hidden state.
+    cols: usize,
+    /// The entries; position 0 of this is `base`.
+    pub(super) sequence: Sequence,
+    /// The first position with an entry. It is not 0 if the hidden states before it were never seen (a session that was restored).
+    pub(super) base: usize,
+    /// The tokens from `base` on, at least those that entries are made of.
+    pub(super) tokens: Vec<u32>,
+    /// Hidden states after the norm, `[positions, embedding]`, of the positions behind the last entry.
+    pub(super) hidden: Vec<f32>,
+    /// Number of entries before those of a draft.
+    pub(super) text_entries: Option<usize>,
+}
+
+impl PredictionState {
+    /// The state of `layer`, with hidden states of `cols` elements and `sequence`, which is empty, for its entries.
+    pub(super) fn new(layer: Arc<dyn ReadHiddenStates>, cols: usize, sequence: Sequence) -> Self {
+        Self { layer, cols, sequence, base: 0, tokens: Vec::new(), hidden: Vec::new(), text_entries: None }
+    }
+
+    /// The first position from `base` on whose hidden state is not known, counted from `base`.
+    fn known(&self) -> usize {
+        self.sequence.len() + self.hidden.len() / self.cols
+    }
+
+    /// Number of entries that can be made of the waiting hidden states.
+    pub(super) fn readable(&self) -> usize {
+        self.known().min(self.tokens.len().saturating_sub(1)) - self.sequence.len()
+    }
+
+    /// Forgets all, and begins at position `base`.
+    fn clear(&mut self, base: usize) {
+        self.sequence.truncate(0);
+        self.tokens.clear();
+        self.hidden.clear();
+        self.text_entries = None;
+        self.base = base;
+    }
+
+    /// Forgets the tokens from the `len`-th after `base` on. The hidden state of the last one that stays is lost if it has become
+    /// an entry: zeros stand for it, which can only make drafts worse.
+    fn truncate(&mut self, len: usize) {
+        if len >= self.tokens.len() {
+            return;
+        }
+        let cols = self.cols;
+        self.tokens.truncate(len);
+        if self.sequence.len() < len {
+            self.hidden.truncate((len - self.sequence.len()) * cols);
+            return;
+        }
+        self.sequence.truncate(len.saturating_sub(1));
+        self.hidden.clear();
+        self.hidden.resize(len.min(1) * cols, 0.0);
+    }
+
+    /// Takes the hidden states `rows`, `[tokens, embedding]`, of `tokens` from position `first` on.
+    pub(super) fn append(&mut self, first: usize, tokens: &[u32], rows: &[f32]) {
+        self.end_draft();
+        if first < self.base || self.base + self.known() < first || self.tokens.is_empty() {
+            self.clear(first);
+        }
+        let cols = self.cols;
+        for (at, (&token, row)) in (first - self.base..).zip(tokens.iter().zip(rows.chunks_exact(cols))) {
+            if self.tokens.get(at).is_some_and(|&known| known != token) {
+                self.truncate(at);
+            }
+            if at == self.tokens.len() {
+                self.tokens.push(token);
+            }
+            if at == self.known() {
+                self.hidden.extend_from_slice(row);
+            }
+        }
+    }
+
+    /// Removes the entries of a draft.
+    fn end_draft(&mut self) {
+        let Some(entries) = self.text_entries.take() else { return };
+        self.sequence.truncate(entries);
+        self.tokens.truncate(entries + 1);
+        self.hidden.clear();
+    }
+}
+
+impl Sequence {
+    /// Whether the token after `text` can be predicted: the hidden states of all tokens but the last are known. What was
+    /// computed for another text is forgotten.
+    pub fn can_predict(&mut self, text: &[u32]) -> bool {
+        let Some(state) = self.prediction.as_deref_mut() else { return false };
+        state.end_draft();
+        let own = text.get(state.base..).unwrap_or_default();
+        let same = state.tokens.iter().zip(own).take_while(|(a, b)| a == b).count();
+        state.truncate(same);
+        state.known() + 1 == own.len() && !state.hidden.is_empty()
+    }
+
+    /// Takes memory for a draft of `n` tokens after `text`.
+    ///
+    /// # Errors
+    /// When the pool's budget is used up.
+    pub fn reserve_draft(&mut self, n: usize) -> Result<(), OutOfPages> {
+        self.prediction.as_deref_mut().map_or(Ok(()), |state| {
+            let waiting = state.hidden.len() / state.cols;
+            state.sequence.reserve(waiting + n)
+        })
+    }
+
+    /// Forgets the tokens of a draft.
+    pub fn end_draft(&mut self) {
+        if let Some(state) = self.prediction.as_deref_mut() {
+            state.end_draft();
+        }
     }
 }
 

@@ -136,7 +136,7 @@ fn states_of_slots_go_to_files_and_come_back() {
     let folder = Folder::new("batcher-slots");
     for name in ["llama3", "gemma3", "qwen35", "granitehybrid", "lfm2"] {
         let model = Arc::new(load(&folder, name));
-        let file = folder.path(name);
+        let file = folder.path(&format!("{name}.slot"));
         let first = Request { slot: Some(3), ..request((0..40).map(|i| 3 + i * 7 % 50).collect(), None, 8) };
         let answered = alone(&model, &first);
         let mut next = first.clone();
