@@ -28,15 +28,15 @@ use crate::units;
 /// with.
 ///
 /// Many requests are computed at once, and each gets the text that it would get alone. Routes, fields and limits are listed in
-/// docs/serving.md. Ctrl-C lets the requests under way end, for half a minute; a second one ends at once.
+/// docs/serving.md. Ctrl-C lets the requests under way end, for half a minute; a second one ends at once. Any option may stand in the
+/// environment, too, as GGUF_SERVE_ and its name: GGUF_SERVE_PORT=9000.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   gguf serve                                  # the embedded model, at http://127.0.0.1:8080
   gguf serve model.gguf --port 9000 --parallel 4 --ctx 8192
   gguf serve model.gguf q4_k_m.gguf           # several models, each by its name
   gguf serve model.gguf q4_k_m.gguf --on-demand   # each loaded when it is asked for; without a name, all of `gguf list`
-  gguf serve model.gguf --host 0.0.0.0 --api-key-file keys.txt
-  GGUF_SERVE_PORT=9000 gguf serve model.gguf  # GGUF_SERVE_ and its name stand for any option")]
+  gguf serve model.gguf --host 0.0.0.0 --api-key-file keys.txt")]
 pub(crate) struct Args {
     /// Models: files or names (default: the embedded one)
     #[arg(value_name = "MODEL")]
@@ -143,7 +143,13 @@ pub(crate) fn from_environment(arg: clap::Arg) -> clap::Arg {
     let Some(name) = arg.get_long().filter(|name| *name != "help") else { return arg };
     let variable = format!("GGUF_SERVE_{}", name.replace('-', "_").to_ascii_uppercase());
     // Of as long a life as the program's: there are a few dozen.
-    arg.env(variable.leak() as &str).hide_env(true)
+    let arg = arg.env(variable.leak() as &str).hide_env(true);
+    // A switch is on by any value but 0, no, off, false and nothing.
+    if matches!(arg.get_action(), clap::ArgAction::SetTrue) {
+        arg.value_parser(clap::builder::FalseyValueParser::new())
+    } else {
+        arg
+    }
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {

@@ -174,12 +174,12 @@ impl Folder {
         }
     }
 
-    /// Identities of the files on disk that no output may replace: those that have been read, and all others of the checkpoint,
-    /// which other programs read. GGUF files are none of it.
+    /// Identities of the files on disk that no output may replace: those that have been read, and all others that belong to a
+    /// checkpoint, by the forms that these have.
     pub(super) fn file_ids(&self) -> Vec<FileId> {
         let Self::Directory { path, opened } = self else { return Vec::new() };
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-        let of_checkpoint = entries.filter(|path| path.extension().is_none_or(|extension| extension != "gguf"));
+        let of_checkpoint = entries.filter(|path| belongs_to_checkpoint(path));
         let opened = opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
         opened.into_iter().chain(of_checkpoint.filter_map(|path| FileId::at(&path).ok())).collect()
     }
@@ -203,6 +203,15 @@ fn quote_numbers(json: &[u8]) -> Option<Vec<u8>> {
         at = end;
     }
     (quoted.len() > json.len()).then_some(quoted)
+}
+
+/// Whether a file is one of a checkpoint's: weights, settings, vocabularies, templates, code and the card.
+fn belongs_to_checkpoint(path: &Path) -> bool {
+    const FORMS: [&str; 8] = ["json", "jsonl", "safetensors", "model", "tiktoken", "jinja", "py", "bin"];
+    const NAMES: [&str; 3] = ["vocab.txt", "merges.txt", "README.md"];
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let form = path.extension().and_then(|form| form.to_str()).unwrap_or_default();
+    NAMES.contains(&name) || FORMS.contains(&form)
 }
 
 #[cfg(test)]

@@ -33,7 +33,9 @@ impl<'a> Source<'a> {
         let header = Header::read(reader).map_err(failed)?;
         let by_name: HashMap<String, &TensorInfo> = header.tensors.iter().cloned().collect();
         let known = FileTensors { reader, by_name: &by_name };
-        let spec = header.family.spec(&header.hparams, &known).map_err(failed)?;
+        let mut spec = header.family.spec(&header.hparams, &known).map_err(failed)?;
+        // Layers that predict further tokens are left out.
+        spec.prediction = None;
         let tokenizer = from_metadata(&header.metadata)
             .map_err(|source| Error::Vocabulary { path: reader.path().to_owned(), source })?;
         Ok(Self { reader, header, spec, tokenizer, by_name })

@@ -101,6 +101,9 @@ fn errors_of_files_and_formats() {
     say! {
         files::FileError::Read { path: path(), offset: 7, len: 3, source: io_error() } =>
             "f: cannot read 3 bytes at offset 7: broken";
+        engine::Error::NoSlot { slot: 16, slots: 16 } => "slot 16: there are slots 0 to 15";
+        quantize::Error::Judge { name: name(), problem: "broken".into() } =>
+            "the cost of w\\u{1b} cannot be measured: broken";
         files::OutputError::Write { path: path(), source: io_error() } => "f: cannot write: broken";
         gguf::Error::Map { path: path(), source: io_error() } => "f: cannot map into memory: broken";
         gguf::Error::Unwritable { path: path(), place: gguf::Place::Key("k".into()), problem: gguf::Problem::Memory(9) } =>

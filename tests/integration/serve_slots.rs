@@ -51,8 +51,7 @@ fn a_state_survives_the_server_in_its_file() {
         let whole = completion(&served, &json!({ "id_slot": 1 }));
         assert_eq!((&whole["id_slot"], &whole["timings"]["cache_n"]), (&json!(1), &json!(0)));
         let saved = done(&served, 1, "save", "one.bin");
-        // The last token of the answer was not evaluated.
-        assert_eq!(count(&saved["n_saved"]), count(&whole["timings"]["prompt_n"]) + 11);
+        assert_eq!(count(&saved["n_saved"]), count(&whole["timings"]["prompt_n"]) + 12);
         assert_eq!((&saved["id_slot"], &saved["filename"]), (&json!(1), &json!("one.bin")));
         assert!(saved["timings"]["save_ms"].is_f64(), "{saved}");
         assert_eq!(count(&saved["n_written"]), fs::metadata(folder.path("one.bin")).expect("there").len());
