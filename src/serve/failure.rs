@@ -24,18 +24,18 @@ pub(super) struct Failure {
     kind: &'static str,
     code: Option<&'static str>,
     /// The field that is wrong.
-    param: Option<String>,
+    param: Option<Box<str>>,
     /// Seconds after which the client should retry.
     pub(super) retry_after: Option<u32>,
     /// The methods that the route has.
-    pub(super) allow: Option<String>,
+    pub(super) allow: Option<Box<str>>,
     /// Further fields of the error.
-    more: Vec<(&'static str, Json)>,
+    more: Box<[(&'static str, Json)]>,
 }
 
 impl Failure {
     fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
-        let (code, param, retry_after, allow, more) = (None, None, None, None, Vec::new());
+        let (code, param, retry_after, allow, more) = (None, None, None, None, Box::default());
         Self { status, message: message.into(), kind, code, param, retry_after, allow, more }
     }
 
@@ -46,7 +46,7 @@ impl Failure {
 
     /// A field has a wrong value.
     pub(super) fn field(name: &str, must: impl std::fmt::Display) -> Self {
-        Self { param: Some(name.to_owned()), ..Self::invalid(format!("{name} {must}")) }
+        Self { param: Some(name.into()), ..Self::invalid(format!("{name} {must}")) }
     }
 
     /// A field requests something that this server does not support.
@@ -56,7 +56,7 @@ impl Failure {
 
     pub(super) fn model_not_found(name: &str) -> Self {
         let error = Self::new(404, "not_found_error", format!("model '{name}' not found"));
-        Self { code: Some("model_not_found"), param: Some("model".to_owned()), ..error }
+        Self { code: Some("model_not_found"), param: Some("model".into()), ..error }
     }
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
@@ -70,7 +70,7 @@ impl Failure {
     /// The route has these methods alone.
     pub(super) fn method(allowed: String) -> Self {
         let error = Self::new(405, "invalid_request_error", "this route does not have this method");
-        Self { allow: Some(allowed), ..error }
+        Self { allow: Some(allowed.into()), ..error }
     }
 
     pub(super) fn key() -> Self {
@@ -148,7 +148,7 @@ impl From<engine::Error> for Failure {
             engine::Error::ContextFull { needed, context_length } => Self {
                 kind: "exceed_context_size_error",
                 code: Some("context_length_exceeded"),
-                more: vec![("n_prompt_tokens", needed.into()), ("n_ctx", context_length.into())],
+                more: Box::new([("n_prompt_tokens", needed.into()), ("n_ctx", context_length.into())]),
                 ..Self::invalid(format!(
                     "the request exceeds the available context size: the prompt has {needed} tokens, the context holds \
                      {context_length}"

@@ -149,7 +149,7 @@ fn states_of_slots_go_to_files_and_come_back() {
             let saved = batcher.save_slot(3, 0, &file).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!((saved.tokens, saved.bytes), (48, std::fs::metadata(&file).expect("there").len()), "{name}");
             assert_eq!(batcher.erase_slot(3, 0).expect("a slot"), 48, "{name}");
-            let usages = check(&batcher, &[first.clone()], std::slice::from_ref(&answered), name);
+            let usages = check(&batcher, std::slice::from_ref(&first), std::slice::from_ref(&answered), name);
             assert_eq!(usages[0].cached_tokens, 0, "{name}");
             saved
         };

@@ -75,7 +75,7 @@ pub(crate) fn look(bytes: &[u8]) {
     if let Ok(fit) = Fit::of(&reader) {
         let _ = fit.needs(fit.context_length(), KvType::F16, 2).total();
     }
-    let _ = check_reader(&reader, check::Options { data: true, ..check::Options::default() }, &|_| ());
+    let _ = check_reader(&reader, check::Options { data: true }, &|_| ());
     let Ok(model) = Model::from_reader(&reader) else { return };
     let options = EncodeOptions { add_special: true, parse_special: true };
     if let Ok(tokens) = model.tokenizer().encode("Hello  wörld 12345\n<s> x</s>", options) {
