@@ -66,6 +66,7 @@ CLASSES = {
     "Ernie4_5_MoeForCausalLM": "ernie4_5_moe",
     "Ernie4_5ForCausalLM": "ernie4_5",
     "Exaone4ForCausalLM": "exaone4",
+    "ExaoneForCausalLM": "exaone",
     "ExaoneMoeForCausalLM": "exaone_moe",
     "ExaoneMoEForCausalLM": "exaone_moe",
     "FalconForCausalLM": "falcon",

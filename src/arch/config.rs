@@ -684,6 +684,18 @@ impl Keys {
         self.set(key, Value::String(value.to_owned()));
     }
 
+    /// Calls a key by another name, in its place, unless there is one of that name; nothing where it is not there.
+    pub fn rename(&mut self, key: &str, to: &str) {
+        let (key, to) = (self.full(key), self.full(to));
+        let there = self.metadata.get(&to).is_some();
+        let kept = self.metadata.iter().filter(|(name, _)| !there || *name != key);
+        let renamed = kept.map(|(name, value)| {
+            let name = if name == key { to.clone() } else { name.to_owned() };
+            (name, value.clone())
+        });
+        self.metadata = renamed.collect();
+    }
+
     /// A float for each block.
     #[allow(clippy::cast_possible_truncation, reason = "the file holds single precision")]
     pub fn floats(&mut self, key: &str, values: impl IntoIterator<Item = f64>) {
@@ -939,6 +951,8 @@ impl Keys {
                     }
                 }
             }
+            // Its factors are tensors.
+            "longrope" | "su" => self.text(keys::ROPE_SCALING_TYPE, "longrope"),
             _ => {}
         }
         if let Some(sections) = config.rotary("mrope_section").and_then(Json::as_array) {

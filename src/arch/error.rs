@@ -26,6 +26,14 @@ pub enum Error {
         /// What they need.
         missing: &'static str,
     },
+    /// A class that is known and not converted.
+    #[error("checkpoints of the class {name} are not converted yet: {missing} would have to be built")]
+    MissingClass {
+        /// The class found.
+        name: String,
+        /// What they need.
+        missing: &'static str,
+    },
     /// The file of an adapter.
     #[error("an adapter, which changes a model of the architecture {}, and no model itself", printable(architecture).limit(80))]
     Adapter {

@@ -30,6 +30,7 @@ pub struct Family {
     pub(super) layer_numbers: &'static [LayerNumber],
     pub(super) predicting_blocks: PredictingBlocks,
     pub(super) token_keys: fn(&Config) -> Vec<TokenKey>,
+    pub(super) own_code: bool,
     pub(super) tensors: fn(&Hparams) -> Result<Vec<TensorRule>, Error>,
     pub(super) spec: fn(&Hparams, &dyn Tensors) -> Result<ModelSpec, Error>,
 }
@@ -52,6 +53,7 @@ impl Family {
             layer_numbers: &[],
             predicting_blocks: |_, _| Ok(0),
             token_keys: |_| Vec::new(),
+            own_code: false,
             tensors,
             spec,
         }
@@ -114,6 +116,13 @@ impl Family {
     #[must_use]
     pub fn token_keys(&self, config: &Config) -> Vec<TokenKey> {
         (self.token_keys)(config)
+    }
+
+    /// Whether its checkpoints bring code of their own, which transformers does not have: what a `config.json` leaves out is not
+    /// known, and no class is exported.
+    #[must_use]
+    pub const fn own_code(&self) -> bool {
+        self.own_code
     }
 
     /// Every tensor that a model with these hyper-parameters has, or may have.

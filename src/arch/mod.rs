@@ -7,15 +7,19 @@
 mod afmoe;
 mod apertus;
 mod arcee;
+mod baichuan;
+mod bailingmoe;
 mod bert;
 mod bloom;
 mod chatglm;
 mod class_defaults;
+mod codeshell;
 mod cohere2;
 mod cohere2_moe;
 mod command_r;
 mod config;
 mod dbrx;
+mod deepseek;
 mod deepseek2;
 mod deepseek32;
 mod dots1;
@@ -23,6 +27,7 @@ mod ernie4_5;
 mod ernie4_5_moe;
 mod error;
 mod eurobert;
+mod exaone;
 mod exaone4;
 mod exaone_moe;
 mod falcon;
@@ -44,6 +49,7 @@ mod graph;
 mod hparams;
 mod hunyuan;
 mod hy_v3;
+mod internlm2;
 mod jais2;
 mod jamba;
 pub mod keys;
@@ -56,6 +62,7 @@ mod mamba;
 mod mamba2;
 mod mellum;
 mod mimo2;
+mod minicpm;
 mod minicpm3;
 mod minimax_m2;
 mod missing;
@@ -69,13 +76,16 @@ mod nomic_bert;
 mod olmo;
 mod olmo2;
 mod olmoe;
+mod orion;
 mod phi2;
 mod phi3;
 mod phimoe;
 mod qwen;
+mod qwen1;
 mod qwen_moe;
 mod qwen_next;
 mod qwen_vl;
+mod refact;
 mod remote_code;
 mod rope_factors;
 mod seed_oss;
@@ -186,17 +196,17 @@ pub static FAMILIES: &[&Family] = &[
     &eurobert::EUROBERT,
     &gemma::GEMMA_EMBEDDING,
     &gemma3n::GEMMA3N,
-    &remote_code::INTERNLM2,
+    &internlm2::INTERNLM2,
     &remote_code::XVERSE,
-    &remote_code::EXAONE,
-    &remote_code::BAICHUAN,
-    &remote_code::MINICPM,
-    &remote_code::ORION,
-    &remote_code::QWEN,
-    &remote_code::DEEPSEEK,
-    &remote_code::BAILINGMOE,
-    &remote_code::REFACT,
-    &remote_code::CODESHELL,
+    &exaone::EXAONE,
+    &baichuan::BAICHUAN,
+    &minicpm::MINICPM,
+    &orion::ORION,
+    &qwen1::QWEN,
+    &deepseek::DEEPSEEK,
+    &bailingmoe::BAILINGMOE,
+    &refact::REFACT,
+    &codeshell::CODESHELL,
 ];
 
 /// The family of a file's `general.architecture`.
@@ -205,7 +215,7 @@ pub static FAMILIES: &[&Family] = &[
 /// [`Error::MissingArchitecture`] with what is missing, or [`Error::UnknownArchitecture`] with the nearest known one.
 pub fn by_name(name: &str) -> Result<&'static Family, Error> {
     FAMILIES.iter().copied().find(|family| family.name() == name).ok_or_else(|| {
-        if let Some(missing) = missing::missing(name) {
+        if let Some(missing) = missing::of_architecture(name) {
             return Error::MissingArchitecture { name: name.to_owned(), missing };
         }
         let known = FAMILIES.iter().map(|family| family.name());
@@ -216,9 +226,12 @@ pub fn by_name(name: &str) -> Result<&'static Family, Error> {
 /// The family that converts checkpoints of the class `class`.
 ///
 /// # Errors
-/// [`Error::UnknownClass`] with the nearest known one.
+/// [`Error::MissingClass`] with what is missing, or [`Error::UnknownClass`] with the nearest known one.
 pub fn by_class(class: &str) -> Result<&'static Family, Error> {
     FAMILIES.iter().copied().find(|family| family.classes().contains(&class)).ok_or_else(|| {
+        if let Some(missing) = missing::of_class(class) {
+            return Error::MissingClass { name: class.to_owned(), missing };
+        }
         let known = FAMILIES.iter().flat_map(|family| family.classes()).copied();
         Error::UnknownClass { name: class.to_owned(), nearest: nearest(class, known) }
     })

@@ -381,6 +381,23 @@ impl BlockRules<'_> {
         self.linear("attn_output", [heads * h.value_length, d], "self_attn.o_proj", &[]);
     }
 
+    /// Query, key and value projection, which a checkpoint has as rows of the one tensor `source`, one kind behind the other.
+    pub fn fused_attention(&mut self, h: &Hparams, index: usize, source: &str, interleave: bool) {
+        let (d, heads, kv_heads) = (h.embedding_length, h.head_count[index], h.head_count_kv[index]);
+        let mut start = 0;
+        for (name, heads, length, turned) in [
+            ("attn_q", heads, h.key_length, interleave),
+            ("attn_k", kv_heads, h.key_length, interleave),
+            ("attn_v", kv_heads, h.value_length, false),
+        ] {
+            let count = heads * length;
+            let mut steps = vec![Step::Rows { start, count }];
+            steps.extend(turned.then_some(Step::InterleaveHalves { heads }));
+            self.linear(name, [d, count], source, &steps);
+            start += count;
+        }
+    }
+
     /// Gate, up and down of a dense feed-forward part under their usual names.
     pub fn gated_ffn(&mut self, embedding: usize, hidden: usize, source: &str) {
         self.linear("ffn_gate", [embedding, hidden], &format!("{source}.gate_proj"), &[]);

@@ -13,12 +13,18 @@ pub enum TokenKey {
     First(&'static str, bool),
     /// Whether texts get a space in front; written last.
     SpacePrefix(bool),
+    /// A pre-tokenizer that splits as the known one of this name is called so, though others split alike.
+    Pre(&'static str),
     /// A byte-pair encoding of characters keeps its merges, as files with the tokenizer `gemma4` do.
     MergesOfCharacters,
     /// There are so many types of tokens.
     Types(usize),
     /// The control token with this text is shown where it is generated.
     Shown(&'static str),
+    /// Whether texts get a space in front is what the SentencePiece model says, written behind the tokens.
+    SpacePrefixOfModel,
+    /// Tokens whose texts begin with this are unused ones, unless they were added.
+    Unused(&'static str),
     /// The token with this text is a control token, whatever the tokenizer's settings say.
     Control(&'static str),
 }

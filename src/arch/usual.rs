@@ -4,7 +4,9 @@
 use super::graph::{attention, gated, layer, model, rope};
 use super::tensor_rule::BlockRules;
 use super::{Config, Error, Hparams, Rules, Step, TensorRule, keys};
-use crate::network::{Activation, AttentionMixer, FeedForward, Mixer, ModelSpec, NormKind, RopeStyle, Tensors};
+use crate::network::{
+    Activation, AttentionMixer, FeedForward, Mixer, ModelSpec, NormKind, RopeSpec, RopeStyle, Tensors,
+};
 
 /// The context of models without position embedding.
 pub(super) const UNBOUNDED_CONTEXT: usize = 1 << 20;
@@ -92,6 +94,16 @@ pub(super) fn tensors_of_layer_norms(h: &Hparams, steps: &[Step]) -> Result<Vec<
 /// When a hyper-parameter is missing or impossible.
 pub(super) fn spec(h: &Hparams, weights: &dyn Tensors, style: RopeStyle) -> Result<ModelSpec, Error> {
     spec_with(h, weights, style, |_, _| {})
+}
+
+/// As [`spec`], with this rotary embedding.
+///
+/// # Errors
+/// When a hyper-parameter is missing or impossible.
+pub(super) fn spec_rotated(h: &Hparams, rope: &RopeSpec) -> Result<ModelSpec, Error> {
+    let mixer = |i| Mixer::Attention(attention(h, i, Some(rope.clone())));
+    let layers = (0..h.block_count).map(|i| layer(mixer(i), gated(Activation::Silu)));
+    model(h, NormKind::Rms, layers.collect())
 }
 
 /// As [`spec`], with `change` made to the attention of each block.

@@ -27,6 +27,7 @@ mod special_tokens;
 mod stored;
 mod tekken;
 mod tensors;
+mod tiktoken;
 mod tokenizer;
 mod tokenizer_file;
 mod tokenizer_json;

@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 
 use super::error::TokenizerProblem;
 use super::metaspace::parts;
-use crate::tokenizer::{Recognized, recognize_pre_tokenizer};
+use crate::tokenizer::{Recognized, pre_tokenizer_patterns, recognize_pre_tokenizer};
 
 /// The pattern of byte-level pre-tokenizers with `use_regex`.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
@@ -16,8 +16,13 @@ const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|`]";
 /// A placeholder for a pre-tokenizer's name in messages.
 const NAME: &str = "NAME";
 
-/// The name of the pre-tokenizer that `json` describes, for a vocabulary of these `tokens`.
-pub(super) fn recognize(json: &Json, tokens: &[&str]) -> Result<&'static str, TokenizerProblem> {
+/// The name of the pre-tokenizer that `json` describes, for a vocabulary of these `tokens`: `own`, where it splits as the one
+/// of this name.
+pub(super) fn recognize(
+    json: &Json,
+    tokens: &[&str],
+    own: Option<&'static str>,
+) -> Result<&'static str, TokenizerProblem> {
     for part in parts(&json["normalizer"], "normalizers") {
         // Unicode normal forms are ignored, since GGUF files cannot express them.
         if !matches!(part["type"].as_str(), Some("NFC" | "NFD" | "NFKC" | "NFKD")) {
@@ -29,12 +34,19 @@ pub(super) fn recognize(json: &Json, tokens: &[&str]) -> Result<&'static str, To
         patterns.extend(pattern(part)?);
     }
     match recognize_pre_tokenizer(&patterns, tokens) {
-        Recognized::Known(name) => Ok(name),
+        Recognized::Known(name) => Ok(own.filter(|own| splits_alike(own, name, tokens)).unwrap_or(name)),
         Recognized::Nearest { name, text, found, known } => {
             Err(TokenizerProblem::UnknownPre { nearest: name, text, found, known })
         }
         Recognized::Unreadable { pattern } => Err(TokenizerProblem::UnreadablePattern { pattern }),
     }
+}
+
+/// Whether the pre-tokenizers of these names are recognized as one, for a vocabulary of these `tokens`.
+fn splits_alike(own: &str, name: &str, tokens: &[&str]) -> bool {
+    let patterns: Vec<String> =
+        pre_tokenizer_patterns(own).unwrap_or_default().iter().map(|&pattern| pattern.to_owned()).collect();
+    matches!(recognize_pre_tokenizer(&patterns, tokens), Recognized::Known(found) if found == name)
 }
 
 fn unreadable(part: &Json) -> TokenizerProblem {

@@ -26,7 +26,7 @@ fn name(pre: &Json) -> &'static str {
 
 fn name_with(pre: &Json, normalizer: &Json) -> &'static str {
     let json = json!({ "normalizer": normalizer, "pre_tokenizer": pre });
-    recognize(&json, &[]).unwrap_or_else(|e| panic!("{pre}: {e}"))
+    recognize(&json, &[], None).unwrap_or_else(|e| panic!("{pre}: {e}"))
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn gpt_2_and_its_relatives() {
 fn other_cuts_count_where_no_token_tells_them_apart() {
     let digits = json!({ "type": "Digits", "individual_digits": true });
     let parts = published("deepseek-llm");
-    let with = |token: &str| recognize(&json!({ "pre_tokenizer": parts }), &["1", token]);
+    let with = |token: &str| recognize(&json!({ "pre_tokenizer": parts }), &["1", token], None);
     assert!(parts["pretokenizers"].as_array().is_some_and(|parts| parts.contains(&digits)));
     assert_eq!(with("2").expect("known"), "deepseek-llm");
     let message = with("12").expect_err("refused").to_string();
@@ -151,7 +151,7 @@ fn published(name: &str) -> Json {
 
 #[test]
 fn what_fits_none_is_refused_with_a_reason() {
-    let refused = |json: &Json| recognize(json, &[]).expect_err("refused").to_string();
+    let refused = |json: &Json| recognize(json, &[], None).expect_err("refused").to_string();
     let other = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     let message = refused(&json!({ "pre_tokenizer": split(other) }));
     assert!(message.contains("nearest is llama-bpe") || message.contains("nearest is qwen2"), "{message}");
@@ -167,5 +167,5 @@ fn what_fits_none_is_refused_with_a_reason() {
         "{message}"
     );
     let lower = json!({ "normalizer": { "type": "Lowercase" }, "pre_tokenizer": { "type": "ByteLevel" } });
-    assert!(matches!(recognize(&lower, &[]), Err(TokenizerProblem::Normalizer { .. })));
+    assert!(matches!(recognize(&lower, &[], None), Err(TokenizerProblem::Normalizer { .. })));
 }

@@ -201,7 +201,7 @@ pub(super) fn write(
     }
     for change in changes {
         if let TokenKey::Text(kind, text) = change
-            && let Some(id) = id_of(text).filter(|&id| id < count as u64)
+            && let Some(id) = id_of(text).or_else(|| vocabulary.added_id(text)).filter(|&id| id < count as u64)
         {
             match found.ids.iter_mut().find(|(known, _)| known == kind) {
                 Some(entry) => entry.1 = id,

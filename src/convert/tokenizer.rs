@@ -8,7 +8,7 @@ use super::sentencepiece::{ModelType, Sentencepiece};
 use super::tekken::{self, Tekken};
 use super::tokenizer_file::TokenizerFile;
 use super::vocabulary::{ADDED_SCORE, EMPTY_SCORE, Tokens, Vocabulary, index, token_count};
-use super::{Folder, special_tokens, tokenizer_json, vocab_files};
+use super::{Folder, special_tokens, tiktoken, tokenizer_json, vocab_files};
 use crate::arch::{Config, TokenKey};
 use crate::gguf::{Array, Metadata, Value, keys};
 use crate::model::tokenizer::flags_by_name;
@@ -58,6 +58,9 @@ pub(super) fn write(
     let listed_merges = file.is_some() && changes.contains(&TokenKey::MergesOfCharacters);
     let sentencepiece = if listed_merges || tekken.is_some() { None } else { read_sentencepiece(folder)? };
     if file.is_none() && sentencepiece.is_none() {
+        file = tiktoken::read(folder, &mut settings)?;
+    }
+    if file.is_none() && sentencepiece.is_none() {
         file = vocab_files::read(folder, &settings)?;
     }
     let (mut vocabulary, json) = match (&sentencepiece, file) {
@@ -76,7 +79,8 @@ pub(super) fn write(
         }
         (None, None) => return Err(fault("", TokenizerProblem::NoFile)),
     };
-    if vocabulary.model == "llama" {
+    let of_model = sentencepiece.as_ref().filter(|_| changes.contains(&TokenKey::SpacePrefixOfModel));
+    if vocabulary.model == "llama" && of_model.is_none() {
         let set = settings.get("add_prefix_space").and_then(Json::as_bool);
         let prefix = match vocabulary.space_prefix {
             // The tokenizer's own behaviour decides; the default, a space, needs no key.
@@ -88,8 +92,10 @@ pub(super) fn write(
         }
     }
     for change in changes {
-        if let TokenKey::Control(text) = change {
-            vocabulary.tokens.set_kind(text, TokenKind::Control);
+        match change {
+            TokenKey::Control(text) => vocabulary.tokens.set_kind(text, TokenKind::Control),
+            TokenKey::Unused(start) => vocabulary.tokens.set_unused(start),
+            _ => {}
         }
     }
     vocabulary.types = changes.iter().find_map(|change| match change {
@@ -102,6 +108,9 @@ pub(super) fn write(
         }
     }
     vocabulary.write(metadata);
+    if let Some(model) = of_model {
+        metadata.set(keys::TOKENIZER_ADD_SPACE_PREFIX, model.spaces.prefix);
+    }
     let unnamed_ends = special_tokens::write(folder, &settings, json.as_ref(), &vocabulary, changes, metadata)?;
     if let Some(id) = vocabulary.unknown.and_then(|id| u32::try_from(id).ok())
         && metadata.get(keys::TOKENIZER_UNKNOWN_ID).is_none()

@@ -133,7 +133,11 @@ fn byte_pairs(
             Some(name) => name.to_owned(),
             None => {
                 let texts: Vec<&str> = object_vocab(&vocab)?.map(|(text, _)| text).collect();
-                pre_tokenizer::recognize(&json, &texts)?.to_owned()
+                let own = changes.iter().find_map(|change| match change {
+                    TokenKey::Pre(name) => Some(*name),
+                    _ => None,
+                });
+                pre_tokenizer::recognize(&json, &texts, own)?.to_owned()
             }
         };
         return Ok(Vocabulary { merges: Some(merges), ..Vocabulary::new("gpt2", Some(pre), tokens) });

@@ -10,7 +10,7 @@ use super::tokenizer_file::{TokenizerFile, VocabList};
 use super::{Error, Folder};
 
 /// The pattern of Qwen 2's class.
-const QWEN2: &str =
+pub(super) const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// A class of tokenizers.

@@ -42,6 +42,13 @@ impl Tokens {
         }
     }
 
+    /// Makes the pieces whose texts begin with `start` unused ones.
+    pub(super) fn set_unused(&mut self, start: &str) {
+        let kinds = self.texts.iter().zip(&mut self.kinds);
+        let pieces = kinds.filter(|(text, kind)| **kind == TokenKind::Normal && text.starts_with(start.as_bytes()));
+        pieces.for_each(|(_, kind)| *kind = TokenKind::Unused);
+    }
+
     pub(super) fn text(&self, id: usize) -> String {
         String::from_utf8_lossy(&self.texts[id]).into_owned()
     }
@@ -97,6 +104,11 @@ impl Vocabulary {
             left_out: Vec::new(),
             last: Vec::new(),
         }
+    }
+
+    /// The id of the added token with this text.
+    pub(super) fn added_id(&self, text: &str) -> Option<u64> {
+        self.added.iter().find(|token| token.text == text).map(|token| token.id)
     }
 
     /// Writes the number of token types.

@@ -17,6 +17,8 @@ pub(crate) const MORE_KEYS: &[(&str, &str)] = &[
     ("gemma4", "gemma4.final_logit_softcapping"),
     // llama.cpp knows the rank 64 alone.
     ("gemma3n", "gemma3n.laurel_rank"),
+    // llama.cpp refuses files without it.
+    ("qwen", "qwen.attention.layer_norm_rms_epsilon"),
     // Queries grow with the position; llama.cpp reads both.
     ("mistral4", "mistral4.attention.temperature_length"),
     ("mistral4", "mistral4.attention.temperature_scale"),

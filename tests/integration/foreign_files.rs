@@ -34,9 +34,14 @@ impl File {
     /// The golden `name`, converted to `output_type`.
     pub(crate) fn golden(name: &str, output_type: OutputType) -> Self {
         let folder = Folder::new(&format!("foreign-{name}-{output_type:?}-{:?}", std::thread::current().id()));
+        Self::of(&checkpoint(&folder, name), output_type)
+    }
+
+    /// The checkpoint in this folder, converted to `output_type`.
+    pub(crate) fn of(folder: &Path, output_type: OutputType) -> Self {
         let options = Options { output_type, ..Options::default() };
-        let checkpoint = Checkpoint::open(&checkpoint(&folder, name)).expect("a folder");
-        let conversion = Conversion::new(checkpoint, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let checkpoint = Checkpoint::open(folder).expect("a folder");
+        let conversion = Conversion::new(checkpoint, &options).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         let bytes =
             gguf_toolkit::quantize::run_in_memory(&conversion, &conversion.plan(&[]).expect("a plan")).expect("bytes");
         let reader = Reader::from_bytes("golden", bytes.into()).expect("a file");

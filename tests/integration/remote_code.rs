@@ -1,5 +1,6 @@
 //! Families whose checkpoints bring their own code: files of them, made here, compute what llama.cpp computes
-//! (`testdata/remote_code.json`, by `tests/judges/left_out_keys.py --files`).
+//! (`testdata/remote_code.json`, by `tests/judges/left_out_keys.py --files`). Their checkpoints (`testdata/remote_code`) convert to
+//! the bytes that llama.cpp's converter writes, and compute what llama.cpp computes with its converter's files.
 
 use std::path::Path;
 
@@ -9,8 +10,10 @@ use gguf_toolkit::convert::OutputType;
 use gguf_toolkit::gguf::{Metadata, Value};
 use serde_json::Value as Json;
 
+use super::convert::{assert_as_reference, convert};
+use super::folder::Folder;
 use super::foreign_files::{File, Tensor};
-use super::goldens::weights;
+use super::goldens::{checkpoint_of, weights};
 use super::shared::{json, testdata};
 
 /// A file's name, its architecture, and what it has other than a small Llama 3.
@@ -49,7 +52,6 @@ pub(crate) const CASES: &[Case] = &[
     ("deepseek", "deepseek", EXPERTS),
     ("bailingmoe", "bailingmoe", EXPERTS),
     ("refact", "refact", &[("attention.head_count_kv", Count(1))]),
-    ("codeshell", "codeshell", &[("attention.layer_norm_epsilon", Float(1e-5))]),
 ];
 
 /// A file with the tokenizer of the golden `llama3`, and tensors as the family's table has them.
@@ -70,8 +72,7 @@ fn file((_, architecture, changes): &Case) -> File {
     }
     let hparams = Hparams::from_metadata(&metadata).expect("hyper-parameters");
     let rules = by_name(architecture).expect("a family").tensors(&hparams).expect("rules");
-    let biases = if *architecture == "codeshell" { ".bias" } else { "attn_qkv.bias" };
-    let optional = |name: &str| name == "output.weight" || name.ends_with(biases);
+    let optional = |name: &str| name == "output.weight" || name.ends_with("attn_qkv.bias");
     let there = rules.iter().filter(|rule| rule.required || optional(&rule.name));
     let tensors = there.map(|rule| {
         let dims: Vec<usize> = rule.shape.iter().rev().copied().collect();
@@ -97,6 +98,12 @@ fn remote_code_files_are_written_for_judges() {
 
 #[test]
 fn files_compute_what_llama_cpp_computes() {
+    let cases: Vec<(String, File)> = CASES.iter().map(|case| (case.0.to_owned(), file(case))).collect();
+    assert_logits("files", &cases);
+}
+
+/// Fails unless these files have the logits that llama.cpp computes with those of the same names in the list `of`.
+fn assert_logits(of: &str, cases: &[(String, File)]) {
     let judged = json(&testdata("remote_code.json"));
     let numbers = |value: &Json| -> Vec<f64> {
         value.as_array().expect("a list").iter().map(|n| n.as_f64().expect("a number")).collect()
@@ -105,16 +112,53 @@ fn files_compute_what_llama_cpp_computes() {
     let counts = |name: &str| -> Vec<u32> { numbers(&judged[name]).into_iter().map(|n| n as u32).collect() };
     let (tokens, positions, chosen) = (counts("tokens"), counts("positions"), counts("chosen"));
     let mut failures = Vec::new();
-    for case in CASES {
-        let logits = file(case).logits(&tokens).unwrap_or_else(|e| panic!("{}: {e}", case.0));
+    assert_eq!(judged[of].as_object().expect("files").len(), cases.len(), "{of}");
+    for (name, file) in cases {
+        let logits = file.logits(&tokens).unwrap_or_else(|e| panic!("{name}: {e}"));
         let vocab = logits.len() / tokens.len();
         let found = positions.iter().flat_map(|p| chosen.iter().map(move |c| *p as usize * vocab + *c as usize));
-        let expected = numbers(&judged["files"][case.0]);
+        let expected = numbers(&judged[of][name]);
         let distance = found.zip(&expected).map(|(i, expected)| (f64::from(logits[i]) - expected).abs());
         let distance = distance.fold(0.0, f64::max);
         if expected.len() != positions.len() * chosen.len() || distance > 2e-3 {
-            failures.push(format!("{}: {distance} from llama.cpp", case.0));
+            failures.push(format!("{name}: {distance} from llama.cpp"));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// The checkpoints of `testdata/remote_code`.
+pub(crate) fn checkpoints() -> Vec<String> {
+    let entries = std::fs::read_dir(testdata("remote_code")).expect("goldens");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn checkpoints_convert_as_with_the_reference() {
+    let folder = Folder::new("remote-code");
+    let mut failures = Vec::new();
+    for name in checkpoints() {
+        let from = testdata("remote_code").join(&name);
+        let (made, to) = (checkpoint_of(&folder, &from, &name), folder.path(&format!("{name}.gguf")));
+        let result = std::panic::catch_unwind(|| {
+            assert_as_reference(&convert(&made, &to), &json(&from.join("reference.json")), &name);
+        });
+        if result.is_err() {
+            failures.push(name);
+        }
+    }
+    assert!(failures.is_empty(), "{} checkpoints differ: {failures:?}", failures.len());
+}
+
+#[test]
+fn checkpoints_compute_what_llama_cpp_computes() {
+    let folder = Folder::new("remote-code-logits");
+    let cases = checkpoints().into_iter().map(|name| {
+        let made = checkpoint_of(&folder, &testdata("remote_code").join(&name), &name);
+        (name, File::of(&made, OutputType::F32))
+    });
+    assert_logits("checkpoints", &cases.collect::<Vec<_>>());
 }

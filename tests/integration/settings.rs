@@ -414,6 +414,10 @@ const PUBLISHED: &[Foreign] = &[
     }),
     ("deepseek2", || json!({ "aux_loss_alpha": 0.001, "ep_size": 1, "moe_layer_freq": 1, "seq_aux": true })),
     ("ernie45", || json!({ "compression_ratio": 1.0, "use_cache": false })),
+    (
+        "exaone",
+        || json!({ "activation_function": "silu", "auto_map": {}, "embed_dropout": 0.0, "layer_norm_epsilon": 1e-5 }),
+    ),
     ("falcon", || json!({ "apply_residual_connection_post_layernorm": false, "alibi": false })),
     ("gemma2", || json!({ "hidden_act": "gelu_pytorch_tanh", "cache_implementation": "hybrid" })),
     ("gptneox", || json!({ "attention_probs_dropout_prob": 0, "hidden_dropout_prob": 0 })),

@@ -14,7 +14,8 @@ some of them.
     GGUF_CHECKPOINTS=DIR cargo test --release --test integration remote_code_files_are_written -- --ignored
     tests/judges/left_out_keys.py --files DIR --out testdata/remote_code.json
 
-The same logits of whole files.
+The same logits of whole files, as the list `files`; with `--list checkpoints`, those of the files (F32) that llama.cpp's converter makes of the
+checkpoints in testdata/remote_code (Qwen 1's with `attention.layer_norm_rms_epsilon`, without which llama.cpp refuses it).
 """
 import argparse, json, os, struct, subprocess, sys, tempfile
 
@@ -140,15 +141,21 @@ def family(folder, program, checkpoint):
     return {'whole': some(base), 'without': result}
 
 
-def whole_files(folder, out):
-    result = {}
+def whole_files(folder, out, name_of_list):
+    lists, result = {}, {}
+    if os.path.exists(out):
+        with open(out) as f:
+            known = json.load(f)
+        lists = {key: known[key] for key in ("files", "checkpoints") if key in known}
     for name in sorted(os.listdir(folder)):
         with open(os.path.join(folder, name), 'rb') as f, tempfile.TemporaryDirectory() as place:
             result[name.removesuffix('.gguf')] = some(logits(place, f.read()))
+    lists[name_of_list] = result
     with open(out, 'w') as f:
         f.write('{\n"source": "llama.cpp of llama-cpp-python 0.3.36; see tests/judges/left_out_keys.py",\n')
-        f.write('"tokens": %s,\n"positions": %s,\n"chosen": %s,\n"files": {\n' % (json.dumps(TOKENS), json.dumps(POSITIONS), json.dumps(CHOSEN)))
-        f.write(',\n'.join('"%s": %s' % (name, json.dumps(x)) for name, x in result.items()) + '\n}}\n')
+        f.write('"tokens": %s,\n"positions": %s,\n"chosen": %s,\n' % (json.dumps(TOKENS), json.dumps(POSITIONS), json.dumps(CHOSEN)))
+        rows = lambda of: ',\n'.join('"%s": %s' % (name, json.dumps(x)) for name, x in of.items())
+        f.write(',\n'.join('"%s": {\n%s\n}' % (name, rows(of)) for name, of in lists.items()) + '}\n')
 
 
 def main():
@@ -158,11 +165,12 @@ def main():
     parser.add_argument('--gguf')
     parser.add_argument('--checkpoints')
     parser.add_argument('--files')
+    parser.add_argument('--list', choices=['files', 'checkpoints'], default='files')
     parser.add_argument('--out', required=True)
     parser.add_argument('names', nargs='*')
     options = parser.parse_args()
     if options.files:
-        return whole_files(options.files, options.out)
+        return whole_files(options.files, options.out, options.list)
     result = {}
     for name in options.names or sorted(os.listdir(options.checkpoints)):
         with tempfile.TemporaryDirectory() as folder:

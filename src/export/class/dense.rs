@@ -96,6 +96,7 @@ pub(super) static CLASSES: &[Class] = &[
         "Phi3ForCausalLM",
         &[&[WINDOW, SHARE, ("original_max_position_embeddings", Key(keys::ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH))]],
     ),
+    class("exaone", "ExaoneForCausalLM", &[]),
     class("glm4", "Glm4ForCausalLM", &[&[INPUT_BIAS, SHARE]]),
     class("chatglm", "GlmForCausalLM", &[&[INPUT_BIAS, SHARE]]),
     Class { when: &[When::Windows], ..class("olmo2", "Olmo3ForCausalLM", &[&[ATTENTION_BIAS, WINDOW, LAYERS]]) },
