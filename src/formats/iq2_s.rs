@@ -91,7 +91,7 @@ impl InLanes for Iq2S {
 }
 
 impl SuperBlockFormat for Iq2S {
-    type Shape = WideCentered<64, false>;
+    type Shape = WideCentered<64>;
     const SCALE_BIAS: i16 = 0;
     const FACTORS: usize = 0;
     const UNIT: f32 = 0.125;

@@ -89,7 +89,7 @@ impl InLanes for Iq2Xs {
 }
 
 impl SuperBlockFormat for Iq2Xs {
-    type Shape = WideCentered<64, false>;
+    type Shape = WideCentered<64>;
     const SCALE_BIAS: i16 = 0;
     const FACTORS: usize = 0;
     const UNIT: f32 = 0.125;

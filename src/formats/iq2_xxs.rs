@@ -98,7 +98,7 @@ impl InLanes for Iq2Xxs {
 }
 
 impl SuperBlockFormat for Iq2Xxs {
-    type Shape = WideCentered<64, false>;
+    type Shape = WideCentered<64>;
     const SCALE_BIAS: i16 = 0;
     const FACTORS: usize = 0;
     const UNIT: f32 = 0.125;

@@ -92,7 +92,7 @@ impl OfValues for Iq4Xs {
 }
 
 impl SuperBlockFormat for Iq4Xs {
-    type Shape = WideCentered<128, true>;
+    type Shape = WideCentered<128>;
     const SCALE_BIAS: i16 = 32;
     const FACTORS: usize = 0;
     #[inline(always)]

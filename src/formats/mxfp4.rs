@@ -61,11 +61,13 @@ impl Written for Mxfp4 {
     }
 }
 
-/// Twice the values, with 16 added.
-const CODES: [u8; 16] = [16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4];
+/// The code that stands for zero.
+pub(super) const ZERO: i16 = 16;
+/// Twice the values, with [`ZERO`] added.
+pub(super) const CODES: [u8; 16] = [16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4];
 
 impl BlockFormat for Mxfp4 {
-    type Shape = CenteredBlock<16>;
+    type Shape = CenteredBlock<ZERO>;
     const RUN: usize = 4;
     #[inline(always)]
     fn codes<L: Lanes>(l: L, blocks: [&[u8]; 2]) -> L::Int {

@@ -2,9 +2,10 @@
 //!
 //! `x` is `d` where the bit is set, and `-d` elsewhere. Bit `i % 8` of byte `i / 8` belongs to element `i`.
 
-use super::view::ViewVisitor;
+use super::view::{LongBlockFormat, OneScale, ViewVisitor, word32};
 use super::{Format, Written, f16_at, put_f16};
 use crate::TensorType;
+use crate::simd::lanes::Lanes;
 
 const CODES: usize = 2;
 
@@ -22,7 +23,7 @@ impl Format for Q1 {
 
     #[inline(always)]
     fn view<V: ViewVisitor>(visitor: V) -> V::Output {
-        visitor.decoded::<Self>()
+        visitor.long_blocks::<Self>()
     }
 }
 
@@ -33,5 +34,16 @@ impl Written for Q1 {
         for (byte, x) in block[CODES..].iter_mut().zip(x.chunks_exact(8)) {
             *byte = x.iter().zip(0..).fold(0, |bits, (&v, i)| bits | u8::from(v >= 0.0) << i);
         }
+    }
+}
+
+impl LongBlockFormat for Q1 {
+    // Codes are 0 and 2.
+    type Shape = OneScale<1>;
+
+    #[inline(always)]
+    fn codes<L: Lanes>(l: L, block: &[u8], part: usize) -> L::Int {
+        let at = CODES + 8 * part;
+        l.bytes_of_bits([word32(block, at), word32(block, at + 4)], 2)
     }
 }

@@ -1,8 +1,8 @@
-//! How products compute with the blocks of a format: its view, which is one of four kinds.
+//! How products compute with the blocks of a format: its view, which is one of five kinds.
 //!
 //! Quantized formats are given as unsigned byte codes in vectors, integer scales, and float factors.
 //! In every super-block format an element is `d * scale * (code - zero) - dmin * min`, in every block format
-//! `d * (code - zero) + m`. The products over codes, scales, mins and zeros are exact in integers; only the
+//! `d * (code - zero) + m`, in every format of long blocks `d * (code - zero)`. The products over codes, scales, mins and zeros are exact in integers; only the
 //! per-block sums are converted to `f32`.
 
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
@@ -25,6 +25,9 @@ pub(crate) trait ViewVisitor: Sized {
 
     /// Blocks of 32 elements with one scale.
     fn blocks<F: BlockFormat>(self) -> Self::Output;
+
+    /// Blocks of one or several parts of 64 elements, with one scale, or with one for each 16 elements.
+    fn long_blocks<F: LongBlockFormat>(self) -> Self::Output;
 
     /// Plain numbers.
     fn floats<F: FloatFormat>(self) -> Self::Output;
@@ -85,8 +88,8 @@ pub(crate) trait SuperBlockShape: 'static {
     const ZERO: i16;
     /// Elements that share a scale: 16 or 32.
     const SUB_LEN: usize = 16;
-    /// Whether codes have eight bits. Otherwise they have at most seven, and six if `WIDE_SUMS` is false.
-    const EIGHT_BITS: bool = false;
+    /// The greatest code: below 128 unless codes have eight bits, and below 64 if `WIDE_SUMS` is false.
+    const GREATEST: usize;
     /// Whether the sum of a sub-block's products may exceed 16 bits.
     const WIDE_SUMS: bool = false;
     /// The run of 32 elements that each half of each vector of codes holds.
@@ -99,6 +102,7 @@ pub(crate) struct MinsOf32;
 impl SuperBlockShape for MinsOf32 {
     const MINS: bool = true;
     const ZERO: i16 = 0;
+    const GREATEST: usize = 31;
     const SUB_LEN: usize = 32;
     const HALVES: [[usize; 2]; 4] = [[0, 2], [1, 3], [4, 6], [5, 7]];
 }
@@ -109,6 +113,7 @@ pub(crate) struct MinsOf16;
 impl SuperBlockShape for MinsOf16 {
     const MINS: bool = true;
     const ZERO: i16 = 0;
+    const GREATEST: usize = 3;
 }
 
 /// Sixteen sub-blocks with scales; their codes have a zero point.
@@ -116,15 +121,22 @@ pub(crate) struct Centered<const ZERO: i16>;
 
 impl<const ZERO: i16> SuperBlockShape for Centered<ZERO> {
     const ZERO: i16 = ZERO;
+    const GREATEST: usize = greatest(ZERO);
 }
 
 /// Likewise, with codes of seven bits, or of eight.
-pub(crate) struct WideCentered<const ZERO: i16, const EIGHT_BITS: bool>;
+pub(crate) struct WideCentered<const ZERO: i16>;
 
-impl<const ZERO: i16, const EIGHT_BITS: bool> SuperBlockShape for WideCentered<ZERO, EIGHT_BITS> {
+impl<const ZERO: i16> SuperBlockShape for WideCentered<ZERO> {
     const ZERO: i16 = ZERO;
-    const EIGHT_BITS: bool = EIGHT_BITS;
+    const GREATEST: usize = greatest(ZERO);
     const WIDE_SUMS: bool = true;
+}
+
+/// The greatest code that there may be in formats whose zero has the code `zero`. Codes of two bits are above -2, others as far below
+/// zero as above it, or by one farther.
+const fn greatest(zero: i16) -> usize {
+    if zero == 1 { 3 } else { 2 * zero as usize - 1 }
 }
 
 /// A format of super-blocks of 256 elements.
@@ -211,6 +223,8 @@ pub(crate) trait SuperBlockFormat: Format {
 pub(crate) trait BlockShape: 'static {
     /// The code that stands for zero.
     const ZERO: i16;
+    /// The greatest code.
+    const GREATEST: usize;
     /// Whether blocks have an offset.
     const OFFSET: bool;
 }
@@ -220,6 +234,7 @@ pub(crate) struct CenteredBlock<const ZERO: i16>;
 
 impl<const ZERO: i16> BlockShape for CenteredBlock<ZERO> {
     const ZERO: i16 = ZERO;
+    const GREATEST: usize = greatest(ZERO);
     const OFFSET: bool = false;
 }
 
@@ -228,6 +243,7 @@ pub(crate) struct OffsetBlock;
 
 impl BlockShape for OffsetBlock {
     const ZERO: i16 = 0;
+    const GREATEST: usize = 31;
     const OFFSET: bool = true;
 }
 
@@ -251,6 +267,59 @@ pub(crate) trait BlockFormat: Format {
     #[inline(always)]
     fn factors<L: Lanes>(l: L, words: L::Int) -> [L::Float; 2] {
         [l.halves_at::<0>(words), if Self::Shape::OFFSET { l.halves_at::<16>(words) } else { l.splat(0.0) }]
+    }
+}
+
+/// What the codes and scales of a long block are once they are decoded, as [`SuperBlockShape`].
+pub(crate) trait LongBlockShape: 'static {
+    /// The code that stands for zero.
+    const ZERO: i16;
+    /// The greatest code, of six bits at most.
+    const GREATEST: usize;
+    /// Whether each 16 elements have a scale of their own. Otherwise the block has one.
+    const SCALES_OF_16: bool;
+}
+
+/// Codes with a zero point and one scale.
+pub(crate) struct OneScale<const ZERO: i16>;
+
+impl<const ZERO: i16> LongBlockShape for OneScale<ZERO> {
+    const ZERO: i16 = ZERO;
+    const GREATEST: usize = greatest(ZERO);
+    const SCALES_OF_16: bool = false;
+}
+
+/// Codes with a zero point and a scale for each 16 of them.
+pub(crate) struct ScalesOf16<const ZERO: i16>;
+
+impl<const ZERO: i16> LongBlockShape for ScalesOf16<ZERO> {
+    const ZERO: i16 = ZERO;
+    const GREATEST: usize = greatest(ZERO);
+    const SCALES_OF_16: bool = true;
+}
+
+/// Elements of a part of a long block.
+pub(crate) const PART: usize = 64;
+/// Parts of a panel of long blocks: the most that a block has.
+pub(crate) const PANEL_PARTS: usize = 2;
+
+/// A format of blocks of 64 or 128 elements.
+pub(crate) trait LongBlockFormat: Format {
+    /// Bytes of a block.
+    const BYTES: usize = Self::TY.block_bytes();
+    /// Parts of [`PART`] elements of a block: 1 or 2.
+    const PARTS: usize = Self::TY.block_len() / PART;
+    /// The codes and scales as numbers.
+    type Shape: LongBlockShape;
+
+    /// The codes of part `part`, in the order of elements.
+    fn codes<L: Lanes>(l: L, block: &[u8], part: usize) -> L::Int;
+
+    /// The factors of each 16 elements of sixteen blocks, from the first four bytes of each block. All are the same where
+    /// the block has one scale.
+    #[inline(always)]
+    fn factors<L: Lanes>(l: L, words: L::Int) -> [L::Float; 4] {
+        [l.halves_at::<0>(words); 4]
     }
 }
 

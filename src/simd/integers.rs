@@ -19,6 +19,8 @@ pub(crate) trait Integers: Copy {
     type Int: Copy;
     /// Whether [`Self::dot_pairs`] is one instruction.
     const ADDS_PAIRS: bool = false;
+    /// Whether [`Self::dot_vectors`] takes 128 from codes of eight bits, which are signed bytes then.
+    const CENTERS_BYTES: bool = false;
 
     fn splat_int(self, x: i32) -> Self::Int;
     /// The word at `from` in all lanes, spread while it is loaded.
@@ -51,6 +53,34 @@ pub(crate) trait Integers: Copy {
     /// # Safety
     /// Both point to as many readable bytes.
     unsafe fn nibbles(self, low: *const u8, high: *const u8) -> Self::Int;
+
+    /// Of each eight of 32 bytes, the low nibbles and then the high ones.
+    ///
+    /// # Safety
+    /// `from` points to as many readable bytes.
+    #[inline(always)]
+    unsafe fn nibbles_of_eights(self, from: *const u8) -> Self::Int {
+        // SAFETY: the caller vouches for 32 bytes.
+        let eights = unsafe { from.cast::<[[u8; 8]; 4]>().read() };
+        let mut nibbles = [[[0_u8; 8]; 2]; 4];
+        for (to, eight) in nibbles.iter_mut().zip(eights) {
+            *to = [eight.map(|byte| byte & 15), eight.map(|byte| byte >> 4)];
+        }
+        // SAFETY: the array holds 64 bytes.
+        unsafe { self.load_int(nibbles.as_ptr().cast()) }
+    }
+
+    /// Sixteen bytes, one to a lane.
+    ///
+    /// # Safety
+    /// `from` points to as many readable bytes.
+    #[inline(always)]
+    unsafe fn lanes_of_bytes(self, from: *const u8) -> Self::Int {
+        // SAFETY: the caller vouches for 16 bytes.
+        let lanes = unsafe { from.cast::<[u8; LANES]>().read() }.map(i32::from);
+        // SAFETY: the array holds 16 integers.
+        unsafe { self.load_int(lanes.as_ptr()) }
+    }
 
     /// Four bytes from each place.
     ///
@@ -108,6 +138,7 @@ pub(crate) trait Integers: Copy {
     /// The low halves of the products.
     fn mul_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
     fn or_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    fn and_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// The low words of `a`, and those of `b` in the place of the high ones.
     fn low_words(self, a: Self::Int, b: Self::Int) -> Self::Int;
     fn and_bytes(self, x: Self::Int, mask: u8) -> Self::Int;
@@ -145,6 +176,24 @@ pub(crate) trait Integers: Copy {
     ) {
         // SAFETY: the same contract.
         unsafe { dot_bytes_each::<Self, EIGHT_BITS, N>(self, sums, codes, x) };
+    }
+    /// `sums` plus the products of `VECTORS` vectors of codes with as many rows of `x`, `stride` words from one another, whose
+    /// first `N` words are spread over all lanes each, see [`Self::dot_bytes`]. No code exceeds `greatest`, a constant. If that is
+    /// more than 127, see [`Self::CENTERS_BYTES`].
+    ///
+    /// # Safety
+    /// There must be so many vectors, and so many rows of so many words.
+    #[inline(always)]
+    unsafe fn dot_vectors<const VECTORS: usize, const N: usize>(
+        self,
+        greatest: usize,
+        sums: &mut [Self::Int; N],
+        codes: *const [i32; LANES],
+        x: *const i32,
+        stride: usize,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { dot_vectors::<Self, VECTORS, N>(self, greatest, sums, codes, x, stride) };
     }
     /// `sum` plus the products of the two signed words of each lane.
     fn dot_pairs(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int;
@@ -275,6 +324,32 @@ pub(crate) unsafe fn dot_bytes_each<I: Integers, const EIGHT_BITS: bool, const N
         // SAFETY: the caller vouches for the words.
         let x = l.splat_int(unsafe { *x.add(i) });
         sums[i] = l.dot_bytes::<EIGHT_BITS>(sums[i], codes, x);
+    }
+}
+
+/// [`Integers::dot_vectors`] for any instruction set that does not center bytes.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn dot_vectors<I: Integers, const VECTORS: usize, const N: usize>(
+    l: I,
+    greatest: usize,
+    sums: &mut [I::Int; N],
+    codes: *const [i32; LANES],
+    x: *const i32,
+    stride: usize,
+) {
+    for k in 0..VECTORS {
+        // SAFETY: the caller vouches for so many vectors and rows.
+        unsafe {
+            let codes = l.load_int(codes.add(k).cast());
+            if greatest > 127 {
+                l.dot_bytes_each::<true, N>(sums, codes, x.add(k * stride));
+            } else {
+                l.dot_bytes_each::<false, N>(sums, codes, x.add(k * stride));
+            }
+        }
     }
 }
 

@@ -206,6 +206,7 @@ impl Integers for Scalar {
         add_int(a, b) = a.wrapping_add(b);
         mul_int(a, b) = a.wrapping_mul(b);
         or_int(a, b) = a | b;
+        and_int(a, b) = a & b;
         low_words(a, b) = a & 0xffff | b << 16;
     }
 

@@ -8,25 +8,9 @@ use std::time::{Duration, Instant};
 
 use gguf_toolkit::TensorType;
 use gguf_toolkit::bytes::Bytes;
+use gguf_toolkit::formats::codecs;
 use gguf_toolkit::kernels::{Activations, Limits, Matrix, Pool, Product, Store, matmul};
 
-/// The types that models are stored in.
-const TYPES: [TensorType; 14] = [
-    TensorType::F32,
-    TensorType::F16,
-    TensorType::BF16,
-    TensorType::Q8_0,
-    TensorType::Q6_K,
-    TensorType::Q5_K,
-    TensorType::Q4_K,
-    TensorType::Q3_K,
-    TensorType::Q2_K,
-    TensorType::Q5_1,
-    TensorType::Q5_0,
-    TensorType::Q4_1,
-    TensorType::Q4_0,
-    TensorType::MXFP4,
-];
 /// Of one matrix: the feed-forward part of a model of a billion weights.
 const ROWS: usize = 8192;
 const COLS: usize = 2048;
@@ -44,10 +28,11 @@ fn main() {
     let pool = Pool::new(threads);
     println!("{} threads, {}; medians, and shares of what the machine does at most", pool.threads(), pool.isa());
     println!(
-        "{:6} {:>16} {:>18} {:>18} {:>18}",
+        "{:7} {:>16} {:>18} {:>18} {:>18}",
         "type", "1 token: GB/s", "in cache: GB/s", "16: GMAC/s", "512: GMAC/s"
     );
-    for ty in TYPES.into_iter().filter(|ty| wanted.is_empty() || wanted.iter().any(|w| ty.to_string() == *w)) {
+    let types = codecs().iter().filter(|codec| codec.encode.is_some()).map(|codec| codec.ty);
+    for ty in types.filter(|ty| wanted.is_empty() || wanted.iter().any(|w| ty.to_string() == *w)) {
         let memory = weights(ty);
         let matrix = |bytes: &Bytes| Matrix::new(ty, ROWS, COLS, bytes.clone()).expect("whole rows");
         let matrices: Vec<Matrix> = memory.iter().map(matrix).collect();
@@ -68,7 +53,7 @@ fn main() {
                 round.push([rate, rate / macs]);
             }
         }
-        print!("{:6}", ty.to_string());
+        print!("{:7}", ty.to_string());
         for (mut round, width) in rounds.into_iter().zip([10, 12, 12, 12]) {
             round.sort_by(|a, b| a[1].total_cmp(&b[1]));
             let [rate, share] = round[ROUNDS / 2];

@@ -10,14 +10,18 @@ use gguf_toolkit::cpu::{CacheType, Inputs, KvType, Observer, Part, Rows, Run, Se
 use gguf_toolkit::gguf::Reader;
 use gguf_toolkit::kernels::{Isa, Pool};
 use gguf_toolkit::model::Model;
-use gguf_toolkit::quantize::{FileType, Options, Plan, run_in_memory};
+use gguf_toolkit::quantize::{FileType, Options, Plan, TensorPattern, run_in_memory};
 
 /// A prompt longer than what a tile or a group of tokens holds.
 const TOKENS: usize = 75;
 
 fn model(shape: &str, file_type: FileType) -> Model {
+    model_of(shape, &Options::new(file_type))
+}
+
+fn model_of(shape: &str, options: &Options) -> Model {
     let made = SyntheticModel::new(Shape::from_name(shape).expect("in the table")).expect("made");
-    let plan = Plan::new(&made, &Options::new(file_type)).expect("a plan");
+    let plan = Plan::new(&made, options).expect("a plan");
     let bytes = run_in_memory(&made, &plan).expect("quantized");
     Model::from_reader(&Reader::from_bytes(shape, Bytes::from(bytes)).expect("valid")).expect("a model")
 }
@@ -51,8 +55,16 @@ fn logits_do_not_depend_on_threads_splits_or_cpu() {
         ("llama-tiny", FileType::BF16, KvType::F16),
         ("mixtral-tiny", FileType::Q4_K_M, KvType::F16),
     ];
-    for (shape, file_type, kv_type) in cases {
-        let model = model(shape, file_type);
+    let mut cases: Vec<_> = cases.map(|(shape, file_type, kv)| (shape, Options::new(file_type), kv)).into();
+    // Types of tensors that no mix has, or that are alone in theirs.
+    let long_blocks = ["attn=NVFP4", "ffn_up=Q1_0", "ffn=Q2_0"].map(|p| TensorPattern::parse(p).expect("a pattern"));
+    cases.push((
+        "llama-tiny",
+        Options { tensor_types: long_blocks.into(), ..Options::new(FileType::Q8_0) },
+        KvType::F16,
+    ));
+    for (shape, options, kv_type) in cases {
+        let (model, file_type) = (model_of(shape, &options), options.file_type);
         let tokens = prompt(TOKENS, model.decoder().vocab_size());
         let expected = logits(&model, &Pool::with_isa(1, Isa::Scalar), kv_type, &tokens, TOKENS);
         assert!(expected.iter().all(|&bits| f32::from_bits(bits).is_finite()), "{shape} {file_type}");

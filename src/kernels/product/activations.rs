@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use half::bf16;
 
 use super::input::groups::{Groups, Source};
-use super::input::{Input, Quantize, Quantized, SUM_LEN, Tokens};
+use super::input::{Input, QUANTIZED, Quantize, Quantized, SUM_LEN, Tokens};
 use super::tiles::Tiles;
 use crate::TensorType;
 use crate::kernels::{Pool, Scratch};
@@ -15,11 +15,9 @@ use crate::simd::lanes::{Kernel, Lanes};
 pub struct Activations<'a> {
     x: &'a [f32],
     cols: usize,
-    super_blocks: OnceLock<Quantized>,
-    blocks: OnceLock<Quantized>,
     bf16: OnceLock<Scratch<u16>>,
-    arranged_super_blocks: OnceLock<Arranged>,
-    arranged_blocks: OnceLock<Arranged>,
+    quantized: [OnceLock<Quantized>; QUANTIZED],
+    arranged: [OnceLock<Arranged>; QUANTIZED],
 }
 
 /// Quantized rows in the layout of the instruction set's kernel for many tokens.
@@ -38,15 +36,7 @@ impl<'a> Activations<'a> {
     #[must_use]
     pub fn new(x: &'a [f32], cols: usize) -> Self {
         assert!(cols > 0 && x.len().is_multiple_of(cols), "{} elements in rows of {cols}", x.len());
-        Self {
-            x,
-            cols,
-            super_blocks: OnceLock::new(),
-            blocks: OnceLock::new(),
-            bf16: OnceLock::new(),
-            arranged_super_blocks: OnceLock::new(),
-            arranged_blocks: OnceLock::new(),
-        }
+        Self { x, cols, bf16: OnceLock::new(), quantized: Default::default(), arranged: Default::default() }
     }
 
     /// Number of rows.
@@ -85,9 +75,8 @@ impl<'a> Activations<'a> {
 
     /// All rows in the form `input`, in the layout for many tokens; computed on first use.
     pub(super) fn arranged(&self, pool: &Pool, input: Input) -> &Arranged {
-        let cell = if input == Input::SuperBlocks { &self.arranged_super_blocks } else { &self.arranged_blocks };
-        cell.get_or_init(|| {
-            if pool.isa().has_tiles() {
+        self.arranged[input.place()].get_or_init(|| {
+            if pool.isa().has_tiles() && input.has_tiles() {
                 let x = self.quantized(pool, input);
                 Arranged::Tiles(Tiles::new(pool, x, input, Tokens::First(self.rows()), self.cols))
             } else {
@@ -99,7 +88,7 @@ impl<'a> Activations<'a> {
     /// The rows `tokens` in the form `input`, in the layout for many tokens.
     pub(super) fn arrange(&self, pool: &Pool, input: Input, tokens: &[u32]) -> Arranged {
         let x = self.quantized(pool, input);
-        if pool.isa().has_tiles() {
+        if pool.isa().has_tiles() && input.has_tiles() {
             Arranged::Tiles(Tiles::new(pool, x, input, Tokens::Listed(tokens), self.cols))
         } else {
             Arranged::Groups(Groups::new(pool, Source::Codes(x, tokens), input, self.cols))
@@ -108,24 +97,15 @@ impl<'a> Activations<'a> {
 
     /// All rows in the form `input`, computed on first use.
     fn quantized(&self, pool: &Pool, input: Input) -> &Quantized {
-        let cell = if input == Input::SuperBlocks { &self.super_blocks } else { &self.blocks };
-        cell.get_or_init(|| self.quantize(pool, input.block_len()))
+        self.quantized[input.place()].get_or_init(|| self.quantize(pool, input))
     }
 
-    /// The form with one scale for 32 elements.
+    /// All rows in the form `input`.
     ///
     /// # Panics
-    /// If it has not been prepared.
-    pub(super) fn blocks(&self) -> &Quantized {
-        self.blocks.get().expect("prepared before the product")
-    }
-
-    /// The form with one scale for 256 elements.
-    ///
-    /// # Panics
-    /// If it has not been prepared.
-    pub(super) fn super_blocks(&self) -> &Quantized {
-        self.super_blocks.get().expect("prepared before the product")
+    /// If they have not been prepared.
+    pub(super) fn prepared(&self, input: Input) -> &Quantized {
+        self.quantized[input.place()].get().expect("prepared before the product")
     }
 
     /// Elements of one task when the work is shared by all threads.
@@ -143,7 +123,8 @@ impl<'a> Activations<'a> {
         rounded
     }
 
-    fn quantize(&self, pool: &Pool, block_len: usize) -> Quantized {
+    fn quantize(&self, pool: &Pool, input: Input) -> Quantized {
+        let block_len = input.block_len();
         let mut quantized = Quantized::zeros(self.x.len(), block_len);
         let len = self.share(pool);
         let parts = self
@@ -151,7 +132,7 @@ impl<'a> Activations<'a> {
             .chunks(len)
             .zip(quantized.codes.chunks_mut(len))
             .zip(quantized.scales.chunks_mut(len / block_len).zip(quantized.sums.chunks_mut(len / SUM_LEN)))
-            .map(|((x, codes), (scales, sums))| Quantize { x, codes, scales, sums, block_len });
+            .map(|((x, codes), (scales, sums))| Quantize { x, codes, scales, sums, input });
         pool.run_over(parts, &|part| pool.isa().run(part));
         quantized
     }
@@ -193,7 +174,7 @@ mod tests {
             let pool = Pool::with_isa(2, isa);
             let activations = Activations::new(&x, 256);
             activations.prepare(&pool, TensorType::Q4_K);
-            let q = activations.super_blocks();
+            let q = activations.prepared(Input::SuperBlocks);
             for (i, v) in x.iter().enumerate() {
                 let scale = q.scales[i / 256];
                 assert!((f32::from(q.codes[i]) * scale - v).abs() <= scale * 0.501);

@@ -204,7 +204,7 @@ impl Work<'_> {
         let enough = match pool.isa() {
             // The reference: the kernel for few tokens alone.
             Isa::Scalar => return false,
-            isa if isa.has_tiles() => tiles::MIN_TOKENS,
+            isa if isa.has_tiles() && input.has_tiles() => tiles::MIN_TOKENS,
             _ => many::MIN_TOKENS,
         };
         input.is_quantized() && self.tokens.len() >= enough
@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn bits_do_not_depend_on_factors_and_scales_that_powers_cannot_make() {
         let scalar = Pool::with_isa(1, Isa::Scalar);
-        for ty in types().filter(|&ty| Input::of(ty) == Input::Blocks) {
+        for ty in types().filter(|&ty| matches!(Input::of(ty), Input::Blocks | Input::LongBlocks)) {
             let (rows, cols) = (70, 2048);
             let (block, row_bytes) = (ty.block_bytes(), ty.row_bytes(cols));
             let mut bytes = matrix(ty, rows, cols).bytes().to_vec();
@@ -475,15 +475,12 @@ mod tests {
             let found = product(&pool, &weights, &x, None);
             let input = Activations::new(&x, 512);
             input.prepare(&pool, ty);
-            let quantized = match Input::of(ty) {
-                Input::Floats | Input::Bf16 => None,
-                Input::Blocks => Some(input.blocks()),
-                Input::SuperBlocks => Some(input.super_blocks()),
-            };
-            let len = Input::of(ty).block_len();
+            let form = Input::of(ty);
+            let quantized = form.is_quantized().then(|| input.prepared(form));
+            let len = form.block_len();
             let x = quantized
                 .map_or_else(|| x.clone(), |q| (0..512).map(|i| f32::from(q.codes[i]) * q.scales[i / len]).collect());
-            let bound = if Input::of(ty) == Input::Bf16 { 4e-3 } else { 1e-5 };
+            let bound = if form == Input::Bf16 { 4e-3 } else { 1e-5 };
             let mut row = vec![0.0; 512];
             for (r, found) in found.iter().enumerate() {
                 weights.decode_row(r, &mut row);

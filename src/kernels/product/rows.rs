@@ -5,9 +5,9 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::few::{BlockRows, RowsProduct, SuperBlockRows};
+use super::few::{BlockRows, LongBlockRows, RowsProduct, SuperBlockRows};
 use super::floats::FloatRows;
-use crate::formats::view::{BlockFormat, FloatFormat, SuperBlockFormat, ViewVisitor};
+use crate::formats::view::{BlockFormat, FloatFormat, LongBlockFormat, SuperBlockFormat, ViewVisitor};
 use crate::formats::{self, Format};
 use crate::kernels::scratch::Scratch;
 use crate::simd::Isa;
@@ -32,6 +32,10 @@ impl ViewVisitor for OnIsa<'_> {
 
     fn blocks<F: BlockFormat>(self) {
         self.isa.run(BlockRows::<F>(self.product, PhantomData));
+    }
+
+    fn long_blocks<F: LongBlockFormat>(self) {
+        self.isa.run(LongBlockRows::<F>(self.product, PhantomData));
     }
 
     fn floats<F: FloatFormat>(self) {

@@ -540,6 +540,7 @@ impl<const DOTPROD: bool, const I8MM: bool> Integers for Neon<DOTPROD, I8MM> {
         add_int(a: Ints, b: Ints) -> Ints = vaddq_s32(a, b);
         mul_int(a: Ints, b: Ints) -> Ints = vmulq_s32(a, b);
         or_int(a: Ints, b: Ints) -> Ints = vorrq_s32(a, b);
+        and_int(a: Ints, b: Ints) -> Ints = vandq_s32(a, b);
         low_words(a: Ints, b: Ints) -> Ints = vsliq_n_s32::<16>(a, b);
         add_low_product(sum: Ints, a: Ints, b: Ints) -> Ints =
             vmlaq_s32(sum, a, vshrq_n_s32::<16>(vshlq_n_s32::<16>(b)));
@@ -580,6 +581,21 @@ impl<const DOTPROD: bool, const I8MM: bool> Integers for Neon<DOTPROD, I8MM> {
     unsafe fn join_four(self, places: [*const u8; 4]) -> Ints {
         // SAFETY: the caller vouches for 16 bytes each.
         unsafe { Ints(places.map(|place| vreinterpretq_s32_u8(vld1q_u8(place)))) }
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles_of_eights(self, from: *const u8) -> Ints {
+        // SAFETY: the caller vouches for 32 bytes.
+        unsafe {
+            let two = |from: *const u8| {
+                let bytes = vld1q_u8(from);
+                let low = vreinterpretq_s64_u8(vandq_u8(bytes, vdupq_n_u8(15)));
+                let high = vreinterpretq_s64_u8(vshrq_n_u8::<4>(bytes));
+                [vreinterpretq_s32_s64(vzip1q_s64(low, high)), vreinterpretq_s32_s64(vzip2q_s64(low, high))]
+            };
+            let ([a, b], [c, d]) = (two(from), two(from.add(16)));
+            Ints([a, b, c, d])
+        }
     }
 
     #[inline(always)]

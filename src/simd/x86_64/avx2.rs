@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::simd::LANES;
-use crate::simd::integers::{Integers, Spread};
+use crate::simd::integers::{Integers, Spread, dot_vectors};
 use crate::simd::lanes::{Columns, Kernel, Lanes, Product, ROUND, Rows, multiply, transpose_words};
 
 /// Proof that the CPU has AVX2, FMA, F16C and POPCNT; also AVX-VNNI if so marked.
@@ -30,6 +30,74 @@ impl<const VNNI: bool> Avx2<VNNI> {
         // SAFETY: a value of this type proves the instruction set.
         unsafe {
             if VNNI { _mm256_dpwssd_avx_epi32(sum, a, b) } else { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
+        }
+    }
+
+    /// [`Integers::dot_vectors`] for codes of at most seven bits. As many products as fit are added up in words of 16 bits.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn dot_small<const VECTORS: usize, const N: usize>(
+        self,
+        greatest: usize,
+        sums: &mut [IntPair; N],
+        codes: *const __m256i,
+        x: *const i32,
+        stride: usize,
+    ) {
+        // A vector adds two products to each word.
+        let run = i16::MAX as usize / (2 * 127 * greatest);
+        // SAFETY: the caller vouches for so many vectors and rows; a value of this type proves the instruction set.
+        unsafe {
+            let (zero, ones) = (_mm256_setzero_si256(), _mm256_set1_epi16(1));
+            let mut words = [IntPair(zero, zero); N];
+            for k in 0..VECTORS {
+                let (low, high) = (_mm256_loadu_si256(codes.add(2 * k)), _mm256_loadu_si256(codes.add(2 * k + 1)));
+                for t in 0..N {
+                    let x = _mm256_set1_epi32(*x.add(k * stride + t));
+                    words[t].0 = _mm256_add_epi16(words[t].0, _mm256_maddubs_epi16(low, x));
+                    words[t].1 = _mm256_add_epi16(words[t].1, _mm256_maddubs_epi16(high, x));
+                }
+                if (k + 1) % run == 0 || k + 1 == VECTORS {
+                    for t in 0..N {
+                        sums[t].0 = _mm256_add_epi32(sums[t].0, _mm256_madd_epi16(words[t].0, ones));
+                        sums[t].1 = _mm256_add_epi32(sums[t].1, _mm256_madd_epi16(words[t].1, ones));
+                        words[t] = IntPair(zero, zero);
+                    }
+                }
+            }
+        }
+    }
+
+    /// [`Integers::dot_vectors`] for codes of eight bits less 128: products of their magnitudes with `x`, which takes over the
+    /// signs. Two of these fit 16 bits.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn dot_centered<const VECTORS: usize, const N: usize>(
+        self,
+        sums: &mut [IntPair; N],
+        codes: *const __m256i,
+        x: *const i32,
+        stride: usize,
+    ) {
+        // SAFETY: the caller vouches for so many vectors and rows; a value of this type proves the instruction set.
+        unsafe {
+            let (ones, center) = (_mm256_set1_epi16(1), _mm256_set1_epi8(-128));
+            for k in 0..VECTORS {
+                let low = _mm256_xor_si256(_mm256_loadu_si256(codes.add(2 * k)), center);
+                let high = _mm256_xor_si256(_mm256_loadu_si256(codes.add(2 * k + 1)), center);
+                let magnitudes = (_mm256_abs_epi8(low), _mm256_abs_epi8(high));
+                for t in 0..N {
+                    let x = _mm256_set1_epi32(*x.add(k * stride + t));
+                    let (x_low, x_high) = (_mm256_sign_epi8(x, low), _mm256_sign_epi8(x, high));
+                    let words = (_mm256_maddubs_epi16(magnitudes.0, x_low), _mm256_maddubs_epi16(magnitudes.1, x_high));
+                    sums[t].0 = _mm256_add_epi32(sums[t].0, _mm256_madd_epi16(words.0, ones));
+                    sums[t].1 = _mm256_add_epi32(sums[t].1, _mm256_madd_epi16(words.1, ones));
+                }
+            }
         }
     }
 }
@@ -474,11 +542,13 @@ fn spread_scales(scales: &[i16; 16], which: [u16; 2]) -> __m256i {
 impl<const VNNI: bool> Integers for Avx2<VNNI> {
     type Int = IntPair;
     const ADDS_PAIRS: bool = VNNI;
+    const CENTERS_BYTES: bool = !VNNI;
 
     intrinsics! {
         add_int(a, b) -> IntPair = _mm256_add_epi32(a, b);
         mul_int(a, b) -> IntPair = _mm256_mullo_epi32(a, b);
         or_int(a, b) -> IntPair = _mm256_or_si256(a, b);
+        and_int(a, b) -> IntPair = _mm256_and_si256(a, b);
     }
 
     #[inline(always)]
@@ -575,6 +645,18 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
             };
             IntPair(half(low), half(high))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles_of_eights(self, from: *const u8) -> IntPair {
+        // SAFETY: the caller vouches for 32 bytes; a value of this type proves the instruction set.
+        unsafe { IntPair(nibbles_of_two_eights(from), nibbles_of_two_eights(from.add(16))) }
+    }
+
+    #[inline(always)]
+    unsafe fn lanes_of_bytes(self, from: *const u8) -> IntPair {
+        // SAFETY: the caller vouches for 16 bytes; a value of this type proves the instruction set.
+        unsafe { IntPair(lanes_of_eight_bytes(from), lanes_of_eight_bytes(from.add(8))) }
     }
 
     #[inline(always)]
@@ -685,6 +767,27 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn dot_vectors<const VECTORS: usize, const N: usize>(
+        self,
+        greatest: usize,
+        sums: &mut [IntPair; N],
+        codes: *const [i32; LANES],
+        x: *const i32,
+        stride: usize,
+    ) {
+        // SAFETY: the same contract, and a value of this type proves the instruction set.
+        unsafe {
+            if VNNI {
+                dot_vectors::<Self, VECTORS, N>(self, greatest, sums, codes, x, stride);
+            } else if greatest > 127 {
+                self.dot_centered::<VECTORS, N>(sums, codes.cast(), x, stride);
+            } else {
+                self.dot_small::<VECTORS, N>(greatest, sums, codes.cast(), x, stride);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn dot_scaled(self, sum: IntPair, codes: IntPair, x: IntPair, scales: &[i16; 16], spread: &Spread) -> IntPair {
         // SAFETY: a value of this type proves the instruction set.
         unsafe {
@@ -777,6 +880,30 @@ unsafe fn multiply_tile<const VNNI: bool, A: Rows, C: Columns<Avx2<VNNI>>, const
 ) {
     // SAFETY: the same contract.
     unsafe { multiply::<Avx2<VNNI>, A, C, ROWS, VECTORS>(lanes, product, columns, depth) }
+}
+
+/// [`Integers::nibbles_of_eights`] for 16 bytes.
+///
+/// # Safety
+/// `from` points to as many readable bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn nibbles_of_two_eights(from: *const u8) -> __m256i {
+    // SAFETY: the caller vouches for 16 bytes.
+    let bytes = _mm256_castsi128_si256(unsafe { _mm_loadu_si128(from.cast()) });
+    let twice = _mm256_permute4x64_epi64::<0b01_01_00_00>(bytes);
+    _mm256_and_si256(_mm256_srlv_epi64(twice, _mm256_setr_epi64x(0, 4, 0, 4)), _mm256_set1_epi8(15))
+}
+
+/// [`Integers::lanes_of_bytes`] for eight bytes.
+///
+/// # Safety
+/// `from` points to as many readable bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn lanes_of_eight_bytes(from: *const u8) -> __m256i {
+    // SAFETY: the caller vouches for eight bytes.
+    _mm256_cvtepu8_epi32(unsafe { _mm_loadl_epi64(from.cast()) })
 }
 
 /// [`Integers::widen`].

@@ -365,6 +365,7 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
         add_int(a, b) = _mm512_add_epi32(a, b);
         mul_int(a, b) = _mm512_mullo_epi32(a, b);
         or_int(a, b) = _mm512_or_si512(a, b);
+        and_int(a, b) = _mm512_and_si512(a, b);
     }
 
     #[inline(always)]
@@ -467,6 +468,24 @@ impl<const VNNI: bool> Integers for Avx512<VNNI> {
             let both = _mm512_inserti64x4::<1>(low, _mm256_broadcastsi128_si256(_mm_loadu_si128(high.cast())));
             let shifted = _mm512_srlv_epi64(both, _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4));
             _mm512_and_si512(shifted, _mm512_set1_epi8(15))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles_of_eights(self, from: *const u8) -> __m512i {
+        // SAFETY: the caller vouches for 32 bytes; a value of this type proves the instruction set.
+        unsafe {
+            let low = _mm512_castsi256_si512(super::avx2::nibbles_of_two_eights(from));
+            _mm512_inserti64x4::<1>(low, super::avx2::nibbles_of_two_eights(from.add(16)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn lanes_of_bytes(self, from: *const u8) -> __m512i {
+        // SAFETY: the caller vouches for 16 bytes; a value of this type proves the instruction set.
+        unsafe {
+            let low = _mm512_castsi256_si512(super::avx2::lanes_of_eight_bytes(from));
+            _mm512_inserti64x4::<1>(low, super::avx2::lanes_of_eight_bytes(from.add(8)))
         }
     }
 

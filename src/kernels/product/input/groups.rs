@@ -12,6 +12,9 @@ use crate::simd::lanes::{Kernel, Lanes};
 /// Tokens of a group.
 pub(in crate::kernels::product) const GROUP: usize = 8;
 
+/// Words of sums of 32 elements for long blocks.
+pub(in crate::kernels::product) const SUMS_OF_32: usize = 3;
+
 /// Quantized rows of tokens in groups; the last group is padded with zeros.
 ///
 /// Each array is `[group, block, words of a block, GROUP]`.
@@ -27,7 +30,8 @@ pub(in crate::kernels::product) struct Groups {
     powers: Words<i32>,
     /// For each group, whether all its scales are in range for powers (1) or not (0).
     in_powers: Scratch<u8>,
-    /// Negative sums of the codes of each block, or of each 16 codes of a super-block.
+    /// Negative sums of the codes of each block, or of each 16 codes of a super-block. For long blocks three words: the sums of
+    /// the first and the second 16 codes, and of all 32.
     sums: Words<i32>,
     /// For super-blocks: sums of 16 codes, two to a word.
     pairs_of_16: Words<i32>,
@@ -94,7 +98,7 @@ impl<'a> Source<'a> {
     {
         match self {
             Self::Floats(x) => {
-                place.quantize(isa, &x[i * cols..][..cols], input.block_len());
+                place.quantize(isa, &x[i * cols..][..cols], input);
                 place.row(0, cols)
             }
             Self::Codes(x, rows) => x.row(rows[i] as usize, cols),
@@ -109,7 +113,11 @@ impl Groups {
         let len = input.block_len();
         let blocks = cols / len;
         let count = tokens.div_ceil(GROUP);
-        let (sums, pairs_of_16, pairs_of_32) = if input == Input::SuperBlocks { (16, 8, 4) } else { (1, 0, 0) };
+        let (sums, pairs_of_16, pairs_of_32) = match input {
+            Input::SuperBlocks => (16, 8, 4),
+            Input::LongBlocks => (SUMS_OF_32, 0, 0),
+            _ => (1, 0, 0),
+        };
         let powers = if input == Input::Blocks && pool.isa().run(AddsBits) { 2 } else { 0 };
         let all = count * blocks;
         let mut groups = Self {
@@ -145,7 +153,7 @@ impl Groups {
             for ((token, row), place) in (group * GROUP..tokens).zip(&mut rows).zip(&mut places) {
                 *row = source.row(token, cols, input, pool.isa(), place);
             }
-            part.put(&rows);
+            part.put(&rows, input);
         });
         groups
     }
@@ -197,30 +205,47 @@ struct Part<'a> {
 
 impl Part<'_> {
     /// Writes eight rows to the group.
-    fn put(&mut self, rows: &[Row<'_>; GROUP]) {
+    fn put(&mut self, rows: &[Row<'_>; GROUP], input: Input) {
         let sums = rows.map(|row| row.sums);
         let (twos, fours) = (sums.map(|sums| sums.as_chunks::<2>().0), sums.map(|sums| sums.as_chunks::<4>().0));
         put(self.codes, rows.map(|row| row.codes.as_chunks::<4>().0), |word| {
             i32::from_ne_bytes(word.map(i8::cast_unsigned))
         });
         put(self.scales, rows.map(|row| row.scales), |scale| *scale);
-        if self.pairs_of_16.is_empty() {
-            let mut all = true;
-            let powers = self.powers.as_chunks_mut::<GROUP>().0.as_chunks_mut::<2>().0;
-            for (scales, [first, second]) in self.scales.as_chunks::<GROUP>().0.iter().zip(powers) {
-                for (t, scale) in scales.iter().enumerate() {
-                    let (words, inside) = powers::words(*scale);
-                    [first[t], second[t]] = words;
-                    all &= inside;
+        match input {
+            Input::SuperBlocks => {
+                put(self.sums, sums, |sum| -i32::from(*sum));
+                put(self.pairs_of_16, twos, |[a, b]| pair(*a, *b));
+                put(self.pairs_of_32, fours, |[a, b, c, d]| pair(a + b, c + d));
+            }
+            Input::LongBlocks => {
+                let to = self.sums.as_chunks_mut::<GROUP>().0.as_chunks_mut::<SUMS_OF_32>().0;
+                for (i, to) in to.iter_mut().enumerate() {
+                    for (t, two) in twos.iter().enumerate() {
+                        let [a, b] = two[i].map(|sum| -i32::from(sum));
+                        [to[0][t], to[1][t], to[2][t]] = [a, b, a + b];
+                    }
                 }
             }
-            self.in_powers.fill(all.into());
-            put(self.sums, twos, |[a, b]| -i32::from(a + b));
-        } else {
-            put(self.sums, sums, |sum| -i32::from(*sum));
-            put(self.pairs_of_16, twos, |[a, b]| pair(*a, *b));
-            put(self.pairs_of_32, fours, |[a, b, c, d]| pair(a + b, c + d));
+            _ => {
+                self.put_powers();
+                put(self.sums, twos, |[a, b]| -i32::from(a + b));
+            }
         }
+    }
+
+    /// Writes scales as powers.
+    fn put_powers(&mut self) {
+        let mut all = true;
+        let powers = self.powers.as_chunks_mut::<GROUP>().0.as_chunks_mut::<2>().0;
+        for (scales, [first, second]) in self.scales.as_chunks::<GROUP>().0.iter().zip(powers) {
+            for (t, scale) in scales.iter().enumerate() {
+                let (words, inside) = powers::words(*scale);
+                [first[t], second[t]] = words;
+                all &= inside;
+            }
+        }
+        self.in_powers.fill(all.into());
     }
 }
 

@@ -4,7 +4,7 @@ pub(super) mod groups;
 
 use super::powers;
 use crate::TensorType;
-use crate::formats::view::{BlockFormat, FloatFormat, SuperBlockFormat, ViewVisitor};
+use crate::formats::view::{BlockFormat, FloatFormat, LongBlockFormat, SuperBlockFormat, ViewVisitor};
 use crate::formats::{self, Format};
 use crate::kernels::scratch::Scratch;
 use crate::simd::Isa;
@@ -57,10 +57,10 @@ impl Quantized {
         }
     }
 
-    /// Sets codes, scales and sums to those of `x`.
-    pub(super) fn quantize(&mut self, isa: Isa, x: &[f32], block_len: usize) {
-        *self = Self::zeros(x.len(), block_len);
-        isa.run(Quantize { x, codes: &mut self.codes, scales: &mut self.scales, sums: &mut self.sums, block_len });
+    /// Sets codes, scales and sums to those of `x` in the form `input`.
+    pub(super) fn quantize(&mut self, isa: Isa, x: &[f32], input: Input) {
+        *self = Self::zeros(x.len(), input.block_len());
+        isa.run(Quantize { x, codes: &mut self.codes, scales: &mut self.scales, sums: &mut self.sums, input });
     }
 }
 
@@ -71,11 +71,16 @@ pub(super) enum Input {
     Floats,
     /// As floats rounded to bf16.
     Bf16,
-    /// One scale for 32 elements.
+    /// One scale for 32 elements, a sum or difference of two powers of two.
     Blocks,
+    /// One scale for 32 elements.
+    LongBlocks,
     /// One scale for 256 elements.
     SuperBlocks,
 }
+
+/// Number of quantized forms.
+pub(super) const QUANTIZED: usize = 3;
 
 impl Input {
     pub(super) fn of(ty: TensorType) -> Self {
@@ -84,14 +89,32 @@ impl Input {
 
     /// Whether the input is quantized to eight-bit codes.
     pub(super) fn is_quantized(self) -> bool {
+        matches!(self, Self::Blocks | Self::LongBlocks | Self::SuperBlocks)
+    }
+
+    /// Whether there is a layout of it as tiles, see [`super::tiles`].
+    pub(super) fn has_tiles(self) -> bool {
         matches!(self, Self::Blocks | Self::SuperBlocks)
+    }
+
+    /// The place of a quantized form among all [`QUANTIZED`].
+    ///
+    /// # Panics
+    /// If it is not quantized.
+    pub(super) fn place(self) -> usize {
+        match self {
+            Self::Blocks => 0,
+            Self::LongBlocks => 1,
+            Self::SuperBlocks => 2,
+            Self::Floats | Self::Bf16 => unreachable!("floats are not quantized"),
+        }
     }
 
     /// Elements that share a scale.
     pub(super) fn block_len(self) -> usize {
         match self {
             Self::Floats | Self::Bf16 => 1,
-            Self::Blocks => 32,
+            Self::Blocks | Self::LongBlocks => 32,
             Self::SuperBlocks => 256,
         }
     }
@@ -109,6 +132,10 @@ impl ViewVisitor for InputOf {
 
     fn blocks<F: BlockFormat>(self) -> Input {
         Input::Blocks
+    }
+
+    fn long_blocks<F: LongBlockFormat>(self) -> Input {
+        Input::LongBlocks
     }
 
     fn floats<F: FloatFormat>(self) -> Input {
@@ -152,7 +179,7 @@ pub(super) struct Quantize<'a> {
     pub(in crate::kernels::product) codes: &'a mut [i8],
     pub(in crate::kernels::product) scales: &'a mut [f32],
     pub(in crate::kernels::product) sums: &'a mut [i16],
-    pub(in crate::kernels::product) block_len: usize,
+    pub(in crate::kernels::product) input: Input,
 }
 
 impl Kernel for Quantize<'_> {
@@ -161,7 +188,7 @@ impl Kernel for Quantize<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let n = self.block_len;
+        let n = self.input.block_len();
         let parts = self.x.chunks(PART).zip(self.codes.chunks_mut(PART));
         let places = self.scales.chunks_mut(PART / n).zip(self.sums.chunks_mut(PART / SUM_LEN));
         for ((x, codes), (scales, sums)) in parts.zip(places) {
@@ -174,11 +201,14 @@ impl Kernel for Quantize<'_> {
                 }
                 let greatest = l.max_lane(greatest);
                 let inverse;
-                (*scale, inverse) = if let Ok(x) = x.try_into() {
-                    let greatest = greatest.max(least_for_sums(l, x));
-                    (greatest / 127.0, 127.0 / greatest)
-                } else {
+                (*scale, inverse) = if self.input == Input::Blocks {
                     powers::round_up(greatest / 127.0)
+                } else {
+                    let greatest = match x.try_into() {
+                        Ok(x) => greatest.max(least_for_sums(l, x)),
+                        Err(_) => greatest,
+                    };
+                    (greatest / 127.0, 127.0 / greatest)
                 };
                 let inverse = l.splat(if *scale > 0.0 { inverse } else { 0.0 });
                 for (v, codes) in x.iter().zip(codes.as_chunks_mut::<LANES>().0) {

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 
 use super::{DIGITS, PAIR, TileProduct, bf16};
 use crate::formats::view::{
-    BlockFormat, BlockShape, FloatFormat, SUBS, SuperBlockFormat, SuperBlockShape, ViewVisitor,
+    BlockFormat, BlockShape, FloatFormat, LongBlockFormat, SUBS, SuperBlockFormat, SuperBlockShape, ViewVisitor,
 };
 use crate::formats::{self, Format};
 use crate::kernels::scratch::Scratch;
@@ -48,6 +48,10 @@ impl ViewVisitor for Run<'_> {
     fn blocks<F: BlockFormat>(mut self) {
         // SAFETY: as above.
         PANELS.with_borrow_mut(|panels| unsafe { all_blocks::<F>(self.amx, &mut self.product, panels) });
+    }
+
+    fn long_blocks<F: LongBlockFormat>(self) {
+        unreachable!("{} has no tiles", F::TY)
     }
 
     fn floats<F: FloatFormat>(self) {

@@ -4,17 +4,21 @@
 
 #![allow(unsafe_code, reason = "vector loads in the innermost loop")]
 
+mod long_blocks;
+
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::thread::LocalKey;
+
+use long_blocks::LongBlocks;
 
 use super::input::Input;
 use super::input::groups::{GROUP, Group, Groups, pair};
 use super::matrix::{Matrix, ReadAhead};
 use super::powers;
 use crate::formats::view::{
-    BlockFormat, BlockShape, FloatFormat, Heads, SUBS, SuperBlockFormat, SuperBlockShape, ViewVisitor,
+    BlockFormat, BlockShape, FloatFormat, Heads, LongBlockFormat, SUBS, SuperBlockFormat, SuperBlockShape, ViewVisitor,
 };
 use crate::formats::{self, Format};
 use crate::simd::lanes::{Kernel, Lanes};
@@ -130,6 +134,10 @@ impl ViewVisitor for OnIsa<'_> {
         self.product.slabs::<Blocks<F>>(self.isa);
     }
 
+    fn long_blocks<F: LongBlockFormat>(self) {
+        self.product.slabs::<LongBlocks<F>>(self.isa);
+    }
+
     fn floats<F: FloatFormat>(self) {
         unreachable!("{} is multiplied as floats", F::TY)
     }
@@ -143,7 +151,7 @@ impl ViewVisitor for OnIsa<'_> {
 trait Decode {
     /// What they are decoded to.
     type Panels: Panels;
-    /// Bytes of a block.
+    /// Bytes of a row that a panel takes; the last of a row may take fewer.
     const BYTES: usize;
 
     /// Decodes a panel's blocks of sixteen rows. Missing rows are left uninitialized. With `split_scales`, scales that fit
@@ -159,7 +167,7 @@ type Panel<D> = <<D as Decode>::Panels as Panels>::Panel;
 trait Panels {
     /// Some blocks of sixteen rows.
     type Panel: Copy + Default + 'static;
-    /// Blocks of a row in a panel; the last of a row may have fewer.
+    /// Blocks of input that a panel is multiplied with; the last of a row may have fewer.
     const BLOCKS: usize;
     /// The form of input that the formats need.
     const INPUT: Input;
@@ -191,11 +199,9 @@ struct Slab {
     stripes: usize,
     /// Panels of a stripe for which there is room.
     most: usize,
-    /// The first block, and the number of blocks.
+    /// The first block of input, and the number of these blocks.
     first: usize,
     blocks: usize,
-    /// Blocks of a row.
-    all: usize,
 }
 
 /// Decodes a slab. Returns a bit for each stripe that has a factor out of range for powers.
@@ -213,16 +219,18 @@ impl<D: Decode> Kernel for DecodeSlab<'_, '_, D> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> u32 {
-        let (Slab { stripes, most, first, blocks, all }, mut next) = (self.slab, self.next);
+        let (Slab { stripes, most, first, blocks }, mut next) = (self.slab, self.next);
+        let row_bytes = self.product.weights.row_bytes();
         let mut out_of_range = 0u32;
         assert!(stripes <= u32::BITS as usize);
         for (stripe, panels) in self.to.chunks_exact_mut(most).enumerate().take(stripes) {
             let count = blocks.div_ceil(D::Panels::BLOCKS);
-            for (block, panel) in (first..).step_by(D::Panels::BLOCKS).zip(&mut panels[..count]) {
-                let len = D::Panels::BLOCKS.min(all - block) * D::BYTES;
+            for (nth, panel) in (first / D::Panels::BLOCKS..).zip(&mut panels[..count]) {
+                let at = nth * D::BYTES;
+                let len = D::BYTES.min(row_bytes - at);
                 l.fetch(next, LANES * len);
                 next = next.wrapping_add(LANES * len);
-                let rows = self.product.rows_at(stripe, block * D::BYTES, len);
+                let rows = self.product.rows_at(stripe, at, len);
                 let in_range = D::decode(l, rows, panel, self.split_scales);
                 out_of_range |= u32::from(!in_range) << stripe;
             }
@@ -247,7 +255,7 @@ impl<P: Panels> Kernel for MultiplySlab<'_, P> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Slab { stripes, most, first, blocks, .. } = self.slab;
+        let Slab { stripes, most, first, blocks } = self.slab;
         let (count, groups) = (blocks.div_ceil(P::BLOCKS), self.x.count());
         assert!(stripes * LANES <= self.stride && groups * GROUP * self.stride <= self.out.len());
         for (group, sums) in self.out.chunks_exact_mut(GROUP * self.stride).enumerate().take(groups) {
@@ -287,7 +295,7 @@ impl Kernel for Fetch<'_> {
 impl PanelProduct<'_> {
     fn slabs<D: Decode>(mut self, isa: Isa) {
         let (blocks_of_panel, len) = (D::Panels::BLOCKS, D::Panels::INPUT.block_len());
-        // Blocks of a row, and panels of a slab.
+        // Blocks of a row of input, and panels of a slab.
         let (all, most) = (self.weights.cols() / len, SLAB / (len * blocks_of_panel));
         let stripes = self.rows.len().div_ceil(LANES);
         let mut kept = D::Panels::kept().take();
@@ -303,10 +311,10 @@ impl PanelProduct<'_> {
         let out = std::mem::take(&mut self.out);
         for first in (0..all).step_by(most * blocks_of_panel) {
             let blocks = (most * blocks_of_panel).min(all - first);
-            let slab = Slab { stripes, most, first, blocks, all };
+            let slab = Slab { stripes, most, first, blocks };
             let decode = DecodeSlab::<D> { product: &self, slab, split_scales, next, to: &mut kept };
             let out_of_range = isa.run_or(decode, |_| unreachable!("{isa} has no panels"));
-            next = next.wrapping_add(stripes * LANES * blocks * D::BYTES);
+            next = next.wrapping_add(stripes * LANES * blocks.div_ceil(blocks_of_panel) * D::BYTES);
             let (panels, x, out, stride) = (&*kept, self.x, &mut *out, self.stride);
             let multiply = MultiplySlab::<D::Panels> { slab, panels, x, out_of_range, out, stride };
             isa.run_or(multiply, |_| unreachable!("{isa} has no panels"));
@@ -384,39 +392,42 @@ fn nothing<L: Lanes, const N: usize>(l: L) -> [L::Int; N] {
     [l.splat_int(0); N]
 }
 
-/// `sums + codes * x` for some words of columns.
+/// The products of `VECTORS` vectors of codes, less the code `zero`, with words of columns; no code exceeds `greatest`.
 ///
 /// # Safety
-/// `codes` must have `WORDS` vectors, and `x` the words of a group for each of them, from this product's first token on.
+/// `codes` must have so many vectors, `x` the words of a group for each of them, and `minus_sums` a word for each token unless `zero` is
+/// 0: all from this product's first token on.
 #[inline(always)]
-unsafe fn multiply_words<L: Lanes, const EIGHT_BITS: bool, const WORDS: usize, const TOKENS: usize>(
+unsafe fn multiply_words<L: Lanes, const VECTORS: usize, const TOKENS: usize>(
     l: L,
+    (zero, greatest): (i16, usize),
     codes: *const [i32; LANES],
     x: *const i32,
-    mut sums: [L::Int; TOKENS],
+    minus_sums: *const i32,
 ) -> [L::Int; TOKENS] {
-    for k in 0..WORDS {
-        // SAFETY: the caller vouches for so many vectors and words.
-        unsafe {
-            let w = l.load_int(codes.add(k).cast());
-            l.dot_bytes_each::<EIGHT_BITS, TOKENS>(&mut sums, w, x.add(k * GROUP));
-        }
+    let centered = greatest > 127 && L::CENTERS_BYTES;
+    // SAFETY: the caller vouches for so many vectors and words.
+    unsafe {
+        let mut products = if centered { nothing(l) } else { zeros::<L, TOKENS>(l, zero, minus_sums) };
+        l.dot_vectors::<VECTORS, TOKENS>(greatest, &mut products, codes, x, GROUP);
+        products
     }
-    sums
 }
 
 /// The contribution of the zero point `zero` to the products of tokens, computed from the negative sums of their codes.
 ///
 /// # Safety
-/// `sums` must have a word for each token.
+/// `sums` must have a word for each token unless `zero` is 0.
 #[inline(always)]
 unsafe fn zeros<L: Lanes, const TOKENS: usize>(l: L, zero: i16, sums: *const i32) -> [L::Int; TOKENS] {
     let mut products = nothing(l);
+    if zero == 0 {
+        return products;
+    }
     for t in 0..TOKENS {
         // SAFETY: the caller vouches for the words.
         let sum = unsafe { l.splat_at(sums.add(t)) };
         products[t] = match zero {
-            0 => products[t],
             1 => sum,
             4 => l.shl_int::<2>(sum),
             8 => l.shl_int::<3>(sum),
@@ -629,13 +640,11 @@ unsafe fn dot_sub_block<L: Lanes, S: SuperBlockShape, const TOKENS: usize>(
     let (w, x) = (panel.codes[word_position::<S>(word)..].as_ptr(), x.wrapping_add(word * GROUP));
     // SAFETY: a sub-block has four or eight words, in the panel and in the group. Where there is a zero point, there are 16.
     unsafe {
-        let start = zeros::<L, TOKENS>(l, S::ZERO, sums.wrapping_add(sub * GROUP));
+        let sums = sums.wrapping_add(sub * GROUP);
         if S::SUB_LEN == 32 {
-            multiply_words::<L, false, 8, TOKENS>(l, w, x, start)
-        } else if S::EIGHT_BITS {
-            multiply_words::<L, true, 4, TOKENS>(l, w, x, start)
+            multiply_words::<L, 8, TOKENS>(l, (S::ZERO, S::GREATEST), w, x, sums)
         } else {
-            multiply_words::<L, false, 4, TOKENS>(l, w, x, start)
+            multiply_words::<L, 4, TOKENS>(l, (S::ZERO, S::GREATEST), w, x, sums)
         }
     }
 }
@@ -648,7 +657,7 @@ struct BlockPanels<S>(PhantomData<S>);
 
 impl<F: BlockFormat> Decode for Blocks<F> {
     type Panels = BlockPanels<F::Shape>;
-    const BYTES: usize = F::BYTES;
+    const BYTES: usize = 2 * F::BYTES;
 
     #[inline(always)]
     fn decode<L: Lanes>(l: L, rows: [Option<&[u8]>; LANES], to: &mut BlockPanel, _: bool) -> bool {
@@ -710,14 +719,7 @@ impl<S: BlockShape> Panels for BlockPanels<S> {
             let powers = if POWERS { x.powers[b] } else { [[0; GROUP]; 2] };
             let w = panel.codes[8 * half..].as_ptr();
             // SAFETY: a block has eight words, in the panel and in the group.
-            let products = unsafe {
-                let start = zeros::<L, TOKENS>(l, S::ZERO, code_sums);
-                if S::ZERO == 128 {
-                    multiply_words::<L, true, 8, TOKENS>(l, w, codes, start)
-                } else {
-                    multiply_words::<L, false, 8, TOKENS>(l, w, codes, start)
-                }
-            };
+            let products = unsafe { multiply_words::<L, 8, TOKENS>(l, (S::ZERO, S::GREATEST), w, codes, code_sums) };
             let (d, minus_m) = (l.array(&panel.d[half]), l.array(&panel.minus_m[half]));
             for t in 0..TOKENS {
                 let words = [powers[0][token + t], powers[1][token + t]];

@@ -5,11 +5,15 @@
 
 #![allow(unsafe_code, reason = "vector loads go through raw pointers")]
 
+mod long_blocks;
+
 use std::marker::PhantomData;
 use std::ops::Range;
 
+pub(super) use long_blocks::{LongBlockRows, add_two};
+
 use super::activations::Activations;
-use super::input::{Quantized, Tokens};
+use super::input::{Input, Quantized, Tokens};
 use super::matrix::{Matrix, ReadAhead};
 use crate::formats::view::{BlockFormat, BlockShape, Heads, SubScales, SuperBlockFormat, SuperBlockShape};
 use crate::kernels::scratch::List;
@@ -74,7 +78,7 @@ impl<'a> RowsProduct<'a> {
     /// products are summed with one row in each lane.
     #[inline(always)]
     fn super_blocks_of<L: Lanes, F: SuperBlockFormat, const T: usize>(&mut self, l: L, token: usize) {
-        let x = self.x.super_blocks();
+        let x = self.x.prepared(Input::SuperBlocks);
         let blocks = self.weights.cols() / 256;
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
         let inputs = super_inputs::<L, F, T>(l, x, first_blocks, blocks);
@@ -117,7 +121,7 @@ impl<'a> RowsProduct<'a> {
     fn blocks_of<L: Lanes, F: BlockFormat, const T: usize>(&mut self, l: L, token: usize) {
         let blocks = self.weights.cols() / 32;
         let first_blocks: [usize; T] = std::array::from_fn(|t| self.tokens.row(token + t) * blocks);
-        let inputs = layer_inputs::<L, F, T>(l, self.x.blocks(), first_blocks, blocks);
+        let inputs = layer_inputs::<L, F, T>(l, self.x.prepared(Input::Blocks), first_blocks, blocks);
         for first in self.rows.clone().step_by(LANES) {
             let rows = self.row_group(l, first);
             let mut sums = [l.splat(0.0); T];
@@ -276,7 +280,7 @@ unsafe fn super_products<L: Lanes, F: SuperBlockFormat, const T: usize>(
             for v in 0..4 {
                 sum = if F::Shape::SUB_LEN == 32 {
                     l.dot_scaled_by_eight(sum, w[v], x.codes[v], eight[i], &F::SPREAD[v])
-                } else if F::Shape::EIGHT_BITS {
+                } else if F::Shape::GREATEST > 127 {
                     // The eighth bits separately: products of seven bits fit into words.
                     let eighth = l.shr_halves::<7, 7>(l.and_bytes(w[v], 0x80));
                     let eighths = l.dot_scaled(l.splat_int(0), eighth, x.codes[v], &scales, &F::SPREAD[v]);
